@@ -1,0 +1,1 @@
+//! Board profiles: one TOML per board under `boards/`, compiled into the binary, each giving default limits.

@@ -1,0 +1,188 @@
+//! The bundle: one immutable, proven value that holds everything `sanedge serve` needs, and its file.
+//!
+//! Knows no sockets, no clock and no TOML.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rustls::sign::CertifiedKey;
+
+use crate::limits::Limits;
+use crate::names::{Host, Origin, SanName};
+
+pub mod compile;
+pub mod source;
+pub mod wire;
+
+/// What a bundle file holds, in the form that serving wants.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Name of the board profile that it was compiled for.
+    pub board: String,
+    /// Listening addresses and what belongs to them.
+    pub listen: Listen,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Reload by itself when the file is replaced.
+    pub watch: bool,
+    /// How long a drain waits for exchanges and WebSockets.
+    pub drain_timeout: Duration,
+    /// Over how long a drain spreads its Close frames.
+    pub drain_spread: Duration,
+    /// Which cipher suites lead.
+    pub suite_order: SuiteOrder,
+    /// Bounds.
+    pub limits: Limits,
+    /// Certificates that some host uses.
+    pub certificates: Vec<Certificate>,
+    /// Sites.
+    pub sites: Vec<Site>,
+    /// Every served host with its certificate and site, sorted by host.
+    pub hosts: Vec<HostEntry>,
+    /// SHA-256 of the payload: tells two bundles apart in logs and `status`.
+    pub digest: [u8; 32],
+}
+
+/// `[listen]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// TLS listeners.
+    pub https: Vec<SocketAddr>,
+    /// Plain listeners that redirect and answer ACME challenges.
+    pub http: Vec<SocketAddr>,
+    /// Admin listener; `None`: the default path where its folder can be used.
+    pub admin: Option<Admin>,
+    /// Host whose certificate answers a hello without SNI; index into [`Bundle::hosts`].
+    pub default_host: Option<u16>,
+    /// The port that clients see.
+    pub public_https_port: u16,
+    /// Folder of ACME http-01 tokens.
+    pub acme_dir: Option<PathBuf>,
+    /// Peers that must speak the PROXY protocol.
+    pub proxy_protocol_from: Vec<IpNet>,
+}
+
+/// Where the admin socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// A Unix socket, mode 0660.
+    Unix(PathBuf),
+    /// A loopback address, for reading only.
+    Tcp(SocketAddr),
+}
+
+/// Which cipher suites lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SuiteOrder {
+    /// By what ring will really use on this processor.
+    Auto,
+    /// AES-GCM first.
+    Aes,
+    /// ChaCha20-Poly1305 first.
+    Chacha,
+}
+
+/// One certificate with its chain and key, ready for rustls.
+#[derive(Debug)]
+pub struct Certificate {
+    /// The file name it came from, for people.
+    pub label: String,
+    /// Its SAN entries.
+    pub names: Vec<SanName>,
+    /// Seconds since 1970 when it starts and ends to be valid.
+    pub not_before: i64,
+    /// See `not_before`.
+    pub not_after: i64,
+    /// Chain and signing key.
+    pub key: Arc<CertifiedKey>,
+}
+
+/// A served host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEntry {
+    /// The host.
+    pub host: Host,
+    /// Index into [`Bundle::sites`].
+    pub site: u16,
+    /// Index into [`Bundle::certificates`].
+    pub certificate: u16,
+}
+
+/// One `[[site]]`: its routes, longest path first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Routes, longest path first. The site's own `upstream`, if any, is the route `/`.
+    pub routes: Vec<Route>,
+}
+
+/// Where requests under one path go, and under which rules. Keys absent in a route are the site's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Path prefix, begins with `/`.
+    pub path: String,
+    /// At least one.
+    pub upstreams: Vec<Upstream>,
+    /// Who may open WebSockets, defaults already filled in.
+    pub origins: Origins,
+    /// Refuse an upgrade without `Origin`.
+    pub require_origin: bool,
+    /// Client networks; empty: everybody.
+    pub allow: Vec<IpNet>,
+    /// From the end of the request to the response head.
+    pub response_timeout: Duration,
+    /// Cut an idle WebSocket or response after this; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// Insert a WebSocket Ping this often.
+    pub ping_interval: Option<Duration>,
+    /// Largest WebSocket frame payload.
+    pub frame_bytes_max: Option<u64>,
+    /// Largest WebSocket message, over its fragments.
+    pub message_bytes_max: Option<u64>,
+    /// Largest request body.
+    pub body_bytes_max: Option<u64>,
+    /// Check that text messages are UTF-8.
+    pub check_utf8: bool,
+    /// Version of the PROXY protocol to speak upstream.
+    pub send_proxy_protocol: Option<u8>,
+    /// One log line a request.
+    pub access_log: bool,
+}
+
+/// Allowed origins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// `"*"` was listed.
+    pub any: bool,
+    /// `"null"` was listed.
+    pub null: bool,
+    /// The others.
+    pub list: Vec<Origin>,
+}
+
+/// A local server behind the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Upstream {
+    /// Address and port.
+    Address(SocketAddr),
+    /// A name, resolved when connecting.
+    Name {
+        /// Host name.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+impl Bundle {
+    /// The entry of `host`, if served.
+    pub fn host(&self, host: &Host) -> Option<&HostEntry> {
+        let at = self.hosts.binary_search_by(|entry| entry.host.cmp(host)).ok()?;
+        self.hosts.get(at)
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP/1.1 messages as bytes: heads, bodies, what is sent upstream, and our own answers.
+//!
+//! Pure: bytes in, decisions out. Knows no sockets, no routes and no TLS.
+
+pub mod answer;
+pub mod body;
+pub mod forward;
+pub mod head;

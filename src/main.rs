@@ -1,0 +1,5 @@
+//! The `sanedge` command.
+
+fn main() -> std::process::ExitCode {
+    sanedge::cli::run()
+}
