@@ -38,7 +38,7 @@ pub enum SanName {
 
 /// Why a text is not a name; `Display` says what was expected and what was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError { /* one variant a broken rule, filled in by the implementation */ }
+pub enum NameError {/* one variant a broken rule, filled in by the implementation */}
 
 /// Scheme, host and port of an `Origin` field (RFC 6454 §6.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
