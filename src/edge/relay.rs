@@ -1,14 +1,14 @@
 //! The two-way relay after a 101. Bytes pass untouched, masks included; a side that does not take its bytes stops
 //! the other side's reading. An idle relay owns no buffer: reads go through the worker's scratch.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::accept::{Permit, Worker};
 use super::tls::Client;
@@ -85,19 +85,19 @@ impl Relay {
 
     /// Relays until both sides have ended, one has failed, or nothing has moved for `idle_timeout`.
     pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, idle_timeout: Option<Duration>) {
-        let _open = worker.shared.websocket();
-        let mut timer = Timer { idle_timeout, sleep: None };
+        let _open = worker.websocket();
+        let mut timer = Timer::new(idle_timeout);
         poll_fn(|cx| {
-            let relayed = self.poll(cx, &mut worker.scratch.borrow_mut());
-            match relayed {
+            let mut moved = false;
+            match self.poll(cx, &mut worker.scratch.borrow_mut(), &mut moved) {
                 Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => timer.poll(cx, self.up.ended || self.down.ended),
+                Poll::Pending => timer.poll(cx, moved, self.up.ended || self.down.ended),
             }
         })
         .await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], moved: &mut bool) -> Poll<io::Result<()>> {
         loop {
             let up = self.poll_up(cx, scratch)?;
             let down = self.poll_down(cx, scratch)?;
@@ -107,6 +107,7 @@ impl Relay {
             if up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
+            *moved = true;
         }
     }
 
@@ -136,20 +137,19 @@ impl Relay {
             self.down.ended = true;
             return Poll::Ready(Ok(()));
         }
-        forward(&mut self.down.pending, read, |bytes| self.client.poll_write(cx, bytes))?.is_pending();
-        Poll::Ready(Ok(()))
+        forward(&mut self.down.pending, read, |bytes| self.client.poll_write(cx, bytes))
     }
 }
 
-/// Writes `bytes` as far as the sink takes them at once and keeps the rest.
-fn forward(
+/// Writes `bytes` as far as the sink takes them at once and keeps the rest, behind what is pending already.
+pub(crate) fn forward(
     pending: &mut Pending,
     bytes: &[u8],
-    mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
 ) -> Poll<io::Result<()>> {
-    let written = match write(bytes)? {
-        Poll::Ready(written) => written,
-        Poll::Pending => 0,
+    let written = match pending.is_empty().then(|| write(bytes)) {
+        Some(Poll::Ready(written)) => written?,
+        Some(Poll::Pending) | None => 0,
     };
     pending.push(bytes.get(written..).unwrap_or_default());
     Poll::Ready(Ok(()))
@@ -167,5 +167,34 @@ fn close(direction: &mut Direction, shutdown: impl FnOnce() -> Poll<io::Result<(
 /// Ends a relay whose one side is gone, or that has been idle for too long. Costs nothing where neither applies.
 struct Timer {
     idle_timeout: Option<Duration>,
+    due: Option<Instant>,
+    ending: bool,
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    fn new(idle_timeout: Option<Duration>) -> Self {
+        Self { idle_timeout, due: None, ending: false, sleep: None }
+    }
+
+    /// Ready when the relay's time is over. `moved`: bytes moved since the last call; `ending`: one side has ended.
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, ending: bool) -> Poll<()> {
+        if ending && !self.ending {
+            self.ending = true;
+            self.due = Some(Instant::now() + LINGER);
+            self.sleep = None;
+        } else if !ending && (moved || self.due.is_none()) {
+            self.due = self.idle_timeout.map(|timeout| Instant::now() + timeout);
+        }
+        let Some(due) = self.due else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            // Bytes moved since it was set: resetting it then, for every message, would cost more than this.
+            sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
 }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::bundle::Upstream;
+use crate::names::Host;
 
 /// Longest that an idle connection is kept: Node ends its own after 5 s, and a request must not meet that end.
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -75,13 +76,15 @@ impl UpstreamState {
     }
 
     /// Says an outage once, when it begins.
-    fn failed(&self, host: &str, error: &io::Error) {
+    fn failed(&self, host: &Host, error: &io::Error) {
         self.avoid_until_ms.store(uptime_ms() + AVOID_MS, Relaxed);
         if !self.down.swap(true, Relaxed) {
             let error = error.to_string();
             warn!(
                 upstream = self.text,
-                host, error, "upstream is down; is the app running and listening there?"
+                %host,
+                error,
+                "upstream is down; is the app running and listening there?"
             );
         }
     }
@@ -235,7 +238,7 @@ impl Pool {
         &self,
         upstreams: &[Arc<UpstreamState>],
         client: IpAddr,
-        host: &str,
+        host: &Host,
         want: Want,
         limit: Duration,
     ) -> Result<Connection, (String, io::Error)> {

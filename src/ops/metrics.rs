@@ -83,12 +83,14 @@ pub enum Reason {
     Origin,
     /// No route for the path.
     NoRoute,
+    /// The upstream closed, answered malformed, or too late.
+    Upstream,
     /// Admin socket: peer not allowed.
     Admin,
 }
 
 impl Reason {
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 13] = [
         "unknown-server-name",
         "no-server-name",
         "handshake",
@@ -100,6 +102,7 @@ impl Reason {
         "network",
         "origin",
         "no-route",
+        "upstream",
         "admin",
     ];
 
