@@ -726,3 +726,6 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
