@@ -22,7 +22,7 @@
 //! - `enum`: variant number, counted from 0 as declared here, then the variant's fields.
 //! - `IpAddr`: 0 and 4 bytes, or 1 and 16 bytes, network order. `SocketAddr`: 0 or 1, the address bytes, port as varint.
 //!
-//! Tables are flat, so that decoding needs little stack: a row that belongs to a route or a certificate carries that
+//! Tables are flat, so that decoding needs little memory: a row that belongs to a route or a certificate carries that
 //! one's index, and the rows of such a table are sorted by it. Nothing is read past a table's capacity, and capacity is
 //! the documented bound. Decoding borrows texts and keys from the loaded file.
 //!
@@ -91,8 +91,9 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 /// Bytes of a Unix socket's path (`sun_path` less its zero byte).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// A table with room for `N` rows.
-pub type Table<T, const N: usize> = heapless::Vec<T, N>;
+/// A table with room for `N` rows; boxed, since inline capacity moves with the value and all tables together are more
+/// than a thread's stack likes.
+pub type Table<T, const N: usize> = Box<heapless::Vec<T, N>>;
 
 /// Everything in a bundle, as it lies in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -652,7 +653,7 @@ fn listen(payload: &Payload<'_>) -> Result<bundle::Listen, Broken> {
     if payload.https.is_empty() {
         return Err(Broken::Empty { table: "https" });
     }
-    let all = || payload.https.iter().chain(&payload.http);
+    let all = || payload.https.iter().chain(payload.http.iter());
     for (at, address) in all().enumerate() {
         if address.port() != 0 && all().take(at).any(|earlier| earlier == address) {
             return Err(Broken::Order { table: "https and http", at });
@@ -685,7 +686,7 @@ fn admin(admin: Admin<'_>) -> Result<bundle::Admin, Broken> {
 
 fn certificates(payload: &Payload<'_>) -> Result<Vec<bundle::Certificate>, Broken> {
     ordered("names", payload.names.iter().map(|row| row.certificate))?;
-    for row in &payload.names {
+    for row in payload.names.iter() {
         index("names.certificate", row.certificate, payload.certificates.len())?;
     }
     let certificates =
@@ -1198,7 +1199,7 @@ fn table<T, const N: usize>(
     name: &'static str,
     mut rows: impl Iterator<Item = T>,
 ) -> Result<Table<T, N>, EncodeError> {
-    let mut table = Table::new();
+    let mut table = Table::<T, N>::default();
     while let Some(row) = rows.next() {
         if table.push(row).is_err() {
             return Err(EncodeError::TooMany { table: name, found: N + 1 + rows.count(), max: N });
