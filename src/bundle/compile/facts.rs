@@ -96,7 +96,7 @@ impl Facts {
             common_name: common_name(certificate.subject()),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
-            key: key_kind(&certificate),
+            key: key_of(&certificate),
             is_ca: constraints.is_some_and(|c| c.value.ca),
             server_auth: server_auth(&certificate).map_err(twice)?,
             digital_signature: usage.is_none_or(|u| u.value.digital_signature()),
@@ -153,7 +153,7 @@ fn server_auth(certificate: &X509Certificate<'_>) -> Result<ServerAuth, x509_par
     })
 }
 
-fn key_kind(certificate: &X509Certificate<'_>) -> KeyKind {
+pub(super) fn key_of(certificate: &X509Certificate<'_>) -> KeyKind {
     let spki = certificate.public_key();
     let algorithm = &spki.algorithm.algorithm;
     if *algorithm == oid::OID_SIG_ED25519 {
