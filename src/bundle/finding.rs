@@ -182,7 +182,9 @@ codes! {
     /// Several certificates cover this host, and which one it got.
     CertificateChosen = "certificate-chosen", Note;
 
-    // the file itself
+    // the bundle itself
+    /// The bundle is fine, and the file could not be written.
+    NotWritten = "not-written", Error;
     /// The compiled bytes did not open again as what was compiled: a bug of ours.
     SelfCheck = "self-check", Error;
 }
@@ -304,7 +306,10 @@ mod tests {
         let mut texts: Vec<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
         assert!(texts.len() > 50, "the loop below must see the codes");
         for text in &texts {
-            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{text}");
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{text}"
+            );
         }
         texts.sort_unstable();
         texts.dedup();

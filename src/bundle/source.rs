@@ -24,12 +24,6 @@ const SYNTAX_ERRORS_TOLD_MAX: usize = 10;
 /// Longest Unix socket path in bytes: `sun_path` without its NUL (unix(7)).
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-const DRAIN_SPREAD: Duration = Duration::from_secs(5);
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const BYTES_MAX: u64 = 1 << 40;
-
 /// A value and the line it stands on, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lined<T> {
@@ -179,9 +173,19 @@ pub struct LimitSetting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitValue {
     /// `4096`
-    Number(u64),
+    Number(i64),
     /// `"16KiB"` or `"30s"`
     Text(String),
+}
+
+impl LimitValue {
+    /// As the limits module reads it.
+    pub fn borrowed(&self) -> limits::Value<'_> {
+        match self {
+            Self::Number(number) => limits::Value::Integer(*number),
+            Self::Text(text) => limits::Value::Text(text),
+        }
+    }
 }
 
 /// Why a file could not be read whole.
@@ -298,15 +302,7 @@ const TOP: Section = Section {
 };
 const LISTEN: Section = Section {
     title: "[listen]",
-    keys: &[
-        "https",
-        "http",
-        "admin",
-        "default_host",
-        "public_https_port",
-        "acme_dir",
-        "proxy_protocol_from",
-    ],
+    keys: &["https", "http", "admin", "default_host", "public_https_port", "acme_dir", "proxy_protocol_from"],
 };
 const CERTIFICATE: Section = Section { title: "[[certificate]]", keys: &["chain", "key"] };
 macro_rules! rule_keys {
@@ -395,7 +391,7 @@ impl Rules {
             origins: self.origins,
             require_origin: self.require_origin.unwrap_or(false),
             allow: self.allow.unwrap_or_default(),
-            response_timeout: self.response_timeout.unwrap_or(RESPONSE_TIMEOUT),
+            response_timeout: self.response_timeout.unwrap_or_else(|| preset(&limits::RESPONSE_TIMEOUT)),
             idle_timeout: self.idle_timeout,
             ping_interval: self.ping_interval,
             frame_bytes_max: self.frame_bytes_max,
@@ -465,8 +461,14 @@ impl<'a> Reader<'a> {
             limits: self.limits(root),
             trusted_proxies: self.networks(root, "trusted_proxies").unwrap_or_default(),
             watch: self.boolean(root, "watch").unwrap_or(false),
-            drain_timeout: self.duration(root, "drain_timeout").unwrap_or(DRAIN_TIMEOUT),
-            drain_spread: self.later_key(root, "drain_spread", Self::duration).unwrap_or(DRAIN_SPREAD),
+            drain_timeout: self
+                .duration(root, &limits::DRAIN_TIMEOUT)
+                .unwrap_or_else(|| preset(&limits::DRAIN_TIMEOUT)),
+            drain_spread: self
+                .later_key(root, "drain_spread", |reader, table, _| {
+                    reader.duration(table, &limits::DRAIN_SPREAD)
+                })
+                .unwrap_or_else(|| preset(&limits::DRAIN_SPREAD)),
             suite_order: self.suite_order(root),
         }
     }
@@ -484,9 +486,10 @@ impl<'a> Reader<'a> {
             admin: self.one(table, "admin", "\"unix:/run/sanedge/admin.sock\"", parse_admin),
             default_host: self.one(table, "default_host", "\"recre.store\"", parse_host),
             public_https_port: self.port(table, "public_https_port").unwrap_or(443),
-            acme_dir: table.get("acme_dir").and_then(|v| self.file(v, "acme_dir", "\"/var/lib/acme\"")).map(
-                |f| Lined { value: f.value.path, line: f.line },
-            ),
+            acme_dir: table
+                .get("acme_dir")
+                .and_then(|v| self.file(v, "acme_dir", "\"/var/lib/acme\""))
+                .map(|f| Lined { value: f.value.path, line: f.line }),
             proxy_protocol_from: self
                 .later_key(table, "proxy_protocol_from", Self::networks)
                 .unwrap_or_default(),
@@ -513,13 +516,15 @@ impl<'a> Reader<'a> {
         }
         let rules = self.rules(table);
         let path = self.one(table, "path", "\"/\"", parse_path);
-        let routes = self.tables(table, &ROUTE, "route", |reader, route, line| reader.route(route, line, &rules));
+        let routes =
+            self.tables(table, &ROUTE, "route", |reader, route, line| reader.route(route, line, &rules));
         if rules.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream") {
             self.no_upstream(line, "this site has neither an upstream nor a route");
         }
-        let own = rules.upstreams.is_some().then(|| {
-            rules.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value))
-        });
+        let own = rules
+            .upstreams
+            .is_some()
+            .then(|| rules.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value)));
         Some(Site { line, hosts: hosts.unwrap_or_default(), routes: own.into_iter().chain(routes).collect() })
     }
 
@@ -539,7 +544,10 @@ impl<'a> Reader<'a> {
     fn rules(&mut self, table: &DeTable<'_>) -> Rules {
         let upstreams = self.several(table, "upstream", "[\"127.0.0.1:3000\"]", parse_upstream);
         if upstreams.as_ref().is_some_and(Vec::is_empty) && !table.get("upstream").is_some_and(holds_items) {
-            self.no_upstream(table.get("upstream").map_or(0, |v| self.line_of(v)), "the list of upstreams is empty");
+            self.no_upstream(
+                table.get("upstream").map_or(0, |v| self.line_of(v)),
+                "the list of upstreams is empty",
+            );
         }
         Rules {
             upstreams: upstreams.map(|list| self.anchored_all(list)),
@@ -547,12 +555,15 @@ impl<'a> Reader<'a> {
             require_origin: self.boolean(table, "require_origin"),
             allow: self.networks(table, "allow").map(values),
             allow_public_upstream: self.boolean(table, "allow_public_upstream"),
-            response_timeout: self.duration(table, "response_timeout"),
-            idle_timeout: self.duration(table, "idle_timeout"),
-            ping_interval: self.later_key(table, "ping_interval", Self::duration),
-            frame_bytes_max: self.later_key(table, "frame_bytes_max", Self::size),
-            message_bytes_max: self.later_key(table, "message_bytes_max", Self::size),
-            body_bytes_max: self.size(table, "body_bytes_max"),
+            response_timeout: self.duration(table, &limits::RESPONSE_TIMEOUT),
+            idle_timeout: self.duration(table, &limits::IDLE_TIMEOUT),
+            ping_interval: self
+                .later_key(table, "ping_interval", |r, t, _| r.duration(t, &limits::PING_INTERVAL)),
+            frame_bytes_max: self
+                .later_key(table, "frame_bytes_max", |r, t, _| r.ranged(t, &limits::FRAME_BYTES_MAX)),
+            message_bytes_max: self
+                .later_key(table, "message_bytes_max", |r, t, _| r.ranged(t, &limits::MESSAGE_BYTES_MAX)),
+            body_bytes_max: self.ranged(table, &limits::BODY_BYTES_MAX),
             check_utf8: self.later_key(table, "check_utf8", Self::boolean),
             send_proxy_protocol: self.later_key(table, "send_proxy_protocol", Self::proxy_version),
             access_log: self.boolean(table, "access_log"),
@@ -575,10 +586,8 @@ impl<'a> Reader<'a> {
     fn limit(&mut self, name: &str, value: &Value<'_>) -> Option<LimitValue> {
         match value.get_ref() {
             DeValue::String(text) => Some(LimitValue::Text(text.to_string())),
-            DeValue::Integer(_) => integer(value).map(LimitValue::Number).or_else(|| {
-                self.bad(value, name, Bad::new("a number from 0 to 2^63", "Write a number, `\"16KiB\"` or `\"30s\"`."));
-                None
-            }),
+            // A number beyond 64 bits is beyond every bound as well.
+            DeValue::Integer(_) => Some(LimitValue::Number(integer(value).unwrap_or(i64::MAX))),
             _ => {
                 self.wrong_type(value, name, "a number, a size or a duration", "4096, \"16KiB\" or \"30s\"");
                 None
@@ -696,22 +705,22 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn duration(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<Duration> {
-        let parse = |text: &str| {
-            let found = limits::parse_duration(text).map_err(|e| Bad::new(e.to_string(), "Write a number and its unit: \"500ms\", \"30s\", \"5m\", \"2h\"."))?;
-            let fits = (Duration::from_millis(1)..=DAY).contains(&found);
-            if fits { Ok(found) } else { Err(Bad::new("1ms to 24h", "Write a duration within these bounds.")) }
-        };
-        self.one(table, key, "\"30s\"", parse).map(|d| d.value)
+    fn duration(&mut self, table: &DeTable<'_>, range: &limits::Range) -> Option<Duration> {
+        self.ranged(table, range).map(Duration::from_millis)
     }
 
-    fn size(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<u64> {
-        let parse = |text: &str| {
-            let found = limits::parse_size(text).map_err(|e| Bad::new(e.to_string(), "Write a number and its unit: \"16KiB\", \"1MiB\"."))?;
-            let fits = (1..=BYTES_MAX).contains(&found);
-            if fits { Ok(found) } else { Err(Bad::new("1B to 1024GiB", "Write a size within these bounds.")) }
-        };
-        self.one(table, key, "\"1MiB\"", parse).map(|s| s.value)
+    /// A number in the unit of `range` and within it.
+    fn ranged(&mut self, table: &DeTable<'_>, range: &limits::Range) -> Option<u64> {
+        let value = table.get(range.key)?;
+        let written = self.limit(range.key, value)?;
+        match range.read(written.borrowed()) {
+            Ok(number) => Some(number),
+            Err(error) => {
+                let finding = out_of_bounds(range.key, &error, &shown(value));
+                self.push(self.line_of(value), finding);
+                None
+            }
+        }
     }
 
     fn port(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<u16> {
@@ -727,7 +736,11 @@ impl<'a> Reader<'a> {
         let value = table.get(key)?;
         let found = integer(value).and_then(|n| u8::try_from(n).ok()).filter(|n| matches!(n, 1 | 2));
         if found.is_none() {
-            self.bad(value, key, Bad::new("version 1 or 2 of the PROXY protocol", format!("Write {key} = 2.")));
+            self.bad(
+                value,
+                key,
+                Bad::new("version 1 or 2 of the PROXY protocol", format!("Write {key} = 2.")),
+            );
         }
         found
     }
@@ -750,7 +763,10 @@ impl<'a> Reader<'a> {
         let list = self.several(table, key, "[\"[::]:443\"]", parse_listener)?;
         let given = table.get(key)?;
         if list.is_empty() && key == "https" && !holds_items(given) {
-            let bad = Bad::new("at least one address", "Write https = [\"[::]:443\"], or leave the key out for that.");
+            let bad = Bad::new(
+                "at least one address",
+                "Write https = [\"[::]:443\"], or leave the key out for that.",
+            );
             self.bad(given, key, bad);
         }
         Some(list)
@@ -776,10 +792,13 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let found = read(self, table, key)?;
         let line = table.get(key).map_or(0, |v| self.line_of(v));
-        let finding = Finding::new(Code::NotYetEnforced, format!("`{key}` is stored, but this version does not act on it"))
-            .expected("a key that this version acts on")
-            .found(format!("`{key}`"))
-            .remedy("Do not rely on it yet. A later version will act on it without a change here.");
+        let finding = Finding::new(
+            Code::NotYetEnforced,
+            format!("`{key}` is stored, but this version does not act on it"),
+        )
+        .expected("a key that this version acts on")
+        .found(format!("`{key}`"))
+        .remedy("Do not rely on it yet. A later version will act on it without a change here.");
         self.push(line, finding);
         Some(found)
     }
@@ -826,13 +845,17 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_keys(&mut self, table: &DeTable<'_>, section: &Section) {
-        let strange: Vec<_> = table.keys().filter(|k| !section.keys.contains(&k.get_ref().as_ref())).collect();
+        let strange: Vec<_> =
+            table.keys().filter(|k| !section.keys.contains(&k.get_ref().as_ref())).collect();
         for key in strange {
             let line = self.line_of(key);
-            let finding = Finding::new(Code::UnknownKey, format!("unknown key `{}` in {}", key.get_ref(), section.title))
-                .expected(format!("one of {}", section.keys.join(", ")))
-                .found(format!("`{}`", key.get_ref()))
-                .remedy(advice(key.get_ref(), section));
+            let finding = Finding::new(
+                Code::UnknownKey,
+                format!("unknown key `{}` in {}", key.get_ref(), section.title),
+            )
+            .expected(format!("one of {}", section.keys.join(", ")))
+            .found(format!("`{}`", key.get_ref()))
+            .remedy(advice(key.get_ref(), section));
             self.push(line, finding);
         }
     }
@@ -844,13 +867,51 @@ fn advice(key: &str, section: &Section) -> String {
     if let Some(home) = others.iter().find(|other| other.keys.contains(&key)) {
         return format!("`{key}` belongs in {}: move it there.", home.title);
     }
-    if limits::NAMES.contains(&key) {
+    if limits::find(key).is_some() {
         return format!("`{key}` belongs in [limits]: move it there.");
     }
     match did_you_mean(key, section.keys.iter().copied()) {
         Some(near) => format!("Did you mean `{near}`?"),
         None => "Remove it.".to_owned(),
     }
+}
+
+/// The default of a bounded key outside `[limits]`.
+fn preset(range: &limits::Range) -> Duration {
+    let row = limits::KEYS.iter().find(|(known, _)| known.key == range.key);
+    match row {
+        Some((_, limits::Preset::Fixed(default_ms))) => Duration::from_millis(*default_ms),
+        _ => Duration::from_millis(range.max),
+    }
+}
+
+/// What is wrong with a bounded value, in the words of the limits module.
+pub(super) fn out_of_bounds(key: &str, error: &limits::LimitError, found: &str) -> Finding {
+    use limits::LimitError::{Above, Duration, Form, OutOfRange, Size, Unknown};
+    let known =
+        limits::LIMITS.iter().map(|limit| &limit.range).chain(limits::KEYS.iter().map(|(range, _)| range));
+    let range = known.into_iter().find(|range| range.key == key);
+    let (code, expected) = match error {
+        OutOfRange { range, .. } => (Code::OutOfRange, range.to_string()),
+        Above { bound, max, .. } => (Code::OutOfRange, format!("at most `{bound}`, which is {max}")),
+        Form { unit, .. } => (Code::BadValue, unit.form().to_owned()),
+        Duration { .. } => (Code::BadValue, limits::Unit::Milliseconds.form().to_owned()),
+        Size { .. } => (Code::BadValue, limits::Unit::Bytes.form().to_owned()),
+        Unknown { .. } => (Code::UnknownKey, "a limit that exists".to_owned()),
+    };
+    let remedy = match (error, range) {
+        (Unknown { suggestion: Some(near), .. }, _) => format!("Did you mean `{near}`?"),
+        (Unknown { .. }, _) => "Remove it.".to_owned(),
+        (_, Some(range)) => {
+            format!("Write a value from {range}, or leave the key out. Why: {}.", range.reason)
+        }
+        _ => "Leave the key out for its default.".to_owned(),
+    };
+    let message = match error {
+        Unknown { .. } => format!("unknown key `{key}` in [limits]"),
+        _ => format!("`{key}` cannot be {found}"),
+    };
+    Finding::new(code, message).expected(expected).found(found).remedy(remedy)
 }
 
 fn default_https() -> Lined<SocketAddr> {
@@ -861,9 +922,9 @@ fn values<T>(list: Vec<Lined<T>>) -> Vec<T> {
     list.into_iter().map(|l| l.value).collect()
 }
 
-fn integer(value: &Value<'_>) -> Option<u64> {
+fn integer(value: &Value<'_>) -> Option<i64> {
     let number = value.get_ref().as_integer()?;
-    u64::from_str_radix(number.as_str(), number.radix()).ok()
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 fn holds_items(value: &Value<'_>) -> bool {
@@ -916,7 +977,9 @@ fn parse_upstream(text: &str) -> Result<Upstream, Bad> {
     }
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
-        return Err(bad(format!("Leave the scheme out: \"{rest}\". Upstreams are spoken to in plain HTTP/1.1.")));
+        return Err(bad(format!(
+            "Leave the scheme out: \"{rest}\". Upstreams are spoken to in plain HTTP/1.1."
+        )));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return address_upstream(address).map_err(bad);
@@ -962,7 +1025,8 @@ fn parse_admin(text: &str) -> Result<Admin, Bad> {
         let remedy = "Write \"unix:/run/sanedge/admin.sock\".";
         return if path.is_absolute() { Ok(Admin::Unix(path)) } else { Err(Bad::new(expected, remedy)) };
     }
-    let bad = || Bad::new("unix:/path, or a loopback address with port", "Write \"unix:/run/sanedge/admin.sock\".");
+    let bad =
+        || Bad::new("unix:/path, or a loopback address with port", "Write \"unix:/run/sanedge/admin.sock\".");
     text.parse().map(Admin::Tcp).map_err(|_| bad())
 }
 
@@ -993,7 +1057,10 @@ fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
         "*" => Ok(OriginEntry::Any),
         "null" => Ok(OriginEntry::Null),
         _ => Origin::parse(text).map(OriginEntry::One).map_err(|error| {
-            Bad::new(format!("an origin, \"*\" or \"null\": {error}"), "Write \"https://recre.store\": scheme, host, port if unusual, no path.")
+            Bad::new(
+                format!("an origin, \"*\" or \"null\": {error}"),
+                "Write \"https://recre.store\": scheme, host, port if unusual, no path.",
+            )
         }),
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Anchors {
 
 impl Anchors {
     /// Mozilla's, and those of the `trust` file.
-    pub(super) fn load(desk: &mut Desk<'_>, trust: Option<&Lined<NamedFile>>) -> Self {
+    pub(super) fn load(desk: &mut Desk, trust: Option<&Lined<NamedFile>>) -> Self {
         let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
         let Some(file) = trust else { return Self { all, trusted: Vec::new() } };
         let trusted = super::pem::trust(desk, file).unwrap_or_default();
@@ -44,7 +44,7 @@ impl Anchors {
     }
 
     /// Whether the chain gets to a root by its names; whether the signatures agree is the path check's question.
-    fn reached_by(&self, path: &[&Link]) -> bool {
+    fn reached_by(&self, path: &[Link]) -> bool {
         let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
             sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())
         };
@@ -53,7 +53,11 @@ impl Anchors {
 }
 
 /// Parses every certificate of a file; `None` after a finding.
-pub(super) fn links(desk: &mut Desk<'_>, subject: &Subject<'_>, chain: Vec<CertificateDer<'static>>) -> Option<Vec<Link>> {
+pub(super) fn links(
+    desk: &mut Desk,
+    subject: &Subject<'_>,
+    chain: Vec<CertificateDer<'static>>,
+) -> Option<Vec<Link>> {
     let mut links = Vec::new();
     let mut whole = true;
     for (at, der) in chain.into_iter().enumerate() {
@@ -76,51 +80,61 @@ fn malformed(label: &str, at: usize, found: &str) -> Finding {
         .remedy("Copy the file again from where it was issued.")
 }
 
-/// Every proof about one chain. `links` is not empty and in the order of the file.
-pub(super) fn check(desk: &mut Desk<'_>, subject: &Subject<'_>, links: &[Link], anchors: &Anchors) {
+/// Every proof about one chain. `links` is in the order of the file; what comes back begins with the end-entity.
+pub(super) fn check(
+    desk: &mut Desk,
+    subject: &Subject<'_>,
+    links: Vec<Link>,
+    anchors: &Anchors,
+) -> Vec<Link> {
     let before = desk.errors();
     let path = order(desk, subject, links);
-    let Some(end_entity) = path.first() else { return };
+    let Some(end_entity) = path.first() else { return path };
     dates(desk, subject, &path);
     purpose(desk, subject, &end_entity.facts);
     signatures(desk, subject, &path);
     sizes(desk, subject, &path);
     completeness(desk, subject, &path, anchors, before);
+    path
 }
 
 /// The certificates as a path from the end-entity upwards; a finding where the file has them otherwise.
-fn order<'a>(desk: &mut Desk<'_>, subject: &Subject<'_>, links: &'a [Link]) -> Vec<&'a Link> {
-    let issued = |child: &Link, parent: &Link| child.facts.issuer_raw == parent.facts.subject_raw;
-    let first = links.iter().position(|l| !l.facts.is_ca).unwrap_or(0);
-    let mut left: Vec<usize> = (0..links.len()).filter(|at| *at != first).collect();
-    let mut sorted = vec![first];
-    let mut path: Vec<&Link> = links.get(first).into_iter().collect();
-    while let Some(last) = path.last().copied() {
-        let next = left.iter().position(|at| links.get(*at).is_some_and(|l| issued(last, l) && l.der != last.der));
-        let Some(at) = next.map(|n| left.remove(n)) else { break };
-        sorted.push(at);
-        path.extend(links.get(at));
+fn order(desk: &mut Desk, subject: &Subject<'_>, links: Vec<Link>) -> Vec<Link> {
+    let written = numbered(&links);
+    let mut left: Vec<(usize, Link)> = links.into_iter().enumerate().collect();
+    let mut path: Vec<(usize, Link)> = Vec::new();
+    let mut next = left.iter().position(|(_, l)| !l.facts.is_ca).or((!left.is_empty()).then_some(0));
+    while let Some(at) = next {
+        path.push(left.remove(at));
+        next = path.last().and_then(|(_, last)| left.iter().position(|(_, l)| issued(l, last)));
     }
-    for at in &left {
-        let Some(link) = links.get(*at) else { continue };
-        let repeats = sorted.iter().any(|s| links.get(*s).is_some_and(|l| l.der == link.der));
+    for (at, link) in &left {
+        let repeats = path.iter().any(|(_, l)| l.der == link.der);
         desk.push(subject.line, foreign(subject, *at, link, repeats));
     }
-    if !sorted.is_sorted() {
-        desk.push(subject.line, disordered(subject, links, &path));
+    let in_order = path.is_sorted_by_key(|(at, _)| *at);
+    let path: Vec<Link> = path.into_iter().map(|(_, link)| link).collect();
+    if !in_order {
+        desk.push(subject.line, disordered(subject, &written, &path));
     }
     path
 }
 
-fn disordered(subject: &Subject<'_>, links: &[Link], path: &[&Link]) -> Finding {
-    let numbered = |links: &mut dyn Iterator<Item = &Link>| {
-        let lines: Vec<String> = links.enumerate().map(|(n, l)| format!("{}. {}", n + 1, l.facts.subject)).collect();
-        lines.join("; ")
-    };
+/// By its names only; signatures are looked at later. Nothing is its own issuer here.
+fn issued(parent: &Link, child: &Link) -> bool {
+    child.facts.issuer_raw == parent.facts.subject_raw && child.der != parent.der
+}
+
+fn numbered(links: &[Link]) -> String {
+    let lines = links.iter().enumerate().map(|(at, link)| format!("{}. {}", at + 1, link.facts.subject));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+fn disordered(subject: &Subject<'_>, written: &str, path: &[Link]) -> Finding {
     Finding::new(Code::ChainOrder, format!("the certificates in `{}` stand in the wrong order", subject.label))
         .certificate(subject.label)
-        .expected(numbered(&mut path.iter().copied()))
-        .found(numbered(&mut links.iter()))
+        .expected(numbered(path))
+        .found(written)
         .remedy("Put the host's own certificate first and behind each certificate the one that signed it:\n  cat cert.pem chain.pem > fullchain.pem")
 }
 
@@ -128,7 +142,10 @@ fn foreign(subject: &Subject<'_>, at: usize, link: &Link, repeats: bool) -> Find
     let (what, found) = if repeats {
         ("stands twice", "the same certificate again".to_owned())
     } else {
-        ("does not belong to this chain", format!("it signed none of the others; it is for {}", link.facts.subject))
+        (
+            "does not belong to this chain",
+            format!("it signed none of the others; it is for {}", link.facts.subject),
+        )
     };
     Finding::new(Code::ChainForeign, format!("certificate {} in `{}` {what}", at + 1, subject.label))
         .certificate(subject.label)
@@ -137,14 +154,18 @@ fn foreign(subject: &Subject<'_>, at: usize, link: &Link, repeats: bool) -> Find
         .remedy("Take it out of the file. Another host's certificate goes into a file and a [[certificate]] of its own.")
 }
 
-fn dates(desk: &mut Desk<'_>, subject: &Subject<'_>, path: &[&Link]) {
+fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     for (at, link) in path.iter().enumerate() {
         let facts = &link.facts;
         if at > 0 && facts.self_signed {
             continue; // a root: the client uses its own copy
         }
         let (not_before, not_after) = (facts.not_before, facts.not_after);
-        let whose = if at == 0 { "the certificate".to_owned() } else { format!("the intermediate {}", facts.subject) };
+        let whose = if at == 0 {
+            "the certificate".to_owned()
+        } else {
+            format!("the intermediate {}", facts.subject)
+        };
         let says = |code, text: &str| {
             Finding::new(code, format!("{whose} in `{}` {text}", subject.label)).certificate(subject.label)
         };
@@ -155,21 +176,34 @@ fn dates(desk: &mut Desk<'_>, subject: &Subject<'_>, path: &[&Link]) {
         };
         if desk.now > not_after {
             let expected = format!("valid today, {}", day(desk.now));
-            desk.push(subject.line, says(Code::Expired, "has expired").expected(expected).found(format!("it ended on {}", day(not_after))).remedy(remedy));
+            desk.push(
+                subject.line,
+                says(Code::Expired, "has expired")
+                    .expected(expected)
+                    .found(format!("it ended on {}", day(not_after)))
+                    .remedy(remedy),
+            );
         } else if desk.now < not_before {
             let expected = format!("valid today, {}", day(desk.now));
             let remedy = "Wait, or look at the clock of this machine: date";
-            desk.push(subject.line, says(Code::NotYetValid, "is not valid yet").expected(expected).found(format!("it begins on {}", day(not_before))).remedy(remedy));
+            desk.push(
+                subject.line,
+                says(Code::NotYetValid, "is not valid yet")
+                    .expected(expected)
+                    .found(format!("it begins on {}", day(not_before)))
+                    .remedy(remedy),
+            );
         } else if not_after - desk.now < EXPIRES_SOON_S && at == 0 {
             let days = (not_after - desk.now) / 86_400;
-            let found = format!("{days} {} left, until {}", if days == 1 { "day" } else { "days" }, day(not_after));
+            let found =
+                format!("{days} {} left, until {}", if days == 1 { "day" } else { "days" }, day(not_after));
             desk.push(subject.line, says(Code::ExpiresSoon, "ends soon").expected("at least 21 days left").found(found).remedy("Renew it now, and find out why the renewal did not do so by itself: certbot renew --dry-run"));
         }
     }
 }
 
 /// The end-entity is one, and for servers.
-fn purpose(desk: &mut Desk<'_>, subject: &Subject<'_>, facts: &Facts) {
+fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
     let label = subject.label;
     if facts.is_ca {
         let finding = Finding::new(Code::CaAsEndEntity, format!("`{label}` is a CA's certificate, not a server's"))
@@ -190,16 +224,17 @@ fn purpose(desk: &mut Desk<'_>, subject: &Subject<'_>, facts: &Facts) {
         desk.push(subject.line, finding.certificate(label));
     }
     if !facts.digital_signature {
-        let finding = Finding::new(Code::NoDigitalSignature, format!("the key of `{label}` may not sign handshakes"))
-            .expected("keyUsage with digitalSignature: every cipher suite here signs (RFC 8446 §4.4.2.2)")
-            .found("a keyUsage without it")
-            .remedy("Issue it again; with openssl: -addext keyUsage=critical,digitalSignature");
+        let finding =
+            Finding::new(Code::NoDigitalSignature, format!("the key of `{label}` may not sign handshakes"))
+                .expected("keyUsage with digitalSignature: every cipher suite here signs (RFC 8446 §4.4.2.2)")
+                .found("a keyUsage without it")
+                .remedy("Issue it again; with openssl: -addext keyUsage=critical,digitalSignature");
         desk.push(subject.line, finding.certificate(label));
     }
     sans(desk, subject, facts);
 }
 
-fn sans(desk: &mut Desk<'_>, subject: &Subject<'_>, facts: &Facts) {
+fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
     let label = subject.label;
     for (text, why) in &facts.odd_names {
         let finding = Finding::new(Code::UnusableSan, format!("`{label}` has a name that no client accepts"))
@@ -223,7 +258,7 @@ fn sans(desk: &mut Desk<'_>, subject: &Subject<'_>, facts: &Facts) {
 }
 
 /// Each certificate is signed by the next one, and not with a broken hash. A root's own signature does not count.
-fn signatures(desk: &mut Desk<'_>, subject: &Subject<'_>, path: &[&Link]) {
+fn signatures(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     for (at, link) in path.iter().enumerate() {
         if let (Some(weak), false) = (link.facts.weak_signature, link.facts.self_signed) {
             desk.push(subject.line, weakly_signed(subject, at, link, weak));
@@ -247,26 +282,35 @@ fn signed_by(child: &Link, parent: &Link) -> bool {
 }
 
 fn weakly_signed(subject: &Subject<'_>, at: usize, link: &Link, weak: &str) -> Finding {
-    Finding::new(Code::WeakSignature, format!("certificate {} in `{}` is signed with a broken hash", at + 1, subject.label))
-        .certificate(subject.label)
-        .expected("a signature with SHA-256 or better")
-        .found(format!("{weak} on {}", link.facts.subject))
-        .remedy("No client accepts it. Issue the certificate again.")
+    Finding::new(
+        Code::WeakSignature,
+        format!("certificate {} in `{}` is signed with a broken hash", at + 1, subject.label),
+    )
+    .certificate(subject.label)
+    .expected("a signature with SHA-256 or better")
+    .found(format!("{weak} on {}", link.facts.subject))
+    .remedy("No client accepts it. Issue the certificate again.")
 }
 
 fn badly_signed(subject: &Subject<'_>, at: usize, link: &Link, parent: &Link) -> Finding {
-    Finding::new(Code::ChainSignature, format!("certificate {} in `{}` did not sign certificate {}", at + 2, subject.label, at + 1))
-        .certificate(subject.label)
-        .expected(format!("{} signed by the key of {}", link.facts.subject, parent.facts.subject))
-        .found("the right name with another key, or a damaged certificate")
-        .remedy("Fetch the chain that belongs to this certificate; a CA may have several intermediates of one name.")
+    Finding::new(
+        Code::ChainSignature,
+        format!("certificate {} in `{}` did not sign certificate {}", at + 2, subject.label, at + 1),
+    )
+    .certificate(subject.label)
+    .expected(format!("{} signed by the key of {}", link.facts.subject, parent.facts.subject))
+    .found("the right name with another key, or a damaged certificate")
+    .remedy(
+        "Fetch the chain that belongs to this certificate; a CA may have several intermediates of one name.",
+    )
 }
 
-fn sizes(desk: &mut Desk<'_>, subject: &Subject<'_>, path: &[&Link]) {
+fn sizes(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     for link in path.iter().skip(1) {
         match link.facts.key {
             KeyKind::Rsa(bits) if bits < super::RSA_BITS_MIN => {
-                let finding = super::key::rsa_size(subject.label, bits, &format!("the CA {}", link.facts.subject));
+                let finding =
+                    super::key::rsa_size(subject.label, bits, &format!("the CA {}", link.facts.subject));
                 desk.push(subject.line, finding);
             }
             _ => {}
@@ -276,9 +320,9 @@ fn sizes(desk: &mut Desk<'_>, subject: &Subject<'_>, path: &[&Link]) {
 
 /// The path check against the anchors, and what its failure means for the person at the desk.
 fn completeness(
-    desk: &mut Desk<'_>,
+    desk: &mut Desk,
     subject: &Subject<'_>,
-    path: &[&Link],
+    path: &[Link],
     anchors: &Anchors,
     errors_before: usize,
 ) {
@@ -301,7 +345,7 @@ fn completeness(
 }
 
 /// An unknown root must not hide what else is wrong below it: the path check, up to the last certificate there is.
-fn verify_below(path: &[&Link], last: &Link, now: i64) -> Result<(), webpki::Error> {
+fn verify_below(path: &[Link], last: &Link, now: i64) -> Result<(), webpki::Error> {
     if path.len() == 1 {
         return EndEntityCert::try_from(&last.der).map(|_| ());
     }
@@ -309,7 +353,7 @@ fn verify_below(path: &[&Link], last: &Link, now: i64) -> Result<(), webpki::Err
     verify(path, &[anchor], now)
 }
 
-fn verify(path: &[&Link], anchors: &[TrustAnchor<'_>], now: i64) -> Result<(), webpki::Error> {
+fn verify(path: &[Link], anchors: &[TrustAnchor<'_>], now: i64) -> Result<(), webpki::Error> {
     let Some((end_entity, above)) = path.split_first() else { return Ok(()) };
     let Some(time) = time_within(path, now) else { return Ok(()) }; // dates have findings of their own
     let intermediates: Vec<_> = above.iter().map(|l| l.der.clone()).collect();
@@ -320,7 +364,7 @@ fn verify(path: &[&Link], anchors: &[TrustAnchor<'_>], now: i64) -> Result<(), w
 }
 
 /// A moment at which every certificate is valid, as near to now as there is one.
-fn time_within(path: &[&Link], now: i64) -> Option<UnixTime> {
+fn time_within(path: &[Link], now: i64) -> Option<UnixTime> {
     let begin = path.iter().map(|l| l.facts.not_before).max()?;
     let end = path.iter().map(|l| l.facts.not_after).min()?;
     let moment = u64::try_from(now.max(begin).min(end)).ok()?;
@@ -336,7 +380,7 @@ fn sequence_content(der: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn unknown_issuer(subject: &Subject<'_>, path: &[&Link], end_entity: &Link, last: &Link) -> Finding {
+fn unknown_issuer(subject: &Subject<'_>, path: &[Link], end_entity: &Link, last: &Link) -> Finding {
     let alone = path.len() == 1;
     match (&end_entity.facts.issuer_url, alone) {
         (_, true) if end_entity.facts.self_signed => self_signed(subject, end_entity),
@@ -388,9 +432,21 @@ fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Error) -> Findi
                 .found(listed(facts.names.iter().map(SanName::to_string)))
                 .remedy("Issue the certificate with names that the CA permits, or by another CA.")
         }
-        webpki::Error::PathLenConstraintViolated => refused_because(label, "a CA below another that permits none", "Issue the certificate by a CA that the path length above permits."),
-        webpki::Error::EndEntityUsedAsCa => refused_because(label, "a certificate that is no CA's and yet signed another", "Issue the certificate by a CA: basicConstraints CA:TRUE and keyUsage keyCertSign."),
-        other => refused_because(label, &other.to_string(), "Clients would refuse it as well. Issue the certificate again."),
+        webpki::Error::PathLenConstraintViolated => refused_because(
+            label,
+            "a CA below another that permits none",
+            "Issue the certificate by a CA that the path length above permits.",
+        ),
+        webpki::Error::EndEntityUsedAsCa => refused_because(
+            label,
+            "a certificate that is no CA's and yet signed another",
+            "Issue the certificate by a CA: basicConstraints CA:TRUE and keyUsage keyCertSign.",
+        ),
+        other => refused_because(
+            label,
+            &other.to_string(),
+            "Clients would refuse it as well. Issue the certificate again.",
+        ),
     };
     finding.certificate(label)
 }

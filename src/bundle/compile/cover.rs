@@ -11,7 +11,17 @@ use crate::names::{Host, SanName};
 
 /// Names under which no public CA may issue (RFC 6761, 6762, 8375, ICANN's `internal`, and habits of home routers).
 const PRIVATE_SUFFIXES: [&str; 11] = [
-    "local", "localhost", "lan", "home", "internal", "intranet", "private", "corp", "test", "invalid", "home.arpa",
+    "local",
+    "localhost",
+    "lan",
+    "home",
+    "internal",
+    "intranet",
+    "private",
+    "corp",
+    "test",
+    "invalid",
+    "home.arpa",
 ];
 
 /// A certificate that was loaded, good or not, for the choice among several.
@@ -28,7 +38,7 @@ impl Candidate<'_> {
 
 /// For each host the index of its certificate, as far as there is one.
 pub(super) fn assign(
-    desk: &mut Desk<'_>,
+    desk: &mut Desk,
     source: &Source,
     candidates: &[Candidate<'_>],
     all_readable: bool,
@@ -36,7 +46,8 @@ pub(super) fn assign(
     let mut chosen = BTreeMap::new();
     let mut uncovered = Vec::new();
     for host in source.sites.iter().flat_map(|site| &site.hosts) {
-        if chosen.contains_key(&host.value) || uncovered.iter().any(|u: &&Lined<Host>| u.value == host.value) {
+        if chosen.contains_key(&host.value) || uncovered.iter().any(|u: &&Lined<Host>| u.value == host.value)
+        {
             continue;
         }
         match best(desk, host, candidates) {
@@ -58,7 +69,7 @@ pub(super) fn assign(
 }
 
 /// Exact before wildcard, then ECDSA before Ed25519 before RSA, then the one valid longest.
-fn best(desk: &mut Desk<'_>, host: &Lined<Host>, candidates: &[Candidate<'_>]) -> Option<usize> {
+fn best(desk: &mut Desk, host: &Lined<Host>, candidates: &[Candidate<'_>]) -> Option<usize> {
     let mut ranked: Vec<(Rank, usize)> =
         candidates.iter().enumerate().filter_map(|(at, c)| Some((rank(c, &host.value)?, at))).collect();
     ranked.sort();
@@ -147,7 +158,8 @@ fn not_covered(host: &Lined<Host>, uncovered: &[&Host], candidates: &[Candidate<
 /// The certificate that this host most likely belongs on: the one sharing the most right-most labels with it.
 fn nearest<'c, 'a>(host: &Host, candidates: &'c [Candidate<'a>]) -> Option<&'c Candidate<'a>> {
     let alike = |candidate: &&Candidate<'_>| {
-        let shared = |name: &SanName| shared_labels(&host.to_string(), name.to_string().trim_start_matches("*."));
+        let shared =
+            |name: &SanName| shared_labels(&host.to_string(), name.to_string().trim_start_matches("*."));
         candidate.names().iter().map(shared).max().unwrap_or(0)
     };
     match candidates {
@@ -162,7 +174,8 @@ fn shared_labels(one: &str, other: &str) -> usize {
 
 /// The command that issues the certificate again with *every* name: those it has and those that lack.
 fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
-    let mut names: Vec<String> = near.map(|c| c.names().iter().map(ToString::to_string).collect()).unwrap_or_default();
+    let mut names: Vec<String> =
+        near.map(|c| c.names().iter().map(ToString::to_string).collect()).unwrap_or_default();
     for host in uncovered {
         let host = host.to_string();
         if !names.contains(&host) {
@@ -170,19 +183,35 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
         }
     }
     let all = |separator: &str| names.iter().map(|n| shell_word(n)).collect::<Vec<_>>().join(separator);
-    let what = if near.is_some() { "Issue the certificate again with all of its names" } else { "Issue a certificate" };
+    let what = if near.is_some() {
+        "Issue the certificate again with all of its names"
+    } else {
+        "Issue a certificate"
+    };
     if names.iter().any(|name| is_private(name)) {
-        return format!("No public CA issues all of these names. {what} by a CA of your own:\n  mkcert {}\nOr remove the host from sanedge.toml.", all(" "));
+        return format!(
+            "No public CA issues all of these names. {what} by a CA of your own:\n  mkcert {}\nOr remove the host from sanedge.toml.",
+            all(" ")
+        );
     }
     // A wildcard can be proven by DNS only (RFC 8555 §8.4 and CA/Browser Forum rules).
-    let challenge = if names.iter().any(|name| name.starts_with('*')) { " --manual --preferred-challenges dns" } else { "" };
+    let challenge = if names.iter().any(|name| name.starts_with('*')) {
+        " --manual --preferred-challenges dns"
+    } else {
+        ""
+    };
     let expand = if near.is_some() { " --expand" } else { "" };
-    format!("{what}:\n  certbot certonly{challenge}{expand} -d {}\nOr remove the host from sanedge.toml.", all(" -d "))
+    format!(
+        "{what}:\n  certbot certonly{challenge}{expand} -d {}\nOr remove the host from sanedge.toml.",
+        all(" -d ")
+    )
 }
 
 fn is_private(name: &str) -> bool {
-    let under = |suffix: &&str| name == **suffix || name.ends_with(&format!(".{suffix}"));
-    name.parse::<std::net::IpAddr>().is_ok() || !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|s| under(&s))
+    let under = |suffix: &str| name == suffix || name.ends_with(&format!(".{suffix}"));
+    name.parse::<std::net::IpAddr>().is_ok()
+        || !name.contains('.')
+        || PRIVATE_SUFFIXES.iter().any(|s| under(s))
 }
 
 fn unused(candidate: &Candidate<'_>, uncovered: &[&Lined<Host>], source: &Source) -> Finding {

@@ -69,7 +69,8 @@ pub(super) struct Facts {
 
 /// Parses X.509; the error is a sentence.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
-    let (rest, certificate) = X509Certificate::from_der(der.as_ref()).map_err(|e| format!("X.509 that cannot be parsed: {e}"))?;
+    let (rest, certificate) =
+        X509Certificate::from_der(der.as_ref()).map_err(|e| format!("X.509 that cannot be parsed: {e}"))?;
     if !rest.is_empty() {
         return Err(format!("{} bytes behind the end of the certificate", rest.len()));
     }
@@ -80,9 +81,11 @@ impl Facts {
     /// Reads the facts; the error is a sentence.
     pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, String> {
         let certificate = parse(der)?;
-        let twice = |e: x509_parser::error::X509Error| format!("an extension that stands twice or is broken: {e}");
+        let twice =
+            |e: x509_parser::error::X509Error| format!("an extension that stands twice or is broken: {e}");
         let san = certificate.subject_alternative_name().map_err(twice)?;
-        let (names, odd_names) = san.as_ref().map_or_else(Default::default, |san| names(&san.value.general_names));
+        let (names, odd_names) =
+            san.as_ref().map_or_else(Default::default, |san| names(&san.value.general_names));
         let usage = certificate.key_usage().map_err(twice)?;
         let constraints = certificate.basic_constraints().map_err(twice)?;
         Ok(Self {
@@ -161,10 +164,14 @@ pub(super) fn key_of(certificate: &X509Certificate<'_>) -> KeyKind {
     }
     let curve = spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
     match (spki.parsed(), curve) {
-        (Ok(PublicKey::RSA(rsa)), _) if *algorithm == oid::OID_PKCS1_RSAENCRYPTION => KeyKind::Rsa(rsa_bits(rsa.modulus)),
+        (Ok(PublicKey::RSA(rsa)), _) if *algorithm == oid::OID_PKCS1_RSAENCRYPTION => {
+            KeyKind::Rsa(rsa_bits(rsa.modulus))
+        }
         (_, Some(curve)) if curve == oid::OID_EC_P256 => KeyKind::Ecdsa("P-256"),
         (_, Some(curve)) if curve == oid::OID_NIST_EC_P384 => KeyKind::Ecdsa("P-384"),
-        (_, Some(curve)) if *algorithm == oid::OID_KEY_TYPE_EC_PUBLIC_KEY => KeyKind::Other(format!("an EC key on the curve {}", curve_name(&curve))),
+        (_, Some(curve)) if *algorithm == oid::OID_KEY_TYPE_EC_PUBLIC_KEY => {
+            KeyKind::Other(format!("an EC key on the curve {}", curve_name(&curve)))
+        }
         _ => KeyKind::Other(format!("a key of the algorithm {}", algorithm_name(algorithm))),
     }
 }
@@ -203,10 +210,11 @@ fn weak_signature(certificate: &X509Certificate<'_>) -> Option<&'static str> {
 
 fn issuer_url(certificate: &X509Certificate<'_>) -> Option<String> {
     use x509_parser::extensions::ParsedExtension;
-    let access = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityInfoAccess(access) => Some(access),
-        _ => None,
-    })?;
+    let access =
+        certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityInfoAccess(access) => Some(access),
+            _ => None,
+        })?;
     access.accessdescs.iter().find_map(|description| match &description.access_location {
         GeneralName::URI(url) if description.access_method == oid::OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS => {
             Some((*url).to_owned())

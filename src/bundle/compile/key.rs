@@ -16,7 +16,7 @@ const SAMPLE: [u8; 64] = [0x20; 64];
 
 /// Every proof about one key. `kind` is that of the certificate. True where nothing is wrong.
 pub(super) fn check(
-    desk: &mut Desk<'_>,
+    desk: &mut Desk,
     subject: &Subject<'_>,
     kind: &KeyKind,
     end_entity: &CertificateDer<'_>,
@@ -33,7 +33,7 @@ pub(super) fn check(
 }
 
 /// Whether serve could use a key of this kind at all.
-fn fits_serve(desk: &mut Desk<'_>, subject: &Subject<'_>, kind: &KeyKind) -> bool {
+fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
     match kind {
         KeyKind::Rsa(bits) if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(bits) => {
             desk.push(subject.line, rsa_size(subject.label, *bits, "the certificate"));
@@ -52,16 +52,18 @@ fn belongs(key: &Arc<dyn SigningKey>, end_entity: &CertificateDer<'_>) -> bool {
     let provider = rustls::crypto::ring::default_provider();
     let mapping = provider.signature_verification_algorithms.mapping;
     let schemes: Vec<SignatureScheme> = mapping.iter().map(|(scheme, _)| *scheme).collect();
-    let signed = key.choose_scheme(&schemes).and_then(|s| s.sign(&SAMPLE).ok().map(|bytes| (s.scheme(), bytes)));
+    let signed =
+        key.choose_scheme(&schemes).and_then(|s| s.sign(&SAMPLE).ok().map(|bytes| (s.scheme(), bytes)));
     let (Some((scheme, signature)), Ok(certificate)) = (signed, EndEntityCert::try_from(end_entity)) else {
         return false;
     };
-    let mut algorithms = mapping.iter().filter(|(known, _)| *known == scheme).flat_map(|(_, algorithms)| *algorithms);
+    let mut algorithms =
+        mapping.iter().filter(|(known, _)| *known == scheme).flat_map(|(_, algorithms)| *algorithms);
     algorithms.any(|algorithm| certificate.verify_signature(*algorithm, &SAMPLE, &signature).is_ok())
 }
 
 /// Keys that work and will surprise somebody.
-fn speed(desk: &mut Desk<'_>, subject: &Subject<'_>, kind: &KeyKind) {
+fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
     match kind {
         KeyKind::Ed25519 => {
             let finding = Finding::new(Code::Ed25519, format!("browsers refuse the Ed25519 key of `{}`", subject.label))
@@ -71,10 +73,13 @@ fn speed(desk: &mut Desk<'_>, subject: &Subject<'_>, kind: &KeyKind) {
             desk.push(subject.line, finding.certificate(subject.label));
         }
         KeyKind::Rsa(bits) if desk.rsa_is_slow => {
-            let finding = Finding::new(Code::RsaSlow, format!("RSA handshakes are slow on the board `{}`", desk.board))
-                .expected("ECDSA P-256: ten times as many handshakes a second")
-                .found(format!("RSA with {bits} bits"))
-                .remedy("Issue it again with an ECDSA key:\n  certbot renew --key-type ecdsa --force-renewal");
+            let finding =
+                Finding::new(Code::RsaSlow, format!("RSA handshakes are slow on the board `{}`", desk.board))
+                    .expected("ECDSA P-256: ten times as many handshakes a second")
+                    .found(format!("RSA with {bits} bits"))
+                    .remedy(
+                        "Issue it again with an ECDSA key:\n  certbot renew --key-type ecdsa --force-renewal",
+                    );
             desk.push(subject.line, finding.certificate(subject.label));
         }
         _ => {}
@@ -86,7 +91,9 @@ pub(super) fn rsa_size(label: &str, bits: usize, whose: &str) -> Finding {
         .certificate(label)
         .expected(format!("RSA with {RSA_BITS_MIN} to {RSA_BITS_MAX} bits, or better ECDSA P-256"))
         .found(format!("{bits} bits"))
-        .remedy("Issue the certificate again with a new key:\n  certbot renew --key-type ecdsa --force-renewal")
+        .remedy(
+            "Issue the certificate again with a new key:\n  certbot renew --key-type ecdsa --force-renewal",
+        )
 }
 
 fn mismatch(subject: &Subject<'_>, kind: &KeyKind) -> Finding {

@@ -12,8 +12,8 @@ use crate::bundle::source::{FileTrouble, Lined, NamedFile, read_bounded};
 
 /// Largest PEM file in bytes. A chain of ten 4096-bit certificates has under 30 KiB.
 pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
-/// Most certificates in one chain file, the end-entity included: webpki follows no more than six intermediates.
-pub const CHAIN_CERTIFICATES_MAX: usize = 8;
+/// Most certificates in one chain file, the end-entity included.
+pub const CHAIN_CERTIFICATES_MAX: usize = crate::bundle::wire::CHAIN_MAX;
 /// Most certificates in a `trust` file: a whole system store (about 150) fits.
 pub const TRUST_CERTIFICATES_MAX: usize = 512;
 
@@ -25,17 +25,17 @@ enum Wanted {
 }
 
 /// The certificates of a chain file, in the order of the file; `None` after a finding.
-pub(super) fn chain(desk: &mut Desk<'_>, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
+pub(super) fn chain(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
     certificates(desk, file, CHAIN_CERTIFICATES_MAX)
 }
 
 /// The certificates of a `trust` file.
-pub(super) fn trust(desk: &mut Desk<'_>, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
+pub(super) fn trust(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
     certificates(desk, file, TRUST_CERTIFICATES_MAX)
 }
 
 fn certificates(
-    desk: &mut Desk<'_>,
+    desk: &mut Desk,
     file: &Lined<NamedFile>,
     count_max: usize,
 ) -> Option<Vec<CertificateDer<'static>>> {
@@ -60,7 +60,7 @@ fn certificates(
 }
 
 /// The one private key of a key file.
-pub(super) fn key(desk: &mut Desk<'_>, file: &Lined<NamedFile>) -> Option<PrivateKeyDer<'static>> {
+pub(super) fn key(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<PrivateKeyDer<'static>> {
     let pem = read(desk, file, Wanted::Key)?;
     if is_encrypted(&pem) {
         desk.push(file.line, encrypted(file));
@@ -68,7 +68,8 @@ pub(super) fn key(desk: &mut Desk<'_>, file: &Lined<NamedFile>) -> Option<Privat
     }
     let sections = sections(desk, file, &pem)?;
     let holds_certificate = sections.iter().any(|(kind, _)| *kind == SectionKind::Certificate);
-    let mut keys: Vec<_> = sections.into_iter().filter_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der)).collect();
+    let mut keys: Vec<_> =
+        sections.into_iter().filter_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der)).collect();
     if keys.len() > 1 {
         desk.push(file.line, several_keys(file, keys.len()));
         return None;
@@ -79,7 +80,7 @@ pub(super) fn key(desk: &mut Desk<'_>, file: &Lined<NamedFile>) -> Option<Privat
     keys.pop()
 }
 
-fn read(desk: &mut Desk<'_>, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zeroizing<Vec<u8>>> {
+fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zeroizing<Vec<u8>>> {
     let bytes = match read_bounded(&file.value.path, PEM_BYTES_MAX) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(trouble) => {
@@ -100,7 +101,7 @@ fn read(desk: &mut Desk<'_>, file: &Lined<NamedFile>, wanted: Wanted) -> Option<
 
 type Section = (SectionKind, Vec<u8>);
 
-fn sections(desk: &mut Desk<'_>, file: &Lined<NamedFile>, pem: &[u8]) -> Option<Vec<Section>> {
+fn sections(desk: &mut Desk, file: &Lined<NamedFile>, pem: &[u8]) -> Option<Vec<Section>> {
     let found: Result<Vec<Section>, _> = Section::pem_slice_iter(pem).collect();
     let error = match found {
         Ok(sections) => return Some(sections),
@@ -142,7 +143,8 @@ fn is_encrypted(pem: &[u8]) -> bool {
 /// What the BEGIN lines announce, whatever it is.
 fn labels(pem: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(pem);
-    let label = |line: &str| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----").map(str::to_owned);
+    let label =
+        |line: &str| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----").map(str::to_owned);
     let mut found: Vec<String> = text.split(['\n', '\r']).filter_map(label).collect();
     found.dedup();
     found.truncate(4);
@@ -168,11 +170,16 @@ fn quoted(path: &Path) -> String {
 fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted) -> Finding {
     let (code, message, remedy) = match trouble {
         FileTrouble::Missing => (Code::FileMissing, "is not there", missing_advice(file)),
-        FileTrouble::NotRegular(_) => (Code::FileNotRegular, "is not a file", "Name the PEM file itself.".to_owned()),
+        FileTrouble::NotRegular(_) => {
+            (Code::FileNotRegular, "is not a file", "Name the PEM file itself.".to_owned())
+        }
         FileTrouble::Unreadable(_) => (
             Code::FileUnreadable,
             "cannot be read",
-            format!("Run as a user who may read it, or look at its owner and mode: ls -l {}", quoted(&file.path)),
+            format!(
+                "Run as a user who may read it, or look at its owner and mode: ls -l {}",
+                quoted(&file.path)
+            ),
         ),
         FileTrouble::Empty => {
             (Code::FileEmpty, "is empty", "Copy it again; a full disk leaves empty files.".to_owned())
@@ -193,7 +200,10 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted) -> Fin
 fn missing_advice(file: &NamedFile) -> String {
     let folder = file.path.parent().unwrap_or(Path::new("/"));
     if folder.is_dir() {
-        format!("Relative paths begin at the folder of sanedge.toml. Look what is there: ls {}", quoted(folder))
+        format!(
+            "Relative paths begin at the folder of sanedge.toml. Look what is there: ls {}",
+            quoted(folder)
+        )
     } else {
         format!("Relative paths begin at the folder of sanedge.toml; there is no folder {}.", quoted(folder))
     }
@@ -213,7 +223,11 @@ fn binary(file: &NamedFile, der: &[u8], wanted: Wanted) -> Finding {
         let option = if wanted == Wanted::Key { "-nocerts -noenc" } else { "-nokeys" };
         (Code::PemIsPkcs12, "PKCS #12 (.p12, .pfx)", format!("openssl pkcs12 -in {path} {option} -out {out}"))
     } else if content.starts_with(&[0x06, 0x09]) {
-        (Code::PemIsDer, "PKCS #7 in DER (.p7b)", format!("openssl pkcs7 -inform DER -in {path} -print_certs -out {out}"))
+        (
+            Code::PemIsDer,
+            "PKCS #7 in DER (.p7b)",
+            format!("openssl pkcs7 -inform DER -in {path} -print_certs -out {out}"),
+        )
     } else if content.starts_with(&[0x02]) {
         (Code::PemIsDer, "a private key in DER", format!("openssl pkey -inform DER -in {path} -out {out}"))
     } else {
@@ -233,17 +247,23 @@ fn too_many(file: &Lined<NamedFile>, found: usize, max: usize) -> Finding {
 }
 
 fn key_as_certificate(file: &Lined<NamedFile>) -> Finding {
-    Finding::new(Code::KeyAsCertificate, format!("`{}` is a private key, not a certificate", file.value.label))
-        .expected("certificates (-----BEGIN CERTIFICATE-----)")
-        .found("a private key")
-        .remedy("Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem.")
+    Finding::new(
+        Code::KeyAsCertificate,
+        format!("`{}` is a private key, not a certificate", file.value.label),
+    )
+    .expected("certificates (-----BEGIN CERTIFICATE-----)")
+    .found("a private key")
+    .remedy("Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem.")
 }
 
 fn certificate_as_key(file: &Lined<NamedFile>) -> Finding {
-    Finding::new(Code::CertificateAsKey, format!("`{}` is a certificate, not a private key", file.value.label))
-        .expected("a private key (-----BEGIN PRIVATE KEY-----)")
-        .found("a certificate")
-        .remedy("Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem.")
+    Finding::new(
+        Code::CertificateAsKey,
+        format!("`{}` is a certificate, not a private key", file.value.label),
+    )
+    .expected("a private key (-----BEGIN PRIVATE KEY-----)")
+    .found("a certificate")
+    .remedy("Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem.")
 }
 
 fn no_certificate(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
@@ -252,7 +272,9 @@ fn no_certificate(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
     let remedy = if found.contains("REQUEST") {
         "This is the request for a certificate. Name the certificate that the CA made of it.".to_owned()
     } else if found.contains("PKCS7") {
-        format!("Convert it, and name the new file here:\n  openssl pkcs7 -in {path} -print_certs -out chain.pem")
+        format!(
+            "Convert it, and name the new file here:\n  openssl pkcs7 -in {path} -print_certs -out chain.pem"
+        )
     } else if found.contains("TRUSTED") || found.contains("X509 CERT") {
         format!("Convert it, and name the new file here:\n  openssl x509 -in {path} -out chain.pem")
     } else {
