@@ -662,3 +662,195 @@ fn sessions_default(limits: &Limits, machine: &Machine) -> u32 {
 fn handshakes_default(sessions_max: u32) -> u32 {
     (sessions_max / 4).clamp(16, 1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB };
+
+    #[test]
+    fn every_limit_has_a_row_whose_bounds_fit_its_field() {
+        let mut limits = Limits::default_for(&PI);
+        for limit in &LIMITS {
+            for value in [limit.range.min, limit.range.max] {
+                (limit.write)(&mut limits, value);
+                assert_eq!(limit.value(&limits), value, "{}", limit.range.key);
+            }
+            assert!(limit.range.min <= limit.range.max && !limit.range.reason.is_empty());
+        }
+        // One row a field, under the field's name less `_ms`.
+        let shown = format!("{limits:?}");
+        let keys = LIMITS.map(|limit| limit.range.key);
+        assert_eq!(shown.matches(": ").count(), keys.len());
+        for (field, key) in shown.trim_start_matches("Limits { ").split(", ").zip(keys) {
+            let name = field.split(':').next().unwrap();
+            assert_eq!(name.strip_suffix("_ms").unwrap_or(name), key);
+        }
+    }
+
+    #[test]
+    fn every_limit_is_taken_at_its_bounds_and_refused_beyond() {
+        let ranges = LIMITS.iter().map(|limit| limit.range).chain(KEYS.iter().map(|(range, _)| *range));
+        let mut seen = 0;
+        for range in ranges {
+            assert_eq!(range.check(range.min), Ok(range.min));
+            assert_eq!(range.check(range.max), Ok(range.max));
+            let above = LimitError::OutOfRange { range, found: range.max + 1 };
+            assert_eq!(range.check(range.max + 1), Err(above));
+            if let Some(below) = range.min.checked_sub(1) {
+                let allowed = below == 0 && range.zero.is_some();
+                assert_eq!(range.check(below).is_ok(), allowed, "{}", range.key);
+            }
+            assert_eq!(range.check(0).is_ok(), range.min == 0 || range.zero.is_some(), "{}", range.key);
+            seen += 1;
+        }
+        assert_eq!(seen, LIMITS.len() + KEYS.len());
+    }
+
+    #[test]
+    fn fixed_defaults_are_the_tables_and_in_range() {
+        let limits = Limits::default_for(&PI);
+        let mut seen = 0;
+        for limit in &LIMITS {
+            if let Fixed(value) = limit.preset {
+                assert_eq!(limit.value(&limits), value, "{}", limit.range.key);
+                seen += 1;
+            }
+        }
+        assert!(seen >= 10);
+        limits.check().unwrap();
+        for (range, preset) in &KEYS {
+            if let Fixed(value) = preset {
+                range.check(*value).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_is_set_by_its_name_in_its_form() {
+        let mut limits = Limits::default_for(&PI);
+        set(&mut limits, "head_timeout", Value::Text("1500ms")).unwrap();
+        set(&mut limits, "head_bytes_max", Value::Text("32KiB")).unwrap();
+        set(&mut limits, "scratch_bytes", Value::Integer(8192)).unwrap();
+        set(&mut limits, "socket_buffer_bytes", Value::Integer(0)).unwrap();
+        set(&mut limits, "workers", Value::Integer(2)).unwrap();
+        let found = (limits.head_timeout_ms, limits.head_bytes_max, limits.scratch_bytes, limits.workers);
+        assert_eq!(found, (1500, 32_768, 8192, 2));
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_was_expected_and_changes_nothing() {
+        let before = Limits::default_for(&PI);
+        let refused = [
+            ("head_timeout", Value::Integer(10), ["`head_timeout` is 10", "\"30s\""]),
+            ("head_timeout", Value::Text("99ms"), ["`head_timeout` is 99ms", "100ms to 2m"]),
+            ("head_timeout", Value::Text("10"), ["\"10\" is not a duration", "\"30s\""]),
+            ("head_bytes_max", Value::Text("16KB"), ["\"16KB\" is not a size", "KiB"]),
+            ("head_bytes_max", Value::Text("1MiB"), ["`head_bytes_max` is 1MiB", "4KiB to 256KiB"]),
+            ("workers", Value::Text("4"), ["`workers` is \"4\"", "without quotes"]),
+            ("workers", Value::Integer(-1), ["`workers` is -1", "whole number"]),
+            ("workers", Value::Integer(0), ["`workers` is 0", "1 to 64"]),
+            (
+                "socket_buffer_bytes",
+                Value::Integer(1),
+                ["`socket_buffer_bytes` is 1", "0 for the kernel's autotuning"],
+            ),
+            (
+                "head_byte_max",
+                Value::Integer(1),
+                ["no limit `head_byte_max`", "did you mean `head_bytes_max`?"],
+            ),
+            ("zzz", Value::Integer(1), ["no limit `zzz`", "zzz"]),
+        ];
+        for (key, value, parts) in refused {
+            let mut limits = before.clone();
+            let text = set(&mut limits, key, value).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+            assert_eq!(limits, before);
+        }
+    }
+
+    #[test]
+    fn limits_that_bound_each_other_are_checked() {
+        let mut limits = Limits::default_for(&PI);
+        limits.target_bytes_max = limits.head_bytes_max;
+        limits.check().unwrap();
+        limits.target_bytes_max += 1;
+        let text = limits.check().unwrap_err().to_string();
+        assert!(text.contains("target_bytes_max") && text.contains("head_bytes_max"), "{text}");
+    }
+
+    #[test]
+    fn durations_and_sizes_have_one_form() {
+        let durations = [("0ms", 0), ("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000)];
+        for (text, wanted) in durations {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(wanted)), "{text}");
+        }
+        for (text, wanted) in
+            [("0", 0), ("512", 512), ("16KiB", 16_384), ("1MiB", 1 << 20), ("2GiB", 2 << 30)]
+        {
+            assert_eq!(parse_size(text), Ok(wanted), "{text}");
+        }
+        let odd = [
+            "",
+            "s",
+            "30",
+            "1.5s",
+            "30 s",
+            " 30s",
+            "-1s",
+            "+1s",
+            "30S",
+            "1d",
+            "1h30m",
+            "99999999999999999999ms",
+            "5124095576030431h",
+        ];
+        for text in odd {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        let odd =
+            ["", "KiB", "16 KiB", "16kib", "16K", "16KB", "1.5MiB", "-1", "+1", "0x10", "17179869184GiB"];
+        for text in odd {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_shown_can_be_read(value: u64) {
+            proptest::prop_assert_eq!(parse_size(&Unit::Bytes.show(value)), Ok(value));
+            proptest::prop_assert_eq!(milliseconds(&Unit::Milliseconds.show(value.max(1))), Ok(value.max(1)));
+        }
+    }
+
+    #[test]
+    fn the_memory_equation_adds_up() {
+        let mut limits = Limits::default_for(&PI);
+        (limits.sessions_max, limits.handshakes_max, limits.workers) = (100, 10, 2);
+        (limits.head_bytes_max, limits.tls_buffer_bytes, limits.scratch_bytes) = (16_384, 65_536, 65_536);
+        limits.socket_buffer_bytes = 32_768;
+        let memory = Memory::of(&limits, &PI, 3);
+        assert_eq!(memory.handshake_bytes, 10 * 144 * KIB);
+        assert_eq!(memory.session_bytes, 8 * MIB + 2 * (128 + 512) * KIB + 100 * (12 + 52 + 64 + 32) * KIB);
+        assert_eq!(memory.kernel_bytes, 100 * 8 * 32 * KIB);
+        assert_eq!(memory.descriptors, 64 + 16 + 200 + 3 * 2 * 32);
+        assert_eq!(memory.total_bytes(), memory.handshake_bytes + memory.session_bytes + memory.kernel_bytes);
+        limits.socket_buffer_bytes = 0;
+        assert_eq!(Memory::of(&limits, &PI, 3).kernel_bytes, 4 * GIB / 32 * 3);
+    }
+
+    #[test]
+    fn the_equation_holds_up_to_the_budget_and_not_beyond() {
+        let limits = Limits::default_for(&PI);
+        let total = Memory::of(&limits, &PI, 1).total_bytes();
+        let exact = Memory::of(&limits, &Machine { budget_bytes: total, ..PI }, 1);
+        let short = Memory::of(&limits, &Machine { budget_bytes: total - 1, ..PI }, 1);
+        assert!(exact.holds() && exact.to_string().contains("within the budget"), "{exact}");
+        assert!(!short.holds() && short.to_string().contains("MORE THAN the budget"), "{short}");
+        for word in ["handshakes", "sessions", "kernel", "descriptors"] {
+            assert!(exact.to_string().contains(word), "{exact}");
+        }
+    }
+}
