@@ -17,6 +17,8 @@ use crate::names::{Host, Origin, SanName};
 
 pub mod compile;
 pub mod file;
+pub mod finding;
+pub mod report;
 pub mod source;
 pub mod wire;
 

@@ -1,7 +1,7 @@
 //! Limits: the board's defaults, what is written over them, and whether the sum fits the board.
 
 use super::Desk;
-use crate::board::Board;
+use crate::board::{self, Board, BoardError, HOST};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};
 use crate::limits::{self, Limits, Machine, Memory};
@@ -88,6 +88,30 @@ fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, machine: &Mach
 }
 
 fn board(desk: &mut Desk, source: &Source) -> Option<Board> {
-    let _ = (desk, source);
-    Some(Board { rsa_is_slow: false })
+    let name = &source.board;
+    if name.line == 0 {
+        return None; // missing, or not a string: said by the reader
+    }
+    match Board::find(&name.value) {
+        Ok(board) => Some(board),
+        Err(error) => {
+            desk.push(name.line, unknown(&name.value, &error));
+            None
+        }
+    }
+}
+
+fn unknown(name: &str, error: &BoardError) -> Finding {
+    let remedy = match error {
+        BoardError::Unknown { suggestion: Some(near), .. } => format!("Did you mean `{near}`?"),
+        BoardError::Unknown { suggestion: None, .. } => {
+            "Write the nearest one in memory and processor; \"host\" means the machine that compiles."
+                .to_owned()
+        }
+        _ => error.to_string(),
+    };
+    Finding::new(Code::UnknownBoard, format!("there is no board `{name}`"))
+        .expected(format!("`{HOST}`, or one of {}", board::names().collect::<Vec<_>>().join(", ")))
+        .found(format!("`{name}`"))
+        .remedy(remedy)
 }
