@@ -315,6 +315,31 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
+/// Reads `unix:PATH`, a path, or a loopback address with its port.
+///
+/// # Errors
+/// What was expected, as a sentence.
+pub fn parse(text: &str) -> Result<Admin, String> {
+    match text.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(Admin::Tcp(address)),
+        Ok(address) => Err(format!("{address} is no loopback address; the admin socket is never on another")),
+        Err(_) => parse_unix(text),
+    }
+}
+
+/// Reads `unix:PATH` or a path: a reload is never asked for over TCP.
+///
+/// # Errors
+/// What was expected, as a sentence.
+pub fn parse_unix(text: &str) -> Result<Admin, String> {
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    if path.contains('/') {
+        Ok(Admin::Unix(PathBuf::from(path)))
+    } else {
+        Err(format!("expected `unix:/path/to/admin.sock`, found `{text}`"))
+    }
+}
+
 /// Why the admin socket gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
