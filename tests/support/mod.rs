@@ -12,3 +12,4 @@
 pub mod certs;
 pub mod edge;
 pub mod engineio;
+pub mod node;
