@@ -210,3 +210,32 @@ fn python_socketio_by_websocket_and_polling() {
     }
     stage.edge.stop();
 }
+
+/// A page of `https://recre.store` with Socket.IO's own client, its server at `https://socket.recre.store`.
+#[test]
+fn a_page_of_another_origin_brings_its_cookies() {
+    let test = "a_page_of_another_origin_brings_its_cookies";
+    let cors = json!({
+        "cors": { "origin": "https://recre.store", "credentials": true },
+        "cookie": { "name": "io", "sameSite": "lax", "secure": true, "httpOnly": true },
+    });
+    let Some(interop) = Interop::ready(test) else { return };
+    let (server, port) = interop.server(&json!({ "socketio": cors }));
+    let upstream = format!("127.0.0.1:{port}");
+    let names = ["recre.store", HOST, "elsewhere.example"];
+    let edge = Edge::certified_for(&names).site(&names, upstream).start();
+    let at = |page: &str| {
+        let resolve = names.map(|name| format!("MAP {name}:443 {}", edge.https)).join(", ");
+        json!({ "page": page, "server": format!("https://{HOST}"), "resolve": resolve })
+    };
+    let ca = edge.desk().ca_file();
+    let Some(_) = interop.browse(test, &ca, "cross_origin", &at("https://recre.store/page")) else { return };
+    let said = server.said();
+    let cookies: Vec<_> = said.iter().filter_map(|said| said["cookie"].as_str()).collect();
+    assert_eq!(cookies.len(), 3, "{said:?}");
+    assert!(cookies.iter().all(|cookie| cookie.contains("page=recre")), "{cookies:?}");
+    let origins = said.iter().filter(|said| said["origin"] == "https://recre.store");
+    assert_eq!(origins.count(), 3, "{said:?}");
+    interop.browse(test, &ca, "foreign_origin", &at("https://elsewhere.example/page"));
+    edge.stop();
+}

@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod browser;
 pub mod certs;
 pub mod edge;
 pub mod engineio;
