@@ -39,7 +39,12 @@ fn the_core_knows_no_sockets_and_no_tasks() {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in FORBIDDEN {
-                assert!(!code.contains(word), "{}:{}: the core may not use `{word}`", file.display(), number + 1);
+                assert!(
+                    !code.contains(word),
+                    "{}:{}: the core may not use `{word}`",
+                    file.display(),
+                    number + 1
+                );
             }
         }
     }

@@ -6,3 +6,4 @@ pub mod answer;
 pub mod body;
 pub mod forward;
 pub mod head;
+mod scan;
