@@ -1,1 +1,273 @@
 //! Board profiles: one TOML per board under `boards/`, compiled into the binary, each giving default limits.
+//!
+//! Knows nothing else of the crate but `limits`. A profile says what a board *is*; what follows for the limits is
+//! [`Limits::default_for`]'s business.
+
+use std::fs;
+use std::io;
+
+use serde::Deserialize;
+
+use crate::limits::{self, LimitError, Limits, Machine};
+
+/// The name that stands for the machine that compiles the bundle.
+pub const HOST: &str = "host";
+
+/// A board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Board {
+    /// The name that `sanedge.toml` gives it.
+    pub name: String,
+    /// What it is, for people.
+    pub description: String,
+    /// Target triple of the binary for it.
+    pub target: String,
+    /// Whether an RSA signature costs tens of milliseconds: 32-bit ARM has no wide multiplication.
+    pub rsa_is_slow: bool,
+    machine: Machine,
+    /// Whether its processor has AES instructions that ring can use. What serving prefers is decided at run time.
+    pub aes_instructions: bool,
+}
+
+/// Why there is no such board.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// No profile has this name.
+    #[error(
+        "there is no board `{name}`{}; expected `{HOST}` or one of {}",
+        did_you_mean(.suggestion), names().collect::<Vec<_>>().join(", ")
+    )]
+    Unknown {
+        /// The name found.
+        name: String,
+        /// The nearest one.
+        suggestion: Option<&'static str>,
+    },
+    /// A profile that cannot be read: a mistake in `boards/`, which a test would have seen.
+    #[error("the profile of board `{name}` cannot be read: {error}")]
+    Profile {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong.
+        error: String,
+    },
+    /// The machine that compiles does not tell its memory.
+    #[error("the memory of this machine is not known ({error}): name a board instead of `{HOST}`")]
+    Memory {
+        /// What `/proc/meminfo` gave.
+        error: io::Error,
+    },
+}
+
+/// Name and text of each profile.
+macro_rules! profiles {
+    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../boards/", $name, ".toml")))),*] };
+}
+
+static PROFILES: [(&str, &str); 13] = profiles![
+    "rpi-zero",
+    "rpi2",
+    "rpi3",
+    "rpi-zero2w",
+    "rpi4",
+    "rpi5",
+    "orangepi-zero",
+    "rock64",
+    "odroid-n2",
+    "beaglebone-black",
+    "generic-aarch64",
+    "generic-armv7",
+    "generic-armv6",
+];
+
+/// A profile as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    description: String,
+    target: String,
+    ram: String,
+    cores: u16,
+    aes_instructions: bool,
+    budget: String,
+}
+
+impl Board {
+    /// The board `name`; [`HOST`] looks at this machine.
+    ///
+    /// # Errors
+    /// Where there is none, names the nearest and all others.
+    pub fn find(name: &str) -> Result<Self, BoardError> {
+        if name == HOST {
+            return Self::host().map_err(|error| BoardError::Memory { error });
+        }
+        let profile = PROFILES.iter().find(|(known, _)| *known == name);
+        let &(name, text) = profile.ok_or_else(|| unknown(name))?;
+        parse(name, text).map_err(|error| BoardError::Profile { name, error })
+    }
+
+    /// Cores, memory, and the edge's share of it.
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// The limits that hold where `sanedge.toml` says nothing.
+    pub fn default_limits(&self) -> Limits {
+        Limits::default_for(&self.machine)
+    }
+
+    /// This machine: all its cores, and a quarter of its memory.
+    fn host() -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let ram_bytes = memory(&fs::read_to_string("/proc/meminfo")?)?;
+        let cores = u16::try_from(cores).unwrap_or(u16::MAX);
+        Ok(Self {
+            name: HOST.to_owned(),
+            description: "the machine that compiled the bundle".to_owned(),
+            target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            rsa_is_slow: cfg!(target_arch = "arm"),
+            machine: Machine { cores, ram_bytes, budget_bytes: ram_bytes / 4 },
+            aes_instructions: aes_instructions(),
+        })
+    }
+}
+
+/// The names of all profiles.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROFILES.iter().map(|(name, _)| *name)
+}
+
+fn parse(name: &str, text: &str) -> Result<Board, String> {
+    let profile: Profile = toml::from_str(text).map_err(|error| error.to_string())?;
+    let size = |text: &str| limits::parse_size(text).map_err(|error: LimitError| error.to_string());
+    let (ram_bytes, budget_bytes) = (size(&profile.ram)?, size(&profile.budget)?);
+    Ok(Board {
+        name: name.to_owned(),
+        description: profile.description,
+        rsa_is_slow: profile.target.starts_with("arm"),
+        target: profile.target,
+        machine: Machine { cores: profile.cores, ram_bytes, budget_bytes },
+        aes_instructions: profile.aes_instructions,
+    })
+}
+
+/// `MemTotal` of `/proc/meminfo` (proc(5)), which is in KiB whatever it says.
+fn memory(meminfo: &str) -> io::Result<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = total.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal");
+    kibibytes.and_then(|kibibytes| kibibytes.checked_mul(1024)).ok_or_else(missing)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn aes_instructions() -> bool {
+    std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn aes_instructions() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+}
+
+/// ring has no AES instructions on other processors.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn aes_instructions() -> bool {
+    false
+}
+
+fn unknown(name: &str) -> BoardError {
+    let likeness = |known: &&'static str| strsim::jaro_winkler(known, &name.to_ascii_lowercase());
+    let nearest = names().chain([HOST]).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let suggestion = nearest.filter(|near| likeness(near) > 0.7);
+    BoardError::Unknown { name: name.to_owned(), suggestion }
+}
+
+fn did_you_mean(suggestion: &Option<&'static str>) -> String {
+    suggestion.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Memory;
+
+    #[test]
+    fn every_profile_can_be_read_and_fits_its_budget_at_worst() {
+        let mut seen = 0;
+        for name in names() {
+            let board = Board::find(name).unwrap();
+            let machine = &board.machine;
+            assert!(machine.cores > 0 && !board.description.is_empty(), "{name}");
+            assert!(
+                [
+                    "aarch64-unknown-linux-musl",
+                    "armv7-unknown-linux-musleabihf",
+                    "arm-unknown-linux-musleabihf"
+                ]
+                .contains(&board.target.as_str()),
+                "{name}"
+            );
+            assert!(machine.budget_bytes * 2 <= machine.ram_bytes, "{name}: half the memory is the app's");
+            let limits = board.default_limits();
+            limits.check().unwrap();
+            let memory = Memory::of(&limits, machine, 4);
+            assert!(memory.holds(), "{name}:\n{memory}");
+            assert!(limits.sessions_max >= 128, "{name}: {} sessions", limits.sessions_max);
+            seen += 1;
+        }
+        assert_eq!(seen, PROFILES.len());
+    }
+
+    #[test]
+    fn every_file_in_boards_is_compiled_in() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut known: Vec<_> = names().map(|name| format!("{name}.toml")).collect();
+        files.sort();
+        known.sort();
+        assert_eq!(files, known);
+    }
+
+    #[test]
+    fn the_designs_example_fits_a_raspberry_pi_4() {
+        let board = Board::find("rpi4").unwrap();
+        let mut limits = board.default_limits();
+        assert_eq!(limits.workers, 4);
+        limits::set(&mut limits, "sessions_max", limits::Value::Integer(4096)).unwrap();
+        let memory = Memory::of(&limits, &board.machine, 4);
+        assert!(memory.holds(), "{memory}");
+    }
+
+    #[test]
+    fn the_host_tells_its_own_cores_and_memory() {
+        let host = Board::find(HOST).unwrap();
+        assert!(host.machine.cores >= 1 && host.machine.ram_bytes > 64 << 20);
+        assert_eq!(memory("MemFree: 1 kB\nMemTotal:     524288 kB\n").unwrap(), 512 << 20);
+        for bad in ["", "MemTotal:", "MemTotal: x kB", "MemTotal: 18446744073709551615 kB"] {
+            assert!(memory(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_board_is_told_the_nearest() {
+        for (typed, meant) in
+            [("rpi-4", "rpi4"), ("RPI5", "rpi5"), ("hosts", "host"), ("rpizero", "rpi-zero")]
+        {
+            let text = Board::find(typed).unwrap_err().to_string();
+            assert!(text.contains(&format!("did you mean `{meant}`?")) && text.contains("rock64"), "{text}");
+        }
+        let text = Board::find("zzz").unwrap_err().to_string();
+        assert!(!text.contains("did you mean") && text.contains("`host`"), "{text}");
+    }
+
+    #[test]
+    fn a_profile_with_a_mistake_is_refused() {
+        let good = PROFILES[0].1;
+        assert!(parse("x", good).is_ok());
+        assert!(parse("x", &format!("{good}\nspeed = 1")).unwrap_err().contains("speed"));
+        assert!(parse("x", &good.replace("MiB", "MB")).unwrap_err().contains("KiB"));
+    }
+}

@@ -27,6 +27,10 @@ pub struct DnsName(Text<NAME_BYTES_MAX>);
 ///
 /// The order is total (all names before all addresses), so that sorted tables can be searched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every host is a name, and a name is parsed without allocating"
+)]
 pub enum Host {
     /// A DNS name.
     Dns(DnsName),
@@ -36,6 +40,7 @@ pub enum Host {
 
 /// One name that a certificate presents (a SAN entry): an exact name, a left-most wildcard, or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "as in `Host`")]
 pub enum SanName {
     /// dNSName without a wildcard.
     Exact(DnsName),

@@ -1,0 +1,345 @@
+//! The bundle's file: who may own and read it, reading it safely, and replacing it in one step.
+//!
+//! Knows nothing of what the bytes mean.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+use super::wire::FILE_BYTES_MAX;
+
+/// Bits that a bundle's mode may not have: read and write for others, write for the group.
+const MODE_REFUSED: u32 = 0o026;
+/// Bits that we leave of the mode of a replaced file.
+const MODE_KEPT: u32 = 0o640;
+/// Temporary names that are tried: more than one only where earlier runs were killed.
+const TEMPORARY_TRIES: u32 = 16;
+
+/// Why a bundle file is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such file.
+    #[error("there is no bundle {0}: compile one with `sanedge bundle sanedge.toml -o {0}`", word(.path))]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else's secret, as it should be; or a folder that we may not enter.
+    #[error(
+        "bundle {0} cannot be read by uid {uid}, gid {gid}: type `chown root:{gid} {0} && chmod 0640 {0}`",
+        word(.path)
+    )]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// Our effective uid.
+        uid: u32,
+        /// Our effective gid.
+        gid: u32,
+    },
+    /// A directory, pipe, socket or device.
+    #[error("bundle {} is {found}: expected a regular file, which `sanedge bundle` writes", word(.path))]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// Readable by others, or writable by others than its owner: it holds private keys.
+    #[error(
+        "bundle {0} has mode {found:04o}, and it holds private keys: expected no access for others and no writing \
+         for the group; type `chmod {wanted:04o} {0}`",
+        word(.path)
+    )]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        found: u32,
+        /// The mode to give it.
+        wanted: u32,
+    },
+    /// Owned by somebody who is neither root nor we.
+    #[error(
+        "bundle {0} belongs to uid {found}: expected root{1} as its owner; type `chown root {0}`",
+        word(.path), or_us(*.uid)
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// Our effective uid.
+        uid: u32,
+    },
+    /// Larger than any bundle.
+    #[error("bundle {} has {found} bytes: expected at most {FILE_BYTES_MAX}", word(.path))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+    },
+    /// Anything else.
+    #[error("bundle {} cannot be read: {error}", word(.path))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Why a bundle file was not written. Nothing is left behind, and a file that was there is still as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Where the file should be is something that it may not replace.
+    #[error("{} is {found}: expected a regular file, or none", word(.path))]
+    Kind {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A symbolic link. Following it would let whoever made it choose which file is replaced, replacing it would
+    /// undo what it is for.
+    #[error("{} is a symbolic link: give the file that it points to, {}", word(.path), word(.target))]
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        target: PathBuf,
+    },
+    /// Anything else.
+    #[error("{} cannot be written ({step}): {error}", word(.path))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// At which step.
+        step: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its mode.
+    pub mode: u32,
+    /// What to type before the service can read it, or what was changed: for people.
+    pub note: Option<String>,
+}
+
+/// Reads a bundle file of at most [`FILE_BYTES_MAX`].
+///
+/// Looks at the file that it opened, not at the path again: it must be a regular file, owned by root or by our
+/// effective user, not accessible to others and not writable for its group. A pipe is refused and not waited for.
+///
+/// # Errors
+/// Has the `chmod` or `chown` to type.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
+    let mut file = opened.map_err(|error| refused(path, error))?;
+    let found = file.metadata().map_err(|error| io_error(path, error))?;
+    check(path, &found, rustix::process::geteuid().as_raw())?;
+    contents(&mut file, found.len()).map_err(|error| io_error(path, error))
+}
+
+fn refused(path: &Path, error: io::Error) -> ReadError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing { path },
+        io::ErrorKind::PermissionDenied => ReadError::Denied {
+            path,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        },
+        // A Unix socket cannot be opened at all.
+        _ if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::NXIO) => {
+            ReadError::Kind { path, found: "a socket or device" }
+        }
+        _ => ReadError::Io { path, error },
+    }
+}
+
+fn io_error(path: &Path, error: io::Error) -> ReadError {
+    ReadError::Io { path: path.to_owned(), error }
+}
+
+/// Whether a file like this may be read as a bundle by `uid`.
+fn check(path: &Path, file: &Metadata, uid: u32) -> Result<(), ReadError> {
+    let path = path.to_owned();
+    if !file.is_file() {
+        return Err(ReadError::Kind { path, found: kind(file) });
+    }
+    if file.uid() != 0 && file.uid() != uid {
+        return Err(ReadError::Owner { path, found: file.uid(), uid });
+    }
+    let found = file.mode() & 0o7777;
+    if found & MODE_REFUSED != 0 {
+        return Err(ReadError::Mode { path, found, wanted: found & MODE_KEPT | 0o400 });
+    }
+    if file.len() > FILE_BYTES_MAX as u64 {
+        return Err(ReadError::TooLarge { path, found: file.len() });
+    }
+    Ok(())
+}
+
+/// The buffer has its final size from the start: one that grows leaves copies of keys. A file that grows or shrinks
+/// meanwhile gives other bytes than its header promises, and is refused there.
+fn contents(file: &mut File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let size = usize::try_from(size).unwrap_or(FILE_BYTES_MAX).min(FILE_BYTES_MAX);
+    let mut bytes = Zeroizing::new(vec![0; size]);
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match file.read(room) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn kind(file: &Metadata) -> &'static str {
+    let kind = file.file_type();
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// Writes `bytes` to `path` in one step: readers see the old file or the new one, also after a loss of power.
+///
+/// The bytes go to a temporary file in the same folder, which is created new with mode 0600, gets owner, group and mode
+/// of the file that it replaces (less what [`read`] would refuse), is flushed to the disk and renamed. Where we may not
+/// give it that owner and group it keeps mode 0600, and the note has the command to type. A new file has mode 0600.
+/// A symbolic link is refused.
+///
+/// # Errors
+/// Nothing has changed then, but for [`WriteError::Io`] at the step "flushing the folder": the new file is in place.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<Written, WriteError> {
+    let step = |step| move |error| WriteError::Io { path: path.to_owned(), step, error };
+    let replaced = replaced(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (mut file, temporary) = create(path, folder).map_err(step("creating a temporary file beside it"))?;
+    file.write_all(bytes).map_err(step("writing"))?;
+    let written = adopt(&file, path, replaced.as_ref()).map_err(step("setting its mode"))?;
+    file.sync_all().map_err(step("flushing"))?;
+    temporary.rename(path).map_err(step("renaming"))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(step("flushing the folder"))?;
+    Ok(written)
+}
+
+/// The file that is there now, if it is one that we may replace.
+fn replaced(path: &Path) -> Result<Option<Metadata>, WriteError> {
+    let owned = || path.to_owned();
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Ok(Some(found)),
+        Ok(found) if found.is_symlink() => {
+            let target = fs::canonicalize(path).or_else(|_| fs::read_link(path)).unwrap_or_default();
+            Err(WriteError::Link { path: owned(), target })
+        }
+        Ok(found) => Err(WriteError::Kind { path: owned(), found: kind(&found) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(WriteError::Io { path: owned(), step: "looking at it", error }),
+    }
+}
+
+/// A temporary file, removed when dropped unless it was renamed.
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        if let Some(from) = &self.0 {
+            fs::rename(from, to)?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // There is nobody left to tell; the error that brought us here is the one to see.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn create(path: &Path, folder: &Path) -> io::Result<(File, Temporary)> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
+    let mut last = io::Error::other("no name was tried");
+    for attempt in 0..TEMPORARY_TRIES {
+        let name = format!(".{}.{}.{attempt}.tmp", name.to_string_lossy(), std::process::id());
+        let temporary = folder.join(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
+            Ok(file) => return Ok((file, Temporary(Some(temporary)))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Gives the new file owner, group and mode of the one that it replaces.
+fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Written> {
+    let word = word(path);
+    let Some(old) = replaced else {
+        let note = format!(
+            "{word} is new and readable by its owner only; for a service of its own type \
+             `chown root:sanedge {word} && chmod 0640 {word}`"
+        );
+        return Ok(Written { mode: 0o600, note: Some(note) });
+    };
+    let mode = old.mode() & MODE_KEPT | 0o600;
+    let new = file.metadata()?;
+    let uid = (old.uid() != new.uid()).then_some(old.uid());
+    let gid = (old.gid() != new.gid()).then_some(old.gid());
+    if (uid, gid) != (None, None) {
+        match std::os::unix::fs::fchown(file, uid, gid) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (uid, gid) = (old.uid(), old.gid());
+                let note = format!(
+                    "{word} belonged to {uid}:{gid}, which only root may give it again; type \
+                     `chown {uid}:{gid} {word} && chmod {mode:04o} {word}`"
+                );
+                return Ok(Written { mode: 0o600, note: Some(note) });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    let before = old.mode() & 0o777;
+    let note = (before & MODE_REFUSED != 0).then(|| {
+        format!("{word} had mode {before:04o}, which `sanedge serve` refuses; it has {mode:04o} now")
+    });
+    Ok(Written { mode, note })
+}
+
+/// A path as a shell takes it.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    let risky = text.is_empty() || text.starts_with('-') || !text.chars().all(plain);
+    if risky { format!("'{}'", text.replace('\'', r"'\''")) } else { text }
+}
+
+fn or_us(uid: u32) -> String {
+    if uid == 0 { String::new() } else { format!(" or uid {uid}") }
+}
