@@ -15,7 +15,7 @@ use crate::http::answer::Problem;
 use crate::http::body::Framing;
 #[doc(hidden)]
 pub use crate::http::fuzz::fuzz_http_head;
-use crate::http::scan::is_token;
+pub(crate) use crate::http::scan::is_token;
 pub use crate::http::scan::{HEAD_BYTES_CEILING, HeadScanner, METHOD_BYTES_MAX, TARGET_EXTRA};
 pub use crate::limits::FIELDS_MAX;
 use crate::names::Host;
