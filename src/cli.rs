@@ -11,7 +11,8 @@ use clap::{Parser, Subcommand};
 
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::{Bundle, file, report, wire};
+use crate::bundle::{Admin, Bundle, file, report, wire};
+use crate::ops::admin;
 
 /// The TLS edge for the single-board computer at home.
 #[derive(Parser, Debug)]
@@ -42,6 +43,24 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the running edge to open its bundle again; says what came of it.
+    Reload {
+        /// Admin socket of the edge: `unix:PATH`, or a path.
+        #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse_unix)]
+        admin: Admin,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how the running edge is: hosts, certificates, sessions, upstreams.
+    Status {
+        /// Admin socket of the edge: `unix:PATH`, a path, or a loopback address with its port.
+        #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse)]
+        admin: Admin,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains, SIGUSR1 drains for a restart.
     Serve {
         /// The file that `sanedge bundle` wrote.
@@ -57,8 +76,73 @@ pub fn run() -> ExitCode {
             bundle(&source, &output, json)
         }
         Command::Show { bundle, json } => show(&bundle, json),
+        Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
+        Command::Status { admin, json } => ask(&admin, "GET", "/status", json, status_text),
         Command::Serve { bundle } => crate::edge::serve(&bundle),
     }
+}
+
+/// Asks the running edge and shows its answer; only a 200 is a success.
+fn ask(admin: &Admin, method: &str, path: &str, json: bool, text: fn(&[u8]) -> Option<String>) -> ExitCode {
+    match admin::ask(admin, method, path) {
+        Ok((status, body)) if json => {
+            say(&format!("{}\n", String::from_utf8_lossy(&body)));
+            if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ok((200, body)) => {
+            say(&text(&body).unwrap_or_else(|| "the edge gave an answer of another version\n".to_owned()));
+            ExitCode::SUCCESS
+        }
+        Ok((_, body)) => {
+            let found = serde_json::from_slice::<serde_json::Value>(&body).ok();
+            let message = found.as_ref().and_then(|found| found.get("message")?.as_str());
+            let message = report::escaped(message.unwrap_or("the edge refused and gave no reason"));
+            complain(&format!("error {message}\n"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            complain(&format!("error {}\n", report::escaped(&error.to_string())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn reload_text(body: &[u8]) -> Option<String> {
+    let report: admin::ReloadReport = serde_json::from_slice(body).ok()?;
+    let notes: String = report.notes.iter().map(|note| format!("note {}\n", report::escaped(note))).collect();
+    Some(format!("{} ({})\n{notes}", report.message, report.bundle))
+}
+
+fn status_text(body: &[u8]) -> Option<String> {
+    let status: admin::Status = serde_json::from_slice(body).ok()?;
+    let mut text = format!(
+        "sanedge {} up {} s, bundle {} for board {}{}\nsessions {} of at most {}, {} in their handshake, {} workers\n",
+        status.version,
+        status.uptime_s,
+        status.bundle,
+        report::escaped(&status.board),
+        if status.draining { ", draining" } else { "" },
+        status.sessions,
+        status.sessions_max,
+        status.handshakes,
+        status.workers,
+    );
+    for host in &status.hosts {
+        let certificate = report::escaped(&host.certificate);
+        text += &format!("\n{}  {certificate}, {} days left\n", report::escaped(&host.host), host.days_left);
+        for upstream in &host.upstreams {
+            let state = if upstream.down { "down" } else { "ok" };
+            text += &format!("  {} -> {} {state}\n", report::escaped(&upstream.path), upstream.upstream);
+        }
+    }
+    let nonzero = |(name, value): (&String, &u64)| (*value > 0).then(|| format!("  {name} {value}\n"));
+    text += "\ncounters\n";
+    text.extend(status.counters.iter().filter_map(nonzero));
+    let refused: String = status.refused.iter().filter_map(nonzero).collect();
+    if !refused.is_empty() {
+        text += &format!("refused\n{refused}");
+    }
+    Some(text)
 }
 
 fn bundle(source: &Path, output: &Path, json: bool) -> ExitCode {

@@ -216,6 +216,17 @@ pub fn load_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, KeyError
     rustls::crypto::ring::sign::any_supported_type(key).map_err(KeyError)
 }
 
+impl std::fmt::Display for Upstream {
+    /// As written in sanedge.toml.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl Bundle {
     /// Opens the bundle file at `path`: looks at owner and mode first (see [`file::read`]), then as
     /// [`Bundle::decode`].

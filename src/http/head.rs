@@ -1,1 +1,738 @@
+//! Heads of requests and responses (RFC 9112 §2 to §5), read strictly: whatever two parsers could read in two ways
+//! is refused here and never repaired.
+//!
+//! [`HeadScanner`] finds where a head ends while it arrives and refuses what httparse forgives: LF without CR, CR
+//! without LF, control bytes, a second leading empty line, folded lines, a space before the colon, names that are no
+//! tokens, and target bytes outside RFC 3986 (and [`TARGET_EXTRA`]). [`parse_request`] and [`parse_response`] then
+//! parse in place and decide what the message means: its host, where it ends (RFC 9112 §6.3), what becomes of the
+//! connection (§9.3). They scan the whole head once more, because a scanner is only as good as the buffer that was
+//! handed to it between two reads.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::http::answer::Problem;
+use crate::http::body::Framing;
+#[doc(hidden)]
+pub use crate::http::fuzz::fuzz_http_head;
+use crate::http::scan::is_token;
+pub use crate::http::scan::{HEAD_BYTES_CEILING, HeadScanner, METHOD_BYTES_MAX, TARGET_EXTRA};
+pub use crate::limits::FIELDS_MAX;
+use crate::names::Host;
+
+/// Most connection options beside `close`, `keep-alive` and `upgrade`: each is compared with every field name.
+pub const CONNECTION_OPTIONS_MAX: usize = 16;
+
+/// Bounds of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of the whole head with its empty line; at most [`HEAD_BYTES_CEILING`].
+    pub head_bytes_max: usize,
+    /// Field lines; at most [`FIELDS_MAX`].
+    pub fields_max: usize,
+    /// Bytes of a request target.
+    pub target_bytes_max: usize,
+}
+
+/// HTTP version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0 (RFC 1945).
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// One field line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field<'b> {
+    /// Name, as it came.
+    pub name: &'b str,
+    /// Value without the white space around it.
+    pub value: &'b [u8],
+    /// The whole line with its CRLF, as offsets in the head.
+    pub line: Range<usize>,
+}
+
+/// The field lines of a head, in order. Holds offsets only, 8 bytes a line.
+#[derive(Clone, Debug)]
+pub struct Fields<'b> {
+    head: &'b [u8],
+    lines: heapless::Vec<Line, FIELDS_MAX>,
+    /// Connection names fields that end here: saves the search for them where it names none.
+    names_fields: bool,
+}
+
+/// Offsets of one field line; it ends where the next begins.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    start: u16,
+    name_bytes: u16,
+    value: u16,
+    value_bytes: u16,
+}
+
+/// A request head that means exactly one thing.
+#[derive(Clone, Debug)]
+pub struct RequestHead<'b> {
+    /// Method; any token but CONNECT, TRACE and PRI.
+    pub method: &'b str,
+    /// Target as it came: origin-form, absolute-form, or `*`.
+    pub target: &'b str,
+    /// Path of the target, as it came; `/` where an absolute-form has none, `*` for `OPTIONS *`.
+    pub path: &'b str,
+    /// Query without its `?`, as it came.
+    pub query: Option<&'b str>,
+    /// Version of the client's message.
+    pub version: Version,
+    /// Field lines.
+    pub fields: Fields<'b>,
+    /// Host, from the Host field (equal to the authority of an absolute-form).
+    pub host: Host,
+    /// Port of the authority, if it had one.
+    pub port: Option<u16>,
+    /// The authority's text, as it came.
+    pub authority: &'b str,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// Whether the client wants to keep the connection (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue` before it sends the body (never set for HTTP/1.0 or without a body).
+    pub expects_continue: bool,
+    /// `Connection: upgrade` is there; what for is [`crate::ws::handshake`]'s question.
+    pub asks_upgrade: bool,
+}
+
+/// A response head that means exactly one thing.
+#[derive(Clone, Debug)]
+pub struct ResponseHead<'b> {
+    /// 100 to 599.
+    pub status: u16,
+    /// Reason phrase, as it came, often empty.
+    pub reason: &'b [u8],
+    /// Version of the upstream's message.
+    pub version: Version,
+    /// Field lines.
+    pub fields: Fields<'b>,
+    /// Where the body ends, the request's method taken into account.
+    pub framing: Framing,
+    /// Whether the connection can carry another request after this response. `false` too where its end is not
+    /// certain: until-close bodies, 101, and bodies announced where none may be (1xx, 204).
+    pub keep_alive: bool,
+    /// `Keep-Alive: timeout=…` in seconds.
+    pub keep_alive_timeout_s: Option<u32>,
+    /// `Connection: upgrade` is there.
+    pub asks_upgrade: bool,
+}
+
+/// What is wrong with a head, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("byte {offset} of the head: {fault}")]
+pub struct HeadError {
+    /// Offset in the head; 0 is the first byte. For a rule about a whole field, where its line starts.
+    pub offset: usize,
+    /// The broken rule.
+    pub fault: HeadFault,
+}
+
+/// A broken rule of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadFault {
+    /// 431.
+    #[error("the head has no end within {limit} bytes (head_bytes_max)")]
+    HeadTooLong {
+        /// `head_bytes_max`.
+        limit: usize,
+    },
+    /// 431.
+    #[error("more than {limit} fields (fields_max)")]
+    TooManyFields {
+        /// `fields_max`.
+        limit: usize,
+    },
+    /// 414.
+    #[error("the target is longer than {limit} bytes (target_bytes_max)")]
+    TargetTooLong {
+        /// `target_bytes_max`.
+        limit: usize,
+    },
+    /// 501.
+    #[error("the method is longer than {METHOD_BYTES_MAX} bytes")]
+    MethodTooLong,
+    /// 501: a tunnel, an echo of the request, or the preface of HTTP/2.
+    #[error("CONNECT, TRACE and PRI are not served")]
+    MethodNotServed,
+    /// RFC 9112 §2.2.
+    #[error("a line ends with LF alone; CR LF is expected")]
+    LfWithoutCr,
+    /// RFC 9112 §2.2.
+    #[error("CR without LF")]
+    CrWithoutLf,
+    /// RFC 9112 §2.2 asks to ignore one.
+    #[error("two empty lines before the request line; at most one is ignored")]
+    SecondBlankLine,
+    /// RFC 9112 §3.
+    #[error("expected `method SP target SP HTTP/1.1`, one space each")]
+    RequestLineMalformed,
+    /// A byte that may not stand here.
+    #[error("byte 0x{byte:02x} may not be in a {part}")]
+    BadByte {
+        /// The byte.
+        byte: u8,
+        /// Where it stands.
+        part: &'static str,
+    },
+    /// RFC 9112 §5.2.
+    #[error("a line begins with white space; folded fields are refused")]
+    FoldedLine,
+    /// RFC 9112 §5.1.
+    #[error("white space between field name and colon")]
+    SpaceBeforeColon,
+    /// RFC 9110 §5.1.
+    #[error("a field without a name")]
+    EmptyName,
+    /// RFC 9112 §5.
+    #[error("a field line without a colon")]
+    NoColon,
+    /// RFC 9112 §2.3.
+    #[error("expected `HTTP/1.1` or `HTTP/1.0`")]
+    VersionMalformed,
+    /// 505.
+    #[error("only HTTP/1.1 and HTTP/1.0 are spoken here")]
+    VersionNotSupported,
+    /// RFC 9112 §4.
+    #[error("expected a status of three digits from 100 to 599")]
+    StatusMalformed,
+    /// The bytes handed in are not exactly one head.
+    #[error("expected exactly one head in {bytes} bytes")]
+    NotOneHead {
+        /// Their number.
+        bytes: usize,
+    },
+    /// What our own pass let through and httparse did not: a fault of ours, refused all the same.
+    #[error("not parsed: {0}")]
+    Unparsed(httparse::Error),
+    /// RFC 9112 §3.2.
+    #[error("expected a target that begins with `/`, `http://` or `https://`, or `*` for OPTIONS")]
+    TargetForm,
+    /// RFC 9112 §3.2.
+    #[error("no Host field")]
+    HostMissing,
+    /// RFC 9112 §3.2.
+    #[error("a second Host field")]
+    HostRepeated,
+    /// RFC 9110 §7.2.
+    #[error("the host is neither a name nor an address, with or without a port")]
+    HostMalformed,
+    /// RFC 9112 §3.2.2; we refuse to choose.
+    #[error("the Host field differs from the target's authority")]
+    HostDiffers,
+    /// RFC 9110 §8.6.
+    #[error("Content-Length is not one decimal number below 2^64")]
+    LengthMalformed,
+    /// RFC 9112 §6.3, 5; we refuse equal ones too.
+    #[error("a second Content-Length")]
+    LengthRepeated,
+    /// RFC 9112 §6.1.
+    #[error("both Transfer-Encoding and Content-Length")]
+    LengthAndCoding,
+    /// RFC 9112 §6.1.
+    #[error("Transfer-Encoding in an HTTP/1.0 message")]
+    CodingInHttp10,
+    /// RFC 9112 §6.3, 4.
+    #[error("chunked is not the only and last transfer coding, or is there twice")]
+    CodingMalformed,
+    /// 501 (RFC 9112 §6.1).
+    #[error("a transfer coding other than chunked")]
+    CodingUnknown,
+    /// RFC 9110 §7.6.1.
+    #[error("Connection is not a list of at most {CONNECTION_OPTIONS_MAX} tokens")]
+    ConnectionMalformed,
+    /// RFC 9110 §7.6.1: to drop these would change the message.
+    #[error("Connection names a field that is meant for the server")]
+    ConnectionNamesField,
+    /// `Content_Length` is `Content-Length` to some servers (CGI) and nothing to us.
+    #[error("an underscore in the name of a field that decides where the message ends")]
+    UnderscoreInName,
+    /// 417 (RFC 9110 §10.1.1).
+    #[error("an expectation other than 100-continue")]
+    ExpectationUnknown,
+    /// The plan of the forwarded head has more pieces than its bound.
+    #[error("the head cannot be forwarded within {limit} pieces")]
+    PlanTooLong {
+        /// Pieces or bytes of a plan.
+        limit: usize,
+    },
+}
+
+/// Parses a request head, exactly the bytes that a scanner delimited.
+///
+/// # Errors
+/// The first broken rule; [`HeadError::problem`] names the answer.
+pub fn parse_request<'b>(head: &'b [u8], limits: &HeadLimits) -> Result<RequestHead<'b>, HeadError> {
+    check_one_head(HeadScanner::request(), head, limits)?;
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = parsed.parse_with_uninit_headers(head, &mut slots);
+    check_parsed(status, head)?;
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(HeadError { offset: 0, fault: HeadFault::RequestLineMalformed });
+    };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let fields = Fields::new(head, parsed.headers);
+    request_meaning(method, target, version, fields)
+}
+
+/// Parses a response head, exactly the bytes that a scanner delimited. `request_is_head`: the request was a HEAD.
+///
+/// # Errors
+/// The first broken rule. Towards the client any of them is a 502.
+pub fn parse_response<'b>(
+    head: &'b [u8],
+    request_is_head: bool,
+    limits: &HeadLimits,
+) -> Result<ResponseHead<'b>, HeadError> {
+    check_one_head(HeadScanner::response(), head, limits)?;
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let status = config.parse_response_with_uninit_headers(&mut parsed, head, &mut slots);
+    check_parsed(status, head)?;
+    let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
+        return Err(HeadError { offset: 0, fault: HeadFault::StatusMalformed });
+    };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let fields = Fields::new(head, parsed.headers);
+    response_meaning(status, version, request_is_head, fields)
+}
+
+fn check_one_head(mut scanner: HeadScanner, head: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
+    match scanner.scan(head, limits)? {
+        Some(n) if n == head.len() => Ok(()),
+        other => {
+            let offset = other.unwrap_or(head.len());
+            Err(HeadError { offset, fault: HeadFault::NotOneHead { bytes: head.len() } })
+        }
+    }
+}
+
+fn check_parsed(status: httparse::Result<usize>, head: &[u8]) -> Result<(), HeadError> {
+    let fault = match status {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => return Ok(()),
+        Ok(_) => HeadFault::NotOneHead { bytes: head.len() },
+        Err(error) => HeadFault::Unparsed(error),
+    };
+    Err(HeadError { offset: 0, fault })
+}
+
+fn request_meaning<'b>(
+    method: &'b str,
+    target: &'b str,
+    version: Version,
+    mut fields: Fields<'b>,
+) -> Result<RequestHead<'b>, HeadError> {
+    let line = offset_in(fields.head, method.as_bytes());
+    let line_fault = |fault| HeadError { offset: line, fault };
+    if ["CONNECT", "TRACE", "PRI"].iter().any(|refused| method.eq_ignore_ascii_case(refused)) {
+        return Err(line_fault(HeadFault::MethodNotServed));
+    }
+    let parts = TargetParts::split(method, target).map_err(line_fault)?;
+    let meaning = Meaning::read(&fields, version)?;
+    fields.names_fields = meaning.options > 0;
+    let framing = meaning.framing().unwrap_or(Framing::None);
+    let named = meaning.host.map(str_of).transpose().map_err(line_fault)?;
+    let authority = named.or(parts.authority).ok_or(line_fault(HeadFault::HostMissing))?;
+    let (host, port) = parse_authority(authority).map_err(line_fault)?;
+    parts.check_authority(&host, port, version, named.is_some()).map_err(line_fault)?;
+    Ok(RequestHead {
+        method,
+        target,
+        path: parts.path,
+        query: parts.query,
+        version,
+        host,
+        port,
+        authority,
+        framing,
+        keep_alive: meaning.keep_alive(version),
+        expects_continue: meaning.expects && version == Version::Http11 && framing != Framing::None,
+        asks_upgrade: meaning.upgrade,
+        fields,
+    })
+}
+
+fn response_meaning(
+    status: u16,
+    version: Version,
+    request_is_head: bool,
+    mut fields: Fields<'_>,
+) -> Result<ResponseHead<'_>, HeadError> {
+    let meaning = Meaning::read(&fields, version)?;
+    fields.names_fields = meaning.options > 0;
+    let announced = meaning.framing();
+    let no_content = matches!(status, 100..=199 | 204);
+    let framing = match (announced, no_content || status == 304 || request_is_head) {
+        (_, true) => Framing::None,
+        (None, false) => Framing::UntilClose,
+        (Some(announced), false) => announced,
+    };
+    // A 1xx or 204 that announces a body may well send one: what follows it is not certain.
+    let certain = framing != Framing::UntilClose
+        && status != 101
+        && (!no_content || matches!(announced, None | Some(Framing::Length(0))));
+    Ok(ResponseHead {
+        status,
+        reason: reason(fields.head),
+        version,
+        framing,
+        keep_alive: certain && meaning.keep_alive(version),
+        keep_alive_timeout_s: keep_alive_timeout_s(&fields),
+        asks_upgrade: meaning.upgrade,
+        fields,
+    })
+}
+
+/// What stands between the status code and the end of the status line.
+fn reason(head: &[u8]) -> &[u8] {
+    let from_reason = head.get("HTTP/1.1 200 ".len()..).unwrap_or_default();
+    let line = head.iter().position(|&byte| byte == b'\r').unwrap_or(0);
+    from_reason.get(..line.saturating_sub("HTTP/1.1 200 ".len())).unwrap_or_default()
+}
+
+fn keep_alive_timeout_s(fields: &Fields<'_>) -> Option<u32> {
+    let parameter = |member: &[u8]| {
+        let (name, value) = std::str::from_utf8(member).ok()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse().ok())?
+    };
+    fields.values("keep-alive").flat_map(list).find_map(parameter)
+}
+
+/// The parts of a request target (RFC 9112 §3.2).
+struct TargetParts<'b> {
+    /// Absolute-form: its authority, and the scheme's default port.
+    authority: Option<&'b str>,
+    default_port: u16,
+    path: &'b str,
+    query: Option<&'b str>,
+}
+
+impl<'b> TargetParts<'b> {
+    fn split(method: &str, target: &'b str) -> Result<Self, HeadFault> {
+        if target.starts_with('/') {
+            let (path, query) = split_query(target);
+            return Ok(Self { authority: None, default_port: 443, path, query });
+        }
+        if target == "*" && method == "OPTIONS" {
+            return Ok(Self { authority: None, default_port: 443, path: "*", query: None });
+        }
+        let (default_port, rest) = strip_scheme(target).ok_or(HeadFault::TargetForm)?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, local) = rest.split_at(end);
+        let (path, query) = split_query(local);
+        // RFC 9112 §3.2.4: OPTIONS for a whole server is `*` again once the authority is gone.
+        let whole = if method == "OPTIONS" && local.is_empty() { "*" } else { "/" };
+        let path = if path.is_empty() { whole } else { path };
+        Ok(Self { authority: Some(authority), default_port, path, query })
+    }
+
+    /// An absolute-form says the same as Host, or stands alone in HTTP/1.0.
+    fn check_authority(
+        &self,
+        host: &Host,
+        port: Option<u16>,
+        version: Version,
+        named: bool,
+    ) -> Result<(), HeadFault> {
+        let Some(authority) = self.authority else { return Ok(()) };
+        if !named && version == Version::Http11 {
+            return Err(HeadFault::HostMissing);
+        }
+        let (other, other_port) = parse_authority(authority)?;
+        let same_port = port.unwrap_or(self.default_port) == other_port.unwrap_or(self.default_port);
+        if other == *host && same_port { Ok(()) } else { Err(HeadFault::HostDiffers) }
+    }
+}
+
+fn split_query(target: &str) -> (&str, Option<&str>) {
+    match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
+}
+
+fn strip_scheme(target: &str) -> Option<(u16, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    match scheme {
+        _ if scheme.eq_ignore_ascii_case("https") => Some((443, rest)),
+        _ if scheme.eq_ignore_ascii_case("http") => Some((80, rest)),
+        _ => None,
+    }
+}
+
+fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), HeadFault> {
+    Host::parse_authority(authority).map_err(|_| HeadFault::HostMalformed)
+}
+
+fn str_of(bytes: &[u8]) -> Result<&str, HeadFault> {
+    std::str::from_utf8(bytes).map_err(|_| HeadFault::HostMalformed)
+}
+
+/// The fields that decide where a message ends and what becomes of its connection.
+#[derive(Default)]
+struct Meaning<'b> {
+    host: Option<&'b [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    persist: bool,
+    upgrade: bool,
+    expects: bool,
+    options: usize,
+}
+
+impl<'b> Meaning<'b> {
+    fn read(fields: &Fields<'b>, version: Version) -> Result<Self, HeadError> {
+        let mut meaning = Self::default();
+        for field in fields.iter() {
+            let taken = meaning.take(field.name, field.value, version);
+            taken.map_err(|fault| HeadError { offset: field.line.start, fault })?;
+        }
+        Ok(meaning)
+    }
+
+    fn take(&mut self, name: &str, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
+        const DECISIVE: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
+        let Some(&known) = DECISIVE.iter().find(|known| same_name(name, known)) else { return Ok(()) };
+        if name.contains('_') {
+            return Err(HeadFault::UnderscoreInName);
+        }
+        match known {
+            "host" if self.host.replace(value).is_some() => Err(HeadFault::HostRepeated),
+            "content-length" => self.take_length(value),
+            "transfer-encoding" => self.take_coding(value, version),
+            "connection" => list(value).try_for_each(|option| self.take_option(option)),
+            "expect" => self.take_expectations(value, version),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_length(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        let length = decimal(value).ok_or(HeadFault::LengthMalformed)?;
+        match (self.chunked, self.length.replace(length)) {
+            (true, _) => Err(HeadFault::LengthAndCoding),
+            (_, Some(_)) => Err(HeadFault::LengthRepeated),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_coding(&mut self, value: &[u8], version: Version) -> Result<(), HeadFault> {
+        let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        if version == Version::Http10 {
+            Err(HeadFault::CodingInHttp10)
+        } else if self.length.is_some() {
+            Err(HeadFault::LengthAndCoding)
+        } else if std::mem::replace(&mut self.chunked, true) {
+            Err(HeadFault::CodingMalformed)
+        } else if chunked(value) {
+            Ok(())
+        } else if list(value).filter(|coding| chunked(coding)).count() == 1
+            && list(value).next_back().is_some_and(chunked)
+        {
+            // `gzip, chunked` is framed well; it is gzip that we do not speak
+            let alone = list(value).count() == 1;
+            Err(if alone { HeadFault::CodingMalformed } else { HeadFault::CodingUnknown })
+        } else if list(value).any(chunked) || list(value).next().is_none() {
+            Err(HeadFault::CodingMalformed)
+        } else {
+            Err(HeadFault::CodingUnknown)
+        }
+    }
+
+    fn take_option(&mut self, option: &[u8]) -> Result<(), HeadFault> {
+        match option {
+            _ if !is_token(option) => return Err(HeadFault::ConnectionMalformed),
+            _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
+            _ if option.eq_ignore_ascii_case(b"keep-alive") => self.persist = true,
+            _ if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            _ if is_end_to_end(option) => return Err(HeadFault::ConnectionNamesField),
+            _ => self.options += 1,
+        }
+        if self.options > CONNECTION_OPTIONS_MAX { Err(HeadFault::ConnectionMalformed) } else { Ok(()) }
+    }
+
+    /// RFC 9110 §10.1.1: HTTP/1.0 does not know Expect.
+    fn take_expectations(&mut self, value: &[u8], version: Version) -> Result<(), HeadFault> {
+        self.expects = true;
+        let known = list(value).all(|member| member.eq_ignore_ascii_case(b"100-continue"));
+        if known || version == Version::Http10 { Ok(()) } else { Err(HeadFault::ExpectationUnknown) }
+    }
+
+    /// RFC 9112 §6.3, 3 to 6; what contradicts itself was refused already.
+    fn framing(&self) -> Option<Framing> {
+        if self.chunked { Some(Framing::Chunked) } else { self.length.map(Framing::Length) }
+    }
+
+    /// RFC 9112 §9.3.
+    fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.persist)
+    }
+}
+
+/// Fields that Connection may not name, because the message is another one without them (RFC 9110 §7.6.1: an option
+/// never corresponds to a field that is intended for all recipients).
+fn is_end_to_end(option: &[u8]) -> bool {
+    const EXACT: [&str; 20] = [
+        "host",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "cookie",
+        "set-cookie",
+        "authorization",
+        "origin",
+        "cache-control",
+        "range",
+        "vary",
+        "location",
+        "access-control-allow-origin",
+        "forwarded",
+        "x-real-ip",
+        "x-forwarded",
+    ];
+    let Ok(option) = std::str::from_utf8(option) else { return true };
+    EXACT.iter().any(|name| same_name(option, name))
+        || has_prefix(option, "x-forwarded-")
+        || has_prefix(option, "sec-websocket-")
+}
+
+/// Whether two field names are one to a server that reads `_` as `-` (CGI); `known` is lower case.
+pub(crate) fn same_name(name: &str, known: &str) -> bool {
+    name.len() == known.len() && has_prefix(name, known)
+}
+
+/// [`same_name`] for the start of a name.
+pub(crate) fn has_prefix(name: &str, known: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() >= known.len() && name.bytes().map(fold).zip(known.bytes()).all(|(a, b)| a == b)
+}
+
+/// Members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
+pub(crate) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// Without the spaces and tabs around it.
+pub(crate) fn trim(value: &[u8]) -> &[u8] {
+    let ows = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(|byte| !ows(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !ows(byte)).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
+}
+
+/// `1*DIGIT` below 2^64; no sign, no space, no list.
+fn decimal(value: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let append = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    if value.is_empty() { None } else { value.iter().try_fold(0, append) }
+}
+
+/// Offset of `part` in `whole`, which it was sliced from.
+pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().saturating_sub(whole.as_ptr().addr()).min(whole.len())
+}
+
+impl HeadError {
+    /// The answer to a request head with this error.
+    pub fn problem(&self) -> Problem {
+        match self.fault {
+            HeadFault::HeadTooLong { .. }
+            | HeadFault::TooManyFields { .. }
+            | HeadFault::PlanTooLong { .. } => Problem::HeadTooLarge,
+            HeadFault::TargetTooLong { .. } => Problem::TargetTooLong,
+            HeadFault::MethodTooLong | HeadFault::MethodNotServed | HeadFault::CodingUnknown => {
+                Problem::NotImplemented
+            }
+            HeadFault::VersionNotSupported => Problem::VersionNotSupported,
+            HeadFault::ExpectationUnknown => Problem::ExpectationFailed,
+            _ => Problem::BadRequest,
+        }
+    }
+}
+
+impl<'b> Fields<'b> {
+    /// The head was scanned: it has at most [`HEAD_BYTES_CEILING`] bytes and [`FIELDS_MAX`] fields.
+    fn new(head: &'b [u8], parsed: &[httparse::Header<'b>]) -> Self {
+        let lines = parsed.iter().map(|header| Line::new(head, header)).collect();
+        Self { head, lines, names_fields: false }
+    }
+
+    /// All field lines in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Field<'b>> + '_ {
+        (0..self.lines.len()).filter_map(|index| self.at(index))
+    }
+
+    /// Values of every line called `name`, in order; names have no case.
+    pub fn values<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'b [u8]> + 's {
+        self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Number of field lines.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is no field line.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Connection options other than `close`, `keep-alive` and `upgrade`: names of fields that end here.
+    pub(crate) fn connection_options(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
+        const OWN: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+        let lines = self.names_fields.then(|| self.values("connection")).into_iter().flatten();
+        lines.flat_map(list).filter(|option| !OWN.iter().any(|own| option.eq_ignore_ascii_case(own)))
+    }
+
+    /// The bytes that the fields stand in.
+    pub(crate) fn head(&self) -> &'b [u8] {
+        self.head
+    }
+
+    /// Where the empty line at the end starts.
+    pub(crate) fn end(&self) -> usize {
+        self.head.len().saturating_sub(2)
+    }
+
+    fn at(&self, index: usize) -> Option<Field<'b>> {
+        let line = self.lines.get(index)?;
+        let end = self.lines.get(index + 1).map_or(self.end(), |next| usize::from(next.start));
+        let cut = |start: u16, bytes: u16| {
+            self.head.get(usize::from(start)..usize::from(start) + usize::from(bytes))
+        };
+        let name = std::str::from_utf8(cut(line.start, line.name_bytes)?).ok()?;
+        let value = cut(line.value, line.value_bytes)?;
+        Some(Field { name, value, line: usize::from(line.start)..end })
+    }
+}
+
+impl Line {
+    fn new(head: &[u8], header: &httparse::Header<'_>) -> Self {
+        // lossless: a scanned head is no longer than HEAD_BYTES_CEILING
+        let narrow = |offset: usize| u16::try_from(offset).unwrap_or(u16::MAX);
+        let name = header.name.as_bytes();
+        let value = trim(header.value);
+        Self {
+            start: narrow(offset_in(head, name)),
+            name_bytes: narrow(name.len()),
+            value: if value.is_empty() { 0 } else { narrow(offset_in(head, value)) },
+            value_bytes: narrow(value.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

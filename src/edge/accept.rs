@@ -1,0 +1,313 @@
+//! Listeners and workers: one current-thread runtime per worker, every listening socket cloned into each, a session
+//! born on a worker and never moved.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::upstream::Pool;
+use super::{Shared, plain, session};
+use crate::ops::metrics::Reason;
+
+/// Connections that may wait in the kernel for `accept`.
+const BACKLOG: i32 = 1024;
+/// Accepts in a row before sessions get their turn.
+const ACCEPT_RUN: usize = 16;
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Sizes of the head buffers that a worker keeps for its sessions: most heads fit the small one.
+pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
+/// Head buffers of each size that a worker keeps for the next use.
+const SPARE_BUFFERS_MAX: usize = 64;
+
+/// What a listening socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Https,
+    Http,
+}
+
+/// Binds `address` with the options that accepted sockets inherit.
+///
+/// # Errors
+/// What the kernel says, for the address that was asked for.
+pub(crate) fn bind(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpListener> {
+    match bind_one(address, socket_buffer_bytes) {
+        Err(error)
+            if address == SocketAddr::new("::".parse().unwrap_or(address.ip()), address.port())
+                && Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) =>
+        {
+            warn!(%address, "this kernel has no IPv6; listening on 0.0.0.0 instead");
+            bind_one(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), socket_buffer_bytes)
+        }
+        bound => bound,
+    }
+}
+
+fn bind_one(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Linux hands these on to accepted sockets: no call per connection.
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&SockRef::from(&socket));
+    if socket_buffer_bytes != 0 {
+        socket.set_send_buffer_size(socket_buffer_bytes)?;
+        socket.set_recv_buffer_size(socket_buffer_bytes)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Finds a peer that vanished without a word (a router that forgot, a phone off the network) within two minutes.
+pub(crate) fn keep_alive(socket: &SockRef<'_>) {
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    // A socket without them works; only its end may be noticed late.
+    let _ = socket.set_tcp_keepalive(&probes);
+    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(60)));
+}
+
+/// One worker: everything that its sessions share without a lock.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    index: usize,
+    /// Bytes pass through here on their way; nothing stays between two polls.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// Heads and chunks are put together here; empty between two polls.
+    pub(crate) out: RefCell<Vec<u8>>,
+    pub(crate) pool: Rc<Pool>,
+    small: RefCell<Vec<Box<[u8]>>>,
+    large: RefCell<Vec<Box<[u8]>>>,
+    sessions: Cell<usize>,
+    draining: Cell<bool>,
+    /// Wakes idle sessions when the drain begins, and the drain when the last session ends.
+    pub(crate) drain_begins: Notify,
+    last_session_ends: Notify,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, index: usize, scratch_bytes: usize) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            index,
+            scratch: RefCell::new(vec![0; scratch_bytes].into_boxed_slice()),
+            out: RefCell::default(),
+            pool: Pool::new(),
+            small: RefCell::default(),
+            large: RefCell::default(),
+            sessions: Cell::new(0),
+            draining: Cell::new(false),
+            drain_begins: Notify::new(),
+            last_session_ends: Notify::new(),
+        })
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// A head buffer of at least `bytes`; `large_bytes` is the size of the large ones.
+    pub(crate) fn take_buffer(&self, bytes: usize, large_bytes: usize) -> Box<[u8]> {
+        let (spare, size) = match bytes <= SMALL_BUFFER_BYTES {
+            true => (&self.small, SMALL_BUFFER_BYTES),
+            false => (&self.large, large_bytes.max(bytes)),
+        };
+        let fits = |buffer: &Box<[u8]>| buffer.len() >= bytes;
+        spare.borrow_mut().pop().filter(fits).unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    }
+
+    pub(crate) fn give_buffer(&self, buffer: Box<[u8]>) {
+        let spare = if buffer.len() <= SMALL_BUFFER_BYTES { &self.small } else { &self.large };
+        let mut spare = spare.borrow_mut();
+        if !buffer.is_empty() && spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(buffer);
+        }
+    }
+
+    /// Counts a WebSocket for as long as the value lives.
+    pub(crate) fn websocket(&self) -> impl Drop + use<> {
+        struct Open(Arc<Shared>);
+        impl Drop for Open {
+            fn drop(&mut self) {
+                self.0.counters.websockets_open.decrement();
+            }
+        }
+        self.shared.counters.websockets_total.increment();
+        self.shared.counters.websockets_open.increment();
+        Open(Arc::clone(&self.shared))
+    }
+
+    /// Whether this worker has more than its share of the sessions, plus a tenth and a few.
+    fn is_above_share(&self) -> bool {
+        let all = self.shared.sessions.load(Relaxed) as usize;
+        let share = all / self.shared.workers.max(1);
+        self.sessions.get() > share + share / 10 + 2
+    }
+
+    fn permit(self: &Rc<Self>) -> Option<Permit> {
+        let sessions = &self.shared.sessions;
+        if sessions.fetch_add(1, Relaxed) >= self.shared.sessions_max.load(Relaxed) {
+            sessions.fetch_sub(1, Relaxed);
+            return None;
+        }
+        self.sessions.set(self.sessions.get() + 1);
+        self.shared.balance.tell();
+        Some(Permit { worker: Rc::clone(self) })
+    }
+
+    fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
+        self.shared.counters.sessions_total.increment();
+        let peer = peer.ip().to_canonical();
+        let Some(permit) = self.permit() else {
+            return self.shared.refuse(Reason::Full, peer, "sessions_max reached");
+        };
+        let worker = Rc::clone(self);
+        match kind {
+            Kind::Https => drop(spawn_local(session::run(worker, stream, peer, permit))),
+            Kind::Http => drop(spawn_local(plain::run(worker, stream, peer, permit))),
+        }
+    }
+
+    async fn accept_all(self: Rc<Self>, listener: TcpListener, kind: Kind) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        loop {
+            for _ in 0..ACCEPT_RUN {
+                self.wait_for_share().await;
+                match listener.accept().await {
+                    Ok((stream, peer)) => self.begin(stream, peer, kind),
+                    // The connection ended before we took it (accept(2), "Error handling").
+                    Err(error) if is_the_peers(&error) => {}
+                    Err(error) => {
+                        self.shared.refuse(Reason::Full, Ipv4Addr::UNSPECIFIED.into(), &error.to_string());
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Leaves accepting to the others while this worker is above its share. Some worker always is not.
+    async fn wait_for_share(&self) {
+        while self.is_above_share() {
+            let balance = &self.shared.balance;
+            let mut changed = pin!(balance.changed.notified());
+            changed.as_mut().enable();
+            balance.waiting.fetch_add(1, SeqCst);
+            if self.is_above_share() {
+                changed.await;
+            }
+            balance.waiting.fetch_sub(1, SeqCst);
+        }
+    }
+
+    async fn run(self: Rc<Self>, listeners: Vec<(Kind, TcpListener)>) {
+        let mut drain = self.shared.drain.subscribe();
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|(kind, listener)| spawn_local(Rc::clone(&self).accept_all(listener, kind)))
+            .collect();
+        let Ok(deadline) = drain.wait_for(Option::is_some).await.map(|deadline| *deadline) else { return };
+        for task in accepting {
+            task.abort();
+        }
+        self.draining.set(true);
+        self.drain_begins.notify_waiters();
+        self.wait_for_sessions(deadline.unwrap_or_else(Instant::now)).await;
+    }
+
+    async fn wait_for_sessions(&self, deadline: Instant) {
+        while self.sessions.get() > 0 {
+            tokio::select! {
+                () = self.last_session_ends.notified() => {}
+                () = sleep_until(deadline) => break,
+            }
+        }
+        if self.sessions.get() > 0 {
+            info!(
+                worker = self.index,
+                sessions = self.sessions.get(),
+                "drain timeout reached, closing what is open"
+            );
+        }
+    }
+}
+
+/// Wakes workers that wait for others to reach their share. No lock: an atomic and a [`Notify`].
+#[derive(Debug, Default)]
+pub(crate) struct Balance {
+    waiting: AtomicU32,
+    changed: Notify,
+}
+
+impl Balance {
+    /// The number of sessions of some worker has changed.
+    fn tell(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM | Errno::NETUNREACH))
+}
+
+/// The right to be a session; given back when dropped.
+pub(crate) struct Permit {
+    worker: Rc<Worker>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.worker.shared.sessions.fetch_sub(1, Relaxed);
+        self.worker.sessions.set(self.worker.sessions.get() - 1);
+        self.worker.shared.balance.tell();
+        if self.worker.sessions.get() == 0 {
+            self.worker.last_session_ends.notify_one();
+        }
+    }
+}
+
+/// Runs a worker on this thread until a drain has ended.
+///
+/// # Errors
+/// The runtime cannot be made.
+pub(crate) fn run_worker(
+    shared: Arc<Shared>,
+    index: usize,
+    scratch_bytes: usize,
+    listeners: Vec<(Kind, TcpListener)>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let worker = Worker::new(shared, index, scratch_bytes);
+    block_on(&runtime, worker.run(listeners));
+    Ok(())
+}
+
+fn block_on(runtime: &tokio::runtime::Runtime, future: impl Future<Output = ()>) {
+    LocalSet::new().block_on(runtime, future);
+}

@@ -1,0 +1,760 @@
+//! One request and its response: the head and body go upstream while the response comes back, each side stopping
+//! the other where it does not take its bytes. Ends the upstream's request as soon as the client is gone.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::RouteState;
+use super::accept::Worker;
+use super::relay::{Pending, Relay, forward};
+use super::tls::Client;
+use super::upstream::{Connection, Io};
+use crate::http::answer::Problem;
+use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
+use crate::http::forward::{Plan, ResponseForm, response_head};
+use crate::http::head::{HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_response};
+use crate::names::Host;
+use crate::ws::handshake::{self, Offer};
+
+/// Interim responses (1xx) that an upstream may send before its final one.
+const INTERIM_MAX: u8 = 8;
+/// Slices of one vectored write: a head has far fewer pieces.
+const SLICES_MAX: usize = 64;
+
+/// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
+#[derive(Default)]
+pub(crate) struct Input {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    /// Everything, the head in hand included.
+    pub(crate) fn all(&self) -> &[u8] {
+        self.buffer.get(..self.end).unwrap_or_default()
+    }
+
+    /// What came behind the part that is used.
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Marks the first `count` bytes of [`Self::rest`] as used.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Forgets what is used; gives the buffer back if nothing is left.
+    pub(crate) fn compact(&mut self, worker: &Worker) {
+        if self.start == self.end {
+            worker.give_buffer(std::mem::take(&mut self.buffer));
+            (self.start, self.end) = (0, 0);
+        } else {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.start = self.end;
+    }
+
+    /// Room for at least one more byte within `bytes_max`, if there is any.
+    fn grow(&mut self, worker: &Worker, wanted: usize, bytes_max: usize) -> bool {
+        if self.end + wanted <= self.buffer.len() {
+            return true;
+        }
+        if self.end + wanted > bytes_max {
+            return false;
+        }
+        let mut larger = worker.take_buffer(self.end + wanted, bytes_max);
+        if let Some(front) = larger.get_mut(..self.end) {
+            front.copy_from_slice(self.buffer.get(..self.end).unwrap_or_default());
+        }
+        worker.give_buffer(std::mem::replace(&mut self.buffer, larger));
+        true
+    }
+
+    /// Reads more from the client; 0: it has ended. Pending, without a buffer where none was needed before, while
+    /// nothing comes, and for good once `bytes_max` are held.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        worker: &Worker,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        if !self.grow(worker, 1, bytes_max) {
+            return Poll::Pending;
+        }
+        let end = self.end;
+        let read = client.poll_read(cx, self.buffer.get_mut(end..).unwrap_or_default());
+        match read {
+            Poll::Ready(Ok(count)) => self.end += count,
+            _ if self.end == 0 => worker.give_buffer(std::mem::take(&mut self.buffer)),
+            _ => {}
+        }
+        read
+    }
+
+    /// Keeps bytes that were read past a body; the caller never reads more than `bytes_max`.
+    fn push(&mut self, worker: &Worker, bytes: &[u8], bytes_max: usize) {
+        if bytes.is_empty() || !self.grow(worker, bytes.len(), bytes_max) {
+            return;
+        }
+        if let Some(room) = self.buffer.get_mut(self.end..self.end + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.end += bytes.len();
+        }
+    }
+}
+
+/// What is left of a request's head once it is decided where it goes: owned, and free of the bundle.
+pub(crate) struct Request {
+    pub(crate) plan: Plan,
+    /// Length of the head in the input.
+    pub(crate) head_bytes: usize,
+    pub(crate) framing: Framing,
+    pub(crate) version: Version,
+    pub(crate) is_head: bool,
+    /// A safe method without a body: may be sent again while no response has begun.
+    pub(crate) repeatable: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) wants_html: bool,
+    pub(crate) client: IpAddr,
+    pub(crate) host: Host,
+    /// Status of the response, for the access log; 0 until there is one.
+    pub(crate) status: Cell<u16>,
+    /// Set for a WebSocket upgrade.
+    pub(crate) offer: Option<Offer>,
+    pub(crate) route: Arc<RouteState>,
+    pub(crate) limits: ExchangeLimits,
+}
+
+/// The bounds of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExchangeLimits {
+    pub(crate) head: HeadLimits,
+    pub(crate) stall: Duration,
+    pub(crate) pool_idle_max: usize,
+}
+
+/// How an exchange ended.
+pub(crate) enum End {
+    /// The response is complete and the client's connection can carry another request.
+    Next,
+    /// The response is complete; the client's connection ends with it.
+    Close,
+    /// The client is gone, or its response broke off: nothing more can be said.
+    Broken,
+    /// Nothing has reached the client yet: say this.
+    Failed(Problem, String),
+    /// An idle upstream connection ended before a response: send the request again on a new one.
+    Again,
+    /// 101 checked and on its way.
+    Upgraded(Upgraded),
+}
+
+/// What the relay needs from an exchange that became a WebSocket.
+pub(crate) struct Upgraded {
+    upstream: Io,
+    /// The client's bytes behind its request.
+    up: Pending,
+    /// What the client has not taken yet.
+    down: Pending,
+}
+
+impl Upgraded {
+    pub(crate) fn relay(self, client: Client) -> Relay {
+        Relay::new(client, self.upstream, self.up, self.down)
+    }
+}
+
+/// The request's half.
+struct Up {
+    head_written: usize,
+    body: BodyReader,
+    body_bytes: u64,
+    pending: Pending,
+    /// A chunked body's end is in `pending` or further.
+    ended: bool,
+    /// The whole request is on its way.
+    done: bool,
+    /// The upstream takes no more; its response may still come.
+    broken: bool,
+    moved: Instant,
+}
+
+/// The response's half.
+enum Down {
+    /// Waiting for the head; holds what has come of it.
+    Head {
+        scanner: HeadScanner,
+        held: Vec<u8>,
+        interim: u8,
+    },
+    Body {
+        reader: BodyReader,
+        chunked: bool,
+    },
+    /// Everything is with the client, or in `down_pending`.
+    Done,
+}
+
+/// Why one step of sending went no further.
+enum Stop {
+    /// The upstream takes nothing more.
+    Upstream,
+    End(End),
+}
+
+struct Exchange<'s> {
+    worker: &'s Worker,
+    client: &'s mut Client,
+    input: &'s mut Input,
+    request: &'s Request,
+    io: Io,
+    reused: bool,
+    up: Up,
+    down: Down,
+    down_pending: Pending,
+    down_moved: Instant,
+    /// Bytes wait for the client to take them.
+    client_slow: bool,
+    /// Something of a response went to the client.
+    answered: bool,
+    keep_client: bool,
+    /// The upstream's connection can be used again, for its own keep-alive time if it named one.
+    keep_upstream: Option<Option<Duration>>,
+    upgraded: bool,
+}
+
+/// Runs one exchange on `connection` until its end.
+pub(crate) async fn run(
+    worker: &Worker,
+    client: &mut Client,
+    input: &mut Input,
+    request: &Request,
+    connection: Connection,
+) -> End {
+    let Connection { io, upstream, reused } = connection;
+    let now = Instant::now();
+    let up = Up {
+        head_written: 0,
+        body: BodyReader::new(request.framing),
+        body_bytes: 0,
+        pending: Pending::default(),
+        ended: request.framing != Framing::Chunked,
+        done: false,
+        broken: false,
+        moved: now,
+    };
+    let mut exchange = Exchange {
+        worker,
+        client,
+        input,
+        request,
+        io,
+        reused,
+        up,
+        down: Down::Head { scanner: HeadScanner::response(), held: Vec::new(), interim: 0 },
+        down_pending: Pending::default(),
+        down_moved: now,
+        client_slow: false,
+        answered: false,
+        keep_client: false,
+        keep_upstream: None,
+        upgraded: false,
+    };
+    let end = exchange.complete().await;
+    if matches!(end, End::Failed(..)) && (exchange.answered || !exchange.down_pending.is_empty()) {
+        return End::Broken; // an answer of ours would stand in the middle of another
+    }
+    if exchange.upgraded {
+        let up = Pending::from(exchange.input.rest());
+        exchange.input.clear();
+        return End::Upgraded(Upgraded { upstream: exchange.io, up, down: exchange.down_pending });
+    }
+    if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
+    {
+        let connection = Connection { io: exchange.io, upstream, reused: true };
+        worker.pool.put(connection, keep_alive, request.limits.pool_idle_max);
+    }
+    end
+}
+
+impl Exchange<'_> {
+    async fn complete(&mut self) -> End {
+        // Registered with the clock only when first polled, and moved only when it must fire earlier, or has fired.
+        let mut sleep = pin!(sleep_until(self.up.moved + self.request.limits.stall));
+        poll_fn(|cx| {
+            if let Poll::Ready(end) = self.poll(cx) {
+                return Poll::Ready(end);
+            }
+            let Some(due) = self.due() else { return Poll::Pending };
+            if due < sleep.deadline() {
+                sleep.as_mut().reset(due);
+            }
+            while sleep.as_mut().poll(cx).is_ready() {
+                if due <= Instant::now() {
+                    return Poll::Ready(self.timed_out());
+                }
+                sleep.as_mut().reset(due);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let mut out = self.worker.out.borrow_mut();
+        loop {
+            let up = match self.poll_up(cx, &mut scratch, &mut out) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                up => up.is_ready(),
+            };
+            let down = match self.poll_down(cx, &mut scratch, &mut out) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                down => down.is_ready(),
+            };
+            if !up && !down {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// When the side that is waited for has had its time.
+    fn due(&self) -> Option<Instant> {
+        let stall = self.request.limits.stall;
+        let sent = self.up.done || self.up.broken;
+        let up = (!sent).then(|| self.up.moved + stall);
+        let down = match &self.down {
+            _ if self.client_slow => Some(self.down_moved + stall),
+            Down::Head { .. } => sent.then(|| self.up.moved + self.request.route.rules.response_timeout),
+            Down::Body { .. } => {
+                self.request.route.rules.idle_timeout.map(|timeout| self.down_moved + timeout)
+            }
+            Down::Done => Some(self.down_moved + stall),
+        };
+        up.into_iter().chain(down).min()
+    }
+
+    fn timed_out(&self) -> End {
+        let waits_for_client = self.up.head_written == self.request.plan.len() && self.up.pending.is_empty();
+        match self.up.done || self.up.broken {
+            false if waits_for_client => End::Failed(Problem::RequestTimeout, "the body stalled".to_owned()),
+            _ => End::Failed(Problem::UpstreamTimeout, "no response in time".to_owned()),
+        }
+    }
+
+    // --- the request ---------------------------------------------------------------------------------------------
+
+    /// Moves the request on by one step.
+    fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), End>> {
+        if self.up.done || self.up.broken {
+            return self.poll_watch(cx);
+        }
+        match ready!(self.poll_send(cx, scratch, out)) {
+            Err(Stop::End(end)) => return Poll::Ready(Err(end)),
+            Err(Stop::Upstream) => self.up.broken = true,
+            Ok(()) => {}
+        }
+        self.up.moved = Instant::now();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), Stop>> {
+        if self.up.head_written < self.request.plan.len() {
+            return self.poll_send_head(cx);
+        }
+        ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
+            .map_err(|_| Stop::Upstream)?;
+        if self.up.body.is_done() {
+            self.up.done = self.up.ended;
+            if !self.up.ended {
+                self.up.ended = true;
+                self.up.body.last_chunk().iter().for_each(|piece| self.up.pending.push(piece));
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if !self.input.rest().is_empty() {
+            let used = self.up.send(cx, &mut self.io, self.request, self.input.rest(), out)?;
+            self.input.consume(used);
+            return Poll::Ready(Ok(()));
+        }
+        // The head is sent and a request with a body is never repeated: the buffer can go.
+        self.input.compact(self.worker);
+        // Never past the end of a body whose end is known; else no more than the input can hold behind it.
+        let head_bytes_max = self.request.limits.head.head_bytes_max;
+        let room = match self.request.framing {
+            Framing::Length(length) => usize::try_from(length - self.up.body_bytes).unwrap_or(usize::MAX),
+            _ => head_bytes_max,
+        };
+        let room = room.min(scratch.len());
+        let read = ready!(self.client.poll_read(cx, scratch.get_mut(..room).unwrap_or_default()));
+        let read = match read {
+            Ok(0) | Err(_) => return Poll::Ready(Err(Stop::End(End::Broken))),
+            Ok(count) => scratch.get(..count).unwrap_or_default(),
+        };
+        let used = self.up.send(cx, &mut self.io, self.request, read, out)?;
+        // What follows the body is the next request's head.
+        self.input.push(self.worker, read.get(used..).unwrap_or_default(), head_bytes_max);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the head, and in the same write the beginning of a body that is already here.
+    fn poll_send_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let (plan, input) = (&self.request.plan, &*self.input);
+        let head_left = plan.len() - self.up.head_written;
+        let mut slices = heapless::Vec::<IoSlice<'_>, SLICES_MAX>::new();
+        plan.slices(input.all(), self.up.head_written, &mut slices);
+        let mut body = self.up.body.clone();
+        let mut first = None;
+        let whole = slices.iter().map(|slice| slice.len()).sum::<usize>() == head_left;
+        if whole && matches!(self.request.framing, Framing::Length(_)) {
+            let step = body.step(input.rest()).map_err(|error| malformed(&error))?;
+            let data = input.rest().get(step.data).unwrap_or_default();
+            if slices.push(IoSlice::new(data)).is_ok() {
+                first = Some((step.consumed, data));
+            }
+        }
+        let written = ready!(self.io.poll_write_vectored(cx, &slices)).map_err(|_| Stop::Upstream)?;
+        self.up.head_written += written.min(head_left);
+        if let (Some((consumed, data)), true) = (first, written >= head_left) {
+            self.up.pending.push(data.get(written - head_left..).unwrap_or_default());
+            self.up.body = body;
+            self.up.body_bytes += data.len() as u64;
+            drop(slices);
+            self.input.consume(consumed);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The request is with the upstream: notices a client that goes away, and holds the start of its next request.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if !self.head_is_needed() && self.input.rest().is_empty() {
+            self.input.compact(self.worker);
+        }
+        let bytes_max = self.request.limits.head.head_bytes_max;
+        match ready!(self.input.poll_fill(cx, self.client, self.worker, bytes_max)) {
+            Ok(0) | Err(_) => Poll::Ready(Err(End::Broken)),
+            Ok(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The head may be sent again, or the upstream's 101 will be held against it.
+    fn head_is_needed(&self) -> bool {
+        let waiting = matches!(self.down, Down::Head { .. });
+        waiting && (self.request.offer.is_some() || self.may_repeat())
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.reused && self.request.repeatable && !self.answered
+    }
+
+    // --- the response --------------------------------------------------------------------------------------------
+
+    /// Moves the response on by one step; `Err` is its end.
+    fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), End>> {
+        ready!(self.poll_deliver(cx)).map_err(|_| End::Broken)?;
+        if matches!(self.down, Down::Done) {
+            return Poll::Ready(Err(if self.keep_client { End::Next } else { End::Close }));
+        }
+        let read = match ready!(self.io.poll_read(cx, scratch)) {
+            Ok(0) => return Poll::Ready(self.upstream_ended(cx, None)),
+            Err(error) => return Poll::Ready(self.upstream_ended(cx, Some(error))),
+            Ok(count) => scratch.get(..count).unwrap_or_default(),
+        };
+        self.down_moved = Instant::now();
+        let result = match &mut self.down {
+            Down::Head { held, .. } if held.is_empty() => self.head_arrived(cx, read, out),
+            Down::Head { held, .. } => {
+                let mut bytes = std::mem::take(held);
+                bytes.extend_from_slice(read);
+                self.head_arrived(cx, &bytes, out)
+            }
+            _ => self.body_arrived(cx, read, out),
+        };
+        Poll::Ready(result)
+    }
+
+    /// Brings what waits to the client; ready when the kernel has all of it.
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let was_slow = std::mem::replace(&mut self.client_slow, true);
+        if ready!(self.down_pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)))? {
+            self.down_moved = Instant::now();
+        }
+        ready!(self.client.poll_flush(cx))?;
+        self.client_slow = false;
+        if was_slow {
+            self.down_moved = Instant::now();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn upstream_ended(&mut self, cx: &mut Context<'_>, error: Option<io::Error>) -> Result<(), End> {
+        let may_repeat = self.may_repeat();
+        match &mut self.down {
+            Down::Head { held, .. } if held.is_empty() && may_repeat => Err(End::Again),
+            Down::Head { .. } => {
+                let found =
+                    error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
+                Err(End::Failed(Problem::UpstreamClosed, found))
+            }
+            Down::Body { chunked, reader } => {
+                if error.is_some() || reader.end().is_err() {
+                    return Err(End::Broken);
+                }
+                let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
+                self.down = Down::Done;
+                self.keep_upstream = None;
+                self.to_client(cx, &tail)
+            }
+            Down::Done => Ok(()),
+        }
+    }
+
+    fn to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+        match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
+            Poll::Ready(Err(_)) => Err(End::Broken),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads heads from `bytes`: interim ones go on to the client, the final one begins the response.
+    fn head_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        let limits = self.request.limits.head;
+        let mut rest = bytes;
+        loop {
+            let Down::Head { scanner, held, interim } = &mut self.down else { return Ok(()) };
+            let Some(length) = scanner.scan(rest, &limits).map_err(|error| upstream_malformed(&error))?
+            else {
+                held.extend_from_slice(rest);
+                return Ok(());
+            };
+            let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            let head =
+                parse_response(head, self.request.is_head, &limits).map_err(|e| upstream_malformed(&e))?;
+            if head.status >= 200 || head.status == 101 {
+                return self.begin(cx, &head, behind, out);
+            }
+            *interim += 1;
+            if *interim > INTERIM_MAX {
+                return Err(upstream_malformed(&"too many interim responses"));
+            }
+            *scanner = HeadScanner::response();
+            // RFC 9110 §15.2: an HTTP/1.0 client knows none.
+            if self.request.version == Version::Http11 {
+                out.clear();
+                response_head(&head, &self.form(Framing::None, true), out);
+                self.reused = false; // the upstream has begun to answer: nothing is repeated now
+                self.to_client(cx, out)?;
+            }
+            rest = behind;
+        }
+    }
+
+    fn form(&self, framing_out: Framing, keep_alive: bool) -> ResponseForm {
+        ResponseForm { client_version: self.request.version, keep_alive, framing_out, websocket: false }
+    }
+
+    /// A final head, or a 101: decides what becomes of both connections and sends the head with the beginning of
+    /// the body in one write.
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &ResponseHead<'_>,
+        behind: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        out.clear();
+        self.request.status.set(head.status);
+        if head.status == 101 {
+            self.check_upgrade(head)?;
+            response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
+            out.extend_from_slice(behind);
+            self.upgraded = true;
+            self.to_client(cx, out)?;
+            return Err(End::Close);
+        }
+        let framing_out = match (head.framing, self.request.version) {
+            (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
+            (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+            (framing, _) => framing,
+        };
+        let is_upgrade = self.request.offer.is_some();
+        self.keep_client = self.request.keep_alive
+            && self.up.done
+            && !is_upgrade
+            && !self.worker.is_draining()
+            && framing_out != Framing::UntilClose;
+        let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
+        self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);
+        response_head(head, &self.form(framing_out, self.keep_client), out);
+        self.answered = true;
+        self.down =
+            Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
+        self.translate(behind, out)?;
+        self.to_client(cx, out)
+    }
+
+    fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
+        let Some(offer) = &self.request.offer else {
+            return Err(upstream_malformed(&"101 to a request that asked for no upgrade"));
+        };
+        let sent = self.input.all().get(..self.request.head_bytes).unwrap_or_default();
+        let sent =
+            parse_request(sent, &self.request.limits.head).map_err(|error| upstream_malformed(&error))?;
+        handshake::response(offer, &sent, head).map_err(|error| upstream_malformed(&error))
+    }
+
+    fn body_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        let Down::Body { reader, chunked: false } = &mut self.down else {
+            out.clear();
+            self.translate(bytes, out)?;
+            return self.to_client(cx, out);
+        };
+        // Nothing is framed anew: the one run of data goes on from where it was read.
+        let step = reader.step(bytes).map_err(|_| End::Broken)?;
+        let whole = step.consumed == bytes.len();
+        let data = bytes.get(step.data).unwrap_or_default();
+        if !whole && !step.done {
+            out.clear();
+            self.to_client(cx, data)?;
+            self.translate(bytes.get(step.consumed..).unwrap_or_default(), out)?;
+            return self.to_client(cx, out);
+        }
+        if step.done {
+            self.end_body(whole);
+        }
+        self.to_client(cx, data)
+    }
+
+    /// Appends what `bytes` hold of the body to `out`, in the framing that the client gets.
+    fn translate(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        let Down::Body { reader, chunked } = &mut self.down else { return Ok(()) };
+        let (used, _) = reframe(reader, *chunked, bytes, out).map_err(|_| End::Broken)?;
+        if reader.is_done() {
+            if *chunked {
+                reader.last_chunk().iter().for_each(|piece| out.extend_from_slice(piece));
+            }
+            self.end_body(used == bytes.len());
+        }
+        Ok(())
+    }
+
+    /// The response is complete. Bytes behind it make its end ambiguous: that connection is not used again.
+    fn end_body(&mut self, nothing_behind: bool) {
+        self.down = Down::Done;
+        if !nothing_behind {
+            self.keep_upstream = None;
+        }
+    }
+}
+
+impl Up {
+    /// Sends what `bytes` hold of the body; returns how many of them belong to it.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Io,
+        request: &Request,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Stop> {
+        let (used, data) = if request.framing == Framing::Chunked {
+            out.clear();
+            let (used, data_bytes) =
+                reframe(&mut self.body, true, bytes, out).map_err(|error| malformed(&error))?;
+            self.body_bytes += data_bytes as u64;
+            (used, out.as_slice())
+        } else {
+            let step = self.body.step(bytes).map_err(|error| malformed(&error))?;
+            self.body_bytes += step.data.len() as u64;
+            (step.consumed, bytes.get(step.data).unwrap_or_default())
+        };
+        if request.route.rules.body_bytes_max.is_some_and(|limit| self.body_bytes > limit) {
+            return Err(Stop::End(End::Failed(
+                Problem::BodyTooLarge,
+                "body_bytes_max is reached".to_owned(),
+            )));
+        }
+        match forward(&mut self.pending, data, |bytes| io.poll_write(cx, bytes)) {
+            Poll::Ready(Err(_)) => Err(Stop::Upstream),
+            _ => Ok(used),
+        }
+    }
+}
+
+/// Appends the data that `bytes` hold, as one chunk if `chunked`. Returns how many bytes belong to the body, and how
+/// many of them are data.
+fn reframe(
+    reader: &mut BodyReader,
+    chunked: bool,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(usize, usize), BodyError> {
+    let length = each_run(&mut reader.clone(), bytes, |_| {})?.1;
+    if chunked && length > 0 {
+        out.extend_from_slice(chunk_head(length, &mut [0; 20]));
+    }
+    let used = each_run(reader, bytes, |data| out.extend_from_slice(data))?.0;
+    if chunked && length > 0 {
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok((used, length))
+}
+
+/// Calls `take` with each run of data; returns bytes used and bytes of data.
+fn each_run(
+    reader: &mut BodyReader,
+    bytes: &[u8],
+    mut take: impl FnMut(&[u8]),
+) -> Result<(usize, usize), BodyError> {
+    let (mut used, mut data_bytes) = (0, 0);
+    while !reader.is_done() {
+        let rest = bytes.get(used..).unwrap_or_default();
+        let step = reader.step(rest)?;
+        let data = rest.get(step.data).unwrap_or_default();
+        take(data);
+        data_bytes += data.len();
+        used += step.consumed;
+        if step.consumed == 0 {
+            break;
+        }
+    }
+    Ok((used, data_bytes))
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> Stop {
+    Stop::End(End::Failed(Problem::BadRequest, error.to_string()))
+}
+
+fn upstream_malformed(error: &dyn std::fmt::Display) -> End {
+    End::Failed(Problem::UpstreamMalformed, error.to_string())
+}

@@ -1,0 +1,132 @@
+//! The plain listener: redirects known hosts to https and answers ACME http-01 challenges. Nothing is ever forwarded.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Serving;
+use super::accept::{Permit, Worker};
+use crate::http::answer::{self, AnswerForm, Detail, Problem};
+use crate::http::head::{HeadScanner, RequestHead, parse_request};
+use crate::ops::metrics::Reason;
+
+/// Where ACME servers look for the token (RFC 8555 §8.3).
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+/// Longest token: ours to choose; RFC 8555 has them at 22 characters and more.
+const TOKEN_BYTES_MAX: usize = 128;
+/// Largest challenge file: a token, a dot, and a thumbprint.
+const CHALLENGE_BYTES_MAX: u64 = 4 * 1024;
+/// How long unread bytes are thrown away after the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Answers one request and closes.
+pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr, _permit: Permit) {
+    let serving = worker.shared.serving.load_full();
+    let time = Duration::from_millis(serving.bundle.limits.head_timeout_ms.into());
+    let Ok(answer) = timeout(time, answer_one(&worker, &serving, &mut stream, peer)).await else {
+        worker.shared.refuse(Reason::RequestTimeout, peer, "plain request: head_timeout reached");
+        return;
+    };
+    let sent = timeout(time, async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await
+    });
+    if !answer.is_empty() && matches!(sent.await, Ok(Ok(()))) {
+        let mut rest = [0; 512];
+        let _ = timeout(LINGER, async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} }).await;
+    }
+}
+
+/// The bytes to answer with; none if the client went away.
+async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, peer: IpAddr) -> Vec<u8> {
+    let limits = &serving.head_limits;
+    let mut scanner = HeadScanner::request();
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    let close = AnswerForm { close: true, ..AnswerForm::default() };
+    let error = loop {
+        match scanner.scan(&bytes, limits) {
+            Err(error) => break error,
+            Ok(Some(length)) => match parse_request(bytes.get(..length).unwrap_or_default(), limits) {
+                Ok(head) => return answer_head(worker, serving, &head, peer).await,
+                Err(error) => break error,
+            },
+            Ok(None) => {
+                let mut piece =
+                    (&mut *stream).take(limits.head_bytes_max.saturating_sub(bytes.len()).max(1) as u64);
+                if !matches!(piece.read_buf(&mut bytes).await, Ok(1..)) {
+                    return out;
+                }
+            }
+        }
+    };
+    worker.shared.refuse(Reason::BadRequest, peer, &format!("plain request: {error}"));
+    answer::write(error.problem(), &Detail::default(), close, &mut out);
+    out
+}
+
+async fn answer_head(worker: &Worker, serving: &Serving, head: &RequestHead<'_>, peer: IpAddr) -> Vec<u8> {
+    let form = AnswerForm { html: answer::wants_html(head), close: true, head_only: head.method == "HEAD" };
+    let mut out = Vec::new();
+    if let (Some(folder), Some(token)) =
+        (&serving.bundle.listen.acme_dir, head.path.strip_prefix(CHALLENGE_PATH))
+    {
+        // Before the host is looked at: a new name proves itself before any bundle knows it.
+        match challenge(folder, token).await {
+            Some(content) => write_challenge(&content, form.head_only, &mut out),
+            None => answer::write(Problem::UnknownPath, &Detail::default(), form, &mut out),
+        }
+    } else if serving.bundle.host(&head.host).is_some() {
+        let target = if head.target.starts_with('/') { head.target.to_owned() } else { origin_form(head) };
+        answer::redirect(&head.host, serving.bundle.listen.public_https_port, &target, form, &mut out);
+    } else {
+        worker.shared.refuse(Reason::Misdirected, peer, &format!("plain request for {}", head.host));
+        answer::write(Problem::UnknownHost, &Detail::default(), form, &mut out);
+    }
+    out
+}
+
+fn origin_form(head: &RequestHead<'_>) -> String {
+    match head.query {
+        _ if head.path == "*" => "/".to_owned(),
+        Some(query) => format!("{}?{query}", head.path),
+        None => head.path.to_owned(),
+    }
+}
+
+/// The challenge file of `token`: a regular file, no symbolic link, of at most [`CHALLENGE_BYTES_MAX`].
+async fn challenge(folder: &Path, token: &str) -> Option<Vec<u8>> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(allowed) {
+        return None;
+    }
+    let path = folder.join(token);
+    tokio::task::spawn_blocking(move || read_challenge(&path)).await.ok()?
+}
+
+fn read_challenge(path: &PathBuf) -> Option<Vec<u8>> {
+    // NONBLOCK: a fifo put there must not hold the thread.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok().filter(|m| m.is_file() && m.len() <= CHALLENGE_BYTES_MAX)?;
+    let mut content = Vec::with_capacity(metadata.len() as usize);
+    file.take(CHALLENGE_BYTES_MAX).read_to_end(&mut content).ok()?;
+    Some(content)
+}
+
+fn write_challenge(content: &[u8], head_only: bool, out: &mut Vec<u8>) {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        content.len()
+    );
+    out.extend_from_slice(head.as_bytes());
+    if !head_only {
+        out.extend_from_slice(content);
+    }
+}

@@ -1,0 +1,445 @@
+//! One client connection: its TLS handshake, its requests one after the other, and the WebSocket that one of them
+//! may become. Each phase is a future of its own, freed when the next begins.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::info;
+
+use super::accept::{Permit, Worker};
+use super::exchange::{self, End, ExchangeLimits, Input, Request, Upgraded};
+use super::tls::{Client, Refused};
+use super::upstream::Want;
+use super::{Identity, Serving};
+use crate::http::answer::{self, AnswerForm, Detail, Problem};
+use crate::http::body::Framing;
+use crate::http::forward::{ForwardContext, client_address, request_plan};
+use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_request};
+use crate::ops::log::{Outside, ShownTarget};
+use crate::ops::metrics::Reason;
+use crate::route;
+use crate::ws::handshake;
+
+/// After the last response: how long unread bytes of the client are thrown away, so that a reset does not
+/// overtake the response on its way.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Runs a session from its first byte to its last.
+pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit) {
+    let Some((client, identity)) = Box::pin(handshake(&worker, stream, peer)).await else { return };
+    let session = Session { worker: Rc::clone(&worker), client, input: Input::default(), identity, peer };
+    if let Some((client, upgraded, idle_timeout)) = Box::pin(session.serve()).await {
+        // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
+        spawn_local(upgraded.relay(client).run(worker, permit, idle_timeout));
+    }
+}
+
+async fn handshake(worker: &Worker, stream: TcpStream, peer: IpAddr) -> Option<(Client, Identity)> {
+    let shared = &worker.shared;
+    let serving = shared.serving.load_full();
+    let limits = &serving.bundle.limits;
+    let Some(_handshaking) = shared.handshaking(limits.handshakes_max) else {
+        shared.refuse(Reason::Full, peer, "handshakes_max reached");
+        return None;
+    };
+    let time = Duration::from_millis(limits.handshake_timeout_ms.into());
+    let accept = Client::accept(stream, limits.tls_buffer_bytes as usize, |name| {
+        serving.identify(name).ok_or_else(|| name.map(str::to_owned))
+    });
+    match timeout(time, accept).await {
+        Ok(Ok(accepted)) => {
+            shared.counters.handshakes_total.increment();
+            return Some(accepted);
+        }
+        Ok(Err(Refused::Name(Some(name)))) => {
+            shared.refuse(Reason::UnknownServerName, peer, &name);
+        }
+        Ok(Err(Refused::Name(None))) => {
+            shared.refuse(Reason::NoServerName, peer, "hello without SNI; default_host would answer it");
+        }
+        Ok(Err(Refused::Handshake(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            shared.refuse(Reason::Handshake, peer, "the client closed during the handshake");
+        }
+        Ok(Err(Refused::Handshake(error))) => shared.refuse(Reason::Handshake, peer, &error.to_string()),
+        Err(_) => shared.refuse(Reason::HandshakeTimeout, peer, "handshake_timeout reached"),
+    }
+    None
+}
+
+struct Session {
+    worker: Rc<Worker>,
+    client: Client,
+    input: Input,
+    identity: Identity,
+    peer: IpAddr,
+}
+
+/// Why no request came.
+enum NoHead {
+    /// The client or the keep-alive time ended, or the edge drains: nothing to say.
+    Over,
+    Slow,
+    Bad(HeadError),
+}
+
+/// What becomes of a request.
+#[allow(clippy::large_enum_variant)] // boxing it would allocate for every exchange
+enum Decision {
+    Forward(Request, Option<Access>),
+    Answer(Answer),
+}
+
+struct Answer {
+    problem: Problem,
+    found: String,
+    check: Option<String>,
+    form: AnswerForm,
+}
+
+impl Answer {
+    fn closing(problem: Problem, found: String) -> Self {
+        Self { problem, found, check: None, form: AnswerForm { close: true, ..AnswerForm::default() } }
+    }
+}
+
+impl Session {
+    /// Serves requests until the connection ends, or becomes a WebSocket.
+    async fn serve(mut self) -> Option<(Client, Upgraded, Option<Duration>)> {
+        loop {
+            let serving = self.worker.shared.serving.load_full();
+            let decision = match self.read_head(&serving).await {
+                Ok(head_bytes) => self.decide(&serving, head_bytes),
+                Err(NoHead::Over) => break,
+                Err(NoHead::Slow) => {
+                    let found = "the head did not arrive in time".to_owned();
+                    Decision::Answer(Answer::closing(Problem::RequestTimeout, found))
+                }
+                Err(NoHead::Bad(error)) => {
+                    Decision::Answer(Answer::closing(error.problem(), error.to_string()))
+                }
+            };
+            let connect_time = Duration::from_millis(serving.bundle.limits.connect_timeout_ms.into());
+            // An exchange may last for months: it holds its route, never the bundle with its keys.
+            drop(serving);
+            let keep = match decision {
+                Decision::Answer(answer) => self.answer(&answer).await,
+                Decision::Forward(request, access) => {
+                    let started = Instant::now();
+                    let end = self.forward(&request, connect_time).await;
+                    if let Some(access) = access {
+                        access.log(&request, &end, started.elapsed());
+                    }
+                    match end {
+                        End::Upgraded(upgraded) => {
+                            let idle_timeout = request.route.rules.idle_timeout;
+                            self.input.compact(&self.worker);
+                            return Some((self.client, upgraded, idle_timeout));
+                        }
+                        End::Next => true,
+                        End::Failed(problem, found) => {
+                            self.answer(&self.upstream_answer(&request, problem, found)).await
+                        }
+                        End::Close | End::Again => false,
+                        End::Broken => return None,
+                    }
+                }
+            };
+            if !keep {
+                break;
+            }
+            self.input.compact(&self.worker);
+        }
+        self.close().await;
+        None
+    }
+
+    /// Reads until a head is complete; its length.
+    async fn read_head(&mut self, serving: &Serving) -> Result<usize, NoHead> {
+        let limits = &serving.bundle.limits;
+        let head_time = Duration::from_millis(limits.head_timeout_ms.into());
+        let idle_time = Duration::from_millis(limits.keepalive_timeout_ms.into());
+        let mut scanner = HeadScanner::request();
+        let mut begun = !self.input.all().is_empty();
+        let mut timer = pin!(sleep(if begun { head_time } else { idle_time }));
+        let worker = Rc::clone(&self.worker);
+        let mut drain = pin!(worker.drain_begins.notified());
+        poll_fn(|cx| {
+            loop {
+                let all = self.input.all();
+                if let Some(length) = scanner.scan(all, &serving.head_limits).map_err(NoHead::Bad)? {
+                    return Poll::Ready(Ok(length));
+                }
+                if !begun && !all.is_empty() {
+                    begun = true;
+                    timer.as_mut().reset(Instant::now() + head_time);
+                }
+                let head_bytes_max = serving.head_limits.head_bytes_max;
+                match self.input.poll_fill(cx, &mut self.client, &worker, head_bytes_max) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::Over)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if !begun && (worker.is_draining() || drain.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Err(NoHead::Over));
+            }
+            timer.as_mut().poll(cx).map(|()| Err(if begun { NoHead::Slow } else { NoHead::Over }))
+        })
+        .await
+    }
+
+    /// Decides where the request at the front of the input goes, by the bundle of this moment.
+    fn decide(&mut self, serving: &Serving, head_bytes: usize) -> Decision {
+        let all = self.input.all();
+        let decision = match parse_request(all.get(..head_bytes).unwrap_or_default(), &serving.head_limits) {
+            Ok(head) => self.decide_head(serving, head_bytes, &head),
+            Err(error) => Decision::Answer(Answer::closing(error.problem(), error.to_string())),
+        };
+        self.worker.shared.counters.exchanges_total.increment();
+        self.input.consume(head_bytes);
+        decision
+    }
+
+    fn decide_head(&self, serving: &Serving, head_bytes: usize, head: &RequestHead<'_>) -> Decision {
+        let form = AnswerForm {
+            html: answer::wants_html(head),
+            close: head.framing != Framing::None || !head.keep_alive || self.worker.is_draining(),
+            head_only: head.method == "HEAD",
+        };
+        let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
+        if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
+            return refuse(Problem::Misdirected, head.host.to_string(), None);
+        }
+        let Some(site) = serving.site(&head.host) else {
+            return refuse(Problem::Misdirected, head.host.to_string(), None);
+        };
+        let path = if head.path == "*" { "/" } else { head.path };
+        let route = match route::find(site.0, path.as_bytes()) {
+            Ok(found) => found.and_then(|(index, _)| site.1.get(index)),
+            Err(error) => return refuse(Problem::AmbiguousPath, error.to_string(), None),
+        };
+        let Some(route) = route else {
+            return refuse(Problem::UnknownPath, head.path.to_owned(), None);
+        };
+        let rules = &route.rules;
+        let client = client_address(self.peer, head, &serving.bundle.trusted_proxies);
+        if !rules.allow.is_empty() && !rules.allow.iter().any(|network| network.contains(&client)) {
+            return refuse(Problem::AddressRefused, client.to_string(), None);
+        }
+        if let (Framing::Length(length), Some(limit)) = (head.framing, rules.body_bytes_max)
+            && length > limit
+        {
+            return refuse(
+                Problem::BodyTooLarge,
+                format!("{length} bytes, at most {limit} are allowed"),
+                None,
+            );
+        }
+        let offer = match handshake::request(head) {
+            Ok(offer) => offer,
+            Err(error) => return refuse(error.problem(), error.to_string(), None),
+        };
+        if offer.is_some()
+            && let Err(error) = handshake::origin(&rules.origins, rules.require_origin, head)
+        {
+            return refuse(Problem::OriginRefused, head.host.to_string(), Some(error.line));
+        }
+        let context = ForwardContext {
+            peer: self.peer,
+            trusted_proxies: &serving.bundle.trusted_proxies,
+            public_https_port: serving.bundle.listen.public_https_port,
+            websocket: offer.is_some(),
+        };
+        let plan = match request_plan(head, &context) {
+            Ok(plan) => plan,
+            Err(error) => return refuse(error.problem(), error.to_string(), None),
+        };
+        let request = Request {
+            plan,
+            head_bytes,
+            framing: head.framing,
+            version: head.version,
+            is_head: head.method == "HEAD",
+            repeatable: head.framing == Framing::None && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
+            keep_alive: head.keep_alive,
+            wants_html: form.html,
+            client,
+            host: head.host.clone(),
+            status: Cell::new(0),
+            offer,
+            route: Arc::clone(route),
+            limits: ExchangeLimits {
+                head: serving.head_limits,
+                stall: Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into()),
+                pool_idle_max: serving.bundle.limits.pool_idle_max.into(),
+            },
+        };
+        let access = rules.access_log.then(|| Access::new(head));
+        Decision::Forward(request, access)
+    }
+
+    async fn forward(&mut self, request: &Request, connect_time: Duration) -> End {
+        let mut want = match (&request.offer, request.repeatable) {
+            (Some(_), _) => Want::New,
+            (None, true) => Want::Repeatable,
+            (None, false) => Want::Once,
+        };
+        loop {
+            let connected = self
+                .worker
+                .pool
+                .connect(&request.route.upstreams, request.client, &request.host, want, connect_time)
+                .await;
+            let connection = match connected {
+                Ok(connection) => connection,
+                Err((upstream, error)) => {
+                    return End::Failed(Problem::UpstreamUnreachable, format!("{upstream}: {error}"));
+                }
+            };
+            let end =
+                exchange::run(&self.worker, &mut self.client, &mut self.input, request, connection).await;
+            match end {
+                End::Again if want != Want::New => want = Want::New,
+                end => return end,
+            }
+        }
+    }
+
+    fn upstream_answer(&self, request: &Request, problem: Problem, found: String) -> Answer {
+        let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
+        let upstreams = upstreams.collect::<Vec<_>>().join(", ");
+        let check = match problem {
+            Problem::UpstreamUnreachable => Some(format!("Is the app running and listening on {upstreams}?")),
+            Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {
+                Some(format!("Look at the log of the app on {upstreams}."))
+            }
+            _ => None,
+        };
+        let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
+        Answer { problem, found, check, form }
+    }
+
+    /// Sends an answer of our own. `true`: the connection can carry another request.
+    async fn answer(&mut self, answer: &Answer) -> bool {
+        self.note(answer);
+        let mut bytes = Vec::new();
+        // What was found may hold text of the client or the upstream: it is for the log. The client gets what to do.
+        let detail = Detail { found: None, check: answer.check.as_deref() };
+        answer::write(answer.problem, &detail, answer.form, &mut bytes);
+        let stall = {
+            let serving = self.worker.shared.serving.load();
+            Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into())
+        };
+        let sent = timeout(stall, self.write_all(&bytes)).await;
+        matches!(sent, Ok(Ok(()))) && !answer.form.close
+    }
+
+    fn note(&self, answer: &Answer) {
+        let shared = &self.worker.shared;
+        let reason = match answer.problem {
+            Problem::Misdirected | Problem::UnknownHost => Reason::Misdirected,
+            Problem::OriginRefused => Reason::Origin,
+            Problem::AddressRefused => Reason::Network,
+            Problem::UnknownPath => Reason::NoRoute,
+            Problem::RequestTimeout => Reason::RequestTimeout,
+            // The outage has its own line, once.
+            Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
+            Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {
+                shared.counters.upstream_failures_total.increment();
+                Reason::Upstream
+            }
+            _ => Reason::BadRequest,
+        };
+        let found = match &answer.check {
+            Some(check) => format!("{}: {}: {check}", answer.problem.code(), answer.found),
+            None => format!("{}: {}", answer.problem.code(), answer.found),
+        };
+        shared.refuse(reason, self.peer, &found);
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        poll_fn(|cx| {
+            while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+                match self.client.poll_write(cx, rest) {
+                    Poll::Ready(Ok(count)) => written += count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            self.client.poll_flush(cx)
+        })
+        .await
+    }
+
+    /// Ends the connection so that the peer gets all of it: close_notify and FIN, then its bytes are thrown away for
+    /// a while.
+    async fn close(&mut self) {
+        let client = &mut self.client;
+        let worker = &self.worker;
+        let mut shut = false;
+        let _ = timeout(
+            LINGER,
+            poll_fn(|cx| {
+                if !shut {
+                    match client.poll_shutdown(cx) {
+                        Poll::Ready(Ok(())) => shut = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                let mut scratch = worker.scratch.borrow_mut();
+                loop {
+                    match client.poll_read(cx, &mut scratch) {
+                        Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }),
+        )
+        .await;
+    }
+}
+
+/// One line of the access log.
+struct Access {
+    method: String,
+    target: String,
+}
+
+impl Access {
+    fn new(head: &RequestHead<'_>) -> Self {
+        let method = Outside(head.method.as_bytes()).to_string();
+        Self { method, target: ShownTarget(head.target.as_bytes()).to_string() }
+    }
+
+    fn log(&self, request: &Request, end: &End, time: Duration) {
+        let outcome = match end {
+            End::Upgraded(_) => "upgraded",
+            End::Failed(problem, _) => problem.code(),
+            End::Broken => "broken-off",
+            End::Next | End::Close | End::Again => "complete",
+        };
+        info!(
+            host = %request.host,
+            client = %request.client,
+            method = self.method,
+            target = self.target,
+            status = request.status.get(),
+            outcome,
+            ms = time.as_millis() as u64,
+            "request"
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! Where a head ends, found while it arrives, and the bytes that may not be in one (RFC 9112 §2.2, §3, §5).
+
+use crate::http::head::{FIELDS_MAX, HeadError, HeadFault, HeadLimits, Version};
+
+/// No head is longer than this, whatever `head_bytes_max` says: offsets into it are 16 bits wide.
+pub const HEAD_BYTES_CEILING: usize = 65_535;
+
+/// Longest method in bytes. The longest registered one (`UPDATEREDIRECTREF`) has 17.
+pub const METHOD_BYTES_MAX: usize = 24;
+
+/// Bytes that RFC 3986 wants percent-encoded in a target and that browsers nevertheless send as they are (WHATWG
+/// URL, query percent-encode set). `[` and `]` are RFC 3986's own, though not in a path or query.
+pub const TARGET_EXTRA: &[u8] = b"[]{}|^`\\";
+
+/// Finds the end of a head that may arrive in pieces. Remembers how far it looked, so that a head that comes byte by
+/// byte is looked at once; the buffer must begin with the same bytes at every call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadScanner {
+    /// Bytes looked at.
+    at: usize,
+    /// Where `part` began; `<= at`.
+    part_start: usize,
+    fields: usize,
+    part: Part,
+    skipped_blank_line: bool,
+}
+
+/// What the next byte belongs to. Every part is a run of bytes of one class and one byte that ends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Method,
+    Target,
+    RequestVersion,
+    ResponseVersion,
+    Status,
+    Reason,
+    Name,
+    Value,
+    /// LF of an empty line before the request line.
+    BlankLf,
+    /// LF of any line.
+    LineLf,
+    /// LF of the empty line at the end.
+    LastLf,
+    End,
+}
+
+const TOKEN: u8 = 1;
+const TARGET: u8 = 2;
+/// VCHAR, SP, HTAB and obs-text (RFC 9110 §5.5).
+const TEXT: u8 = 4;
+const VERSION: u8 = 8;
+const DIGIT: u8 = 16;
+
+impl HeadScanner {
+    /// A scanner for a request head; the same as `default()`.
+    pub fn request() -> Self {
+        Self::default()
+    }
+
+    /// A scanner for a response head.
+    pub fn response() -> Self {
+        Self { part: Part::ResponseVersion, ..Self::default() }
+    }
+
+    /// Looks on from where the last call stopped. `Some(n)`: the head is `buf[..n]`, its empty line included (and one
+    /// empty line before a request line, which RFC 9112 §2.2 lets a client send). `None`: more bytes are wanted.
+    ///
+    /// # Errors
+    /// The first broken rule, as soon as the bytes show it.
+    pub fn scan(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
+        let limit = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
+        let visible = buf.get(..limit).unwrap_or(buf);
+        while self.part != Part::End {
+            let rest = visible.get(self.at..).unwrap_or_default();
+            if rest.is_empty() {
+                return match self.at < limit {
+                    true => Ok(None),
+                    false => Err(self.error(HeadFault::HeadTooLong { limit })),
+                };
+            }
+            let run = self.part.run(rest);
+            self.at += run;
+            let stop = rest.get(run).copied();
+            let bytes = visible.get(self.part_start..self.at).unwrap_or_default();
+            self.part = self.turn(bytes, stop, limits).map_err(|fault| self.error(fault))?;
+            if stop.is_some() {
+                self.at += 1;
+                self.part_start = self.at;
+            }
+        }
+        Ok(Some(self.at))
+    }
+
+    /// The part after `stop`, which ends the part that holds `bytes`; the same part where the bytes went out first.
+    fn turn(&mut self, bytes: &[u8], stop: Option<u8>, limits: &HeadLimits) -> Result<Part, HeadFault> {
+        self.part.check_length(bytes.len(), limits)?;
+        let Some(stop) = stop else { return Ok(self.part) };
+        let empty = bytes.is_empty();
+        match (self.part, stop) {
+            (Part::Method, b'\r') if empty && !self.skipped_blank_line => {
+                self.skipped_blank_line = true;
+                Ok(Part::BlankLf)
+            }
+            (Part::Method, b'\r') if empty => Err(HeadFault::SecondBlankLine),
+            (Part::Method, b' ') if !empty => Ok(Part::Target),
+            (Part::Target, b' ') if !empty => Ok(Part::RequestVersion),
+            (Part::RequestVersion, b'\r') => Version::parse(bytes).map(|_| Part::LineLf),
+            (Part::ResponseVersion, b' ') => Version::parse(bytes).map(|_| Part::Status),
+            (Part::Status, b' ' | b'\r') => {
+                check_status(bytes)?;
+                Ok(if stop == b' ' { Part::Reason } else { Part::LineLf })
+            }
+            (Part::Reason | Part::Value, b'\r') => Ok(Part::LineLf),
+            (Part::Name, b'\r') if empty => Ok(Part::LastLf),
+            (Part::Name, b':') if !empty => self.count_field(limits),
+            (Part::BlankLf, b'\n') => Ok(Part::Method),
+            (Part::LineLf, b'\n') => Ok(Part::Name),
+            (Part::LastLf, b'\n') => Ok(Part::End),
+            (part, byte) => Err(part.refuse(empty, byte)),
+        }
+    }
+
+    fn count_field(&mut self, limits: &HeadLimits) -> Result<Part, HeadFault> {
+        let limit = limits.fields_max.min(FIELDS_MAX);
+        if self.fields >= limit {
+            return Err(HeadFault::TooManyFields { limit });
+        }
+        self.fields += 1;
+        Ok(Part::Value)
+    }
+
+    fn error(&self, fault: HeadFault) -> HeadError {
+        HeadError { offset: self.at, fault }
+    }
+}
+
+impl Part {
+    /// How many bytes at the start of `rest` belong to this part.
+    fn run(self, rest: &[u8]) -> usize {
+        let class = match self {
+            Self::Method | Self::Name => TOKEN,
+            Self::Target => TARGET,
+            Self::RequestVersion | Self::ResponseVersion => VERSION,
+            Self::Status => DIGIT,
+            Self::Reason | Self::Value => TEXT,
+            Self::BlankLf | Self::LineLf | Self::LastLf | Self::End => return 0,
+        };
+        rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len())
+    }
+
+    fn check_length(self, bytes: usize, limits: &HeadLimits) -> Result<(), HeadFault> {
+        let limit = limits.target_bytes_max;
+        match self {
+            Self::Method if bytes > METHOD_BYTES_MAX => Err(HeadFault::MethodTooLong),
+            Self::Target if bytes > limit => Err(HeadFault::TargetTooLong { limit }),
+            Self::RequestVersion | Self::ResponseVersion if bytes > 8 => Err(HeadFault::VersionMalformed),
+            Self::Status if bytes > 3 => Err(HeadFault::StatusMalformed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why `byte` may not stand here.
+    fn refuse(self, at_start: bool, byte: u8) -> HeadFault {
+        match (self, byte) {
+            (Self::BlankLf | Self::LineLf | Self::LastLf, _) => HeadFault::CrWithoutLf,
+            (_, b'\n') => HeadFault::LfWithoutCr,
+            (Self::Name, b' ' | b'\t') if at_start => HeadFault::FoldedLine,
+            (Self::Name, b' ' | b'\t') => HeadFault::SpaceBeforeColon,
+            (Self::Name, b':') => HeadFault::EmptyName,
+            (Self::Name, b'\r') => HeadFault::NoColon,
+            (Self::Method | Self::Target, b' ' | b'\r') => HeadFault::RequestLineMalformed,
+            (Self::RequestVersion | Self::ResponseVersion, _) => HeadFault::VersionMalformed,
+            (Self::Status, _) => HeadFault::StatusMalformed,
+            (part, byte) => HeadFault::BadByte { byte, part: part.name() },
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::Name => "field name",
+            Self::Reason => "reason phrase",
+            _ => "field value",
+        }
+    }
+}
+
+impl Version {
+    fn parse(bytes: &[u8]) -> Result<Self, HeadFault> {
+        match bytes {
+            b"HTTP/1.1" => Ok(Self::Http11),
+            b"HTTP/1.0" => Ok(Self::Http10),
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                Err(HeadFault::VersionNotSupported)
+            }
+            _ => Err(HeadFault::VersionMalformed),
+        }
+    }
+}
+
+fn check_status(digits: &[u8]) -> Result<(), HeadFault> {
+    match digits {
+        [b'1'..=b'5', _, _] => Ok(()),
+        _ => Err(HeadFault::StatusMalformed),
+    }
+}
+
+/// Whether `bytes` is a token (RFC 9110 §5.6.2).
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    is(byte, TOKEN)
+}
+
+/// Whether `byte` may be in a field value: VCHAR, SP, HTAB, obs-text.
+pub(crate) fn is_text_byte(byte: u8) -> bool {
+    is(byte, TEXT)
+}
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES.get(usize::from(byte)).is_some_and(|classes| classes & class != 0)
+}
+
+static CLASSES: [u8; 256] = classes();
+
+#[allow(clippy::indexing_slicing)] // evaluated by the compiler: an index out of bounds would not build
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        if b == b'\t' || b == b' ' || b.is_ascii_graphic() || b >= 0x80 {
+            table[byte] |= TEXT;
+        }
+        if b.is_ascii_alphanumeric() {
+            table[byte] |= TOKEN | TARGET;
+        }
+        if b.is_ascii_digit() {
+            table[byte] |= DIGIT | VERSION;
+        }
+        byte += 1;
+    }
+    let sets: [(&[u8], u8); 4] = [
+        (b"!#$%&'*+-.^_`|~", TOKEN),
+        (b"-._~:/?@!$&'()*+,;=%", TARGET), // RFC 3986 but "#": a fragment is never sent
+        (TARGET_EXTRA, TARGET),
+        (b"HTP/.", VERSION),
+    ];
+    let mut set = 0;
+    while set < sets.len() {
+        let mut at = 0;
+        while at < sets[set].0.len() {
+            table[sets[set].0[at] as usize] |= sets[set].1;
+            at += 1;
+        }
+        set += 1;
+    }
+    table
+}

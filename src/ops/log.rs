@@ -1,0 +1,202 @@
+//! The log: one event a line, `key=value`, on stderr.
+//!
+//! Whatever came from outside goes through [`Outside`], so that no host, path, Origin or upstream text can forge a
+//! line or a field. The formatter checks again: a value that could be read as more than one is quoted.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, Subscriber as FmtSubscriber};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Longest piece of outside text in a line, in bytes before escaping.
+pub const OUTSIDE_BYTES_MAX: usize = 200;
+
+/// Bytes from outside, shown quoted: bytes outside 0x21–0x7E and `"`, `\`, `=` as `\xNN`, cut at
+/// [`OUTSIDE_BYTES_MAX`].
+pub struct Outside<'a>(pub &'a [u8]);
+
+impl fmt::Display for Outside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for &byte in self.0.iter().take(OUTSIDE_BYTES_MAX) {
+            match byte {
+                b'"' | b'\\' | b'=' => write!(f, "\\x{byte:02x}")?,
+                0x21..=0x7e => f.write_char(char::from(byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        if self.0.len() > OUTSIDE_BYTES_MAX {
+            f.write_str("\\x2e\\x2e\\x2e")?;
+        }
+        f.write_char('"')
+    }
+}
+
+/// A request target as the log may show it: the path, and of the query only `EIO`, `transport` and `t`.
+/// A `sid` is a credential; so may be anything else that an app puts into a query.
+pub struct ShownTarget<'a>(pub &'a [u8]);
+
+impl fmt::Display for ShownTarget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.0.splitn(2, |&b| b == b'?');
+        let path = parts.next().unwrap_or_default();
+        let query = parts.next().unwrap_or_default();
+        let mut shown = path.iter().take(OUTSIDE_BYTES_MAX).copied().collect::<Vec<u8>>();
+        let mut separator = b'?';
+        for pair in query.split(|&b| b == b'&') {
+            let key = pair.split(|&b| b == b'=').next().unwrap_or_default();
+            if matches!(key, b"EIO" | b"transport" | b"t") {
+                shown.push(separator);
+                shown.extend_from_slice(pair);
+                separator = b'&';
+            }
+        }
+        Outside(&shown).fmt(f)
+    }
+}
+
+/// Starts logging to stderr. Times are written unless the journal already does (`JOURNAL_STREAM`).
+pub fn start() {
+    let format = KeyValue { with_time: std::env::var_os("JOURNAL_STREAM").is_none() };
+    let subscriber = FmtSubscriber::builder()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .event_format(format)
+        .with_writer(std::io::stderr)
+        .finish();
+    // A second start in one process (tests, the demo) keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct KeyValue {
+    with_time: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for KeyValue
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.with_time {
+            writer.write_str("time=")?;
+            SystemTime.format_time(&mut writer)?;
+            writer.write_char(' ')?;
+        }
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => "error",
+            tracing::Level::WARN => "warn",
+            tracing::Level::INFO => "info",
+            tracing::Level::DEBUG => "debug",
+            tracing::Level::TRACE => "trace",
+        };
+        write!(writer, "level={level}")?;
+        let mut pairs = Pairs { writer, result: Ok(()) };
+        event.record(&mut pairs);
+        pairs.result?;
+        writeln!(pairs.writer)
+    }
+}
+
+struct Pairs<'a> {
+    writer: Writer<'a>,
+    result: fmt::Result,
+}
+
+impl Pairs<'_> {
+    fn pair(&mut self, field: &Field, value: &str) {
+        let name = if field.name() == "message" { "msg" } else { field.name() };
+        self.result = self.result.and_then(|()| write!(self.writer, " {name}={}", Value(value)));
+    }
+}
+
+impl Visit for Pairs<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // Bare words of our own read best unquoted; anything else is quoted by `Value`.
+        self.pair(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.pair(field, &format!("{value:?}"));
+    }
+}
+
+/// A value as it stands in the line: as it is where it is one plain word or what [`Outside`] wrote, else quoted
+/// with controls, quotes and backslashes escaped.
+struct Value<'a>(&'a str);
+
+impl Value<'_> {
+    fn is_plain(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|b| matches!(b, 0x21..=0x7e) && !b"\"\\=".contains(&b))
+    }
+
+    fn is_outside(&self) -> bool {
+        let inner = self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        inner.is_some_and(|text| text.bytes().all(|b| matches!(b, 0x21..=0x7e) && b != b'"' && b != b'='))
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_plain() || self.is_outside() {
+            return f.write_str(self.0);
+        }
+        f.write_char('"')?;
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_text_stays_one_value() {
+        let forged = "a\nlevel=error msg=\"x\" host=evil \u{1b}[31m";
+        let shown = Outside(forged.as_bytes()).to_string();
+        assert!(shown.starts_with('"') && shown.ends_with('"'));
+        let inner = &shown[1..shown.len() - 1];
+        assert!(!inner.contains(['\n', ' ', '"', '=', '\u{1b}']), "{shown}");
+        assert!(Value(&shown).is_outside());
+    }
+
+    #[test]
+    fn outside_text_is_cut_just_above_the_bound() {
+        let at = "a".repeat(OUTSIDE_BYTES_MAX);
+        assert_eq!(Outside(at.as_bytes()).to_string(), format!("\"{at}\""));
+        let above = "a".repeat(OUTSIDE_BYTES_MAX + 1);
+        assert_eq!(Outside(above.as_bytes()).to_string(), format!("\"{at}\\x2e\\x2e\\x2e\""));
+    }
+
+    #[test]
+    fn a_value_that_skipped_outside_is_still_one_value() {
+        assert_eq!(Value("two words\nlevel=error").to_string(), "\"two words\\x0alevel=error\"");
+        assert_eq!(Value("x\" y=\"z").to_string(), "\"x\\\" y=\\\"z\"");
+        assert_eq!(Value("plain-word").to_string(), "plain-word");
+        assert_eq!(Value("").to_string(), "\"\"");
+    }
+
+    #[test]
+    fn a_target_shows_no_sid() {
+        let target = b"/socket.io/?EIO=4&transport=polling&t=abc&sid=secret&token=x";
+        let shown = ShownTarget(target).to_string();
+        assert!(shown.contains("EIO\\x3d4") && shown.contains("transport\\x3dpolling"), "{shown}");
+        assert!(!shown.contains("secret") && !shown.contains("token"), "{shown}");
+    }
+}

@@ -1,0 +1,27 @@
+//! What systemd expects of a `Type=notify` service. Without systemd all of it does nothing.
+
+use sd_notify::NotifyState;
+
+/// Listeners and bundle are good; `status` is one line for `systemctl status`.
+pub fn ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// A reload begins.
+pub fn reloading() {
+    let mut states = vec![NotifyState::Reloading];
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        states.push(now);
+    }
+    notify(&states);
+}
+
+/// The drain begins.
+pub fn stopping(status: &str) {
+    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // A missing or broken notification socket must not end a working edge.
+    let _ = sd_notify::notify(states);
+}

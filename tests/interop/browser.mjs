@@ -1,0 +1,89 @@
+// One scenario in a headless Chromium, by name; ends with 0 when everything held.
+//
+//   HOME=… node browser.mjs <scenario> '{"chromium": "/usr/bin/chromium", "profile": …, …}'
+//
+// HOME holds the NSS database that trusts the test's CA: nothing about certificates is switched off.
+import assert from 'node:assert/strict'
+import { chromium } from 'playwright-core'
+
+const [scenario, json] = process.argv.slice(2)
+const parameters = JSON.parse(json)
+const say = (event, more = {}) => process.stdout.write(JSON.stringify({ event, ...more }) + '\n')
+
+const scenarios = {
+  // The demo's page connects, measures, sends, and hears what was sent.
+  async demo(context) {
+    const page = await visit(context, parameters.url)
+    await page.waitForSelector('#state[data-open]')
+    await page.waitForFunction(() => Number(document.getElementById('count').textContent) >= 5)
+    for (const id of ['last', 'median']) {
+      assert.match(await page.textContent(`#${id}`), /^\d+\.\d\d ms$/)
+    }
+    await page.fill('#text', 'hello from <b>here</b>')
+    await page.click('button')
+    await page.waitForFunction(() => document.querySelector('#heard div')?.textContent === 'hello from <b>here</b>')
+
+    const second = await visit(context, parameters.url)
+    await second.waitForSelector('#state[data-open]')
+    await second.fill('#text', 'from the second')
+    await second.click('button')
+    await page.waitForFunction(() => document.querySelector('#heard div')?.textContent === 'from the second')
+    say('measured', { median: await page.textContent('#median'), count: await page.textContent('#count') })
+  },
+
+  // A page of one origin with Socket.IO's client, a server of another: cookies and CORS with credentials.
+  async cross_origin(context) {
+    const page = await visit(context, parameters.page)
+    for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']]) {
+      const said = await page.evaluate(talk, [parameters.server, transports])
+      assert.deepEqual(said, { answer: 'across', transport: transports.at(-1) })
+    }
+    const cookies = await context.cookies(parameters.server)
+    assert.deepEqual(cookies.map(cookie => cookie.name).sort(), ['io', 'page'])
+  },
+
+  // A page that nobody listed may not open a WebSocket, nor read an answer by polling.
+  async foreign_origin(context) {
+    const page = await visit(context, parameters.page)
+    for (const transports of [['websocket'], ['polling']]) {
+      const said = await page.evaluate(talk, [parameters.server, transports])
+      assert.deepEqual(Object.keys(said), ['error'], JSON.stringify(said))
+    }
+  },
+}
+
+async function visit(context, url) {
+  const page = await context.newPage()
+  page.on('pageerror', error => say('pageerror', { error: String(error) }))
+  const response = await page.goto(url)
+  assert.equal(response.status(), 200)
+  return page
+}
+
+// Runs in the page: one acknowledged event, then the transport it ended with.
+function talk([server, transports]) {
+  return new Promise(resolve => {
+    const socket = window.io(server, { transports, withCredentials: true, forceNew: true, reconnection: false })
+    const done = said => (socket.close(), resolve(said))
+    const ask = () => socket.emit('echo', 'across', answer => done({ answer, transport: socket.io.engine.transport.name }))
+    socket.on('connect_error', error => done({ error: error.message }))
+    socket.on('connect', () => transports.length === 1 ? ask() : socket.io.engine.once('upgrade', ask))
+  })
+}
+
+const context = await chromium.launchPersistentContext(parameters.profile, {
+  executablePath: parameters.chromium,
+  headless: true,
+  timeout: 60_000,
+  args: [
+    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
+    ...(parameters.resolve ? [`--host-resolver-rules=${parameters.resolve}`] : []),
+  ],
+})
+try {
+  await scenarios[scenario](context)
+  say('passed', { scenario })
+} finally {
+  await context.close()
+}

@@ -1,0 +1,55 @@
+//! A headless Chromium that trusts one CA and knows where the names of a test are.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::node::{Interop, has, skip};
+
+/// What Chromium is called here and there.
+const CHROMIUMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+impl Interop {
+    /// Runs a scenario of `browser.mjs` to its end, which must be a success; `None` (said aloud) without Chromium or
+    /// NSS's certutil. `ca` is the PEM file to trust; `parameters` go to the script.
+    pub fn browse(&self, test: &str, ca: &Path, scenario: &str, parameters: &Value) -> Option<Vec<Value>> {
+        let Some(chromium) = CHROMIUMS.into_iter().find(|name| has(name, "--version")) else {
+            skip(test, "it needs Chromium");
+            return None;
+        };
+        if !has("certutil", "--version") && !has("which", "certutil") {
+            skip(test, "it needs certutil of NSS, so that Chromium trusts the CA");
+            return None;
+        }
+        let home = tempfile::tempdir().unwrap();
+        trust(home.path(), ca);
+        let mut parameters = parameters.clone();
+        parameters["profile"] = json!(home.path().join("profile"));
+        parameters["chromium"] = json!(which(chromium));
+        let mut node = Command::new("node");
+        node.args(["browser.mjs", scenario, &parameters.to_string()]).env("HOME", home.path());
+        let said = self.start(&mut node).finish();
+        assert_eq!(said.last().unwrap()["event"], "passed");
+        Some(said)
+    }
+}
+
+/// Makes the NSS database that Chromium reads below its HOME, with one trusted CA.
+fn trust(home: &Path, ca: &Path) {
+    let database = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&database).unwrap();
+    let database = format!("sql:{}", database.display());
+    let run = |arguments: &[&str]| {
+        let output = Command::new("certutil").args(["-d", &database]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "certutil {arguments:?}: {}", super::edge::text(&output));
+    };
+    run(&["-N", "--empty-password"]);
+    run(&["-A", "-t", "C,,", "-n", "sanedge test CA", "-i", ca.to_str().unwrap()]);
+}
+
+fn which(command: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file());
+    found.unwrap().display().to_string()
+}

@@ -1,0 +1,398 @@
+//! The real `sanedge` binary in front of a test, so that a test reads as a sentence:
+//!
+//! ```ignore
+//! let edge = Edge::certified_for(&["recre.store"]).site(&["recre.store"], upstream).start();
+//! edge.tls("recre.store").await;
+//! edge.stop();
+//! ```
+//!
+//! A throwaway CA, `sanedge.toml` and PEM files in a folder of their own, `sanedge bundle`, `sanedge serve` on port 0.
+//! The child is killed when the value is dropped, so it cannot outlive its test.
+
+use std::fmt::Display;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::certs::Ca;
+
+/// Long enough for a debug build on a busy machine; nothing waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What `sanedge.toml` will say.
+pub struct EdgeBuilder {
+    ca: Ca,
+    certificates: Vec<Vec<String>>,
+    top: String,
+    listen: String,
+    http: bool,
+    sites: String,
+    limits: String,
+}
+
+/// A running `sanedge serve`.
+pub struct Edge {
+    /// The first TLS listener.
+    pub https: SocketAddr,
+    /// The plain listener, where `with_http` asked for one.
+    pub http: Option<SocketAddr>,
+    desk: Desk,
+    child: Child,
+    log: Arc<Log>,
+}
+
+/// The folder with `sanedge.toml`, the PEM files and the bundle.
+pub struct Desk {
+    /// Its files' authority; `write_certificate` issues from it.
+    pub ca: Ca,
+    folder: tempfile::TempDir,
+}
+
+/// What `serve` has said so far on stderr.
+#[derive(Default)]
+struct Log {
+    said: Mutex<Said>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Edge {
+    /// An edge with one certificate for `names`, of a CA of its own.
+    pub fn certified_for(names: &[&str]) -> EdgeBuilder {
+        EdgeBuilder {
+            ca: Ca::new("sanedge test CA"),
+            certificates: vec![owned(names)],
+            top: String::new(),
+            listen: String::new(),
+            http: false,
+            sites: String::new(),
+            limits: String::new(),
+        }
+    }
+}
+
+impl EdgeBuilder {
+    /// One more certificate.
+    pub fn certificate(mut self, names: &[&str]) -> Self {
+        self.certificates.push(owned(names));
+        self
+    }
+
+    /// A site with one upstream (`127.0.0.1:3002`, `unix:/run/app.sock`).
+    pub fn site(self, hosts: &[&str], upstream: impl Display) -> Self {
+        self.site_with(hosts, upstream, "")
+    }
+
+    /// A site with more keys, one a line.
+    pub fn site_with(mut self, hosts: &[&str], upstream: impl Display, keys: &str) -> Self {
+        self.sites += &format!("[[site]]\nhosts = {hosts:?}\nupstream = [\"{upstream}\"]\n{keys}\n");
+        self
+    }
+
+    /// Lines for `[limits]`.
+    pub fn limits(mut self, lines: &str) -> Self {
+        self.limits += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines for `[listen]`.
+    pub fn listen(mut self, lines: &str) -> Self {
+        self.listen += &format!("{lines}\n");
+        self
+    }
+
+    /// A plain listener besides the TLS one.
+    pub fn with_http(mut self) -> Self {
+        self.http = true;
+        self
+    }
+
+    /// Lines above the first table.
+    pub fn top(mut self, lines: &str) -> Self {
+        self.top += &format!("{lines}\n");
+        self
+    }
+
+    /// Writes the folder and runs nothing.
+    pub fn write(self) -> Desk {
+        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap() };
+        std::fs::write(desk.ca_file(), &desk.ca.pem).unwrap();
+        for (at, names) in self.certificates.iter().enumerate() {
+            desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        let admin = desk.path("admin.sock");
+        let mut toml = format!("board = \"host\"\ntrust = \"ca.pem\"\n{}\n[listen]\n", self.top);
+        toml += "https = [\"127.0.0.1:0\"]\n";
+        if self.http {
+            toml += "http = [\"127.0.0.1:0\"]\n";
+        }
+        toml += &format!("admin = \"unix:{}\"\n{}\n", admin.display(), self.listen);
+        for at in 0..self.certificates.len() {
+            toml += &format!("[[certificate]]\nchain = \"{at}.pem\"\nkey = \"{at}.key\"\n");
+        }
+        toml += &format!("{}\n[limits]\n{}", self.sites, self.limits);
+        std::fs::write(desk.toml(), toml).unwrap();
+        desk
+    }
+
+    /// Compiles the bundle and serves it; panics with the findings where either refuses.
+    pub fn start(self) -> Edge {
+        self.write().serve()
+    }
+}
+
+impl Desk {
+    /// A file of the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `sanedge.toml`, to be rewritten by a test.
+    pub fn toml(&self) -> PathBuf {
+        self.path("sanedge.toml")
+    }
+
+    /// The bundle.
+    pub fn bundle_file(&self) -> PathBuf {
+        self.path("sanedge.bundle")
+    }
+
+    /// The CA that clients must trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.path("ca.pem")
+    }
+
+    /// Issues certificate number `at` anew, for `names`.
+    pub fn write_certificate(&self, at: usize, names: &[&str]) {
+        let issued = self.ca.issue(names);
+        std::fs::write(self.path(&format!("{at}.pem")), issued.chain_pem).unwrap();
+        std::fs::write(self.path(&format!("{at}.key")), issued.key_pem).unwrap();
+    }
+
+    /// Runs `sanedge bundle`.
+    pub fn bundle(&self) -> Output {
+        sanedge().arg("bundle").arg(self.toml()).arg("-o").arg(self.bundle_file()).output().unwrap()
+    }
+
+    /// Runs `sanedge bundle`, which must succeed.
+    pub fn bundled(&self) {
+        let output = self.bundle();
+        assert!(output.status.success(), "sanedge bundle refused:\n{}", text(&output));
+    }
+
+    /// Compiles and serves.
+    pub fn serve(self) -> Edge {
+        self.bundled();
+        let mut child = sanedge()
+            .arg("serve")
+            .arg(self.bundle_file())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::follow(child.stderr.take().unwrap());
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
+        edge.wait_for_log("msg=ready", PATIENCE);
+        edge.https = edge.listening("https").expect("a line that names the TLS listener");
+        edge.http = edge.listening("http");
+        edge
+    }
+}
+
+impl Edge {
+    /// Its folder.
+    pub fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    /// Process id of the edge.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `https://host:port`.
+    pub fn url(&self, host: &str) -> String {
+        format!("https://{host}:{}", self.https.port())
+    }
+
+    /// Everything said so far.
+    pub fn log(&self) -> String {
+        self.log.said.lock().unwrap().lines.join("\n")
+    }
+
+    /// Number of lines said so far, for [`Edge::wait_for_log_after`].
+    pub fn log_mark(&self) -> usize {
+        self.log.said.lock().unwrap().lines.len()
+    }
+
+    /// The first line that holds `wanted` (quotes around values do not count); panics after `patience`.
+    pub fn wait_for_log(&self, wanted: &str, patience: Duration) -> String {
+        self.wait_for_log_after(0, wanted, patience)
+    }
+
+    /// The same, among the lines after `mark`.
+    pub fn wait_for_log_after(&self, mark: usize, wanted: &str, patience: Duration) -> String {
+        let found = self.log.wait(patience, |said| {
+            said.lines.iter().skip(mark).find(|line| plain(line).contains(&plain(wanted))).cloned()
+        });
+        found.unwrap_or_else(|| panic!("no line with `{wanted}` within {patience:?} in\n{}", self.log()))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.process(), signal).unwrap();
+    }
+
+    /// Compiles the folder again, sends SIGHUP, and waits for the answer: the new bundle must be in use.
+    pub fn reload(&self) {
+        self.desk.bundled();
+        let mark = self.log_mark();
+        self.signal(Signal::HUP);
+        let line = self.wait_for_log_after(mark, "msg=\"reload", PATIENCE);
+        assert!(plain(&line).contains("msg=reloaded"), "{line}");
+    }
+
+    /// SIGTERM; the edge must end by itself with 0, without a panic anywhere in its log.
+    pub fn stop(mut self) -> String {
+        self.signal(Signal::TERM);
+        let ended = self.log.wait(PATIENCE, |said| said.ended.then_some(()));
+        assert!(ended.is_some(), "no end within {PATIENCE:?} of SIGTERM:\n{}", self.log());
+        let status = self.child.wait().unwrap();
+        let log = self.log();
+        assert!(status.success(), "{status} after SIGTERM:\n{log}");
+        assert!(!log.contains("panic"), "{log}");
+        log
+    }
+
+    /// A line of `/proc/<pid>/smaps_rollup` in KiB: `Pss`, `Rss`.
+    pub fn memory_kib(&self, line: &str) -> u64 {
+        memory_kib(self.pid(), line)
+    }
+
+    /// A TLS connection with `host` as SNI, trusting the CA and checking the name.
+    pub async fn tls(&self, host: &str) -> TlsStream<TcpStream> {
+        self.try_tls(host).await.unwrap_or_else(|error| panic!("TLS to {host}: {error}\n{}", self.log()))
+    }
+
+    /// The same; the error is the client's.
+    pub async fn try_tls(&self, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.https).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::new(client_config(&self.desk.ca.pem)));
+        connector.connect(ServerName::try_from(host.to_owned()).unwrap(), stream).await
+    }
+
+    fn listening(&self, kind: &str) -> Option<SocketAddr> {
+        let log = self.log();
+        let line = log
+            .lines()
+            .map(plain)
+            .find(|line| line.contains("msg=listening") && line.contains(&format!("kind={kind} ")))?;
+        let address = line.split("address=").nth(1)?.split_whitespace().next()?;
+        Some(address.parse().unwrap_or_else(|error| panic!("{address}: {error}")))
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = self.log.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let from = said.lines.len().saturating_sub(40);
+            eprintln!("--- the edge's last lines:\n{}", said.lines.get(from..).unwrap_or_default().join("\n"));
+        }
+    }
+}
+
+impl Log {
+    /// Follows `stderr` on a thread until it ends.
+    fn follow(stderr: std::process::ChildStderr) -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        let ours = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                ours.said.lock().unwrap().lines.push(line);
+                ours.news.notify_all();
+            }
+            ours.said.lock().unwrap().ended = true;
+            ours.news.notify_all();
+        });
+        log
+    }
+
+    /// Waits until `look` finds something, the log ends, or `patience` does.
+    fn wait<T>(&self, patience: Duration, look: impl Fn(&Said) -> Option<T>) -> Option<T> {
+        let until = Instant::now() + patience;
+        let mut said = self.said.lock().unwrap();
+        loop {
+            let found = look(&said);
+            let left = until.saturating_duration_since(Instant::now());
+            if found.is_some() || said.ended || left.is_zero() {
+                return found;
+            }
+            said = self.news.wait_timeout(said, left).unwrap().0;
+        }
+    }
+}
+
+/// A client's configuration that trusts `ca_pem` alone.
+pub fn client_config(ca_pem: &str) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+/// A line of `/proc/<pid>/smaps_rollup` in KiB.
+pub fn memory_kib(pid: u32, line: &str) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let found = rollup.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+    found.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The command under test.
+pub fn sanedge() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sanedge"))
+}
+
+/// Both streams of a command, for an assertion's message.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+
+fn plain(line: &str) -> String {
+    line.replace('"', "")
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
