@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::finding::{Code, Finding, did_you_mean};
-use super::{Admin, SuiteOrder, Upstream};
+use super::{Admin, SuiteOrder, Upstream, wire};
 use crate::limits;
 use crate::names::{Host, Origin};
 
@@ -21,8 +21,6 @@ use crate::names::{Host, Origin};
 pub const SOURCE_BYTES_MAX: u64 = 1024 * 1024;
 /// Syntax errors that are told; those after the first few mostly follow from them.
 const SYNTAX_ERRORS_TOLD_MAX: usize = 10;
-/// Longest Unix socket path in bytes: `sun_path` without its NUL (unix(7)).
-const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// A value and the line it stands on, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -480,10 +478,12 @@ impl<'a> Reader<'a> {
             None => &empty,
         };
         self.unknown_keys(table, &LISTEN);
+        let folder = self.folder.clone();
         Listen {
             https: self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]),
             http: self.addresses(table, "http").unwrap_or_default(),
-            admin: self.one(table, "admin", "\"unix:/run/sanedge/admin.sock\"", parse_admin),
+            admin: self
+                .one(table, "admin", "\"unix:/run/sanedge/admin.sock\"", |text| parse_admin(text, &folder)),
             default_host: self.one(table, "default_host", "\"recre.store\"", parse_host),
             public_https_port: self.port(table, "public_https_port").unwrap_or(443),
             acme_dir: table
@@ -542,7 +542,9 @@ impl<'a> Reader<'a> {
     }
 
     fn rules(&mut self, table: &DeTable<'_>) -> Rules {
-        let upstreams = self.several(table, "upstream", "[\"127.0.0.1:3000\"]", parse_upstream);
+        let folder = self.folder.clone();
+        let parse = |text: &str| parse_upstream(text, &folder);
+        let upstreams = self.several(table, "upstream", "[\"127.0.0.1:3000\"]", parse);
         if upstreams.as_ref().is_some_and(Vec::is_empty) && !table.get("upstream").is_some_and(holds_items) {
             self.no_upstream(
                 table.get("upstream").map_or(0, |v| self.line_of(v)),
@@ -550,7 +552,7 @@ impl<'a> Reader<'a> {
             );
         }
         Rules {
-            upstreams: upstreams.map(|list| self.anchored_all(list)),
+            upstreams,
             origins: self.several(table, "origins", "[\"https://recre.store\"]", parse_origin).map(values),
             require_origin: self.boolean(table, "require_origin"),
             allow: self.networks(table, "allow").map(values),
@@ -607,6 +609,7 @@ impl<'a> Reader<'a> {
             self.wrong_type(value, key, "a list of tables", section.title);
             return Vec::new();
         };
+        self.room(items.get(0).map_or(0, |item| self.line_of(item)), key, items.len());
         let mut found = Vec::new();
         for item in items.iter() {
             let line = self.line_of(item);
@@ -652,6 +655,7 @@ impl<'a> Reader<'a> {
             self.wrong_type(value, key, "a list of strings", example);
             return None;
         };
+        self.room(self.line_of(value), key, items.len());
         let mut good = Vec::new();
         for item in items.iter() {
             let Some(text) = self.text(item, key, example) else { continue };
@@ -688,8 +692,11 @@ impl<'a> Reader<'a> {
 
     fn file(&mut self, value: &Value<'_>, key: &'static str, example: &str) -> Option<Lined<NamedFile>> {
         let text = self.text(value, key, example)?;
-        if text.value.is_empty() || text.value.contains('\0') {
-            self.bad(value, key, Bad::new("a path", format!("Write {key} = {example}.")));
+        let fits = (1..=wire::TEXT_BYTES_MAX).contains(&text.value.len());
+        if !fits || text.value.contains(char::is_control) {
+            let expected =
+                format!("a path of 1 to {} bytes, without control characters", wire::TEXT_BYTES_MAX);
+            self.bad(value, key, Bad::new(expected, format!("Write {key} = {example}.")));
             return None;
         }
         let file = NamedFile { label: text.value.to_owned(), path: self.folder.join(text.value) };
@@ -772,15 +779,6 @@ impl<'a> Reader<'a> {
         Some(list)
     }
 
-    /// Relative Unix socket paths lie beside sanedge.toml, like every other relative path.
-    fn anchored_all(&self, upstreams: Vec<Lined<Upstream>>) -> Vec<Lined<Upstream>> {
-        let anchor = |upstream| match upstream {
-            Upstream::Unix(path) => Upstream::Unix(self.folder.join(path)),
-            other => other,
-        };
-        upstreams.into_iter().map(|u| Lined { value: anchor(u.value), line: u.line }).collect()
-    }
-
     // --- findings -----------------------------------------------------------------------------------------
 
     /// Reads a key whose behaviour has not landed: stored, and said so.
@@ -834,6 +832,28 @@ impl<'a> Reader<'a> {
             .found("nothing")
             .remedy(format!("Add {example}."));
         self.push(line, finding);
+    }
+
+    /// Says so where the bundle has no room for a list of `count`. What several lists need together the encoder sees.
+    fn room(&mut self, line: u32, key: &str, count: usize) {
+        let max = match key {
+            "https" | "http" => wire::LISTENERS_MAX,
+            "trusted_proxies" | "proxy_protocol_from" => wire::NETS_MAX,
+            "certificate" => wire::CERTIFICATES_MAX,
+            "site" => wire::SITES_MAX,
+            "hosts" => wire::HOSTS_MAX,
+            "route" => wire::ROUTES_MAX,
+            "upstream" => wire::ROUTE_UPSTREAMS_MAX,
+            "origins" => wire::ORIGINS_MAX,
+            _ => wire::ALLOW_MAX,
+        };
+        if count > max {
+            let finding = Finding::new(Code::TooMany, format!("too many entries in `{key}`"))
+                .expected(format!("at most {max}"))
+                .found(count.to_string())
+                .remedy("Leave out what is not needed, or run a second edge with a bundle of its own.");
+            self.push(line, finding);
+        }
     }
 
     fn no_upstream(&mut self, line: u32, message: &str) {
@@ -968,12 +988,12 @@ fn host_advice(text: &str) -> String {
     }
 }
 
-fn parse_upstream(text: &str) -> Result<Upstream, Bad> {
+fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad> {
     let bad = |remedy: String| {
         Bad::new("an address with port, a name with port, or unix:/path: \"127.0.0.1:3000\"", remedy)
     };
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix_path(path).map(Upstream::Unix);
+        return unix_path(path, folder).map(Upstream::Unix);
     }
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
@@ -1012,18 +1032,21 @@ fn bracketed(host: &Host) -> String {
     }
 }
 
-fn unix_path(text: &str) -> Result<PathBuf, Bad> {
-    let fits = !text.is_empty() && text.len() <= UNIX_PATH_BYTES_MAX && !text.contains('\0');
-    let expected = format!("a socket path of 1 to {UNIX_PATH_BYTES_MAX} bytes (unix(7))");
-    if fits { Ok(PathBuf::from(text)) } else { Err(Bad::new(expected, "Write unix:/run/app/app.sock.")) }
+/// A socket's path; a relative one lies beside sanedge.toml, like every other relative path.
+fn unix_path(text: &str, folder: &Path) -> Result<PathBuf, Bad> {
+    let path = folder.join(text);
+    let fits = path.as_os_str().len() <= wire::SOCKET_PATH_BYTES_MAX;
+    if fits && !text.is_empty() && !text.contains('\0') {
+        return Ok(path);
+    }
+    let expected =
+        format!("a socket path of 1 to {} bytes (unix(7)), its folder included", wire::SOCKET_PATH_BYTES_MAX);
+    Err(Bad::new(expected, "Write for example \"unix:/run/app/app.sock\"."))
 }
 
-fn parse_admin(text: &str) -> Result<Admin, Bad> {
+fn parse_admin(text: &str, folder: &Path) -> Result<Admin, Bad> {
     if let Some(path) = text.strip_prefix("unix:") {
-        let path = unix_path(path)?;
-        let expected = "an absolute path: the admin socket lies on the board";
-        let remedy = "Write \"unix:/run/sanedge/admin.sock\".";
-        return if path.is_absolute() { Ok(Admin::Unix(path)) } else { Err(Bad::new(expected, remedy)) };
+        return unix_path(path, folder).map(Admin::Unix);
     }
     let bad =
         || Bad::new("unix:/path, or a loopback address with port", "Write \"unix:/run/sanedge/admin.sock\".");
@@ -1069,11 +1092,11 @@ fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
 fn parse_path(text: &str) -> Result<String, Bad> {
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'\\'));
     let dots = text.split('/').any(|segment| matches!(segment, "." | ".."));
-    if text.starts_with('/') && plain && !dots {
+    if text.starts_with('/') && plain && !dots && text.len() <= wire::TEXT_BYTES_MAX {
         return Ok(text.to_owned());
     }
     Err(Bad::new(
-        "a path that begins with `/`, in visible ASCII, without query, `.` and `..`",
+        "a path that begins with `/`, in visible ASCII, without query, `.` and `..`, of at most 1024 bytes",
         "Write for example \"/socket.io/\"; other characters percent-encoded.",
     ))
 }

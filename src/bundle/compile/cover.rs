@@ -60,12 +60,31 @@ pub(super) fn assign(
         let names: Vec<&Host> = uncovered.iter().map(|u| &u.value).collect();
         uncovered.iter().for_each(|host| desk.push(host.line, not_covered(host, &names, candidates)));
     }
+    addresses(desk, source, candidates, &chosen);
     for (at, candidate) in candidates.iter().enumerate() {
         if !chosen.values().any(|c| *c == at) {
             desk.push(candidate.subject.line, unused(candidate, &uncovered, source));
         }
     }
     chosen
+}
+
+/// A client that asks for an address sends no server name, and so gets the default host's certificate: that one has
+/// to cover every address.
+fn addresses(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>], chosen: &BTreeMap<Host, usize>) {
+    let default = source.listen.default_host.as_ref().and_then(|default| chosen.get(&default.value));
+    let Some(sent) = default.and_then(|at| candidates.get(*at)) else { return };
+    for host in source.sites.iter().flat_map(|site| &site.hosts).filter(|h| matches!(h.value, Host::Ip(_))) {
+        if !sent.names().iter().any(|name| name.covers(&host.value)) && chosen.contains_key(&host.value) {
+            let finding = Finding::new(Code::IpHostNeedsDefault, format!("clients of `{}` get another certificate", host.value))
+                .host(&host.value)
+                .certificate(sent.subject.label)
+                .expected(format!("the certificate of `default_host` to cover `{}`: for an address clients send no server name (RFC 6066 §3)", host.value))
+                .found(covers_only(sent))
+                .remedy(format!("Write default_host = \"{}\", or issue one certificate for both.", host.value));
+            desk.push(host.line, finding);
+        }
+    }
 }
 
 /// Exact before wildcard, then ECDSA before Ed25519 before RSA, then the one valid longest.

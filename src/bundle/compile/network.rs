@@ -90,14 +90,15 @@ fn admin(desk: &mut Desk, source: &Source) {
 }
 
 fn trusted(desk: &mut Desk, source: &Source) {
-    for network in source.trusted_proxies.iter().filter(|n| n.value.prefix_len() == 0) {
+    let believed = source.trusted_proxies.iter().chain(&source.listen.proxy_protocol_from);
+    for network in believed.filter(|n| n.value.prefix_len() == 0) {
         let finding = Finding::new(
             Code::TrustedEverybody,
             "everybody would be believed about where requests come from",
         )
         .expected("the addresses of your own proxies")
         .found(format!("`{}`, every address there is", network.value))
-        .remedy("List the proxies themselves: trusted_proxies = [\"192.168.1.2/32\"].");
+        .remedy("List the proxies themselves, for example \"192.168.1.2/32\".");
         desk.push(network.line, finding);
     }
 }
