@@ -200,6 +200,14 @@ impl Desk {
     /// Compiles and serves.
     pub fn serve(self) -> Edge {
         self.bundled();
+        let (child, log) = self.spawn();
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
+        edge.wait_until_ready();
+        edge
+    }
+
+    fn spawn(&self) -> (Child, Arc<Log>) {
         let mut child = sanedge()
             .arg("serve")
             .arg(self.bundle_file())
@@ -209,12 +217,7 @@ impl Desk {
             .spawn()
             .unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
-        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
-        edge.wait_for_log("msg=ready", PATIENCE);
-        edge.https = edge.listening("https").expect("a line that names the TLS listener");
-        edge.http = edge.listening("http");
-        edge
+        (child, log)
     }
 }
 
@@ -272,8 +275,21 @@ impl Edge {
     }
 
     /// SIGTERM; the edge must end by itself with 0, without a panic anywhere in its log.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Kills the edge without a word and serves the same folder again.
+    pub fn killed_and_served_again(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.start_again();
+        self
+    }
+
+    /// The edge must end by itself with 0, without a panic anywhere in its log, which is given back.
+    pub fn ended(mut self) -> String {
         let ended = self.log.wait(PATIENCE, |said| said.ended.then_some(()));
         assert!(ended.is_some(), "no end within {PATIENCE:?} of SIGTERM:\n{}", self.log());
         let status = self.child.wait().unwrap();
@@ -299,6 +315,17 @@ impl Edge {
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(client_config(&self.desk.ca.pem)));
         connector.connect(ServerName::try_from(host.to_owned()).unwrap(), stream).await
+    }
+
+    fn start_again(&mut self) {
+        (self.child, self.log) = self.desk.spawn();
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        self.wait_for_log("msg=ready", PATIENCE);
+        self.https = self.listening("https").expect("a line that names the TLS listener");
+        self.http = self.listening("http");
     }
 
     fn listening(&self, kind: &str) -> Option<SocketAddr> {
