@@ -1,9 +1,18 @@
-//! The command line: arguments to a command, and an error chain to text and exit code.
+//! The command line: arguments to a command, and what came of it to text and exit code.
+//!
+//! Exit codes are a contract: 0 fine, 1 problems, 2 wrong usage (clap's own).
 
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+
+use crate::bundle::compile::{self, Outcome};
+use crate::bundle::finding::{Code, Finding};
+use crate::bundle::{Admin, Bundle, file, report, wire};
+use crate::ops::admin;
 
 /// The TLS edge for the single-board computer at home.
 #[derive(Parser, Debug)]
@@ -15,6 +24,43 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Prove that certificates, hosts and upstreams fit together, and write a bundle.
+    Bundle {
+        /// The sanedge.toml to compile.
+        source: PathBuf,
+        /// Where to write; sanedge.bundle beside the source unless given.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Print findings and hosts as one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is inside a bundle; never a key.
+    Show {
+        /// The file that `sanedge bundle` wrote.
+        bundle: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the running edge to open its bundle again; says what came of it.
+    Reload {
+        /// Admin socket of the edge: `unix:PATH`, or a path.
+        #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse_unix)]
+        admin: Admin,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how the running edge is: hosts, certificates, sessions, upstreams.
+    Status {
+        /// Admin socket of the edge: `unix:PATH`, a path, or a loopback address with its port.
+        #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse)]
+        admin: Admin,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains, SIGUSR1 drains for a restart.
     Serve {
         /// The file that `sanedge bundle` wrote.
@@ -25,6 +71,178 @@ enum Command {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
+        Command::Bundle { source, output, json } => {
+            let output = output.unwrap_or_else(|| source.with_file_name("sanedge.bundle"));
+            bundle(&source, &output, json)
+        }
+        Command::Show { bundle, json } => show(&bundle, json),
+        Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
+        Command::Status { admin, json } => ask(&admin, "GET", "/status", json, status_text),
         Command::Serve { bundle } => crate::edge::serve(&bundle),
     }
+}
+
+/// Asks the running edge and shows its answer; only a 200 is a success.
+fn ask(admin: &Admin, method: &str, path: &str, json: bool, text: fn(&[u8]) -> Option<String>) -> ExitCode {
+    match admin::ask(admin, method, path) {
+        Ok((status, body)) if json => {
+            say(&format!("{}\n", String::from_utf8_lossy(&body)));
+            if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ok((200, body)) => {
+            say(&text(&body).unwrap_or_else(|| "the edge gave an answer of another version\n".to_owned()));
+            ExitCode::SUCCESS
+        }
+        Ok((_, body)) => {
+            let found = serde_json::from_slice::<serde_json::Value>(&body).ok();
+            let message = found.as_ref().and_then(|found| found.get("message")?.as_str());
+            let message = report::escaped(message.unwrap_or("the edge refused and gave no reason"));
+            complain(&format!("error {message}\n"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            complain(&format!("error {}\n", report::escaped(&error.to_string())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn reload_text(body: &[u8]) -> Option<String> {
+    let report: admin::ReloadReport = serde_json::from_slice(body).ok()?;
+    let notes: String = report.notes.iter().map(|note| format!("note {}\n", report::escaped(note))).collect();
+    Some(format!("{} ({})\n{notes}", report.message, report.bundle))
+}
+
+fn status_text(body: &[u8]) -> Option<String> {
+    let status: admin::Status = serde_json::from_slice(body).ok()?;
+    let mut text = format!(
+        "sanedge {} up {} s, bundle {} for board {}{}\nsessions {} of at most {}, {} in their handshake, {} workers\n",
+        status.version,
+        status.uptime_s,
+        status.bundle,
+        report::escaped(&status.board),
+        if status.draining { ", draining" } else { "" },
+        status.sessions,
+        status.sessions_max,
+        status.handshakes,
+        status.workers,
+    );
+    for host in &status.hosts {
+        let certificate = report::escaped(&host.certificate);
+        text += &format!("\n{}  {certificate}, {} days left\n", report::escaped(&host.host), host.days_left);
+        for upstream in &host.upstreams {
+            let state = if upstream.down { "down" } else { "ok" };
+            text += &format!("  {} -> {} {state}\n", report::escaped(&upstream.path), upstream.upstream);
+        }
+    }
+    let nonzero = |(name, value): (&String, &u64)| (*value > 0).then(|| format!("  {name} {value}\n"));
+    text += "\ncounters\n";
+    text.extend(status.counters.iter().filter_map(nonzero));
+    let refused: String = status.refused.iter().filter_map(nonzero).collect();
+    if !refused.is_empty() {
+        text += &format!("refused\n{refused}");
+    }
+    Some(text)
+}
+
+fn bundle(source: &Path, output: &Path, json: bool) -> ExitCode {
+    let mut outcome = compile::compile(source, now());
+    let written = outcome.bundle.take().and_then(|bytes| match write(output, &bytes) {
+        Ok(written) => Some(written),
+        Err(finding) => {
+            outcome.findings.insert(0, finding);
+            None
+        }
+    });
+    if json {
+        say(&format!("{:#}\n", report::outcome_json(&outcome, written.is_some().then_some(output))));
+    } else {
+        tell(&outcome);
+        conclude(&outcome, output, written.as_ref());
+    }
+    if written.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Replaces a bundle, or makes a new one, and nothing else: a slip of the keyboard must not cost a key.
+fn write(output: &Path, bytes: &[u8]) -> Result<file::Written, Finding> {
+    let refused = |found: String, remedy: &str| {
+        Finding::new(Code::NotWritten, format!("`{}` was not written", output.display()))
+            .at(output, 0)
+            .expected("a place for the bundle")
+            .found(found)
+            .remedy(remedy)
+    };
+    if is_something_else(output) {
+        return Err(refused(
+            "a file that is no bundle".to_owned(),
+            "Give another file to -o, or remove this one.",
+        ));
+    }
+    file::write_atomic(output, bytes)
+        .map_err(|error| refused(error.to_string(), "Give a file that you may write to -o."))
+}
+
+fn is_something_else(output: &Path) -> bool {
+    use io::Read as _;
+    let full = std::fs::metadata(output).is_ok_and(|about| about.is_file() && about.len() > 0);
+    let mut magic = [0; wire::MAGIC.len()];
+    let mut begins = |mut file: std::fs::File| file.read_exact(&mut magic).is_ok() && magic == wire::MAGIC;
+    full && std::fs::File::open(output).is_ok_and(|file| !begins(file))
+}
+
+/// Findings to stderr; the table and the memory equation to stdout.
+fn tell(outcome: &Outcome) {
+    complain(&report::findings(&outcome.findings, colour(&io::stderr())));
+    if !outcome.hosts.is_empty() {
+        say(&format!("{}\n", report::table(&outcome.hosts)));
+    }
+    if let Some(memory) = &outcome.memory {
+        say(&format!("memory\n{}\n", memory.lines().map(|line| format!("  {line}\n")).collect::<String>()));
+    }
+}
+
+fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) {
+    let count = report::count(&outcome.findings);
+    let output = report::escaped(&output.display().to_string());
+    match written {
+        None => complain(&format!("{count}: nothing was written\n")),
+        Some(written) => {
+            let count = if count.is_empty() { count } else { format!(" ({count})") };
+            say(&format!("wrote {output}, mode {:04o}{count}\n", written.mode));
+            written.note.iter().for_each(|note| complain(&format!("{}\n", report::escaped(note))));
+        }
+    }
+}
+
+fn show(path: &Path, json: bool) -> ExitCode {
+    match Bundle::open(path) {
+        Ok(bundle) if json => say(&format!("{:#}\n", report::bundle_json(&bundle, now()))),
+        Ok(bundle) => say(&report::bundle(&bundle, now())),
+        Err(error) => {
+            complain(&format!("error {}\n", report::escaped(&error.to_string())));
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn colour(stream: &impl IsTerminal) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// To stdout. A reader who has gone (`| head`) is no reason to panic.
+fn say(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// To stderr.
+fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -17,6 +17,8 @@ use crate::names::{Host, Origin, SanName};
 
 pub mod compile;
 pub mod file;
+pub mod finding;
+pub mod report;
 pub mod source;
 pub mod wire;
 
@@ -212,6 +214,17 @@ pub struct KeyError(rustls::Error);
 /// Where ring does not take the key.
 pub fn load_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, KeyError> {
     rustls::crypto::ring::sign::any_supported_type(key).map_err(KeyError)
+}
+
+impl std::fmt::Display for Upstream {
+    /// As written in sanedge.toml.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Bundle {

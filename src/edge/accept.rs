@@ -5,17 +5,15 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
@@ -32,8 +30,6 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_RUN: usize = 16;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a worker above its share leaves a new connection to the others.
-const YIELD_TO_OTHERS: Duration = Duration::from_millis(1);
 /// Sizes of the head buffers that a worker keeps for its sessions: most heads fit the small one.
 pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
 /// Head buffers of each size that a worker keeps for the next use.
@@ -52,8 +48,9 @@ pub(crate) enum Kind {
 /// What the kernel says, for the address that was asked for.
 pub(crate) fn bind(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpListener> {
     match bind_one(address, socket_buffer_bytes) {
-        Err(error) if address == SocketAddr::new("::".parse().unwrap_or(address.ip()), address.port())
-            && Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) =>
+        Err(error)
+            if address == SocketAddr::new("::".parse().unwrap_or(address.ip()), address.port())
+                && Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) =>
         {
             warn!(%address, "this kernel has no IPv6; listening on 0.0.0.0 instead");
             bind_one(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), socket_buffer_bytes)
@@ -176,47 +173,32 @@ impl Worker {
             return None;
         }
         self.sessions.set(self.sessions.get() + 1);
+        self.shared.balance.tell();
         Some(Permit { worker: Rc::clone(self) })
     }
 
-    fn begin(self: &Rc<Self>, socket: OwnedFd, peer: SocketAddr, kind: Kind) -> io::Result<()> {
+    fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
         self.shared.counters.sessions_total.increment();
         let peer = peer.ip().to_canonical();
         let Some(permit) = self.permit() else {
-            self.shared.refuse(Reason::Full, peer, "sessions_max reached");
-            return Ok(());
+            return self.shared.refuse(Reason::Full, peer, "sessions_max reached");
         };
-        let stream = TcpStream::from_std(socket.into())?;
         let worker = Rc::clone(self);
         match kind {
             Kind::Https => drop(spawn_local(session::run(worker, stream, peer, permit))),
             Kind::Http => drop(spawn_local(plain::run(worker, stream, peer, permit))),
         }
-        Ok(())
     }
 
     async fn accept_all(self: Rc<Self>, listener: TcpListener, kind: Kind) -> io::Result<()> {
-        let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
-            let mut ready = listener.readable().await?;
-            if self.is_above_share() {
-                sleep(YIELD_TO_OTHERS).await;
-            }
             for _ in 0..ACCEPT_RUN {
-                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-                match rustix::net::acceptfrom_with(listener.get_ref(), flags) {
-                    Ok((socket, Some(peer))) => {
-                        if let Ok(peer) = SocketAddr::try_from(peer) {
-                            self.begin(socket, peer, kind)?;
-                        }
-                    }
-                    Ok((_, None)) => {}
-                    Err(Errno::AGAIN) => {
-                        ready.clear_ready();
-                        break;
-                    }
+                self.wait_for_share().await;
+                match listener.accept().await {
+                    Ok((stream, peer)) => self.begin(stream, peer, kind),
                     // The connection ended before we took it (accept(2), "Error handling").
-                    Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM | Errno::NETUNREACH) => {}
+                    Err(error) if is_the_peers(&error) => {}
                     Err(error) => {
                         self.shared.refuse(Reason::Full, Ipv4Addr::UNSPECIFIED.into(), &error.to_string());
                         sleep(ACCEPT_PAUSE).await;
@@ -224,6 +206,20 @@ impl Worker {
                 }
             }
             yield_now().await;
+        }
+    }
+
+    /// Leaves accepting to the others while this worker is above its share. Some worker always is not.
+    async fn wait_for_share(&self) {
+        while self.is_above_share() {
+            let balance = &self.shared.balance;
+            let mut changed = pin!(balance.changed.notified());
+            changed.as_mut().enable();
+            balance.waiting.fetch_add(1, SeqCst);
+            if self.is_above_share() {
+                changed.await;
+            }
+            balance.waiting.fetch_sub(1, SeqCst);
         }
     }
 
@@ -250,9 +246,34 @@ impl Worker {
             }
         }
         if self.sessions.get() > 0 {
-            info!(worker = self.index, sessions = self.sessions.get(), "drain timeout reached, closing what is open");
+            info!(
+                worker = self.index,
+                sessions = self.sessions.get(),
+                "drain timeout reached, closing what is open"
+            );
         }
     }
+}
+
+/// Wakes workers that wait for others to reach their share. No lock: an atomic and a [`Notify`].
+#[derive(Debug, Default)]
+pub(crate) struct Balance {
+    waiting: AtomicU32,
+    changed: Notify,
+}
+
+impl Balance {
+    /// The number of sessions of some worker has changed.
+    fn tell(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM | Errno::NETUNREACH))
 }
 
 /// The right to be a session; given back when dropped.
@@ -264,6 +285,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
         self.worker.sessions.set(self.worker.sessions.get() - 1);
+        self.worker.shared.balance.tell();
         if self.worker.sessions.get() == 0 {
             self.worker.last_session_ends.notify_one();
         }

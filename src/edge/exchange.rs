@@ -197,8 +197,15 @@ struct Up {
 /// The response's half.
 enum Down {
     /// Waiting for the head; holds what has come of it.
-    Head { scanner: HeadScanner, held: Vec<u8>, interim: u8 },
-    Body { reader: BodyReader, chunked: bool },
+    Head {
+        scanner: HeadScanner,
+        held: Vec<u8>,
+        interim: u8,
+    },
+    Body {
+        reader: BodyReader,
+        chunked: bool,
+    },
     /// Everything is with the client, or in `down_pending`.
     Done,
 }
@@ -277,7 +284,8 @@ pub(crate) async fn run(
         exchange.input.clear();
         return End::Upgraded(Upgraded { upstream: exchange.io, up, down: exchange.down_pending });
     }
-    if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done) {
+    if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
+    {
         let connection = Connection { io: exchange.io, upstream, reused: true };
         worker.pool.put(connection, keep_alive, request.limits.pool_idle_max);
     }
@@ -333,7 +341,9 @@ impl Exchange<'_> {
         let down = match &self.down {
             _ if self.client_slow => Some(self.down_moved + stall),
             Down::Head { .. } => sent.then(|| self.up.moved + self.request.route.rules.response_timeout),
-            Down::Body { .. } => self.request.route.rules.idle_timeout.map(|timeout| self.down_moved + timeout),
+            Down::Body { .. } => {
+                self.request.route.rules.idle_timeout.map(|timeout| self.down_moved + timeout)
+            }
             Down::Done => Some(self.down_moved + stall),
         };
         up.into_iter().chain(down).min()
@@ -377,7 +387,8 @@ impl Exchange<'_> {
         if self.up.head_written < self.request.plan.len() {
             return self.poll_send_head(cx);
         }
-        ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes))).map_err(|_| Stop::Upstream)?;
+        ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
+            .map_err(|_| Stop::Upstream)?;
         if self.up.body.is_done() {
             self.up.done = self.up.ended;
             if !self.up.ended {
@@ -433,6 +444,7 @@ impl Exchange<'_> {
             self.up.pending.push(data.get(written - head_left..).unwrap_or_default());
             self.up.body = body;
             self.up.body_bytes += data.len() as u64;
+            drop(slices);
             self.input.consume(consumed);
         }
         Poll::Ready(Ok(()))
@@ -506,12 +518,18 @@ impl Exchange<'_> {
     }
 
     fn upstream_ended(&mut self, cx: &mut Context<'_>, error: Option<io::Error>) -> Result<(), End> {
-        let found = error.as_ref().map_or_else(|| "closed the connection".to_owned(), ToString::to_string);
+        let may_repeat = self.may_repeat();
         match &mut self.down {
-            Down::Head { held, .. } if held.is_empty() && self.may_repeat() => Err(End::Again),
-            Down::Head { .. } => Err(End::Failed(Problem::UpstreamClosed, found)),
-            Down::Body { reader, .. } if error.is_some() || reader.end().is_err() => Err(End::Broken),
+            Down::Head { held, .. } if held.is_empty() && may_repeat => Err(End::Again),
+            Down::Head { .. } => {
+                let found =
+                    error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
+                Err(End::Failed(Problem::UpstreamClosed, found))
+            }
             Down::Body { chunked, reader } => {
+                if error.is_some() || reader.end().is_err() {
+                    return Err(End::Broken);
+                }
                 let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
                 self.down = Down::Done;
                 self.keep_upstream = None;
@@ -534,12 +552,14 @@ impl Exchange<'_> {
         let mut rest = bytes;
         loop {
             let Down::Head { scanner, held, interim } = &mut self.down else { return Ok(()) };
-            let Some(length) = scanner.scan(rest, &limits).map_err(|error| upstream_malformed(&error))? else {
+            let Some(length) = scanner.scan(rest, &limits).map_err(|error| upstream_malformed(&error))?
+            else {
                 held.extend_from_slice(rest);
                 return Ok(());
             };
             let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let head = parse_response(head, self.request.is_head, &limits).map_err(|e| upstream_malformed(&e))?;
+            let head =
+                parse_response(head, self.request.is_head, &limits).map_err(|e| upstream_malformed(&e))?;
             if head.status >= 200 || head.status == 101 {
                 return self.begin(cx, &head, behind, out);
             }
@@ -597,7 +617,8 @@ impl Exchange<'_> {
         self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);
         response_head(head, &self.form(framing_out, self.keep_client), out);
         self.answered = true;
-        self.down = Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
+        self.down =
+            Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
         self.translate(behind, out)?;
         self.to_client(cx, out)
     }
@@ -607,7 +628,8 @@ impl Exchange<'_> {
             return Err(upstream_malformed(&"101 to a request that asked for no upgrade"));
         };
         let sent = self.input.all().get(..self.request.head_bytes).unwrap_or_default();
-        let sent = parse_request(sent, &self.request.limits.head).map_err(|error| upstream_malformed(&error))?;
+        let sent =
+            parse_request(sent, &self.request.limits.head).map_err(|error| upstream_malformed(&error))?;
         handshake::response(offer, &sent, head).map_err(|error| upstream_malformed(&error))
     }
 
@@ -677,7 +699,10 @@ impl Up {
             (step.consumed, bytes.get(step.data).unwrap_or_default())
         };
         if request.route.rules.body_bytes_max.is_some_and(|limit| self.body_bytes > limit) {
-            return Err(Stop::End(End::Failed(Problem::BodyTooLarge, "body_bytes_max is reached".to_owned())));
+            return Err(Stop::End(End::Failed(
+                Problem::BodyTooLarge,
+                "body_bytes_max is reached".to_owned(),
+            )));
         }
         match forward(&mut self.pending, data, |bytes| io.poll_write(cx, bytes)) {
             Poll::Ready(Err(_)) => Err(Stop::Upstream),

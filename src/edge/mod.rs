@@ -6,8 +6,8 @@ use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ mod session;
 mod tls;
 mod upstream;
 
-use accept::Kind;
+use accept::{Balance, Kind};
 use upstream::{UpstreamState, Upstreams};
 
 /// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
@@ -83,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) sessions_max: AtomicU32,
     handshakes: AtomicU32,
     pub(crate) workers: usize,
+    pub(crate) balance: Balance,
     /// `Some(deadline)` once the drain has begun.
     pub(crate) drain: watch::Sender<Option<Instant>>,
     /// A mutex, taken when a bundle is taken into use.
@@ -110,7 +111,11 @@ impl Serving {
         };
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,
-            covered: bundle.certificates.iter().map(|certificate| certificate.names.as_slice().into()).collect(),
+            covered: bundle
+                .certificates
+                .iter()
+                .map(|certificate| certificate.names.as_slice().into())
+                .collect(),
             routes: bundle.sites.iter().map(|site| site.routes.iter().map(state).collect()).collect(),
             head_limits: HeadLimits {
                 head_bytes_max: bundle.limits.head_bytes_max as usize,
@@ -126,7 +131,9 @@ impl Serving {
         let name = name.map(Host::parse).transpose().ok()?;
         let entry = match &name {
             Some(name) => self.bundle.host(name),
-            None => self.bundle.listen.default_host.and_then(|index| self.bundle.hosts.get(usize::from(index))),
+            None => {
+                self.bundle.listen.default_host.and_then(|index| self.bundle.hosts.get(usize::from(index)))
+            }
         }?;
         let certificate = usize::from(entry.certificate);
         let config = Arc::clone(self.tls.get(certificate)?);
@@ -209,7 +216,8 @@ pub fn serve(path: &Path) -> ExitCode {
 fn run(path: &Path) -> Result<(), ServeError> {
     let bundle = Bundle::open(path)?;
     let listen = bundle.listen.clone();
-    let (workers, scratch_bytes) = (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
+    let (workers, scratch_bytes) =
+        (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
     let socket_buffer_bytes = bundle.limits.socket_buffer_bytes as usize;
     let ticketer = rustls::crypto::ring::Ticketer::new()?;
     let upstreams = Upstreams::default();
@@ -224,6 +232,7 @@ fn run(path: &Path) -> Result<(), ServeError> {
         sessions_max: AtomicU32::new(sessions_max),
         handshakes: AtomicU32::new(0),
         workers,
+        balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,
         ticketer,
@@ -255,7 +264,9 @@ fn listen_error(address: String, error: io::Error) -> ServeError {
             "; ports below 1024 need CAP_NET_BIND_SERVICE: run as a systemd unit with AmbientCapabilities=, or `sysctl net.ipv4.ip_unprivileged_port_start=443`"
         }
         io::ErrorKind::AddrInUse => "; another program listens there: `ss -ltnp` shows which",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: `ip address` lists those it has",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: `ip address` lists those it has"
+        }
         _ => "",
     };
     ServeError::Listen { address, error, hint }
@@ -351,7 +362,8 @@ impl Control {
         mut ended: mpsc::Receiver<io::Result<()>>,
     ) -> Result<(), ServeError> {
         let (asks_sender, mut asks) = mpsc::channel(4);
-        let admin = admin::start(self.listen.admin.as_ref(), asks_sender).map_err(|(address, error)| listen_error(address, error))?;
+        let admin = admin::start(self.listen.admin.as_ref(), asks_sender)
+            .map_err(|(address, error)| listen_error(address, error))?;
         let summary = self.summary();
         info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
         systemd::ready(&summary);
@@ -425,7 +437,8 @@ impl Control {
         // On a thread of its own: reading and checking must not hold up signals and the admin socket.
         let (sender, opened) = oneshot::channel();
         let path = self.path.clone();
-        let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || sender.send(Bundle::open(&path)));
+        let spawned =
+            thread::Builder::new().name("reload".to_owned()).spawn(move || sender.send(Bundle::open(&path)));
         spawned.map_err(|error| format!("no thread to open the bundle on: {error}"))?;
         let bundle = opened.await.map_err(|_| "opening the bundle ended in a panic".to_owned())?;
         let bundle = bundle.map_err(|error| error.to_string())?;
@@ -455,9 +468,9 @@ impl Control {
             ("admin", format!("{:?}", old.admin), format!("{:?}", new.admin)),
         ];
         match changed.iter().find(|(_, old, new)| old != new) {
-            Some((key, old, new)) => {
-                Err(format!("needs a restart: [listen] {key} was {old} and is {new}; `systemctl restart sanedge`"))
-            }
+            Some((key, old, new)) => Err(format!(
+                "needs a restart: [listen] {key} was {old} and is {new}; `systemctl restart sanedge`"
+            )),
             None => Ok(()),
         }
     }

@@ -58,7 +58,8 @@ async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, 
                 Err(error) => break error,
             },
             Ok(None) => {
-                let mut piece = (&mut *stream).take(limits.head_bytes_max.saturating_sub(bytes.len()).max(1) as u64);
+                let mut piece =
+                    (&mut *stream).take(limits.head_bytes_max.saturating_sub(bytes.len()).max(1) as u64);
                 if !matches!(piece.read_buf(&mut bytes).await, Ok(1..)) {
                     return out;
                 }
@@ -73,7 +74,9 @@ async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, 
 async fn answer_head(worker: &Worker, serving: &Serving, head: &RequestHead<'_>, peer: IpAddr) -> Vec<u8> {
     let form = AnswerForm { html: answer::wants_html(head), close: true, head_only: head.method == "HEAD" };
     let mut out = Vec::new();
-    if let (Some(folder), Some(token)) = (&serving.bundle.listen.acme_dir, head.path.strip_prefix(CHALLENGE_PATH)) {
+    if let (Some(folder), Some(token)) =
+        (&serving.bundle.listen.acme_dir, head.path.strip_prefix(CHALLENGE_PATH))
+    {
         // Before the host is looked at: a new name proves itself before any bundle knows it.
         match challenge(folder, token).await {
             Some(content) => write_challenge(&content, form.head_only, &mut out),

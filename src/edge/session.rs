@@ -239,7 +239,11 @@ impl Session {
         if let (Framing::Length(length), Some(limit)) = (head.framing, rules.body_bytes_max)
             && length > limit
         {
-            return refuse(Problem::BodyTooLarge, format!("{length} bytes, at most {limit} are allowed"), None);
+            return refuse(
+                Problem::BodyTooLarge,
+                format!("{length} bytes, at most {limit} are allowed"),
+                None,
+            );
         }
         let offer = match handshake::request(head) {
             Ok(offer) => offer,
@@ -350,9 +354,7 @@ impl Session {
             Problem::RequestTimeout => Reason::RequestTimeout,
             // The outage has its own line, once.
             Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
-            Problem::UpstreamClosed
-            | Problem::UpstreamMalformed
-            | Problem::UpstreamTimeout => {
+            Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {
                 shared.counters.upstream_failures_total.increment();
                 Reason::Upstream
             }
@@ -386,23 +388,26 @@ impl Session {
         let client = &mut self.client;
         let worker = &self.worker;
         let mut shut = false;
-        let _ = timeout(LINGER, poll_fn(|cx| {
-            if !shut {
-                match client.poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => shut = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
+        let _ = timeout(
+            LINGER,
+            poll_fn(|cx| {
+                if !shut {
+                    match client.poll_shutdown(cx) {
+                        Poll::Ready(Ok(())) => shut = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
                 }
-            }
-            let mut scratch = worker.scratch.borrow_mut();
-            loop {
-                match client.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return Poll::Pending,
+                let mut scratch = worker.scratch.borrow_mut();
+                loop {
+                    match client.poll_read(cx, &mut scratch) {
+                        Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Pending => return Poll::Pending,
+                    }
                 }
-            }
-        }))
+            }),
+        )
         .await;
     }
 }

@@ -32,9 +32,7 @@ impl Lead {
         match order {
             SuiteOrder::Aes => Self::Aes,
             SuiteOrder::Chacha => Self::Chacha,
-            SuiteOrder::Auto => {
-                Self::for_processor(std::env::consts::ARCH, rustix::param::linux_hwcap().0)
-            }
+            SuiteOrder::Auto => Self::for_processor(std::env::consts::ARCH, rustix::param::linux_hwcap().0),
         }
     }
 
@@ -55,7 +53,10 @@ impl Lead {
             |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).contains("CHACHA20");
         // A stable sort keeps ring's own order within each family, TLS 1.3 before 1.2.
         provider.cipher_suites.sort_by_key(|suite| {
-            (suite.version().version != rustls::ProtocolVersion::TLSv1_3, is_chacha(suite) == (self == Self::Aes))
+            (
+                suite.version().version != rustls::ProtocolVersion::TLSv1_3,
+                is_chacha(suite) == (self == Self::Aes),
+            )
         });
         provider
     }
@@ -115,7 +116,8 @@ impl Client {
                 return Err(Refused::Name(reason));
             }
         };
-        let accept = start.into_stream_with(config, |connection| connection.set_buffer_limit(Some(buffer_bytes)));
+        let accept =
+            start.into_stream_with(config, |connection| connection.set_buffer_limit(Some(buffer_bytes)));
         let stream = accept.await.map_err(Refused::Handshake)?;
         Ok((Self { stream: Box::new(stream) }, chosen))
     }
@@ -156,7 +158,11 @@ mod tests {
     fn the_lead_follows_what_ring_uses() {
         let (aes, pmull) = (1 << 3, 1 << 4);
         assert_eq!(Lead::for_processor("aarch64", aes | pmull), Lead::Aes);
-        assert_eq!(Lead::for_processor("aarch64", aes), Lead::Chacha, "a Pi 4 has neither; one alone is no use");
+        assert_eq!(
+            Lead::for_processor("aarch64", aes),
+            Lead::Chacha,
+            "a Pi 4 has neither; one alone is no use"
+        );
         assert_eq!(Lead::for_processor("aarch64", pmull), Lead::Chacha);
         assert_eq!(Lead::for_processor("aarch64", 0), Lead::Chacha);
         assert_eq!(Lead::for_processor("arm", usize::MAX), Lead::Chacha);

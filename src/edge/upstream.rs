@@ -49,9 +49,7 @@ pub(crate) struct Upstreams(Mutex<HashMap<Upstream, Arc<UpstreamState>>>);
 impl Upstreams {
     pub(crate) fn state(&self, address: &Upstream) -> Arc<UpstreamState> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(address.clone()).or_insert_with(|| {
-            Arc::new(UpstreamState::new(address))
-        }))
+        Arc::clone(known.entry(address.clone()).or_insert_with(|| Arc::new(UpstreamState::new(address))))
     }
 
     /// Forgets what no bundle names any more.
@@ -62,7 +60,12 @@ impl Upstreams {
 
 impl UpstreamState {
     fn new(address: &Upstream) -> Self {
-        Self { address: address.clone(), text: address.to_string(), down: AtomicBool::new(false), avoid_until_ms: AtomicU64::new(0) }
+        Self {
+            address: address.clone(),
+            text: address.to_string(),
+            down: AtomicBool::new(false),
+            avoid_until_ms: AtomicU64::new(0),
+        }
     }
 
     /// Whether the last attempt failed.
@@ -272,7 +275,9 @@ impl Pool {
             several => address_hash(client) as usize % several,
         };
         let turned = move || upstreams.iter().cycle().skip(first).take(upstreams.len());
-        turned().filter(|upstream| !upstream.is_avoided()).chain(turned().filter(|upstream| upstream.is_avoided()))
+        turned()
+            .filter(|upstream| !upstream.is_avoided())
+            .chain(turned().filter(|upstream| upstream.is_avoided()))
     }
 
     fn take(&self, upstream: &Arc<UpstreamState>, want: Want) -> Option<Io> {
@@ -297,7 +302,12 @@ impl Pool {
 
     /// Keeps a connection whose last message ended unambiguously, for at most the upstream's own `keep_alive`, and
     /// at most `idle_max` of them.
-    pub(crate) fn put(self: &Rc<Self>, connection: Connection, keep_alive: Option<Duration>, idle_max: usize) {
+    pub(crate) fn put(
+        self: &Rc<Self>,
+        connection: Connection,
+        keep_alive: Option<Duration>,
+        idle_max: usize,
+    ) {
         let time = keep_alive.map_or(IDLE_MAX, |own| own.saturating_sub(IDLE_MARGIN).min(IDLE_MAX));
         if time.is_zero() {
             return;
@@ -352,5 +362,7 @@ fn address_hash(client: IpAddr) -> u64 {
         IpAddr::V4(address) => &address.octets(),
         IpAddr::V6(address) => &address.octets(),
     };
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

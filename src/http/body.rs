@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+#[doc(hidden)]
+pub use crate::http::fuzz::fuzz_http_body;
 use crate::http::scan::{is_text_byte, is_token_byte};
 
 /// Trailer fields that pass (RFC 9110 §6.5.1: a field may be in the trailer section only if its definition says so).
@@ -339,76 +341,10 @@ pub fn chunk_head(len: usize, out: &mut [u8; 20]) -> &[u8] {
     out.get(..written).unwrap_or_default()
 }
 
-#[doc(hidden)] // for fuzz/fuzz_targets/http_body.rs
-pub fn fuzz_http_body(data: &[u8]) {
-    let Some((&choice, input)) = data.split_first() else { return };
-    let framing = match choice % 4 {
-        0 => Framing::Chunked,
-        1 => Framing::Length(u64::from(choice)),
-        2 => Framing::UntilClose,
-        _ => Framing::None,
-    };
-    let pieces = usize::from(choice) % 7 + 1;
-    let whole = read_in_pieces(framing, input, input.len().max(1));
-    assert_eq!(whole, read_in_pieces(framing, input, 1), "the body depends on where it is cut");
-    assert_eq!(whole, read_in_pieces(framing, input, pieces), "the body depends on where it is cut");
-    let Ok(whole) = whole else { return };
-    assert!(whole.consumed <= input.len() && whole.data.len() <= whole.consumed);
-    assert!(whole.done || whole.consumed == input.len());
-    if let (Framing::Length(bytes), true) = (framing, whole.done) {
-        assert_eq!(whole.data.len() as u64, bytes);
-    }
-    if whole.done {
-        assert_reframes(&whole);
-    }
-}
-
-/// A body read to its end, or to the end of the input.
-#[derive(Debug, PartialEq, Eq)]
-struct Whole {
-    data: Vec<u8>,
-    trailers: Vec<u8>,
-    consumed: usize,
-    done: bool,
-}
-
-fn read_in_pieces(framing: Framing, input: &[u8], piece_bytes: usize) -> Result<Whole, BodyError> {
-    let mut reader = BodyReader::new(framing);
-    let mut whole = Whole { data: Vec::new(), trailers: Vec::new(), consumed: 0, done: reader.is_done() };
-    for piece in input.chunks(piece_bytes) {
-        let mut rest = piece;
-        while !whole.done && !rest.is_empty() {
-            let step = reader.step(rest)?;
-            assert!(step.data.start <= step.data.end && step.data.end <= step.consumed);
-            assert!(step.consumed > 0, "no progress");
-            whole.data.extend_from_slice(rest.get(step.data).unwrap_or_default());
-            whole.consumed += step.consumed;
-            whole.done = step.done;
-            rest = rest.get(step.consumed..).unwrap_or_default();
-        }
-    }
-    whole.trailers = reader.trailers().to_vec();
-    Ok(whole)
-}
-
-/// What we would send on is read as the same body.
-fn assert_reframes(whole: &Whole) {
-    let mut sent = Vec::new();
-    for chunk in whole.data.chunks(7) {
-        sent.extend_from_slice(chunk_head(chunk.len(), &mut [0; 20]));
-        sent.extend_from_slice(chunk);
-        sent.extend_from_slice(b"\r\n");
-    }
-    sent.extend_from_slice(&[b"0\r\n", whole.trailers.as_slice(), b"\r\n"].concat());
-    let consumed = sent.len();
-    let again = read_in_pieces(Framing::Chunked, &sent, 3);
-    let expected = Whole { data: whole.data.clone(), trailers: whole.trailers.clone(), consumed, done: true };
-    assert_eq!(again, Ok(expected));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::fuzz::{Whole, assert_reframes, read_in_pieces};
     use proptest::prelude::*;
 
     fn read(framing: Framing, input: &[u8]) -> Result<Whole, BodyError> {

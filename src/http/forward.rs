@@ -3,13 +3,25 @@
 //!
 //! Upstream gets slices of the head as it came with a few inserted bytes between them: nothing is copied.
 
+use std::fmt::Write as _;
 use std::io::IoSlice;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use ipnet::IpNet;
 
 use crate::http::body::Framing;
-use crate::http::head::{HeadError, RequestHead, ResponseHead, Version};
+use crate::http::head::{
+    FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, has_prefix, list,
+    offset_in, same_name,
+};
+
+/// Pieces of a [`Plan`]: every second field may be dropped, and our own bytes stand at the request line, after
+/// X-Forwarded-For and at the end.
+pub const PLAN_PIECES_MAX: usize = FIELDS_MAX / 2 + 16;
+
+/// Bytes that a [`Plan`] inserts: three addresses of at most 39 bytes and some 250 fixed ones.
+pub const PLAN_INSERTED_BYTES_MAX: usize = 448;
 
 /// What the edge knows about a request beyond its head.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +38,18 @@ pub struct ForwardContext<'a> {
 
 /// The head to send upstream, as pieces of the client's head and inserted bytes. Owned and small; the pieces make
 /// sense only with the head that it was planned for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     len: usize,
+    pieces: heapless::Vec<Piece, PLAN_PIECES_MAX>,
+    inserted: heapless::Vec<u8, PLAN_INSERTED_BYTES_MAX>,
+}
+
+/// Offsets, `start..end`. Both sources are shorter than 2^16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Head(u16, u16),
+    Inserted(u16, u16),
 }
 
 /// How a response goes to the client.
@@ -48,17 +69,40 @@ pub struct ResponseForm {
 /// The client of a request: the right-most X-Forwarded-For entry that is not a trusted proxy if the peer is one, else
 /// the peer. An entry that is no address ends the search at the proxy that wrote it.
 pub fn client_address(peer: IpAddr, head: &RequestHead<'_>, trusted: &[IpNet]) -> IpAddr {
-    let _ = (peer, head, trusted);
-    todo!()
+    let mut client = peer;
+    for entry in head.fields.values("x-forwarded-for").rev().flat_map(|value| list(value).rev()) {
+        if !is_trusted(client, trusted) {
+            break;
+        }
+        match address(entry) {
+            Some(address) => client = address,
+            None => break,
+        }
+    }
+    client
 }
 
-/// Plans the head sent upstream.
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
+}
+
+/// Plans the head sent upstream: always HTTP/1.1, the target in origin-form and otherwise byte for byte, the order of
+/// fields as it came, ours at the end.
 ///
 /// # Errors
-/// Where the plan would not fit its bounds, which no head within [`crate::http::head::FIELDS_MAX`] fields reaches.
+/// Where the plan would not fit its bounds, which no head within [`FIELDS_MAX`] fields reaches.
 pub fn request_plan(head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<Plan, HeadError> {
-    let _ = (head, context);
-    todo!()
+    let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new() };
+    plan.request(head, context).map_err(|fault| HeadError { offset: 0, fault })?;
+    Ok(plan)
 }
 
 impl Plan {
@@ -68,21 +112,268 @@ impl Plan {
         self.len
     }
 
-    /// What is left to write after `written` bytes, for a vectored write; at most `N` slices at once. `head` is the
-    /// buffer that the plan was made for.
+    /// What is left to write after `written` bytes, for a vectored write; at most `N` slices at once, so less than
+    /// the whole where `out` is full. `head` is the bytes that the plan was made for. `out` is cleared first.
     pub fn slices<'a, const N: usize>(
         &'a self,
         head: &'a [u8],
         written: usize,
         out: &mut heapless::Vec<IoSlice<'a>, N>,
     ) {
-        let _ = (head, written, out);
-        todo!()
+        out.clear();
+        let mut skip = written;
+        for piece in &self.pieces {
+            let bytes = self.bytes(head, *piece);
+            let left = bytes.get(skip.min(bytes.len())..).unwrap_or_default();
+            skip = skip.saturating_sub(bytes.len());
+            if !left.is_empty() && out.push(IoSlice::new(left)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn bytes<'a>(&'a self, head: &'a [u8], piece: Piece) -> &'a [u8] {
+        let (source, start, end) = match piece {
+            Piece::Head(start, end) => (head, start, end),
+            Piece::Inserted(start, end) => (self.inserted.as_slice(), start, end),
+        };
+        source.get(usize::from(start)..usize::from(end)).unwrap_or_default()
+    }
+
+    fn request(&mut self, head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<(), HeadFault> {
+        let trusted = is_trusted(context.peer, context.trusted_proxies);
+        self.request_line(head)?;
+        let last_chain = trusted.then(|| last_forwarded_for(&head.fields)).flatten();
+        for field in head.fields.iter() {
+            if last_chain.as_ref().is_some_and(|last| last.line == field.line) {
+                // the chain goes on: what the trusted proxy wrote, then the proxy itself
+                self.keep(field.line.start..value_end(&head.fields, &field))?;
+                self.insert(format_args!(", {}\r\n", context.peer))?;
+            } else if passes_upstream(&field, head, trusted) {
+                self.keep(field.line)?;
+            }
+        }
+        self.own_fields(head, context, trusted, last_chain.is_some())?;
+        self.insert(format_args!("\r\n"))
+    }
+
+    /// Method, target and version, cut from the line as it came wherever it can stay.
+    fn request_line(&mut self, head: &RequestHead<'_>) -> Result<(), HeadFault> {
+        let bytes = head.fields.head();
+        let method = offset_in(bytes, head.method.as_bytes());
+        let target = offset_in(bytes, head.target.as_bytes());
+        let target_end = target + head.target.len();
+        let line_end = target_end + " HTTP/1.1\r\n".len();
+        let local = local_target(head);
+        if local.len() == head.target.len() && head.version == Version::Http11 {
+            return self.keep(method..line_end);
+        }
+        self.keep(method..target)?;
+        if !local.starts_with(['/', '*']) {
+            self.insert(format_args!("{}", head.path))?;
+        }
+        self.keep(target_end - local.len()..target_end)?;
+        self.insert(format_args!(" HTTP/1.1\r\n"))
+    }
+
+    fn own_fields(
+        &mut self,
+        head: &RequestHead<'_>,
+        context: &ForwardContext<'_>,
+        trusted: bool,
+        chained: bool,
+    ) -> Result<(), HeadFault> {
+        let set = |name: &str| !(trusted && head.fields.values(name).next().is_some());
+        if head.fields.values("host").next().is_none() {
+            self.insert(format_args!("Host: "))?;
+            self.authority(head)?;
+        }
+        if !chained {
+            self.insert(format_args!("X-Forwarded-For: {}\r\n", context.peer))?;
+        }
+        if set("x-forwarded-proto") {
+            self.insert(format_args!("X-Forwarded-Proto: https\r\n"))?;
+        }
+        if set("x-forwarded-host") {
+            self.insert(format_args!("X-Forwarded-Host: "))?;
+            self.authority(head)?;
+        }
+        if set("x-forwarded-port") {
+            self.insert(format_args!("X-Forwarded-Port: {}\r\n", context.public_https_port))?;
+        }
+        let client = client_address(context.peer, head, context.trusted_proxies);
+        self.insert(format_args!("X-Real-IP: {client}\r\n"))?;
+        if head.framing == Framing::Chunked {
+            self.insert(format_args!("Transfer-Encoding: chunked\r\n"))?;
+        }
+        if context.websocket {
+            self.insert(format_args!("Connection: Upgrade\r\nUpgrade: websocket\r\n"))?;
+        }
+        Ok(())
+    }
+
+    fn authority(&mut self, head: &RequestHead<'_>) -> Result<(), HeadFault> {
+        let start = offset_in(head.fields.head(), head.authority.as_bytes());
+        self.keep(start..start + head.authority.len())?;
+        self.insert(format_args!("\r\n"))
+    }
+
+    /// Appends bytes of the client's head; neighbours become one piece.
+    fn keep(&mut self, range: Range<usize>) -> Result<(), HeadFault> {
+        let too_long = HeadFault::PlanTooLong { limit: PLAN_PIECES_MAX };
+        let (Ok(start), Ok(end)) = (u16::try_from(range.start), u16::try_from(range.end)) else {
+            return Err(too_long);
+        };
+        self.len += range.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Head(_, last)) if *last == start => *last = end,
+            _ => self.pieces.push(Piece::Head(start, end)).map_err(|_| too_long)?,
+        }
+        Ok(())
+    }
+
+    /// Appends bytes of our own.
+    fn insert(&mut self, text: std::fmt::Arguments<'_>) -> Result<(), HeadFault> {
+        let start = self.inserted.len();
+        let too_long = HeadFault::PlanTooLong { limit: PLAN_INSERTED_BYTES_MAX };
+        self.inserted.write_fmt(text).map_err(|_| too_long)?;
+        let (start, end) = (start as u16, self.inserted.len() as u16); // lossless: PLAN_INSERTED_BYTES_MAX < 2^16
+        self.len += usize::from(end - start);
+        match self.pieces.last_mut() {
+            Some(Piece::Inserted(_, last)) if *last == start => *last = end,
+            _ => {
+                let too_long = HeadFault::PlanTooLong { limit: PLAN_PIECES_MAX };
+                self.pieces.push(Piece::Inserted(start, end)).map_err(|_| too_long)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Appends the head sent to the client to `out`.
-pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u8>) {
-    let _ = (head, form, out);
-    todo!()
+/// The end of the target that goes upstream: the whole of an origin-form, what follows the authority of an
+/// absolute-form. Begins with `/`, `*` or `?`, or is empty where the path has to be inserted.
+fn local_target<'b>(head: &RequestHead<'b>) -> &'b str {
+    if head.target.starts_with(['/', '*']) {
+        return head.target;
+    }
+    let after_scheme = head.target.split_once("://").map_or("", |(_, rest)| rest);
+    let local = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
+    after_scheme.get(local..).unwrap_or_default()
 }
+
+/// The X-Forwarded-For line that our peer is added to.
+fn last_forwarded_for<'b>(fields: &Fields<'b>) -> Option<Field<'b>> {
+    let is_chain = |field: &Field<'_>| field.name.eq_ignore_ascii_case("x-forwarded-for");
+    fields.iter().rfind(|field| is_chain(field) && !field.value.is_empty())
+}
+
+fn value_end(fields: &Fields<'_>, field: &Field<'_>) -> usize {
+    offset_in(fields.head(), field.value) + field.value.len()
+}
+
+/// Whether a field of the request goes upstream as it came.
+fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> bool {
+    if is_hop_by_hop(field.name, &head.fields) || same_name(field.name, "x-real-ip") {
+        return false;
+    }
+    if is_forwarding(field.name) {
+        // `X_Forwarded_For` is nobody's honest spelling; an empty chain is no chain
+        let chain = field.name.eq_ignore_ascii_case("x-forwarded-for");
+        return trusted && !field.name.contains('_') && !(chain && field.value.is_empty());
+    }
+    !(head.version == Version::Http10 && same_name(field.name, "expect"))
+}
+
+/// Whether a field ends at this hop (RFC 9110 §7.6.1). Transfer-Encoding and Upgrade are made again where they
+/// apply. Trailer goes because few trailers pass, credentials for a proxy because nobody behind us is one, and
+/// HTTP2-Settings because h2c is not spoken.
+fn is_hop_by_hop(name: &str, fields: &Fields<'_>) -> bool {
+    const HOP_BY_HOP: [&str; 12] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "sanedge-error", // only we say it
+    ];
+    HOP_BY_HOP.iter().any(|known| same_name(name, known))
+        || fields.connection_options().any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Fields that tell a server who the client is or what it asked for, in every spelling that a server may read.
+fn is_forwarding(name: &str) -> bool {
+    const FORWARDING: [&str; 8] = [
+        "forwarded",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    FORWARDING.iter().any(|known| same_name(name, known)) || has_prefix(name, "x-forwarded")
+}
+
+/// Appends the head sent to the client to `out`. The version is always ours (RFC 9112 §2.3), the reason and the order
+/// of fields as they came.
+pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_status(head.status, out);
+    out.push(b' ');
+    out.extend_from_slice(head.reason);
+    out.extend_from_slice(b"\r\n");
+    let bytes = head.fields.head();
+    for field in head.fields.iter().filter(|field| passes_downstream(field, head)) {
+        out.extend_from_slice(bytes.get(field.line).unwrap_or_default());
+    }
+    push_own_fields(head, form, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn passes_downstream(field: &Field<'_>, head: &ResponseHead<'_>) -> bool {
+    if same_name(field.name, "content-length") {
+        // RFC 9110 §8.6 forbids it in 1xx and 204; a client that believed it would wait
+        return !matches!(head.status, 100..=199 | 204);
+    }
+    let advice = advises_upgrade(head) && field.name.eq_ignore_ascii_case("upgrade");
+    advice || !is_hop_by_hop(field.name, &head.fields)
+}
+
+/// RFC 9110 §15.5.22: a 426 must say what to upgrade to.
+fn advises_upgrade(head: &ResponseHead<'_>) -> bool {
+    head.status == 426 && head.fields.values("upgrade").next().is_some()
+}
+
+/// Transfer-Encoding, Connection and Upgrade of this hop.
+fn push_own_fields(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u8>) {
+    if form.framing_out == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    let interim = matches!(head.status, 100..=199);
+    let connection: &[u8] = match (advises_upgrade(head), form.keep_alive) {
+        _ if form.websocket => b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        _ if interim => b"",
+        (true, true) => b"Connection: Upgrade\r\n",
+        (true, false) => b"Connection: Upgrade, close\r\n",
+        (false, true) if form.client_version == Version::Http10 => b"Connection: keep-alive\r\n",
+        (false, true) => b"",
+        (false, false) => b"Connection: close\r\n",
+    };
+    out.extend_from_slice(connection);
+}
+
+/// Three digits; a status is 100 to 599.
+pub(crate) fn push_status(status: u16, out: &mut Vec<u8>) {
+    let digit = |number: u16| b'0' + (number % 10) as u8;
+    out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status)]);
+}
+
+#[cfg(test)]
+mod tests;

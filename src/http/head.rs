@@ -13,7 +13,9 @@ use std::ops::Range;
 
 use crate::http::answer::Problem;
 use crate::http::body::Framing;
-use crate::http::scan::is_token;
+#[doc(hidden)]
+pub use crate::http::fuzz::fuzz_http_head;
+pub(crate) use crate::http::scan::is_token;
 pub use crate::http::scan::{HEAD_BYTES_CEILING, HeadScanner, METHOD_BYTES_MAX, TARGET_EXTRA};
 pub use crate::limits::FIELDS_MAX;
 use crate::names::Host;
@@ -57,6 +59,8 @@ pub struct Field<'b> {
 pub struct Fields<'b> {
     head: &'b [u8],
     lines: heapless::Vec<Line, FIELDS_MAX>,
+    /// Connection names fields that end here: saves the search for them where it names none.
+    names_fields: bool,
 }
 
 /// Offsets of one field line; it ends where the next begins.
@@ -325,14 +329,16 @@ fn request_meaning<'b>(
     method: &'b str,
     target: &'b str,
     version: Version,
-    fields: Fields<'b>,
+    mut fields: Fields<'b>,
 ) -> Result<RequestHead<'b>, HeadError> {
-    let line_fault = |fault| HeadError { offset: offset_in(fields.head, method.as_bytes()), fault };
+    let line = offset_in(fields.head, method.as_bytes());
+    let line_fault = |fault| HeadError { offset: line, fault };
     if ["CONNECT", "TRACE", "PRI"].iter().any(|refused| method.eq_ignore_ascii_case(refused)) {
         return Err(line_fault(HeadFault::MethodNotServed));
     }
     let parts = TargetParts::split(method, target).map_err(line_fault)?;
     let meaning = Meaning::read(&fields, version)?;
+    fields.names_fields = meaning.options > 0;
     let framing = meaning.framing().unwrap_or(Framing::None);
     let named = meaning.host.map(str_of).transpose().map_err(line_fault)?;
     let authority = named.or(parts.authority).ok_or(line_fault(HeadFault::HostMissing))?;
@@ -359,9 +365,10 @@ fn response_meaning(
     status: u16,
     version: Version,
     request_is_head: bool,
-    fields: Fields<'_>,
+    mut fields: Fields<'_>,
 ) -> Result<ResponseHead<'_>, HeadError> {
     let meaning = Meaning::read(&fields, version)?;
+    fields.names_fields = meaning.options > 0;
     let announced = meaning.framing();
     let no_content = matches!(status, 100..=199 | 204);
     let framing = match (announced, no_content || status == 304 || request_is_head) {
@@ -660,7 +667,7 @@ impl<'b> Fields<'b> {
     /// The head was scanned: it has at most [`HEAD_BYTES_CEILING`] bytes and [`FIELDS_MAX`] fields.
     fn new(head: &'b [u8], parsed: &[httparse::Header<'b>]) -> Self {
         let lines = parsed.iter().map(|header| Line::new(head, header)).collect();
-        Self { head, lines }
+        Self { head, lines, names_fields: false }
     }
 
     /// All field lines in order.
@@ -686,8 +693,8 @@ impl<'b> Fields<'b> {
     /// Connection options other than `close`, `keep-alive` and `upgrade`: names of fields that end here.
     pub(crate) fn connection_options(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
         const OWN: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
-        let options = self.values("connection").flat_map(list);
-        options.filter(|option| !OWN.iter().any(|own| option.eq_ignore_ascii_case(own)))
+        let lines = self.names_fields.then(|| self.values("connection")).into_iter().flatten();
+        lines.flat_map(list).filter(|option| !OWN.iter().any(|own| option.eq_ignore_ascii_case(own)))
     }
 
     /// The bytes that the fields stand in.

@@ -5,5 +5,6 @@
 pub mod answer;
 pub mod body;
 pub mod forward;
+mod fuzz;
 pub mod head;
 mod scan;

@@ -25,7 +25,8 @@ use crate::names::Host;
 /// Where the admin socket is unless sanedge.toml says otherwise.
 pub const DEFAULT_PATH: &str = "/run/sanedge/admin.sock";
 /// A request here is one line and a few fields.
-const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8 * 1024, fields_max: 32, target_bytes_max: 256 };
+const HEAD_LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 8 * 1024, fields_max: 32, target_bytes_max: 256 };
 /// For one request from its first byte to the end of its answer, a reload's time not counted.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Requests at once; more wait in the kernel.
@@ -163,7 +164,9 @@ fn start_unix(path: &Path, asks: mpsc::Sender<Ask>) -> io::Result<Running> {
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        }
         Err(_) => return Ok(()),
     }
     match std::os::unix::net::UnixStream::connect(path) {
@@ -285,10 +288,9 @@ async fn act(method: &str, path: &str, rights: Rights, asks: &mpsc::Sender<Ask>)
         ("POST", "/reload") if rights == Rights::Control => {
             let (sender, answer) = oneshot::channel();
             match asks.send(Ask::Reload(sender)).await.is_ok().then_some(answer) {
-                Some(answer) => answer.await.map_or_else(
-                    |_| gone(),
-                    |report| (if report.ok { 200 } else { 409 }, json(&report)),
-                ),
+                Some(answer) => answer
+                    .await
+                    .map_or_else(|_| gone(), |report| (if report.ok { 200 } else { 409 }, json(&report))),
                 None => gone(),
             }
         }
@@ -313,11 +315,38 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
+/// Reads `unix:PATH`, a path, or a loopback address with its port.
+///
+/// # Errors
+/// What was expected, as a sentence.
+pub fn parse(text: &str) -> Result<Admin, String> {
+    match text.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(Admin::Tcp(address)),
+        Ok(address) => Err(format!("{address} is no loopback address; the admin socket is never on another")),
+        Err(_) => parse_unix(text),
+    }
+}
+
+/// Reads `unix:PATH` or a path: a reload is never asked for over TCP.
+///
+/// # Errors
+/// What was expected, as a sentence.
+pub fn parse_unix(text: &str) -> Result<Admin, String> {
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    if path.contains('/') {
+        Ok(Admin::Unix(PathBuf::from(path)))
+    } else {
+        Err(format!("expected `unix:/path/to/admin.sock`, found `{text}`"))
+    }
+}
+
 /// Why the admin socket gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens, or not for us.
-    #[error("cannot reach the edge at {address}: {error}; is it running, and may you write to its admin socket?")]
+    #[error(
+        "cannot reach the edge at {address}: {error}; is it running, and may you write to its admin socket?"
+    )]
     Connect {
         /// Where.
         address: String,

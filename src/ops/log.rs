@@ -72,7 +72,6 @@ pub fn start() {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-
 struct KeyValue {
     with_time: bool,
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::http::fuzz::scan_bytewise;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192, fields_max: 64, target_bytes_max: 2048 };
 
@@ -502,16 +503,4 @@ fn heads_are_small_values() {
     assert!(size_of::<ResponseHead<'_>>() <= 1152, "{}", size_of::<ResponseHead<'_>>());
     assert!(size_of::<HeadScanner>() <= 32, "{}", size_of::<HeadScanner>());
     assert!(size_of::<HeadError>() <= 40, "{}", size_of::<HeadError>());
-}
-
-/// The same scan, one more byte at each call.
-fn scan_bytewise(
-    mut scanner: HeadScanner,
-    data: &[u8],
-    limits: &HeadLimits,
-) -> Result<Option<usize>, HeadError> {
-    (0..=data.len())
-        .map(|n| scanner.scan(&data[..n], limits))
-        .find(|found| *found != Ok(None))
-        .unwrap_or(Ok(None))
 }

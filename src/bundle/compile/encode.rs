@@ -1,0 +1,155 @@
+//! What was proven becomes the bytes of a bundle, which are read back before anybody gets them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
+use zeroize::Zeroizing;
+
+use super::cover::Candidate;
+use super::settle::Settled;
+use super::{Desk, origins, routes_by_length};
+use crate::bundle::finding::{Code, Finding};
+use crate::bundle::source::{self, Source};
+use crate::bundle::wire::EncodeError;
+use crate::bundle::{Bundle, Certificate, HostEntry, Listen, Route, Site, load_key};
+use crate::names::Host;
+
+/// Everything that goes in; nothing in it has an error.
+pub(super) struct Parts<'a> {
+    pub(super) source: &'a Source,
+    pub(super) settled: Option<&'a Settled>,
+    pub(super) candidates: &'a [Candidate<'a>],
+    /// Of the candidates, in their order.
+    pub(super) keys: &'a [Option<PrivateKeyDer<'static>>],
+    /// Hosts to candidates.
+    pub(super) chosen: &'a BTreeMap<Host, usize>,
+}
+
+/// The bytes, or `None` after a finding.
+pub(super) fn encode(desk: &mut Desk, parts: &Parts<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    // Only certificates that some host uses, and so no key that lies on the board for nothing.
+    let used: Vec<usize> =
+        (0..parts.candidates.len()).filter(|at| parts.chosen.values().any(|c| c == at)).collect();
+    let keys: Vec<PrivateKeyDer<'static>> =
+        used.iter().filter_map(|at| parts.keys.get(*at)?.as_ref().map(PrivateKeyDer::clone_key)).collect();
+    let certificates: Vec<Certificate> =
+        used.iter().zip(&keys).filter_map(|(at, key)| certificate(parts.candidates.get(*at)?, key)).collect();
+    let bundle = bundle(parts, &used, certificates)?;
+    match bundle.encode(&keys) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            desk.push(0, refused(&error));
+            None
+        }
+    }
+}
+
+fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> Option<Bundle> {
+    let Parts { source, .. } = parts;
+    let hosts = hosts(parts, used);
+    let default_host =
+        source.listen.default_host.as_ref().and_then(|d| hosts.iter().position(|h| h.host == d.value));
+    Some(Bundle {
+        board: source.board.value.clone(),
+        listen: Listen {
+            https: source.listen.https.iter().map(|l| l.value).collect(),
+            http: source.listen.http.iter().map(|l| l.value).collect(),
+            admin: source.listen.admin.as_ref().map(|a| a.value.clone()),
+            default_host: default_host.and_then(narrow),
+            public_https_port: source.listen.public_https_port,
+            acme_dir: source.listen.acme_dir.as_ref().map(|d| d.value.clone()),
+            proxy_protocol_from: source.listen.proxy_protocol_from.iter().map(|n| n.value).collect(),
+        },
+        trusted_proxies: source.trusted_proxies.iter().map(|n| n.value).collect(),
+        watch: source.watch,
+        drain_timeout: source.drain_timeout,
+        drain_spread: source.drain_spread,
+        suite_order: source.suite_order,
+        limits: parts.settled?.limits.clone(),
+        certificates,
+        sites: source.sites.iter().map(|site| self::site(source, site)).collect(),
+        hosts,
+        digest: [0; 32],
+    })
+}
+
+/// Sorted by host, as a bundle has them.
+fn hosts(parts: &Parts<'_>, used: &[usize]) -> Vec<HostEntry> {
+    let site_of =
+        |host: &Host| parts.source.sites.iter().position(|s| s.hosts.iter().any(|h| h.value == *host));
+    let entry = |(host, candidate): (&Host, &usize)| {
+        let certificate = used.iter().position(|at| at == candidate).and_then(narrow)?;
+        Some(HostEntry { host: host.clone(), site: site_of(host).and_then(narrow)?, certificate })
+    };
+    parts.chosen.iter().filter_map(entry).collect()
+}
+
+fn narrow(index: usize) -> Option<u16> {
+    u16::try_from(index).ok()
+}
+
+fn certificate(candidate: &Candidate<'_>, key: &PrivateKeyDer<'static>) -> Option<Certificate> {
+    let facts = &candidate.chain.first()?.facts;
+    let chain = candidate.chain.iter().map(|link| link.der.clone()).collect();
+    Some(Certificate {
+        label: candidate.subject.label.to_owned(),
+        names: facts.names.clone(),
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        key: Arc::new(CertifiedKey::new(chain, load_key(key).ok()?)),
+    })
+}
+
+fn site(source: &Source, site: &source::Site) -> Site {
+    let routes = routes_by_length(site).into_iter().map(|r| route(source, site, r)).collect();
+    Site { routes }
+}
+
+fn route(source: &Source, site: &source::Site, route: &source::Route) -> Route {
+    Route {
+        path: route.path.clone(),
+        upstreams: route.upstreams.iter().map(|u| u.value.clone()).collect(),
+        origins: origins(source, site, route),
+        require_origin: route.require_origin,
+        allow: route.allow.clone(),
+        response_timeout: route.response_timeout,
+        idle_timeout: route.idle_timeout,
+        ping_interval: route.ping_interval,
+        frame_bytes_max: route.frame_bytes_max,
+        message_bytes_max: route.message_bytes_max,
+        body_bytes_max: route.body_bytes_max,
+        check_utf8: route.check_utf8,
+        send_proxy_protocol: route.send_proxy_protocol,
+        access_log: route.access_log,
+    }
+}
+
+/// Why the encoder refused. Tables that are too small are the user's news; the rest is ours.
+pub(super) fn refused(error: &EncodeError) -> Finding {
+    match error {
+        EncodeError::TooMany { table, found, max } => {
+            Finding::new(Code::TooMany, format!("too many {table} for one bundle"))
+                .expected(format!("at most {max}"))
+                .found(found.to_string())
+                .remedy("Leave out what is not needed, or run a second edge with a bundle of its own.")
+        }
+        EncodeError::TooLarge => Finding::new(Code::TooMany, "too much for one bundle")
+            .expected("a bundle of at most 1 MiB")
+            .found("more")
+            .remedy("Leave out certificates that no host needs."),
+        EncodeError::Path { field, path } => Finding::new(Code::BadValue, format!("`{field}` is not UTF-8"))
+            .expected("a path in UTF-8")
+            .found(path.display().to_string())
+            .remedy("Rename it."),
+        other => {
+            Finding::new(Code::SelfCheck, "the compiled bundle does not open again; nothing was written")
+                .expected("a bundle that opens as what was compiled")
+                .found(other.to_string())
+                .remedy(
+                    "This is a mistake in sanedge. Please report it with sanedge.toml (never with a key).",
+                )
+        }
+    }
+}

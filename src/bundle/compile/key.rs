@@ -1,0 +1,114 @@
+//! The private key: serve can load it, it signs, and the signature is the certificate's.
+
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::sign::SigningKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use webpki::EndEntityCert;
+
+use super::facts::KeyKind;
+use super::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
+use crate::bundle::finding::{Code, Finding};
+
+/// What is signed once: 64 bytes, as long as what a TLS 1.3 server signs at least.
+const SAMPLE: [u8; 64] = [0x20; 64];
+
+/// Every proof about one key. `kind` is that of the certificate. True where nothing is wrong.
+pub(super) fn check(
+    desk: &mut Desk,
+    subject: &Subject<'_>,
+    kind: &KeyKind,
+    end_entity: &CertificateDer<'_>,
+    key: &PrivateKeyDer<'static>,
+) {
+    if !fits_serve(desk, subject, kind) {
+        return;
+    }
+    match crate::bundle::load_key(key) {
+        Ok(key) if belongs(&key, end_entity) => speed(desk, subject, kind),
+        Ok(_) => desk.push(subject.key_line, mismatch(subject, kind)),
+        Err(error) => desk.push(subject.key_line, unsupported(subject, &error.to_string())),
+    }
+}
+
+/// Whether serve could use a key of this kind at all.
+fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
+    match kind {
+        KeyKind::Rsa(bits) if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(bits) => {
+            desk.push(subject.line, rsa_size(subject.label, *bits, "the certificate"));
+            false
+        }
+        KeyKind::Other(what) => {
+            desk.push(subject.key_line, unsupported(subject, what));
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Signs once and checks the signature with the certificate.
+fn belongs(key: &Arc<dyn SigningKey>, end_entity: &CertificateDer<'_>) -> bool {
+    let provider = rustls::crypto::ring::default_provider();
+    let mapping = provider.signature_verification_algorithms.mapping;
+    let schemes: Vec<SignatureScheme> = mapping.iter().map(|(scheme, _)| *scheme).collect();
+    let signed =
+        key.choose_scheme(&schemes).and_then(|s| s.sign(&SAMPLE).ok().map(|bytes| (s.scheme(), bytes)));
+    let (Some((scheme, signature)), Ok(certificate)) = (signed, EndEntityCert::try_from(end_entity)) else {
+        return false;
+    };
+    let mut algorithms =
+        mapping.iter().filter(|(known, _)| *known == scheme).flat_map(|(_, algorithms)| *algorithms);
+    algorithms.any(|algorithm| certificate.verify_signature(*algorithm, &SAMPLE, &signature).is_ok())
+}
+
+/// Keys that work and will surprise somebody.
+fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
+    match kind {
+        KeyKind::Ed25519 => {
+            let finding = Finding::new(Code::Ed25519, format!("browsers refuse the Ed25519 key of `{}`", subject.label))
+                .expected("ECDSA P-256, which every client takes")
+                .found("Ed25519")
+                .remedy("Fine for programs of your own. For browsers issue it again: certbot's --key-type ecdsa, or openssl ecparam -name prime256v1 -genkey");
+            desk.push(subject.line, finding.certificate(subject.label));
+        }
+        KeyKind::Rsa(bits) if desk.rsa_is_slow => {
+            let finding =
+                Finding::new(Code::RsaSlow, format!("RSA handshakes are slow on the board `{}`", desk.board))
+                    .expected("ECDSA P-256: ten times as many handshakes a second")
+                    .found(format!("RSA with {bits} bits"))
+                    .remedy(
+                        "Issue it again with an ECDSA key:\n  certbot renew --key-type ecdsa --force-renewal",
+                    );
+            desk.push(subject.line, finding.certificate(subject.label));
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn rsa_size(label: &str, bits: usize, whose: &str) -> Finding {
+    Finding::new(Code::RsaSize, format!("the RSA key of {whose} in `{label}` has {bits} bits"))
+        .certificate(label)
+        .expected(format!("RSA with {RSA_BITS_MIN} to {RSA_BITS_MAX} bits, or better ECDSA P-256"))
+        .found(format!("{bits} bits"))
+        .remedy(
+            "Issue the certificate again with a new key:\n  certbot renew --key-type ecdsa --force-renewal",
+        )
+}
+
+fn mismatch(subject: &Subject<'_>, kind: &KeyKind) -> Finding {
+    let (chain, key) = (super::shell_word(subject.label), super::shell_word(subject.key_label));
+    Finding::new(Code::KeyMismatch, format!("`{}` is not the key of `{}`", subject.key_label, subject.label))
+        .certificate(subject.label)
+        .expected(format!("the private key of this {kind} certificate"))
+        .found("a key whose signature the certificate does not confirm")
+        .remedy(format!("Name the key that was made with this certificate; both of these must print the same:\n  openssl x509 -noout -pubkey -in {chain}\n  openssl pkey -pubout -in {key}"))
+}
+
+fn unsupported(subject: &Subject<'_>, found: &str) -> Finding {
+    Finding::new(Code::KeyUnsupported, format!("the key in `{}` cannot be used", subject.key_label))
+        .certificate(subject.label)
+        .expected("ECDSA P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits")
+        .found(found)
+        .remedy("Issue the certificate again with an ECDSA P-256 key:\n  certbot renew --key-type ecdsa --force-renewal")
+}

@@ -1,0 +1,249 @@
+//! Listeners, upstreams and trust between them: the keys of sanedge.toml against each other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::Desk;
+use crate::bundle::finding::{Code, Finding, listed};
+use crate::bundle::source::{Lined, Source};
+use crate::bundle::{Admin, Upstream};
+use crate::names::Host;
+
+/// Where serve puts the admin socket when nothing is written.
+const ADMIN_DEFAULT: &str = "/run/sanedge/admin.sock";
+
+/// Every proof about addresses.
+pub(super) fn check(desk: &mut Desk, source: &Source) {
+    listeners(desk, source);
+    admin(desk, source);
+    trusted(desk, source);
+    hosts(desk, source);
+    for route in source.sites.iter().flat_map(|site| &site.routes) {
+        for upstream in &route.upstreams {
+            if let Some(whom) = own(&upstream.value, source) {
+                desk.push(upstream.line, ourselves(&upstream.value, &whom));
+            } else if is_public(&upstream.value) && !route.allow_public_upstream {
+                desk.push(upstream.line, public(&upstream.value));
+            }
+        }
+    }
+}
+
+fn listeners(desk: &mut Desk, source: &Source) {
+    let listen = &source.listen;
+    let admin = listen.admin.iter().filter_map(|admin| match admin.value {
+        Admin::Tcp(address) => Some(Lined { value: address, line: admin.line }),
+        Admin::Unix(_) => None,
+    });
+    let all: Vec<Lined<SocketAddr>> = listen.https.iter().chain(&listen.http).cloned().chain(admin).collect();
+    for (at, later) in all.iter().enumerate() {
+        let earlier = all.iter().take(at).find(|earlier| collide(earlier.value, later.value));
+        if let Some(earlier) = earlier {
+            desk.push(later.line.max(earlier.line), conflict(earlier.value, later.value));
+        }
+    }
+    if let (Some(acme), true) = (&listen.acme_dir, listen.http.is_empty()) {
+        let finding = Finding::new(Code::AcmeWithoutHttp, "nobody can fetch the tokens in `acme_dir`")
+            .expected("a plain listener: http-01 asks on port 80 (RFC 8555 §8.3)")
+            .found("no `http` in [listen]")
+            .remedy("Add http = [\"[::]:80\"], or remove `acme_dir`.");
+        desk.push(acme.line, finding);
+    }
+}
+
+/// Whether two listeners cannot both be opened. `[::]` takes IPv4 as well; port 0 is a new port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes_all = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || takes_all(one, other) || takes_all(other, one))
+}
+
+fn conflict(earlier: SocketAddr, later: SocketAddr) -> Finding {
+    let remedy = if earlier == later {
+        "Remove one of them, or give one another port."
+    } else {
+        "`[::]` takes IPv4 as well: remove the narrower one, or give one another port."
+    };
+    Finding::new(Code::ListenConflict, format!("`{later}` cannot be opened beside `{earlier}`"))
+        .expected("listeners with different addresses or ports")
+        .found(format!("`{earlier}` and `{later}`"))
+        .remedy(remedy)
+}
+
+fn admin(desk: &mut Desk, source: &Source) {
+    let Some(Lined { value: Admin::Tcp(address), line }) = &source.listen.admin else { return };
+    if address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    let finding = Finding::new(
+        Code::AdminNotLoopback,
+        format!("other machines could reach the admin address `{address}`"),
+    )
+    .expected("a Unix socket, or a loopback address")
+    .found(format!("`{address}`"))
+    .remedy(format!(
+        "Write admin = \"unix:{ADMIN_DEFAULT}\", or \"127.0.0.1:{}\" for reading over TCP.",
+        address.port()
+    ));
+    desk.push(*line, finding);
+}
+
+fn trusted(desk: &mut Desk, source: &Source) {
+    let believed = source.trusted_proxies.iter().chain(&source.listen.proxy_protocol_from);
+    for network in believed.filter(|n| n.value.prefix_len() == 0) {
+        let finding = Finding::new(
+            Code::TrustedEverybody,
+            "everybody would be believed about where requests come from",
+        )
+        .expected("the addresses of your own proxies")
+        .found(format!("`{}`, every address there is", network.value))
+        .remedy("List the proxies themselves, for example \"192.168.1.2/32\".");
+        desk.push(network.line, finding);
+    }
+}
+
+fn hosts(desk: &mut Desk, source: &Source) {
+    let all: Vec<&Lined<Host>> = source.sites.iter().flat_map(|site| &site.hosts).collect();
+    for (at, later) in all.iter().enumerate() {
+        if let Some(earlier) = all.iter().take(at).find(|earlier| earlier.value == later.value) {
+            desk.push(later.line, twice(later, earlier.line));
+        }
+    }
+    match &source.listen.default_host {
+        Some(default) if !all.iter().any(|host| host.value == default.value) => {
+            let served = listed(all.iter().map(|host| &host.value));
+            let finding = Finding::new(
+                Code::DefaultHostUnknown,
+                format!("no site serves the default host `{}`", default.value),
+            )
+            .host(&default.value)
+            .expected(format!("one of {served}"))
+            .found(format!("`{}`", default.value))
+            .remedy("Name a served host, or add this one to a [[site]].");
+            desk.push(default.line, finding);
+        }
+        Some(_) => {}
+        None => {
+            let addresses = all.iter().filter(|host| matches!(host.value, Host::Ip(_)));
+            addresses.for_each(|host| desk.push(host.line, needs_default(host)));
+        }
+    }
+    for site in &source.sites {
+        for (at, route) in site.routes.iter().enumerate() {
+            if site.routes.iter().take(at).any(|earlier| earlier.path == route.path) {
+                let finding = Finding::new(Code::DuplicatePath, format!("the path `{}` stands twice in one site", route.path))
+                    .expected("each path once; the site's own upstream is the path `/`")
+                    .found(format!("`{}` again", route.path))
+                    .remedy("Remove one of them. Several servers for one path go into one list: upstream = [\"…\", \"…\"].");
+                desk.push(route.line, finding);
+            }
+        }
+    }
+}
+
+fn twice(later: &Lined<Host>, earlier_line: u32) -> Finding {
+    Finding::new(Code::DuplicateHost, format!("the host `{}` stands twice", later.value))
+        .host(&later.value)
+        .expected("each host in one site, once")
+        .found(format!("it stands on line {earlier_line} already"))
+        .remedy("Remove one. Different paths of one host are [[site.route]]s of one site.")
+}
+
+fn needs_default(host: &Lined<Host>) -> Finding {
+    Finding::new(Code::IpHostNeedsDefault, format!("no client can ask for `{}` by name", host.value))
+        .host(&host.value)
+        .expected("`default_host`: for an address clients send no server name (RFC 6066 §3)")
+        .found("no `default_host` in [listen]")
+        .remedy(format!("Add default_host = \"{}\" to [listen].", host.value))
+}
+
+/// Which listener of ours `upstream` is, if it is one.
+fn own(upstream: &Upstream, source: &Source) -> Option<String> {
+    let listen = &source.listen;
+    let listeners = || listen.https.iter().chain(&listen.http).map(|l| l.value);
+    let admin_tcp = listen.admin.iter().find_map(|admin| match admin.value {
+        Admin::Tcp(address) => Some(address),
+        Admin::Unix(_) => None,
+    });
+    match upstream {
+        Upstream::Address(address) => {
+            let met = |listener: &SocketAddr| {
+                listener.port() == address.port() && reaches(address.ip(), listener.ip())
+            };
+            let found = listeners().find(met).map(|l| format!("the listener `{l}`"));
+            found.or_else(|| admin_tcp.filter(met).map(|a| format!("the admin address `{a}`")))
+        }
+        Upstream::Name { host, port } => {
+            let host = Host::parse(host).ok()?;
+            let ours =
+                is_localhost(&host) || source.sites.iter().any(|s| s.hosts.iter().any(|h| h.value == host));
+            let met = |listener: &SocketAddr| listener.port() == *port && listener.port() != 0;
+            let found = listeners().find(met).map(|l| format!("the listener `{l}`"));
+            found
+                .or_else(|| admin_tcp.filter(met).map(|a| format!("the admin address `{a}`")))
+                .filter(|_| ours)
+        }
+        Upstream::Unix(path) => {
+            let admin = match listen.admin.as_ref().map(|a| &a.value) {
+                Some(Admin::Unix(admin)) => admin,
+                Some(Admin::Tcp(_)) => return None,
+                None => Path::new(ADMIN_DEFAULT),
+            };
+            (path == admin).then(|| format!("the admin socket `{}`", admin.display()))
+        }
+    }
+}
+
+/// Whether connecting to `target` arrives at a listener bound to `bound`, as far as the desk can know. A listener on
+/// every address is reached by loopback for sure; whether another address is the board's own only the board knows.
+fn reaches(target: IpAddr, bound: IpAddr) -> bool {
+    let (target, bound) = (target.to_canonical(), bound.to_canonical());
+    target == bound
+        || (bound.is_unspecified() && target.is_loopback() && (bound.is_ipv6() || target.is_ipv4()))
+}
+
+fn is_localhost(host: &Host) -> bool {
+    matches!(host, Host::Dns(name) if name.as_str() == "localhost" || name.as_str().ends_with(".localhost"))
+}
+
+fn ourselves(upstream: &Upstream, whom: &str) -> Finding {
+    let text = show(upstream);
+    Finding::new(Code::UpstreamIsOurselves, format!("the upstream `{text}` is sanedge itself"))
+        .expected("the address of the app behind sanedge")
+        .found(format!("{whom}: every request would run in a circle"))
+        .remedy(
+            "Write the port on which the app itself listens, for example upstream = [\"127.0.0.1:3000\"].",
+        )
+}
+
+fn public(upstream: &Upstream) -> Finding {
+    let text = show(upstream);
+    Finding::new(Code::PublicUpstream, format!("the upstream `{text}` is on the internet"))
+        .expected("a loopback or private address, or a Unix socket")
+        .found(format!("`{text}`, to which requests would go unencrypted"))
+        .remedy("Run the app on this network, or reach it through a tunnel; if the way is safe, add allow_public_upstream = true.")
+}
+
+/// Names are not looked up at the desk, so nothing is known of where they lead.
+fn is_public(upstream: &Upstream) -> bool {
+    match upstream {
+        Upstream::Address(address) => match address.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                let shared = ip.octets()[0] == 100 && (ip.octets()[1] & 0xc0) == 64; // RFC 6598, tunnels use it
+                !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || shared)
+            }
+            IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+        },
+        Upstream::Name { .. } | Upstream::Unix(_) => false,
+    }
+}
+
+/// An upstream as sanedge.toml writes it.
+pub fn show(upstream: &Upstream) -> String {
+    match upstream {
+        Upstream::Address(address) => address.to_string(),
+        Upstream::Name { host, port } => format!("{host}:{port}"),
+        Upstream::Unix(path) => format!("unix:{}", path.display()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Limits: the board's defaults, what is written over them, and whether the sum fits the board.
+
+use super::Desk;
+use crate::board::{self, Board, BoardError, HOST};
+use crate::bundle::finding::{Code, Finding};
+use crate::bundle::source::{LimitValue, Source, out_of_bounds};
+use crate::limits::{self, Limits, Machine, Memory};
+
+/// Limits that hold, and what they cost.
+pub(super) struct Settled {
+    pub(super) limits: Limits,
+    pub(super) memory: Memory,
+}
+
+/// `None` where the board is unknown; the finding is on the desk then.
+pub(super) fn settle(desk: &mut Desk, source: &Source) -> Option<Settled> {
+    let board = board(desk, source)?;
+    desk.rsa_is_slow = board.rsa_is_slow;
+    let machine = board.machine();
+    let limits = written_over(desk, source, Limits::default_for(&machine));
+    let upstreams = distinct_upstreams(source);
+    let memory = Memory::of(&limits, &machine, upstreams);
+    if !memory.holds() {
+        over_budget(desk, source, &limits, &machine, upstreams);
+    }
+    Some(Settled { limits, memory })
+}
+
+fn distinct_upstreams(source: &Source) -> u64 {
+    let routes = source.sites.iter().flat_map(|site| &site.routes);
+    let all: std::collections::HashSet<_> = routes.flat_map(|r| &r.upstreams).map(|u| &u.value).collect();
+    all.len() as u64
+}
+
+fn written_over(desk: &mut Desk, source: &Source, mut limits: Limits) -> Limits {
+    for setting in &source.limits {
+        let (name, line) = (&setting.name.value, setting.name.line);
+        if let Err(error) = limits::set(&mut limits, name, setting.value.borrowed()) {
+            let found = match &setting.value {
+                LimitValue::Number(number) => number.to_string(),
+                LimitValue::Text(text) => format!("{text:?}"),
+            };
+            desk.push(line, out_of_bounds(name, &error, &found));
+        }
+    }
+    if let Err(error) = limits.check() {
+        let key = match &error {
+            limits::LimitError::Above { key, .. } => key,
+            _ => "limits",
+        };
+        let line = source.limits.iter().map(|s| s.name.line).max().unwrap_or(0);
+        desk.push(line, out_of_bounds(key, &error, "what is written"));
+    }
+    limits
+}
+
+/// Says which is the largest `sessions_max` that fits, everything else being as it is.
+fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, machine: &Machine, upstreams: u64) {
+    let fits = |sessions_max: u32| {
+        let handshakes_max = limits.handshakes_max.min(sessions_max);
+        Memory::of(&Limits { sessions_max, handshakes_max, ..limits.clone() }, machine, upstreams).holds()
+    };
+    let (mut below, mut above) = (0, limits.sessions_max);
+    while above - below > 1 {
+        let middle = below + (above - below) / 2;
+        if fits(middle) { below = middle } else { above = middle }
+    }
+    let memory = Memory::of(limits, machine, upstreams);
+    let remedy = match below {
+        0 => {
+            "Not even one session fits: lower the buffers in [limits], or leave them to the board's defaults."
+                .to_owned()
+        }
+        fitting => format!("Write sessions_max = {fitting} at most, or lower the buffers in [limits]."),
+    };
+    let line = source.limits.iter().find(|s| s.name.value == "sessions_max").or(source.limits.first());
+    let finding =
+        Finding::new(Code::MemoryOverBudget, format!("these limits do not fit the board `{}`", desk.board))
+            .expected(format!("at most {} MiB at worst", memory.budget_bytes >> 20))
+            .found(format!(
+                "{} MiB: {} sessions, {} handshakes",
+                memory.total_bytes() >> 20,
+                limits.sessions_max,
+                limits.handshakes_max
+            ))
+            .remedy(remedy);
+    desk.push(line.map_or(0, |s| s.name.line), finding);
+}
+
+fn board(desk: &mut Desk, source: &Source) -> Option<Board> {
+    let name = &source.board;
+    if name.line == 0 {
+        return None; // missing, or not a string: said by the reader
+    }
+    match Board::find(&name.value) {
+        Ok(board) => Some(board),
+        Err(error) => {
+            desk.push(name.line, unknown(&name.value, &error));
+            None
+        }
+    }
+}
+
+fn unknown(name: &str, error: &BoardError) -> Finding {
+    let remedy = match error {
+        BoardError::Unknown { suggestion: Some(near), .. } => format!("Did you mean `{near}`?"),
+        BoardError::Unknown { suggestion: None, .. } => {
+            "Write the nearest one in memory and processor; \"host\" means the machine that compiles."
+                .to_owned()
+        }
+        _ => error.to_string(),
+    };
+    Finding::new(Code::UnknownBoard, format!("there is no board `{name}`"))
+        .expected(format!("`{HOST}`, or one of {}", board::names().collect::<Vec<_>>().join(", ")))
+        .found(format!("`{name}`"))
+        .remedy(remedy)
+}

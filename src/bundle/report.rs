@@ -1,0 +1,354 @@
+//! What `sanedge bundle` and `sanedge show` say: text for a terminal, JSON for a program.
+//!
+//! Pure: values in, text out. Whatever came from a file is escaped, so that no name can move a cursor.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::compile::{HostRow, Outcome, day, show_upstream};
+use super::finding::{Finding, Severity};
+use super::{Admin, Bundle, Certificate, Origins, Route};
+use crate::limits;
+use crate::names::Origin;
+
+/// `text` with everything that a terminal would act on, or that a reader cannot see, written as `\u{…}`.
+pub fn escaped(text: &str) -> String {
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().fold(String::new(), |mut out, c| {
+        if unseen(c) {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// Findings for a terminal, one paragraph each, and a last line that counts them.
+pub fn findings(findings: &[Finding], colour: bool) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        paragraph(&mut out, finding, colour);
+    }
+    out
+}
+
+/// `2 errors, 1 warning`; empty where there is neither.
+pub fn count(findings: &[Finding]) -> String {
+    let of = |severity| findings.iter().filter(|f| f.severity() == severity).count();
+    let words = [(of(Severity::Error), "error"), (of(Severity::Warning), "warning")];
+    let some = words.iter().filter(|(n, _)| *n > 0);
+    some.map(|(n, word)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" }))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn paragraph(out: &mut String, finding: &Finding, colour: bool) {
+    let (word, paint) = match finding.severity() {
+        Severity::Error => ("error", "\x1b[1;31m"),
+        Severity::Warning => ("warning", "\x1b[1;33m"),
+        Severity::Note => ("note", "\x1b[1;36m"),
+    };
+    let (paint, plain) = if colour { (paint, "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(out, "{paint}{word}{plain} {} [{}]", escaped(&finding.message), finding.code.as_str());
+    let place = &finding.place;
+    if let Some(file) = &place.file {
+        let line = place.line.map(|line| format!(":{line}")).unwrap_or_default();
+        field(out, "at", &format!("{}{line}", file.display()));
+    }
+    field(out, "expected", &finding.expected);
+    field(out, "found", &finding.found);
+    if finding.severity() != Severity::Note {
+        field(out, "do", &finding.remedy);
+    }
+    out.push('\n');
+}
+
+/// A labelled text; its further lines are commands and stand below.
+fn field(out: &mut String, label: &str, text: &str) {
+    for (at, line) in text.lines().enumerate() {
+        let label = if at == 0 { label } else { "" };
+        let _ = writeln!(out, "  {label:<10}{}", escaped(line));
+    }
+}
+
+/// host → certificate → days left → upstream.
+pub fn table(hosts: &[HostRow]) -> String {
+    let mut rows = vec![["host", "certificate", "days left", "upstream"].map(str::to_owned)];
+    for host in hosts {
+        let certificate = host.certificate.clone().unwrap_or_else(|| "none".to_owned());
+        let days = host.days_left.map_or_else(|| "-".to_owned(), |days| days.to_string());
+        let mut upstreams = host.routes.iter().map(|(path, upstreams)| routed(path, upstreams));
+        rows.push([
+            host.host.clone(),
+            certificate,
+            days,
+            upstreams.next().unwrap_or_else(|| "none".to_owned()),
+        ]);
+        rows.extend(upstreams.map(|text| [String::new(), String::new(), String::new(), text]));
+    }
+    columns(&rows)
+}
+
+fn routed(path: &str, upstreams: &[String]) -> String {
+    let upstreams = upstreams.join(", ");
+    if path == "/" { upstreams } else { format!("{path} -> {upstreams}") }
+}
+
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
+    let widths: Vec<usize> = (0..N)
+        .map(|at| {
+            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut out = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+/// The same findings for a program; `written` is the bundle's path where one was written.
+pub fn outcome_json(outcome: &Outcome, written: Option<&Path>) -> Value {
+    json!({
+        "findings": outcome.findings.iter().map(finding_json).collect::<Vec<_>>(),
+        "hosts": outcome.hosts.iter().map(host_json).collect::<Vec<_>>(),
+        "written": written.map(|path| path.display().to_string()),
+    })
+}
+
+/// One finding for a program.
+pub fn finding_json(finding: &Finding) -> Value {
+    let place = &finding.place;
+    json!({
+        "code": finding.code.as_str(),
+        "severity": finding.severity(),
+        "file": place.file.as_ref().map(|file| file.display().to_string()),
+        "line": place.line,
+        "host": place.host,
+        "certificate": place.certificate,
+        "message": finding.message,
+        "expected": finding.expected,
+        "found": finding.found,
+        "remedy": finding.remedy,
+    })
+}
+
+fn host_json(host: &HostRow) -> Value {
+    let routes = host.routes.iter().map(|(path, upstream)| json!({ "path": path, "upstream": upstream }));
+    json!({
+        "host": host.host,
+        "certificate": host.certificate,
+        "days_left": host.days_left,
+        "routes": routes.collect::<Vec<_>>(),
+    })
+}
+
+// --- what is inside a bundle ------------------------------------------------------------------------------
+
+/// A bundle's content for a terminal as of `now`, in seconds since 1970. Never a key.
+pub fn bundle(bundle: &Bundle, now: i64) -> String {
+    let mut out = String::new();
+    let listed = |addresses: &[std::net::SocketAddr]| match addresses {
+        [] => "none".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    field(&mut out, "digest", &hex(&bundle.digest));
+    field(&mut out, "board", &bundle.board);
+    field(&mut out, "https", &listed(&bundle.listen.https));
+    field(&mut out, "http", &listed(&bundle.listen.http));
+    field(&mut out, "admin", &admin(bundle.listen.admin.as_ref()));
+    let default = bundle.listen.default_host.and_then(|at| bundle.hosts.get(usize::from(at)));
+    field(&mut out, "no SNI", &default.map_or_else(|| "refused".to_owned(), |h| h.host.to_string()));
+    let _ = write!(out, "\n{}\n{}\n", certificates(bundle, now), hosts(bundle));
+    let _ = write!(out, "{}\n{}", routes(bundle), limit_rows(bundle));
+    out
+}
+
+fn admin(admin: Option<&Admin>) -> String {
+    match admin {
+        Some(Admin::Unix(path)) => format!("unix:{}", path.display()),
+        Some(Admin::Tcp(address)) => address.to_string(),
+        None => "the default path, where its folder can be used".to_owned(),
+    }
+}
+
+fn days_left(certificate: &Certificate, now: i64) -> i64 {
+    (certificate.not_after - now).div_euclid(86_400)
+}
+
+fn names(certificate: &Certificate) -> Vec<String> {
+    certificate.names.iter().map(ToString::to_string).collect()
+}
+
+fn certificates(bundle: &Bundle, now: i64) -> String {
+    let mut rows = vec![["certificate", "key", "chain", "until", "days left", "covers"].map(str::to_owned)];
+    rows.extend(bundle.certificates.iter().map(|c| {
+        let key = format!("{:?}", c.key.key.algorithm());
+        let (chain, days) = (c.key.cert.len().to_string(), days_left(c, now).to_string());
+        [c.label.clone(), key, chain, day(c.not_after), days, names(c).join(" ")]
+    }));
+    columns(&rows)
+}
+
+fn label_of(bundle: &Bundle, certificate: u16) -> String {
+    bundle.certificates.get(usize::from(certificate)).map(|c| c.label.clone()).unwrap_or_default()
+}
+
+fn hosts(bundle: &Bundle) -> String {
+    let mut rows = vec![["host", "site", "certificate"].map(str::to_owned)];
+    rows.extend(
+        bundle
+            .hosts
+            .iter()
+            .map(|h| [h.host.to_string(), h.site.to_string(), label_of(bundle, h.certificate)]),
+    );
+    columns(&rows)
+}
+
+fn upstreams(route: &Route) -> Vec<String> {
+    route.upstreams.iter().map(show_upstream).collect()
+}
+
+fn routes(bundle: &Bundle) -> String {
+    let mut rows = vec![["site", "path", "upstream", "WebSockets from"].map(str::to_owned)];
+    for (at, site) in bundle.sites.iter().enumerate() {
+        let row = |r: &Route| {
+            [at.to_string(), r.path.clone(), upstreams(r).join(", "), origins(&r.origins).join(" ")]
+        };
+        rows.extend(site.routes.iter().map(row));
+    }
+    columns(&rows)
+}
+
+fn origins(origins: &Origins) -> Vec<String> {
+    let special = [(origins.any, "*"), (origins.null, "null")].into_iter().filter(|(listed, _)| *listed);
+    special.map(|(_, text)| text.to_owned()).chain(origins.list.iter().map(Origin::to_string)).collect()
+}
+
+fn limit_rows(bundle: &Bundle) -> String {
+    let mut rows = vec![["limit", "value"].map(str::to_owned)];
+    rows.extend(
+        limits::LIMITS.iter().map(|l| [l.range.key.to_owned(), l.range.unit.show(l.value(&bundle.limits))]),
+    );
+    columns(&rows)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// The same for a program. Never a key.
+pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
+    let listen = &bundle.listen;
+    let texts =
+        |addresses: &[std::net::SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let default = listen.default_host.and_then(|at| bundle.hosts.get(usize::from(at)));
+    let limits: serde_json::Map<String, Value> =
+        limits::LIMITS.iter().map(|l| (l.range.key.to_owned(), json!(l.value(&bundle.limits)))).collect();
+    json!({
+        "digest": hex(&bundle.digest),
+        "board": bundle.board,
+        "listen": {
+            "https": texts(&listen.https),
+            "http": texts(&listen.http),
+            "admin": listen.admin.as_ref().map(|a| admin(Some(a))),
+            "default_host": default.map(|h| h.host.to_string()),
+            "public_https_port": listen.public_https_port,
+            "acme_dir": listen.acme_dir.as_ref().map(|d| d.display().to_string()),
+            "proxy_protocol_from": listen.proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
+        "trusted_proxies": bundle.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "watch": bundle.watch,
+        "drain_timeout_ms": millis(bundle.drain_timeout),
+        "drain_spread_ms": millis(bundle.drain_spread),
+        "suite_order": bundle.suite_order,
+        "limits": limits,
+        "certificates": bundle.certificates.iter().map(|c| json!({
+            "label": c.label,
+            "names": names(c),
+            "key": format!("{:?}", c.key.key.algorithm()),
+            "chain_length": c.key.cert.len(),
+            "not_before": c.not_before,
+            "not_after": c.not_after,
+            "days_left": days_left(c, now),
+        })).collect::<Vec<_>>(),
+        "hosts": bundle.hosts.iter().map(|h| json!({
+            "host": h.host.to_string(),
+            "site": h.site,
+            "certificate": label_of(bundle, h.certificate),
+        })).collect::<Vec<_>>(),
+        "sites": bundle.sites.iter().map(|s| s.routes.iter().map(route_json).collect::<Vec<_>>()).collect::<Vec<_>>(),
+    })
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn route_json(route: &Route) -> Value {
+    json!({
+        "path": route.path,
+        "upstream": upstreams(route),
+        "origins": origins(&route.origins),
+        "require_origin": route.require_origin,
+        "allow": route.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "response_timeout_ms": millis(route.response_timeout),
+        "idle_timeout_ms": route.idle_timeout.map(millis),
+        "ping_interval_ms": route.ping_interval.map(millis),
+        "frame_bytes_max": route.frame_bytes_max,
+        "message_bytes_max": route.message_bytes_max,
+        "body_bytes_max": route.body_bytes_max,
+        "check_utf8": route.check_utf8,
+        "send_proxy_protocol": route.send_proxy_protocol,
+        "access_log": route.access_log,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::finding::Code;
+
+    #[test]
+    fn nothing_from_a_file_moves_the_cursor() {
+        let finding =
+            Finding::new(Code::HostNotCovered, "a\x1b[2Jb").found("one\nCN=\u{202e}evil").remedy("x\r");
+        let text = findings(&[finding], false);
+        assert!(!text.contains('\x1b') && !text.contains('\r') && !text.contains('\u{202e}'), "{text:?}");
+        assert!(text.contains("\\u{1b}[2J"), "{text}");
+    }
+
+    #[test]
+    fn korean_paths_stay_readable() {
+        assert_eq!(escaped("인증서/fullchain.pem"), "인증서/fullchain.pem");
+    }
+
+    #[test]
+    fn colour_is_there_only_when_asked_for() {
+        let finding = [Finding::new(Code::Expired, "old")];
+        assert!(findings(&finding, true).contains("\x1b[1;31merror\x1b[0m old"));
+        assert!(!findings(&finding, false).contains('\x1b'));
+    }
+
+    #[test]
+    fn findings_are_counted_in_words() {
+        let error = Finding::new(Code::Expired, "");
+        let warning = Finding::new(Code::UnknownCa, "");
+        assert_eq!(count(&[]), "");
+        assert_eq!(count(&[error.clone(), error.clone(), warning.clone()]), "2 errors, 1 warning");
+        assert_eq!(count(&[warning]), "1 warning");
+        assert_eq!(count(&[error]), "1 error");
+    }
+}
