@@ -410,9 +410,13 @@ pub fn memory_kib(pid: u32, line: &str) -> u64 {
     found.unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The command under test.
+/// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
 pub fn sanedge() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sanedge"))
+    let program = std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
+    let mut words = program.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
 }
 
 /// Both streams of a command, for an assertion's message.
