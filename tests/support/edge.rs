@@ -200,15 +200,35 @@ impl Desk {
     /// Compiles and serves.
     pub fn serve(self) -> Edge {
         self.bundled();
-        let (child, log) = self.spawn();
+        self.serve_by(sanedge())
+    }
+
+    /// Compiles as this user (root), hands the bundle to `group` as on a board, and serves as `user`.
+    pub fn serve_as(self, user: u32, group: u32) -> Edge {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        use std::os::unix::process::CommandExt;
+        self.bundled();
+        chown(self.bundle_file(), Some(0), Some(group)).unwrap();
+        std::fs::set_permissions(self.bundle_file(), std::fs::Permissions::from_mode(0o640)).unwrap();
+        // The admin socket is made in the folder; the target folder may be closed to this user.
+        chown(self.folder.path(), Some(user), Some(group)).unwrap();
+        let program = self.path("sanedge");
+        std::fs::copy(env!("CARGO_BIN_EXE_sanedge"), &program).unwrap();
+        let mut command = Command::new(program);
+        command.uid(user).gid(group);
+        self.serve_by(command)
+    }
+
+    fn serve_by(self, command: Command) -> Edge {
+        let (child, log) = self.spawn(command);
         let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
         edge.wait_until_ready();
         edge
     }
 
-    fn spawn(&self) -> (Child, Arc<Log>) {
-        let mut child = sanedge()
+    fn spawn(&self, mut command: Command) -> (Child, Arc<Log>) {
+        let mut child = command
             .arg("serve")
             .arg(self.bundle_file())
             .stdin(Stdio::null())
@@ -318,7 +338,7 @@ impl Edge {
     }
 
     fn start_again(&mut self) {
-        (self.child, self.log) = self.desk.spawn();
+        (self.child, self.log) = self.desk.spawn(sanedge());
         self.wait_until_ready();
     }
 
@@ -412,7 +432,8 @@ pub fn memory_kib(pid: u32, line: &str) -> u64 {
 
 /// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
 pub fn sanedge() -> Command {
-    let program = std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
+    let program =
+        std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
     let mut words = program.split_whitespace();
     let mut command = Command::new(words.next().unwrap());
     command.args(words);
