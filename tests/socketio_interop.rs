@@ -27,7 +27,8 @@ impl Stage {
     fn set(test: &str, socketio: Value) -> Option<Self> {
         let interop = Interop::ready(test)?;
         let (server, port) = interop.server(&json!({ "socketio": socketio }));
-        let edge = Edge::certified_for(&["recre.store", HOST]).site(&[HOST], format!("127.0.0.1:{port}")).start();
+        let edge =
+            Edge::certified_for(&["recre.store", HOST]).site(&[HOST], format!("127.0.0.1:{port}")).start();
         Some(Self { interop, server, port, edge })
     }
 

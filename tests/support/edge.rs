@@ -321,7 +321,10 @@ impl Drop for Edge {
         if std::thread::panicking() {
             let said = self.log.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let from = said.lines.len().saturating_sub(40);
-            eprintln!("--- the edge's last lines:\n{}", said.lines.get(from..).unwrap_or_default().join("\n"));
+            eprintln!(
+                "--- the edge's last lines:\n{}",
+                said.lines.get(from..).unwrap_or_default().join("\n")
+            );
         }
     }
 }
@@ -387,7 +390,6 @@ pub fn sanedge() -> Command {
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
-
 
 fn plain(line: &str) -> String {
     line.replace('"', "")
