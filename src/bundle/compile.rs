@@ -79,7 +79,6 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
     network::check(&mut desk, source);
     let anchors = chain::Anchors::load(&mut desk, source.trust.as_ref());
     let loaded: Vec<_> = source.certificates.iter().map(|files| load(&mut desk, files, &anchors)).collect();
-    nothing_to_serve(&mut desk, source);
     let all_readable = loaded.iter().all(Option::is_some);
     let (candidates, keys): (Vec<_>, Vec<_>) = loaded.into_iter().flatten().unzip();
     let chosen = cover::assign(&mut desk, source, &candidates, all_readable);
@@ -147,25 +146,6 @@ fn load<'a>(
         key::check(desk, &subject, &end_entity.facts.key, &end_entity.der, key);
     }
     Some((Candidate { subject, chain }, key))
-}
-
-/// A file without sites, or without certificates, is not a mistake of one key.
-fn nothing_to_serve(desk: &mut Desk, source: &Source) {
-    let missing = |what: &str, example: &str| {
-        Finding::new(Code::MissingKey, format!("there is no {what}"))
-            .expected(format!("at least one {what}"))
-            .found("none")
-            .remedy(format!("Add one:\n  {example}"))
-    };
-    let told = |desk: &Desk, what: &str| desk.findings.iter().any(|f| f.message.contains(what));
-    if source.certificates.is_empty() && !told(desk, "[[certificate]]") {
-        let example = "[[certificate]]\n  chain = \"fullchain.pem\"\n  key = \"privkey.pem\"";
-        desk.push(0, missing("[[certificate]]", example));
-    }
-    if source.sites.is_empty() && !told(desk, "[[site]]") {
-        let example = "[[site]]\n  hosts = [\"recre.store\"]\n  upstream = [\"127.0.0.1:3000\"]";
-        desk.push(0, missing("[[site]]", example));
-    }
 }
 
 fn table(

@@ -449,6 +449,8 @@ impl<'a> Reader<'a> {
         if !root.contains_key("board") {
             self.missing(1, "board", &TOP, "board = \"rpi4\", or \"host\" for the machine that compiles");
         }
+        self.wanted(root, &CERTIFICATE, "certificate", "chain = \"fullchain.pem\"\n  key = \"privkey.pem\"");
+        self.wanted(root, &SITE, "site", "hosts = [\"recre.store\"]\n  upstream = [\"127.0.0.1:3000\"]");
         Source {
             path: self.path.to_owned(),
             board: board.unwrap_or(Lined { value: String::new(), line: 0 }),
@@ -854,6 +856,18 @@ impl<'a> Reader<'a> {
                 .remedy("Leave out what is not needed, or run a second edge with a bundle of its own.");
             self.push(line, finding);
         }
+    }
+
+    /// Says so where there is not one table of a kind.
+    fn wanted(&mut self, root: &DeTable<'_>, section: &Section, key: &str, example: &str) {
+        if root.get(key).is_some_and(holds_items) {
+            return;
+        }
+        let finding = Finding::new(Code::MissingKey, format!("there is no {}", section.title))
+            .expected(format!("at least one {}", section.title))
+            .found("none")
+            .remedy(format!("Add one:\n  {}\n  {example}", section.title));
+        self.push(0, finding);
     }
 
     fn no_upstream(&mut self, line: u32, message: &str) {

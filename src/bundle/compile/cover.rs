@@ -62,7 +62,7 @@ pub(super) fn assign(
     }
     addresses(desk, source, candidates, &chosen);
     for (at, candidate) in candidates.iter().enumerate() {
-        if !chosen.values().any(|c| *c == at) {
+        if !chosen.values().any(|c| *c == at) && source.sites.iter().any(|site| !site.hosts.is_empty()) {
             desk.push(candidate.subject.line, unused(candidate, &uncovered, source));
         }
     }
