@@ -143,7 +143,8 @@ async fn clients(address: SocketAddr, ca: String) {
             let stream = TcpStream::connect(address).await.unwrap();
             let tls = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
             let url = format!("wss://{HOST}:{}/", address.port());
-            let (mut socket, _) = tokio_tungstenite::client_async_with_config(url, tls, small()).await.unwrap();
+            let (mut socket, _) =
+                tokio_tungstenite::client_async_with_config(url, tls, small()).await.unwrap();
             socket.send(Message::binary(vec![7; 64])).await.unwrap();
             assert_eq!(socket.next().await.unwrap().unwrap().into_data().len(), 64);
             open.push(socket);

@@ -59,8 +59,11 @@ fn program() -> PathBuf {
 fn build() {
     let programs = Path::new(env!("CARGO_BIN_EXE_sanedge")).parent().unwrap();
     let mut build = Command::new(env!("CARGO"));
-    let ours = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|p| name.starts_with(p));
-    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)) {
+    let ours = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|p| name.starts_with(p))
+    };
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name))
+    {
         build.env_remove(name);
     }
     build.args(["build", "--quiet", "--example", "demo", "--manifest-path"]);

@@ -189,7 +189,8 @@ fn first_session(edge: &Edge, version: &str) -> String {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &edge.https.to_string(), version, "-servername", HOST, "-ign_eof"]);
     command.args(["-sess_out", &file, "-CAfile"]).arg(edge.desk().ca_file());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     child.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
     let said = text(&child.wait_with_output().unwrap());

@@ -43,7 +43,8 @@ pub fn ca_params(name: &str) -> CertificateParams {
 }
 
 pub fn leaf_params(names: &[&str]) -> CertificateParams {
-    let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+    let mut params =
+        CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
     params.distinguished_name = common_name(names.first().copied().unwrap_or("leaf"));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

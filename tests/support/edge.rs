@@ -321,7 +321,10 @@ impl Drop for Edge {
         if std::thread::panicking() {
             let said = self.log.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let from = said.lines.len().saturating_sub(40);
-            eprintln!("--- the edge's last lines:\n{}", said.lines.get(from..).unwrap_or_default().join("\n"));
+            eprintln!(
+                "--- the edge's last lines:\n{}",
+                said.lines.get(from..).unwrap_or_default().join("\n")
+            );
         }
     }
 }
@@ -380,7 +383,8 @@ pub fn memory_kib(pid: u32, line: &str) -> u64 {
 
 /// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
 pub fn sanedge() -> Command {
-    let program = std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
+    let program =
+        std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
     let mut words = program.split_whitespace();
     let mut command = Command::new(words.next().unwrap());
     command.args(words);
@@ -391,7 +395,6 @@ pub fn sanedge() -> Command {
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
-
 
 fn plain(line: &str) -> String {
     line.replace('"', "")

@@ -60,7 +60,10 @@ fn answer_echo(socket: &SocketRef) {
     });
     socket.on("ask", |Data::<Value>(data), ack: AckSender| async move { ack.send(&data).unwrap() });
     // Binary: what came goes back as one attachment.
-    socket.on("blob", |Data::<axum::body::Bytes>(data), ack: AckSender| async move { ack.send(&data).unwrap() });
+    socket.on(
+        "blob",
+        |Data::<axum::body::Bytes>(data), ack: AckSender| async move { ack.send(&data).unwrap() },
+    );
 }
 
 /// One Engine.IO client over a WebSocket.
@@ -200,7 +203,8 @@ impl Poller {
     /// Polls until something other than a heartbeat came; heartbeats are answered on the way.
     pub async fn events(&mut self) -> Vec<String> {
         loop {
-            let (pings, events): (Vec<_>, Vec<_>) = self.poll().await.into_iter().partition(|packet| packet == "2");
+            let (pings, events): (Vec<_>, Vec<_>) =
+                self.poll().await.into_iter().partition(|packet| packet == "2");
             for _ in pings {
                 self.send("3").await;
             }

@@ -79,7 +79,12 @@ impl Interop {
         let _alone = self.lock();
         if self.is_stale("venv/.installed", "requirements.txt") {
             self.run_once(Command::new("python3").args(["-m", "venv", "--clear", "venv"]));
-            self.run_once(Command::new("venv/bin/pip").args(["install", "--quiet", "-r", "requirements.txt"]));
+            self.run_once(Command::new("venv/bin/pip").args([
+                "install",
+                "--quiet",
+                "-r",
+                "requirements.txt",
+            ]));
             self.mark("venv/.installed", "requirements.txt");
         }
         Some(self.folder.join("venv/bin/python"))
@@ -96,7 +101,14 @@ impl Interop {
     pub fn client(&self, edge: &Edge, host: &str, scenario: &str, parameters: &Value) -> Program {
         self.start(
             Command::new("node")
-                .args(["--require", "./resolve.cjs", "client.mjs", scenario, &edge.url(host), &parameters.to_string()])
+                .args([
+                    "--require",
+                    "./resolve.cjs",
+                    "client.mjs",
+                    scenario,
+                    &edge.url(host),
+                    &parameters.to_string(),
+                ])
                 .env("NODE_EXTRA_CA_CERTS", edge.desk().ca_file()),
         )
     }
@@ -148,7 +160,9 @@ impl Program {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let (lines, events) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
         let mut stderr = child.stderr.take().unwrap();
         let errors = std::thread::spawn(move || {
             let mut said = Vec::new();
