@@ -70,6 +70,10 @@ pub struct ResponseForm {
 /// the peer. An entry that is no address ends the search at the proxy that wrote it.
 pub fn client_address(peer: IpAddr, head: &RequestHead<'_>, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer;
+    if !is_trusted(peer, trusted) {
+        // the usual case: no look at the fields
+        return peer;
+    }
     for entry in head.fields.values("x-forwarded-for").rev().flat_map(|value| list(value).rev()) {
         if !is_trusted(client, trusted) {
             break;
