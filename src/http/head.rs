@@ -696,7 +696,8 @@ impl<'b> Fields<'b> {
 
     /// Values of every line called `name`, in order; names have no case.
     pub fn values<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'b [u8]> + 's {
-        self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        let named = move |line: &&Line| self.name(line).eq_ignore_ascii_case(name.as_bytes());
+        self.lines.iter().filter(named).map(|line| self.cut(line.value, line.value_bytes))
     }
 
     /// Number of field lines.
@@ -729,12 +730,18 @@ impl<'b> Fields<'b> {
     fn at(&self, index: usize) -> Option<Field<'b>> {
         let line = self.lines.get(index)?;
         let end = self.lines.get(index + 1).map_or(self.end(), |next| usize::from(next.start));
-        let cut = |start: u16, bytes: u16| {
-            self.head.get(usize::from(start)..usize::from(start) + usize::from(bytes))
-        };
-        let name = std::str::from_utf8(cut(line.start, line.name_bytes)?).ok()?;
-        let value = cut(line.value, line.value_bytes)?;
+        let name = std::str::from_utf8(self.name(line)).ok()?; // a token: ASCII
+        let value = self.cut(line.value, line.value_bytes);
         Some(Field { name, value, line: usize::from(line.start)..end })
+    }
+
+    fn name(&self, line: &Line) -> &'b [u8] {
+        self.cut(line.start, line.name_bytes)
+    }
+
+    fn cut(&self, start: u16, bytes: u16) -> &'b [u8] {
+        let start = usize::from(start);
+        self.head.get(start..start + usize::from(bytes)).unwrap_or_default()
     }
 }
 
