@@ -507,7 +507,7 @@ fn file_rows() -> Vec<Row> {
             Code::NoCertificateInFile,
             "a text",
             |f| f.write("cert.pem", "hello\n"),
-            |f| f.write("cert.pem", format!("\u{feff}{}", pem(f, "cert.pem"))),
+            |f| f.write("cert.pem", format!("\u{feff}{}", pem(f, "cert.pem")).replace('\n', "\r\n")),
         ),
         row(
             Code::NoCertificateInFile,
@@ -1397,5 +1397,53 @@ fn no_finding_ever_shows_a_key() {
     assert!(!outcome.findings.is_empty());
     for at in 0..body.len() - 12 {
         assert!(!json.contains(&body[at..at + 12]), "{json}");
+    }
+}
+
+#[test]
+fn no_damage_to_a_certificate_goes_unnoticed() {
+    use base64::Engine as _;
+    let folder = Folder::good();
+    let good = der(pem(&folder, "cert.pem"));
+    let toml = folder.sanedge_toml();
+    let compiled = |bytes: &[u8]| {
+        let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+        folder
+            .write("cert.pem", format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"));
+        compile(&toml, NOW)
+    };
+    assert!(compiled(&good).findings.is_empty());
+    assert!(good.len() > 300);
+    let mut unknown = 0;
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let outcome = compiled(&bytes);
+        // With another issuer in its name it is a certificate of an unknown CA, and that is a warning only.
+        let warned = outcome.findings.iter().any(|f| f.code == Code::UnknownCa);
+        unknown += usize::from(warned);
+        assert!(outcome.bundle.is_none() || warned, "a flip in byte {at} was accepted");
+    }
+    assert!(unknown < 40, "{unknown} flips changed the issuer's name");
+    for at in (0..good.len()).step_by(7) {
+        assert!(compiled(&good[..at]).bundle.is_none(), "{at} bytes were accepted");
+    }
+}
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let whole = String::from_utf8(data("valid/every_key.toml")).unwrap();
+    let path = std::path::Path::new("/etc/sanedge/sanedge.toml");
+    let (_, fine) = sanedge::bundle::source::parse(path, &whole);
+    assert!(fine.iter().all(|f| f.code == Code::NotYetEnforced), "{fine:?}");
+    assert!(whole.is_ascii() && whole.len() > 1000);
+    for at in 0..whole.len() {
+        let (source, findings) = sanedge::bundle::source::parse(path, &whole[..at]);
+        assert!(source.is_some() || !findings.is_empty(), "{at}");
+        for inserted in ["\"", "[", "]", "=", "\n", "\0", "9", "-", "é", "{"] {
+            let text = [&whole[..at], inserted, &whole[at..]].concat();
+            let (source, findings) = sanedge::bundle::source::parse(path, &text);
+            assert!(source.is_some() || !findings.is_empty(), "{inserted:?} at {at}");
+        }
     }
 }

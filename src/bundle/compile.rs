@@ -194,7 +194,7 @@ fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origi
         match entry {
             OriginEntry::Any => origins.any = true,
             OriginEntry::Null => origins.null = true,
-            OriginEntry::One(origin) => origins.list.push(origin.clone()),
+            OriginEntry::One(origin) => origins.list.push(Origin::clone(origin)),
         }
     }
     if route.origins.is_some() {

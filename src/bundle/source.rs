@@ -161,7 +161,7 @@ pub enum OriginEntry {
     /// `"null"`
     Null,
     /// An origin.
-    One(Origin),
+    One(Box<Origin>),
 }
 
 /// One key of `[limits]`, its value still as written.

@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     fn site(&mut self, table: &DeTable<'_>, line: u32) -> Option<Site> {
         self.unknown_keys(table, &SITE);
         let hosts = self.several(table, "hosts", "[\"recre.store\"]", parse_host);
-        if hosts.as_ref().is_none_or(Vec::is_empty) && !table.get("hosts").is_some_and(|v| holds_items(v)) {
+        if hosts.as_ref().is_none_or(Vec::is_empty) && !table.get("hosts").is_some_and(holds_items) {
             self.missing(line, "hosts", &SITE, "hosts = [\"recre.store\"]");
         }
         let rules = self.rules(table);
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
             self.wrong_type(value, key, "a list of tables", section.title);
             return Vec::new();
         };
-        self.room(items.get(0).map_or(0, |item| self.line_of(item)), key, items.len());
+        self.room(items.first().map_or(0, |item| self.line_of(item)), key, items.len());
         let mut found = Vec::new();
         for item in items.iter() {
             let line = self.line_of(item);

@@ -90,14 +90,17 @@ impl Reader<'_> {
         example: &str,
     ) -> Option<Lined<NamedFile>> {
         let text = self.text(value, key, example)?;
-        let fits = (1..=wire::TEXT_BYTES_MAX).contains(&text.value.len());
+        let path = self.folder.join(text.value);
+        let fits = !text.value.is_empty() && path.as_os_str().len() <= wire::TEXT_BYTES_MAX;
         if !fits || text.value.contains(char::is_control) {
-            let expected =
-                format!("a path of 1 to {} bytes, without control characters", wire::TEXT_BYTES_MAX);
+            let expected = format!(
+                "a path of 1 to {} bytes, its folder included, without control characters",
+                wire::TEXT_BYTES_MAX
+            );
             self.bad(value, key, Bad::new(expected, format!("Write {key} = {example}.")));
             return None;
         }
-        let file = NamedFile { label: text.value.to_owned(), path: self.folder.join(text.value) };
+        let file = NamedFile { label: text.value.to_owned(), path };
         Some(Lined { value: file, line: text.line })
     }
 

@@ -144,7 +144,7 @@ pub(super) fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
     match text {
         "*" => Ok(OriginEntry::Any),
         "null" => Ok(OriginEntry::Null),
-        _ => Origin::parse(text).map(OriginEntry::One).map_err(|error| {
+        _ => Origin::parse(text).map(Box::new).map(OriginEntry::One).map_err(|error| {
             let remedy = "Write \"https://recre.store\": scheme, host, port if unusual, no path.";
             Bad::new("an origin, \"*\" or \"null\"", remedy).because(error)
         }),
