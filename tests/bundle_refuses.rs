@@ -1189,6 +1189,8 @@ fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
     let outcome = run(|f| drop(f.append("sessions_max = 5\ntrusted_proxies = []\n")));
     let remedies: Vec<_> = outcome.findings.iter().map(|f| f.remedy.as_str()).collect();
     assert!(remedies.iter().any(|r| r.contains("belongs in [limits]")), "{remedies:?}");
+    let outcome = run(|f| drop(f.change("trust", "sesions_max = 5\ntrust")));
+    assert_eq!(of(&outcome, Code::UnknownKey).remedy, "Did you mean `sessions_max` in [limits]?");
     assert!(remedies.iter().any(|r| r.contains("belongs at the top of the file")), "{remedies:?}");
 }
 
@@ -1437,13 +1439,13 @@ fn no_text_makes_the_reader_panic() {
     let (_, fine) = sanedge::bundle::source::parse(path, &whole);
     assert!(fine.iter().all(|f| f.code == Code::NotYetEnforced), "{fine:?}");
     assert!(whole.is_ascii() && whole.len() > 1000);
-    for at in 0..whole.len() {
-        let (source, findings) = sanedge::bundle::source::parse(path, &whole[..at]);
-        assert!(source.is_some() || !findings.is_empty(), "{at}");
-        for inserted in ["\"", "[", "]", "=", "\n", "\0", "9", "-", "é", "{"] {
-            let text = [&whole[..at], inserted, &whole[at..]].concat();
-            let (source, findings) = sanedge::bundle::source::parse(path, &text);
-            assert!(source.is_some() || !findings.is_empty(), "{inserted:?} at {at}");
-        }
+    let read = |text: &str| {
+        let (source, findings) = sanedge::bundle::source::parse(path, text);
+        assert!(source.is_some() || !findings.is_empty(), "nothing comes of {text:?}");
+    };
+    let odd = ["\"", "[", "]", "=", "\n", "\0", "9", "-", "é", "{", "'", "#", "\u{feff}"];
+    for (at, odd) in (0..whole.len()).zip(odd.iter().cycle()) {
+        read(&whole[..at]);
+        read(&[&whole[..at], odd, &whole[at..]].concat());
     }
 }

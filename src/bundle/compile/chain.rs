@@ -46,13 +46,18 @@ impl Anchors {
         Self { all, trusted, broken: desk.errors() > before }
     }
 
-    /// Whether the chain gets to a root by its names; whether the signatures agree is the path check's question.
-    fn reached_by(&self, path: &[Link]) -> bool {
-        let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
-            sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())
-        };
-        path.iter().any(|link| self.all.iter().any(|anchor| issuer_is(link, anchor)))
+    /// Whether the chain gets to a root that browsers know, by its names.
+    pub(super) fn are_public(path: &[Link]) -> bool {
+        reaches(path, webpki_roots::TLS_SERVER_ROOTS)
     }
+}
+
+/// Whether a chain gets to one of the roots by its names; whether the signatures agree is the path check's question.
+fn reaches(path: &[Link], anchors: &[TrustAnchor<'_>]) -> bool {
+    let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
+        sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())
+    };
+    path.iter().any(|link| anchors.iter().any(|anchor| issuer_is(link, anchor)))
 }
 
 /// Parses every certificate of a file; `None` after a finding.
@@ -342,7 +347,7 @@ fn completeness(
     if path.len() > 1 && last.facts.self_signed {
         desk.push(subject.line, root_included(subject, last));
     }
-    let verdict = if anchors.reached_by(path) {
+    let verdict = if reaches(path, &anchors.all) {
         verify(path, &anchors.all, desk.now)
     } else {
         if !anchors.trusted.contains(&end_entity.der) && !anchors.broken {

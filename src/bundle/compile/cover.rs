@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::Link;
+use super::chain::{Anchors, Link};
 use super::facts::KeyKind;
 use super::{Desk, Subject, day, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
@@ -224,10 +224,14 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
         ""
     };
     let expand = if near.is_some() { " --expand" } else { "" };
-    format!(
-        "{what}:\n  certbot certonly{challenge}{expand} -d {}\nOr remove the host from sanedge.toml.",
-        all(" -d ")
-    )
+    let own = match near {
+        Some(candidate) if !Anchors::are_public(&candidate.chain) => {
+            format!("\nOr, with a CA of your own:\n  mkcert {}", all(" "))
+        }
+        _ => String::new(),
+    };
+    let command = format!("certbot certonly{challenge}{expand} -d {}", all(" -d "));
+    format!("{what}:\n  {command}{own}\nOr remove the host from sanedge.toml.")
 }
 
 fn is_private(name: &str) -> bool {

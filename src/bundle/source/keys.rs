@@ -70,18 +70,24 @@ pub(super) fn limit_keys() -> Vec<&'static str> {
     limits::LIMITS.iter().map(|limit| limit.range.key).collect()
 }
 
-/// What to do about an unknown key: move it, or mend its spelling.
+/// What to do about an unknown key: mend its spelling, move it, or both.
 pub(super) fn advice(key: &str, section: &Section) -> String {
-    let others = [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE];
-    if let Some(home) = others.iter().find(|other| other.keys.contains(&key)) {
+    let homes = || [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS].into_iter();
+    if let Some(home) = homes().find(|home| home.known().contains(&key)) {
         return format!("`{key}` belongs {}: move it there.", home.place);
     }
-    if limits::find(key).is_some() {
-        return format!("`{key}` belongs in [limits]: move it there.");
+    if let Some(near) = did_you_mean(key, section.known()) {
+        return format!("Did you mean `{near}`?");
     }
-    let known = if section.keys.is_empty() { limit_keys() } else { section.keys.to_vec() };
-    match did_you_mean(key, known) {
-        Some(near) => format!("Did you mean `{near}`?"),
+    let elsewhere = homes().find_map(|home| Some((did_you_mean(key, home.known())?, home.place)));
+    match elsewhere {
+        Some((near, place)) => format!("Did you mean `{near}` {place}?"),
         None => "Remove it.".to_owned(),
+    }
+}
+
+impl Section {
+    fn known(&self) -> Vec<&'static str> {
+        if self.title == LIMITS.title { limit_keys() } else { self.keys.to_vec() }
     }
 }
