@@ -40,7 +40,6 @@ pub enum Host {
 
 /// One name that a certificate presents (a SAN entry): an exact name, a left-most wildcard, or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "as in `Host`")]
 pub enum SanName {
     /// dNSName without a wildcard.
     Exact(DnsName),

@@ -1,4 +1,7 @@
 //! SNI, Host and path to a route.
+//!
+//! A path is routed as it stands and goes upstream as it stands. Because a server may resolve `..` or `%2f` where we
+//! do not, a path that would change its route by that is refused rather than guessed.
 
 use crate::bundle::{Route, Site};
 use crate::names::{Host, SanName};
@@ -15,13 +18,24 @@ pub struct Ambiguous;
 #[error("the Host field names another host than this TLS connection")]
 pub struct Misdirected;
 
-/// The route of `path` in `site` with its index: the longest prefix that ends on a segment boundary.
+/// The route of `path` in `site` with its index: the longest prefix that ends on a segment boundary. `/a/` is the
+/// route of `/a/b`, `/a/` and `/a`, not of `/ab`.
 ///
 /// # Errors
 /// [`Ambiguous`] where the path and its normalised form have different routes.
 pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)>, Ambiguous> {
-    let _ = (site, path);
-    todo!()
+    let literal = longest(site, path);
+    // `*` of OPTIONS is about the whole server
+    let literal = if path == b"*" { longest(site, b"/") } else { literal };
+    if is_plain(path) {
+        return Ok(literal);
+    }
+    // One pass takes the escapes that every server takes; the second, those of a server that decodes twice.
+    let once = normalise(path);
+    let twice = normalise(&once);
+    let index = |found: Option<(usize, &Route)>| found.map(|(index, _)| index);
+    let same = [once, twice].iter().all(|path| index(longest(site, path)) == index(literal));
+    if same { Ok(literal) } else { Err(Ambiguous) }
 }
 
 /// Host equals SNI; without SNI it is covered by the certificate that was sent.
@@ -29,6 +43,204 @@ pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)
 /// # Errors
 /// [`Misdirected`] otherwise.
 pub fn check_host(host: &Host, sni: Option<&Host>, sent: &[SanName]) -> Result<(), Misdirected> {
-    let _ = (host, sni, sent);
-    todo!()
+    let fits = match sni {
+        Some(sni) => sni == host,
+        None => sent.iter().any(|name| name.covers(host)),
+    };
+    if fits { Ok(()) } else { Err(Misdirected) }
+}
+
+/// Routes are sorted, longest path first; we look at all and do not rely on it.
+fn longest<'b>(site: &'b Site, path: &[u8]) -> Option<(usize, &'b Route)> {
+    let matching = site.routes.iter().enumerate().filter(|(_, route)| covers(route.path.as_bytes(), path));
+    matching.max_by_key(|(_, route)| route.path.trim_end_matches('/').len())
+}
+
+/// Whether `prefix` covers `path` on a segment boundary.
+fn covers(prefix: &[u8], path: &[u8]) -> bool {
+    let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+}
+
+/// Nothing in the path that a server could resolve: no `%`, no `\`, no `//`, no segment that begins with a dot. The
+/// usual path, decided without allocating.
+fn is_plain(path: &[u8]) -> bool {
+    let pairs = path.iter().zip(path.iter().skip(1));
+    !path.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';'))
+        && !pairs.into_iter().any(|pair| matches!(pair, (b'/', b'/' | b'.')))
+}
+
+/// The path as an eager server reads it: `%XX` decoded, `\` is `/`, path parameters (`;x`) cut, empty and dot segments
+/// resolved.
+fn normalise(path: &[u8]) -> Vec<u8> {
+    let decoded = decode(path);
+    let mut segments: Vec<&[u8]> = Vec::new();
+    let slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let mut last_is_empty = false;
+    for segment in decoded.split(slash) {
+        let segment = segment.split(|&byte| byte == b';').next().unwrap_or_default();
+        last_is_empty = matches!(segment, b"" | b"." | b"..");
+        match segment {
+            b"" | b"." => {}
+            b".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    let mut normal = Vec::with_capacity(decoded.len() + 1);
+    for segment in segments {
+        normal.push(b'/');
+        normal.extend_from_slice(segment);
+    }
+    if last_is_empty || normal.is_empty() {
+        normal.push(b'/');
+    }
+    normal
+}
+
+fn decode(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        let escape = if byte == b'%' { hex_pair(after) } else { None };
+        decoded.push(escape.unwrap_or(byte));
+        rest = if escape.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    decoded
+}
+
+fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
+    u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Origins;
+    use std::time::Duration;
+
+    fn route(path: &str) -> Route {
+        Route {
+            path: path.to_owned(),
+            upstreams: Vec::new(),
+            origins: Origins::default(),
+            require_origin: false,
+            allow: Vec::new(),
+            response_timeout: Duration::from_secs(60),
+            idle_timeout: None,
+            ping_interval: None,
+            frame_bytes_max: None,
+            message_bytes_max: None,
+            body_bytes_max: None,
+            check_utf8: false,
+            send_proxy_protocol: None,
+            access_log: false,
+        }
+    }
+
+    fn site(paths: &[&str]) -> Site {
+        Site { routes: paths.iter().map(|path| route(path)).collect() }
+    }
+
+    fn found(site: &Site, path: &str) -> Result<Option<String>, Ambiguous> {
+        find(site, path.as_bytes()).map(|found| {
+            found.map(|(index, route)| {
+                assert_eq!(site.routes[index].path, route.path);
+                route.path.clone()
+            })
+        })
+    }
+
+    #[test]
+    fn the_longest_prefix_on_a_segment_boundary_wins() {
+        let site = site(&["/socket.io/admin/", "/socket.io/", "/exact", "/"]);
+        for (path, expected) in [
+            ("/", "/"),
+            ("/x", "/"),
+            ("/socket.io", "/socket.io/"),
+            ("/socket.io/", "/socket.io/"),
+            ("/socket.io/x/y", "/socket.io/"),
+            ("/socket.iox", "/"),
+            ("/Socket.io/", "/"),
+            ("/socket.io/admin", "/socket.io/admin/"),
+            ("/socket.io/administer", "/socket.io/"),
+            ("/exact", "/exact"),
+            ("/exact/x", "/exact"),
+            ("/exactly", "/"),
+            ("*", "/"),
+        ] {
+            assert_eq!(found(&site, path), Ok(Some(expected.to_owned())), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_a_root_route_other_paths_have_none() {
+        let site = site(&["/socket.io/"]);
+        assert_eq!(found(&site, "/"), Ok(None));
+        assert_eq!(found(&site, "/socket.iox"), Ok(None));
+        assert_eq!(found(&site, "*"), Ok(None));
+        assert_eq!(found(&site, "/x%2fy"), Ok(None));
+        assert_eq!(found(&site, "/socket.io"), Ok(Some("/socket.io/".to_owned())));
+    }
+
+    #[test]
+    fn the_order_of_routes_does_not_decide() {
+        let site = site(&["/", "/a", "/a/b/"]);
+        assert_eq!(found(&site, "/a/b/c"), Ok(Some("/a/b/".to_owned())));
+        assert_eq!(found(&site, "/a/c"), Ok(Some("/a".to_owned())));
+    }
+
+    #[test]
+    fn a_path_with_two_routes_is_ambiguous() {
+        let site = site(&["/admin/", "/public/", "/"]);
+        for path in [
+            "/public/../admin/x",
+            "/public/%2e%2e/admin/x",
+            "/public/.%2E/admin/x",
+            "/public%2f..%2fadmin/x",
+            "/public/..\\admin",
+            "/public/..%5cadmin",
+            "/public/%252e%252e/admin",
+            "/public/..;/admin",
+            "/public/..;a=b/admin",
+            "//admin/x",
+            "/./admin/x",
+            "/%61dmin/x",
+            "/x/../admin",
+            "/\\admin",
+            "/admin;x/y",
+            "/public/..",
+            "/admin/../",
+        ] {
+            assert_eq!(found(&site, path), Err(Ambiguous), "{path}");
+        }
+    }
+
+    #[test]
+    fn odd_paths_with_one_route_pass() {
+        let site = site(&["/admin/", "/"]);
+        for (path, expected) in [
+            ("/admin/x%2fy", "/admin/"),
+            ("/admin/a/../b", "/admin/"),
+            ("/admin//b", "/admin/"),
+            ("/admin/%e2%82%ac;v=1", "/admin/"),
+            ("/a%20b/.well-known/x", "/"),
+            ("/..", "/"),
+            ("/%", "/"),
+            ("/%zz/%4", "/"),
+        ] {
+            assert_eq!(found(&site, path), Ok(Some(expected.to_owned())), "{path}");
+        }
+    }
+
+    #[test]
+    fn host_is_what_the_connection_was_opened_for() {
+        let host = |text: &str| Host::parse(text).unwrap();
+        let sent = [SanName::parse_dns("a.test").unwrap(), SanName::parse_dns("*.b.test").unwrap()];
+        assert_eq!(check_host(&host("a.test"), Some(&host("A.test.")), &sent), Ok(()));
+        assert_eq!(check_host(&host("x.b.test"), Some(&host("a.test")), &sent), Err(Misdirected));
+        assert_eq!(check_host(&host("x.b.test"), None, &sent), Ok(()));
+        assert_eq!(check_host(&host("b.test"), None, &sent), Err(Misdirected));
+        assert_eq!(check_host(&host("127.0.0.1"), None, &sent), Err(Misdirected));
+    }
 }

@@ -53,6 +53,8 @@ async fn polling_opens_posts_polls_and_upgrades_without_loss() {
     let mut socket = Socket::upgrade(&edge, HOST, &poller.sid).await;
     socket.send(r#"42["echo","after"]"#).await;
     assert_eq!(socket.text().await, r#"42["echo","after"]"#);
+    socket.close().await;
+    drop(poller);
     edge.stop();
 }
 
@@ -80,6 +82,7 @@ async fn attachments_of_every_frame_length_come_back_whole() {
         assert_eq!(socket.text().await, r#"461-0[{"_placeholder":true,"num":0}]"#);
         assert!(socket.binary().await == sent, "{size} bytes came back changed");
     }
+    socket.close().await;
     edge.stop();
 }
 

@@ -235,7 +235,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<Written, WriteError> {
     let step = |step| move |error| WriteError::Io { path: path.to_owned(), step, error };
     let replaced = replaced(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (mut file, temporary) = create(path, folder).map_err(step("creating a temporary file beside it"))?;
+    let (mut file, temporary) = create(folder).map_err(step("creating a temporary file beside it"))?;
     file.write_all(bytes).map_err(step("writing"))?;
     let written = adopt(&file, path, replaced.as_ref()).map_err(step("setting its mode"))?;
     file.sync_all().map_err(step("flushing"))?;
@@ -281,12 +281,10 @@ impl Drop for Temporary {
     }
 }
 
-fn create(path: &Path, folder: &Path) -> io::Result<(File, Temporary)> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
+fn create(folder: &Path) -> io::Result<(File, Temporary)> {
     let mut last = io::Error::other("no name was tried");
     for attempt in 0..TEMPORARY_TRIES {
-        let name = format!(".{}.{}.{attempt}.tmp", name.to_string_lossy(), std::process::id());
-        let temporary = folder.join(name);
+        let temporary = folder.join(format!(".sanedge.{}.{attempt}.tmp", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
             Ok(file) => return Ok((file, Temporary(Some(temporary)))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
@@ -332,14 +330,53 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
     Ok(Written { mode, note })
 }
 
-/// A path as a shell takes it.
+/// A path as a shell takes it, and no command takes for an option.
 fn word(path: &Path) -> String {
     let text = path.display().to_string();
+    let text = if text.starts_with('-') { format!("./{text}") } else { text };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    let risky = text.is_empty() || text.starts_with('-') || !text.chars().all(plain);
-    if risky { format!("'{}'", text.replace('\'', r"'\''")) } else { text }
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn or_us(uid: u32) -> String {
     if uid == 0 { String::new() } else { format!(" or uid {uid}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_file_is_private_and_goes_away_unless_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, temporary) = create(folder.path()).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+        let path = temporary.0.clone().unwrap();
+        assert!(path.exists());
+        drop(temporary);
+        assert!(!path.exists());
+        let (_file, temporary) = create(folder.path()).unwrap();
+        // Renaming onto a folder fails; nothing may be left.
+        assert!(temporary.rename(folder.path()).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_command_to_type_is_quoted_for_a_shell() {
+        let quoted = [
+            ("/etc/sanedge/sanedge.bundle", "/etc/sanedge/sanedge.bundle"),
+            ("/tmp/a b", "'/tmp/a b'"),
+            ("it's", r"'it'\''s'"),
+            ("-rf", "./-rf"),
+            ("$(x)", "'$(x)'"),
+            ("", "''"),
+        ];
+        for (path, wanted) in quoted {
+            assert_eq!(word(Path::new(path)), wanted);
+        }
+    }
 }

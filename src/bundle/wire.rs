@@ -139,7 +139,7 @@ pub struct Payload<'a> {
     /// Hosts, sorted: all names by their bytes, then IPv4, then IPv6 addresses.
     #[serde(borrow)]
     pub hosts: Table<HostEntry<'a>, HOSTS_MAX>,
-    /// Routes, sorted by site, then longest path first, then by the path's bytes.
+    /// Routes, sorted by site, then longest path first; no path twice in a site.
     #[serde(borrow)]
     pub routes: Table<Route<'a>, ROUTES_MAX>,
     /// Upstreams, sorted by route, in the order of preference.
@@ -724,7 +724,7 @@ fn certified_key(certificate: &Certificate<'_>) -> Result<CertifiedKey, Broken> 
     }
     let label = || certificate.label.to_owned();
     let chain = certificate.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-    let key = bundle::load_key(&certificate.key.to_der())
+    let key = bundle::load_key(&certificate.key.der())
         .map_err(|error| Broken::Key { certificate: label(), error })?;
     let certified = CertifiedKey::new(chain, key);
     // Every key of ring's has a public half, so that "cannot tell" is an answer we need not forgive.
@@ -733,7 +733,7 @@ fn certified_key(certificate: &Certificate<'_>) -> Result<CertifiedKey, Broken> 
 }
 
 impl Key<'_> {
-    fn to_der(&self) -> PrivateKeyDer<'_> {
+    fn der(&self) -> PrivateKeyDer<'_> {
         match *self {
             Self::Pkcs8(der) => PrivatePkcs8KeyDer::from(der).into(),
             Self::Sec1(der) => PrivateSec1KeyDer::from(der).into(),
@@ -822,10 +822,14 @@ fn sites(payload: &Payload<'_>) -> Result<Vec<bundle::Site>, Broken> {
 
 /// Order of routes, and indexes into and out of them.
 fn check_routes(payload: &Payload<'_>) -> Result<(), Broken> {
-    for (at, (a, b)) in payload.routes.iter().zip(payload.routes.iter().skip(1)).enumerate() {
-        if route_order(a) >= route_order(b) {
-            return Err(Broken::Order { table: "routes", at: at + 1 });
+    let mut before = (0, std::cmp::Reverse(usize::MAX));
+    for (at, row) in payload.routes.iter().enumerate() {
+        let order = (row.site, std::cmp::Reverse(row.path.len()));
+        let mut earlier = payload.routes.iter().take(at);
+        if order < before || earlier.any(|other| (other.site, other.path) == (row.site, row.path)) {
+            return Err(Broken::Order { table: "routes", at });
         }
+        before = order;
     }
     let routes = payload.routes.len();
     payload.routes.iter().try_for_each(|row| index("routes.site", row.site, payload.sites.into()))?;
@@ -833,10 +837,6 @@ fn check_routes(payload: &Payload<'_>) -> Result<(), Broken> {
     payload.origins.iter().try_for_each(|row| index("origins.route", row.route, routes))?;
     payload.allow.iter().try_for_each(|row| index("allow.route", row.route, routes))?;
     used("sites", payload.sites.into(), payload.routes.iter().map(|row| row.site))
-}
-
-fn route_order<'a>(route: &Route<'a>) -> (u16, std::cmp::Reverse<usize>, &'a str) {
-    (route.site, std::cmp::Reverse(route.path.len()), route.path)
 }
 
 fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Route, Broken> {

@@ -252,7 +252,7 @@ impl Session {
         if offer.is_some()
             && let Err(error) = handshake::origin(&rules.origins, rules.require_origin, head)
         {
-            return refuse(Problem::OriginRefused, head.host.to_string(), Some(error.line));
+            return refuse(Problem::OriginRefused, error.found, Some(error.remedy));
         }
         let context = ForwardContext {
             peer: self.peer,

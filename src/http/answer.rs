@@ -2,10 +2,16 @@
 //!
 //! Each carries `Sanedge-Error: code`, so that it is never mistaken for the app's own.
 
-use crate::http::head::RequestHead;
+use std::fmt::{self, Write as _};
+
+use crate::http::forward::push_status;
+use crate::http::head::{RequestHead, list, trim};
 use crate::names::Host;
 
-/// Why the edge answers by itself. One row each: status, code, sentence.
+/// Bytes of text from outside that an answer repeats; the rest is cut.
+pub const DETAIL_BYTES_MAX: usize = 300;
+
+/// Why the edge answers by itself. One table has status, code and sentence of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     /// 400: the head or the framing is malformed or ambiguous.
@@ -58,6 +64,34 @@ pub enum Problem {
     VersionNotSupported,
 }
 
+/// Every problem, for tables and metrics.
+pub const PROBLEMS: [Problem; 24] = [
+    Problem::BadRequest,
+    Problem::AmbiguousPath,
+    Problem::BadUpgrade,
+    Problem::OriginRefused,
+    Problem::AddressRefused,
+    Problem::UnknownPath,
+    Problem::UnknownHost,
+    Problem::MethodNotAllowed,
+    Problem::RequestTimeout,
+    Problem::BodyTooLarge,
+    Problem::TargetTooLong,
+    Problem::ExpectationFailed,
+    Problem::Misdirected,
+    Problem::WebSocketVersion,
+    Problem::TooManyRequests,
+    Problem::HeadTooLarge,
+    Problem::NotImplemented,
+    Problem::UpstreamUnreachable,
+    Problem::UpstreamClosed,
+    Problem::UpstreamMalformed,
+    Problem::Overloaded,
+    Problem::Draining,
+    Problem::UpstreamTimeout,
+    Problem::VersionNotSupported,
+];
+
 /// What the answer says beyond its fixed sentence. Text from outside is escaped and cut.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Detail<'a> {
@@ -78,35 +112,339 @@ pub struct AnswerForm {
     pub head_only: bool,
 }
 
+/// One row of the table: what the client sees of a problem.
+struct Row {
+    status: u16,
+    reason: &'static str,
+    code: &'static str,
+    sentence: &'static str,
+    /// Fields that the status asks for.
+    fields: &'static str,
+}
+
 impl Problem {
     /// The stable code, as in `Sanedge-Error`.
     pub fn code(self) -> &'static str {
-        todo!()
+        self.row().code
     }
+
     /// The status code.
     pub fn status(self) -> u16 {
-        todo!()
+        self.row().status
     }
+
     /// One sentence for people.
     pub fn sentence(self) -> &'static str {
-        todo!()
+        self.row().sentence
+    }
+
+    #[rustfmt::skip]
+    fn row(self) -> Row {
+        let row = |status, reason, code, sentence| Row { status, reason, code, sentence, fields: "" };
+        match self {
+            Self::BadRequest => row(400, "Bad Request", "bad_request",
+                "The request is malformed, or can be read in two ways."),
+            Self::AmbiguousPath => row(400, "Bad Request", "ambiguous_path",
+                "The path leads to different places before and after its dot segments and slashes are resolved."),
+            Self::BadUpgrade => row(400, "Bad Request", "bad_upgrade",
+                "The WebSocket upgrade does not follow RFC 6455."),
+            Self::OriginRefused => row(403, "Forbidden", "origin_refused",
+                "Pages of this origin may not open WebSockets here."),
+            Self::AddressRefused => row(403, "Forbidden", "address_refused",
+                "Clients at this address are not allowed here."),
+            Self::UnknownPath => row(404, "Not Found", "unknown_path",
+                "No server is configured for this path."),
+            Self::UnknownHost => row(404, "Not Found", "unknown_host",
+                "This host is not served here."),
+            Self::MethodNotAllowed => Row { fields: "Allow: GET, HEAD\r\n",
+                ..row(405, "Method Not Allowed", "method_not_allowed", "Only GET and HEAD are answered here.") },
+            Self::RequestTimeout => row(408, "Request Timeout", "request_timeout",
+                "The request did not arrive in time."),
+            Self::BodyTooLarge => row(413, "Content Too Large", "body_too_large",
+                "The body is larger than this route allows (body_bytes_max)."),
+            Self::TargetTooLong => row(414, "URI Too Long", "target_too_long",
+                "The request target is too long (target_bytes_max)."),
+            Self::ExpectationFailed => row(417, "Expectation Failed", "expectation_failed",
+                "Only 100-continue can be expected."),
+            Self::Misdirected => row(421, "Misdirected Request", "misdirected",
+                "This connection was opened for another host name."),
+            Self::WebSocketVersion => Row { fields: "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
+                ..row(426, "Upgrade Required", "websocket_version", "Only version 13 of WebSocket is spoken here.") },
+            Self::TooManyRequests => Row { fields: "Retry-After: 1\r\n",
+                ..row(429, "Too Many Requests", "too_many_requests", "Too many requests from this address.") },
+            Self::HeadTooLarge => row(431, "Request Header Fields Too Large", "head_too_large",
+                "The request head is too large (head_bytes_max, fields_max)."),
+            Self::NotImplemented => row(501, "Not Implemented", "not_implemented",
+                "This method or transfer coding is not served."),
+            Self::UpstreamUnreachable => row(502, "Bad Gateway", "upstream_unreachable",
+                "The server behind this edge does not accept connections."),
+            Self::UpstreamClosed => row(502, "Bad Gateway", "upstream_closed",
+                "The server behind this edge closed the connection before its answer was complete."),
+            Self::UpstreamMalformed => row(502, "Bad Gateway", "upstream_malformed",
+                "The answer of the server behind this edge is malformed, or can be read in two ways."),
+            Self::Overloaded => Row { fields: "Retry-After: 1\r\n",
+                ..row(503, "Service Unavailable", "overloaded", "This edge is at one of its limits.") },
+            Self::Draining => Row { fields: "Retry-After: 1\r\n",
+                ..row(503, "Service Unavailable", "draining", "This edge is shutting down or restarting.") },
+            Self::UpstreamTimeout => row(504, "Gateway Timeout", "upstream_timeout",
+                "The server behind this edge did not answer in time."),
+            Self::VersionNotSupported => row(505, "HTTP Version Not Supported", "version_not_supported",
+                "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
+        }
     }
 }
 
-/// Whether the client prefers a page: `Accept` lists `text/html`.
+/// Whether the client prefers a page: `Accept` names `text/html`, and not with a weight of 0 (RFC 9110 §12.5.1).
 pub fn wants_html(head: &RequestHead<'_>) -> bool {
-    let _ = head;
-    todo!()
+    head.fields.values("accept").flat_map(list).any(|range| {
+        let mut parts = range.split(|&byte| byte == b';').map(trim);
+        let html = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"text/html"));
+        html && !parts
+            .any(|parameter| matches!(parameter, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+    })
 }
 
 /// Appends a whole answer, head and body, to `out`.
 pub fn write(problem: Problem, detail: &Detail<'_>, form: AnswerForm, out: &mut Vec<u8>) {
-    let _ = (problem, detail, form, out);
-    todo!()
+    let row = problem.row();
+    let body = if form.html { page(&row, detail) } else { json(&row, detail) };
+    let media = if form.html { "text/html; charset=utf-8" } else { "application/json" };
+    status_line(row.status, row.reason, out);
+    let upgrade = row.fields.contains("Upgrade:");
+    push(out, format_args!("Sanedge-Error: {}\r\n{}", row.code, row.fields));
+    push(out, format_args!("Cache-Control: no-store\r\nContent-Type: {media}\r\n"));
+    finish(&body, upgrade, form, out);
 }
 
-/// Appends a 308 to `https://host[:port]target` to `out`; the port is left out where it is 443.
+/// Appends a 308 to `https://host[:port]target` to `out`; the port is left out where it is 443. `target` is a path
+/// with its query that was scanned, so that it cannot end the line.
 pub fn redirect(host: &Host, port: u16, target: &str, form: AnswerForm, out: &mut Vec<u8>) {
-    let _ = (host, port, target, form, out);
-    todo!()
+    status_line(308, "Permanent Redirect", out);
+    push(out, format_args!("Location: https://{}", host.uri_host()));
+    if port != 443 {
+        push(out, format_args!(":{port}"));
+    }
+    let target = target.bytes().filter(u8::is_ascii_graphic);
+    out.extend(target);
+    out.extend_from_slice(b"\r\n");
+    finish("", false, form, out);
+}
+
+fn status_line(status: u16, reason: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_status(status, out);
+    push(out, format_args!(" {reason}\r\n"));
+}
+
+/// Length, connection, empty line and body.
+fn finish(body: &str, upgrade: bool, form: AnswerForm, out: &mut Vec<u8>) {
+    push(out, format_args!("Content-Length: {}\r\n", body.len()));
+    out.extend_from_slice(match (upgrade, form.close) {
+        (true, true) => b"Connection: Upgrade, close\r\n",
+        (true, false) => b"Connection: Upgrade\r\n",
+        (false, true) => b"Connection: close\r\n",
+        (false, false) => b"",
+    });
+    out.extend_from_slice(b"\r\n");
+    if !form.head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = out.write_fmt(text); // a Vec takes everything
+}
+
+/// `{"code":…,"message":…,"found":…,"check":…}`, the last two where there is something to say.
+fn json(row: &Row, detail: &Detail<'_>) -> String {
+    let mut body = format!("{{\"code\":\"{}\",\"message\":\"{}\"", row.code, row.sentence);
+    for (name, text) in [("found", detail.found), ("check", detail.check)] {
+        if let Some(text) = text {
+            let _ = write!(body, ",\"{name}\":\"{}\"", Escaped(text, escape_json));
+        }
+    }
+    body.push_str("}\n");
+    body
+}
+
+fn page(row: &Row, detail: &Detail<'_>) -> String {
+    let mut body = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0} {1}</title>\n\
+        <h1>{0} {1}</h1>\n<p>{2}</p>\n",
+        row.status, row.reason, row.sentence
+    );
+    for (name, text) in [("Found", detail.found), ("Check", detail.check)] {
+        if let Some(text) = text {
+            let _ = writeln!(body, "<p>{name}: <code>{}</code></p>", Escaped(text, escape_html));
+        }
+    }
+    let _ = writeln!(body, "<p><small>sanedge: {}</small></p>", row.code);
+    body
+}
+
+/// Text from outside: cut at [`DETAIL_BYTES_MAX`], each character through an escape.
+struct Escaped<'a>(&'a str, fn(char, &mut fmt::Formatter<'_>) -> fmt::Result);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |&(at, character): &(usize, char)| at + character.len_utf8() <= DETAIL_BYTES_MAX;
+        let mut characters = self.0.char_indices();
+        characters.by_ref().take_while(fits).try_for_each(|(_, character)| (self.1)(character, f))?;
+        if self.0.len() > DETAIL_BYTES_MAX { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+/// RFC 8259 §7. Everything outside ASCII too: nothing that shows as something else.
+fn escape_json(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match character {
+        '"' | '\\' => write!(f, "\\{character}"),
+        '\n' => f.write_str("\\n"),
+        ' '..='~' => f.write_char(character),
+        _ => character.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}")),
+    }
+}
+
+fn escape_html(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match character {
+        '&' | '<' | '>' | '"' | '\'' => write!(f, "&#{};", u32::from(character)),
+        ' '..='~' | '\n' => f.write_char(character),
+        _ if character.is_control() => f.write_str("&#xfffd;"),
+        _ => write!(f, "&#{};", u32::from(character)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::body::Framing;
+    use crate::http::head::{HeadLimits, HeadScanner, ResponseHead, parse_request, parse_response};
+
+    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
+    const HTML: AnswerForm = AnswerForm { html: true, close: false, head_only: false };
+
+    fn answer(problem: Problem, detail: &Detail<'_>, form: AnswerForm) -> (String, String) {
+        let mut out = Vec::new();
+        write(problem, detail, form, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (format!("{head}\r\n\r\n"), body.to_owned())
+    }
+
+    fn parsed(head: &str) -> ResponseHead<'_> {
+        assert_eq!(HeadScanner::response().scan(head.as_bytes(), &LIMITS), Ok(Some(head.len())));
+        parse_response(head.as_bytes(), false, &LIMITS).unwrap()
+    }
+
+    #[test]
+    fn every_problem_is_a_whole_response_with_its_own_code() {
+        let mut codes = std::collections::HashSet::new();
+        for problem in PROBLEMS {
+            assert!(codes.insert(problem.code()), "{problem:?} shares its code");
+            for form in [AnswerForm::default(), HTML, AnswerForm { close: true, ..HTML }] {
+                let (head, body) = answer(problem, &Detail::default(), form);
+                let head = parsed(&head);
+                assert_eq!(head.status, problem.status());
+                assert_eq!(head.framing, Framing::Length(body.len() as u64));
+                assert_eq!(head.keep_alive, !form.close);
+                assert_eq!(
+                    head.fields.values("sanedge-error").collect::<Vec<_>>(),
+                    [problem.code().as_bytes()]
+                );
+                assert!(body.contains(problem.sentence()));
+            }
+        }
+        assert_eq!(codes.len(), PROBLEMS.len());
+    }
+
+    #[test]
+    fn an_answer_is_json_with_stable_keys() {
+        let detail = Detail { found: Some("refused"), check: Some("is 127.0.0.1:3002 up?") };
+        let (head, body) = answer(Problem::UpstreamUnreachable, &detail, AnswerForm::default());
+        assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\nSanedge-Error: upstream_unreachable\r\n"));
+        assert!(head.contains("Content-Type: application/json\r\n"));
+        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(value["code"], "upstream_unreachable");
+        assert_eq!(value["message"], Problem::UpstreamUnreachable.sentence());
+        assert_eq!((&value["found"], &value["check"]), (&"refused".into(), &"is 127.0.0.1:3002 up?".into()));
+        let (_, bare) = answer(Problem::UnknownPath, &Detail::default(), AnswerForm::default());
+        let value: serde_json::Value = serde_json::from_str(&bare).unwrap();
+        assert_eq!(value.as_object().unwrap().len(), 2, "nothing to check, no key for it");
+    }
+
+    #[test]
+    fn text_from_outside_cannot_leave_its_place() {
+        let hostile = "\"},\r\n\0\u{1b}\\ <script>&'\u{2028}\u{1f600}\u{e9}";
+        let detail = Detail { found: Some(hostile), check: None };
+        let (_, body) = answer(Problem::BadRequest, &detail, AnswerForm::default());
+        assert!(body.trim_end().bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(value["found"], hostile);
+        let (_, page) = answer(Problem::BadRequest, &detail, HTML);
+        assert!(!page.contains("<script") && !page.contains('\0') && page.is_ascii());
+        assert!(page.contains("&#60;script&#62;&#38;&#39;"));
+    }
+
+    #[test]
+    fn text_from_outside_is_cut() {
+        for (bytes, dots) in [(DETAIL_BYTES_MAX, false), (DETAIL_BYTES_MAX + 1, true)] {
+            let long = "x".repeat(bytes);
+            let (_, body) = answer(Problem::BadRequest, &Detail { found: Some(&long), check: None }, HTML);
+            assert_eq!(body.matches('x').count(), DETAIL_BYTES_MAX);
+            assert_eq!(body.contains("x..."), dots);
+        }
+        let split = format!("{}\u{e9}", "x".repeat(DETAIL_BYTES_MAX - 1));
+        let (_, body) = answer(Problem::BadRequest, &Detail { found: Some(&split), check: None }, HTML);
+        assert!(body.contains("x..."), "not inside a character");
+    }
+
+    #[test]
+    fn a_head_request_gets_the_length_but_no_body() {
+        let form = AnswerForm { head_only: true, ..AnswerForm::default() };
+        let (head, body) = answer(Problem::UnknownPath, &Detail::default(), form);
+        assert_eq!(body, "");
+        let (full_head, _) = answer(Problem::UnknownPath, &Detail::default(), AnswerForm::default());
+        assert_eq!(head, full_head);
+    }
+
+    #[test]
+    fn some_statuses_bring_their_fields() {
+        let head = |problem| answer(problem, &Detail::default(), AnswerForm { close: true, ..HTML }).0;
+        let upgrade = head(Problem::WebSocketVersion);
+        assert!(upgrade.contains("Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"));
+        assert!(upgrade.contains("Connection: Upgrade, close\r\n"));
+        assert!(head(Problem::MethodNotAllowed).contains("Allow: GET, HEAD\r\n"));
+        assert!(head(Problem::Draining).contains("Retry-After: 1\r\n"));
+        assert!(head(Problem::UnknownPath).contains("Connection: close\r\n"));
+    }
+
+    #[test]
+    fn a_page_is_for_those_who_ask() {
+        let wants = |accept: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{accept}\r\n");
+            wants_html(&parse_request(head.as_bytes(), &LIMITS).unwrap())
+        };
+        assert!(wants("Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n"));
+        assert!(wants("Accept: application/json\r\nAccept: TEXT/HTML ;q=0.1\r\n"));
+        assert!(!wants("Accept: */*\r\n"));
+        assert!(!wants(""));
+        assert!(!wants("Accept: text/html;q=0, */*\r\n"));
+        assert!(!wants("Accept: text/htmlx, x/text/html\r\n"));
+    }
+
+    #[test]
+    fn a_redirect_keeps_target_and_port() {
+        let location = |host: &str, port, target| {
+            let mut out = Vec::new();
+            redirect(&Host::parse(host).unwrap(), port, target, AnswerForm::default(), &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let head = parsed(&text);
+            assert_eq!((head.status, head.framing), (308, Framing::Length(0)));
+            String::from_utf8(head.fields.values("location").next().unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(location("a.test", 443, "/x?y=%20"), "https://a.test/x?y=%20");
+        assert_eq!(location("a.test", 8443, "/"), "https://a.test:8443/");
+        assert_eq!(location("::1", 443, "/"), "https://[::1]/");
+        assert_eq!(location("a.test", 443, "/\r\nSet-Cookie: x"), "https://a.test/Set-Cookie:x");
+    }
 }

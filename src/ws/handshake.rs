@@ -1,8 +1,22 @@
 //! Is this upgrade legal (RFC 6455 §4): the request, the upstream's 101, and the Origin.
 
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest;
+
 use crate::bundle::Origins;
 use crate::http::answer::Problem;
-use crate::http::head::{RequestHead, ResponseHead};
+use crate::http::body::Framing;
+use crate::http::head::{Fields, RequestHead, ResponseHead, Version, is_token, list, trim};
+use crate::names::Origin;
+
+/// What the server's proof of understanding is made with (RFC 6455 §1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Bytes of an Origin that a refusal repeats.
+const ORIGIN_SHOWN_BYTES_MAX: usize = 200;
 
 /// An upgrade to WebSocket that the client may ask for: what the upstream's 101 is held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,20 +30,69 @@ pub enum UpgradeError {
     /// RFC 6455 §4.2.1, 1.
     #[error("a WebSocket upgrade is a GET")]
     Method,
+    /// RFC 9110 §7.8: Upgrade of an HTTP/1.0 request is ignored; a WebSocket cannot do without.
+    #[error("a WebSocket upgrade needs HTTP/1.1")]
+    Http10,
+    /// What follows the head would be read as frames by one side and as a body by the other.
+    #[error("a WebSocket upgrade has no body")]
+    Body,
+    /// RFC 6455 §4.2.1, 3.
+    #[error("Upgrade says `websocket` and Connection does not say `Upgrade`")]
+    NoConnectionUpgrade,
+    /// An upstream could choose the other.
+    #[error("Upgrade names another protocol beside `websocket`")]
+    OtherProtocols,
+    /// RFC 6455 §4.2.1, 6.
+    #[error("expected one Sec-WebSocket-Version: 13")]
+    Version,
+    /// RFC 6455 §4.2.1, 5.
+    #[error("expected one Sec-WebSocket-Key of 16 bytes in base64")]
+    Key,
+    /// RFC 6455 §4.3, §9.1, §11.3.
+    #[error("Sec-WebSocket-Protocol or Sec-WebSocket-Extensions is malformed")]
+    OfferMalformed,
+    /// The response is not a 101.
+    #[error("expected status 101, found {status}")]
+    NotSwitching {
+        /// The status.
+        status: u16,
+    },
+    /// RFC 6455 §4.1, 2 and 3 of the server's response.
+    #[error("the 101 lacks `Upgrade: websocket` or `Connection: Upgrade`")]
+    ResponseUpgrade,
+    /// RFC 6455 §4.1, 4.
+    #[error("Sec-WebSocket-Accept does not answer the client's key")]
+    Accept,
+    /// RFC 6455 §4.1, 6.
+    #[error("the 101 chooses a subprotocol that was not offered")]
+    Subprotocol,
+    /// RFC 6455 §4.1, 5.
+    #[error("the 101 uses an extension that was not offered")]
+    Extension,
 }
 
-/// An Origin that may not open WebSockets here. `Display` says which, and the line to add to sanedge.toml.
+/// An Origin that may not open WebSockets here. `Display` says which, and what to add to sanedge.toml.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{line}")]
+#[error("{found}; {remedy}")]
 pub struct OriginRefused {
-    /// The line for `sanedge.toml` that would allow it, or a sentence where none would.
-    pub line: String,
+    /// What the request said.
+    pub found: String,
+    /// The line to add to `sanedge.toml`, or what else to do.
+    pub remedy: String,
 }
 
 impl UpgradeError {
-    /// The answer to a request with this error. (Of a response it is a 502.)
+    /// The answer to a request with this error. (Of a 101 it is [`Problem::UpstreamMalformed`].)
     pub fn problem(&self) -> Problem {
-        todo!()
+        match self {
+            Self::Version => Problem::WebSocketVersion,
+            Self::NotSwitching { .. }
+            | Self::ResponseUpgrade
+            | Self::Accept
+            | Self::Subprotocol
+            | Self::Extension => Problem::UpstreamMalformed,
+            _ => Problem::BadUpgrade,
+        }
     }
 }
 
@@ -39,8 +102,23 @@ impl UpgradeError {
 /// # Errors
 /// The first broken rule of a request for WebSocket.
 pub fn request(head: &RequestHead<'_>) -> Result<Option<Offer>, UpgradeError> {
-    let _ = head;
-    todo!()
+    let protocols = || head.fields.values("upgrade").flat_map(list);
+    if !protocols().any(is_websocket) {
+        return Ok(None);
+    }
+    match head {
+        _ if protocols().count() > 1 => Err(UpgradeError::OtherProtocols),
+        _ if head.version == Version::Http10 => Err(UpgradeError::Http10),
+        _ if !head.asks_upgrade => Err(UpgradeError::NoConnectionUpgrade),
+        _ if head.method != "GET" => Err(UpgradeError::Method),
+        _ if !matches!(head.framing, Framing::None | Framing::Length(0)) => Err(UpgradeError::Body),
+        _ if only(&head.fields, "sec-websocket-version") != Some(b"13") => Err(UpgradeError::Version),
+        _ => {
+            let key = only(&head.fields, "sec-websocket-key").filter(|key| is_key(key));
+            check_offers(&head.fields)?;
+            Ok(Some(Offer { accept: accept(key.ok_or(UpgradeError::Key)?) }))
+        }
+    }
 }
 
 /// Checks a 101 (RFC 6455 §4.1): Upgrade, Connection, Sec-WebSocket-Accept, and that subprotocol and extensions are
@@ -53,8 +131,25 @@ pub fn response(
     request: &RequestHead<'_>,
     response: &ResponseHead<'_>,
 ) -> Result<(), UpgradeError> {
-    let _ = (offer.accept, request, response);
-    todo!()
+    let fields = &response.fields;
+    if response.status != 101 {
+        return Err(UpgradeError::NotSwitching { status: response.status });
+    }
+    if !response.asks_upgrade || !only(fields, "upgrade").is_some_and(is_websocket) {
+        return Err(UpgradeError::ResponseUpgrade);
+    }
+    if only(fields, "sec-websocket-accept") != Some(&offer.accept) {
+        return Err(UpgradeError::Accept);
+    }
+    let offered = |protocol: &[u8]| {
+        request.fields.values("sec-websocket-protocol").flat_map(list).any(|p| p == protocol)
+    };
+    match (fields.values("sec-websocket-protocol").count(), only(fields, "sec-websocket-protocol")) {
+        (0, _) => {}
+        (1, Some(protocol)) if offered(protocol) => {}
+        _ => return Err(UpgradeError::Subprotocol),
+    }
+    check_extensions(&request.fields, fields)
 }
 
 /// Checks the Origin of an upgrade (RFC 6455 §10.2). No Origin is a program, not a browser, and passes unless
@@ -63,6 +158,272 @@ pub fn response(
 /// # Errors
 /// The origin is not allowed, or there are two.
 pub fn origin(allowed: &Origins, require: bool, head: &RequestHead<'_>) -> Result<(), OriginRefused> {
-    let _ = (allowed, require, head);
-    todo!()
+    let mut values = head.fields.values("origin");
+    let refuse = |found: &str, remedy: String| Err(OriginRefused { found: found.to_owned(), remedy });
+    let value = match (values.next(), values.next()) {
+        (None, _) if !require => return Ok(()),
+        (None, _) => {
+            return refuse("no Origin field", "only browsers send one (require_origin is set)".to_owned());
+        }
+        (Some(value), None) => value,
+        _ => return refuse("two Origin fields", "send one".to_owned()),
+    };
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    let origin = Origin::parse(text).ok();
+    let listed = |origin: &Origin| allowed.list.contains(origin);
+    if allowed.any || (text == "null" && allowed.null) || origin.as_ref().is_some_and(listed) {
+        return Ok(());
+    }
+    let line = |entry: &dyn fmt::Display| {
+        format!("to allow it add \"{entry}\" to this site's origins in sanedge.toml")
+    };
+    let remedy = match origin {
+        Some(origin) => line(&origin),
+        None if text == "null" => line(&text),
+        None => "expected scheme://host[:port], http or https".to_owned(),
+    };
+    let shown = value.get(..ORIGIN_SHOWN_BYTES_MAX).unwrap_or(value).escape_ascii();
+    refuse(&format!("origin `{shown}` is not allowed"), remedy)
+}
+
+fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
+/// The value of a field that is there exactly once.
+fn only<'b>(fields: &Fields<'b>, name: &str) -> Option<&'b [u8]> {
+    let mut values = fields.values(name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// 16 bytes in base64 (RFC 4648 §4). The last digit's unused bits are not looked at: old clients set them, and nobody
+/// decodes the key.
+fn is_key(key: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with(b"==") && key.iter().take(22).all(digit)
+}
+
+/// RFC 6455 §4.2.2, 5.4.
+fn accept(key: &[u8]) -> [u8; 28] {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key);
+    context.update(GUID);
+    let mut accept = [0; 28];
+    let written = STANDARD.encode_slice(context.finish(), &mut accept);
+    debug_assert_eq!(written, Ok(28), "20 bytes are 28 in base64");
+    accept
+}
+
+/// Subprotocols are distinct tokens; extensions have names that are tokens (RFC 6455 §4.1, 10; §9.1).
+fn check_offers(fields: &Fields<'_>) -> Result<(), UpgradeError> {
+    let protocols = fields.values("sec-websocket-protocol").flat_map(list).all(is_token);
+    let extensions = extensions(fields).all(|extension| is_token(extension_name(extension)));
+    if protocols && extensions { Ok(()) } else { Err(UpgradeError::OfferMalformed) }
+}
+
+/// Each extension that the 101 uses was offered by name, and none twice. Its parameters are the two ends' own affair.
+fn check_extensions(offered: &Fields<'_>, used: &Fields<'_>) -> Result<(), UpgradeError> {
+    for (index, extension) in extensions(used).enumerate() {
+        let name = extension_name(extension);
+        let same = |other: &[u8]| extension_name(other).eq_ignore_ascii_case(name);
+        let repeated = extensions(used).take(index).any(same);
+        if repeated || !is_token(name) || !extensions(offered).any(same) {
+            return Err(UpgradeError::Extension);
+        }
+    }
+    Ok(())
+}
+
+/// A comma inside a quoted parameter splits an extension in two and the second half has no token for a name: refused,
+/// and no registered extension has such a parameter.
+fn extensions<'s, 'b>(fields: &'s Fields<'b>) -> impl Iterator<Item = &'b [u8]> + 's {
+    fields.values("sec-websocket-extensions").flat_map(list)
+}
+
+fn extension_name(extension: &[u8]) -> &[u8] {
+    trim(extension.split(|&byte| byte == b';').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{HeadLimits, parse_request, parse_response};
+
+    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
+    /// The example of RFC 6455 §1.3.
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+    const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
+
+    fn asked(line: &str, fields: &str) -> Result<Option<Offer>, UpgradeError> {
+        let head = format!("{line}\r\nHost: a.test\r\n{fields}\r\n");
+        request(&parse_request(head.as_bytes(), &LIMITS).unwrap())
+    }
+
+    fn get(fields: &[&str]) -> Result<Option<Offer>, UpgradeError> {
+        asked("GET / HTTP/1.1", &fields.concat())
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted() {
+        let offer = get(&[UPGRADE, KEY, VERSION]).unwrap().unwrap();
+        assert_eq!(&offer.accept, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let spelled = "upgrade: WebSocket\r\nconnection: keep-alive, UPGRADE\r\nSec-WebSocket-Protocol: a, b\r\n\
+            Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-y; z=\"1\"\r\nContent-Length: 0\r\n";
+        assert_eq!(get(&[spelled, KEY, VERSION]), Ok(Some(offer)));
+    }
+
+    #[test]
+    fn other_upgrades_are_plain_requests() {
+        assert_eq!(get(&[]), Ok(None));
+        assert_eq!(
+            get(&["Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: A\r\n"]),
+            Ok(None)
+        );
+        assert_eq!(get(&["Connection: Upgrade\r\n", KEY, VERSION]), Ok(None));
+        assert_eq!(get(&["Upgrade: websockets\r\nConnection: Upgrade\r\n", KEY, VERSION]), Ok(None));
+    }
+
+    #[test]
+    fn a_broken_rule_of_the_request_is_named() {
+        use UpgradeError::*;
+        let bad_key = |key: &str| format!("Sec-WebSocket-Key: {key}\r\n");
+        for (fields, expected) in [
+            (vec!["Upgrade: websocket\r\n", KEY, VERSION], NoConnectionUpgrade),
+            (vec!["Upgrade: websocket\r\nConnection: close\r\n", KEY, VERSION], NoConnectionUpgrade),
+            (vec!["Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n", KEY, VERSION], OtherProtocols),
+            (vec!["Upgrade: websocket\r\n", UPGRADE, KEY, VERSION], OtherProtocols),
+            (vec![UPGRADE, KEY], Version),
+            (vec![UPGRADE, KEY, "Sec-WebSocket-Version: 8\r\n"], Version),
+            (vec![UPGRADE, KEY, "Sec-WebSocket-Version: 13, 8\r\n"], Version),
+            (vec![UPGRADE, KEY, VERSION, VERSION], Version),
+            (vec![UPGRADE, VERSION], Key),
+            (vec![UPGRADE, VERSION, KEY, KEY], Key),
+            (vec![UPGRADE, VERSION, &bad_key("")], Key),
+            (vec![UPGRADE, VERSION, &bad_key("dGhlIHNhbXBsZSBub25jZQ=")], Key),
+            (vec![UPGRADE, VERSION, &bad_key("dGhlIHNhbXBsZSBub25jZQ===")], Key),
+            (vec![UPGRADE, VERSION, &bad_key("dGhlIHNhbXBsZSBub25j====")], Key),
+            (vec![UPGRADE, VERSION, &bad_key("dGhlIHNhbXBsZSBub25j!Q==")], Key),
+            (vec![UPGRADE, VERSION, &bad_key("dGhlIHNhbXBsZSBub25jZQ==, x")], Key),
+            (vec![UPGRADE, KEY, VERSION, "Content-Length: 1\r\n"], Body),
+            (vec![UPGRADE, KEY, VERSION, "Transfer-Encoding: chunked\r\n"], Body),
+            (vec![UPGRADE, KEY, VERSION, "Sec-WebSocket-Protocol: a b\r\n"], OfferMalformed),
+            (vec![UPGRADE, KEY, VERSION, "Sec-WebSocket-Extensions: ;x\r\n"], OfferMalformed),
+        ] {
+            assert_eq!(get(&fields), Err(expected), "{fields:?}");
+        }
+        let fields = [UPGRADE, KEY, VERSION].concat();
+        assert_eq!(asked("POST / HTTP/1.1", &fields), Err(Method));
+        assert_eq!(asked("GET / HTTP/1.0", &fields), Err(Http10));
+        assert_eq!(Version.problem().status(), 426);
+        assert_eq!(Key.problem().status(), 400);
+        assert_eq!(Accept.problem().status(), 502);
+    }
+
+    fn answered(offered: &str, status: &str, fields: &[&str]) -> Result<(), UpgradeError> {
+        let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{UPGRADE}{KEY}{VERSION}{offered}\r\n");
+        let asked = parse_request(head.as_bytes(), &LIMITS).unwrap();
+        let offer = request(&asked).unwrap().unwrap();
+        let head = format!("HTTP/1.1 {status}\r\n{}\r\n", fields.concat());
+        response(&offer, &asked, &parse_response(head.as_bytes(), false, &LIMITS).unwrap())
+    }
+
+    #[test]
+    fn a_101_answers_this_very_request() {
+        use UpgradeError::*;
+        let ok = "101 Switching Protocols";
+        assert_eq!(answered("", ok, &[UPGRADE, ACCEPT]), Ok(()));
+        assert_eq!(answered("", ok, &["upgrade: WebSocket\r\nconnection: upgrade\r\n", ACCEPT]), Ok(()));
+        assert_eq!(answered("", "200 OK", &[UPGRADE, ACCEPT]), Err(NotSwitching { status: 200 }));
+        assert_eq!(answered("", ok, &["Upgrade: websocket\r\n", ACCEPT]), Err(ResponseUpgrade));
+        assert_eq!(answered("", ok, &["Connection: Upgrade\r\n", ACCEPT]), Err(ResponseUpgrade));
+        assert_eq!(
+            answered("", ok, &["Connection: Upgrade\r\nUpgrade: websocket, x\r\n", ACCEPT]),
+            Err(ResponseUpgrade)
+        );
+        assert_eq!(answered("", ok, &[UPGRADE]), Err(Accept));
+        assert_eq!(answered("", ok, &[UPGRADE, ACCEPT, ACCEPT]), Err(Accept));
+        assert_eq!(answered("", ok, &[UPGRADE, &ACCEPT.replace("s3p", "S3p")]), Err(Accept));
+    }
+
+    #[test]
+    fn a_101_chooses_only_what_was_offered() {
+        use UpgradeError::*;
+        let chosen = |offered: &str, fields: &str| answered(offered, "101", &[UPGRADE, ACCEPT, fields]);
+        let two = "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n";
+        assert_eq!(chosen(two, "Sec-WebSocket-Protocol: b\r\n"), Ok(()));
+        assert_eq!(chosen(two, ""), Ok(()));
+        assert_eq!(chosen(two, "Sec-WebSocket-Protocol: B\r\n"), Err(Subprotocol), "they have case");
+        assert_eq!(chosen(two, two), Err(Subprotocol));
+        assert_eq!(chosen("", "Sec-WebSocket-Protocol: a\r\n"), Err(Subprotocol));
+        let deflate = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        let used = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n";
+        assert_eq!(chosen(deflate, used), Ok(()));
+        assert_eq!(chosen("", used), Err(Extension));
+        assert_eq!(chosen(deflate, "Sec-WebSocket-Extensions: x\r\n"), Err(Extension));
+        assert_eq!(chosen(deflate, &[used, used].concat()), Err(Extension));
+        assert_eq!(chosen(deflate, "Sec-WebSocket-Extensions: permessage-deflate, x\r\n"), Err(Extension));
+    }
+
+    fn from(allowed: &Origins, require: bool, fields: &str) -> Result<(), String> {
+        let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
+        let head = parse_request(head.as_bytes(), &LIMITS).unwrap();
+        origin(allowed, require, &head).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let allowed = Origins {
+            list: vec![
+                Origin::parse("https://recre.store").unwrap(),
+                Origin::parse("http://dev.test:8080").unwrap(),
+            ],
+            ..Origins::default()
+        };
+        let from = |origin: &str| from(&allowed, false, &format!("Origin: {origin}\r\n"));
+        for allowed in ["https://recre.store", "https://RECRE.store:443", "http://dev.test:8080"] {
+            assert_eq!(from(allowed), Ok(()), "{allowed}");
+        }
+        for refused in [
+            "http://recre.store",
+            "https://recre.store:444",
+            "https://www.recre.store",
+            "https://evilrecre.store",
+            "https://recre.store.evil.test",
+            "https://recre.store/",
+            "https://recre.store, https://recre.store",
+            "ftp://recre.store",
+            "null",
+            "",
+            "\u{ff}",
+        ] {
+            assert!(from(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn any_null_and_none_have_their_own_switches() {
+        let none = Origins::default();
+        let any = Origins { any: true, ..Origins::default() };
+        let null = Origins { null: true, ..Origins::default() };
+        assert_eq!(from(&none, false, ""), Ok(()));
+        assert!(from(&none, true, "").unwrap_err().contains("require_origin"));
+        assert!(from(&any, true, "").is_err());
+        assert_eq!(from(&any, true, "Origin: https://x.test\r\n"), Ok(()));
+        assert_eq!(from(&null, true, "Origin: null\r\n"), Ok(()));
+        assert!(from(&null, true, "Origin: https://x.test\r\n").is_err());
+        let two = "Origin: https://x.test\r\nOrigin: https://y.test\r\n";
+        assert!(from(&any, false, two).unwrap_err().contains("two Origin fields"));
+    }
+
+    #[test]
+    fn a_refusal_carries_the_line_to_add_and_no_bytes_from_outside() {
+        let said = from(&Origins::default(), false, "Origin: https://App.test:8443\r\n").unwrap_err();
+        assert!(said.contains("add \"https://app.test:8443\" to this site's origins"), "{said}");
+        let said = from(&Origins::default(), false, "Origin: \u{ff}\"x\tinjected\r\n").unwrap_err();
+        assert!(said.is_ascii() && !said.contains('\t'), "{said}");
+        let long = format!("Origin: https://{}.test\r\n", "x".repeat(1000));
+        assert!(from(&Origins::default(), false, &long).unwrap_err().len() < 2 * ORIGIN_SHOWN_BYTES_MAX);
+    }
 }

@@ -136,7 +136,9 @@ impl EdgeBuilder {
             desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let admin = desk.path("admin.sock");
-        let mut toml = format!("board = \"host\"\ntrust = \"ca.pem\"\n{}\n[listen]\n", self.top);
+        // A test that stops with open WebSockets should not wait the default minute.
+        let drain = if self.top.contains("drain_timeout") { "" } else { "drain_timeout = \"2s\"" };
+        let mut toml = format!("board = \"host\"\ntrust = \"ca.pem\"\n{drain}\n{}\n[listen]\n", self.top);
         toml += "https = [\"127.0.0.1:0\"]\n";
         if self.http {
             toml += "http = [\"127.0.0.1:0\"]\n";
@@ -198,7 +200,35 @@ impl Desk {
     /// Compiles and serves.
     pub fn serve(self) -> Edge {
         self.bundled();
-        let mut child = sanedge()
+        self.serve_by(sanedge())
+    }
+
+    /// Compiles as this user (root), hands the bundle to `group` as on a board, and serves as `user`.
+    pub fn serve_as(self, user: u32, group: u32) -> Edge {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        use std::os::unix::process::CommandExt;
+        self.bundled();
+        chown(self.bundle_file(), Some(0), Some(group)).unwrap();
+        std::fs::set_permissions(self.bundle_file(), std::fs::Permissions::from_mode(0o640)).unwrap();
+        // The admin socket is made in the folder; the target folder may be closed to this user.
+        chown(self.folder.path(), Some(user), Some(group)).unwrap();
+        let program = self.path("sanedge");
+        std::fs::copy(env!("CARGO_BIN_EXE_sanedge"), &program).unwrap();
+        let mut command = Command::new(program);
+        command.uid(user).gid(group);
+        self.serve_by(command)
+    }
+
+    fn serve_by(self, command: Command) -> Edge {
+        let (child, log) = self.spawn(command);
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
+        edge.wait_until_ready();
+        edge
+    }
+
+    fn spawn(&self, mut command: Command) -> (Child, Arc<Log>) {
+        let mut child = command
             .arg("serve")
             .arg(self.bundle_file())
             .stdin(Stdio::null())
@@ -207,12 +237,7 @@ impl Desk {
             .spawn()
             .unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
-        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
-        edge.wait_for_log("msg=ready", PATIENCE);
-        edge.https = edge.listening("https").expect("a line that names the TLS listener");
-        edge.http = edge.listening("http");
-        edge
+        (child, log)
     }
 }
 
@@ -270,8 +295,21 @@ impl Edge {
     }
 
     /// SIGTERM; the edge must end by itself with 0, without a panic anywhere in its log.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Kills the edge without a word and serves the same folder again.
+    pub fn killed_and_served_again(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.start_again();
+        self
+    }
+
+    /// The edge must end by itself with 0, without a panic anywhere in its log, which is given back.
+    pub fn ended(mut self) -> String {
         let ended = self.log.wait(PATIENCE, |said| said.ended.then_some(()));
         assert!(ended.is_some(), "no end within {PATIENCE:?} of SIGTERM:\n{}", self.log());
         let status = self.child.wait().unwrap();
@@ -297,6 +335,17 @@ impl Edge {
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(client_config(&self.desk.ca.pem)));
         connector.connect(ServerName::try_from(host.to_owned()).unwrap(), stream).await
+    }
+
+    fn start_again(&mut self) {
+        (self.child, self.log) = self.desk.spawn(sanedge());
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        self.wait_for_log("msg=ready", PATIENCE);
+        self.https = self.listening("https").expect("a line that names the TLS listener");
+        self.http = self.listening("http");
     }
 
     fn listening(&self, kind: &str) -> Option<SocketAddr> {
@@ -381,9 +430,14 @@ pub fn memory_kib(pid: u32, line: &str) -> u64 {
     found.unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The command under test.
+/// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
 pub fn sanedge() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sanedge"))
+    let program =
+        std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
+    let mut words = program.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
 }
 
 /// Both streams of a command, for an assertion's message.
