@@ -1,5 +1,6 @@
 //! Everything that `sanedge bundle` proves: for each finding an input that is just bad enough, and its good twin.
 #![allow(
+    dropping_references, // the rows' closures end a builder's chain
     missing_docs,
     dead_code,
     unreachable_pub,
@@ -613,7 +614,7 @@ fn padded(f: &mut Folder, size: usize) {
 /// Mode 0, or, for root who may read that as well, a file whose reads fail.
 fn unreadable(f: &mut Folder) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(f.path("key.pem"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(f.path("key.pem"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(f.path("key.pem")).is_ok() {
         f.change("\"key.pem\"", "\"/proc/self/mem\"");
     }
@@ -1389,7 +1390,7 @@ fn a_route_inherits_what_it_does_not_say() {
 
 #[test]
 fn no_finding_ever_shows_a_key() {
-    let mut folder = Folder::good();
+    let folder = Folder::good();
     let key = pem(&folder, "key.pem");
     let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
     folder.write("cert.pem", &key);
