@@ -1,6 +1,6 @@
 //! Sockets, tasks and the clock: accept, TLS, one session's life, reload and drain. The only place that has them.
 //!
-//! State across workers is [`Shared`] and nothing else; each part of it names its lock or is an atomic.
+//! State across workers is `Shared` and nothing else; each part of it names its lock or is an atomic.
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
