@@ -480,7 +480,11 @@ async fn server_sent_events_flow_at_once_and_outlive_response_timeout() {
     for n in 0..4 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         go.add_permits(1);
-        assert_eq!(client.chunk().await.unwrap(), format!("data: {n}\n\n").as_bytes(), "before the next is sent");
+        assert_eq!(
+            client.chunk().await.unwrap(),
+            format!("data: {n}\n\n").as_bytes(),
+            "before the next is sent"
+        );
     }
     assert!(begun.elapsed() > Duration::from_millis(400), "longer than response_timeout");
     assert_eq!(client.chunk().await, None);
@@ -533,7 +537,8 @@ async fn a_hundred_megabytes_stream_both_ways_with_flat_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_never_answers_is_a_504() {
-    let upstream = Upstream::scripted(async |mut connection: Connection| connection.until_closed().await).await;
+    let upstream =
+        Upstream::scripted(async |mut connection: Connection| connection.until_closed().await).await;
     let edge = edge_with(&upstream, "response_timeout = \"300ms\"");
     for request in [get("/", ""), post("/", "Content-Length: 2\r\n", "hi")] {
         let mut client = Raw::open(&edge, HOST).await;
@@ -585,12 +590,20 @@ async fn a_client_that_goes_away_ends_its_upstream_request() {
             if request.contains("half") {
                 upstream.wait("the head", |records| records.len() > index).await;
             } else {
-                upstream.wait("the request", |records| {
-                    records.get(index).is_some_and(|record| record.received.windows(4).any(|w| w == b"\r\n\r\n"))
-                }).await;
+                upstream
+                    .wait("the request", |records| {
+                        records
+                            .get(index)
+                            .is_some_and(|record| record.received.windows(4).any(|w| w == b"\r\n\r\n"))
+                    })
+                    .await;
             }
             let gone = Instant::now();
-            if vanish { client.vanish() } else { drop(client) }
+            if vanish {
+                client.vanish()
+            } else {
+                drop(client)
+            }
             upstream.wait_closed(index).await;
             assert!(gone.elapsed() < Duration::from_secs(1), "{:?} for {request}", gone.elapsed());
             index += 1;

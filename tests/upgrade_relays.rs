@@ -422,7 +422,11 @@ async fn one_side_vanishing_ends_the_other() {
         assert!(client.head().await.starts_with("HTTP/1.1 101 "));
         let gone = Instant::now();
         // A reset, and a FIN without close_notify.
-        if index == 0 { client.vanish() } else { drop(client) }
+        if index == 0 {
+            client.vanish()
+        } else {
+            drop(client)
+        }
         upstream.wait_closed(index).await;
         assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
     }
@@ -441,8 +445,7 @@ async fn one_side_vanishing_ends_the_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_websocket_ends_after_idle_timeout_and_a_busy_one_does_not() {
     let upstream = Upstream::switching(echo).await;
-    let edge =
-        Edge::certified_for(&[HOST]).site_with(&[HOST], &upstream, "idle_timeout = \"1s\"").start();
+    let edge = Edge::certified_for(&[HOST]).site_with(&[HOST], &upstream, "idle_timeout = \"1s\"").start();
     let mut idle = Raw::open(&edge, HOST).await;
     idle.send(upgrade(HOST, TARGET, "")).await;
     let mut busy = Raw::open(&edge, HOST).await;

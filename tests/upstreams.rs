@@ -339,7 +339,9 @@ async fn the_longest_path_on_a_segment_boundary_chooses_the_server() {
     ] {
         client.get(HOST, target, "").await.assert_apps(200, name);
     }
-    for target in ["/x/../socket.io/", "/%73ocket.io/", "//socket.io/", "/socket.io/%2e%2e/", "/x\\..\\socket.io/"] {
+    for target in
+        ["/x/../socket.io/", "/%73ocket.io/", "//socket.io/", "/socket.io/%2e%2e/", "/x\\..\\socket.io/"]
+    {
         client.get(HOST, target, "").await.assert_ours(400, "ambiguous_path");
     }
     client.send(format!("OPTIONS * HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;

@@ -362,11 +362,8 @@ impl Session {
             }
             _ => Reason::BadRequest,
         };
-        let found = match &answer.check {
-            Some(check) => format!("{}: {}: {check}", answer.problem.code(), answer.found),
-            None => format!("{}: {}", answer.problem.code(), answer.found),
-        };
-        shared.refuse(reason, self.peer, &found);
+        let found = format!("{}: {}", answer.problem.code(), answer.found);
+        shared.refuse_with_check(reason, self.peer, &found, answer.check.as_deref());
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -39,12 +39,7 @@ impl Raw {
     }
 
     /// TLS to `address`, checking for `name`, which is sent as server name only if `sni`.
-    pub async fn open_at(
-        edge: &Edge,
-        address: SocketAddr,
-        name: &str,
-        sni: bool,
-    ) -> std::io::Result<Self> {
+    pub async fn open_at(edge: &Edge, address: SocketAddr, name: &str, sni: bool) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut config = client_config(&edge.desk().ca.pem);
@@ -198,7 +193,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub async fn broken(&mut self) -> Vec<u8> {
         let buffer = &mut self.buffer;
         let ended = timeout(PATIENCE, self.stream.read_to_end(buffer)).await.expect("an end");
-        assert!(ended.is_err(), "a cut response may not look complete: {:?}", String::from_utf8_lossy(buffer));
+        assert!(
+            ended.is_err(),
+            "a cut response may not look complete: {:?}",
+            String::from_utf8_lossy(buffer)
+        );
         std::mem::take(buffer)
     }
 

@@ -189,7 +189,9 @@ impl Upstream {
 
     /// How many requests began with `method`, over all connections.
     pub fn count(&self, method: &str) -> usize {
-        let of = |record: &Record| String::from_utf8_lossy(&record.received).matches(&format!("{method} /")).count();
+        let of = |record: &Record| {
+            String::from_utf8_lossy(&record.received).matches(&format!("{method} /")).count()
+        };
         self.records.borrow().iter().map(of).sum()
     }
 
@@ -202,7 +204,8 @@ impl Upstream {
 
     /// Waits until the edge has ended connection `index`.
     pub async fn wait_closed(&self, index: usize) {
-        self.wait("connection closed", |records| records.get(index).is_some_and(|record| record.closed)).await;
+        self.wait("connection closed", |records| records.get(index).is_some_and(|record| record.closed))
+            .await;
     }
 
     /// Waits until connection `index` has brought `bytes`.
