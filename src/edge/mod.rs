@@ -151,10 +151,15 @@ impl Serving {
 impl Shared {
     /// Counts a refusal and says it, at most once per reason and minute.
     pub(crate) fn refuse(&self, reason: Reason, peer: IpAddr, found: &str) {
+        self.refuse_with_check(reason, peer, found, None);
+    }
+
+    /// The same, with what to check or to add: a sentence of ours, to be read and copied as it stands.
+    pub(crate) fn refuse_with_check(&self, reason: Reason, peer: IpAddr, found: &str, check: Option<&str>) {
         let minute = self.started.elapsed().as_secs() / 60;
         if let Some(silent) = self.refusals.count(reason, minute) {
             let found = Outside(found.as_bytes());
-            info!(reason = reason.name(), %peer, %found, more_since_last_line = silent, "refused");
+            info!(reason = reason.name(), %peer, %found, check, more_since_last_line = silent, "refused");
         }
     }
 

@@ -14,7 +14,7 @@ use super::accept::{Permit, Worker};
 use super::tls::Client;
 use super::upstream::Io;
 
-/// How long the second direction may take to end after the first has.
+/// How long the second direction may stand still after the first has ended.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Bytes that a side has not taken yet. Owns memory only while there are any.
@@ -193,12 +193,13 @@ impl Timer {
 
     /// Ready when the relay's time is over. `moved`: bytes moved since the last call; `ending`: one side has ended.
     fn poll(&mut self, cx: &mut Context<'_>, moved: bool, ending: bool) -> Poll<()> {
-        if ending && !self.ending {
-            self.ending = true;
-            self.due = Some(Instant::now() + LINGER);
+        let ends_now = ending && !std::mem::replace(&mut self.ending, ending);
+        if ends_now {
             self.sleep = None;
-        } else if !ending && (moved || self.due.is_none()) {
-            self.due = self.idle_timeout.map(|timeout| Instant::now() + timeout);
+        }
+        if ends_now || moved || self.due.is_none() {
+            let timeout = if ending { Some(LINGER) } else { self.idle_timeout };
+            self.due = timeout.map(|timeout| Instant::now() + timeout);
         }
         let Some(due) = self.due else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));

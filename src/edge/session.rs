@@ -211,9 +211,11 @@ impl Session {
     }
 
     fn decide_head(&self, serving: &Serving, head_bytes: usize, head: &RequestHead<'_>) -> Decision {
+        // What follows a body or an upgrade that we refuse may be anything but the next head.
+        let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
         let form = AnswerForm {
             html: answer::wants_html(head),
-            close: head.framing != Framing::None || !head.keep_alive || self.worker.is_draining(),
+            close: ends_here || !head.keep_alive || self.worker.is_draining(),
             head_only: head.method == "HEAD",
         };
         let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
@@ -360,11 +362,8 @@ impl Session {
             }
             _ => Reason::BadRequest,
         };
-        let found = match &answer.check {
-            Some(check) => format!("{}: {}: {check}", answer.problem.code(), answer.found),
-            None => format!("{}: {}", answer.problem.code(), answer.found),
-        };
-        shared.refuse(reason, self.peer, &found);
+        let found = format!("{}: {}", answer.problem.code(), answer.found);
+        shared.refuse_with_check(reason, self.peer, &found, answer.check.as_deref());
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

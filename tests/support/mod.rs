@@ -14,3 +14,5 @@ pub mod certs;
 pub mod edge;
 pub mod engineio;
 pub mod node;
+pub mod raw;
+pub mod upstream;
