@@ -10,8 +10,8 @@ use rustls::ConnectionTrafficSecrets;
 use rustls::crypto::ring::cipher_suite::{TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS13_AES_256_GCM_SHA384};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use support::edge::Edge;
-use support::raw::Raw;
+use support::edge::{Edge, PATIENCE};
+use support::raw::{Raw, upgrade};
 use support::upstream::{OK, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -141,5 +141,41 @@ async fn half_a_message_in_the_handshake_and_then_another_record_is_no_panic() {
     stream.write_all(&[22, 3, 3, 0, 1, 16, 20, 3, 3, 0, 1, 1]).await.unwrap();
     let _ = stream.read_to_end(&mut Vec::new()).await;
     Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
+    edge.stop();
+}
+
+// --- the end of a relay ----------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_words_of_an_upstream_that_resets_reach_a_client_that_talks() {
+    const SESSIONS: usize = 40;
+    let words = "last words. ".repeat(5000);
+    let said = words.clone();
+    // Drops its connection with bytes of the client unread, which the kernel says with a reset.
+    let upstream = Upstream::switching(move |mut connection| {
+        let said = said.clone();
+        async move {
+            connection.more().await.unwrap();
+            connection.send(said).await;
+        }
+    })
+    .await;
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).start();
+    for session in 0..SESSIONS {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(upgrade(HOST, "/", "")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+        let (mut read, mut write) = tokio::io::split(client.stream);
+        let talks = tokio::spawn(async move { while write.write_all(&[b'x'; 4096]).await.is_ok() {} });
+        let mut heard = client.buffer;
+        let ended = tokio::time::timeout(PATIENCE, read.read_to_end(&mut heard)).await.expect("an end");
+        let complete = heard.len() == words.len() && ended.is_ok();
+        assert!(complete, "session {session}: {} of {} bytes, {ended:?}", heard.len(), words.len());
+        if session + 1 < SESSIONS {
+            talks.abort();
+        } else {
+            tokio::time::timeout(PATIENCE, talks).await.expect("nobody may talk to nobody for ever").unwrap();
+        }
+    }
     edge.stop();
 }
