@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::RouteState;
 use super::accept::Worker;
-use super::relay::{Pending, Relay, forward};
+use super::relay::{Pending, Relay, TURNS, forward, poll_later};
 use super::tls::Client;
 use super::upstream::{Connection, Io};
 use crate::http::answer::Problem;
@@ -318,7 +318,7 @@ impl Exchange<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut scratch = self.worker.scratch.borrow_mut();
         let mut out = self.worker.out.borrow_mut();
-        loop {
+        for _ in 0..TURNS {
             let up = match self.poll_up(cx, &mut scratch, &mut out) {
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 up => up.is_ready(),
@@ -331,6 +331,7 @@ impl Exchange<'_> {
                 return Poll::Pending;
             }
         }
+        poll_later(cx)
     }
 
     /// When the side that is waited for has had its time.

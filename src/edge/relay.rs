@@ -3,11 +3,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::accept::{Permit, Worker};
@@ -16,6 +17,16 @@ use super::upstream::Io;
 
 /// How long the second direction may stand still after the first has ended.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Full buffers that a session moves in a row before the worker's others get their turn.
+pub(crate) const TURNS: usize = 4;
+
+/// Pending until the worker has asked the kernel for the others' news and let them go first. A bare wake would run
+/// this session again before that, dozens of times.
+pub(crate) fn poll_later<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let _ = pin!(yield_now()).poll(cx);
+    Poll::Pending
+}
 
 /// Bytes that a side has not taken yet. Owns memory only while there are any.
 #[derive(Debug, Default)]
@@ -126,7 +137,7 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], moved: &mut bool) -> Poll<io::Result<()>> {
-        loop {
+        for _ in 0..TURNS {
             let up = self.poll_up(cx, scratch)?;
             let down = self.poll_down(cx, scratch)?;
             if self.up.closed && self.down.closed {
@@ -137,6 +148,7 @@ impl Relay {
             }
             *moved = true;
         }
+        poll_later(cx)
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
