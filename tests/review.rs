@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
@@ -177,5 +178,33 @@ async fn the_last_words_of_an_upstream_that_resets_reach_a_client_that_talks() {
             tokio::time::timeout(PATIENCE, talks).await.expect("nobody may talk to nobody for ever").unwrap();
         }
     }
+    edge.stop();
+}
+
+// --- slow, but healthy -----------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_no_stalled_one_though_the_kernel_holds_megabytes_for_it() {
+    const BODY_BYTES: usize = 40 << 20;
+    const PIECE_BYTES: usize = 32 * 1024;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    let response = [head.into_bytes(), vec![b'x'; BODY_BYTES]].concat();
+    let upstream = Upstream::answering(response).await;
+    let edge = Edge::certified_for(&[HOST])
+        .site(&[HOST], &upstream)
+        .limits("stall_timeout = \"3s\"\nsocket_buffer_bytes = 0")
+        .start();
+    let mut client = Raw::open(&edge, HOST).await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+    client.head().await;
+    // A third of the kernel's buffer, which it wants free before it asks for more, takes longer than the stall time.
+    let pieces = 80;
+    for _ in 0..pieces {
+        client.exactly(PIECE_BYTES).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let rest = client.exactly(BODY_BYTES - pieces * PIECE_BYTES).await;
+    assert!(rest.iter().all(|&byte| byte == b'x'));
+    client.get(HOST, "/", "").await;
     edge.stop();
 }

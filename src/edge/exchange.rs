@@ -306,13 +306,25 @@ impl Exchange<'_> {
             }
             while sleep.as_mut().poll(cx).is_ready() {
                 if due <= Instant::now() {
-                    return Poll::Ready(self.timed_out());
+                    if !self.client_moves() {
+                        return Poll::Ready(self.timed_out());
+                    }
+                    cx.waker().wake_by_ref(); // there is room for more now
                 }
+                let Some(due) = self.due() else { return Poll::Pending };
                 sleep.as_mut().reset(due);
             }
             Poll::Pending
         })
         .await
+    }
+
+    /// Whether nothing is due any more because a slow client took some bytes after all.
+    fn client_moves(&mut self) -> bool {
+        if self.client_slow && self.client.nudge() {
+            self.down_moved = Instant::now();
+        }
+        self.due().is_none_or(|due| due > Instant::now())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
