@@ -43,7 +43,7 @@ async fn requests_one_after_the_other_share_both_connections() {
     let upstream = Upstream::scripted(mirror).await;
     let edge = edge(&upstream);
     let mut client = Raw::open(&edge, HOST).await;
-    for n in 0..20 {
+    for n in 0..500 {
         let target = format!("/socket.io/?EIO=4&transport=polling&t={n}&x=%20a%2F[b]");
         client.get(HOST, &target, "").await.assert_apps(200, format!("GET {target} HTTP/1.1|"));
     }

@@ -372,7 +372,8 @@ impl Exchange<'_> {
         match ready!(self.poll_send(cx, scratch, out)) {
             Err(Stop::End(end)) => return Poll::Ready(Err(end)),
             Err(Stop::Upstream) => self.up.broken = true,
-            Ok(()) => {}
+            // Known at once and not with the next step: the response may be read before that.
+            Ok(()) => self.up.done = self.up.is_sent(self.request.plan.len()),
         }
         self.up.moved = Instant::now();
         Poll::Ready(Ok(()))
@@ -390,7 +391,6 @@ impl Exchange<'_> {
         ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
             .map_err(|_| Stop::Upstream)?;
         if self.up.body.is_done() {
-            self.up.done = self.up.ended;
             if !self.up.ended {
                 self.up.ended = true;
                 self.up.body.last_chunk().iter().for_each(|piece| self.up.pending.push(piece));
@@ -533,13 +533,13 @@ impl Exchange<'_> {
                 let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
                 self.down = Down::Done;
                 self.keep_upstream = None;
-                self.to_client(cx, &tail)
+                self.send_down(cx, &tail)
             }
             Down::Done => Ok(()),
         }
     }
 
-    fn to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+    fn send_down(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
         match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
             Poll::Ready(Err(_)) => Err(End::Broken),
             _ => Ok(()),
@@ -573,7 +573,7 @@ impl Exchange<'_> {
                 out.clear();
                 response_head(&head, &self.form(Framing::None, true), out);
                 self.reused = false; // the upstream has begun to answer: nothing is repeated now
-                self.to_client(cx, out)?;
+                self.send_down(cx, out)?;
             }
             rest = behind;
         }
@@ -599,7 +599,7 @@ impl Exchange<'_> {
             response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
             out.extend_from_slice(behind);
             self.upgraded = true;
-            self.to_client(cx, out)?;
+            self.send_down(cx, out)?;
             return Err(End::Close);
         }
         let framing_out = match (head.framing, self.request.version) {
@@ -620,7 +620,7 @@ impl Exchange<'_> {
         self.down =
             Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
         self.translate(behind, out)?;
-        self.to_client(cx, out)
+        self.send_down(cx, out)
     }
 
     fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
@@ -637,7 +637,7 @@ impl Exchange<'_> {
         let Down::Body { reader, chunked: false } = &mut self.down else {
             out.clear();
             self.translate(bytes, out)?;
-            return self.to_client(cx, out);
+            return self.send_down(cx, out);
         };
         // Nothing is framed anew: the one run of data goes on from where it was read.
         let step = reader.step(bytes).map_err(|_| End::Broken)?;
@@ -645,14 +645,14 @@ impl Exchange<'_> {
         let data = bytes.get(step.data).unwrap_or_default();
         if !whole && !step.done {
             out.clear();
-            self.to_client(cx, data)?;
+            self.send_down(cx, data)?;
             self.translate(bytes.get(step.consumed..).unwrap_or_default(), out)?;
-            return self.to_client(cx, out);
+            return self.send_down(cx, out);
         }
         if step.done {
             self.end_body(whole);
         }
-        self.to_client(cx, data)
+        self.send_down(cx, data)
     }
 
     /// Appends what `bytes` hold of the body to `out`, in the framing that the client gets.
@@ -678,6 +678,11 @@ impl Exchange<'_> {
 }
 
 impl Up {
+    /// Whether the upstream's kernel has the whole request.
+    fn is_sent(&self, head_bytes: usize) -> bool {
+        self.head_written == head_bytes && self.body.is_done() && self.ended && self.pending.is_empty()
+    }
+
     /// Sends what `bytes` hold of the body; returns how many of them belong to it.
     fn send(
         &mut self,
