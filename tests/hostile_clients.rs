@@ -88,6 +88,20 @@ async fn without_a_server_name_default_host_answers_for_the_names_of_its_certifi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_be_an_address_whose_certificate_names_it() {
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&["127.0.0.1", "::1"])
+        .site(&["127.0.0.1", "::1"], &upstream)
+        .listen("default_host = \"127.0.0.1\"")
+        .start();
+    let mut client = Raw::open(&edge, "127.0.0.1").await; // no server name: RFC 6066 §3
+    client.get(&edge.https.to_string(), "/", "").await.assert_apps(200, "ok");
+    client.get("[::1]:8443", "/", "").await.assert_apps(200, "ok");
+    client.get("127.0.0.2", "/", "").await.assert_ours(421, "misdirected");
+    client.get("localhost", "/", "").await.assert_ours(421, "misdirected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_shown_in_their_canonical_form() {
     let upstream = Upstream::answering(OK).await;
     for (listen, connect, shown) in
@@ -598,6 +612,21 @@ fn hello(edge: &Edge, name: &[u8]) -> Vec<u8> {
     let at = bytes.windows(name.len()).position(|window| window == placeholder.as_bytes()).unwrap();
     bytes[at..at + name.len()].copy_from_slice(name);
     bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_may_come_byte_by_byte_and_its_name_in_any_case() {
+    let (edge, _upstream) = edge_with(|edge| edge).await;
+    for (name, pieces) in [(&b"socket.recre.store"[..], 1), (b"SOCKET.Recre.Store", 1000)] {
+        let mut client = TcpStream::connect(edge.https).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        for piece in hello(&edge, name).chunks(pieces) {
+            client.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let kind = timeout(PATIENCE, client.read_u8()).await.expect("an answer").unwrap();
+        assert_eq!(kind, 22, "a handshake record, not an alert");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
