@@ -150,7 +150,7 @@ fn bundle(source: &Path, output: &Path, json: bool) -> ExitCode {
     let written = outcome.bundle.take().and_then(|bytes| match write(output, &bytes) {
         Ok(written) => Some(written),
         Err(finding) => {
-            outcome.findings.insert(0, finding);
+            outcome.findings.insert(0, *finding);
             None
         }
     });
@@ -164,13 +164,10 @@ fn bundle(source: &Path, output: &Path, json: bool) -> ExitCode {
 }
 
 /// Replaces a bundle, or makes a new one, and nothing else: a slip of the keyboard must not cost a key.
-fn write(output: &Path, bytes: &[u8]) -> Result<file::Written, Finding> {
+fn write(output: &Path, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
     let refused = |found: String, remedy: &str| {
-        Finding::new(Code::NotWritten, format!("`{}` was not written", output.display()))
-            .at(output, 0)
-            .expected("a place for the bundle")
-            .found(found)
-            .remedy(remedy)
+        let finding = Finding::new(Code::NotWritten, format!("`{}` was not written", output.display()));
+        Box::new(finding.at(output, 0).expected("a place for the bundle").found(found).remedy(remedy))
     };
     if is_something_else(output) {
         return Err(refused(

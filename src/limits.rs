@@ -214,11 +214,11 @@ use Preset::{Board, Fixed, Unbounded};
 /// Every limit of `[limits]`, in the order of [`Limits`].
 pub static LIMITS: [Limit; 15] = [
     limit!(sessions_max: u32, "sessions_max", Count, 1, 100_000, Board("what the memory budget holds at worst, at most 16384"),
-        "each session can cost its full buffers; beyond this the edge waits with accepting"),
+        "each session can cost its full buffers; a connection beyond this is closed before its handshake"),
     limit!(handshakes_max: u32, "handshakes_max", Count, 1, 100_000, Board("a quarter of sessions_max, 16 to 1024"),
         "a handshake may hold ten times the memory of an idle session, and takes most of the processor's time"),
     limit!(workers: u16, "workers", Count, 1, 64, Board("the cores"), "one runtime per core; more only adds switching"),
-    limit!(head_bytes_max: u32, "head_bytes_max", Bytes, 4 * KIB, 256 * KIB, Fixed(16 * KIB),
+    limit!(head_bytes_max: u32, "head_bytes_max", Bytes, 4 * KIB, 63 * KIB, Fixed(16 * KIB),
         "one buffer holds the whole head; Node takes 16 KiB in all, browsers send up to 8 KiB of cookies"),
     limit!(fields_max: u16, "fields_max", Count, 16, FIELDS_MAX as u64, Fixed(100),
         "the parser's array is on the stack; browsers send about 20"),
@@ -747,7 +747,7 @@ mod tests {
             ("head_timeout", Value::Text("99ms"), ["`head_timeout` is 99ms", "100ms to 2m"]),
             ("head_timeout", Value::Text("10"), ["\"10\" is not a duration", "\"30s\""]),
             ("head_bytes_max", Value::Text("16KB"), ["\"16KB\" is not a size", "KiB"]),
-            ("head_bytes_max", Value::Text("1MiB"), ["`head_bytes_max` is 1MiB", "4KiB to 256KiB"]),
+            ("head_bytes_max", Value::Text("1MiB"), ["`head_bytes_max` is 1MiB", "4KiB to 63KiB"]),
             ("workers", Value::Text("4"), ["`workers` is \"4\"", "without quotes"]),
             ("workers", Value::Integer(-1), ["`workers` is -1", "whole number"]),
             ("workers", Value::Integer(0), ["`workers` is 0", "1 to 64"]),

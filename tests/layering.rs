@@ -1,4 +1,5 @@
 //! The core never uses sockets, tokio, `edge` or `ops` (CONTRIBUTING.md, "Layers").
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,7 +18,7 @@ use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
 use super::Origins;
-use super::finding::{Code, Finding, Severity};
+use super::finding::{Finding, Severity};
 use super::source::{self, CertificateFiles, OriginEntry, Source};
 use crate::names::{Host, Origin};
 use cover::Candidate;
@@ -79,7 +79,6 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
     network::check(&mut desk, source);
     let anchors = chain::Anchors::load(&mut desk, source.trust.as_ref());
     let loaded: Vec<_> = source.certificates.iter().map(|files| load(&mut desk, files, &anchors)).collect();
-    nothing_to_serve(&mut desk, source);
     let all_readable = loaded.iter().all(Option::is_some);
     let (candidates, keys): (Vec<_>, Vec<_>) = loaded.into_iter().flatten().unzip();
     let chosen = cover::assign(&mut desk, source, &candidates, all_readable);
@@ -117,6 +116,8 @@ impl Desk {
 
 /// The `[[certificate]]` that a proof is about.
 struct Subject<'a> {
+    /// Chain and key, as written and where they are.
+    files: &'a CertificateFiles,
     /// Chain file as written.
     label: &'a str,
     /// Key file as written.
@@ -134,6 +135,7 @@ fn load<'a>(
     anchors: &chain::Anchors,
 ) -> Option<(Candidate<'a>, Option<PrivateKeyDer<'static>>)> {
     let subject = Subject {
+        files,
         label: &files.chain.value.label,
         key_label: &files.key.value.label,
         line: files.chain.line,
@@ -147,25 +149,6 @@ fn load<'a>(
         key::check(desk, &subject, &end_entity.facts.key, &end_entity.der, key);
     }
     Some((Candidate { subject, chain }, key))
-}
-
-/// A file without sites, or without certificates, is not a mistake of one key.
-fn nothing_to_serve(desk: &mut Desk, source: &Source) {
-    let missing = |what: &str, example: &str| {
-        Finding::new(Code::MissingKey, format!("there is no {what}"))
-            .expected(format!("at least one {what}"))
-            .found("none")
-            .remedy(format!("Add one:\n  {example}"))
-    };
-    let told = |desk: &Desk, what: &str| desk.findings.iter().any(|f| f.message.contains(what));
-    if source.certificates.is_empty() && !told(desk, "[[certificate]]") {
-        let example = "[[certificate]]\n  chain = \"fullchain.pem\"\n  key = \"privkey.pem\"";
-        desk.push(0, missing("[[certificate]]", example));
-    }
-    if source.sites.is_empty() && !told(desk, "[[site]]") {
-        let example = "[[site]]\n  hosts = [\"recre.store\"]\n  upstream = [\"127.0.0.1:3000\"]";
-        desk.push(0, missing("[[site]]", example));
-    }
 }
 
 fn table(
@@ -211,7 +194,7 @@ fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origi
         match entry {
             OriginEntry::Any => origins.any = true,
             OriginEntry::Null => origins.null = true,
-            OriginEntry::One(origin) => origins.list.push(origin.clone()),
+            OriginEntry::One(origin) => origins.list.push(Origin::clone(origin)),
         }
     }
     if route.origins.is_some() {
@@ -235,6 +218,12 @@ fn parent(host: &Host) -> Option<Host> {
         Host::Dns(name) => Host::parse(name.as_str().split_once('.')?.1).ok(),
         Host::Ip(_) => None,
     }
+}
+
+/// A moment in seconds since 1970, as `2026-11-23 03:12 UTC`.
+fn moment(seconds: i64) -> String {
+    let of_day = seconds.rem_euclid(86_400);
+    format!("{} {:02}:{:02} UTC", day(seconds), of_day / 3600, of_day % 3600 / 60)
 }
 
 /// The date of a moment in seconds since 1970, as `2026-11-23` (UTC).
@@ -270,6 +259,7 @@ mod tests {
         assert_eq!(day(4_107_542_399), "2100-02-28");
         assert_eq!(day(4_107_542_400), "2100-03-01");
         assert_eq!(day(-1), "1969-12-31");
+        assert_eq!(moment(951_782_400 + 3600 * 13 + 59), "2000-02-29 13:00 UTC");
     }
 
     #[test]

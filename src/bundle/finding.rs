@@ -278,12 +278,18 @@ impl Finding {
 /// The word of `known` that `word` was probably meant to be.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
+    let sorted = |text: &str| {
+        let mut parts: Vec<String> = text.split('_').map(str::to_owned).collect();
+        parts.sort_unstable();
+        parts
+    };
+    let parts = sorted(&word);
     known
         .into_iter()
-        .map(|k| (strsim::jaro_winkler(&word, k), strsim::damerau_levenshtein(&word, k), k))
-        .filter(|(alike, distance, _)| *alike > 0.86 || *distance <= 2)
+        .map(|k| (if sorted(k) == parts { 1.0 } else { strsim::jaro_winkler(&word, k) }, k))
+        .filter(|(alike, k)| *alike > 0.86 || strsim::damerau_levenshtein(&word, k) <= 2)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, _, k)| k)
+        .map(|(_, k)| k)
 }
 
 /// `word`, `word` and `word`; `nothing` for none.
@@ -319,7 +325,7 @@ mod tests {
     #[test]
     fn a_near_word_is_offered_and_a_far_one_is_not() {
         assert_eq!(did_you_mean("upsteam", ["upstream", "hosts"]), Some("upstream"));
-        assert_eq!(did_you_mean("max-sessions", ["sessions_max"]), None);
+        assert_eq!(did_you_mean("max-sessions", ["head_bytes_max", "sessions_max"]), Some("sessions_max"));
         assert_eq!(did_you_mean("Hosts", ["hosts"]), Some("hosts"));
         assert_eq!(did_you_mean("banana", ["hosts", "upstream"]), None);
     }

@@ -134,8 +134,8 @@ impl Worker {
             true => (&self.small, SMALL_BUFFER_BYTES),
             false => (&self.large, large_bytes.max(bytes)),
         };
-        let fits = spare.borrow_mut().pop().filter(|buffer| buffer.len() >= bytes);
-        fits.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+        let kept = spare.borrow_mut().pop().filter(|buffer| buffer.len() >= bytes);
+        kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
     }
 
     pub(crate) fn give_buffer(&self, buffer: Box<[u8]>) {

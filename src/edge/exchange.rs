@@ -533,13 +533,13 @@ impl Exchange<'_> {
                 let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
                 self.down = Down::Done;
                 self.keep_upstream = None;
-                self.send_down(cx, &tail)
+                self.deliver(cx, &tail)
             }
             Down::Done => Ok(()),
         }
     }
 
-    fn send_down(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+    fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
         match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
             Poll::Ready(Err(_)) => Err(End::Broken),
             _ => Ok(()),
@@ -573,7 +573,7 @@ impl Exchange<'_> {
                 out.clear();
                 response_head(&head, &self.form(Framing::None, true), out);
                 self.reused = false; // the upstream has begun to answer: nothing is repeated now
-                self.send_down(cx, out)?;
+                self.deliver(cx, out)?;
             }
             rest = behind;
         }
@@ -599,7 +599,7 @@ impl Exchange<'_> {
             response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
             out.extend_from_slice(behind);
             self.upgraded = true;
-            self.send_down(cx, out)?;
+            self.deliver(cx, out)?;
             return Err(End::Close);
         }
         let framing_out = match (head.framing, self.request.version) {
@@ -620,7 +620,7 @@ impl Exchange<'_> {
         self.down =
             Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
         self.translate(behind, out)?;
-        self.send_down(cx, out)
+        self.deliver(cx, out)
     }
 
     fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
@@ -637,7 +637,7 @@ impl Exchange<'_> {
         let Down::Body { reader, chunked: false } = &mut self.down else {
             out.clear();
             self.translate(bytes, out)?;
-            return self.send_down(cx, out);
+            return self.deliver(cx, out);
         };
         // Nothing is framed anew: the one run of data goes on from where it was read.
         let step = reader.step(bytes).map_err(|_| End::Broken)?;
@@ -645,14 +645,14 @@ impl Exchange<'_> {
         let data = bytes.get(step.data).unwrap_or_default();
         if !whole && !step.done {
             out.clear();
-            self.send_down(cx, data)?;
+            self.deliver(cx, data)?;
             self.translate(bytes.get(step.consumed..).unwrap_or_default(), out)?;
-            return self.send_down(cx, out);
+            return self.deliver(cx, out);
         }
         if step.done {
             self.end_body(whole);
         }
-        self.send_down(cx, data)
+        self.deliver(cx, data)
     }
 
     /// Appends what `bytes` hold of the body to `out`, in the framing that the client gets.

@@ -1,6 +1,6 @@
 //! Sockets, tasks and the clock: accept, TLS, one session's life, reload and drain. The only place that has them.
 //!
-//! State across workers is [`Shared`] and nothing else; each part of it names its lock or is an atomic.
+//! State across workers is `Shared` and nothing else; each part of it names its lock or is an atomic.
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -442,9 +442,9 @@ impl Control {
         // On a thread of its own: reading and checking must not hold up signals and the admin socket.
         let (sender, opened) = oneshot::channel();
         let path = self.path.clone();
-        let spawned = thread::Builder::new()
-            .name("reload".to_owned())
-            .spawn(move || drop(sender.send(Bundle::open(&path))));
+        let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            let _ = sender.send(Bundle::open(&path));
+        });
         spawned.map_err(|error| format!("no thread to open the bundle on: {error}"))?;
         let bundle = opened.await.map_err(|_| "opening the bundle ended in a panic".to_owned())?;
         let bundle = bundle.map_err(|error| error.to_string())?;

@@ -33,6 +33,20 @@ impl Pending {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Moves as much as fits to the front of `buffer`; how much.
+    pub(crate) fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(room), Some(front)) = (buffer.get_mut(..count), rest.get(..count)) {
+            room.copy_from_slice(front);
+        }
+        self.taken += count;
+        if self.taken == self.bytes.len() {
+            *self = Self::default();
+        }
+        count
+    }
+
     /// Writes what there is; ready when nothing is left. `true`: something was written.
     pub(crate) fn poll_drain(
         &mut self,

@@ -1,20 +1,39 @@
 //! TLS behind one small stream type of ours. Which suites lead, which certificate answers a hello, and the alert
-//! for a name that we do not serve. tokio-rustls is inside; nothing outside this file knows.
+//! for a name that we do not serve. How rustls is driven, nothing outside this file knows.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::{Acceptor, NoServerSessionStorage, ProducesTickets, ServerConfig};
+use rustls::server::{
+    Accepted, Acceptor, NoServerSessionStorage, ProducesTickets, ServerConfig, ServerConnectionData,
+    UnbufferedServerConnection,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use super::relay::{Pending, forward};
 use crate::bundle::SuiteOrder;
+
+/// Largest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
+const RECORD_BYTES_MAX: usize = 5 + 16_384 + 2_048;
+/// Room for one read of the kernel behind a partial record.
+const INCOMING_BYTES: usize = 64 * 1024 + RECORD_BYTES_MAX;
+/// Most plaintext that one write takes, and room for its records.
+const OUTGOING_PLAIN_BYTES: usize = 80 * 1024;
+const OUTGOING_BYTES: usize = OUTGOING_PLAIN_BYTES + 4 * 1024;
+/// A usual ClientHello, with a post-quantum key share.
+const HELLO_BYTES: usize = 2 * 1024;
+/// Longest ClientHello, its record headers included. rustls has 64 KiB; no client needs a fourth of that.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// Fatal `unrecognized_name` (RFC 6066 §3, RFC 8446 §6) in a plaintext record: rustls has no call for it.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
@@ -92,62 +111,300 @@ pub(crate) enum Refused<R> {
     Handshake(io::Error),
 }
 
+/// What every connection of a worker passes through on its way: nothing stays in it between two polls, so that an
+/// idle connection owns no buffer.
+struct Buffers {
+    incoming: Box<[u8]>,
+    outgoing: Box<[u8]>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
+        incoming: vec![0; INCOMING_BYTES].into_boxed_slice(),
+        outgoing: vec![0; OUTGOING_BYTES].into_boxed_slice(),
+    });
+}
+
 /// A client connection after its TLS handshake.
+///
+/// Inside is rustls's unbuffered connection: a buffered one keeps a 4 KiB record buffer for life that no call frees.
 pub(crate) struct Client {
-    // Boxed: moving 1.2 KB through every future's state costs more than the pointer.
-    stream: Box<TlsStream<TcpStream>>,
+    io: TcpStream,
+    // Boxed: moving 1 KB through every future's state costs more than the pointer.
+    tls: Box<UnbufferedServerConnection>,
+    /// The beginning of a record whose end has not come yet.
+    partial: Vec<u8>,
+    /// Decrypted bytes that did not fit the reader's buffer.
+    plain: Pending,
+    /// Records that the kernel has not taken yet.
+    unsent: Pending,
+    /// Most bytes that a write takes while nothing is unsent; with the record headers, the bound of `unsent`.
+    write_bytes_max: usize,
+    /// close_notify or FIN has come.
+    ended: bool,
+    close_sent: bool,
 }
 
 impl Client {
     /// Reads the hello, lets `choose` pick the configuration by server name, and finishes the handshake.
-    /// `buffer_bytes` bounds what rustls may hold unsent.
+    /// `write_bytes_max` bounds what is held for a client that does not read.
     pub(crate) async fn accept<R, C>(
-        io: TcpStream,
-        buffer_bytes: usize,
+        mut io: TcpStream,
+        write_bytes_max: usize,
         choose: impl FnOnce(Option<&str>) -> Result<(Arc<ServerConfig>, C), R>,
     ) -> Result<(Self, C), Refused<R>> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(Refused::Handshake)?;
-        let (config, chosen) = match choose(start.client_hello().server_name()) {
+        let (accepted, hello) = read_hello(&mut io).await.map_err(Refused::Handshake)?;
+        let (config, chosen) = match choose(accepted.client_hello().server_name()) {
             Ok(chosen) => chosen,
             Err(reason) => {
-                let mut io = start.io;
                 let _ = io.write_all(&UNRECOGNIZED_NAME).await;
                 let _ = io.shutdown().await;
                 return Err(Refused::Name(reason));
             }
         };
-        let accept =
-            start.into_stream_with(config, |connection| connection.set_buffer_limit(Some(buffer_bytes)));
-        let stream = accept.await.map_err(Refused::Handshake)?;
-        Ok((Self { stream: Box::new(stream) }, chosen))
+        drop(accepted);
+        let tls = UnbufferedServerConnection::new(config).map_err(|e| Refused::Handshake(invalid(e)))?;
+        let mut client = Self {
+            io,
+            tls: Box::new(tls),
+            partial: Vec::new(),
+            plain: Pending::default(),
+            unsent: Pending::default(),
+            write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES),
+            ended: false,
+            close_sent: false,
+        };
+        client.handshake(hello).await.map_err(Refused::Handshake)?;
+        Ok((client, chosen))
     }
 
-    /// Reads decrypted bytes; 0 is the peer's close, with or without close_notify.
+    async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
+        let processed = self.process(&mut hello, &mut []);
+        let (used, _) = self.or_alert(processed).await?;
+        self.partial = hello.split_off(used.min(hello.len()));
+        drop(hello);
+        poll_fn(|cx| {
+            loop {
+                ready!(self.poll_flush(cx))?;
+                if !self.tls.is_handshaking() {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(self.poll_records(cx, &mut []))?;
+                if self.ended {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends the alert that goes with an error, then gives the error back.
+    async fn or_alert<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if result.is_err() {
+            let _ = poll_fn(|cx| self.poll_flush(cx)).await;
+        }
+        result
+    }
+
+    /// Reads decrypted bytes; 0 is the peer's close, with or without close_notify: for framed messages and
+    /// WebSockets a truncation shows in the message itself.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        match ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut buffer)) {
-            Ok(()) => Poll::Ready(Ok(buffer.filled().len())),
-            // A close without close_notify could be a cut by someone else; for framed messages and WebSockets
-            // the truncation shows in the message itself.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
-            Err(error) => Poll::Ready(Err(error)),
+        loop {
+            let held = self.plain.take(buffer);
+            if held > 0 || self.ended || buffer.is_empty() {
+                return Poll::Ready(Ok(held));
+            }
+            let count = ready!(self.poll_records(cx, buffer))?;
+            if count > 0 {
+                return Poll::Ready(Ok(count));
+            }
         }
     }
 
-    /// Takes bytes to be encrypted; those taken may still be in rustls's buffer: see [`Self::poll_flush`].
+    /// Takes bytes to be encrypted; those taken may still be unsent: see [`Self::poll_flush`].
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+        ready!(self.poll_flush(cx))?;
+        let taken = bytes.get(..self.write_bytes_max).unwrap_or(bytes);
+        self.seal(cx, |traffic, outgoing| traffic.encrypt(taken, outgoing))?;
+        Poll::Ready(Ok(taken.len()))
     }
 
     /// Ready when the kernel has everything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream).poll_flush(cx)
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let io = &mut self.io;
+        self.unsent.poll_drain(|bytes| Pin::new(&mut *io).poll_write(cx, bytes)).map_ok(drop)
     }
 
     /// Sends close_notify and FIN.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream).poll_shutdown(cx)
+        if !self.close_sent {
+            self.close_sent = true;
+            self.seal(cx, |traffic, outgoing| traffic.queue_close_notify(outgoing))?;
+        }
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
+
+    /// Reads once from the kernel and opens the records that are complete; bytes of plaintext put into `plain`.
+    fn poll_records(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
+        BUFFERS.with_borrow_mut(|buffers| {
+            let front = self.partial.len();
+            // No more than the reader can take, but always room for a whole record.
+            let most = front.saturating_add(plain.len().max(RECORD_BYTES_MAX));
+            let room = buffers.incoming.len().min(most);
+            let mut read = ReadBuf::new(buffers.incoming.get_mut(front..room).unwrap_or_default());
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            let count = read.filled().len();
+            if count == 0 {
+                self.ended = true;
+                return Poll::Ready(Ok(0));
+            }
+            let records = buffers.incoming.get_mut(..front + count).unwrap_or_default();
+            records.get_mut(..front).unwrap_or_default().copy_from_slice(&self.partial);
+            let processed = self.process(records, plain);
+            // Tickets and alerts; what the kernel does not take now goes with the next flush.
+            let flushed = self.poll_flush(cx);
+            let (used, opened) = processed?;
+            if let Poll::Ready(result) = flushed {
+                result?;
+            }
+            let rest = records.get(used..).unwrap_or_default();
+            if rest.len() >= RECORD_BYTES_MAX && self.tls.is_handshaking() {
+                return Poll::Ready(Err(invalid("a handshake message longer than any client needs")));
+            }
+            self.partial = rest.to_vec();
+            Poll::Ready(Ok(opened))
+        })
+    }
+
+    /// Lets rustls work through `records`: plaintext goes to `plain`, and where that is full to `self.plain`; what
+    /// rustls wants to say goes to `unsent`. Returns bytes of `records` used, and bytes put into `plain`.
+    fn process(&mut self, records: &mut [u8], plain: &mut [u8]) -> io::Result<(usize, usize)> {
+        let (mut used, mut opened) = (0, 0);
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.tls.process_tls_records(records.get_mut(used..).unwrap_or_default());
+            let is_idle = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        discard += record.discard;
+                        let room = plain.get_mut(opened..).unwrap_or_default();
+                        let (now, later) = record.payload.split_at(record.payload.len().min(room.len()));
+                        room.get_mut(..now.len()).unwrap_or_default().copy_from_slice(now);
+                        opened += now.len();
+                        self.plain.push(later);
+                    }
+                    false
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    encode(&mut data, &mut self.unsent)?;
+                    false
+                }
+                Ok(ConnectionState::TransmitTlsData(transmit)) => {
+                    transmit.done(); // it waits in `unsent`, which is sent before anything else
+                    false
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.ended = true;
+                    false
+                }
+                Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => true,
+                Ok(ConnectionState::Closed) => {
+                    self.ended = true;
+                    true
+                }
+                Ok(_) => return Err(invalid("early data, which was never offered")),
+                Err(error) => {
+                    self.queue_alert();
+                    return Err(invalid(error));
+                }
+            };
+            used += discard;
+            if is_idle {
+                return Ok((used, opened));
+            }
+        }
+    }
+
+    /// After an error rustls still has its alert to say.
+    fn queue_alert(&mut self) {
+        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(&mut []).state {
+            if encode(&mut data, &mut self.unsent).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Makes records and hands them to the kernel; keeps what it does not take.
+    fn seal(
+        &mut self,
+        cx: &mut Context<'_>,
+        make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        self.process(&mut [], &mut [])?;
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(&mut []).state
+        else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        BUFFERS.with_borrow_mut(|buffers| {
+            let count = make(&mut traffic, &mut buffers.outgoing).map_err(invalid)?;
+            let records = buffers.outgoing.get(..count).unwrap_or_default();
+            match forward(&mut self.unsent, records, |bytes| Pin::new(&mut self.io).poll_write(cx, bytes)) {
+                Poll::Ready(result) => result,
+                Poll::Pending => Ok(()),
+            }
+        })
+    }
+}
+
+/// Reads until rustls has a whole ClientHello; gives back every byte that was read as well.
+async fn read_hello(io: &mut TcpStream) -> io::Result<(Accepted, Vec<u8>)> {
+    let mut acceptor = Acceptor::default();
+    let mut hello = Vec::with_capacity(HELLO_BYTES);
+    loop {
+        let before = hello.len();
+        if before >= HELLO_BYTES_MAX {
+            return Err(invalid("a ClientHello longer than any client needs"));
+        }
+        if io.read_buf(&mut hello).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut news = hello.get(before..).unwrap_or_default();
+        while !news.is_empty() {
+            acceptor.read_tls(&mut news)?;
+            match acceptor.accept() {
+                Ok(Some(accepted)) => return Ok((accepted, hello)),
+                Ok(None) => {}
+                Err((error, mut alert)) => {
+                    let mut bytes = Vec::new();
+                    alert.write_all(&mut bytes)?;
+                    let _ = io.write_all(&bytes).await;
+                    let _ = io.shutdown().await;
+                    return Err(invalid(error));
+                }
+            }
+        }
+    }
+}
+
+/// Puts a handshake record or an alert behind what is unsent.
+fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Pending) -> io::Result<()> {
+    // Asked with no room, rustls says how much it needs.
+    let mut record = Vec::new();
+    if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut record) {
+        record.resize(needed.required_size, 0);
+        data.encode(&mut record).map_err(invalid)?;
+    }
+    unsent.push(&record);
+    Ok(())
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]

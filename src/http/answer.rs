@@ -11,7 +11,7 @@ use crate::names::Host;
 /// Bytes of text from outside that an answer repeats; the rest is cut.
 pub const DETAIL_BYTES_MAX: usize = 300;
 
-/// Why the edge answers by itself; [`Problem::row`] has status, code and sentence of each.
+/// Why the edge answers by itself. One table has status, code and sentence of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     /// 400: the head or the framing is malformed or ambiguous.

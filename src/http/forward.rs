@@ -69,14 +69,15 @@ pub struct ResponseForm {
 /// The client of a request: the right-most X-Forwarded-For entry that is not a trusted proxy if the peer is one, else
 /// the peer. An entry that is no address ends the search at the proxy that wrote it.
 pub fn client_address(peer: IpAddr, head: &RequestHead<'_>, trusted: &[IpNet]) -> IpAddr {
+    if !is_trusted(peer, trusted) {
+        return peer; // the usual case: no look at the fields
+    }
     let mut client = peer;
     for entry in head.fields.values("x-forwarded-for").rev().flat_map(|value| list(value).rev()) {
+        let Some(address) = address(entry) else { break };
+        client = address;
         if !is_trusted(client, trusted) {
             break;
-        }
-        match address(entry) {
-            Some(address) => client = address,
-            None => break,
         }
     }
     client

@@ -337,8 +337,7 @@ fn request_meaning<'b>(
         return Err(line_fault(HeadFault::MethodNotServed));
     }
     let parts = TargetParts::split(method, target).map_err(line_fault)?;
-    let meaning = Meaning::read(&fields, version)?;
-    fields.names_fields = meaning.options > 0;
+    let meaning = Meaning::of_request(&mut fields, version)?;
     let framing = meaning.framing().unwrap_or(Framing::None);
     let named = meaning.host.map(str_of).transpose().map_err(line_fault)?;
     let authority = named.or(parts.authority).ok_or(line_fault(HeadFault::HostMissing))?;
@@ -367,8 +366,7 @@ fn response_meaning(
     request_is_head: bool,
     mut fields: Fields<'_>,
 ) -> Result<ResponseHead<'_>, HeadError> {
-    let meaning = Meaning::read(&fields, version)?;
-    fields.names_fields = meaning.options > 0;
+    let meaning = Meaning::of_response(&mut fields, version)?;
     let announced = meaning.framing();
     let no_content = matches!(status, 100..=199 | 204);
     let framing = match (announced, no_content || status == 304 || request_is_head) {
@@ -491,21 +489,42 @@ struct Meaning<'b> {
 }
 
 impl<'b> Meaning<'b> {
-    fn read(fields: &Fields<'b>, version: Version) -> Result<Self, HeadError> {
+    /// Fields that a message of either kind is cut and connected by.
+    const OF_ANY: [&'static str; 3] = ["content-length", "transfer-encoding", "connection"];
+    /// Fields that mean something in a request only.
+    const OF_REQUESTS: [&'static str; 2] = ["host", "expect"];
+
+    fn of_request(fields: &mut Fields<'b>, version: Version) -> Result<Self, HeadError> {
+        let known = |name: &str| {
+            Self::OF_ANY.iter().chain(&Self::OF_REQUESTS).copied().find(|it| same_name(name, it))
+        };
+        Self::read(fields, version, known)
+    }
+
+    fn of_response(fields: &mut Fields<'b>, version: Version) -> Result<Self, HeadError> {
+        Self::read(fields, version, |name| Self::OF_ANY.iter().copied().find(|known| same_name(name, known)))
+    }
+
+    fn read(
+        fields: &mut Fields<'b>,
+        version: Version,
+        known: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<Self, HeadError> {
         let mut meaning = Self::default();
         for field in fields.iter() {
-            let taken = meaning.take(field.name, field.value, version);
+            let Some(known) = known(field.name) else { continue };
+            let taken = if field.name.contains('_') {
+                Err(HeadFault::UnderscoreInName)
+            } else {
+                meaning.take(known, field.value, version)
+            };
             taken.map_err(|fault| HeadError { offset: field.line.start, fault })?;
         }
+        fields.names_fields = meaning.options > 0;
         Ok(meaning)
     }
 
-    fn take(&mut self, name: &str, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
-        const DECISIVE: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-        let Some(&known) = DECISIVE.iter().find(|known| same_name(name, known)) else { return Ok(()) };
-        if name.contains('_') {
-            return Err(HeadFault::UnderscoreInName);
-        }
+    fn take(&mut self, known: &str, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
         match known {
             "host" if self.host.replace(value).is_some() => Err(HeadFault::HostRepeated),
             "content-length" => self.take_length(value),
@@ -677,7 +696,8 @@ impl<'b> Fields<'b> {
 
     /// Values of every line called `name`, in order; names have no case.
     pub fn values<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'b [u8]> + 's {
-        self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        let named = move |line: &&Line| self.name(line).eq_ignore_ascii_case(name.as_bytes());
+        self.lines.iter().filter(named).map(|line| self.cut(line.value, line.value_bytes))
     }
 
     /// Number of field lines.
@@ -710,12 +730,18 @@ impl<'b> Fields<'b> {
     fn at(&self, index: usize) -> Option<Field<'b>> {
         let line = self.lines.get(index)?;
         let end = self.lines.get(index + 1).map_or(self.end(), |next| usize::from(next.start));
-        let cut = |start: u16, bytes: u16| {
-            self.head.get(usize::from(start)..usize::from(start) + usize::from(bytes))
-        };
-        let name = std::str::from_utf8(cut(line.start, line.name_bytes)?).ok()?;
-        let value = cut(line.value, line.value_bytes)?;
+        let name = std::str::from_utf8(self.name(line)).ok()?; // a token: ASCII
+        let value = self.cut(line.value, line.value_bytes);
         Some(Field { name, value, line: usize::from(line.start)..end })
+    }
+
+    fn name(&self, line: &Line) -> &'b [u8] {
+        self.cut(line.start, line.name_bytes)
+    }
+
+    fn cut(&self, start: u16, bytes: u16) -> &'b [u8] {
+        let start = usize::from(start);
+        self.head.get(start..start + usize::from(bytes)).unwrap_or_default()
     }
 }
 

@@ -82,6 +82,7 @@ impl HeadScanner {
             }
             let run = self.part.run(rest);
             self.at += run;
+            self.check_length(limits)?;
             let stop = rest.get(run).copied();
             let bytes = visible.get(self.part_start..self.at).unwrap_or_default();
             self.part = self.turn(bytes, stop, limits).map_err(|fault| self.error(fault))?;
@@ -95,7 +96,6 @@ impl HeadScanner {
 
     /// The part after `stop`, which ends the part that holds `bytes`; the same part where the bytes went out first.
     fn turn(&mut self, bytes: &[u8], stop: Option<u8>, limits: &HeadLimits) -> Result<Part, HeadFault> {
-        self.part.check_length(bytes.len(), limits)?;
         let Some(stop) = stop else { return Ok(self.part) };
         let empty = bytes.is_empty();
         match (self.part, stop) {
@@ -131,6 +131,23 @@ impl HeadScanner {
         Ok(Part::Value)
     }
 
+    /// Names the first byte too many, however many came at once.
+    fn check_length(&mut self, limits: &HeadLimits) -> Result<(), HeadError> {
+        let limit = limits.target_bytes_max;
+        let (most, fault) = match self.part {
+            Part::Method => (METHOD_BYTES_MAX, HeadFault::MethodTooLong),
+            Part::Target => (limit, HeadFault::TargetTooLong { limit }),
+            Part::RequestVersion | Part::ResponseVersion => (8, HeadFault::VersionMalformed),
+            Part::Status => (3, HeadFault::StatusMalformed),
+            _ => return Ok(()),
+        };
+        if self.at - self.part_start <= most {
+            return Ok(());
+        }
+        self.at = self.part_start + most;
+        Err(self.error(fault))
+    }
+
     fn error(&self, fault: HeadFault) -> HeadError {
         HeadError { offset: self.at, fault }
     }
@@ -148,17 +165,6 @@ impl Part {
             Self::BlankLf | Self::LineLf | Self::LastLf | Self::End => return 0,
         };
         rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len())
-    }
-
-    fn check_length(self, bytes: usize, limits: &HeadLimits) -> Result<(), HeadFault> {
-        let limit = limits.target_bytes_max;
-        match self {
-            Self::Method if bytes > METHOD_BYTES_MAX => Err(HeadFault::MethodTooLong),
-            Self::Target if bytes > limit => Err(HeadFault::TargetTooLong { limit }),
-            Self::RequestVersion | Self::ResponseVersion if bytes > 8 => Err(HeadFault::VersionMalformed),
-            Self::Status if bytes > 3 => Err(HeadFault::StatusMalformed),
-            _ => Ok(()),
-        }
     }
 
     /// Why `byte` may not stand here.

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, GeneralSubtree, IsCa, Issuer, KeyPair,
-    NameConstraints, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, GeneralSubtree, IsCa, Issuer,
+    KeyPair, NameConstraints, SanType,
 };
 
-use super::certs::{Ca, Issued, ca_params, leaf_params};
+use crate::certs::{Ca, Issued, ca_params, leaf_params};
 
 /// 2027-02-01T00:00:00Z: when the tests look at certificates.
 pub const NOW: i64 = 1_801_440_000;
@@ -151,14 +151,17 @@ pub fn self_signed(params: CertificateParams) -> Issued {
 
 /// CA parameters that permit no CA below.
 pub fn ca_without_cas_below(name: &str) -> CertificateParams {
-    CertificateParams { is_ca: IsCa::Ca(BasicConstraints::Constrained(0)), ..ca_params(name) }
+    let mut params = ca_params(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params
 }
 
 /// CA parameters that permit names at and below `domain` only.
 pub fn ca_for(name: &str, domain: &str) -> CertificateParams {
     let permitted_subtrees = vec![GeneralSubtree::DnsName(domain.to_owned())];
-    let constraints = NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() };
-    CertificateParams { name_constraints: Some(constraints), ..ca_params(name) }
+    let mut params = ca_params(name);
+    params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    params
 }
 
 /// authorityInfoAccess with caIssuers, as public CAs put it into what they issue (RFC 5280 §4.2.2.1).

@@ -6,7 +6,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::facts::{Facts, KeyKind, ServerAuth, parse};
-use super::{Desk, Subject, day};
+use super::{Desk, Subject, day, moment, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{Lined, NamedFile};
 use crate::names::SanName;
@@ -26,13 +26,16 @@ pub(super) struct Anchors {
     all: Vec<TrustAnchor<'static>>,
     /// What the `trust` file holds: a self-signed certificate may be in it and is then no surprise.
     trusted: Vec<CertificateDer<'static>>,
+    /// The `trust` file has findings of its own: what it would have said about a CA is not known.
+    broken: bool,
 }
 
 impl Anchors {
     /// Mozilla's, and those of the `trust` file.
     pub(super) fn load(desk: &mut Desk, trust: Option<&Lined<NamedFile>>) -> Self {
         let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-        let Some(file) = trust else { return Self { all, trusted: Vec::new() } };
+        let Some(file) = trust else { return Self { all, trusted: Vec::new(), broken: false } };
+        let before = desk.errors();
         let trusted = super::pem::trust(desk, file).unwrap_or_default();
         for (at, der) in trusted.iter().enumerate() {
             match webpki::anchor_from_trusted_cert(der) {
@@ -40,16 +43,21 @@ impl Anchors {
                 Err(error) => desk.push(file.line, malformed(&file.value.label, at, &error.to_string())),
             }
         }
-        Self { all, trusted }
+        Self { all, trusted, broken: desk.errors() > before }
     }
 
-    /// Whether the chain gets to a root by its names; whether the signatures agree is the path check's question.
-    fn reached_by(&self, path: &[Link]) -> bool {
-        let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
-            sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())
-        };
-        path.iter().any(|link| self.all.iter().any(|anchor| issuer_is(link, anchor)))
+    /// Whether the chain gets to a root that browsers know, by its names.
+    pub(super) fn are_public(path: &[Link]) -> bool {
+        reaches(path, webpki_roots::TLS_SERVER_ROOTS)
     }
+}
+
+/// Whether a chain gets to one of the roots by its names; whether the signatures agree is the path check's question.
+fn reaches(path: &[Link], anchors: &[TrustAnchor<'_>]) -> bool {
+    let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
+        sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())
+    };
+    path.iter().any(|link| anchors.iter().any(|anchor| issuer_is(link, anchor)))
 }
 
 /// Parses every certificate of a file; `None` after a finding.
@@ -170,34 +178,34 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
             Finding::new(code, format!("{whose} in `{}` {text}", subject.label)).certificate(subject.label)
         };
         let remedy = if at == 0 {
-            "Renew it: certbot renew. If it should be fine, look at the clock: date"
+            "Renew it with `certbot renew`. If it should be fine, look at this machine's clock with `date`."
         } else {
             "Fetch the chain again; a renewal brings the intermediates of today."
         };
         if desk.now > not_after {
-            let expected = format!("valid today, {}", day(desk.now));
+            let expected = format!("valid now, {}", moment(desk.now));
             desk.push(
                 subject.line,
                 says(Code::Expired, "has expired")
                     .expected(expected)
-                    .found(format!("it ended on {}", day(not_after)))
+                    .found(format!("it ended on {}", moment(not_after)))
                     .remedy(remedy),
             );
         } else if desk.now < not_before {
-            let expected = format!("valid today, {}", day(desk.now));
-            let remedy = "Wait, or look at the clock of this machine: date";
+            let expected = format!("valid now, {}", moment(desk.now));
+            let remedy = "Wait, or look at this machine's clock with `date`.";
             desk.push(
                 subject.line,
                 says(Code::NotYetValid, "is not valid yet")
                     .expected(expected)
-                    .found(format!("it begins on {}", day(not_before)))
+                    .found(format!("it begins on {}", moment(not_before)))
                     .remedy(remedy),
             );
         } else if not_after - desk.now < EXPIRES_SOON_S && at == 0 {
             let days = (not_after - desk.now) / 86_400;
             let found =
                 format!("{days} {} left, until {}", if days == 1 { "day" } else { "days" }, day(not_after));
-            desk.push(subject.line, says(Code::ExpiresSoon, "ends soon").expected("at least 21 days left").found(found).remedy("Renew it now, and find out why the renewal did not do so by itself: certbot renew --dry-run"));
+            desk.push(subject.line, says(Code::ExpiresSoon, "ends soon").expected("at least 21 days left").found(found).remedy("Renew it now, and find out why the renewal did not do so by itself: `certbot renew --dry-run`."));
         }
     }
 }
@@ -246,14 +254,19 @@ fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
     if facts.has_san {
         return;
     }
-    let found = match &facts.common_name {
-        Some(cn) => format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"),
-        None => "no name at all".to_owned(),
+    let (found, name) = match &facts.common_name {
+        Some(cn) => {
+            (format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"), cn.as_str())
+        }
+        None => ("no name at all".to_owned(), "recre.store"),
     };
+    let names = shell_word(&format!("subjectAltName=DNS:{name}"));
     let finding = Finding::new(Code::NoSan, format!("`{label}` has no subjectAltName"))
         .expected("a subjectAltName with every host")
         .found(found)
-        .remedy("Issue it again with subjectAltName; with openssl: -addext subjectAltName=DNS:recre.store,DNS:socket.recre.store");
+        .remedy(format!(
+            "Issue it again with every host in its subjectAltName; with openssl: -addext {names}"
+        ));
     desk.push(subject.line, finding.certificate(label));
 }
 
@@ -309,8 +322,12 @@ fn sizes(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     for link in path.iter().skip(1) {
         match link.facts.key {
             KeyKind::Rsa(bits) if bits < super::RSA_BITS_MIN => {
-                let finding =
-                    super::key::rsa_size(subject.label, bits, &format!("the CA {}", link.facts.subject));
+                let finding = super::key::rsa_size(
+                    subject.label,
+                    bits,
+                    &format!("the CA {}", link.facts.subject),
+                    "No client accepts that. Issue the certificate by another CA, or make the CA anew with a key of today.",
+                );
                 desk.push(subject.line, finding);
             }
             _ => {}
@@ -330,10 +347,10 @@ fn completeness(
     if path.len() > 1 && last.facts.self_signed {
         desk.push(subject.line, root_included(subject, last));
     }
-    let verdict = if anchors.reached_by(path) {
+    let verdict = if reaches(path, &anchors.all) {
         verify(path, &anchors.all, desk.now)
     } else {
-        if !anchors.trusted.contains(&end_entity.der) {
+        if !anchors.trusted.contains(&end_entity.der) && !anchors.broken {
             desk.push(subject.line, unknown_issuer(subject, path, end_entity, last));
         }
         verify_below(path, last, desk.now)
@@ -398,12 +415,23 @@ fn self_signed(subject: &Subject<'_>, link: &Link) -> Finding {
 }
 
 fn missing_intermediate(subject: &Subject<'_>, link: &Link, url: &str) -> Finding {
-    let url = super::shell_word(url);
     Finding::new(Code::MissingIntermediate, format!("`{}` lacks its intermediate certificate", subject.label))
         .certificate(subject.label)
         .expected(format!("behind it the certificate of {}", link.facts.issuer))
         .found("one certificate alone; some browsers would fetch the other, programs and phones fail")
-        .remedy(format!("Name fullchain.pem instead of cert.pem, or append what the CA offers here:\n  curl -s {url} | openssl x509 -inform DER >> {}", super::shell_word(subject.label)))
+        .remedy(append(subject, url))
+}
+
+/// The address is the certificate's word: only one that curl cannot take for something else becomes a command.
+fn append(subject: &Subject<'_>, url: &str) -> String {
+    let name = "Name fullchain.pem instead of cert.pem";
+    if !url.starts_with("http://") {
+        return format!("{name}.");
+    }
+    let (url, file) = (shell_word(url), shell_word(&subject.files.chain.value.path.display().to_string()));
+    format!(
+        "{name}, or append what the CA offers here:\n  curl -s {url} | openssl x509 -inform DER >> {file}"
+    )
 }
 
 fn unknown_ca(subject: &Subject<'_>, last: &Link) -> Finding {

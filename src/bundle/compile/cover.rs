@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::Link;
+use super::chain::{Anchors, Link};
 use super::facts::KeyKind;
 use super::{Desk, Subject, day, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
@@ -61,9 +61,13 @@ pub(super) fn assign(
         uncovered.iter().for_each(|host| desk.push(host.line, not_covered(host, &names, candidates)));
     }
     addresses(desk, source, candidates, &chosen);
+    let to_reissue: Vec<_> = uncovered.iter().filter_map(|h| nearest(&h.value, candidates)).collect();
     for (at, candidate) in candidates.iter().enumerate() {
-        if !chosen.values().any(|c| *c == at) {
-            desk.push(candidate.subject.line, unused(candidate, &uncovered, source));
+        if to_reissue.iter().any(|near| std::ptr::eq(*near, candidate)) {
+            continue; // it is about to be used
+        }
+        if !chosen.values().any(|c| *c == at) && source.sites.iter().any(|site| !site.hosts.is_empty()) {
+            desk.push(candidate.subject.line, unused(candidate, source));
         }
     }
     chosen
@@ -220,10 +224,14 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
         ""
     };
     let expand = if near.is_some() { " --expand" } else { "" };
-    format!(
-        "{what}:\n  certbot certonly{challenge}{expand} -d {}\nOr remove the host from sanedge.toml.",
-        all(" -d ")
-    )
+    let own = match near {
+        Some(candidate) if !Anchors::are_public(&candidate.chain) => {
+            format!("\nOr, with a CA of your own:\n  mkcert {}", all(" "))
+        }
+        _ => String::new(),
+    };
+    let command = format!("certbot certonly{challenge}{expand} -d {}", all(" -d "));
+    format!("{what}:\n  {command}{own}\nOr remove the host from sanedge.toml.")
 }
 
 fn is_private(name: &str) -> bool {
@@ -233,16 +241,14 @@ fn is_private(name: &str) -> bool {
         || PRIVATE_SUFFIXES.iter().any(|s| under(s))
 }
 
-fn unused(candidate: &Candidate<'_>, uncovered: &[&Lined<Host>], source: &Source) -> Finding {
+fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     let label = candidate.subject.label;
     let hosts = source.sites.iter().flat_map(|s| &s.hosts).map(|h| &h.value);
     let covers_some = hosts.clone().any(|h| candidate.names().iter().any(|n| n.covers(h)));
     let remedy = if covers_some {
         "Another certificate is preferred for each of its hosts. Remove this [[certificate]]; its key need not lie on the board."
-    } else if uncovered.is_empty() {
-        "Remove this [[certificate]]; its key need not lie on the board. Or add the host it is for to a [[site]]."
     } else {
-        "Issue it again with the hosts that lack a certificate, or remove this [[certificate]]."
+        "Remove this [[certificate]]; its key need not lie on the board. Or add the host it is for to a [[site]]."
     };
     Finding::new(Code::UnusedCertificate, format!("no host uses `{label}`"))
         .certificate(label)

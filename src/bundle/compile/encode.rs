@@ -153,3 +153,30 @@ pub(super) fn refused(error: &EncodeError) -> Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::wire::FormatError;
+
+    #[test]
+    fn a_bundle_that_does_not_open_again_is_a_finding_and_not_a_file() {
+        for error in [EncodeError::Differs, EncodeError::Check(FormatError::Digest)] {
+            let finding = refused(&error);
+            assert_eq!(finding.code, Code::SelfCheck);
+            assert_eq!(finding.found, error.to_string());
+        }
+    }
+
+    #[test]
+    fn what_the_format_has_no_room_for_is_the_users_news() {
+        let finding = refused(&EncodeError::TooMany { table: "routes", found: 257, max: 256 });
+        assert_eq!(
+            (finding.code, finding.expected.as_str(), finding.found.as_str()),
+            (Code::TooMany, "at most 256", "257")
+        );
+        assert_eq!(refused(&EncodeError::TooLarge).code, Code::TooMany);
+        let path = std::path::PathBuf::from("/run/\u{fffd}");
+        assert_eq!(refused(&EncodeError::Path { field: "acme_dir", path }).code, Code::BadValue);
+    }
+}

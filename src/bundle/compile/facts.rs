@@ -13,7 +13,7 @@ use crate::names::SanName;
 
 /// The kind of a certificate's key, in the order in which serving prefers them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeyKind {
+pub(super) enum KeyKind {
     /// ECDSA over P-256 or P-384.
     Ecdsa(&'static str),
     /// Ed25519 (RFC 8032).
@@ -105,10 +105,19 @@ impl Facts {
             digital_signature: usage.is_none_or(|u| u.value.digital_signature()),
             weak_signature: weak_signature(&certificate),
             issuer_url: issuer_url(&certificate),
-            self_signed: certificate.subject().as_raw() == certificate.issuer().as_raw()
-                && certificate.verify_signature(None).is_ok(),
+            self_signed: self_signed(&certificate),
         })
     }
+}
+
+/// Whether a certificate is its own issuer. Where the signature is of a kind that cannot be checked here the names
+/// decide: the answer chooses words, never trust.
+fn self_signed(certificate: &X509Certificate<'_>) -> bool {
+    use x509_parser::error::X509Error::SignatureUnsupportedAlgorithm;
+    let unknown = matches!(key_of(certificate), KeyKind::Rsa(bits) if bits < super::RSA_BITS_MIN);
+    let same_name = certificate.subject().as_raw() == certificate.issuer().as_raw();
+    let verdict = certificate.verify_signature(None);
+    same_name && (unknown || matches!(verdict, Ok(()) | Err(SignatureUnsupportedAlgorithm)))
 }
 
 /// How a distinguished name is shown: `CN=R11, O=Let's Encrypt`, or that it is empty.

@@ -10,9 +10,13 @@ use webpki::EndEntityCert;
 use super::facts::KeyKind;
 use super::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
 use crate::bundle::finding::{Code, Finding};
+use crate::bundle::source::NamedFile;
 
 /// What is signed once: 64 bytes, as long as what a TLS 1.3 server signs at least.
 const SAMPLE: [u8; 64] = [0x20; 64];
+
+const NEW_KEY: &str =
+    "Issue the certificate again with an ECDSA P-256 key:\n  certbot renew --key-type ecdsa --force-renewal";
 
 /// Every proof about one key. `kind` is that of the certificate. True where nothing is wrong.
 pub(super) fn check(
@@ -28,7 +32,10 @@ pub(super) fn check(
     match crate::bundle::load_key(key) {
         Ok(key) if belongs(&key, end_entity) => speed(desk, subject, kind),
         Ok(_) => desk.push(subject.key_line, mismatch(subject, kind)),
-        Err(error) => desk.push(subject.key_line, unsupported(subject, &error.to_string())),
+        Err(error) => desk.push(
+            subject.key_line,
+            unsupported(subject, &format!("another kind of key, or a damaged one ({})", error.0)),
+        ),
     }
 }
 
@@ -36,7 +43,7 @@ pub(super) fn check(
 fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
     match kind {
         KeyKind::Rsa(bits) if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(bits) => {
-            desk.push(subject.line, rsa_size(subject.label, *bits, "the certificate"));
+            desk.push(subject.line, rsa_size(subject.label, *bits, "the certificate", NEW_KEY));
             false
         }
         KeyKind::Other(what) => {
@@ -86,18 +93,17 @@ fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
     }
 }
 
-pub(super) fn rsa_size(label: &str, bits: usize, whose: &str) -> Finding {
+pub(super) fn rsa_size(label: &str, bits: usize, whose: &str, remedy: &str) -> Finding {
     Finding::new(Code::RsaSize, format!("the RSA key of {whose} in `{label}` has {bits} bits"))
         .certificate(label)
         .expected(format!("RSA with {RSA_BITS_MIN} to {RSA_BITS_MAX} bits, or better ECDSA P-256"))
         .found(format!("{bits} bits"))
-        .remedy(
-            "Issue the certificate again with a new key:\n  certbot renew --key-type ecdsa --force-renewal",
-        )
+        .remedy(remedy)
 }
 
 fn mismatch(subject: &Subject<'_>, kind: &KeyKind) -> Finding {
-    let (chain, key) = (super::shell_word(subject.label), super::shell_word(subject.key_label));
+    let word = |file: &NamedFile| super::shell_word(&file.path.display().to_string());
+    let (chain, key) = (word(&subject.files.chain.value), word(&subject.files.key.value));
     Finding::new(Code::KeyMismatch, format!("`{}` is not the key of `{}`", subject.key_label, subject.label))
         .certificate(subject.label)
         .expected(format!("the private key of this {kind} certificate"))
@@ -110,5 +116,5 @@ fn unsupported(subject: &Subject<'_>, found: &str) -> Finding {
         .certificate(subject.label)
         .expected("ECDSA P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits")
         .found(found)
-        .remedy("Issue the certificate again with an ECDSA P-256 key:\n  certbot renew --key-type ecdsa --force-renewal")
+        .remedy(NEW_KEY)
 }

@@ -1,6 +1,6 @@
 //! PEM files to DER: everything that can be wrong with a file before anybody looks at X.509.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -161,6 +161,12 @@ fn announced(pem: &[u8]) -> String {
     }
 }
 
+/// Where to convert a file to; never itself.
+fn converted(path: &Path) -> PathBuf {
+    let pem = path.with_extension("pem");
+    if pem == path { path.with_extension("converted.pem") } else { pem }
+}
+
 fn quoted(path: &Path) -> String {
     super::shell_word(&path.display().to_string())
 }
@@ -218,10 +224,11 @@ fn binary(file: &NamedFile, der: &[u8], wanted: Wanted) -> Finding {
     };
     let content = content.unwrap_or_default();
     let path = quoted(&file.path);
-    let out = quoted(&file.path.with_extension("pem"));
+    let out = quoted(&converted(&file.path));
     let (code, found, command) = if content.starts_with(&[0x02, 0x01, 0x03]) {
         let option = if wanted == Wanted::Key { "-nocerts -noenc" } else { "-nokeys" };
-        (Code::PemIsPkcs12, "PKCS #12 (.p12, .pfx)", format!("openssl pkcs12 -in {path} {option} -out {out}"))
+        let command = format!("openssl pkcs12 -in {path} {option} -out {out}");
+        (Code::PemIsPkcs12, "PKCS #12 (.p12, .pfx)", format!("(umask 077; {command})"))
     } else if content.starts_with(&[0x06, 0x09]) {
         (
             Code::PemIsDer,
@@ -229,7 +236,11 @@ fn binary(file: &NamedFile, der: &[u8], wanted: Wanted) -> Finding {
             format!("openssl pkcs7 -inform DER -in {path} -print_certs -out {out}"),
         )
     } else if content.starts_with(&[0x02]) {
-        (Code::PemIsDer, "a private key in DER", format!("openssl pkey -inform DER -in {path} -out {out}"))
+        (
+            Code::PemIsDer,
+            "a private key in DER",
+            format!("(umask 077; openssl pkey -inform DER -in {path} -out {out})"),
+        )
     } else {
         (Code::PemIsDer, "a certificate in DER", format!("openssl x509 -inform DER -in {path} -out {out}"))
     };
@@ -243,7 +254,11 @@ fn too_many(file: &Lined<NamedFile>, found: usize, max: usize) -> Finding {
     Finding::new(Code::ChainTooLong, format!("`{}` holds too many certificates", file.value.label))
         .expected(format!("at most {max} certificates"))
         .found(format!("{found} certificates"))
-        .remedy("Name a file with one chain: the host's own certificate and its intermediates. A bundle of root certificates does not belong here.")
+        .remedy(if max == CHAIN_CERTIFICATES_MAX {
+            "Name a file with one chain: the host's own certificate and its intermediates, without any roots."
+        } else {
+            "Name a file with the roots of your own CA only; those that browsers know are known here as well."
+        })
 }
 
 fn key_as_certificate(file: &Lined<NamedFile>) -> Finding {

@@ -44,14 +44,16 @@ fn written_over(desk: &mut Desk, source: &Source, mut limits: Limits) -> Limits 
         }
     }
     if let Err(error) = limits.check() {
-        let key = match &error {
-            limits::LimitError::Above { key, .. } => key,
-            _ => "limits",
-        };
-        let line = source.limits.iter().map(|s| s.name.line).max().unwrap_or(0);
-        desk.push(line, out_of_bounds(key, &error, "what is written"));
+        contradiction(desk, source, &error);
     }
     limits
+}
+
+/// Two limits that are fine alone; the first one that is written is the one to look at.
+fn contradiction(desk: &mut Desk, source: &Source, error: &limits::LimitError) {
+    let limits::LimitError::Above { key, found, bound, .. } = error else { return }; // each range was looked at
+    let written = source.limits.iter().find(|s| s.name.value == *key || s.name.value == *bound);
+    desk.push(written.map_or(0, |s| s.name.line), out_of_bounds(key, error, &found.to_string()));
 }
 
 /// Says which is the largest `sessions_max` that fits, everything else being as it is.

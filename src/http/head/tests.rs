@@ -15,7 +15,10 @@ fn response(head: &str) -> Result<ResponseHead<'_>, HeadFault> {
 
 fn scanned(mut scanner: HeadScanner, head: &[u8]) -> Result<(), HeadFault> {
     match scanner.scan(head, &LIMITS) {
-        Ok(Some(n)) => Ok(assert_eq!(n, head.len())),
+        Ok(Some(n)) => {
+            assert_eq!(n, head.len());
+            Ok(())
+        }
         Ok(None) => panic!("the sample is only a part of a head"),
         Err(error) => Err(error.fault),
     }
@@ -215,7 +218,9 @@ fn a_long_target_is_refused_before_it_ends() {
     let limits = HeadLimits { target_bytes_max: 10, ..LIMITS };
     assert_eq!(HeadScanner::request().scan(b"GET /123456789", &limits), Ok(None));
     let error = HeadScanner::request().scan(b"GET /1234567890", &limits).unwrap_err();
-    assert_eq!(error.fault, HeadFault::TargetTooLong { limit: 10 });
+    assert_eq!((error.offset, error.fault), (14, HeadFault::TargetTooLong { limit: 10 }));
+    let at_once = HeadScanner::request().scan(&[b"GET /".as_slice(), &[b"a"[0]; 500]].concat(), &limits);
+    assert_eq!(at_once, Err(error), "however many bytes too many came at once");
 }
 
 #[test]
@@ -468,6 +473,11 @@ fn responses_are_read_as_strictly() {
     ] {
         assert_eq!(response(head).unwrap_err(), expected, "{head:?}");
     }
+}
+
+#[test]
+fn fields_of_requests_mean_nothing_in_a_response() {
+    assert!(response("HTTP/1.1 200 OK\r\nHost: a\r\nHost: b\r\nExpect: x\r\n\r\n").is_ok());
 }
 
 #[test]

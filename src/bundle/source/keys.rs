@@ -1,0 +1,93 @@
+//! Which keys exist where, and what to do about others.
+
+use crate::bundle::finding::did_you_mean;
+use crate::limits;
+
+/// Keys of one kind of table.
+pub(super) struct Section {
+    /// As it is written in the file.
+    pub(super) title: &'static str,
+    /// The same after a verb.
+    pub(super) place: &'static str,
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) const TOP: Section = Section {
+    title: "the top of the file",
+    place: "at the top of the file",
+    keys: &[
+        "board",
+        "listen",
+        "certificate",
+        "site",
+        "limits",
+        "trusted_proxies",
+        "trust",
+        "watch",
+        "drain_timeout",
+        "drain_spread",
+        "suite_order",
+    ],
+};
+pub(super) const LISTEN: Section = Section {
+    title: "[listen]",
+    place: "in [listen]",
+    keys: &["https", "http", "admin", "default_host", "public_https_port", "acme_dir", "proxy_protocol_from"],
+};
+pub(super) const CERTIFICATE: Section =
+    Section { title: "[[certificate]]", place: "in [[certificate]]", keys: &["chain", "key"] };
+macro_rules! rule_keys {
+    ($($own:literal),*) => {
+        &[
+            $($own,)*
+            "upstream",
+            "path",
+            "origins",
+            "require_origin",
+            "allow",
+            "allow_public_upstream",
+            "response_timeout",
+            "idle_timeout",
+            "ping_interval",
+            "frame_bytes_max",
+            "message_bytes_max",
+            "body_bytes_max",
+            "check_utf8",
+            "send_proxy_protocol",
+            "access_log",
+        ]
+    };
+}
+pub(super) const SITE: Section =
+    Section { title: "[[site]]", place: "in [[site]]", keys: rule_keys!("hosts", "route") };
+pub(super) const ROUTE: Section =
+    Section { title: "[[site.route]]", place: "in [[site.route]]", keys: rule_keys!() };
+
+/// Its keys are the limits module's.
+pub(super) const LIMITS: Section = Section { title: "[limits]", place: "in [limits]", keys: &[] };
+
+pub(super) fn limit_keys() -> Vec<&'static str> {
+    limits::LIMITS.iter().map(|limit| limit.range.key).collect()
+}
+
+/// What to do about an unknown key: mend its spelling, move it, or both.
+pub(super) fn advice(key: &str, section: &Section) -> String {
+    let homes = || [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS].into_iter();
+    if let Some(home) = homes().find(|home| home.known().contains(&key)) {
+        return format!("`{key}` belongs {}: move it there.", home.place);
+    }
+    if let Some(near) = did_you_mean(key, section.known()) {
+        return format!("Did you mean `{near}`?");
+    }
+    let elsewhere = homes().find_map(|home| Some((did_you_mean(key, home.known())?, home.place)));
+    match elsewhere {
+        Some((near, place)) => format!("Did you mean `{near}` {place}?"),
+        None => "Remove it.".to_owned(),
+    }
+}
+
+impl Section {
+    fn known(&self) -> Vec<&'static str> {
+        if self.title == LIMITS.title { limit_keys() } else { self.keys.to_vec() }
+    }
+}

@@ -1,0 +1,315 @@
+//! Tables to types: what each table of sanedge.toml holds, and what a route inherits from its site.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, Section, TOP};
+use super::typed::{Value, holds_items, integer, preset};
+use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
+use super::{CertificateFiles, LimitSetting, LimitValue, Lined, Listen, OriginEntry, Route, Site, Source};
+use crate::bundle::Upstream;
+use crate::bundle::finding::{Code, Finding};
+use crate::limits;
+
+/// Turns TOML values into ours and remembers what was wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) path: &'a Path,
+    pub(super) folder: PathBuf,
+    /// Offsets at which lines begin.
+    lines: Vec<usize>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a Path, text: &str) -> Self {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path, folder, lines, findings: Vec::new() }
+    }
+
+    pub(super) fn line(&self, offset: usize) -> u32 {
+        u32::try_from(self.lines.partition_point(|begin| *begin <= offset)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn line_of<T>(&self, spanned: &Spanned<T>) -> u32 {
+        self.line(spanned.span().start)
+    }
+
+    pub(super) fn push(&mut self, line: u32, finding: Finding) {
+        self.findings.push(finding.at(self.path, line));
+    }
+
+    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
+        let line = error.span().map_or(0, |span| self.line(span.start));
+        let finding = Finding::new(Code::TomlSyntax, "this is not TOML")
+            .expected("TOML 1.0: `key = \"text\"`, `key = [\"a\", \"b\"]`, `[table]`, `[[list of tables]]`")
+            .found(error.message())
+            .remedy("Mend this line; the lines after it are looked at once it reads as TOML.");
+        self.push(line, finding);
+    }
+
+    // --- tables -------------------------------------------------------------------------------------------
+
+    pub(super) fn source(&mut self, root: &DeTable<'_>) -> Source {
+        self.unknown_keys(root, &TOP);
+        let board = root.get("board").and_then(|v| self.text(v, "board", "\"rpi4\""));
+        let board = board.map(|b| Lined { value: b.value.to_owned(), line: b.line });
+        if !root.contains_key("board") {
+            self.missing(1, "board", &TOP, "board = \"rpi4\", or \"host\" for the machine that compiles");
+        }
+        self.wanted(root, &CERTIFICATE, "certificate", "chain = \"fullchain.pem\"\n  key = \"privkey.pem\"");
+        self.wanted(root, &SITE, "site", "hosts = [\"recre.store\"]\n  upstream = [\"127.0.0.1:3000\"]");
+        Source {
+            path: self.path.to_owned(),
+            board: board.unwrap_or(Lined { value: String::new(), line: 0 }),
+            listen: self.listen(root),
+            certificates: self.tables(root, &CERTIFICATE, "certificate", Self::certificate),
+            trust: root.get("trust").and_then(|v| self.file(v, "trust", "\"ca.pem\"")),
+            sites: self.tables(root, &SITE, "site", Self::site),
+            limits: self.limits(root),
+            trusted_proxies: self.networks(root, "trusted_proxies").unwrap_or_default(),
+            watch: self.boolean(root, "watch").unwrap_or(false),
+            drain_timeout: self
+                .duration(root, &limits::DRAIN_TIMEOUT)
+                .unwrap_or_else(|| preset(&limits::DRAIN_TIMEOUT)),
+            drain_spread: self
+                .later_key(root, "drain_spread", |reader, table, _| {
+                    reader.duration(table, &limits::DRAIN_SPREAD)
+                })
+                .unwrap_or_else(|| preset(&limits::DRAIN_SPREAD)),
+            suite_order: self.suite_order(root),
+        }
+    }
+
+    fn listen(&mut self, root: &DeTable<'_>) -> Listen {
+        let empty = DeTable::new();
+        let table = match root.get("listen") {
+            Some(value) => self.table(value, &LISTEN).unwrap_or(&empty),
+            None => &empty,
+        };
+        self.unknown_keys(table, &LISTEN);
+        let folder = self.folder.clone();
+        Listen {
+            https: self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]),
+            http: self.addresses(table, "http").unwrap_or_default(),
+            admin: self
+                .one(table, "admin", "\"unix:/run/sanedge/admin.sock\"", |text| parse_admin(text, &folder)),
+            default_host: self.one(table, "default_host", "\"recre.store\"", parse_host),
+            public_https_port: self.port(table, "public_https_port").unwrap_or(443),
+            acme_dir: table
+                .get("acme_dir")
+                .and_then(|v| self.file(v, "acme_dir", "\"/var/lib/acme\""))
+                .map(|f| Lined { value: f.value.path, line: f.line }),
+            proxy_protocol_from: self
+                .later_key(table, "proxy_protocol_from", Self::networks)
+                .unwrap_or_default(),
+        }
+    }
+
+    fn certificate(&mut self, table: &DeTable<'_>, line: u32) -> Option<CertificateFiles> {
+        self.unknown_keys(table, &CERTIFICATE);
+        let mut file = |key: &'static str, example: &str| {
+            if !table.contains_key(key) {
+                self.missing(line, key, &CERTIFICATE, &format!("{key} = {example}"));
+            }
+            table.get(key).and_then(|v| self.file(v, key, example))
+        };
+        let (chain, key) = (file("chain", "\"certs/fullchain.pem\""), file("key", "\"certs/privkey.pem\""));
+        Some(CertificateFiles { line, chain: chain?, key: key? })
+    }
+
+    fn site(&mut self, table: &DeTable<'_>, line: u32) -> Option<Site> {
+        self.unknown_keys(table, &SITE);
+        let hosts = self.several(table, "hosts", "[\"recre.store\"]", parse_host);
+        if hosts.as_ref().is_none_or(Vec::is_empty) && !table.get("hosts").is_some_and(holds_items) {
+            self.missing(line, "hosts", &SITE, "hosts = [\"recre.store\"]");
+        }
+        let rules = self.rules(table);
+        let path = self.one(table, "path", "\"/\"", parse_path);
+        let routes =
+            self.tables(table, &ROUTE, "route", |reader, route, line| reader.route(route, line, &rules));
+        if rules.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream") {
+            self.no_upstream(line, "this site has neither an upstream nor a route");
+        }
+        let own = rules
+            .upstreams
+            .is_some()
+            .then(|| rules.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value)));
+        Some(Site { line, hosts: hosts.unwrap_or_default(), routes: own.into_iter().chain(routes).collect() })
+    }
+
+    fn route(&mut self, table: &DeTable<'_>, line: u32, site: &Rules) -> Option<Route> {
+        self.unknown_keys(table, &ROUTE);
+        let path = self.one(table, "path", "\"/socket.io/\"", parse_path);
+        if !table.contains_key("path") {
+            self.missing(line, "path", &ROUTE, "path = \"/socket.io/\"");
+        }
+        let rules = self.rules(table).or(site);
+        if rules.upstreams.is_none() && !table.contains_key("upstream") {
+            self.no_upstream(line, "this route has no upstream, and neither has its site");
+        }
+        Some(rules.route(line, path?.value))
+    }
+
+    fn rules(&mut self, table: &DeTable<'_>) -> Rules {
+        let folder = self.folder.clone();
+        let parse = |text: &str| parse_upstream(text, &folder);
+        let upstreams = self.several(table, "upstream", "[\"127.0.0.1:3000\"]", parse);
+        if upstreams.as_ref().is_some_and(Vec::is_empty) && !table.get("upstream").is_some_and(holds_items) {
+            self.no_upstream(
+                table.get("upstream").map_or(0, |v| self.line_of(v)),
+                "the list of upstreams is empty",
+            );
+        }
+        Rules {
+            upstreams,
+            origins: self.several(table, "origins", "[\"https://recre.store\"]", parse_origin).map(values),
+            require_origin: self.boolean(table, "require_origin"),
+            allow: self.networks(table, "allow").map(values),
+            allow_public_upstream: self.boolean(table, "allow_public_upstream"),
+            response_timeout: self.duration(table, &limits::RESPONSE_TIMEOUT),
+            idle_timeout: self.duration(table, &limits::IDLE_TIMEOUT),
+            ping_interval: self
+                .later_key(table, "ping_interval", |r, t, _| r.duration(t, &limits::PING_INTERVAL)),
+            frame_bytes_max: self
+                .later_key(table, "frame_bytes_max", |r, t, _| r.ranged(t, &limits::FRAME_BYTES_MAX)),
+            message_bytes_max: self
+                .later_key(table, "message_bytes_max", |r, t, _| r.ranged(t, &limits::MESSAGE_BYTES_MAX)),
+            body_bytes_max: self.ranged(table, &limits::BODY_BYTES_MAX),
+            check_utf8: self.later_key(table, "check_utf8", Self::boolean),
+            send_proxy_protocol: self.later_key(table, "send_proxy_protocol", Self::proxy_version),
+            access_log: self.boolean(table, "access_log"),
+        }
+    }
+
+    fn limits(&mut self, root: &DeTable<'_>) -> Vec<LimitSetting> {
+        let Some(table) = root.get("limits").and_then(|v| self.table(v, &LIMITS)) else { return Vec::new() };
+        let mut settings = Vec::new();
+        for (name, value) in table.iter() {
+            let name = Lined { value: name.get_ref().to_string(), line: self.line_of(name) };
+            if let Some(value) = self.limit(&name.value, value) {
+                settings.push(LimitSetting { name, value });
+            }
+        }
+        settings
+    }
+
+    pub(super) fn limit(&mut self, name: &str, value: &Value<'_>) -> Option<LimitValue> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(LimitValue::Text(text.to_string())),
+            // A number beyond 64 bits is beyond every bound as well.
+            DeValue::Integer(_) => Some(LimitValue::Number(integer(value).unwrap_or(i64::MAX))),
+            _ => {
+                self.wrong_type(value, name, "a number, a size or a duration", "4096, \"16KiB\" or \"30s\"");
+                None
+            }
+        }
+    }
+
+    fn tables<'t, 'i, T>(
+        &mut self,
+        parent: &'t DeTable<'i>,
+        section: &Section,
+        key: &'static str,
+        mut one: impl FnMut(&mut Self, &'t DeTable<'i>, u32) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = parent.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(value, key, "a list of tables", section.title);
+            return Vec::new();
+        };
+        self.room(items.first().map_or(0, |item| self.line_of(item)), key, items.len());
+        let mut found = Vec::new();
+        for item in items.iter() {
+            let line = self.line_of(item);
+            if let Some(made) = self.table(item, section).and_then(|table| one(self, table, line)) {
+                found.push(made);
+            }
+        }
+        found
+    }
+
+    fn table<'t, 'i>(&mut self, value: &'t Value<'i>, section: &Section) -> Option<&'t DeTable<'i>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(value, section.title, "a table", section.title);
+        }
+        table
+    }
+}
+
+/// What a site hands down to its routes: all of `None` unless written.
+#[derive(Clone, Default)]
+struct Rules {
+    upstreams: Option<Vec<Lined<Upstream>>>,
+    origins: Option<Vec<OriginEntry>>,
+    require_origin: Option<bool>,
+    allow: Option<Vec<IpNet>>,
+    allow_public_upstream: Option<bool>,
+    response_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    ping_interval: Option<Duration>,
+    frame_bytes_max: Option<u64>,
+    message_bytes_max: Option<u64>,
+    body_bytes_max: Option<u64>,
+    check_utf8: Option<bool>,
+    send_proxy_protocol: Option<u8>,
+    access_log: Option<bool>,
+}
+
+impl Rules {
+    /// The route's own keys, the site's where it has none.
+    fn or(self, site: &Self) -> Self {
+        Self {
+            upstreams: self.upstreams.or_else(|| site.upstreams.clone()),
+            origins: self.origins.or_else(|| site.origins.clone()),
+            require_origin: self.require_origin.or(site.require_origin),
+            allow: self.allow.or_else(|| site.allow.clone()),
+            allow_public_upstream: self.allow_public_upstream.or(site.allow_public_upstream),
+            response_timeout: self.response_timeout.or(site.response_timeout),
+            idle_timeout: self.idle_timeout.or(site.idle_timeout),
+            ping_interval: self.ping_interval.or(site.ping_interval),
+            frame_bytes_max: self.frame_bytes_max.or(site.frame_bytes_max),
+            message_bytes_max: self.message_bytes_max.or(site.message_bytes_max),
+            body_bytes_max: self.body_bytes_max.or(site.body_bytes_max),
+            check_utf8: self.check_utf8.or(site.check_utf8),
+            send_proxy_protocol: self.send_proxy_protocol.or(site.send_proxy_protocol),
+            access_log: self.access_log.or(site.access_log),
+        }
+    }
+
+    fn route(self, line: u32, path: String) -> Route {
+        Route {
+            line,
+            path,
+            upstreams: self.upstreams.unwrap_or_default(),
+            allow_public_upstream: self.allow_public_upstream.unwrap_or(false),
+            origins: self.origins,
+            require_origin: self.require_origin.unwrap_or(false),
+            allow: self.allow.unwrap_or_default(),
+            response_timeout: self.response_timeout.unwrap_or_else(|| preset(&limits::RESPONSE_TIMEOUT)),
+            idle_timeout: self.idle_timeout,
+            ping_interval: self.ping_interval,
+            frame_bytes_max: self.frame_bytes_max,
+            message_bytes_max: self.message_bytes_max,
+            body_bytes_max: self.body_bytes_max,
+            check_utf8: self.check_utf8.unwrap_or(false),
+            send_proxy_protocol: self.send_proxy_protocol,
+            access_log: self.access_log.unwrap_or(false),
+        }
+    }
+}
+
+fn default_https() -> Lined<SocketAddr> {
+    Lined { value: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443)), line: 0 }
+}
+
+fn values<T>(list: Vec<Lined<T>>) -> Vec<T> {
+    list.into_iter().map(|l| l.value).collect()
+}

@@ -1,0 +1,364 @@
+//! Values of the right type and within their bounds, or a finding with the line.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{LIMITS, Section, advice, limit_keys};
+use super::reader::Reader;
+use super::values::{Bad, parse_listener, parse_network};
+use super::{Lined, NamedFile};
+use crate::bundle::finding::{Code, Finding};
+use crate::bundle::{SuiteOrder, wire};
+use crate::limits;
+
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+
+impl Reader<'_> {
+    pub(super) fn one<T>(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &'static str,
+        example: &str,
+        parse: impl Fn(&str) -> Result<T, Bad>,
+    ) -> Option<Lined<T>> {
+        let value = table.get(key)?;
+        let text = self.text(value, key, example)?;
+        self.parsed(value, key, text.value, parse)
+    }
+
+    /// The well-formed items of a list of strings; `None` where the key is absent or not a list.
+    pub(super) fn several<T>(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &'static str,
+        example: &str,
+        parse: impl Fn(&str) -> Result<T, Bad>,
+    ) -> Option<Vec<Lined<T>>> {
+        let value = table.get(key)?;
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong_type(value, key, "a list of strings", example);
+            return None;
+        };
+        self.room(self.line_of(value), key, items.len());
+        let mut good = Vec::new();
+        for item in items.iter() {
+            let Some(text) = self.text(item, key, example) else { continue };
+            good.extend(self.parsed(item, key, text.value, &parse));
+        }
+        Some(good)
+    }
+
+    pub(super) fn parsed<T>(
+        &mut self,
+        value: &Value<'_>,
+        key: &str,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, Bad>,
+    ) -> Option<Lined<T>> {
+        match parse(text) {
+            Ok(parsed) => Some(Lined { value: parsed, line: self.line_of(value) }),
+            Err(bad) => {
+                self.bad(value, key, bad);
+                None
+            }
+        }
+    }
+
+    pub(super) fn text<'t>(
+        &mut self,
+        value: &'t Value<'_>,
+        key: &str,
+        example: &str,
+    ) -> Option<Lined<&'t str>> {
+        match value.get_ref().as_str() {
+            Some(text) => Some(Lined { value: text, line: self.line_of(value) }),
+            None => {
+                self.wrong_type(value, key, "a string", example);
+                None
+            }
+        }
+    }
+
+    pub(super) fn file(
+        &mut self,
+        value: &Value<'_>,
+        key: &'static str,
+        example: &str,
+    ) -> Option<Lined<NamedFile>> {
+        let text = self.text(value, key, example)?;
+        let path = self.folder.join(text.value);
+        let fits = !text.value.is_empty() && path.as_os_str().len() <= wire::TEXT_BYTES_MAX;
+        if !fits || text.value.contains(char::is_control) {
+            let expected = format!(
+                "a path of 1 to {} bytes, its folder included, without control characters",
+                wire::TEXT_BYTES_MAX
+            );
+            self.bad(value, key, Bad::new(expected, format!("Write {key} = {example}.")));
+            return None;
+        }
+        let file = NamedFile { label: text.value.to_owned(), path };
+        Some(Lined { value: file, line: text.line })
+    }
+
+    pub(super) fn boolean(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<bool> {
+        let value = table.get(key)?;
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.wrong_type(value, key, "true or false", "true");
+        }
+        found
+    }
+
+    pub(super) fn duration(&mut self, table: &DeTable<'_>, range: &limits::Range) -> Option<Duration> {
+        self.ranged(table, range).map(Duration::from_millis)
+    }
+
+    /// A number in the unit of `range` and within it.
+    pub(super) fn ranged(&mut self, table: &DeTable<'_>, range: &limits::Range) -> Option<u64> {
+        let value = table.get(range.key)?;
+        let written = self.limit(range.key, value)?;
+        match range.read(written.borrowed()) {
+            Ok(number) => Some(number),
+            Err(error) => {
+                let finding = out_of_bounds(range.key, &error, &shown(value));
+                self.push(self.line_of(value), finding);
+                None
+            }
+        }
+    }
+
+    pub(super) fn port(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<u16> {
+        let value = table.get(key)?;
+        let found = integer(value).and_then(|n| u16::try_from(n).ok()).filter(|port| *port > 0);
+        if found.is_none() {
+            self.bad(value, key, Bad::new("a port number, 1 to 65535", format!("Write {key} = 443.")));
+        }
+        found
+    }
+
+    pub(super) fn proxy_version(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<u8> {
+        let value = table.get(key)?;
+        let found = integer(value).and_then(|n| u8::try_from(n).ok()).filter(|n| matches!(n, 1 | 2));
+        if found.is_none() {
+            self.bad(
+                value,
+                key,
+                Bad::new("version 1 or 2 of the PROXY protocol", format!("Write {key} = 2.")),
+            );
+        }
+        found
+    }
+
+    pub(super) fn suite_order(&mut self, root: &DeTable<'_>) -> SuiteOrder {
+        let parse = |text: &str| match text {
+            "auto" => Ok(SuiteOrder::Auto),
+            "aes" => Ok(SuiteOrder::Aes),
+            "chacha" => Ok(SuiteOrder::Chacha),
+            _ => Err(Bad::new("\"auto\", \"aes\" or \"chacha\"", "Leave it out unless you have measured.")),
+        };
+        self.one(root, "suite_order", "\"auto\"", parse).map_or(SuiteOrder::Auto, |s| s.value)
+    }
+
+    pub(super) fn networks(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<Vec<Lined<IpNet>>> {
+        self.several(table, key, "[\"192.168.0.0/16\"]", parse_network)
+    }
+
+    pub(super) fn addresses(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &'static str,
+    ) -> Option<Vec<Lined<SocketAddr>>> {
+        let list = self.several(table, key, "[\"[::]:443\"]", parse_listener)?;
+        let given = table.get(key)?;
+        if list.is_empty() && key == "https" && !holds_items(given) {
+            let bad = Bad::new(
+                "at least one address",
+                "Write https = [\"[::]:443\"], or leave the key out for that.",
+            );
+            self.bad(given, key, bad);
+        }
+        Some(list)
+    }
+
+    /// Reads a key whose behaviour has not landed: stored, and said so.
+    pub(super) fn later_key<T>(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &'static str,
+        read: impl FnOnce(&mut Self, &DeTable<'_>, &'static str) -> Option<T>,
+    ) -> Option<T> {
+        let found = read(self, table, key)?;
+        let line = table.get(key).map_or(0, |v| self.line_of(v));
+        let finding = Finding::new(
+            Code::NotYetEnforced,
+            format!("`{key}` is stored, but this version does not act on it"),
+        )
+        .expected("a key that this version acts on")
+        .found(format!("`{key}`"))
+        .remedy("Do not rely on it yet. A later version will act on it without a change here.");
+        self.push(line, finding);
+        Some(found)
+    }
+
+    pub(super) fn bad(&mut self, value: &Value<'_>, key: &str, bad: Bad) {
+        let code = if key == "hosts" || key == "default_host" { Code::BadHost } else { Code::BadValue };
+        let found = shown(value);
+        let finding = Finding::new(code, format!("`{key}` cannot be {found}"))
+            .expected(bad.expected)
+            .found(bad.why.unwrap_or(found))
+            .remedy(bad.remedy);
+        self.push(self.line_of(value), finding);
+    }
+
+    pub(super) fn wrong_type(&mut self, value: &Value<'_>, key: &str, expected: &str, example: &str) {
+        let remedy = if example.starts_with('[') && example == key {
+            format!("Write it as a table, {example}, with its keys below.")
+        } else if example.starts_with("[[") {
+            format!("Write it as {example}, with its keys below.")
+        } else {
+            format!("Write {key} = {example}.")
+        };
+        let finding = Finding::new(Code::WrongType, format!("`{key}` should be {expected}"))
+            .expected(format!("{expected}, as in {example}"))
+            .found(typed(value))
+            .remedy(remedy);
+        self.push(self.line_of(value), finding);
+    }
+
+    pub(super) fn missing(&mut self, line: u32, key: &str, section: &Section, example: &str) {
+        let finding = Finding::new(Code::MissingKey, format!("`{key}` is missing {}", section.place))
+            .expected(format!("`{key}`"))
+            .found("nothing")
+            .remedy(format!("Add {example}."));
+        self.push(line, finding);
+    }
+
+    /// Says so where the bundle has no room for a list of `count`. What several lists need together the encoder sees.
+    pub(super) fn room(&mut self, line: u32, key: &str, count: usize) {
+        let max = match key {
+            "https" | "http" => wire::LISTENERS_MAX,
+            "trusted_proxies" | "proxy_protocol_from" => wire::NETS_MAX,
+            "certificate" => wire::CERTIFICATES_MAX,
+            "site" => wire::SITES_MAX,
+            "hosts" => wire::HOSTS_MAX,
+            "route" => wire::ROUTES_MAX,
+            "upstream" => wire::ROUTE_UPSTREAMS_MAX,
+            "origins" => wire::ORIGINS_MAX,
+            _ => wire::ALLOW_MAX,
+        };
+        if count > max {
+            let finding = Finding::new(Code::TooMany, format!("too many entries in `{key}`"))
+                .expected(format!("at most {max}"))
+                .found(count.to_string())
+                .remedy("Leave out what is not needed, or run a second edge with a bundle of its own.");
+            self.push(line, finding);
+        }
+    }
+
+    /// Says so where there is not one table of a kind.
+    pub(super) fn wanted(&mut self, root: &DeTable<'_>, section: &Section, key: &str, example: &str) {
+        if root.get(key).is_some_and(holds_items) {
+            return;
+        }
+        let finding = Finding::new(Code::MissingKey, format!("there is no {}", section.title))
+            .expected(format!("at least one {}", section.title))
+            .found("none")
+            .remedy(format!("Add one:\n  {}\n  {example}", section.title));
+        self.push(0, finding);
+    }
+
+    pub(super) fn no_upstream(&mut self, line: u32, message: &str) {
+        let finding = Finding::new(Code::NoUpstream, message)
+            .expected("at least one server to send requests to")
+            .found("none")
+            .remedy("Add upstream = [\"127.0.0.1:3000\"].");
+        self.push(line, finding);
+    }
+
+    pub(super) fn unknown_keys(&mut self, table: &DeTable<'_>, section: &Section) {
+        let strange: Vec<_> =
+            table.keys().filter(|k| !section.keys.contains(&k.get_ref().as_ref())).collect();
+        for key in strange {
+            let line = self.line_of(key);
+            let finding =
+                Finding::new(Code::UnknownKey, format!("unknown key `{}` {}", key.get_ref(), section.place))
+                    .expected(format!("one of {}", section.keys.join(", ")))
+                    .found(format!("`{}`", key.get_ref()))
+                    .remedy(advice(key.get_ref(), section));
+            self.push(line, finding);
+        }
+    }
+}
+
+/// The default of a bounded key outside `[limits]`.
+pub(super) fn preset(range: &limits::Range) -> Duration {
+    let row = limits::KEYS.iter().find(|(known, _)| known.key == range.key);
+    match row {
+        Some((_, limits::Preset::Fixed(default_ms))) => Duration::from_millis(*default_ms),
+        _ => Duration::from_millis(range.max),
+    }
+}
+
+/// What is wrong with a bounded value, in the words of the limits module.
+pub(in crate::bundle) fn out_of_bounds(key: &str, error: &limits::LimitError, found: &str) -> Finding {
+    use limits::LimitError::{Above, Duration, Form, OutOfRange, Size, Unknown};
+    let known =
+        limits::LIMITS.iter().map(|limit| &limit.range).chain(limits::KEYS.iter().map(|(range, _)| range));
+    let range = known.into_iter().find(|range| range.key == key);
+    let (code, expected) = match error {
+        OutOfRange { range, .. } => (Code::OutOfRange, range.to_string()),
+        Above { bound, max, .. } => (Code::OutOfRange, format!("at most `{bound}`, which is {max}")),
+        Form { unit, .. } => (Code::BadValue, unit.form().to_owned()),
+        Duration { .. } => (Code::BadValue, limits::Unit::Milliseconds.form().to_owned()),
+        Size { .. } => (Code::BadValue, limits::Unit::Bytes.form().to_owned()),
+        Unknown { .. } => (Code::UnknownKey, format!("one of {}", limit_keys().join(", "))),
+    };
+    let remedy = match (error, range) {
+        (Unknown { .. }, _) => advice(key, &LIMITS),
+        (_, Some(range)) => {
+            format!("Write a value from {range}, or leave the key out. Why: {}.", range.reason)
+        }
+        _ => "Leave the key out for its default.".to_owned(),
+    };
+    let message = match error {
+        Unknown { .. } => format!("unknown key `{key}` in [limits]"),
+        _ => format!("`{key}` cannot be {found}"),
+    };
+    let found = if code == Code::UnknownKey { format!("`{key}`") } else { found.to_owned() };
+    Finding::new(code, message).expected(expected).found(found).remedy(remedy)
+}
+
+pub(super) fn integer(value: &Value<'_>) -> Option<i64> {
+    let number = value.get_ref().as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+pub(super) fn holds_items(value: &Value<'_>) -> bool {
+    value.get_ref().as_array().is_none_or(|items| !items.is_empty())
+}
+
+/// A value as a person wrote it, short.
+fn shown(value: &Value<'_>) -> String {
+    match value.get_ref() {
+        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(is) => is.to_string(),
+        DeValue::Datetime(date) => date.to_string(),
+        DeValue::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// A value with what it is, where that does not show.
+fn typed(value: &Value<'_>) -> String {
+    match value.get_ref() {
+        DeValue::Array(_) | DeValue::Table(_) => shown(value),
+        other => format!("the {} {}", other.type_str(), shown(value)),
+    }
+}

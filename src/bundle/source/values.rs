@@ -1,0 +1,165 @@
+//! The small languages inside strings: hosts, addresses, upstreams, networks, origins, paths.
+//!
+//! Pure: a text in, a value or what would have been one out.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use super::OriginEntry;
+use crate::bundle::{Admin, Upstream, wire};
+use crate::names::{Host, Origin};
+
+/// A value that its key cannot take.
+pub(super) struct Bad {
+    pub(super) expected: String,
+    /// Why it cannot; else the value itself is said to have been found.
+    pub(super) why: Option<String>,
+    pub(super) remedy: String,
+}
+
+impl Bad {
+    pub(super) fn new(expected: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { expected: expected.into(), why: None, remedy: remedy.into() }
+    }
+
+    pub(super) fn because(mut self, why: impl ToString) -> Self {
+        self.why = Some(why.to_string());
+        self
+    }
+}
+
+pub(super) fn parse_host(text: &str) -> Result<Host, Bad> {
+    Host::parse(text)
+        .map_err(|error| Bad::new("one host: a DNS name or an address", host_advice(text)).because(error))
+}
+
+fn host_advice(text: &str) -> String {
+    if text.contains("://") || text.contains('/') {
+        return "Write the bare host, without scheme and path.".to_owned();
+    }
+    if text.starts_with('*') {
+        return "List every host by its full name; the certificate may well be a wildcard.".to_owned();
+    }
+    if !text.is_ascii() {
+        return "Write the name in its ASCII form (xn--…); `idn2 --quiet <name>` prints it.".to_owned();
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("Write `{host}`; ports belong in [listen].")
+        }
+        _ => "Write a name such as `socket.recre.store`, or an address.".to_owned(),
+    }
+}
+
+pub(super) fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad> {
+    let bad = |remedy: String| {
+        Bad::new("an address with port, a name with port, or unix:/path: \"127.0.0.1:3000\"", remedy)
+    };
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path, folder).map(Upstream::Unix);
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let rest = rest.trim_end_matches('/');
+        return Err(bad(format!(
+            "Leave the scheme out: \"{rest}\". Upstreams are spoken to in plain HTTP/1.1."
+        )));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return address_upstream(address).map_err(bad);
+    }
+    match Host::parse_authority(text) {
+        Ok((Host::Dns(name), Some(port))) if port > 0 => {
+            Ok(Upstream::Name { host: name.as_str().to_owned(), port })
+        }
+        Ok((host, None)) => Err(bad(format!("Add the port: \"{}:3000\".", bracketed(&host)))),
+        Ok(_) => Err(bad("Write a port from 1 to 65535.".to_owned())),
+        Err(error) => Err(bad(format!("Mend the name: {error}."))),
+    }
+}
+
+fn address_upstream(address: SocketAddr) -> Result<Upstream, String> {
+    let ip = address.ip().to_canonical();
+    if address.port() == 0 {
+        return Err("Write a port from 1 to 65535.".to_owned());
+    }
+    if ip.is_unspecified() {
+        return Err(format!("{ip} is an address to listen on; write \"127.0.0.1:{}\".", address.port()));
+    }
+    Ok(Upstream::Address(SocketAddr::new(ip, address.port())))
+}
+
+fn bracketed(host: &Host) -> String {
+    match host {
+        Host::Ip(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+        other => other.to_string(),
+    }
+}
+
+/// A socket's path; a relative one lies beside sanedge.toml, like every other relative path.
+fn unix_path(text: &str, folder: &Path) -> Result<PathBuf, Bad> {
+    let path = folder.join(text);
+    let fits = path.as_os_str().len() <= wire::SOCKET_PATH_BYTES_MAX;
+    if fits && !text.is_empty() && !text.contains('\0') {
+        return Ok(path);
+    }
+    let expected =
+        format!("a socket path of 1 to {} bytes (unix(7)), its folder included", wire::SOCKET_PATH_BYTES_MAX);
+    Err(Bad::new(expected, "Write for example \"unix:/run/app/app.sock\"."))
+}
+
+pub(super) fn parse_admin(text: &str, folder: &Path) -> Result<Admin, Bad> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path, folder).map(Admin::Unix);
+    }
+    let bad =
+        || Bad::new("unix:/path, or a loopback address with port", "Write \"unix:/run/sanedge/admin.sock\".");
+    text.parse().map(Admin::Tcp).map_err(|_| bad())
+}
+
+pub(super) fn parse_listener(text: &str) -> Result<SocketAddr, Bad> {
+    text.parse().map_err(|_| {
+        let remedy = match text.trim_start_matches(['*', ':']).parse::<u16>() {
+            Ok(port) => format!("Write \"[::]:{port}\": it takes IPv4 as well."),
+            Err(_) => "Write \"[::]:443\", or one of the board's addresses with a port.".to_owned(),
+        };
+        Bad::new("an address with port", remedy)
+    })
+}
+
+pub(super) fn parse_network(text: &str) -> Result<IpNet, Bad> {
+    let bad = |remedy: String| Bad::new("a network as address/length", remedy);
+    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+        return Err(bad(format!("Write \"{}\" for this one address.", IpNet::from(ip))));
+    }
+    let network: IpNet = text.parse().map_err(|_| bad("Write for example \"192.168.0.0/16\".".to_owned()))?;
+    if network.trunc() != network {
+        return Err(bad(format!("Bits behind the length are set: write \"{}\".", network.trunc())));
+    }
+    Ok(network)
+}
+
+pub(super) fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
+    match text {
+        "*" => Ok(OriginEntry::Any),
+        "null" => Ok(OriginEntry::Null),
+        _ => Origin::parse(text).map(Box::new).map(OriginEntry::One).map_err(|error| {
+            let remedy = "Write \"https://recre.store\": scheme, host, port if unusual, no path.";
+            Bad::new("an origin, \"*\" or \"null\"", remedy).because(error)
+        }),
+    }
+}
+
+/// A path prefix: begins with `/`, visible ASCII, no query, no fragment (RFC 3986 §3.3).
+pub(super) fn parse_path(text: &str) -> Result<String, Bad> {
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'\\'));
+    let dots = text.split('/').any(|segment| matches!(segment, "." | ".."));
+    if text.starts_with('/') && plain && !dots && text.len() <= wire::TEXT_BYTES_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(Bad::new(
+        "a path that begins with `/`, in visible ASCII, without query, `.` and `..`, of at most 1024 bytes",
+        "Write for example \"/socket.io/\"; other characters percent-encoded.",
+    ))
+}

@@ -1,0 +1,1452 @@
+//! Everything that `sanedge bundle` proves: for each finding an input that is just bad enough, and its good twin.
+#![allow(
+    dropping_references, // the rows' closures end a builder's chain
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "support/certs.rs"]
+mod certs;
+#[path = "support/odd_certs.rs"]
+mod odd_certs;
+
+use std::collections::BTreeSet;
+
+use certs::{Ca, Issued, ca_params, leaf_params};
+use odd_certs::{Folder, NOW, ca_for, ca_issuers, ca_without_cas_below, data, der, dns, self_signed};
+use rcgen::{ExtendedKeyUsagePurpose as Eku, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use sanedge::bundle::Bundle;
+use sanedge::bundle::compile::{Outcome, compile};
+use sanedge::bundle::finding::{Code, Finding, Severity};
+
+type Change = fn(&mut Folder);
+
+/// A finding, and how to bring it about in a folder that is good; and how to come as near to it without.
+struct Row {
+    code: Code,
+    what: &'static str,
+    bad: Change,
+    good: Change,
+}
+
+fn row(code: Code, what: &'static str, bad: Change, good: Change) -> Row {
+    Row { code, what, bad, good }
+}
+
+fn as_is(_: &mut Folder) {}
+
+fn run(change: Change) -> Outcome {
+    let mut folder = Folder::good();
+    change(&mut folder);
+    compile(&folder.sanedge_toml(), folder.now)
+}
+
+fn codes(outcome: &Outcome, severity: Severity) -> BTreeSet<Code> {
+    outcome.findings.iter().filter(|f| f.severity() == severity).map(|f| f.code).collect()
+}
+
+fn texts(outcome: &Outcome) -> String {
+    sanedge::bundle::report::findings(&outcome.findings, false)
+}
+
+fn of(outcome: &Outcome, code: Code) -> &Finding {
+    let found = outcome.findings.iter().find(|f| f.code == code);
+    found.unwrap_or_else(|| panic!("no {code:?} in\n{}", texts(outcome)))
+}
+
+/// The bundle, if there is one: read back as serve does.
+fn opened(outcome: &mut Outcome) -> Option<Bundle> {
+    outcome.bundle.take().map(|bytes| Bundle::decode(bytes).unwrap())
+}
+
+fn rows() -> Vec<Row> {
+    [source_rows(), network_rows(), file_rows(), key_rows(), chain_rows(), name_rows()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn source_rows() -> Vec<Row> {
+    vec![
+        row(Code::ConfigUnreadable, "an empty sanedge.toml", |f| f.source.clear(), as_is),
+        row(
+            Code::ConfigUnreadable,
+            "a sanedge.toml over 1 MiB",
+            |f| f.source.push_str(&"#".repeat((1 << 20) + 1 - f.source.len())),
+            |f| f.source.push_str(&"#".repeat((1 << 20) - f.source.len())),
+        ),
+        row(Code::TomlSyntax, "a quote too few", |f| drop(f.change("\"rpi4\"", "\"rpi4")), as_is),
+        row(Code::TomlSyntax, "a key twice", |f| drop(f.change("board", "board = \"rpi4\"\nboard")), as_is),
+        row(
+            Code::TomlSyntax,
+            "a lone carriage return",
+            |f| drop(f.change("\"rpi4\"\n", "\"rpi4\"\r")),
+            |f| f.source = f.source.replace('\n', "\r\n"),
+        ),
+        row(Code::UnknownKey, "a slip in a key", |f| drop(f.append("upsteam = []\n")), as_is),
+        row(
+            Code::UnknownKey,
+            "a key of [listen] at the top",
+            |f| drop(f.change("[listen]", "acme_dir = \"/tmp\"\n[listen]\nhttp = [\"[::]:80\"]")),
+            |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"/tmp\"\nhttp = [\"[::]:80\"]")),
+        ),
+        row(
+            Code::UnknownKey,
+            "an unknown limit",
+            |f| drop(f.append("[limits]\nmax_sessions = 10\n")),
+            |f| drop(f.append("[limits]\nsessions_max = 10\n")),
+        ),
+        row(Code::MissingKey, "no board", |f| drop(f.change("board = \"rpi4\"\n", "")), as_is),
+        row(Code::MissingKey, "no key", |f| drop(f.change("key = \"key.pem\"\n", "")), as_is),
+        row(Code::MissingKey, "no hosts", |f| drop(f.change("hosts = [\"recre.store\"]\n", "")), as_is),
+        row(Code::MissingKey, "an empty list of hosts", |f| drop(f.change("[\"recre.store\"]", "[]")), as_is),
+        row(
+            Code::MissingKey,
+            "no path in a route",
+            |f| drop(f.append("[[site.route]]\nupstream = [\"127.0.0.1:1\"]\n")),
+            |f| drop(f.append("[[site.route]]\npath = \"/a\"\n")),
+        ),
+        row(
+            Code::MissingKey,
+            "no site at all",
+            |f| f.source.truncate(f.source.find("[[site]]").unwrap()),
+            as_is,
+        ),
+        row(
+            Code::WrongType,
+            "a string for a list",
+            |f| drop(f.change("[\"recre.store\"]", "\"recre.store\"")),
+            as_is,
+        ),
+        row(Code::WrongType, "a number for a string", |f| drop(f.change("\"rpi4\"", "4")), as_is),
+        row(Code::WrongType, "a table for a list of tables", |f| drop(f.change("[[site]]", "[site]")), as_is),
+        row(
+            Code::WrongType,
+            "a string for a boolean",
+            |f| drop(f.change("trust", "watch = \"yes\"\ntrust")),
+            |f| {
+                f.change("trust", "watch = true\ntrust");
+            },
+        ),
+        row(
+            Code::BadValue,
+            "an upstream with a scheme",
+            |f| drop(f.change("127.0.0.1:3000", "http://127.0.0.1:3000")),
+            as_is,
+        ),
+        row(
+            Code::BadValue,
+            "an upstream without a port",
+            |f| drop(f.change("127.0.0.1:3000", "127.0.0.1")),
+            as_is,
+        ),
+        row(
+            Code::BadValue,
+            "an upstream of port 0",
+            |f| drop(f.change(":3000", ":0")),
+            |f| drop(f.change(":3000", ":1")),
+        ),
+        row(Code::BadValue, "an upstream to listen on", |f| drop(f.change("127.0.0.1", "0.0.0.0")), as_is),
+        row(
+            Code::BadValue,
+            "a socket path of 108 bytes",
+            |f| drop(f.change("127.0.0.1:3000", &format!("unix:/{}", "s".repeat(107)))),
+            |f| drop(f.change("127.0.0.1:3000", &format!("unix:/{}", "s".repeat(106)))),
+        ),
+        row(Code::BadValue, "a listener without address", |f| drop(f.change("[::]:443", ":443")), as_is),
+        row(Code::BadValue, "no listener", |f| drop(f.change("[\"[::]:443\"]", "[]")), as_is),
+        row(
+            Code::BadValue,
+            "a network with bits behind its length",
+            |f| drop(f.append("allow = [\"192.168.1.0/16\"]\n")),
+            |f| drop(f.append("allow = [\"192.168.0.0/16\"]\n")),
+        ),
+        row(
+            Code::BadValue,
+            "an origin with a path",
+            |f| drop(f.append("origins = [\"https://recre.store/app\"]\n")),
+            |f| drop(f.append("origins = [\"https://recre.store\", \"null\", \"*\"]\n")),
+        ),
+        row(
+            Code::BadValue,
+            "a path without a slash",
+            |f| drop(f.append("path = \"socket.io\"\n")),
+            |f| drop(f.append("path = \"/socket.io\"\n")),
+        ),
+        row(
+            Code::BadValue,
+            "a duration without a unit",
+            |f| drop(f.append("response_timeout = 30\n")),
+            |f| drop(f.append("response_timeout = \"30s\"\n")),
+        ),
+        row(
+            Code::BadValue,
+            "a suite order that is none",
+            |f| drop(f.change("trust", "suite_order = \"AES\"\ntrust")),
+            |f| drop(f.change("trust", "suite_order = \"aes\"\ntrust")),
+        ),
+        row(
+            Code::BadValue,
+            "port 65536",
+            |f| drop(f.change("[listen]", "[listen]\npublic_https_port = 65536")),
+            |f| drop(f.change("[listen]", "[listen]\npublic_https_port = 65535")),
+        ),
+        row(
+            Code::BadValue,
+            "version 3 of the PROXY protocol",
+            |f| drop(f.append("send_proxy_protocol = 3\n")),
+            |f| drop(f.append("send_proxy_protocol = 2\n")),
+        ),
+        row(
+            Code::BadValue,
+            "a control character in a path",
+            |f| drop(f.change("\"ca.pem\"", r#""ca\u0007.pem""#)),
+            as_is,
+        ),
+        row(
+            Code::BadHost,
+            "a URL for a host",
+            |f| drop(f.change("\"recre.store\"", "\"https://recre.store\"")),
+            as_is,
+        ),
+        row(
+            Code::BadHost,
+            "a wildcard for a host",
+            |f| {
+                f.issue(&["*.recre.store"]);
+                f.change("\"recre.store\"", "\"*.recre.store\"");
+            },
+            |f| {
+                f.issue(&["*.recre.store"]);
+                f.change("\"recre.store\"", "\"a.recre.store\"");
+            },
+        ),
+        row(
+            Code::BadHost,
+            "a U-label",
+            |f| drop(f.change("\"recre.store\"", "\"리크리.store\"")),
+            |f| {
+                f.issue(&["xn--2e0bx4xnsg.store"]);
+                f.change("\"recre.store\"", "\"xn--2e0bx4xnsg.store\"");
+            },
+        ),
+        row(
+            Code::OutOfRange,
+            "a limit over its bound",
+            |f| drop(f.append("[limits]\nfields_max = 129\n")),
+            |f| drop(f.append("[limits]\nfields_max = 128\n")),
+        ),
+        row(
+            Code::OutOfRange,
+            "a duration under its bound",
+            |f| drop(f.append("response_timeout = \"99ms\"\n")),
+            |f| drop(f.append("response_timeout = \"100ms\"\n")),
+        ),
+        row(
+            Code::OutOfRange,
+            "a target longer than its head",
+            |f| drop(f.append("[limits]\nhead_bytes_max = 4096\ntarget_bytes_max = 4097\n")),
+            |f| drop(f.append("[limits]\nhead_bytes_max = 4096\ntarget_bytes_max = 4096\n")),
+        ),
+        row(
+            Code::TooMany,
+            "nine upstreams of a route",
+            |f| drop(f.change("[\"127.0.0.1:3000\"]", &format!("[{}]", "\"127.0.0.1:3000\", ".repeat(9)))),
+            |f| drop(f.change("[\"127.0.0.1:3000\"]", &format!("[{}]", "\"127.0.0.1:3000\", ".repeat(8)))),
+        ),
+        row(Code::TooMany, "257 hosts in all", |f| many_hosts(f, 257), |f| many_hosts(f, 256)),
+        row(
+            Code::UnknownBoard,
+            "a board that is none",
+            |f| drop(f.change("rpi4", "rpi-4")),
+            |f| {
+                f.change("rpi4", "host");
+            },
+        ),
+        row(
+            Code::NotYetEnforced,
+            "a key of a later version",
+            |f| drop(f.append("ping_interval = \"20s\"\n")),
+            |f| drop(f.append("idle_timeout = \"20s\"\n")),
+        ),
+    ]
+}
+
+/// `count` hosts in two sites, all under one wildcard.
+fn many_hosts(f: &mut Folder, count: usize) {
+    f.issue(&["recre.store", "*.recre.store"]);
+    let hosts =
+        |range: std::ops::Range<usize>| range.map(|n| format!("\"h{n}.recre.store\", ")).collect::<String>();
+    let site = format!("[[site]]\nupstream = [\"127.0.0.1:1\"]\norigins = []\nhosts = [{}]\n", hosts(0..100));
+    f.append(&site);
+    let rest = hosts(100..count - 1);
+    f.append(&format!("[[site]]\nupstream = [\"127.0.0.1:1\"]\norigins = []\nhosts = [{rest}]\n"));
+}
+
+fn network_rows() -> Vec<Row> {
+    vec![
+        row(
+            Code::DuplicateHost,
+            "a host twice in one site",
+            |f| drop(f.change("[\"recre.store\"]", "[\"recre.store\", \"RECRE.store.\"]")),
+            as_is,
+        ),
+        row(
+            Code::DuplicateHost,
+            "a host in two sites",
+            |f| drop(f.append("[[site]]\nhosts = [\"recre.store\"]\nupstream = [\"127.0.0.1:1\"]\n")),
+            |f| {
+                f.issue(&["recre.store", "www.recre.store"]);
+                f.append("[[site]]\nhosts = [\"www.recre.store\"]\nupstream = [\"127.0.0.1:1\"]\n");
+            },
+        ),
+        row(
+            Code::DuplicatePath,
+            "the site's own path as a route",
+            |f| drop(f.append("[[site.route]]\npath = \"/\"\n")),
+            |f| drop(f.append("[[site.route]]\npath = \"/a\"\n")),
+        ),
+        row(
+            Code::NoUpstream,
+            "a site without one",
+            |f| drop(f.change("upstream = [\"127.0.0.1:3000\"]\n", "")),
+            as_is,
+        ),
+        row(Code::NoUpstream, "an empty list", |f| drop(f.change("[\"127.0.0.1:3000\"]", "[]")), as_is),
+        row(
+            Code::NoUpstream,
+            "a route without one, nor its site",
+            |f| drop(f.change("upstream = [\"127.0.0.1:3000\"]", "[[site.route]]\npath = \"/\"")),
+            |f| drop(f.change("upstream", "[[site.route]]\npath = \"/\"\nupstream")),
+        ),
+        row(
+            Code::ListenConflict,
+            "IPv4 beside dual stack",
+            |f| drop(f.change("[\"[::]:443\"]", "[\"[::]:443\", \"0.0.0.0:443\"]")),
+            |f| drop(f.change("[\"[::]:443\"]", "[\"[::1]:443\", \"0.0.0.0:443\"]")),
+        ),
+        row(
+            Code::ListenConflict,
+            "http and https on one port",
+            |f| {
+                drop(
+                    f.append("[listen.x]\n")
+                        .change("[listen.x]\n", "")
+                        .change("https =", "http = [\"[::]:443\"]\nhttps ="),
+                )
+            },
+            |f| drop(f.change("https =", "http = [\"[::]:80\"]\nhttps =")),
+        ),
+        row(
+            Code::AdminNotLoopback,
+            "admin for everybody",
+            |f| drop(f.change("[listen]", "[listen]\nadmin = \"0.0.0.0:9000\"")),
+            |f| drop(f.change("[listen]", "[listen]\nadmin = \"127.255.0.1:9000\"")),
+        ),
+        row(
+            Code::DefaultHostUnknown,
+            "a default host of another",
+            |f| drop(f.change("[listen]", "[listen]\ndefault_host = \"www.recre.store\"")),
+            |f| drop(f.change("[listen]", "[listen]\ndefault_host = \"recre.store\"")),
+        ),
+        row(
+            Code::IpHostNeedsDefault,
+            "an address and no default",
+            |f| {
+                f.issue(&["recre.store", "192.168.1.2"]);
+                f.change("[\"recre.store\"]", "[\"recre.store\", \"192.168.1.2\"]");
+            },
+            |f| {
+                f.issue(&["recre.store", "192.168.1.2"]);
+                f.change("[\"recre.store\"]", "[\"recre.store\", \"192.168.1.2\"]");
+                f.change("[listen]", "[listen]\ndefault_host = \"recre.store\"");
+            },
+        ),
+        row(
+            Code::IpHostNeedsDefault,
+            "a default whose certificate lacks the address",
+            |f| two_certificates_for_address(f, "recre.store"),
+            |f| two_certificates_for_address(f, "192.168.1.2"),
+        ),
+        row(
+            Code::TrustedEverybody,
+            "/0",
+            |f| drop(f.change("trust", "trusted_proxies = [\"0.0.0.0/0\"]\ntrust")),
+            |f| drop(f.change("trust", "trusted_proxies = [\"0.0.0.0/1\"]\ntrust")),
+        ),
+        row(
+            Code::TrustedEverybody,
+            "::/0 for the PROXY protocol",
+            |f| drop(f.change("[listen]", "[listen]\nproxy_protocol_from = [\"::/0\"]")),
+            |f| drop(f.change("[listen]", "[listen]\nproxy_protocol_from = [\"::/1\"]")),
+        ),
+        row(
+            Code::AcmeWithoutHttp,
+            "no plain listener",
+            |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"acme\"")),
+            |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"acme\"\nhttp = [\"[::]:80\"]")),
+        ),
+        row(
+            Code::PublicUpstream,
+            "8.8.8.8",
+            |f| drop(f.change("127.0.0.1", "8.8.8.8")),
+            |f| {
+                f.change("127.0.0.1", "8.8.8.8").append("allow_public_upstream = true\n");
+            },
+        ),
+        row(
+            Code::PublicUpstream,
+            "behind 172.16.0.0/12",
+            |f| drop(f.change("127.0.0.1", "172.32.0.1")),
+            |f| drop(f.change("127.0.0.1", "172.31.255.255")),
+        ),
+        row(
+            Code::PublicUpstream,
+            "a public IPv6 address",
+            |f| drop(f.change("127.0.0.1:3000", "[2001:db8::1]:3000")),
+            |f| drop(f.change("127.0.0.1:3000", "[fd00::1]:3000")),
+        ),
+        row(
+            Code::PublicUpstream,
+            "a public address as mapped IPv6",
+            |f| drop(f.change("127.0.0.1:3000", "[::ffff:8.8.8.8]:3000")),
+            |f| drop(f.change("127.0.0.1:3000", "[::ffff:10.0.0.1]:3000")),
+        ),
+        row(
+            Code::UpstreamIsOurselves,
+            "our own listener",
+            |f| drop(f.change("127.0.0.1:3000", "127.0.0.1:443")),
+            |f| drop(f.change("127.0.0.1:3000", "127.0.0.1:444")),
+        ),
+        row(
+            Code::UpstreamIsOurselves,
+            "our own listener as localhost",
+            |f| drop(f.change("127.0.0.1:3000", "localhost:443")),
+            |f| drop(f.change("127.0.0.1:3000", "app:443")),
+        ),
+        row(
+            Code::UpstreamIsOurselves,
+            "our own listener by a served name",
+            |f| drop(f.change("127.0.0.1:3000", "recre.store:443")),
+            |f| drop(f.change("127.0.0.1:3000", "recre.store:3000")),
+        ),
+        row(
+            Code::UpstreamIsOurselves,
+            "our own listener on one address",
+            |f| drop(f.change("[::]:443", "192.168.1.2:443").change("127.0.0.1:3000", "192.168.1.2:443")),
+            |f| drop(f.change("[::]:443", "192.168.1.2:443").change("127.0.0.1:3000", "192.168.1.3:443")),
+        ),
+        row(
+            Code::UpstreamIsOurselves,
+            "the default admin socket",
+            |f| drop(f.change("127.0.0.1:3000", "unix:/run/sanedge/admin.sock")),
+            |f| drop(f.change("127.0.0.1:3000", "unix:/run/sanedge/app.sock")),
+        ),
+        row(
+            Code::UpstreamIsOurselves,
+            "the admin address",
+            |f| drop(f.change("[listen]", "[listen]\nadmin = \"127.0.0.1:3000\"")),
+            |f| drop(f.change("[listen]", "[listen]\nadmin = \"127.0.0.1:3001\"")),
+        ),
+        row(
+            Code::MemoryOverBudget,
+            "more sessions than memory",
+            |f| drop(f.append("[limits]\nsessions_max = 60000\n")),
+            |f| drop(f.append("[limits]\nsessions_max = 4096\n")),
+        ),
+    ]
+}
+
+fn two_certificates_for_address(f: &mut Folder, default_host: &str) {
+    let address = f.ca.issue(&["192.168.1.2"]);
+    f.change("[\"recre.store\"]", "[\"recre.store\", \"192.168.1.2\"]");
+    f.change("[listen]", &format!("[listen]\ndefault_host = \"{default_host}\""));
+    f.certificate("address", &address);
+}
+
+fn file_rows() -> Vec<Row> {
+    vec![
+        row(Code::FileMissing, "no chain", |f| drop(f.change("cert.pem", "certs/cert.pem")), as_is),
+        row(Code::FileMissing, "no key", |f| drop(f.change("key.pem", "privkey.pem")), as_is),
+        row(Code::FileMissing, "no trust", |f| drop(f.change("ca.pem", "root.pem")), as_is),
+        row(Code::FileNotRegular, "a folder", |f| drop(f.change("cert.pem", ".")), as_is),
+        row(Code::FileNotRegular, "a device", |f| drop(f.change("\"key.pem\"", "\"/dev/zero\"")), as_is),
+        row(Code::FileUnreadable, "a file that cannot be read", unreadable, as_is),
+        row(Code::FileEmpty, "an empty chain", |f| f.write("cert.pem", ""), as_is),
+        row(Code::FileEmpty, "an empty key", |f| f.write("key.pem", ""), as_is),
+        row(Code::FileTooLarge, "10 MB", |f| f.write("cert.pem", vec![b'\n'; 10_000_000]), as_is),
+        row(Code::FileTooLarge, "one byte over 1 MiB", |f| padded(f, (1 << 20) + 1), |f| padded(f, 1 << 20)),
+        row(Code::PemIsDer, "a certificate in DER", |f| f.write("cert.pem", der(pem(f, "cert.pem"))), as_is),
+        row(Code::PemIsDer, "a key in DER", |f| f.write("key.pem", der(pem(f, "key.pem"))), as_is),
+        row(Code::PemIsDer, "PKCS #7 in DER", |f| f.write("cert.pem", data("invalid/rsa2048.p7b")), as_is),
+        row(
+            Code::PemIsPkcs12,
+            "a .p12",
+            |f| f.write("cert.pem", data("invalid/rsa2048.p12")),
+            |f| {
+                f.fixture("valid/rsa2048.pem", "valid/rsa2048.key");
+            },
+        ),
+        row(
+            Code::PemMalformed,
+            "a chain that was cut off",
+            |f| f.write("cert.pem", &pem(f, "cert.pem")[..200]),
+            as_is,
+        ),
+        row(
+            Code::PemMalformed,
+            "junk within the base64",
+            |f| f.write("cert.pem", pem(f, "cert.pem").replace("\nMII", "\n!MII")),
+            |f| f.write("cert.pem", format!("subject=CN=x\n!\n{}!\n", pem(f, "cert.pem"))),
+        ),
+        row(
+            Code::NoCertificateInFile,
+            "a text",
+            |f| f.write("cert.pem", "hello\n"),
+            |f| f.write("cert.pem", format!("\u{feff}{}", pem(f, "cert.pem")).replace('\n', "\r\n")),
+        ),
+        row(
+            Code::NoCertificateInFile,
+            "a request",
+            |f| f.write("cert.pem", data("invalid/rsa2048.csr")),
+            as_is,
+        ),
+        row(
+            Code::NoCertificateInFile,
+            "PKCS #7",
+            |f| f.write("cert.pem", data("invalid/rsa2048.p7b.pem")),
+            as_is,
+        ),
+        row(
+            Code::KeyAsCertificate,
+            "swapped",
+            |f| f.write("cert.pem", pem(f, "key.pem")),
+            |f| f.write("cert.pem", pem(f, "cert.pem") + &pem(f, "key.pem")),
+        ),
+        row(
+            Code::CertificateAsKey,
+            "swapped",
+            |f| f.write("key.pem", pem(f, "cert.pem")),
+            |f| f.write("key.pem", pem(f, "cert.pem") + &pem(f, "key.pem")),
+        ),
+        row(
+            Code::NoKeyInFile,
+            "a text",
+            |f| f.write("key.pem", "hello\n"),
+            |f| {
+                f.write("key.pem", pem(f, "key.pem").replace('\n', "\r\n"));
+            },
+        ),
+        row(
+            Code::NoKeyInFile,
+            "an SSH key",
+            |f| {
+                f.write(
+                    "key.pem",
+                    "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+                )
+            },
+            as_is,
+        ),
+        row(
+            Code::SeveralKeys,
+            "two keys",
+            |f| f.write("key.pem", pem(f, "key.pem").repeat(2)),
+            |f| {
+                f.write(
+                    "key.pem",
+                    format!(
+                        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{}",
+                        pem(f, "key.pem")
+                    ),
+                )
+            },
+        ),
+        row(
+            Code::EncryptedKey,
+            "PKCS #8",
+            |f| f.fixture("valid/rsa2048.pem", "invalid/encrypted.key"),
+            |f| f.fixture("valid/rsa2048.pem", "valid/rsa2048.key"),
+        ),
+        row(
+            Code::EncryptedKey,
+            "the traditional form",
+            |f| f.fixture("valid/rsa2048.pem", "invalid/encrypted.pkcs1.key"),
+            |f| f.fixture("valid/rsa2048.pem", "valid/rsa2048.pkcs1.key"),
+        ),
+        row(
+            Code::ChainTooLong,
+            "200 certificates",
+            |f| f.write("cert.pem", pem(f, "cert.pem").repeat(200)),
+            as_is,
+        ),
+        row(
+            Code::ChainTooLong,
+            "513 certificates to trust",
+            |f| f.write("ca.pem", pem(f, "ca.pem").repeat(513)),
+            |f| f.write("ca.pem", pem(f, "ca.pem").repeat(512)),
+        ),
+        row(
+            Code::CertificateMalformed,
+            "not X.509",
+            |f| f.write("cert.pem", "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"),
+            as_is,
+        ),
+    ]
+}
+
+fn pem(f: &Folder, name: &str) -> String {
+    std::fs::read_to_string(f.path(name)).unwrap()
+}
+
+/// cert.pem followed by blank lines up to this size.
+fn padded(f: &mut Folder, size: usize) {
+    let mut chain = pem(f, "cert.pem");
+    chain.push_str(&"\n".repeat(size - chain.len()));
+    f.write("cert.pem", chain);
+}
+
+/// Mode 0, or, for root who may read that as well, a file whose reads fail.
+fn unreadable(f: &mut Folder) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(f.path("key.pem"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(f.path("key.pem")).is_ok() {
+        f.change("\"key.pem\"", "\"/proc/self/mem\"");
+    }
+}
+
+fn key_rows() -> Vec<Row> {
+    vec![
+        row(
+            Code::KeyUnsupported,
+            "P-521",
+            |f| f.fixture("invalid/p521.pem", "invalid/p521.key"),
+            |f| {
+                f.install(&f.ca.issue_with(
+                    leaf_params(&["recre.store"]),
+                    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
+                ))
+            },
+        ),
+        row(
+            Code::KeyUnsupported,
+            "secp256k1",
+            |f| f.fixture("invalid/secp256k1.pem", "invalid/secp256k1.key"),
+            as_is,
+        ),
+        row(
+            Code::KeyUnsupported,
+            "a key of another kind that ring does not take",
+            |f| f.write("key.pem", data("invalid/p521.key")),
+            as_is,
+        ),
+        row(
+            Code::RsaSize,
+            "2040 bits",
+            |f| f.fixture("invalid/rsa2040.pem", "invalid/rsa2040.key"),
+            |f| f.fixture("valid/rsa2048.pem", "valid/rsa2048.key"),
+        ),
+        row(Code::RsaSize, "1024 bits", |f| f.fixture("invalid/rsa1024.pem", "invalid/rsa1024.key"), as_is),
+        row(
+            Code::RsaSize,
+            "4104 bits",
+            |f| f.fixture("invalid/rsa4104.pem", "invalid/rsa4104.key"),
+            |f| f.fixture("valid/rsa4096.pem", "valid/rsa4096.key"),
+        ),
+        row(
+            Code::RsaSize,
+            "a CA of 1024 bits",
+            |f| {
+                f.fixture("invalid/leaf-of-short-ca.pem", "invalid/leaf.key");
+                f.write(
+                    "cert.pem",
+                    pem(f, "cert.pem") + &String::from_utf8(data("invalid/short-ca.pem")).unwrap(),
+                );
+            },
+            |f| f.fixture("invalid/leaf-sha256.pem", "invalid/leaf.key"),
+        ),
+        row(
+            Code::KeyMismatch,
+            "another key of the same kind",
+            |f| f.write("key.pem", KeyPair::generate().unwrap().serialize_pem()),
+            as_is,
+        ),
+        row(
+            Code::KeyMismatch,
+            "a key of another kind",
+            |f| f.write("key.pem", data("valid/rsa2048.key")),
+            as_is,
+        ),
+        row(
+            Code::Ed25519,
+            "browsers refuse it",
+            |f| {
+                f.install(&f.ca.issue_with(
+                    leaf_params(&["recre.store"]),
+                    KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+                ))
+            },
+            as_is,
+        ),
+        row(
+            Code::RsaSlow,
+            "RSA on a 32-bit board",
+            |f| {
+                f.fixture("valid/rsa2048.pem", "valid/rsa2048.key");
+                f.change("rpi4", "rpi2");
+            },
+            |f| f.fixture("valid/rsa2048.pem", "valid/rsa2048.key"),
+        ),
+    ]
+}
+
+fn chain_rows() -> Vec<Row> {
+    vec![
+        row(
+            Code::Expired,
+            "a second too late",
+            |f| {
+                f.issue_with(|p| p.not_after = date_time_ymd(2027, 2, 1));
+                f.now = NOW + 1;
+            },
+            |f| f.issue_with(|p| p.not_after = date_time_ymd(2027, 2, 1)),
+        ),
+        row(
+            Code::Expired,
+            "an intermediate",
+            |f| through(f, |p| p.not_after = date_time_ymd(2027, 1, 31)),
+            |f| through(f, |p| p.not_after = date_time_ymd(2027, 2, 2)),
+        ),
+        row(
+            Code::NotYetValid,
+            "a second too early",
+            |f| {
+                f.issue_with(|p| p.not_before = date_time_ymd(2027, 2, 1));
+                f.now = NOW - 1;
+            },
+            |f| f.issue_with(|p| p.not_before = date_time_ymd(2027, 2, 1)),
+        ),
+        row(
+            Code::ExpiresSoon,
+            "a second under 21 days",
+            |f| {
+                f.issue_with(|p| p.not_after = date_time_ymd(2027, 2, 22));
+                f.now = NOW + 1;
+            },
+            |f| f.issue_with(|p| p.not_after = date_time_ymd(2027, 2, 22)),
+        ),
+        row(
+            Code::CaAsEndEntity,
+            "CA:TRUE",
+            |f| f.issue_with(|p| p.is_ca = ca_params("x").is_ca),
+            |f| {
+                f.issue_with(|p| p.is_ca = IsCa::ExplicitNoCa);
+            },
+        ),
+        row(
+            Code::NoServerAuth,
+            "clientAuth only",
+            |f| f.issue_with(|p| p.extended_key_usages = vec![Eku::ClientAuth]),
+            |f| f.issue_with(|p| p.extended_key_usages = vec![Eku::ClientAuth, Eku::ServerAuth]),
+        ),
+        row(Code::NoServerAuth, "no extension", |f| f.issue_with(|p| p.extended_key_usages.clear()), as_is),
+        row(
+            Code::NoDigitalSignature,
+            "keyAgreement only",
+            |f| f.issue_with(|p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement]),
+            |f| f.issue_with(|p| p.key_usages.clear()),
+        ),
+        row(
+            Code::ChainOrder,
+            "the intermediate first",
+            |f| {
+                through(f, |_| {});
+                let chain = pem(f, "cert.pem");
+                let second = chain.rfind("-----BEGIN").unwrap();
+                f.write("cert.pem", [&chain[second..], &chain[..second]].concat());
+            },
+            |f| through(f, |_| {}),
+        ),
+        row(
+            Code::ChainForeign,
+            "the same twice",
+            |f| f.write("cert.pem", pem(f, "cert.pem").repeat(2)),
+            as_is,
+        ),
+        row(
+            Code::ChainForeign,
+            "another CA behind",
+            |f| f.install(&f.ca.issue(&["recre.store"]).and(&Ca::new("Other CA").pem)),
+            |f| f.install(&f.ca.issue(&["recre.store"]).and(&f.ca.pem)),
+        ),
+        row(
+            Code::ChainSignature,
+            "another key under the same name",
+            |f| {
+                let (used, sent) = (f.ca.subordinate("Intermediate"), f.ca.subordinate("Intermediate"));
+                f.install(&used.issue(&["recre.store"]).and(&sent.pem));
+            },
+            |f| {
+                let used = f.ca.subordinate("Intermediate");
+                f.install(&used.issue(&["recre.store"]).and(&used.pem));
+            },
+        ),
+        row(
+            Code::WeakSignature,
+            "SHA-1",
+            |f| f.fixture("invalid/leaf-sha1.pem", "invalid/leaf.key"),
+            |f| f.fixture("invalid/leaf-sha256.pem", "invalid/leaf.key"),
+        ),
+        row(
+            Code::WeakSignature,
+            "SHA-1 below a root of SHA-1, whose own signature does not count",
+            |f| with_sha1_root(f, "invalid/leaf-sha1.pem"),
+            |f| with_sha1_root(f, "invalid/leaf-sha256.pem"),
+        ),
+        row(
+            Code::MissingIntermediate,
+            "a lone leaf with caIssuers",
+            |f| lone_leaf(f, Some("http://r11.i.example.org/"), false),
+            |f| lone_leaf(f, Some("http://r11.i.example.org/"), true),
+        ),
+        row(
+            Code::NameConstraints,
+            "a host outside",
+            |f| constrained(f, "other.store"),
+            |f| constrained(f, "recre.store"),
+        ),
+        row(
+            Code::NameConstraints,
+            "a host outside, under a root that nobody knows",
+            |f| {
+                constrained(f, "other.store");
+                f.change("trust = \"ca.pem\"\n", "");
+            },
+            |f| {
+                constrained(f, "recre.store");
+                f.change("trust = \"ca.pem\"\n", "");
+            },
+        ),
+        row(
+            Code::ChainRefused,
+            "a CA below one that permits none",
+            |f| below(f, ca_without_cas_below("Outer")),
+            |f| below(f, ca_params("Outer")),
+        ),
+        row(
+            Code::ChainRefused,
+            "a chain signed by one that is no CA",
+            |f| {
+                let mut params = leaf_params(&["intermediate"]);
+                params.is_ca = IsCa::ExplicitNoCa;
+                let intermediate = f.ca.subordinate_with(params);
+                f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
+            },
+            |f| through(f, |_| {}),
+        ),
+        row(
+            Code::SelfSigned,
+            "by itself",
+            |f| f.install(&self_signed(leaf_params(&["recre.store"]))),
+            |f| {
+                f.install(&self_signed(leaf_params(&["recre.store"])));
+                f.write("ca.pem", pem(f, "cert.pem"));
+            },
+        ),
+        row(Code::UnknownCa, "no trust", |f| drop(f.change("trust = \"ca.pem\"\n", "")), as_is),
+        row(
+            Code::RootIncluded,
+            "the root behind",
+            |f| f.install(&f.ca.issue(&["recre.store"]).and(&f.ca.pem)),
+            as_is,
+        ),
+    ]
+}
+
+/// leaf <- intermediate <- the trusted CA.
+fn through(f: &mut Folder, change: impl FnOnce(&mut rcgen::CertificateParams)) {
+    let mut params = ca_params("Intermediate");
+    change(&mut params);
+    let intermediate = f.ca.subordinate_with(params);
+    f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
+}
+
+fn with_sha1_root(f: &mut Folder, leaf: &str) {
+    f.fixture(leaf, "invalid/leaf.key");
+    f.write("cert.pem", [data(leaf), data("invalid/sha1-root.pem")].concat());
+}
+
+fn lone_leaf(f: &mut Folder, issuer_url: Option<&str>, whole: bool) {
+    let intermediate = f.ca.subordinate("Intermediate");
+    let mut params = leaf_params(&["recre.store"]);
+    params.custom_extensions.extend(issuer_url.map(ca_issuers));
+    let issued = intermediate.issue_with(params, KeyPair::generate().unwrap());
+    f.install(&if whole { issued.and(&intermediate.pem) } else { issued });
+}
+
+fn constrained(f: &mut Folder, domain: &str) {
+    let intermediate = f.ca.subordinate_with(ca_for("Intermediate", domain));
+    f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
+}
+
+/// leaf <- inner <- outer, which is as given <- the trusted CA.
+fn below(f: &mut Folder, outer: rcgen::CertificateParams) {
+    let outer = f.ca.subordinate_with(outer);
+    let inner = outer.subordinate("Inner");
+    f.install(&inner.issue(&["recre.store"]).and(&inner.pem).and(&outer.pem));
+}
+
+fn name_rows() -> Vec<Row> {
+    vec![
+        row(
+            Code::HostNotCovered,
+            "a subdomain",
+            |f| drop(f.change("[\"recre.store\"]", "[\"recre.store\", \"socket.recre.store\"]")),
+            |f| {
+                f.change("[\"recre.store\"]", "[\"recre.store\", \"socket.recre.store\"]");
+                f.issue(&["recre.store", "socket.recre.store"]);
+            },
+        ),
+        row(
+            Code::HostNotCovered,
+            "the domain below a wildcard",
+            |f| f.issue(&["*.recre.store"]),
+            |f| {
+                f.issue(&["*.recre.store"]);
+                f.change("\"recre.store\"", "\"a.recre.store\"");
+            },
+        ),
+        row(
+            Code::HostNotCovered,
+            "two labels under a wildcard",
+            |f| {
+                f.issue(&["recre.store", "*.recre.store"]);
+                f.change("[\"recre.store\"]", "[\"recre.store\", \"a.b.recre.store\"]");
+            },
+            |f| {
+                f.issue(&["recre.store", "*.b.recre.store"]);
+                f.change("[\"recre.store\"]", "[\"recre.store\", \"a.b.recre.store\"]");
+            },
+        ),
+        row(
+            Code::HostNotCovered,
+            "a suffix without a label boundary",
+            |f| drop(f.change("\"recre.store\"", "\"evilrecre.store\"")),
+            as_is,
+        ),
+        row(
+            Code::HostNotCovered,
+            "an address as a dNSName",
+            |f| {
+                f.issue_with(|p| p.subject_alt_names = vec![dns("192.168.1.2"), dns("recre.store")]);
+                address_host(f);
+            },
+            |f| {
+                f.issue(&["192.168.1.2", "recre.store"]);
+                address_host(f);
+            },
+        ),
+        row(
+            Code::UnusableSan,
+            "a partial wildcard",
+            |f| f.issue_with(|p| p.subject_alt_names.push(dns("s*.recre.store"))),
+            |f| f.issue_with(|p| p.subject_alt_names.push(dns("*.recre.store"))),
+        ),
+        row(
+            Code::UnusableSan,
+            "a star alone",
+            |f| f.issue_with(|p| p.subject_alt_names.push(dns("*"))),
+            as_is,
+        ),
+        row(
+            Code::UnusableSan,
+            "a wildcard over a whole top-level domain",
+            |f| f.issue_with(|p| p.subject_alt_names.push(dns("*.store"))),
+            as_is,
+        ),
+        row(
+            Code::UnusableSan,
+            "a NUL within",
+            |f| f.issue_with(|p| p.subject_alt_names.push(dns("recre.store\0.evil.test"))),
+            |f| f.issue_with(|p| p.subject_alt_names.push(dns("recre.store.evil.test"))),
+        ),
+        row(Code::NoSan, "a common name only", |f| f.issue_with(|p| p.subject_alt_names.clear()), as_is),
+        row(
+            Code::UnusedCertificate,
+            "a certificate for nobody",
+            |f| {
+                let other = f.ca.issue(&["other.store"]);
+                f.certificate("other", &other);
+            },
+            |f| {
+                let other = f.ca.issue(&["other.store"]);
+                f.certificate("other", &other);
+                f.append("[[site]]\nhosts = [\"other.store\"]\nupstream = [\"127.0.0.1:1\"]\n");
+            },
+        ),
+        row(
+            Code::CertificateChosen,
+            "two for one host",
+            |f| {
+                let other = f.ca.issue(&["*.recre.store", "recre.store"]);
+                f.certificate("other", &other);
+            },
+            |f| {
+                let other = f.ca.issue(&["www.recre.store"]);
+                f.certificate("other", &other);
+                f.append("[[site]]\nhosts = [\"www.recre.store\"]\nupstream = [\"127.0.0.1:1\"]\n");
+            },
+        ),
+    ]
+}
+
+fn address_host(f: &mut Folder) {
+    f.change("[\"recre.store\"]", "[\"recre.store\", \"192.168.1.2\"]");
+    f.change("[listen]", "[listen]\ndefault_host = \"recre.store\"");
+}
+
+/// Codes that come along with another, because what is wrong is wrong in both ways.
+fn companions(code: Code) -> &'static [Code] {
+    match code {
+        // A certificate without usable names covers no host.
+        Code::NoSan => &[Code::HostNotCovered],
+        _ => &[],
+    }
+}
+
+#[test]
+fn each_finding_has_an_input_just_bad_enough_and_a_good_twin() {
+    let rows = rows();
+    assert!(rows.len() > 100, "only {} rows", rows.len());
+    let wrong: Vec<String> = rows.iter().filter_map(|row| check(row).err()).collect();
+    assert!(wrong.is_empty(), "{} of {} rows:\n\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+}
+
+fn check(row: &Row) -> Result<(), String> {
+    let mut bad = run(row.bad);
+    let says = |ok: bool, outcome: &Outcome, what: &str| {
+        if ok { Ok(()) } else { Err(format!("{:?}, {}: {what}\n{}", row.code, row.what, texts(outcome))) }
+    };
+    let finding = bad.findings.iter().find(|f| f.code == row.code);
+    says(finding.is_some(), &bad, "not found")?;
+    let errors = codes(&bad, Severity::Error);
+    let alone = errors.iter().all(|c| *c == row.code || companions(row.code).contains(c));
+    says(alone, &bad, "something else is wrong as well")?;
+    let said = finding.is_some_and(|f| {
+        let fields = [&f.message, &f.expected, &f.found, &f.remedy];
+        fields.iter().all(|field| !field.is_empty()) && f.place.file.is_some()
+    });
+    says(said, &bad, "a field is empty")?;
+    let written = opened(&mut bad).is_some();
+    says(written == errors.is_empty(), &bad, "a bundle in spite of errors, or none without")?;
+
+    let mut good = run(row.good);
+    says(!good.findings.iter().any(|f| f.code == row.code), &good, "the good twin has it too")?;
+    says(codes(&good, Severity::Error).is_empty(), &good, "the good twin is wrong")?;
+    let written = opened(&mut good).is_some();
+    says(written, &good, "the good twin makes no bundle")
+}
+
+#[test]
+fn every_code_has_a_row() {
+    // No input brings a mistake of ours about: `compile::encode` has a test of its own for it. What is not written is
+    // the command's business: `an_output_that_cannot_be_written_is_said` in bundle_command.rs.
+    let elsewhere = [Code::SelfCheck, Code::NotWritten];
+    let mut seen: BTreeSet<Code> = rows().iter().map(|row| row.code).collect();
+    seen.extend(elsewhere);
+    let missing: Vec<_> = Code::ALL.iter().filter(|code| !seen.contains(code)).collect();
+    assert!(missing.is_empty(), "no row for {missing:?}");
+    assert_eq!(seen.len(), Code::ALL.len());
+}
+
+#[test]
+fn a_good_folder_has_nothing_to_say() {
+    let mut outcome = run(as_is);
+    assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
+    let bundle = opened(&mut outcome).unwrap();
+    assert_eq!(bundle.hosts.len(), 1);
+    assert_eq!(bundle.certificates[0].label, "cert.pem");
+}
+
+#[test]
+fn a_chain_shaped_like_lets_encrypts_has_no_finding() {
+    let mut outcome = run(|f| {
+        let intermediate = f.ca.subordinate("R11");
+        let mut params = leaf_params(&["recre.store"]);
+        params.custom_extensions.push(ca_issuers("http://r11.i.example.org/"));
+        params.not_after = date_time_ymd(2027, 4, 1);
+        let params = odd_certs::no_subject(params);
+        f.install(&intermediate.issue_with(params, KeyPair::generate().unwrap()).and(&intermediate.pem));
+    });
+    assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
+    assert_eq!(opened(&mut outcome).unwrap().certificates[0].key.cert.len(), 2);
+}
+
+/// The evening of the story: one certificate for one name, and a second name in front of the Socket.IO port.
+#[test]
+fn the_story_is_refused_with_both_names_and_a_command_for_both() {
+    let add_site: Change =
+        |f| drop(f.append("[[site]]\nhosts = [\"socket.recre.store\"]\nupstream = [\"127.0.0.1:3002\"]\n"));
+    let outcome = run(add_site);
+    assert!(outcome.bundle.is_none());
+    let finding = of(&outcome, Code::HostNotCovered);
+    assert_eq!(finding.place.host.as_deref(), Some("socket.recre.store"));
+    assert_eq!(finding.found, "`cert.pem` covers only `recre.store`");
+    assert!(
+        finding.remedy.contains("\n  certbot certonly --expand -d recre.store -d socket.recre.store\n"),
+        "{finding:?}"
+    );
+
+    let mut outcome = run(|f| {
+        f.append("[[site]]\nhosts = [\"socket.recre.store\"]\nupstream = [\"127.0.0.1:3002\"]\n");
+        f.issue(&["recre.store", "socket.recre.store"]);
+    });
+    assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
+    let bundle = opened(&mut outcome).unwrap();
+    let origins = &bundle.sites[1].routes[0].origins;
+    let origins: Vec<_> = origins.list.iter().map(ToString::to_string).collect();
+    assert_eq!(origins, ["https://socket.recre.store", "https://recre.store"], "the parent host may connect");
+}
+
+#[test]
+fn the_command_to_reissue_has_the_full_list_of_names() {
+    let remedy = |change: Change| of(&run(change), Code::HostNotCovered).remedy.clone();
+    let two = remedy(|f| {
+        f.issue(&["recre.store", "www.recre.store"]);
+        f.change("[\"recre.store\"]", "[\"recre.store\", \"a.recre.store\", \"b.recre.store\"]");
+    });
+    assert!(
+        two.contains("--expand -d recre.store -d www.recre.store -d a.recre.store -d b.recre.store\n"),
+        "{two}"
+    );
+    let wildcard = remedy(|f| f.issue(&["*.recre.store"]));
+    assert!(
+        wildcard.contains("--preferred-challenges dns --expand -d '*.recre.store' -d recre.store"),
+        "{wildcard}"
+    );
+    let private = remedy(|f| drop(f.change("[\"recre.store\"]", "[\"recre.store\", \"pi.local\"]")));
+    assert!(private.contains("mkcert recre.store pi.local") && !private.contains("certbot"), "{private}");
+    let stranger = remedy(|f| {
+        let other = f.ca.issue(&["other.test.org"]);
+        f.certificate("other", &other);
+        f.change("[\"recre.store\"]", "[\"recre.store\", \"example.net\"]");
+        f.append("[[site]]\nhosts = [\"other.test.org\"]\nupstream = [\"127.0.0.1:1\"]\n");
+    });
+    assert!(stranger.contains("certbot certonly -d example.net\n"), "{stranger}");
+}
+
+#[test]
+fn the_certificate_nearest_in_name_is_the_one_to_reissue() {
+    let outcome = run(|f| {
+        let other = f.ca.issue(&["other.test.org"]);
+        f.certificate("other", &other);
+        f.change("[\"recre.store\"]", "[\"recre.store\", \"socket.recre.store\"]");
+        f.append("[[site]]\nhosts = [\"other.test.org\"]\nupstream = [\"127.0.0.1:1\"]\n");
+    });
+    let finding = of(&outcome, Code::HostNotCovered);
+    assert!(finding.remedy.contains("-d recre.store -d socket.recre.store"), "{finding:?}");
+    assert!(finding.found.contains("`other.pem` covers only `other.test.org`"), "each certificate is listed");
+    assert_eq!(finding.place.certificate.as_deref(), Some("cert.pem"));
+}
+
+#[test]
+fn all_problems_are_told_in_one_run_and_in_the_order_of_severity() {
+    let outcome = run(|f| {
+        f.change("rpi4", "rpi99")
+            .change("127.0.0.1:3000", "8.8.8.8:80")
+            .change("[\"recre.store\"]", "[\"x.recre.store\"]");
+        f.write("key.pem", "");
+        f.append("nonsense = 1\ncheck_utf8 = true\n");
+    });
+    let errors = codes(&outcome, Severity::Error);
+    let expected =
+        [Code::UnknownKey, Code::UnknownBoard, Code::PublicUpstream, Code::FileEmpty, Code::HostNotCovered];
+    assert_eq!(errors, BTreeSet::from(expected), "{}", texts(&outcome));
+    assert!(outcome.findings.is_sorted_by_key(|f| f.severity()));
+    assert_eq!(outcome.findings.last().unwrap().code, Code::NotYetEnforced);
+}
+
+#[test]
+fn findings_name_their_line() {
+    for (newline, mark) in [("\n", ""), ("\r\n", "\u{feff}")] {
+        let mut folder = Folder::good();
+        folder.append("upsteam = []\n");
+        folder.source = format!("{mark}{}", folder.source.replace('\n', newline));
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        let finding = of(&outcome, Code::UnknownKey);
+        assert_eq!(finding.place.line, Some(14), "{finding:?}");
+        assert_eq!(finding.remedy, "Did you mean `upstream`?");
+        assert_eq!(codes(&outcome, Severity::Error).len(), 1, "{}", texts(&outcome));
+    }
+}
+
+#[test]
+fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
+    let outcome = run(|f| drop(f.append("sessions_max = 5\ntrusted_proxies = []\n")));
+    let remedies: Vec<_> = outcome.findings.iter().map(|f| f.remedy.as_str()).collect();
+    assert!(remedies.iter().any(|r| r.contains("belongs in [limits]")), "{remedies:?}");
+    let outcome = run(|f| drop(f.change("trust", "sesions_max = 5\ntrust")));
+    assert_eq!(of(&outcome, Code::UnknownKey).remedy, "Did you mean `sessions_max` in [limits]?");
+    assert!(remedies.iter().any(|r| r.contains("belongs at the top of the file")), "{remedies:?}");
+}
+
+#[test]
+fn commands_to_convert_are_printed() {
+    let remedy = |code, change: Change| of(&run(change), code).remedy.clone();
+    let certificate = remedy(Code::PemIsDer, |f| f.write("cert.pem", der(pem(f, "cert.pem"))));
+    assert!(certificate.contains("openssl x509 -inform DER -in "), "{certificate}");
+    let key = remedy(Code::PemIsDer, |f| f.write("key.pem", der(pem(f, "key.pem"))));
+    assert!(key.contains("openssl pkey -inform DER -in "), "{key}");
+    let encrypted = remedy(Code::EncryptedKey, |f| f.write("key.pem", data("invalid/encrypted.key")));
+    assert!(encrypted.contains("openssl pkey -in "), "{encrypted}");
+    let archive = remedy(Code::PemIsPkcs12, |f| f.write("key.pem", data("invalid/rsa2048.p12")));
+    assert!(archive.contains("openssl pkcs12 -in ") && archive.contains("-nocerts"), "{archive}");
+    let missing =
+        remedy(Code::MissingIntermediate, |f| lone_leaf(f, Some("http://r11.i.example.org/"), false));
+    assert!(missing.contains("curl -s http://r11.i.example.org/ | openssl x509"), "{missing}");
+}
+
+#[test]
+fn the_choice_among_several_certificates_is_that_of_the_design() {
+    let chosen = |change: Change| {
+        let mut outcome = run(change);
+        let note = of(&outcome, Code::CertificateChosen).message.clone();
+        let bundle = opened(&mut outcome).unwrap();
+        assert_eq!(bundle.certificates.len(), 1, "one that no host uses does not go to the board");
+        (bundle.certificates[0].label.clone(), note)
+    };
+    let (label, note) = chosen(|f| {
+        f.issue(&["*.recre.store"]);
+        f.change("\"recre.store\"", "\"a.recre.store\"");
+        f.write("other.pem", data("valid/rsa2048.pem"));
+        let rsa = KeyPair::from_pem(&String::from_utf8(data("valid/rsa2048.key")).unwrap()).unwrap();
+        let exact = f.ca.issue_with(leaf_params(&["a.recre.store"]), rsa);
+        f.certificate("other", &exact);
+    });
+    assert!(label == "other.pem" && note.contains("exactly"), "{label}: {note}");
+    let (label, note) = chosen(|f| {
+        let kind = |alg| KeyPair::generate_for(alg).unwrap();
+        let ed25519 = f.ca.issue_with(leaf_params(&["recre.store"]), kind(&rcgen::PKCS_ED25519));
+        let p384 = f.ca.issue_with(leaf_params(&["recre.store"]), kind(&rcgen::PKCS_ECDSA_P384_SHA384));
+        f.install(&ed25519);
+        f.certificate("other", &p384);
+    });
+    assert!(
+        label == "other.pem" && note.contains("ECDSA P-384") && note.contains("Ed25519"),
+        "{label}: {note}"
+    );
+    let (label, note) = chosen(|f| {
+        let rsa = KeyPair::from_pem(&String::from_utf8(data("valid/rsa2048.key")).unwrap()).unwrap();
+        f.install(&f.ca.issue_with(leaf_params(&["recre.store"]), rsa));
+        let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let ed25519 = f.ca.issue_with(leaf_params(&["recre.store"]), ed25519);
+        f.certificate("other", &ed25519);
+    });
+    assert!(label == "other.pem" && note.contains("RSA 2048"), "{label}: {note}");
+    let (label, note) = chosen(|f| {
+        f.issue_with(|p| p.not_after = date_time_ymd(2027, 5, 1));
+        let mut params = leaf_params(&["recre.store"]);
+        params.not_after = date_time_ymd(2027, 5, 2);
+        let longer = f.ca.issue_with(params, KeyPair::generate().unwrap());
+        f.certificate("other", &longer);
+    });
+    assert!(label == "other.pem" && note.contains("until 2027-05-02 and not 2027-05-01"), "{label}: {note}");
+}
+
+#[test]
+fn the_largest_number_of_sessions_that_fits_is_told_and_fits() {
+    let outcome =
+        run(|f| drop(f.append("[limits]\nsessions_max = 60000\nsocket_buffer_bytes = \"32KiB\"\n")));
+    let remedy = &of(&outcome, Code::MemoryOverBudget).remedy;
+    let digits: String =
+        remedy.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let fits: u32 = digits.parse().unwrap();
+    let holds = |sessions: u32| {
+        let mut folder = Folder::good();
+        folder.append(&format!("[limits]\nsessions_max = {sessions}\nsocket_buffer_bytes = \"32KiB\"\n"));
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        codes(&outcome, Severity::Error).is_empty()
+    };
+    assert!(holds(fits), "{fits} does not fit");
+    assert!(!holds(fits + 1), "{} fits as well", fits + 1);
+}
+
+#[test]
+fn every_later_key_is_named_and_stored() {
+    let site = "upstream = [\"127.0.0.1:3000\"]";
+    let keys = [
+        ("frame_bytes_max = \"1MiB\"", site),
+        ("message_bytes_max = \"1MiB\"", site),
+        ("ping_interval = \"20s\"", site),
+        ("check_utf8 = true", site),
+        ("send_proxy_protocol = 2", site),
+        ("drain_spread = \"5s\"", "trust = \"ca.pem\""),
+        ("proxy_protocol_from = [\"10.0.0.0/8\"]", "https = [\"[::]:443\"]"),
+    ];
+    for (line, beside) in keys {
+        let mut folder = Folder::good();
+        folder.change(beside, &format!("{beside}\n{line}"));
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        let key = line.split(' ').next().unwrap();
+        let finding = of(&outcome, Code::NotYetEnforced);
+        assert!(finding.message.contains(&format!("`{key}`")), "{finding:?}");
+        assert!(finding.message.contains("stored"), "{finding:?}");
+        assert!(outcome.bundle.is_some(), "{key}: {}", texts(&outcome));
+    }
+}
+
+#[test]
+fn the_designs_sanedge_toml_compiles() {
+    let mut folder = Folder::good();
+    folder.source = String::from_utf8(data("valid/design.toml")).unwrap();
+    let issued = folder.ca.issue(&["recre.store", "www.recre.store", "socket.recre.store"]);
+    certs_folder(&folder, &issued);
+    let mut outcome = compile(&folder.sanedge_toml(), NOW);
+    assert_eq!(codes(&outcome, Severity::Error), BTreeSet::new(), "{}", texts(&outcome));
+    let bundle = opened(&mut outcome).unwrap();
+    assert_eq!(bundle.limits.sessions_max, 4096);
+    assert_eq!(bundle.limits.workers, 4);
+    let paths: Vec<_> = bundle.sites[1].routes.iter().map(|route| route.path.as_str()).collect();
+    assert_eq!(paths, ["/socket.io/", "/"], "the longest first");
+    let hosts: Vec<_> = bundle.hosts.iter().map(|entry| entry.host.to_string()).collect();
+    assert_eq!(hosts, ["recre.store", "socket.recre.store", "www.recre.store"]);
+}
+
+fn certs_folder(folder: &Folder, issued: &Issued) {
+    folder.write("certs/fullchain.pem", &issued.chain_pem);
+    folder.write("certs/privkey.pem", &issued.key_pem);
+    folder.write("certs/ca.pem", &folder.ca.pem);
+}
+
+#[test]
+fn every_key_there_is_reaches_the_bundle() {
+    use sanedge::bundle::{Admin, SuiteOrder, Upstream};
+    use std::time::Duration;
+    let mut folder = Folder::good();
+    folder.source = String::from_utf8(data("valid/every_key.toml")).unwrap();
+    let issued = folder.ca.issue(&["recre.store", "www.recre.store", "socket.recre.store"]);
+    certs_folder(&folder, &issued);
+    let mut outcome = compile(&folder.sanedge_toml(), NOW);
+    assert_eq!(codes(&outcome, Severity::Error), BTreeSet::new(), "{}", texts(&outcome));
+    let bundle = opened(&mut outcome).unwrap();
+    assert!(bundle.watch);
+    assert_eq!(bundle.trusted_proxies.len(), 2);
+    assert_eq!(
+        (bundle.drain_timeout, bundle.drain_spread),
+        (Duration::from_secs(90), Duration::from_secs(5))
+    );
+    assert_eq!(bundle.suite_order, SuiteOrder::Chacha);
+    assert_eq!(bundle.listen.https.len(), 2);
+    assert_eq!(bundle.listen.admin, Some(Admin::Tcp("127.0.0.1:9000".parse().unwrap())));
+    assert_eq!(
+        bundle.hosts[usize::from(bundle.listen.default_host.unwrap())].host.to_string(),
+        "recre.store"
+    );
+    assert_eq!(bundle.listen.public_https_port, 8443);
+    assert_eq!(bundle.listen.acme_dir.as_deref(), Some("/var/lib/acme".as_ref()));
+    assert_eq!(bundle.listen.proxy_protocol_from.len(), 1);
+    let [inner, outer] = bundle.sites[0].routes.as_slice() else { panic!("{:?}", bundle.sites) };
+    assert_eq!((inner.path.as_str(), outer.path.as_str()), ("/socket.io/", "/"));
+    assert_eq!(outer.upstreams.len(), 5);
+    assert_eq!(outer.upstreams[2], Upstream::Name { host: "localhost".to_owned(), port: 3001 });
+    assert!(outer.origins.any && outer.origins.null && outer.origins.list.len() == 2);
+    assert!(!inner.origins.any && !inner.origins.null && inner.origins.list.len() == 1);
+    assert_eq!((inner.require_origin, outer.require_origin), (false, true));
+    assert_eq!((inner.allow.len(), outer.allow.len()), (0, 2), "an empty list is not inherited over");
+    assert_eq!(
+        (inner.response_timeout, outer.response_timeout),
+        (Duration::from_secs(120), Duration::from_secs(30))
+    );
+    assert_eq!(outer.idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(outer.ping_interval, Some(Duration::from_secs(20)));
+    assert_eq!((inner.frame_bytes_max, outer.frame_bytes_max), (Some(65_536), Some(1 << 20)));
+    assert_eq!((inner.message_bytes_max, outer.message_bytes_max), (Some(1 << 20), Some(4 << 20)));
+    assert_eq!((inner.body_bytes_max, outer.body_bytes_max), (Some(1_000_000), Some(100 << 20)));
+    assert_eq!((inner.check_utf8, outer.check_utf8), (false, true));
+    assert_eq!((inner.send_proxy_protocol, outer.send_proxy_protocol), (Some(1), Some(2)));
+    assert_eq!((inner.access_log, outer.access_log), (false, true));
+    assert_eq!((bundle.limits.sessions_max, bundle.limits.handshakes_max), (1000, 100));
+    assert_eq!(bundle.limits.stall_timeout_ms, 60_000);
+}
+
+#[test]
+fn a_route_inherits_what_it_does_not_say() {
+    let mut outcome = run(|f| {
+        f.append("require_origin = true\nresponse_timeout = \"5s\"\norigins = [\"https://a.test\"]\n");
+        f.append("[[site.route]]\npath = \"/socket.io/\"\nresponse_timeout = \"7s\"\n");
+    });
+    let bundle = opened(&mut outcome).unwrap_or_else(|| panic!("{}", texts(&outcome)));
+    let [inner, outer] = bundle.sites[0].routes.as_slice() else { panic!("{:?}", bundle.sites) };
+    assert_eq!(inner.upstreams, outer.upstreams);
+    assert!(inner.require_origin);
+    assert_eq!(inner.origins, outer.origins);
+    assert_eq!(inner.response_timeout.as_secs(), 7);
+}
+
+#[test]
+fn no_finding_ever_shows_a_key() {
+    let folder = Folder::good();
+    let key = pem(&folder, "key.pem");
+    let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
+    folder.write("cert.pem", &key);
+    folder.write("key.pem", key.replace("\nM", "\n!M"));
+    let outcome = compile(&folder.sanedge_toml(), NOW);
+    let json = sanedge::bundle::report::outcome_json(&outcome, None).to_string();
+    assert!(!outcome.findings.is_empty());
+    for at in 0..body.len() - 12 {
+        assert!(!json.contains(&body[at..at + 12]), "{json}");
+    }
+}
+
+#[test]
+fn no_damage_to_a_certificate_goes_unnoticed() {
+    use base64::Engine as _;
+    let folder = Folder::good();
+    let good = der(pem(&folder, "cert.pem"));
+    let toml = folder.sanedge_toml();
+    let compiled = |bytes: &[u8]| {
+        let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+        folder
+            .write("cert.pem", format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"));
+        compile(&toml, NOW)
+    };
+    assert!(compiled(&good).findings.is_empty());
+    assert!(good.len() > 300);
+    let mut unknown = 0;
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let outcome = compiled(&bytes);
+        // With another issuer in its name it is a certificate of an unknown CA, and that is a warning only.
+        let warned = outcome.findings.iter().any(|f| f.code == Code::UnknownCa);
+        unknown += usize::from(warned);
+        assert!(outcome.bundle.is_none() || warned, "a flip in byte {at} was accepted");
+    }
+    assert!(unknown < 40, "{unknown} flips changed the issuer's name");
+    for at in (0..good.len()).step_by(7) {
+        assert!(compiled(&good[..at]).bundle.is_none(), "{at} bytes were accepted");
+    }
+}
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let whole = String::from_utf8(data("valid/every_key.toml")).unwrap();
+    let path = std::path::Path::new("/etc/sanedge/sanedge.toml");
+    let (_, fine) = sanedge::bundle::source::parse(path, &whole);
+    assert!(fine.iter().all(|f| f.code == Code::NotYetEnforced), "{fine:?}");
+    assert!(whole.is_ascii() && whole.len() > 1000);
+    let read = |text: &str| {
+        let (source, findings) = sanedge::bundle::source::parse(path, text);
+        assert!(source.is_some() || !findings.is_empty(), "nothing comes of {text:?}");
+    };
+    let odd = ["\"", "[", "]", "=", "\n", "\0", "9", "-", "é", "{", "'", "#", "\u{feff}"];
+    for (at, odd) in (0..whole.len()).zip(odd.iter().cycle()) {
+        read(&whole[..at]);
+        read(&[&whole[..at], odd, &whole[at..]].concat());
+    }
+}

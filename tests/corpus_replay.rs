@@ -1,0 +1,28 @@
+//! What fuzzing found or began with is run by every `cargo test`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs;
+use std::path::Path;
+
+/// Runs `entry` with every seed of `target`, and with every prefix of it.
+fn replay(target: &str, entry: fn(&[u8]), seeds_min: usize) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for file in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display())) {
+        let seed = fs::read(file.unwrap().path()).unwrap();
+        entry(&seed);
+        (0..seed.len().min(512)).for_each(|n| entry(&seed[..n]));
+        seeds += 1;
+    }
+    assert!(seeds >= seeds_min, "{}: {seeds} seeds, at least {seeds_min} expected", corpus.display());
+}
+
+#[test]
+fn http_head() {
+    replay("http_head", sanedge::http::head::fuzz_http_head, 20);
+}
+
+#[test]
+fn http_body() {
+    replay("http_body", sanedge::http::body::fuzz_http_body, 10);
+}
