@@ -152,6 +152,12 @@ pub fn response(
     check_extensions(&request.fields, fields)
 }
 
+/// Whether a 101 that [`response`] passed uses permessage-deflate (RFC 7692 §7): the one extension that RSV1 is for.
+pub fn deflate_negotiated(response: &ResponseHead<'_>) -> bool {
+    extensions(&response.fields)
+        .any(|extension| extension_name(extension).eq_ignore_ascii_case(b"permessage-deflate"))
+}
+
 /// Checks the Origin of an upgrade (RFC 6455 §10.2). No Origin is a program, not a browser, and passes unless
 /// `require`.
 ///
@@ -364,6 +370,27 @@ mod tests {
         assert_eq!(chosen(deflate, "Sec-WebSocket-Extensions: x\r\n"), Err(Extension));
         assert_eq!(chosen(deflate, &[used, used].concat()), Err(Extension));
         assert_eq!(chosen(deflate, "Sec-WebSocket-Extensions: permessage-deflate, x\r\n"), Err(Extension));
+    }
+
+    #[test]
+    fn deflate_is_negotiated_where_the_101_names_it() {
+        let uses = |fields: &str| {
+            let head = format!("HTTP/1.1 101\r\n{UPGRADE}{ACCEPT}{fields}\r\n");
+            deflate_negotiated(&parse_response(head.as_bytes(), false, &LIMITS).unwrap())
+        };
+        let with = |value: &str| uses(&format!("Sec-WebSocket-Extensions: {value}\r\n"));
+        for value in [
+            "permessage-deflate",
+            "Permessage-Deflate ;client_max_window_bits=9",
+            "x; y=1, permessage-deflate",
+        ] {
+            assert!(with(value), "{value}");
+        }
+        for value in ["", "x; permessage-deflate", "permessage-deflate-2", "permessage-bzip2"] {
+            assert!(!with(value), "{value}");
+        }
+        assert!(!uses(""));
+        assert!(uses("Sec-WebSocket-Extensions: x\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"));
     }
 
     fn from(allowed: &Origins, require: bool, fields: &str) -> Result<(), String> {
