@@ -80,6 +80,16 @@ struct Direction {
     ended: bool,
     /// The sink knows.
     closed: bool,
+    /// The sink takes nothing more. What the source still says is dropped, so that the other direction can end well.
+    broken: bool,
+}
+
+impl Direction {
+    fn note(&mut self, written: io::Result<()>) {
+        if written.is_err() {
+            *self = Self { broken: true, pending: Pending::default(), ..*self };
+        }
+    }
 }
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
@@ -105,7 +115,11 @@ impl Relay {
             let mut moved = false;
             match self.poll(cx, &mut worker.scratch.borrow_mut(), &mut moved) {
                 Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => timer.poll(cx, moved, self.up.ended || self.down.ended),
+                Poll::Pending => {
+                    // What is only dropped keeps nothing alive.
+                    let counts = moved && !(self.up.broken && self.down.ended);
+                    timer.poll(cx, counts, self.up.ended || self.down.ended)
+                }
             }
         })
         .await;
@@ -126,7 +140,8 @@ impl Relay {
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
-        ready!(self.up.pending.poll_drain(|bytes| self.upstream.poll_write(cx, bytes)))?;
+        let drained = ready!(self.up.pending.poll_drain(|bytes| self.upstream.poll_write(cx, bytes)));
+        self.up.note(drained.map(drop));
         if self.up.ended {
             return close(&mut self.up, || self.upstream.poll_shutdown(cx));
         }
@@ -136,7 +151,12 @@ impl Relay {
             self.up.ended = true;
             return Poll::Ready(Ok(()));
         }
-        forward(&mut self.up.pending, read, |bytes| self.upstream.poll_write(cx, bytes))
+        if !self.up.broken {
+            let sent =
+                ready!(forward(&mut self.up.pending, read, |bytes| self.upstream.poll_write(cx, bytes)));
+            self.up.note(sent);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
@@ -145,7 +165,8 @@ impl Relay {
         if self.down.ended {
             return close(&mut self.down, || self.client.poll_shutdown(cx));
         }
-        let count = ready!(self.upstream.poll_read(cx, scratch))?;
+        // A reset is an end like another: what came before it is the client's.
+        let count = ready!(self.upstream.poll_read(cx, scratch)).unwrap_or(0);
         let read = scratch.get(..count).unwrap_or_default();
         if read.is_empty() {
             self.down.ended = true;
@@ -171,7 +192,8 @@ pub(crate) fn forward(
 
 fn close(direction: &mut Direction, shutdown: impl FnOnce() -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
     if !direction.closed {
-        ready!(shutdown())?;
+        // An error says that the sink is gone, and knows.
+        let _ = ready!(shutdown());
         direction.closed = true;
         return Poll::Ready(Ok(()));
     }
