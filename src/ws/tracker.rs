@@ -255,9 +255,8 @@ impl Tracker {
     /// A frame begins with `held` and goes on with `rest`.
     fn begin(&mut self, held: Held, rest: &[u8], tracked: &mut Tracked) -> Result<Option<Then>, Violation> {
         let joined = if held.is_empty() { None } else { Some(held.joined(rest)) };
-        match self
-            .judge(joined.as_ref().map_or(rest, |(start, count)| start.get(..*count).unwrap_or_default()))?
-        {
+        let start = joined.as_ref().map_or(rest, |(bytes, count)| bytes.get(..*count).unwrap_or_default());
+        match self.judge(start)? {
             Judged::Frame(header, head_bytes) => {
                 let passing = head_bytes.saturating_sub(held.len());
                 tracked.pass += passing;
