@@ -1,19 +1,29 @@
-//! The two-way relay after a 101. Bytes pass untouched, masks included; a side that does not take its bytes stops
-//! the other side's reading. An idle relay owns no buffer: reads go through the worker's scratch.
+//! The two-way relay after a 101. Frames pass untouched, masks included, while a [`Tracker`] reads their headers; a side
+//! that does not take its bytes stops the other side's reading. An idle relay owns no buffer: reads go through the
+//! worker's scratch.
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::accept::{Permit, Worker};
 use super::tls::Client;
 use super::upstream::Io;
+use crate::ops::metrics::Reason;
+use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
+use crate::ws::tracker::{Direction, Rules, Then, Tracker};
 
+/// Going away (RFC 6455 §7.4.1).
+const GOING_AWAY: u16 = 1001;
+/// Steps of one relay in a row before the other sessions get their turn.
+const ROUNDS_MAX: usize = 16;
 /// How long the second direction may stand still after the first has ended.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -72,87 +82,323 @@ impl From<&[u8]> for Pending {
     }
 }
 
-/// One direction of a relay.
-#[derive(Debug, Default)]
-struct Direction {
+/// One end of a relay.
+trait Side {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Side for Client {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer)
+    }
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes)
+    }
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+}
+
+impl Side for Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer)
+    }
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes)
+    }
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+}
+
+/// A control frame of ours that waits for the end of the frame that is passing.
+enum Insert {
+    Ping(Box<ControlFrame>),
+    Close(Box<ControlFrame>),
+}
+
+/// One direction of a relay, from its source to its sink.
+struct Lane {
+    tracker: Tracker,
     pending: Pending,
-    /// The source has ended.
-    ended: bool,
-    /// The sink knows.
-    closed: bool,
+    insert: Option<Insert>,
+    /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
+    sealed: bool,
+    /// The sink is to be closed once it has everything.
+    finish: bool,
+    source_ended: bool,
+    sink_closed: bool,
+    /// Bytes of the source have passed since this was last looked at.
+    passed: bool,
+}
+
+impl Lane {
+    fn new(direction: Direction, rules: Rules, pending: Pending) -> Self {
+        Self {
+            tracker: Tracker::new(direction, rules),
+            pending,
+            insert: None,
+            sealed: false,
+            finish: false,
+            source_ended: false,
+            sink_closed: false,
+            passed: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.source_ended && self.sink_closed
+    }
+
+    /// Moves on by one step: what waits goes out first, then a frame of ours, then the next bytes of the source.
+    fn poll(
+        &mut self,
+        source: &mut impl Side,
+        sink: &mut impl Side,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<Result<(), Stop>> {
+        if !self.sink_closed {
+            ready!(self.pending.poll_drain(|bytes| sink.poll_write(cx, bytes)))?;
+            ready!(sink.poll_flush(cx))?;
+            if self.insert.is_some() && self.tracker.at_boundary() {
+                self.insert_now();
+                return Poll::Ready(Ok(()));
+            }
+            if self.source_ended || self.finish {
+                ready!(sink.poll_shutdown(cx))?;
+                self.sink_closed = true;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if self.source_ended {
+            return Poll::Pending;
+        }
+        let count = ready!(source.poll_read(cx, scratch))?;
+        if count == 0 {
+            self.source_ended = true;
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(self.pass(scratch.get(..count).unwrap_or_default(), |bytes| sink.poll_write(cx, bytes)))
+    }
+
+    /// Passes `bytes` as far as the rules allow; a frame of ours goes between two of them.
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Result<(), Stop> {
+        let mut rest = bytes;
+        while !self.sealed {
+            let tracked = match self.insert {
+                Some(_) => self.tracker.track_to_boundary(rest),
+                None => self.tracker.track(rest),
+            };
+            let (passing, behind) = rest.split_at(tracked.pass.min(rest.len()));
+            for piece in [&tracked.released[..], passing].into_iter().filter(|piece| !piece.is_empty()) {
+                self.passed = true;
+                put(&mut self.pending, piece, &mut write)?;
+            }
+            rest = behind;
+            match tracked.then {
+                Then::More => break,
+                Then::Boundary => self.insert_now(),
+                Then::OurPong(count) => rest = rest.get(count..).unwrap_or_default(),
+                Then::Closed => self.sealed = true,
+                Then::Broken(violation) => {
+                    self.sealed = true;
+                    return Err(Stop::Broken(violation));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_now(&mut self) {
+        match self.insert.take() {
+            Some(Insert::Ping(frame)) => self.pending.push(&frame),
+            Some(Insert::Close(frame)) => {
+                self.pending.push(&frame);
+                (self.sealed, self.finish) = (true, true);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends this direction with a Close at the end of the frame that is passing; without one where the sink has had
+    /// a Close already, or only the beginning of a frame whose rest must not pass.
+    fn close(&mut self, frame: ControlFrame) {
+        let broken = self.sealed && !self.tracker.closed();
+        match (broken, self.tracker.at_boundary()) {
+            (true, true) => {
+                self.pending.push(&frame);
+                self.finish = true;
+            }
+            (true, false) => self.finish = true,
+            (false, _) if self.sealed => {}
+            (false, _) => self.insert = Some(Insert::Close(Box::new(frame))),
+        }
+    }
+}
+
+/// Why a relay's step went no further.
+enum Stop {
+    Io,
+    Broken(Violation),
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
 }
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
 pub(crate) struct Relay {
     client: Client,
     upstream: Io,
-    up: Direction,
-    down: Direction,
+    up: Lane,
+    down: Lane,
+    /// For the log.
+    peer: IpAddr,
+    /// A rule was broken, and both sides are being told.
+    broken: bool,
+}
+
+/// How long things may take, and when a relay speaks for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) ping_interval: Option<Duration>,
 }
 
 impl Relay {
-    /// `up` are the client's bytes behind its request head, `down` what the client has not taken yet.
-    pub(crate) fn new(client: Client, upstream: Io, up: Pending, down: Pending) -> Self {
-        let direction = |pending| Direction { pending, ..Direction::default() };
-        Self { client, upstream, up: direction(up), down: direction(down) }
+    /// `up` are the client's bytes behind its request head, `behind` the upstream's behind its 101, and `unsent` is what
+    /// the client has not taken yet of that.
+    pub(crate) fn new(
+        (client, upstream): (Client, Io),
+        rules: Rules,
+        (up, behind, unsent): (&[u8], &[u8], Pending),
+        peer: IpAddr,
+    ) -> Self {
+        let mut relay = Self {
+            client,
+            upstream,
+            up: Lane::new(Direction::FromClient, rules, Pending::default()),
+            down: Lane::new(Direction::FromUpstream, rules, unsent),
+            peer,
+            broken: false,
+        };
+        let keep = |_: &[u8]| Poll::Pending;
+        if let Err(Stop::Broken(violation)) = relay.up.pass(up, keep) {
+            relay.tell(violation);
+        }
+        if let Err(Stop::Broken(violation)) = relay.down.pass(behind, keep) {
+            relay.tell(violation);
+        }
+        relay
     }
 
-    /// Relays until both sides have ended, one has failed, or nothing has moved for `idle_timeout`.
-    pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, idle_timeout: Option<Duration>) {
+    /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
+    /// Close between two frames.
+    pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, times: Times) {
         let _open = worker.websocket();
-        let mut timer = Timer::new(idle_timeout);
+        let mut drain = pin!(worker.drain_begins.notified());
+        let mut timer = Timer::new(times);
+        let mut told = false;
         poll_fn(|cx| {
-            let mut moved = false;
-            match self.poll(cx, &mut worker.scratch.borrow_mut(), &mut moved) {
-                Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => timer.poll(cx, moved, self.up.ended || self.down.ended),
+            if !told && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
+                told = true;
+                timer.leave_at =
+                    worker.drain().map(|drain| Instant::now() + drain.spread.mul_f32(fraction()));
+            }
+            loop {
+                if self.poll(cx, &worker).is_ready() {
+                    return Poll::Ready(());
+                }
+                let passed = std::mem::take(&mut self.up.passed) | std::mem::take(&mut self.down.passed);
+                let ending =
+                    self.broken || [&self.up, &self.down].iter().any(|lane| lane.source_ended || lane.finish);
+                match ready!(timer.poll(cx, passed, ending)) {
+                    Due::Over => return Poll::Ready(()),
+                    Due::Leave => self.leave(worker.drain().map_or(1001, |drain| drain.close_code)),
+                    Due::Ping if self.up.tracker.awaits_pong() => return Poll::Ready(()), // nobody is there
+                    Due::Ping => self.ping(),
+                }
             }
         })
         .await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], moved: &mut bool) -> Poll<io::Result<()>> {
-        loop {
-            let up = self.poll_up(cx, scratch)?;
-            let down = self.poll_down(cx, scratch)?;
-            if self.up.closed && self.down.closed {
-                return Poll::Ready(Ok(()));
-            }
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
+        let mut scratch = worker.scratch.borrow_mut();
+        for _ in 0..ROUNDS_MAX {
+            let up = self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch);
+            let down = self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch);
             if up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
-            *moved = true;
+            for step in [up, down] {
+                match step {
+                    Poll::Ready(Err(Stop::Io)) => return Poll::Ready(()),
+                    Poll::Ready(Err(Stop::Broken(violation))) => {
+                        let found = violation.to_string();
+                        worker.shared.refuse(Reason::WebSocket, self.peer, &found);
+                        self.tell(violation);
+                    }
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            if self.up.is_over() && self.down.is_over() {
+                return Poll::Ready(());
+            }
         }
+        // The other sessions of this worker have waited long enough.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
-    fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
-        ready!(self.up.pending.poll_drain(|bytes| self.upstream.poll_write(cx, bytes)))?;
-        if self.up.ended {
-            return close(&mut self.up, || self.upstream.poll_shutdown(cx));
-        }
-        let count = ready!(self.client.poll_read(cx, scratch))?;
-        let read = scratch.get(..count).unwrap_or_default();
-        if read.is_empty() {
-            self.up.ended = true;
-            return Poll::Ready(Ok(()));
-        }
-        forward(&mut self.up.pending, read, |bytes| self.upstream.poll_write(cx, bytes))
+    /// Tells both sides of a broken rule.
+    fn tell(&mut self, violation: Violation) {
+        self.broken = true;
+        self.down.close(close_frame(violation.close_code(), violation, None));
+        self.up.close(close_frame(GOING_AWAY, "the client broke a rule of WebSocket", Some(random())));
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
-        ready!(self.down.pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)))?;
-        ready!(self.client.poll_flush(cx))?;
-        if self.down.ended {
-            return close(&mut self.down, || self.client.poll_shutdown(cx));
-        }
-        let count = ready!(self.upstream.poll_read(cx, scratch))?;
-        let read = scratch.get(..count).unwrap_or_default();
-        if read.is_empty() {
-            self.down.ended = true;
-            return Poll::Ready(Ok(()));
-        }
-        forward(&mut self.down.pending, read, |bytes| self.client.poll_write(cx, bytes))
+    fn leave(&mut self, code: u16) {
+        self.down.close(close_frame(code, "the server is restarting", None));
+        self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
     }
+
+    fn ping(&mut self) {
+        if self.down.insert.is_none() && !self.down.sealed {
+            let payload = random();
+            self.up.tracker.await_pong(payload);
+            self.down.insert = Some(Insert::Ping(Box::new(ping_frame(payload, None))));
+        }
+    }
+}
+
+/// Unpredictable bytes, for masking keys (RFC 6455 §5.3) and Pings. A kernel without randomness could not have made the
+/// TLS session either.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let _ = SystemRandom::new().fill(&mut bytes);
+    bytes
+}
+
+/// Evenly between 0 and 1.
+fn fraction() -> f32 {
+    f32::from(u16::from_ne_bytes(random())) / f32::from(u16::MAX)
 }
 
 /// Writes `bytes` as far as the sink takes them at once and keeps the rest, behind what is pending already.
@@ -169,47 +415,74 @@ pub(crate) fn forward(
     Poll::Ready(Ok(()))
 }
 
-fn close(direction: &mut Direction, shutdown: impl FnOnce() -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-    if !direction.closed {
-        ready!(shutdown())?;
-        direction.closed = true;
-        return Poll::Ready(Ok(()));
+fn put(
+    pending: &mut Pending,
+    bytes: &[u8],
+    write: &mut impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+) -> io::Result<()> {
+    match forward(pending, bytes, write) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
     }
-    Poll::Pending
 }
 
-/// Ends a relay whose one side is gone, or that has been idle for too long. Costs nothing where neither applies.
+/// What a timer says.
+enum Due {
+    Over,
+    Leave,
+    Ping,
+}
+
+/// When a relay ends or speaks by itself: idle for too long, one side ended and the other standing still, a drain, a
+/// Ping. Costs nothing where none applies.
 struct Timer {
-    idle_timeout: Option<Duration>,
-    due: Option<Instant>,
+    times: Times,
+    quiet_until: Option<Instant>,
+    ping_at: Option<Instant>,
+    leave_at: Option<Instant>,
     ending: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn new(idle_timeout: Option<Duration>) -> Self {
-        Self { idle_timeout, due: None, ending: false, sleep: None }
+    fn new(times: Times) -> Self {
+        let ping_at = times.ping_interval.map(|interval| Instant::now() + interval);
+        Self { times, quiet_until: None, ping_at, leave_at: None, ending: false, sleep: None }
     }
 
-    /// Ready when the relay's time is over. `moved`: bytes moved since the last call; `ending`: one side has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, ending: bool) -> Poll<()> {
+    /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
+    /// both are told to.
+    fn poll(&mut self, cx: &mut Context<'_>, passed: bool, ending: bool) -> Poll<Due> {
         let ends_now = ending && !std::mem::replace(&mut self.ending, ending);
-        if ends_now {
+        if ends_now || passed || self.quiet_until.is_none() {
+            let timeout = if ending { Some(LINGER) } else { self.times.idle_timeout };
+            self.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
+        }
+        loop {
+            let first = [self.quiet_until, self.ping_at, self.leave_at].into_iter().flatten().min();
+            let Some(first) = first else { return Poll::Pending };
+            if first <= Instant::now() {
+                return Poll::Ready(self.due(first));
+            }
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(first)));
+            // Later than what it is set for: moving it for every message would cost more than waking for nothing.
+            if first < sleep.deadline() {
+                sleep.as_mut().reset(first);
+            }
+            ready!(sleep.as_mut().poll(cx));
             self.sleep = None;
         }
-        if ends_now || moved || self.due.is_none() {
-            let timeout = if ending { Some(LINGER) } else { self.idle_timeout };
-            self.due = timeout.map(|timeout| Instant::now() + timeout);
+    }
+
+    fn due(&mut self, first: Instant) -> Due {
+        if self.leave_at == Some(first) {
+            self.leave_at = None;
+            return Due::Leave;
         }
-        let Some(due) = self.due else { return Poll::Pending };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while sleep.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            // Bytes moved since it was set: resetting it then, for every message, would cost more than this.
-            sleep.as_mut().reset(due);
+        if self.ping_at == Some(first) {
+            self.ping_at = self.times.ping_interval.map(|interval| first + interval);
+            return Due::Ping;
         }
-        Poll::Pending
+        Due::Over
     }
 }
