@@ -147,6 +147,25 @@ async fn any_answer_but_101_arrives_unchanged_and_ends_both_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_refused_an_upgrade_is_not_used_again() {
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).limits("workers = 1").start();
+    for n in 1..=3 {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(upgrade(HOST, TARGET, "")).await;
+        client.response().await.assert_apps(200, "ok");
+        assert_eq!(upstream.connections(), n);
+    }
+    Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
+    assert_eq!(upstream.connections(), 4);
+    // And the other way round: an upgrade takes no idle connection.
+    let mut client = Raw::open(&edge, HOST).await;
+    client.send(upgrade(HOST, TARGET, "")).await;
+    client.response().await.assert_apps(200, "ok");
+    assert_eq!(upstream.connections(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_our_own_drops_what_is_behind_the_upgrade() {
     let upstream = Upstream::answering(OK).await;
     let edge = Edge::certified_for(&[HOST, "recre.store"])

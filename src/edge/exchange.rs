@@ -394,7 +394,8 @@ impl Exchange<'_> {
         match ready!(self.poll_send(cx, scratch, out)) {
             Err(Stop::End(end)) => return Poll::Ready(Err(end)),
             Err(Stop::Upstream) => self.up.broken = true,
-            Ok(()) => {}
+            // Known at once and not with the next step: the response may be read before that.
+            Ok(()) => self.up.done = self.up.is_sent(self.request.plan.len()),
         }
         self.up.moved = Instant::now();
         Poll::Ready(Ok(()))
@@ -412,7 +413,6 @@ impl Exchange<'_> {
         ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
             .map_err(|_| Stop::Upstream)?;
         if self.up.body.is_done() {
-            self.up.done = self.up.ended;
             if !self.up.ended {
                 self.up.ended = true;
                 self.up.body.last_chunk().iter().for_each(|piece| self.up.pending.push(piece));
@@ -701,6 +701,11 @@ impl Exchange<'_> {
 }
 
 impl Up {
+    /// Whether the upstream's kernel has the whole request.
+    fn is_sent(&self, head_bytes: usize) -> bool {
+        self.head_written == head_bytes && self.body.is_done() && self.ended && self.pending.is_empty()
+    }
+
     /// Sends what `bytes` hold of the body; returns how many of them belong to it.
     fn send(
         &mut self,

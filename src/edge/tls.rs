@@ -272,7 +272,11 @@ impl Client {
                 result?;
             }
             let rest = records.get(used..).unwrap_or_default();
-            if rest.len() >= RECORD_BYTES_MAX && self.tls.is_handshaking() {
+            if self.ended {
+                return Poll::Ready(Ok(opened)); // what stands behind a close_notify is nobody's
+            }
+            // Also after the handshake: a message over many records is held until its end.
+            if rest.len() >= RECORD_BYTES_MAX {
                 return Poll::Ready(Err(invalid("a handshake message longer than any client needs")));
             }
             self.partial = rest.to_vec();

@@ -226,7 +226,7 @@ impl Connection {
         let head = self.head().await?;
         let body = if let Some(length) = super::raw::fields(&head, "content-length").first() {
             self.exactly(length.parse().unwrap()).await?
-        } else if super::raw::fields(&head, "transfer-encoding").first().is_some() {
+        } else if !super::raw::fields(&head, "transfer-encoding").is_empty() {
             self.chunks().await?
         } else {
             Vec::new()
