@@ -163,7 +163,8 @@ pub(crate) enum End {
     /// An idle upstream connection ended before a response: send the request again on a new one.
     Again,
     /// 101 checked and on its way.
-    Upgraded(Upgraded),
+    // Boxed: every exchange carries an `End` about, and few are upgrades.
+    Upgraded(Box<Upgraded>),
 }
 
 /// What the relay needs from an exchange that became a WebSocket.
@@ -179,14 +180,14 @@ pub(crate) struct Upgraded {
 }
 
 impl Upgraded {
-    pub(crate) fn relay(self, client: Client, route: &Route, peer: IpAddr) -> Relay {
+    pub(crate) fn relay(self, client: Client, route: &Route, peer: IpAddr, worker: &Worker) -> Relay {
         let rules = Rules {
             frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
             message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
             check_utf8: route.check_utf8,
             deflate: self.deflate,
         };
-        Relay::new((client, self.upstream), rules, (&self.up, &self.behind, self.unsent), peer)
+        Relay::new((client, self.upstream), rules, (&self.up, &self.behind, self.unsent), peer, worker)
     }
 }
 
@@ -298,13 +299,13 @@ pub(crate) async fn run(
     if exchange.upgraded {
         let up = exchange.input.rest().to_vec();
         exchange.input.clear();
-        return End::Upgraded(Upgraded {
+        return End::Upgraded(Box::new(Upgraded {
             upstream: exchange.io,
             up,
             behind: exchange.behind,
             unsent: exchange.down_pending,
             deflate: exchange.deflate,
-        });
+        }));
     }
     if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
     {
@@ -634,7 +635,7 @@ impl Exchange<'_> {
         self.keep_client = self.request.keep_alive
             && self.up.done
             && !is_upgrade
-            && !self.worker.drain().is_some()
+            && self.worker.drain().is_none()
             && framing_out != Framing::UntilClose;
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
         self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);

@@ -139,6 +139,8 @@ struct Lane {
     sink_closed: bool,
     /// Bytes of the source have passed since this was last looked at.
     passed: bool,
+    /// The source has said something since this was last looked at, whether it passed or not.
+    heard: bool,
 }
 
 impl Lane {
@@ -152,6 +154,7 @@ impl Lane {
             source_ended: false,
             sink_closed: false,
             passed: false,
+            heard: false,
         }
     }
 
@@ -183,7 +186,12 @@ impl Lane {
         if self.source_ended {
             return Poll::Pending;
         }
-        let count = ready!(source.poll_read(cx, scratch))?;
+        let count = match ready!(source.poll_read(cx, scratch)) {
+            // The sink's Close is still to be sent, whatever becomes of the source.
+            Err(_) if self.sealed || self.insert.is_some() => 0,
+            read => read?,
+        };
+        self.heard |= count > 0;
         if count == 0 {
             self.source_ended = true;
             return Poll::Ready(Ok(()));
@@ -213,9 +221,9 @@ impl Lane {
                 Then::More => break,
                 Then::Boundary => self.insert_now(),
                 Then::OurPong(count) => rest = rest.get(count..).unwrap_or_default(),
-                Then::Closed => self.sealed = true,
+                Then::Closed => self.seal(),
                 Then::Broken(violation) => {
-                    self.sealed = true;
+                    self.seal();
                     return Err(Stop::Broken(violation));
                 }
             }
@@ -234,19 +242,37 @@ impl Lane {
         }
     }
 
+    /// Nothing passes any more; where nothing may follow, a frame of ours has no place either.
+    fn seal(&mut self) {
+        self.sealed = true;
+        self.insert = None;
+    }
+
     /// Ends this direction with a Close at the end of the frame that is passing; without one where the sink has had
     /// a Close already, or only the beginning of a frame whose rest must not pass.
     fn close(&mut self, frame: ControlFrame) {
-        let broken = self.sealed && !self.tracker.closed();
-        match (broken, self.tracker.at_boundary()) {
-            (true, true) => {
-                self.pending.push(&frame);
-                self.finish = true;
-            }
-            (true, false) => self.finish = true,
-            (false, _) if self.sealed => {}
-            (false, _) => self.insert = Some(Insert::Close(Box::new(frame))),
+        if self.finish || self.tracker.closed() || self.waits_to_close() {
+            return;
         }
+        if !self.sealed {
+            self.insert = Some(Insert::Close(Box::new(frame)));
+            return;
+        }
+        if self.tracker.at_boundary() {
+            self.pending.push(&frame);
+        }
+        self.finish = true;
+    }
+
+    /// A Close of ours waits for the end of a frame that may still come.
+    fn waits_to_close(&self) -> bool {
+        matches!(self.insert, Some(Insert::Close(_))) && !self.source_ended && !self.sink_closed
+    }
+
+    /// Its sink has failed: there is nobody to pass anything to.
+    fn give_up(&mut self) {
+        (self.sealed, self.source_ended, self.sink_closed) = (true, true, true);
+        (self.insert, self.pending) = (None, Pending::default());
     }
 }
 
@@ -272,6 +298,11 @@ pub(crate) struct Relay {
     peer: IpAddr,
     /// A rule was broken, and both sides are being told.
     broken: bool,
+    /// The edge drains: the client is being told.
+    leaving: bool,
+    /// ... and the upstream is to be told when the client has been: an upstream that hears of it earlier may never end
+    /// the frame that the client is in the middle of.
+    leave_upstream: bool,
 }
 
 /// How long things may take, and when a relay speaks for itself.
@@ -289,6 +320,7 @@ impl Relay {
         rules: Rules,
         (up, behind, unsent): (&[u8], &[u8], Pending),
         peer: IpAddr,
+        worker: &Worker,
     ) -> Self {
         let mut relay = Self {
             client,
@@ -297,13 +329,16 @@ impl Relay {
             down: Lane::new(Direction::FromUpstream, rules, unsent),
             peer,
             broken: false,
+            leaving: false,
+            leave_upstream: false,
         };
         let keep = |_: &[u8]| Poll::Pending;
-        if let Err(Stop::Broken(violation)) = relay.up.pass(up, keep) {
-            relay.tell(violation);
-        }
-        if let Err(Stop::Broken(violation)) = relay.down.pass(behind, keep) {
-            relay.tell(violation);
+        // Both before anybody is told: what came before a broken rule passes.
+        let (up, down) = (relay.up.pass(up, keep), relay.down.pass(behind, keep));
+        for (from, passed) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
+            if let Err(Stop::Broken(violation)) = passed {
+                relay.tell(worker, from, violation);
+            }
         }
         relay
     }
@@ -326,12 +361,11 @@ impl Relay {
                     return Poll::Ready(());
                 }
                 let passed = std::mem::take(&mut self.up.passed) | std::mem::take(&mut self.down.passed);
-                let ending =
-                    self.broken || [&self.up, &self.down].iter().any(|lane| lane.source_ended || lane.finish);
-                match ready!(timer.poll(cx, passed, ending)) {
+                // Who broke a rule gets no more time by sending on.
+                match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
                     Due::Over => return Poll::Ready(()),
-                    Due::Leave => self.leave(worker.drain().map_or(1001, |drain| drain.close_code)),
-                    Due::Ping if self.up.tracker.awaits_pong() => return Poll::Ready(()), // nobody is there
+                    Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
+                    Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
                     Due::Ping => self.ping(),
                 }
             }
@@ -347,16 +381,20 @@ impl Relay {
             if up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
-            for step in [up, down] {
+            for (from, step) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
                 match step {
+                    Poll::Ready(Err(Stop::Io)) if self.broken || self.leaving => match from {
+                        Direction::FromClient => self.up.give_up(),
+                        Direction::FromUpstream => self.down.give_up(),
+                    },
                     Poll::Ready(Err(Stop::Io)) => return Poll::Ready(()),
-                    Poll::Ready(Err(Stop::Broken(violation))) => {
-                        let found = violation.to_string();
-                        worker.shared.refuse(Reason::WebSocket, self.peer, &found);
-                        self.tell(violation);
-                    }
+                    Poll::Ready(Err(Stop::Broken(violation))) => self.tell(worker, from, violation),
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
+            }
+            if self.leave_upstream && !self.down.waits_to_close() {
+                self.leave_upstream = false;
+                self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
             }
             if self.up.is_over() && self.down.is_over() {
                 return Poll::Ready(());
@@ -367,20 +405,43 @@ impl Relay {
         Poll::Pending
     }
 
-    /// Tells both sides of a broken rule.
-    fn tell(&mut self, violation: Violation) {
+    /// One side has ended, both have had their Close, or a rule was broken: what is left gets [`LINGER`]. Not while a
+    /// draining edge waits for the end of a frame.
+    fn is_ending(&self) -> bool {
+        let lanes = [&self.up, &self.down];
+        let ends = |lane: &&Lane| lane.source_ended || lane.finish;
+        let waits = lanes.iter().any(|lane| lane.waits_to_close());
+        self.broken || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sealed)))
+    }
+
+    /// Tells both sides of a broken rule, and the log.
+    fn tell(&mut self, worker: &Worker, from: Direction, violation: Violation) {
         self.broken = true;
-        self.down.close(close_frame(violation.close_code(), violation, None));
-        self.up.close(close_frame(GOING_AWAY, "the client broke a rule of WebSocket", Some(random())));
+        let (said, reason) = match from {
+            Direction::FromClient => {
+                (violation.to_string(), "the client broke a rule of WebSocket".to_owned())
+            }
+            Direction::FromUpstream => (format!("from the upstream: {violation}"), violation.to_string()),
+        };
+        worker.shared.refuse(Reason::WebSocket, self.peer, &said);
+        self.down.close(close_frame(violation.close_code(), said, None));
+        self.up.close(close_frame(GOING_AWAY, reason, Some(random())));
     }
 
     fn leave(&mut self, code: u16) {
         self.down.close(close_frame(code, "the server is restarting", None));
-        self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
+        (self.leaving, self.leave_upstream) = (true, true);
+    }
+
+    /// A Ping has been with the client for a whole interval, and neither its Pong nor anything else has come back.
+    fn is_deaf(&self) -> bool {
+        let sent = self.down.insert.is_none() && self.down.pending.is_empty();
+        self.up.tracker.awaits_pong() && sent && !self.down.sealed && !self.up.heard
     }
 
     fn ping(&mut self) {
-        if self.down.insert.is_none() && !self.down.sealed {
+        self.up.heard = false;
+        if self.down.insert.is_none() && !self.down.sealed && !self.up.tracker.awaits_pong() {
             let payload = random();
             self.up.tracker.await_pong(payload);
             self.down.insert = Some(Insert::Ping(Box::new(ping_frame(payload, None))));
@@ -453,8 +514,8 @@ impl Timer {
     /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
     /// both are told to.
     fn poll(&mut self, cx: &mut Context<'_>, passed: bool, ending: bool) -> Poll<Due> {
-        let ends_now = ending && !std::mem::replace(&mut self.ending, ending);
-        if ends_now || passed || self.quiet_until.is_none() {
+        let changed = ending != std::mem::replace(&mut self.ending, ending);
+        if changed || passed || self.quiet_until.is_none() {
             let timeout = if ending { Some(LINGER) } else { self.times.idle_timeout };
             self.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
@@ -480,7 +541,8 @@ impl Timer {
             return Due::Leave;
         }
         if self.ping_at == Some(first) {
-            self.ping_at = self.times.ping_interval.map(|interval| first + interval);
+            // From now: after a standstill two at once would leave the first no time for its answer.
+            self.ping_at = self.times.ping_interval.map(|interval| Instant::now() + interval);
             return Due::Ping;
         }
         Due::Over

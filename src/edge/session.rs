@@ -145,7 +145,7 @@ impl Session {
                             let rules = &request.route.rules;
                             let (idle_timeout, ping_interval) = (rules.idle_timeout, rules.ping_interval);
                             self.input.compact(&self.worker);
-                            let relay = upgraded.relay(self.client, rules, request.client);
+                            let relay = upgraded.relay(self.client, rules, request.client, &self.worker);
                             return Some((relay, Times { idle_timeout, ping_interval }));
                         }
                         End::Next => true,
@@ -250,7 +250,7 @@ impl Session {
                 None,
             );
         }
-        let offer = match handshake::request(head) {
+        let offer = match handshake::request(head, !rules.check_utf8) {
             Ok(offer) => offer,
             Err(error) => return refuse(error.problem(), error.to_string(), None),
         };
@@ -264,6 +264,7 @@ impl Session {
             trusted_proxies: &serving.bundle.trusted_proxies,
             public_https_port: serving.bundle.listen.public_https_port,
             websocket: offer.is_some(),
+            extensions: !rules.check_utf8,
         };
         let plan = match request_plan(head, &context) {
             Ok(plan) => plan,
