@@ -26,3 +26,13 @@ fn http_head() {
 fn http_body() {
     replay("http_body", sanedge::http::body::fuzz_http_body, 10);
 }
+
+#[test]
+fn ws_frame() {
+    replay("ws_frame", sanedge::ws::frame::fuzz_ws_frame, 10);
+}
+
+#[test]
+fn ws_sequence() {
+    replay("ws_sequence", sanedge::ws::tracker::fuzz_ws_sequence, 20);
+}

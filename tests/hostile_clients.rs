@@ -88,6 +88,20 @@ async fn without_a_server_name_default_host_answers_for_the_names_of_its_certifi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_be_an_address_whose_certificate_names_it() {
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&["127.0.0.1", "::1"])
+        .site(&["127.0.0.1", "::1"], &upstream)
+        .listen("default_host = \"127.0.0.1\"")
+        .start();
+    let mut client = Raw::open(&edge, "127.0.0.1").await; // no server name: RFC 6066 §3
+    client.get(&edge.https.to_string(), "/", "").await.assert_apps(200, "ok");
+    client.get("[::1]:8443", "/", "").await.assert_apps(200, "ok");
+    client.get("127.0.0.2", "/", "").await.assert_ours(421, "misdirected");
+    client.get("localhost", "/", "").await.assert_ours(421, "misdirected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_shown_in_their_canonical_form() {
     let upstream = Upstream::answering(OK).await;
     for (listen, connect, shown) in
@@ -406,6 +420,51 @@ async fn a_handshake_has_its_time() {
     Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_and_unfinished_records_end_their_own_connection() {
+    let (edge, _upstream) = edge_with(|edge| edge.limits("keepalive_timeout = \"500ms\"")).await;
+    // An unfinished record is no beginning of a request, and buys no time.
+    for begun in [&b"\x17"[..], b"\x17\x03\x03\x3f\xff", b"\x17\x03\x03\x3f\xff0123456789"] {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.get(HOST, "/", "").await.assert_apps(200, "ok");
+        client.stream.get_mut().0.write_all(begun).await.unwrap();
+        client.until_ended().await;
+    }
+    // Not decryptable, too long, of no known kind, in the clear.
+    let garbage = [
+        &b"\x17\x03\x03\x00\x200123456789abcdef0123456789abcdef"[..],
+        b"\x17\x03\x03\xff\xff",
+        b"\x63\x03\x03\x00\x01x",
+        b"\x16\x03\x03\x00\x04\x18\x00\x00\x01",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ];
+    for bytes in garbage {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.get(HOST, "/", "").await.assert_apps(200, "ok");
+        client.stream.get_mut().0.write_all(bytes).await.unwrap();
+        let said = client.until_ended().await;
+        assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    }
+    Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_every_size_are_read() {
+    let (edge, upstream) = edge_with(|edge| edge).await;
+    let mut client = Raw::open(&edge, HOST).await;
+    for size in [1, 1023, 16_383, 16_384] {
+        let body = "x".repeat(40_000);
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len()))
+            .await;
+        // A write of rustls is a record, up to its largest.
+        client.send_pieces(body.as_bytes().chunks(size)).await;
+        client.response().await.assert_apps(200, "ok");
+    }
+    assert!(upstream.records()[0].bytes > 160_000);
+}
+
 /// Opens connections until one is served.
 async fn wait_for_room(edge: &Edge) -> Raw {
     let opened = timeout(PATIENCE, async {
@@ -598,6 +657,21 @@ fn hello(edge: &Edge, name: &[u8]) -> Vec<u8> {
     let at = bytes.windows(name.len()).position(|window| window == placeholder.as_bytes()).unwrap();
     bytes[at..at + name.len()].copy_from_slice(name);
     bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_may_come_byte_by_byte_and_its_name_in_any_case() {
+    let (edge, _upstream) = edge_with(|edge| edge).await;
+    for (name, pieces) in [(&b"socket.recre.store"[..], 1), (b"SOCKET.Recre.Store", 1000)] {
+        let mut client = TcpStream::connect(edge.https).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        for piece in hello(&edge, name).chunks(pieces) {
+            client.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let kind = timeout(PATIENCE, client.read_u8()).await.expect("an answer").unwrap();
+        assert_eq!(kind, 22, "a handshake record, not an alert");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::edge::Edge;
-use support::raw::{Raw, fields};
+use support::raw::{Raw, fields, upgrade};
 use support::upstream::{Connection, OK, Upstream};
 use tokio::io::AsyncWriteExt;
 
@@ -43,11 +43,95 @@ async fn requests_one_after_the_other_share_both_connections() {
     let upstream = Upstream::scripted(mirror).await;
     let edge = edge(&upstream);
     let mut client = Raw::open(&edge, HOST).await;
-    for n in 0..20 {
+    for n in 0..500 {
         let target = format!("/socket.io/?EIO=4&transport=polling&t={n}&x=%20a%2F[b]");
         client.get(HOST, &target, "").await.assert_apps(200, format!("GET {target} HTTP/1.1|"));
     }
     assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_wants_to_close_gets_its_close_and_upstream_stays() {
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).limits("workers = 1").start();
+    for _ in 0..3 {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(get("/", "Connection: close\r\n") + &get("/never", "")).await;
+        let response = client.response().await;
+        response.assert_apps(200, "ok");
+        assert_eq!(response.field("connection"), Some("close"));
+        client.closed().await;
+    }
+    assert_eq!(upstream.connections(), 1);
+    assert!(!upstream.received(0).contains("/never"));
+}
+
+/// Letters without a pattern that a shift would hide.
+fn letters(count: usize) -> String {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'a' + (state >> 24) as u8 % 26)
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// As chunks of uneven sizes.
+fn in_chunks(body: &str) -> String {
+    let mut chunks = String::new();
+    let (mut rest, mut size) = (body, 1);
+    while !rest.is_empty() {
+        let (chunk, behind) = rest.split_at(size.min(rest.len()));
+        // Extensions are bounded in one body: only the small chunks have one.
+        let extension = if size < 10 { ";n=\"x\"" } else { "" };
+        chunks += &format!("{:X}{extension}\r\n{chunk}\r\n", chunk.len());
+        (rest, size) = (behind, size % 70_001 * 3 + 1);
+    }
+    chunks + "0\r\n\r\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_arrive_byte_for_byte_in_every_framing() {
+    const BYTES: usize = 3_000_000;
+    let body = letters(BYTES);
+    let download = body.clone();
+    let upstream = Upstream::scripted(move |mut connection: Connection| {
+        let body = download.clone();
+        async move {
+            while let Some(request) = connection.request().await {
+                assert!(request.body.is_empty() || request.body == body.as_bytes(), "the upload differs");
+                let head = "HTTP/1.1 200 OK\r\n";
+                connection
+                    .send(match request.head.split(' ').nth(1).unwrap() {
+                        "/length" => format!("{head}Content-Length: {BYTES}\r\n\r\n{body}"),
+                        "/chunked" => format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", in_chunks(&body)),
+                        "/close" => format!("{head}\r\n{body}"),
+                        _ => OK.to_owned(),
+                    })
+                    .await;
+                if request.head.contains("/close") {
+                    break;
+                }
+            }
+        }
+    })
+    .await;
+    let edge = edge(&upstream);
+    let mut client = Raw::open(&edge, HOST).await;
+    for _ in 0..2 {
+        client.send(post("/", &format!("Content-Length: {BYTES}\r\n"), &body)).await;
+        client.response().await.assert_apps(200, "ok");
+        client.send(post("/", "Transfer-Encoding: chunked\r\n", &in_chunks(&body))).await;
+        client.response().await.assert_apps(200, "ok");
+        for target in ["/length", "/chunked", "/close"] {
+            client.send(get(target, "")).await;
+            let response = client.response().await;
+            assert!(
+                response.status == 200 && response.body == body.as_bytes(),
+                "{target}: the download differs"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -540,7 +624,8 @@ async fn an_upstream_that_never_answers_is_a_504() {
     let upstream =
         Upstream::scripted(async |mut connection: Connection| connection.until_closed().await).await;
     let edge = edge_with(&upstream, "response_timeout = \"300ms\"");
-    for request in [get("/", ""), post("/", "Content-Length: 2\r\n", "hi")] {
+    let requests = [get("/", ""), post("/", "Content-Length: 2\r\n", "hi"), upgrade(HOST, "/", "")];
+    for request in requests {
         let mut client = Raw::open(&edge, HOST).await;
         client.send(request).await;
         let response = client.response().await;
@@ -550,7 +635,8 @@ async fn an_upstream_that_never_answers_is_a_504() {
     }
     upstream.wait_closed(0).await;
     upstream.wait_closed(1).await;
-    assert_eq!(upstream.connections(), 2, "neither is sent twice");
+    upstream.wait_closed(2).await;
+    assert_eq!(upstream.connections(), 3, "none is sent twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use rustls::crypto::ring::cipher_suite::{TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use support::edge::{Edge, PATIENCE};
+use support::frames::{client_frame, server_frame};
 use support::raw::{Raw, upgrade};
 use support::upstream::{OK, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -150,7 +151,7 @@ async fn half_a_message_in_the_handshake_and_then_another_record_is_no_panic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_words_of_an_upstream_that_resets_reach_a_client_that_talks() {
     const SESSIONS: usize = 40;
-    let words = "last words. ".repeat(5000);
+    let words = server_frame(1, true, "last words. ".repeat(5000).as_bytes());
     let said = words.clone();
     // Drops its connection with bytes of the client unread, which the kernel says with a reset.
     let upstream = Upstream::switching(move |mut connection| {
@@ -167,10 +168,11 @@ async fn the_last_words_of_an_upstream_that_resets_reach_a_client_that_talks() {
         client.send(upgrade(HOST, "/", "")).await;
         assert!(client.head().await.starts_with("HTTP/1.1 101 "));
         let (mut read, mut write) = tokio::io::split(client.stream);
-        let talks = tokio::spawn(async move { while write.write_all(&[b'x'; 4096]).await.is_ok() {} });
+        let talk = client_frame(2, true, &[b'x'; 4096]);
+        let talks = tokio::spawn(async move { while write.write_all(&talk).await.is_ok() {} });
         let mut heard = client.buffer;
         let ended = tokio::time::timeout(PATIENCE, read.read_to_end(&mut heard)).await.expect("an end");
-        let complete = heard.len() == words.len() && ended.is_ok();
+        let complete = heard == words && ended.is_ok();
         assert!(complete, "session {session}: {} of {} bytes, {ended:?}", heard.len(), words.len());
         if session + 1 < SESSIONS {
             talks.abort();

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::upstream::Pool;
-use super::{Shared, plain, session};
+use super::{Drain, Shared, plain, session};
 use crate::ops::metrics::Reason;
 
 /// Connections that may wait in the kernel for `accept`.
@@ -105,7 +105,7 @@ pub(crate) struct Worker {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
     sessions: Cell<usize>,
-    draining: Cell<bool>,
+    drain: Cell<Option<Drain>>,
     /// Wakes idle sessions when the drain begins, and the drain when the last session ends.
     pub(crate) drain_begins: Notify,
     last_session_ends: Notify,
@@ -122,14 +122,15 @@ impl Worker {
             small: RefCell::default(),
             large: RefCell::default(),
             sessions: Cell::new(0),
-            draining: Cell::new(false),
+            drain: Cell::new(None),
             drain_begins: Notify::new(),
             last_session_ends: Notify::new(),
         })
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// The drain, once it has begun.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        self.drain.get()
     }
 
     /// A head buffer of at least `bytes`; `large_bytes` is the size of the large ones.
@@ -233,13 +234,13 @@ impl Worker {
             .into_iter()
             .map(|(kind, listener)| spawn_local(Rc::clone(&self).accept_all(listener, kind)))
             .collect();
-        let Ok(deadline) = drain.wait_for(Option::is_some).await.map(|deadline| *deadline) else { return };
+        let Ok(Some(drain)) = drain.wait_for(Option::is_some).await.map(|drain| *drain) else { return };
         for task in accepting {
             task.abort();
         }
-        self.draining.set(true);
+        self.drain.set(Some(drain));
         self.drain_begins.notify_waiters();
-        self.wait_for_sessions(deadline.unwrap_or_else(Instant::now)).await;
+        self.wait_for_sessions(drain.deadline).await;
     }
 
     async fn wait_for_sessions(&self, deadline: Instant) {

@@ -292,6 +292,7 @@ impl Client {
             if let Poll::Ready(result) = flushed {
                 result?;
             }
+            // Also after the handshake: a message over many records is held until its end.
             let rest = records.get(used..).filter(|_| !self.ended).unwrap_or_default();
             if rest.len() >= RECORD_BYTES_MAX {
                 (self.ended, self.close_sent) = (true, true);
@@ -341,7 +342,7 @@ impl Client {
                 }
                 Ok(_) => return Err(invalid("early data, which was never offered")),
                 Err(error) => {
-                    self.queue_alert(records.get_mut(used + discard..).unwrap_or_default());
+                    self.queue_alert();
                     return Err(invalid(error));
                 }
             };
@@ -352,11 +353,15 @@ impl Client {
         }
     }
 
-    /// After an error rustls still has its alert to say. `records` are those not discarded: rustls remembers how far
-    /// into them a fragmented handshake message goes, and panics where they are not handed in again.
-    fn queue_alert(&mut self, records: &mut [u8]) {
+    /// After an error rustls still has its alert to say. Asked for more than that, it would read the records that it
+    /// refused once more.
+    fn queue_alert(&mut self) {
         (self.ended, self.close_sent) = (true, true);
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(records).state {
+        while self.tls.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(&mut []).state
+            else {
+                break;
+            };
             if encode(&mut data, &mut self.unsent).is_err() {
                 break;
             }

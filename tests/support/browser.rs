@@ -1,11 +1,11 @@
 //! A headless Chromium that trusts one CA and knows where the names of a test are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::node::{Interop, has, skip};
+use super::node::{Interop, skip};
 
 /// What Chromium is called here and there.
 const CHROMIUMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -14,11 +14,11 @@ impl Interop {
     /// Runs a scenario of `browser.mjs` to its end, which must be a success; `None` (said aloud) without Chromium or
     /// NSS's certutil. `ca` is the PEM file to trust; `parameters` go to the script.
     pub fn browse(&self, test: &str, ca: &Path, scenario: &str, parameters: &Value) -> Option<Vec<Value>> {
-        let Some(chromium) = CHROMIUMS.into_iter().find(|name| has(name, "--version")) else {
+        let Some(chromium) = CHROMIUMS.into_iter().find_map(on_path) else {
             skip(test, "it needs Chromium");
             return None;
         };
-        if !has("certutil", "--version") && !has("which", "certutil") {
+        if on_path("certutil").is_none() {
             skip(test, "it needs certutil of NSS, so that Chromium trusts the CA");
             return None;
         }
@@ -26,7 +26,7 @@ impl Interop {
         trust(home.path(), ca);
         let mut parameters = parameters.clone();
         parameters["profile"] = json!(home.path().join("profile"));
-        parameters["chromium"] = json!(which(chromium));
+        parameters["chromium"] = json!(chromium);
         let mut node = Command::new("node");
         node.args(["browser.mjs", scenario, &parameters.to_string()]).env("HOME", home.path());
         let said = self.start(&mut node).finish();
@@ -48,8 +48,7 @@ fn trust(home: &Path, ca: &Path) {
     run(&["-A", "-t", "C,,", "-n", "sanedge test CA", "-i", ca.to_str().unwrap()]);
 }
 
-fn which(command: &str) -> String {
-    let path = std::env::var_os("PATH").unwrap();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file());
-    found.unwrap().display().to_string()
+fn on_path(command: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())
 }

@@ -1,0 +1,527 @@
+//! Is this sequence of frames legal, and do we stand between two of them (RFC 6455 §5): one [`Tracker`] for each
+//! direction of a relay.
+//!
+//! It reads headers and steps over payload in one addition, however long. Payload is looked into only where a rule is
+//! about it: the code and reason of a Close, text where the site asks for it, a Pong that may be the answer to a Ping
+//! of ours. It says how much of the bytes may pass; it never changes them.
+//!
+//! What a rule needs to be judged by, passes only when it has been: an unfinished header (with the code of a Close, or
+//! the payload of a Pong that may be ours) is kept by the tracker, and is the first thing to pass when its end has come.
+//! So the receiver stands between frames whenever [`Tracker::at_boundary`] says so, and of a frame with a broken rule
+//! nothing has passed unless it is one about a payload that came in pieces.
+
+use std::ops::Deref;
+
+use super::frame::{
+    CONTROL_BYTES_MAX, Decoded, HEADER_BYTES_MAX, Header, Opcode, PingPayload, Violation, decode,
+    is_close_code,
+};
+
+#[doc(hidden)]
+pub use super::fuzz::fuzz_ws_sequence;
+
+#[cfg(test)]
+mod tests;
+
+/// Most bytes that a tracker keeps: a header without its last byte, or a masked Pong of ours without its.
+pub const HELD_BYTES_MAX: usize = HEADER_BYTES_MAX - 1;
+
+/// The unfinished start of a frame; dereferences to its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    bytes: [u8; HELD_BYTES_MAX],
+    count: u8,
+}
+
+/// Bytes of masked text that are looked at in one go; whole keys.
+const UNMASKED_BYTES: usize = 256;
+
+/// Whose frames these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The client's, which are masked.
+    FromClient,
+    /// The server's, which are not.
+    FromUpstream,
+}
+
+/// What a direction must keep to beyond RFC 6455.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Payload bytes of a data frame; `u64::MAX` for no bound. (Control frames have their own, 125.)
+    pub frame_bytes_max: u64,
+    /// Payload bytes of a message, the sum of its frames, as on the wire (compressed where it is); `u64::MAX` for none.
+    pub message_bytes_max: u64,
+    /// Text must be UTF-8. Messages that are compressed (RSV1) are not looked at.
+    pub check_utf8: bool,
+    /// permessage-deflate was negotiated: the first frame of a message may have RSV1.
+    pub deflate: bool,
+}
+
+/// What may be done with the bytes given to [`Tracker::track`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Tracked {
+    /// Passes first: what the tracker had kept of earlier bytes. Nearly always empty.
+    pub released: Held,
+    /// How many of the bytes pass then.
+    pub pass: usize,
+    /// What about the bytes behind those.
+    pub then: Then,
+}
+
+/// What to do when the bytes that [`Tracked`] names have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Read on. Bytes behind `pass` are kept by the tracker, at most [`HELD_BYTES_MAX`].
+    More,
+    /// Only from [`Tracker::track_to_boundary`]: a frame of ours may be put here. Bytes behind `pass` were not looked at.
+    Boundary,
+    /// The next so many bytes are (the rest of) the Pong to our Ping: leave them out and track those behind them.
+    OurPong(usize),
+    /// A Close has passed, or an earlier call told of a broken rule: nothing passes any more.
+    Closed,
+    /// The frame behind `pass` breaks a rule; nothing passes any more. With [`Tracker::at_boundary`] the receiver has
+    /// whole frames only, and can be sent a Close; else it has the beginning of this one.
+    Broken(Violation),
+}
+
+/// One direction's frames, wherever their bytes are cut.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    phase: Phase,
+    direction: Direction,
+    rules: Rules,
+    message: Message,
+    /// Payload bytes of the open message, or of the last one.
+    message_bytes: u64,
+    /// Of the open text message; from a Close on, of its reason.
+    utf8: Utf8,
+    ping: Option<PingPayload>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The receiver stands between frames.
+    Between(Held),
+    Payload(Payload),
+    Closed,
+    Broken {
+        at_boundary: bool,
+    },
+}
+
+/// The rest of a frame.
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    left: u64,
+    /// Turned so that its first byte is for the next byte; zeros where there is no mask.
+    key: [u8; 4],
+    kind: Kind,
+}
+
+/// What is looked at in a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Skipped,
+    Text { fin: bool },
+    Reason,
+}
+
+/// Where we are in a fragmented message (RFC 6455 §5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    None,
+    Open { examined: bool },
+}
+
+/// What stands at the start of a frame.
+enum Judged {
+    /// Not enough to say.
+    Unfinished,
+    /// A frame whose first `head_bytes` are fine: its header and what else had to be judged before it may pass.
+    Frame(Header, usize),
+    /// The whole Pong, so many bytes.
+    OurPong(usize),
+}
+
+impl Tracker {
+    /// At the first byte behind the 101.
+    pub fn new(direction: Direction, rules: Rules) -> Self {
+        Self {
+            phase: Phase::Between(Held::default()),
+            direction,
+            rules,
+            message: Message::None,
+            message_bytes: 0,
+            utf8: Utf8::default(),
+            ping: None,
+        }
+    }
+
+    /// Looks at the next bytes of this direction. Where [`Then::OurPong`] says so, call again for the rest of them.
+    pub fn track(&mut self, bytes: &[u8]) -> Tracked {
+        self.run(bytes, false)
+    }
+
+    /// The same up to the end of the current frame: [`Then::Boundary`] there, at once where we stand between frames.
+    pub fn track_to_boundary(&mut self, bytes: &[u8]) -> Tracked {
+        self.run(bytes, true)
+    }
+
+    /// The receiver has whole frames only and no Close: a control frame of ours may come next. What is [held](Self::held)
+    /// has not passed and does not count.
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.phase, Phase::Between(_) | Phase::Broken { at_boundary: true })
+    }
+
+    /// A Close has passed: this side has said its last word (RFC 6455 §5.5.1).
+    pub fn closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// The unfinished start of a frame, which was taken in and has not passed.
+    pub fn held(&self) -> &[u8] {
+        match &self.phase {
+            Phase::Between(held) => held,
+            _ => &[],
+        }
+    }
+
+    /// A Ping of ours with this payload is on its way to this direction's sender: the first Pong that answers it does
+    /// not pass. Takes the place of an earlier one, whose answer would pass then; nobody minds a Pong that was not asked
+    /// for (RFC 6455 §5.5.3).
+    pub fn await_pong(&mut self, payload: PingPayload) {
+        self.ping = Some(payload);
+    }
+
+    /// Our Ping has not been answered.
+    pub fn awaits_pong(&self) -> bool {
+        self.ping.is_some()
+    }
+
+    fn run(&mut self, bytes: &[u8], to_boundary: bool) -> Tracked {
+        let mut tracked = Tracked { released: Held::default(), pass: 0, then: Then::More };
+        // Where the current frame begins, if nothing of it has passed in an earlier call.
+        let mut began = None;
+        loop {
+            let rest = bytes.get(tracked.pass..).unwrap_or_default();
+            let found = match &mut self.phase {
+                &mut Phase::Payload(payload) => {
+                    self.phase = Phase::Between(Held::default());
+                    self.pass_payload(payload, rest, &mut tracked)
+                }
+                Phase::Between(_) if to_boundary => Ok(Some(Then::Boundary)),
+                Phase::Between(_) if rest.is_empty() => Ok(Some(Then::More)),
+                Phase::Between(held) => {
+                    began = Some(tracked.pass);
+                    let held = held.take();
+                    self.begin(held, rest, &mut tracked)
+                }
+                Phase::Closed | Phase::Broken { .. } => Ok(Some(Then::Closed)),
+            };
+            match found {
+                Ok(None) => {}
+                Ok(Some(then)) => return Tracked { then, ..tracked },
+                Err(violation) => return self.broken(tracked, began, violation),
+            }
+        }
+    }
+
+    /// Passes what `rest` has of a payload, in the phase between frames. `None`: all of it.
+    #[inline]
+    fn pass_payload(
+        &mut self,
+        mut payload: Payload,
+        rest: &[u8],
+        tracked: &mut Tracked,
+    ) -> Result<Option<Then>, Violation> {
+        let (passing, complete) = payload.take(rest);
+        if payload.kind != Kind::Skipped {
+            self.utf8.examine(&payload, passing, complete)?;
+        }
+        tracked.pass += passing.len();
+        if !complete {
+            payload.step(passing.len());
+            self.phase = Phase::Payload(payload);
+            return Ok(Some(Then::More));
+        }
+        if payload.kind == Kind::Reason {
+            self.phase = Phase::Closed;
+        }
+        Ok(None)
+    }
+
+    /// A frame begins with `held` and goes on with `rest`.
+    fn begin(&mut self, held: Held, rest: &[u8], tracked: &mut Tracked) -> Result<Option<Then>, Violation> {
+        let joined = if held.is_empty() { None } else { Some(held.joined(rest)) };
+        let start = joined.as_ref().map_or(rest, |(bytes, count)| bytes.get(..*count).unwrap_or_default());
+        match self.judge(start)? {
+            Judged::Frame(header, head_bytes) => {
+                let passing = head_bytes.saturating_sub(held.len());
+                tracked.pass += passing;
+                if !held.is_empty() {
+                    tracked.released = held;
+                }
+                // Most frames end in these bytes: their payload never becomes a phase.
+                let payload = self.enter(&header, head_bytes);
+                self.pass_payload(payload, rest.get(passing..).unwrap_or_default(), tracked)
+            }
+            Judged::OurPong(frame_bytes) => {
+                self.ping = None;
+                Ok(Some(Then::OurPong(frame_bytes.saturating_sub(held.len()))))
+            }
+            Judged::Unfinished => {
+                self.phase = Phase::Between(held.with(rest));
+                Ok(Some(Then::More))
+            }
+        }
+    }
+
+    /// Nothing more of the frame passes, nor what this call let pass of it.
+    fn broken(&mut self, tracked: Tracked, began: Option<usize>, violation: Violation) -> Tracked {
+        self.phase = Phase::Broken { at_boundary: began.is_some() };
+        let pass = began.unwrap_or_default();
+        // With nothing before it in these bytes, what was released is this frame's beginning.
+        let released = if pass == 0 { Held::default() } else { tracked.released };
+        Tracked { released, pass, then: Then::Broken(violation) }
+    }
+
+    /// Judges the frame at the start of `start`; [`HEADER_BYTES_MAX`] bytes are always enough.
+    fn judge(&self, start: &[u8]) -> Result<Judged, Violation> {
+        let Decoded::Header(header) = decode(start)? else { return Ok(Judged::Unfinished) };
+        self.check_mask(&header)?;
+        self.check_reserved_bits(&header)?;
+        self.check_order(&header)?;
+        self.check_size(&header)?;
+        let payload = start.get(header.header_bytes..).unwrap_or_default();
+        match header.opcode {
+            Opcode::Close => judge_close(&header, payload),
+            Opcode::Pong => Ok(self.judge_pong(&header, payload)),
+            _ => Ok(Judged::Frame(header, header.header_bytes)),
+        }
+    }
+
+    /// RFC 6455 §5.1.
+    fn check_mask(&self, header: &Header) -> Result<(), Violation> {
+        match (self.direction, header.mask) {
+            (Direction::FromClient, None) => Err(Violation::NotMasked),
+            (Direction::FromUpstream, Some(_)) => Err(Violation::Masked),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 6455 §5.2, RFC 7692 §6.1.
+    fn check_reserved_bits(&self, header: &Header) -> Result<(), Violation> {
+        let opcode = header.opcode;
+        let first = matches!(opcode, Opcode::Text | Opcode::Binary);
+        match header.rsv1 {
+            _ if header.rsv2_rsv3 != 0 => Err(Violation::ReservedBits { found: header.rsv2_rsv3 }),
+            true if !self.rules.deflate => Err(Violation::Rsv1NotNegotiated),
+            true if !first => Err(Violation::Rsv1Misplaced { opcode }),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 6455 §5.4: control frames may come anywhere.
+    fn check_order(&self, header: &Header) -> Result<(), Violation> {
+        let opcode = header.opcode;
+        match (opcode, self.message) {
+            (Opcode::Continuation, Message::None) => Err(Violation::NothingToContinue),
+            (Opcode::Text | Opcode::Binary, Message::Open { .. }) => Err(Violation::MessageOpen { opcode }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_size(&self, header: &Header) -> Result<(), Violation> {
+        if header.opcode.is_control() {
+            return Ok(());
+        }
+        let (found, max) = (header.payload_bytes, self.rules.frame_bytes_max);
+        if found > max {
+            return Err(Violation::FrameTooBig { found, max });
+        }
+        let (found, max) = (self.message_bytes_with(header), self.rules.message_bytes_max);
+        if found > max { Err(Violation::MessageTooBig { found, max }) } else { Ok(()) }
+    }
+
+    fn message_bytes_with(&self, header: &Header) -> u64 {
+        let before = if header.opcode == Opcode::Continuation { self.message_bytes } else { 0 };
+        before.saturating_add(header.payload_bytes)
+    }
+
+    /// Whether this Pong is the answer to our Ping: told by the whole of it.
+    fn judge_pong(&self, header: &Header, payload: &[u8]) -> Judged {
+        let Some(ping) = self.ping.filter(|ping| header.payload_bytes == ping.len() as u64) else {
+            return Judged::Frame(*header, header.header_bytes);
+        };
+        let Some(payload) = payload.get(..ping.len()) else { return Judged::Unfinished };
+        let key = header.mask.unwrap_or_default();
+        let ours = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).eq(ping);
+        let frame_bytes = header.header_bytes + ping.len();
+        if ours { Judged::OurPong(frame_bytes) } else { Judged::Frame(*header, frame_bytes) }
+    }
+
+    /// The frame's first `head_bytes` pass: what is left of it.
+    fn enter(&mut self, header: &Header, head_bytes: usize) -> Payload {
+        let kind = match header.opcode {
+            Opcode::Close => {
+                self.utf8 = Utf8::default();
+                Kind::Reason
+            }
+            Opcode::Ping | Opcode::Pong => Kind::Skipped,
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => self.enter_data(header),
+        };
+        let mut payload = Payload { left: header.payload_bytes, key: header.mask.unwrap_or_default(), kind };
+        payload.step(head_bytes.saturating_sub(header.header_bytes));
+        payload
+    }
+
+    fn enter_data(&mut self, header: &Header) -> Kind {
+        let examined = match (header.opcode, self.message) {
+            (Opcode::Text, _) => self.rules.check_utf8 && !header.rsv1,
+            (Opcode::Continuation, Message::Open { examined }) => examined,
+            _ => false,
+        };
+        self.message_bytes = self.message_bytes_with(header);
+        self.message = if header.fin { Message::None } else { Message::Open { examined } };
+        if examined { Kind::Text { fin: header.fin } } else { Kind::Skipped }
+    }
+}
+
+/// A Close has no payload, or begins with a code (RFC 6455 §5.5.1).
+fn judge_close(header: &Header, payload: &[u8]) -> Result<Judged, Violation> {
+    debug_assert!(header.payload_bytes <= CONTROL_BYTES_MAX as u64);
+    match header.payload_bytes {
+        0 => return Ok(Judged::Frame(*header, header.header_bytes)),
+        1 => return Err(Violation::CloseCodeCut),
+        _ => {}
+    }
+    let Some(&[high, low]) = payload.first_chunk() else { return Ok(Judged::Unfinished) };
+    let [key_high, key_low, ..] = header.mask.unwrap_or_default();
+    match u16::from_be_bytes([high ^ key_high, low ^ key_low]) {
+        code if is_close_code(code) => Ok(Judged::Frame(*header, header.header_bytes + 2)),
+        found => Err(Violation::CloseCode { found }),
+    }
+}
+
+impl Held {
+    /// Nearly always empty: then 14 bytes are not moved for nothing, which would be half of a small frame's cost.
+    #[inline]
+    fn take(&mut self) -> Self {
+        if self.count == 0 { Self::default() } else { std::mem::take(self) }
+    }
+
+    /// With more bytes behind; there is room for as many as leave a frame unfinished.
+    fn with(self, more: &[u8]) -> Self {
+        debug_assert!(self.len() + more.len() <= HELD_BYTES_MAX, "with so many bytes a frame can be judged");
+        let (mut held, before) = (self, usize::from(self.count));
+        let to = held.bytes.iter_mut().skip(before).zip(more);
+        held.count += to.map(|(to, byte)| *to = *byte).map(|()| 1).sum::<u8>();
+        held
+    }
+
+    /// With enough bytes behind to judge by.
+    fn joined(&self, more: &[u8]) -> ([u8; HEADER_BYTES_MAX], usize) {
+        let mut joined = [0; HEADER_BYTES_MAX];
+        let to = joined.iter_mut().zip(self.iter().chain(more));
+        let count = to.map(|(to, byte)| *to = *byte).count();
+        (joined, count)
+    }
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.count)).unwrap_or_default()
+    }
+}
+
+impl Payload {
+    /// What of `bytes` belongs to this frame, and whether that is the rest of it.
+    fn take<'b>(&self, bytes: &'b [u8]) -> (&'b [u8], bool) {
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        match bytes.get(..left) {
+            Some(rest) => (rest, true),
+            None => (bytes, false),
+        }
+    }
+
+    fn step(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes as u64);
+        self.key.rotate_left(bytes % 4);
+    }
+}
+
+/// Whether bytes that come in pieces are UTF-8 (RFC 3629).
+#[derive(Clone, Debug, Default)]
+struct Utf8 {
+    /// The beginning of a character whose end has not come.
+    unfinished: heapless::Vec<u8, 3, u8>,
+}
+
+impl Utf8 {
+    /// Looks at the next bytes of a payload of this kind; `complete`: they are its last ones.
+    #[inline(never)] // keeps the way of all other frames short
+    fn examine(&mut self, payload: &Payload, bytes: &[u8], complete: bool) -> Result<(), Violation> {
+        let (last, violation) = match payload.kind {
+            Kind::Skipped => return Ok(()),
+            Kind::Text { fin } => (complete && fin, Violation::TextNotUtf8),
+            Kind::Reason => (complete, Violation::ReasonNotUtf8),
+        };
+        let so_far = self.feed_masked(payload.key, bytes);
+        if so_far && (self.unfinished.is_empty() || !last) { Ok(()) } else { Err(violation) }
+    }
+
+    fn feed_masked(&mut self, key: [u8; 4], bytes: &[u8]) -> bool {
+        if key == [0; 4] {
+            return self.feed(bytes);
+        }
+        let mut unmasked = [0; UNMASKED_BYTES];
+        bytes.chunks(UNMASKED_BYTES).all(|chunk| {
+            let to = unmasked.chunks_mut(4).zip(chunk.chunks(4));
+            to.for_each(|(to, from)| unmask(to, from, key));
+            self.feed(unmasked.get(..chunk.len()).unwrap_or_default())
+        })
+    }
+
+    /// `false` as soon as the bytes can be the beginning of no UTF-8.
+    fn feed(&mut self, mut bytes: &[u8]) -> bool {
+        while let (false, Some((&first, rest))) = (self.unfinished.is_empty(), bytes.split_first()) {
+            if !self.finish(first) {
+                return false;
+            }
+            bytes = rest;
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(_) => true,
+            Err(error) => {
+                let rest = bytes.get(error.valid_up_to()..).unwrap_or_default();
+                error.error_len().is_none() && self.unfinished.extend_from_slice(rest).is_ok()
+            }
+        }
+    }
+
+    /// Adds a byte to the unfinished character.
+    fn finish(&mut self, byte: u8) -> bool {
+        let mut character: heapless::Vec<u8, 4, u8> = heapless::Vec::new();
+        character.extend(self.unfinished.iter().copied().chain([byte]));
+        match std::str::from_utf8(&character) {
+            Ok(_) => {
+                self.unfinished.clear();
+                true
+            }
+            Err(error) => error.error_len().is_none() && self.unfinished.push(byte).is_ok(),
+        }
+    }
+}
+
+/// Up to four bytes; four at once where there are as many, which is what makes it quick.
+fn unmask(to: &mut [u8], from: &[u8], key: [u8; 4]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut(), from.first_chunk()) {
+        *to = (u32::from_ne_bytes(*from) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+        return;
+    }
+    to.iter_mut().zip(from).zip(key).for_each(|((to, from), key)| *to = from ^ key);
+}
