@@ -116,6 +116,8 @@ fn sanedge_toml(folder: &Path, port: u16, upstream: SocketAddr) -> String {
     format!(
         r#"board = "host"
 trust = "ca.pem"
+drain_timeout = "3s"
+drain_spread = "0s"
 
 [listen]
 https = ["127.0.0.1:{port}"]

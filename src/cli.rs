@@ -101,7 +101,11 @@ fn ask(admin: &Admin, method: &str, path: &str, json: bool, text: fn(&[u8]) -> O
             ExitCode::FAILURE
         }
         Err(error) => {
-            complain(&format!("error {}\n", report::escaped(&error.to_string())));
+            if json {
+                say(&format!("{}\n", serde_json::json!({ "ok": false, "message": error.to_string() })));
+            } else {
+                complain(&format!("error {}\n", report::escaped(&error.to_string())));
+            }
             ExitCode::FAILURE
         }
     }
@@ -131,13 +135,19 @@ fn status_text(body: &[u8]) -> Option<String> {
         let certificate = report::escaped(&host.certificate);
         text += &format!("\n{}  {certificate}, {} days left\n", report::escaped(&host.host), host.days_left);
         for upstream in &host.upstreams {
-            let state = if upstream.down { "down" } else { "ok" };
-            text += &format!("  {} -> {} {state}\n", report::escaped(&upstream.path), upstream.upstream);
+            text += &format!(
+                "  {} -> {} {}\n",
+                report::escaped(&upstream.path),
+                upstream.upstream,
+                upstream.state
+            );
         }
     }
     let nonzero = |(name, value): (&String, &u64)| (*value > 0).then(|| format!("  {name} {value}\n"));
-    text += "\ncounters\n";
-    text.extend(status.counters.iter().filter_map(nonzero));
+    let counters: String = status.counters.iter().filter_map(nonzero).collect();
+    if !counters.is_empty() {
+        text += &format!("\nsince the start\n{counters}");
+    }
     let refused: String = status.refused.iter().filter_map(nonzero).collect();
     if !refused.is_empty() {
         text += &format!("refused\n{refused}");

@@ -495,16 +495,27 @@ async fn sessions_max_is_the_last_one_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handshakes_max_does_not_touch_open_sessions() {
+async fn handshakes_max_counts_those_who_have_spoken_and_touches_no_open_session() {
     let (edge, _upstream) = edge_with(|edge| edge.limits("handshakes_max = 2\nworkers = 1")).await;
     let mut open = Raw::open(&edge, HOST).await;
-    let silent = TcpStream::connect(edge.https).await.unwrap();
-    let second = TcpStream::connect(edge.https).await.unwrap();
+    // Who says nothing takes no place.
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(TcpStream::connect(edge.https).await.unwrap());
+    }
+    Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
+    // A hello does, until the handshake ends.
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(edge.https).await.unwrap();
+        stream.write_all(&hello(&edge, HOST.as_bytes())).await.unwrap();
+        assert!(stream.read(&mut [0; 1]).await.unwrap() > 0, "the edge's flight");
+        begun.push(stream);
+    }
     assert!(edge.try_tls(HOST).await.is_err(), "one too many");
     open.get(HOST, "/", "").await.assert_apps(200, "ok");
-    drop(silent);
+    begun.pop();
     wait_for_room(&edge).await.get(HOST, "/", "").await.assert_apps(200, "ok");
-    drop(second);
 }
 
 // --- the log ---------------------------------------------------------------------------------------------------------

@@ -146,12 +146,19 @@ async fn a_broken_record_gets_an_alert_and_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_http_on_the_tls_port_gets_an_alert() {
+async fn plain_http_on_the_tls_port_is_told_in_kind_and_other_garbage_gets_an_alert() {
     let edge = edge().await;
-    let mut stream = TcpStream::connect(edge.https).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: recre.store\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let say = async |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(edge.https).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer
+    };
+    let answer = String::from_utf8(say(b"GET / HTTP/1.1\r\nHost: recre.store\r\n\r\n").await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("plain_http"), "{answer}");
+    assert!(answer.contains("https://"), "{answer}");
+    let answer = say(b"get / whatever this may be\r\n\r\n").await;
     assert_eq!(answer.first(), Some(&21), "an alert record: {answer:?}");
     edge.stop();
 }

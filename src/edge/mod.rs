@@ -24,7 +24,7 @@ use crate::bundle::{Bundle, Listen, OpenError, Route, Site};
 use crate::http::head::HeadLimits;
 use crate::names::{Host, SanName};
 use crate::ops::admin::{self, ReloadReport};
-use crate::ops::log::{self, Outside};
+use crate::ops::log::{self, Outside, Said};
 use crate::ops::metrics::{Counters, Reason, Refusals};
 use crate::ops::systemd;
 
@@ -174,7 +174,7 @@ impl Shared {
     pub(crate) fn refuse_with_check(&self, reason: Reason, peer: IpAddr, found: &str, check: Option<&str>) {
         let minute = self.started.elapsed().as_secs() / 60;
         if let Some(silent) = self.refusals.count(reason, minute) {
-            let found = Outside(found.as_bytes());
+            let found = Said(found);
             info!(reason = reason.name(), %peer, %found, check, more_since_last_line = silent, "refused");
         }
     }
@@ -227,6 +227,10 @@ pub fn serve(path: &Path) -> ExitCode {
     log::start();
     match run(path) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(ServeError::Impatient) => {
+            warn!("ended at once by a second signal; what was open is cut");
+            ExitCode::FAILURE
+        }
         Err(problem) => {
             error!(error = %problem, "cannot serve");
             ExitCode::FAILURE
@@ -235,6 +239,8 @@ pub fn serve(path: &Path) -> ExitCode {
 }
 
 fn run(path: &Path) -> Result<(), ServeError> {
+    // As the edge will say it in answers to `sanedge reload`, whose folder is another.
+    let path = &std::path::absolute(path)?;
     let bundle = Bundle::open(path)?;
     let listen = bundle.listen.clone();
     let (workers, scratch_bytes) =
@@ -282,7 +288,7 @@ fn run(path: &Path) -> Result<(), ServeError> {
 fn listen_error(address: String, error: io::Error) -> ServeError {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE: run as a systemd unit with AmbientCapabilities=, or `sysctl net.ipv4.ip_unprivileged_port_start=443`"
+            "; ports below 1024 need CAP_NET_BIND_SERVICE: run as a systemd unit with AmbientCapabilities=CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start=80`"
         }
         io::ErrorKind::AddrInUse => "; another program listens there: `ss -ltnp` shows which",
         io::ErrorKind::AddrNotAvailable => {
@@ -434,7 +440,13 @@ impl Control {
     fn drain(&self, time: Duration, spread: Duration, close_code: u16) -> bool {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
-        info!(sessions, websockets, at_most_s = time.as_secs(), "draining");
+        info!(
+            sessions,
+            websockets,
+            at_most_s = time.as_secs(),
+            hint = "the same signal again ends at once",
+            "draining"
+        );
         systemd::stopping("draining");
         self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close_code }));
         true
@@ -448,7 +460,8 @@ impl Control {
             Err(refused) => {
                 self.shared.counters.reloads_refused_total.increment();
                 error!(error = %refused, "reload refused; the bundle in use stays");
-                ReloadReport { ok: false, message: refused, bundle: self.digest(), notes: Vec::new() }
+                let message = format!("{refused}. The bundle in use stays.");
+                ReloadReport { ok: false, message, bundle: self.digest(), notes: Vec::new() }
             }
         };
         systemd::ready(&self.summary());
@@ -469,6 +482,7 @@ impl Control {
         let bundle = opened.await.map_err(|_| "opening the bundle ended in a panic".to_owned())?;
         let bundle = bundle.map_err(|error| error.to_string())?;
         self.needs_no_restart(&bundle)?;
+        let unchanged = bundle.digest == self.shared.serving.load().bundle.digest;
         let mut notes = Vec::new();
         if usize::from(bundle.limits.workers.max(1)) != self.shared.workers {
             notes.push(format!("`workers` stays {} until the next restart", self.shared.workers));
@@ -483,7 +497,12 @@ impl Control {
         self.shared.counters.reloads_total.increment();
         let bundle = self.digest();
         info!(%bundle, hosts = self.shared.serving.load().bundle.hosts.len(), "reloaded");
-        Ok(ReloadReport { ok: true, message: "the new bundle is in use".to_owned(), bundle, notes })
+        let path = self.path.display();
+        let message = match unchanged {
+            true => format!("{path} is the bundle that was in use already: nothing has changed"),
+            false => format!("{path} is in use"),
+        };
+        Ok(ReloadReport { ok: true, message, bundle, notes })
     }
 
     fn needs_no_restart(&self, bundle: &Bundle) -> Result<(), String> {
@@ -521,7 +540,7 @@ impl Control {
                 route.upstreams.iter().map(|upstream| admin::UpstreamStatus {
                     path: route.rules.path.clone(),
                     upstream: upstream.text.clone(),
-                    down: upstream.is_down(),
+                    state: upstream.state().to_owned(),
                 })
             });
             Some(admin::HostStatus {

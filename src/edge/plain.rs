@@ -1,6 +1,6 @@
 //! The plain listener: redirects known hosts to https and answers ACME http-01 challenges. Nothing is ever forwarded.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -34,14 +34,18 @@ pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr,
         worker.shared.refuse(Reason::RequestTimeout, peer, "plain request: head_timeout reached");
         return;
     };
-    let sent = timeout(time, async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await
-    });
-    if !answer.is_empty() && matches!(sent.await, Ok(Ok(()))) {
-        let mut rest = [0; 512];
-        let _ = timeout(LINGER, async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} }).await;
+    if !answer.is_empty() {
+        let _ = timeout(time, finish(stream, &answer)).await;
     }
+}
+
+/// Sends the last bytes of a connection, so that no reset overtakes them.
+pub(crate) async fn finish(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    let mut rest = [0; 512];
+    let _ = timeout(LINGER, async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} }).await;
+    Ok(())
 }
 
 /// The bytes to answer with; none if the client went away.

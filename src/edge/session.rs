@@ -21,7 +21,7 @@ use super::exchange::{self, End, ExchangeLimits, Input, Request};
 use super::relay::{Relay, Times};
 use super::tls::{Client, Refused};
 use super::upstream::Want;
-use super::{Identity, Serving};
+use super::{Identity, Serving, plain};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
@@ -45,28 +45,48 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, per
     }
 }
 
+/// Why a hello is not answered.
+enum Unanswered {
+    Unknown(Option<String>),
+    Full,
+}
+
 async fn handshake(worker: &Worker, stream: TcpStream, peer: IpAddr) -> Option<(Client, Identity)> {
     let shared = &worker.shared;
     let serving = shared.serving.load_full();
     let limits = &serving.bundle.limits;
-    let Some(_handshaking) = shared.handshaking(limits.handshakes_max) else {
-        shared.refuse(Reason::Full, peer, "handshakes_max reached");
-        return None;
-    };
     let time = Duration::from_millis(limits.handshake_timeout_ms.into());
     let accept = Client::accept(stream, limits.tls_buffer_bytes as usize, |name| {
-        serving.identify(name).ok_or_else(|| name.map(str::to_owned))
+        // Only now: a connection that says nothing must not take the place of one that does.
+        let place = shared.handshaking(limits.handshakes_max).ok_or(Unanswered::Full)?;
+        let unknown = || Unanswered::Unknown(name.map(str::to_owned));
+        let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
+        Ok((config, (identity, place)))
     });
     match timeout(time, accept).await {
-        Ok(Ok(accepted)) => {
+        Ok(Ok((client, (identity, _place)))) => {
             shared.counters.handshakes_total.increment();
-            return Some(accepted);
+            return Some((client, identity));
         }
-        Ok(Err(Refused::Name(Some(name)))) => {
+        Ok(Err(Refused::Name(Unanswered::Full))) => {
+            shared.refuse(Reason::Full, peer, "handshakes_max reached")
+        }
+        Ok(Err(Refused::Name(Unanswered::Unknown(Some(name))))) => {
             shared.refuse(Reason::UnknownServerName, peer, &name);
         }
-        Ok(Err(Refused::Name(None))) => {
+        Ok(Err(Refused::Name(Unanswered::Unknown(None)))) => {
             shared.refuse(Reason::NoServerName, peer, "hello without SNI; default_host would answer it");
+        }
+        Ok(Err(Refused::PlainHttp(stream))) => {
+            shared.refuse(
+                Reason::Handshake,
+                peer,
+                "plain HTTP on the TLS port; the client must use https://",
+            );
+            let mut bytes = Vec::new();
+            let form = AnswerForm { close: true, ..AnswerForm::default() };
+            answer::write(Problem::PlainHttp, &Detail::default(), form, &mut bytes);
+            let _ = timeout(time, plain::finish(stream, &bytes)).await;
         }
         Ok(Err(Refused::Handshake(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
             shared.refuse(Reason::Handshake, peer, "the client closed during the handshake");

@@ -110,6 +110,8 @@ pub(crate) fn server_config(
 pub(crate) enum Refused<R> {
     /// The chooser's answer; the alert is sent.
     Name(R),
+    /// It looks like HTTP in the clear; to be answered in kind.
+    PlainHttp(TcpStream),
     /// Not TLS, no common version, a broken peer, or gone. Holds what rustls or the kernel says.
     Handshake(io::Error),
 }
@@ -157,7 +159,11 @@ impl Client {
         write_bytes_max: usize,
         choose: impl FnOnce(Option<&str>) -> Result<(Arc<ServerConfig>, C), R>,
     ) -> Result<(Self, C), Refused<R>> {
-        let (accepted, hello) = read_hello(&mut io).await.map_err(Refused::Handshake)?;
+        let (accepted, hello) = match read_hello(&mut io).await {
+            Ok(hello) => hello,
+            Err(Unread::PlainHttp) => return Err(Refused::PlainHttp(io)),
+            Err(Unread::Io(error)) => return Err(Refused::Handshake(error)),
+        };
         let (config, chosen) = match choose(accepted.client_hello().server_name()) {
             Ok(chosen) => chosen,
             Err(reason) => {
@@ -405,16 +411,20 @@ impl Client {
 }
 
 /// Reads until rustls has a whole ClientHello; gives back every byte that was read as well.
-async fn read_hello(io: &mut TcpStream) -> io::Result<(Accepted, Vec<u8>)> {
+async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
     let mut acceptor = Acceptor::default();
     let mut hello = Vec::with_capacity(HELLO_BYTES);
     loop {
         let before = hello.len();
         if before >= HELLO_BYTES_MAX {
-            return Err(invalid("a ClientHello longer than any client needs"));
+            return Err(invalid("a ClientHello longer than any client needs").into());
         }
         if io.read_buf(&mut hello).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        // A method; a TLS record begins with its type, a small number.
+        if hello.first().is_some_and(u8::is_ascii_uppercase) {
+            return Err(Unread::PlainHttp);
         }
         let mut news = hello.get(before..).unwrap_or_default();
         while !news.is_empty() {
@@ -427,10 +437,22 @@ async fn read_hello(io: &mut TcpStream) -> io::Result<(Accepted, Vec<u8>)> {
                     alert.write_all(&mut bytes)?;
                     let _ = io.write_all(&bytes).await;
                     let _ = io.shutdown().await;
-                    return Err(invalid(error));
+                    return Err(invalid(error).into());
                 }
             }
         }
+    }
+}
+
+/// Why there is no hello.
+enum Unread {
+    PlainHttp,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
 }
 

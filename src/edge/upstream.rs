@@ -37,6 +37,7 @@ pub(crate) struct UpstreamState {
     /// As written in sanedge.toml.
     pub(crate) text: String,
     down: AtomicBool,
+    tried: AtomicBool,
     /// Uptime until which other upstreams are tried first.
     avoid_until_ms: AtomicU64,
 }
@@ -64,12 +65,22 @@ impl UpstreamState {
             address: address.clone(),
             text: address.to_string(),
             down: AtomicBool::new(false),
+            tried: AtomicBool::new(false),
             avoid_until_ms: AtomicU64::new(0),
         }
     }
 
+    /// How the last attempt to connect went: `ok`, `down`, or `untried`.
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.tried.load(Relaxed), self.is_down()) {
+            (false, _) => "untried",
+            (true, true) => "down",
+            (true, false) => "ok",
+        }
+    }
+
     /// Whether the last attempt failed.
-    pub(crate) fn is_down(&self) -> bool {
+    fn is_down(&self) -> bool {
         self.down.load(Relaxed)
     }
 
@@ -80,6 +91,7 @@ impl UpstreamState {
 
     /// Says an outage once, when it begins.
     fn failed(&self, host: &Host, error: &io::Error) {
+        self.tried.store(true, Relaxed);
         self.avoid_until_ms.store(uptime_ms() + AVOID_MS, Relaxed);
         if !self.down.swap(true, Relaxed) {
             let error = error.to_string();
@@ -93,6 +105,9 @@ impl UpstreamState {
     }
 
     fn works(&self) {
+        if !self.tried.load(Relaxed) {
+            self.tried.store(true, Relaxed);
+        }
         if self.is_down() && self.down.swap(false, Relaxed) {
             info!(upstream = self.text, "upstream is back");
         }

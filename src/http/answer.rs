@@ -20,6 +20,8 @@ pub enum Problem {
     AmbiguousPath,
     /// 400: an upgrade that RFC 6455 does not allow.
     BadUpgrade,
+    /// 400: plain HTTP on a port that speaks TLS.
+    PlainHttp,
     /// 403: the Origin of an upgrade is not allowed.
     OriginRefused,
     /// 403: the client's address is not in `allow`.
@@ -65,10 +67,11 @@ pub enum Problem {
 }
 
 /// Every problem, for tables and metrics.
-pub const PROBLEMS: [Problem; 24] = [
+pub const PROBLEMS: [Problem; 25] = [
     Problem::BadRequest,
     Problem::AmbiguousPath,
     Problem::BadUpgrade,
+    Problem::PlainHttp,
     Problem::OriginRefused,
     Problem::AddressRefused,
     Problem::UnknownPath,
@@ -148,6 +151,8 @@ impl Problem {
                 "The path leads to different places before and after its dot segments and slashes are resolved."),
             Self::BadUpgrade => row(400, "Bad Request", "bad_upgrade",
                 "The WebSocket upgrade does not follow RFC 6455."),
+            Self::PlainHttp => row(400, "Bad Request", "plain_http",
+                "This port speaks TLS: use https:// or wss://."),
             Self::OriginRefused => row(403, "Forbidden", "origin_refused",
                 "Pages of this origin may not open WebSockets here."),
             Self::AddressRefused => row(403, "Forbidden", "address_refused",

@@ -29,6 +29,8 @@ const HEAD_LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 8 * 1024, fields_max: 32, target_bytes_max: 256 };
 /// For one request from its first byte to the end of its answer, a reload's time not counted.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// For the whole of an answer, as the commands see it: a reload opens a file and checks a few signatures.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// Requests at once; more wait in the kernel.
 const REQUESTS_MAX: usize = 16;
 
@@ -105,8 +107,8 @@ pub struct UpstreamStatus {
     pub path: String,
     /// Its address.
     pub upstream: String,
-    /// The last attempt to connect failed.
-    pub down: bool,
+    /// How the last attempt to connect went: `ok`, `down`, or `untried`.
+    pub state: String,
 }
 
 /// The running admin listener; removes its socket file when dropped.
@@ -143,12 +145,25 @@ pub fn start(address: Option<&Admin>, asks: mpsc::Sender<Ask>) -> Result<Running
             tokio::spawn(accept_tcp(listener, asks));
             Ok(Running { socket: None })
         }
-        None => Ok(start_unix(Path::new(DEFAULT_PATH), asks).unwrap_or_else(|error| {
+        None => Ok(start_default(asks).unwrap_or_else(|error| {
             let error = error.to_string();
-            info!(path = DEFAULT_PATH, error, "no admin socket: reload with SIGHUP, or set [listen] admin");
+            warn!(
+                path = DEFAULT_PATH,
+                error,
+                "no admin socket: `sanedge reload` and `sanedge status` will not find this edge; SIGHUP reloads, and [listen] admin names another place"
+            );
             Running { socket: None }
         })),
     }
+}
+
+/// The default path; its folder is made where we may.
+fn start_default(asks: mpsc::Sender<Ask>) -> io::Result<Running> {
+    let path = Path::new(DEFAULT_PATH);
+    if let Some(folder) = path.parent() {
+        let _ = fs::create_dir(folder);
+    }
+    start_unix(path, asks)
 }
 
 fn start_unix(path: &Path, asks: mpsc::Sender<Ask>) -> io::Result<Running> {
@@ -336,7 +351,9 @@ pub fn parse_unix(text: &str) -> Result<Admin, String> {
     if path.contains('/') {
         Ok(Admin::Unix(PathBuf::from(path)))
     } else {
-        Err(format!("expected `unix:/path/to/admin.sock`, found `{text}`"))
+        Err(format!(
+            "expected `unix:/path/to/admin.sock` (for `status` also a loopback address with its port: reading only), found `{text}`"
+        ))
     }
 }
 
@@ -344,9 +361,7 @@ pub fn parse_unix(text: &str) -> Result<Admin, String> {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens, or not for us.
-    #[error(
-        "cannot reach the edge at {address}: {error}; is it running, and may you write to its admin socket?"
-    )]
+    #[error("cannot reach an edge at {address}: {error}. {}", hint(.error))]
     Connect {
         /// Where.
         address: String,
@@ -363,6 +378,19 @@ pub enum AskError {
     },
 }
 
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "Its admin socket is for root and the edge's own group: try with sudo."
+        }
+        io::ErrorKind::TimedOut => "It is there and does not answer: look at its log, or restart it.",
+        _ => {
+            "No edge is running here, or its admin socket is elsewhere ([listen] admin; name it with --admin). \
+             SIGHUP reloads as well."
+        }
+    }
+}
+
 /// Sends one request to the admin socket and gives back status and body.
 ///
 /// # Errors
@@ -374,13 +402,15 @@ pub fn ask(admin: &Admin, method: &str, path: &str) -> Result<(u16, Vec<u8>), As
     };
     let unreachable = |error| AskError::Connect { address: address.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let answered = runtime.map_err(unreachable)?.block_on(async {
+    let answered = runtime.map_err(unreachable)?.block_on(timeout(ANSWER_TIME, async {
         Ok(match admin {
             Admin::Unix(socket) => exchange(UnixStream::connect(socket).await?, method, path).await,
             Admin::Tcp(address) => exchange(TcpStream::connect(address).await?, method, path).await,
         })
-    });
-    let found = answered.map_err(unreachable)?;
+    }));
+    let late =
+        |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", ANSWER_TIME.as_secs()));
+    let found = answered.map_err(late).and_then(|answered| answered).map_err(unreachable)?;
     found.map_err(|error| AskError::Answer { address, found: error.to_string() })
 }
 

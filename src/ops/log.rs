@@ -22,18 +22,43 @@ pub struct Outside<'a>(pub &'a [u8]);
 impl fmt::Display for Outside<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        for &byte in self.0.iter().take(OUTSIDE_BYTES_MAX) {
-            match byte {
-                b'"' | b'\\' | b'=' => write!(f, "\\x{byte:02x}")?,
-                0x21..=0x7e => f.write_char(char::from(byte))?,
-                _ => write!(f, "\\x{byte:02x}")?,
-            }
-        }
+        escape(self.0.get(..OUTSIDE_BYTES_MAX).unwrap_or(self.0), f)?;
         if self.0.len() > OUTSIDE_BYTES_MAX {
             f.write_str("\\x2e\\x2e\\x2e")?;
         }
         f.write_char('"')
     }
+}
+
+/// A sentence of ours that may hold text from outside: as [`Outside`], but its spaces stay, so that it can be read.
+/// No field can be forged in it: `=` and quotes are escaped.
+pub struct Said<'a>(pub &'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        let mut words =
+            self.0.get(..self.0.floor_char_boundary(OUTSIDE_BYTES_MAX)).unwrap_or(self.0).split(' ');
+        if let Some(first) = words.next() {
+            escape(first.as_bytes(), f)?;
+        }
+        for word in words {
+            f.write_char(' ')?;
+            escape(word.as_bytes(), f)?;
+        }
+        f.write_char('"')
+    }
+}
+
+fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' | b'=' => write!(f, "\\x{byte:02x}")?,
+            0x21..=0x7e => f.write_char(char::from(byte))?,
+            _ => write!(f, "\\x{byte:02x}")?,
+        }
+    }
+    Ok(())
 }
 
 /// A request target as the log may show it: the path, and of the query only `EIO`, `transport` and `t`.
@@ -141,7 +166,7 @@ impl Value<'_> {
 
     fn is_outside(&self) -> bool {
         let inner = self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        inner.is_some_and(|text| text.bytes().all(|b| matches!(b, 0x21..=0x7e) && b != b'"' && b != b'='))
+        inner.is_some_and(|text| text.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'"' && b != b'='))
     }
 }
 
@@ -173,6 +198,13 @@ mod tests {
         assert!(shown.starts_with('"') && shown.ends_with('"'));
         let inner = &shown[1..shown.len() - 1];
         assert!(!inner.contains(['\n', ' ', '"', '=', '\u{1b}']), "{shown}");
+        assert!(Value(&shown).is_outside());
+    }
+
+    #[test]
+    fn a_sentence_keeps_its_spaces_and_nothing_else() {
+        let shown = Said("no route for a\nlevel=error \"x\"").to_string();
+        assert_eq!(shown, "\"no route for a\\x0alevel\\x3derror \\x22x\\x22\"");
         assert!(Value(&shown).is_outside());
     }
 
