@@ -212,6 +212,27 @@ async fn what_does_not_end_is_cut_at_drain_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_a_close_unanswered_does_not_hold_the_drain_up() {
+    let bye = server_frame(CLOSE, true, &close(3000, "bye"));
+    let sent = bye.clone();
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let sent = sent.clone();
+        async move {
+            connection.send(sent).await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let edge = edge(&upstream, "drain_timeout = \"10m\"\ndrain_spread = \"0s\"");
+    let mut client = open(&edge).await;
+    assert_eq!(client.exactly(bye.len()).await, bye);
+    drain(&edge, Signal::TERM);
+    client.closed().await;
+    assert_drained(&edge.ended());
+    assert_upstream_told(&upstream, 0, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_closed_already_hears_nothing_more() {
     let go = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&go);
