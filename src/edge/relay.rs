@@ -128,6 +128,7 @@ enum Insert {
 
 /// One direction of a relay, from its source to its sink.
 struct Lane {
+    to_client: bool,
     tracker: Tracker,
     pending: Pending,
     insert: Option<Insert>,
@@ -146,6 +147,7 @@ struct Lane {
 impl Lane {
     fn new(direction: Direction, rules: Rules, pending: Pending) -> Self {
         Self {
+            to_client: direction == Direction::FromUpstream,
             tracker: Tracker::new(direction, rules),
             pending,
             insert: None,
@@ -171,24 +173,19 @@ impl Lane {
         scratch: &mut [u8],
     ) -> Poll<Result<(), Stop>> {
         if !self.sink_closed {
-            ready!(self.pending.poll_drain(|bytes| sink.poll_write(cx, bytes)))?;
-            ready!(sink.poll_flush(cx))?;
-            if self.insert.is_some() && self.tracker.at_boundary() {
-                self.insert_now();
-                return Poll::Ready(Ok(()));
-            }
-            if self.source_ended || self.finish {
-                ready!(sink.poll_shutdown(cx))?;
-                self.sink_closed = true;
-                return Poll::Ready(Ok(()));
+            match self.poll_sink(sink, cx) {
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(_)) if !self.to_client => self.lose_sink(),
+                step => return step.map(|moved| Ok(moved.map(drop)?)),
             }
         }
         if self.source_ended {
             return Poll::Pending;
         }
         let count = match ready!(source.poll_read(cx, scratch)) {
-            // The sink's Close is still to be sent, whatever becomes of the source.
-            Err(_) if self.sealed || self.insert.is_some() => 0,
+            // An upstream's reset is an end like another: what came before it is the client's. And the sink's Close
+            // is still to be sent, whatever becomes of the source.
+            Err(_) if self.to_client || self.sealed || self.insert.is_some() => 0,
             read => read?,
         };
         self.heard |= count > 0;
@@ -196,7 +193,34 @@ impl Lane {
             self.source_ended = true;
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(self.pass(scratch.get(..count).unwrap_or_default(), |bytes| sink.poll_write(cx, bytes)))
+        match self.pass(scratch.get(..count).unwrap_or_default(), |bytes| sink.poll_write(cx, bytes)) {
+            Err(Stop::Io) if !self.to_client => self.lose_sink(),
+            passed => return Poll::Ready(passed),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Brings the sink up to date; `true`: something moved.
+    fn poll_sink(&mut self, sink: &mut impl Side, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        ready!(self.pending.poll_drain(|bytes| sink.poll_write(cx, bytes)))?;
+        ready!(sink.poll_flush(cx))?;
+        if self.insert.is_some() && self.tracker.at_boundary() {
+            self.insert_now();
+            return Poll::Ready(Ok(true));
+        }
+        if self.source_ended || self.finish {
+            ready!(sink.poll_shutdown(cx))?;
+            self.sink_closed = true;
+            return Poll::Ready(Ok(true));
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// The upstream takes nothing more. What the client still says is dropped, so that what the upstream said before
+    /// it went reaches the client.
+    fn lose_sink(&mut self) {
+        (self.sealed, self.finish, self.sink_closed) = (true, true, true);
+        (self.pending, self.insert) = (Pending::default(), None);
     }
 
     /// Passes `bytes` as far as the rules allow; a frame of ours goes between two of them.
