@@ -599,18 +599,19 @@ async fn a_client_whose_bytes_the_upstream_does_not_take_is_not_dead() {
         }
     })
     .await;
-    let edge = edge_with(&upstream, "ping_interval = \"200ms\"");
+    let edge = edge_with(&upstream, "ping_interval = \"700ms\"");
+    let bytes = client_frame(BINARY, true, &vec![1; BYTES]);
     let client = open(&edge).await;
     let (mut reader, mut writer) = tokio::io::split(client.stream);
     let sending = tokio::spawn(async move {
-        writer.write_all(&client_frame(BINARY, true, &vec![1; BYTES])).await.unwrap();
+        writer.write_all(&bytes).await.unwrap();
         writer.flush().await.unwrap();
     });
     let mut ping = [0; 10];
     reader.read_exact(&mut ping).await.unwrap();
     assert_eq!(ping[..2], [0x80 | PING, 8]);
-    // Its Pong stands behind bytes that nobody reads. Many intervals; an end would come within two.
-    let more = timeout(Duration::from_secs(1), reader.read(&mut ping)).await;
+    // Its Pong stands behind bytes that nobody reads. Three intervals; an end would come within two.
+    let more = timeout(Duration::from_millis(2200), reader.read(&mut ping)).await;
     assert!(more.is_err(), "cut, or a second Ping: {more:?}");
     go.add_permits(1);
     upstream.wait_bytes(0, BYTES as u64).await;
