@@ -172,9 +172,10 @@ async fn a_client_may_end_the_frame_that_it_is_sending() {
     let mut client = open(&edge).await;
     let word = client_frame(BINARY, true, &[1; 3000]);
     client.send(&word[..1000]).await;
+    upstream.wait("the frame's beginning", |records| records[0].received.ends_with(&word[..1000])).await;
     drain(&edge, Signal::TERM);
     assert_eq!(frame(&mut client).await.close().0, 1001);
-    assert_eq!(upstream.behind_the_head(0), word[..1000], "nothing within a frame");
+    assert!(upstream.behind_the_head(0) == word[..1000], "nothing within a frame");
     client.send(&word[1000..]).await;
     client.send(client_frame(TEXT, true, b"one more")).await;
     client.closed().await;
@@ -209,6 +210,27 @@ async fn what_does_not_end_is_cut_at_drain_timeout() {
     assert!(log.contains("drain timeout reached") && log.contains("drained"), "{log}");
     assert!(halfway.until_ended().await.is_empty(), "no Close within a frame");
     assert!(silent.until_ended().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_a_close_unanswered_does_not_hold_the_drain_up() {
+    let bye = server_frame(CLOSE, true, &close(3000, "bye"));
+    let sent = bye.clone();
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let sent = sent.clone();
+        async move {
+            connection.send(sent).await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let edge = edge(&upstream, "drain_timeout = \"10m\"\ndrain_spread = \"0s\"");
+    let mut client = open(&edge).await;
+    assert_eq!(client.exactly(bye.len()).await, bye);
+    drain(&edge, Signal::TERM);
+    client.closed().await;
+    assert_drained(&edge.ended());
+    assert_upstream_told(&upstream, 0, b"");
 }
 
 #[tokio::test(flavor = "multi_thread")]

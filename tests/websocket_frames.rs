@@ -587,6 +587,38 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_bytes_the_upstream_does_not_take_is_not_dead() {
+    const BYTES: usize = 24 << 20; // more than the kernel holds on the way
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let edge = edge_with(&upstream, "ping_interval = \"700ms\"");
+    let bytes = client_frame(BINARY, true, &vec![1; BYTES]);
+    let client = open(&edge).await;
+    let (mut reader, mut writer) = tokio::io::split(client.stream);
+    let sending = tokio::spawn(async move {
+        writer.write_all(&bytes).await.unwrap();
+        writer.flush().await.unwrap();
+    });
+    let mut ping = [0; 10];
+    reader.read_exact(&mut ping).await.unwrap();
+    assert_eq!(ping[..2], [0x80 | PING, 8]);
+    // Its Pong stands behind bytes that nobody reads. Three intervals; an end would come within two.
+    let more = timeout(Duration::from_millis(2200), reader.read(&mut ping)).await;
+    assert!(more.is_err(), "cut, or a second Ping: {more:?}");
+    go.add_permits(1);
+    upstream.wait_bytes(0, BYTES as u64).await;
+    sending.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pings_do_not_keep_an_idle_session_alive() {
     let upstream = Upstream::switching(echo).await;
     let edge = edge_with(&upstream, "ping_interval = \"400ms\"\nidle_timeout = \"1s\"");

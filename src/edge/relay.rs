@@ -287,7 +287,7 @@ impl Lane {
     /// Ends this direction with a Close at the end of the frame that is passing; without one where the sink has had
     /// a Close already, or only the beginning of a frame whose rest must not pass.
     fn close(&mut self, frame: ControlFrame) {
-        if self.finish || self.tracker.closed() || self.waits_to_close() {
+        if self.finish || self.waits_to_close() {
             return;
         }
         if !self.sealed {
@@ -295,7 +295,7 @@ impl Lane {
             return;
         }
         if self.tracker.at_boundary() {
-            self.pending.push(&frame);
+            self.pending.push(&frame); // never behind a Close of the source: that is no boundary
         }
         self.finish = true;
     }
@@ -412,6 +412,10 @@ impl Relay {
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
         let mut scratch = worker.scratch.borrow_mut();
         for _ in 0..TURNS {
+            if self.leave_upstream && !self.down.waits_to_close() {
+                self.leave_upstream = false;
+                self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
+            }
             let up = self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch);
             let down = self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch);
             if up.is_pending() && down.is_pending() {
@@ -427,10 +431,6 @@ impl Relay {
                     Poll::Ready(Err(Stop::Broken(violation))) => self.tell(worker, from, violation),
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
-            }
-            if self.leave_upstream && !self.down.waits_to_close() {
-                self.leave_upstream = false;
-                self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
             }
             if self.up.is_over() && self.down.is_over() {
                 return Poll::Ready(());
@@ -468,9 +468,11 @@ impl Relay {
     }
 
     /// A Ping has been with the client for a whole interval, and neither its Pong nor anything else has come back.
+    /// While the upstream takes nothing we do not listen to the client: silence means nothing then.
     fn is_deaf(&self) -> bool {
         let sent = self.down.insert.is_none() && self.down.pending.is_empty();
-        self.up.tracker.awaits_pong() && sent && !self.down.sealed && !self.up.heard
+        let listens = self.up.pending.is_empty() && !self.up.heard;
+        self.up.tracker.awaits_pong() && sent && !self.down.sealed && listens
     }
 
     fn ping(&mut self) {
