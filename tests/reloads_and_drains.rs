@@ -169,7 +169,7 @@ async fn a_second_sigterm_ends_at_once() {
     edge.signal(Signal::TERM);
     edge.wait_for_log("msg=draining", PATIENCE);
     edge.signal(Signal::TERM);
-    edge.wait_for_log("ended the drain at once", PATIENCE);
+    edge.wait_for_log("ended at once by a second signal", PATIENCE);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -444,8 +444,7 @@ impl Control {
             sessions,
             websockets,
             at_most_s = time.as_secs(),
-            hint = "the same signal again ends at once",
-            "draining"
+            "draining; the same signal again ends at once"
         );
         systemd::stopping("draining");
         self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close_code }));

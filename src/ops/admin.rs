@@ -402,12 +402,15 @@ pub fn ask(admin: &Admin, method: &str, path: &str) -> Result<(u16, Vec<u8>), As
     };
     let unreachable = |error| AskError::Connect { address: address.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let answered = runtime.map_err(unreachable)?.block_on(timeout(ANSWER_TIME, async {
-        Ok(match admin {
-            Admin::Unix(socket) => exchange(UnixStream::connect(socket).await?, method, path).await,
-            Admin::Tcp(address) => exchange(TcpStream::connect(address).await?, method, path).await,
-        })
-    }));
+    let answered = runtime.map_err(unreachable)?.block_on(async {
+        let answer = async {
+            Ok(match admin {
+                Admin::Unix(socket) => exchange(UnixStream::connect(socket).await?, method, path).await,
+                Admin::Tcp(address) => exchange(TcpStream::connect(address).await?, method, path).await,
+            })
+        };
+        timeout(ANSWER_TIME, answer).await
+    });
     let late =
         |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", ANSWER_TIME.as_secs()));
     let found = answered.map_err(late).and_then(|answered| answered).map_err(unreachable)?;
