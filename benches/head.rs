@@ -39,7 +39,13 @@ const FORM: ResponseForm = ResponseForm {
 fn plan(head: &[u8]) -> Plan {
     let request = parse_request(head, &LIMITS).unwrap();
     let peer = "192.168.0.9".parse().unwrap();
-    let context = ForwardContext { peer, trusted_proxies: &[], public_https_port: 443, websocket: false };
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &[],
+        public_https_port: 443,
+        websocket: false,
+        extensions: true,
+    };
     request_plan(&request, &context).unwrap()
 }
 

@@ -16,6 +16,7 @@ mod certs;
 mod odd_certs;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use certs::{Ca, Issued, ca_params, leaf_params};
 use odd_certs::{Folder, NOW, ca_for, ca_issuers, ca_without_cas_below, data, der, dns, self_signed};
@@ -271,8 +272,8 @@ fn source_rows() -> Vec<Row> {
         row(
             Code::NotYetEnforced,
             "a key of a later version",
+            |f| drop(f.append("send_proxy_protocol = 2\n")),
             |f| drop(f.append("ping_interval = \"20s\"\n")),
-            |f| drop(f.append("idle_timeout = \"20s\"\n")),
         ),
     ]
 }
@@ -1161,7 +1162,7 @@ fn all_problems_are_told_in_one_run_and_in_the_order_of_severity() {
             .change("127.0.0.1:3000", "8.8.8.8:80")
             .change("[\"recre.store\"]", "[\"x.recre.store\"]");
         f.write("key.pem", "");
-        f.append("nonsense = 1\ncheck_utf8 = true\n");
+        f.append("nonsense = 1\nsend_proxy_protocol = 2\n");
     });
     let errors = codes(&outcome, Severity::Error);
     let expected =
@@ -1280,12 +1281,7 @@ fn the_largest_number_of_sessions_that_fits_is_told_and_fits() {
 fn every_later_key_is_named_and_stored() {
     let site = "upstream = [\"127.0.0.1:3000\"]";
     let keys = [
-        ("frame_bytes_max = \"1MiB\"", site),
-        ("message_bytes_max = \"1MiB\"", site),
-        ("ping_interval = \"20s\"", site),
-        ("check_utf8 = true", site),
         ("send_proxy_protocol = 2", site),
-        ("drain_spread = \"5s\"", "trust = \"ca.pem\""),
         ("proxy_protocol_from = [\"10.0.0.0/8\"]", "https = [\"[::]:443\"]"),
     ];
     for (line, beside) in keys {
@@ -1298,6 +1294,22 @@ fn every_later_key_is_named_and_stored() {
         assert!(finding.message.contains("stored"), "{finding:?}");
         assert!(outcome.bundle.is_some(), "{key}: {}", texts(&outcome));
     }
+}
+
+#[test]
+fn a_key_that_is_acted_on_has_no_finding() {
+    let site = "upstream = [\"127.0.0.1:3000\"]";
+    let mut folder = Folder::good();
+    let keys = "frame_bytes_max = \"1MiB\"\nmessage_bytes_max = \"2MiB\"\nping_interval = \"20s\"\ncheck_utf8 = true";
+    folder.change(site, &format!("{site}\n{keys}"));
+    folder.change("trust = \"ca.pem\"", "trust = \"ca.pem\"\ndrain_spread = \"5s\"");
+    let mut outcome = compile(&folder.sanedge_toml(), NOW);
+    assert!(outcome.findings.iter().all(|f| f.code != Code::NotYetEnforced), "{}", texts(&outcome));
+    let bundle = opened(&mut outcome).unwrap();
+    let route = &bundle.sites[0].routes[0];
+    assert_eq!((route.frame_bytes_max, route.message_bytes_max), (Some(1 << 20), Some(2 << 20)));
+    assert_eq!((route.ping_interval, route.check_utf8), (Some(Duration::from_secs(20)), true));
+    assert_eq!(bundle.drain_spread, Duration::from_secs(5));
 }
 
 #[test]

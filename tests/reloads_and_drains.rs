@@ -159,21 +159,6 @@ async fn sigterm_finishes_the_exchange_in_hand_and_ends_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drain_ends_at_its_time_with_sockets_open() {
-    let edge = Edge::certified_for(&[HOST])
-        .top("drain_timeout = \"1s\"")
-        .site(&[HOST], serve_default().await)
-        .start();
-    let mut socket = Socket::open(&edge, HOST, "").await;
-    socket.join("/").await;
-    edge.signal(Signal::TERM);
-    edge.wait_for_log("msg=draining", PATIENCE);
-    let log = edge.ended();
-    assert!(log.contains("drain timeout reached") && log.contains("drained"), "{log}");
-    socket.closed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_second_sigterm_ends_at_once() {
     let edge = Edge::certified_for(&[HOST])
         .top("drain_timeout = \"10m\"")

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::edge::Edge;
+use support::frames::{BINARY, MORE, TEXT, client_frame, echo, frame, server_frame};
 use support::raw::{Raw, upgrade};
-use support::upstream::{Connection, OK, SWITCHING, Upstream};
+use support::upstream::{OK, SWITCHING, Upstream};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
 const HOST: &str = "socket.recre.store";
 const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
-/// A masked text frame, as a client would send it; its bytes are of no interest to a relay.
+/// A masked text frame, as a client sends it, and what the upstreams here send back.
 const FRAME: &[u8] = b"\x81\x85\x01\x02\x03\x04ignps";
+const ECHO: &[u8] = b"\x81\x05hemtr";
 /// What would be a second request to a server that did not switch.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: socket.recre.store\r\n\r\n";
 
@@ -23,21 +25,11 @@ fn edge(upstream: &Upstream) -> Edge {
     Edge::certified_for(&[HOST]).site(&[HOST], upstream).start()
 }
 
-async fn echo(mut connection: Connection) {
-    loop {
-        let bytes = std::mem::take(&mut connection.buffer);
-        connection.send(bytes).await;
-        if connection.more().await.is_none() {
-            break;
-        }
-    }
-}
-
 async fn assert_echoes(client: &mut Raw) {
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     client.send(FRAME).await;
-    assert_eq!(client.exactly(FRAME.len()).await, FRAME);
+    assert_eq!(client.exactly(ECHO.len()).await, ECHO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +89,8 @@ async fn frames_behind_an_upgrade_wait_for_the_101() {
             }
             let head = client.head().await;
             assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-            assert_eq!(client.exactly(behind.len()).await, behind);
+            let back = ECHO.repeat(frames);
+            assert_eq!(client.exactly(back.len()).await, back);
         };
         let index = upstream.connections();
         let opened = async {
@@ -110,6 +103,8 @@ async fn frames_behind_an_upgrade_wait_for_the_101() {
             go.add_permits(1);
         };
         tokio::join!(sent, opened);
+        let received = &upstream.records()[index].received;
+        assert!(received.ends_with(&behind), "the masked frames arrive as they were sent");
     }
 }
 
@@ -261,7 +256,8 @@ async fn a_101_that_nobody_asked_for_is_a_502() {
 async fn what_upstream_sent_behind_its_101_comes_first() {
     let upstream = Upstream::scripted(async |mut connection| {
         connection.request().await.unwrap();
-        connection.send(format!("HTTP/1.1 103 Early\r\nLink: </x>\r\n\r\n{SWITCHING}first")).await;
+        connection.send(format!("HTTP/1.1 103 Early\r\nLink: </x>\r\n\r\n{SWITCHING}\u{1}\u{2}fi")).await;
+        connection.send(server_frame(MORE, true, b"rst")).await;
         echo(connection).await;
     })
     .await;
@@ -270,9 +266,9 @@ async fn what_upstream_sent_behind_its_101_comes_first() {
     client.send(upgrade(HOST, TARGET, "")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 103 "));
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
-    assert_eq!(client.exactly(5).await, b"first");
-    client.send("second").await;
-    assert_eq!(client.exactly(6).await, b"second");
+    assert_eq!(client.exactly(9).await, b"\x01\x02fi\x80\x03rst");
+    client.send(FRAME).await;
+    assert_eq!(client.exactly(ECHO.len()).await, ECHO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +287,7 @@ async fn a_101_in_pieces_opens_and_arrives_whole() {
     client.send([upgrade(HOST, TARGET, "").as_bytes(), FRAME].concat()).await;
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-    assert_eq!(client.exactly(FRAME.len()).await, FRAME);
+    assert_eq!(client.exactly(ECHO.len()).await, ECHO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,7 +311,7 @@ async fn an_upgrade_behind_other_requests_waits_its_turn_and_never_meets_the_poo
     client.response().await.assert_apps(200, "ok");
     client.response().await.assert_apps(200, "ok");
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
-    assert_eq!(client.exactly(FRAME.len()).await, FRAME);
+    assert_eq!(client.exactly(ECHO.len()).await, ECHO);
     let upgraded = upstream.connections() - 1;
     assert!(upstream.received(upgraded).starts_with(&format!("GET {TARGET} ")), "a connection of its own");
 
@@ -335,7 +331,19 @@ async fn the_relay_passes_megabytes_both_ways_at_once_byte_for_byte() {
     let mut client = Raw::open(&edge, HOST).await;
     client.send(upgrade(HOST, TARGET, "")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
-    let sent: Vec<u8> = (0..8 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let payload: Vec<u8> = (0..8 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    // Whole messages and fragmented ones, from a few bytes to megabytes.
+    let (mut sent, mut back, mut rest) = (Vec::new(), Vec::new(), &payload[..]);
+    for (n, size) in [7, 125, 3 << 20, 126, 65_535, 65_536, 1 << 20].into_iter().cycle().enumerate() {
+        let (piece, behind) = rest.split_at(rest.len().min(size));
+        let (opcode, fin) = [(BINARY, true), (BINARY, false), (MORE, false), (MORE, true)][n % 4];
+        sent.extend(client_frame(opcode, fin, piece));
+        back.extend(server_frame(opcode, fin, piece));
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
     let copy = sent.clone();
     let (reader, mut writer) = tokio::io::split(client.stream);
     let writing = tokio::spawn(async move {
@@ -344,8 +352,10 @@ async fn the_relay_passes_megabytes_both_ways_at_once_byte_for_byte() {
         writer
     });
     let mut reader = Raw { stream: tokio::io::join(reader, tokio::io::sink()), buffer: client.buffer };
-    assert!(reader.exactly(sent.len()).await == sent, "the bytes differ");
+    assert!(reader.exactly(back.len()).await == back, "the bytes differ");
     drop(writing.await.unwrap());
+    let recorded = upstream.behind_the_head(0);
+    assert!(recorded.len() > 1 << 19 && sent.starts_with(&recorded), "what the upstream got differs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +363,7 @@ async fn a_side_that_does_not_read_stops_the_other_and_costs_no_memory() {
     const MIB: usize = 1 << 20;
     const TOTAL: usize = 64 * MIB;
     let upstream = Upstream::switching(async |mut connection| {
-        let piece = vec![0x5a; MIB];
+        let piece = server_frame(BINARY, true, &vec![0x5a; MIB]);
         for _ in 0..TOTAL / MIB {
             connection.send(&piece).await;
         }
@@ -364,14 +374,15 @@ async fn a_side_that_does_not_read_stops_the_other_and_costs_no_memory() {
     let mut client = Raw::open(&edge, HOST).await;
     client.send(upgrade(HOST, TARGET, "")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
-    client.exactly(MIB).await;
+    frame(&mut client).await;
     let before = edge.memory_kib("Rss");
     // Long enough to buffer all of it, if something would; a slow machine only makes the test milder.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let stalled = edge.memory_kib("Rss");
     assert!(stalled < before + 4 * 1024, "{before} KiB grew to {stalled} KiB while the client did not read");
     for _ in 1..TOTAL / MIB {
-        assert!(client.exactly(MIB).await.iter().all(|byte| *byte == 0x5a));
+        let payload = frame(&mut client).await.payload;
+        assert!(payload.len() == MIB && payload.iter().all(|byte| *byte == 0x5a));
     }
     let after = edge.memory_kib("Rss");
     assert!(after < before + 4 * 1024, "{before} KiB grew to {after} KiB");
@@ -381,7 +392,7 @@ async fn a_side_that_does_not_read_stops_the_other_and_costs_no_memory() {
 async fn a_half_close_is_carried_across_and_the_other_half_goes_on() {
     let upstream = Upstream::switching(async |mut connection| {
         connection.until_closed().await; // the client's FIN, through the edge
-        connection.send("still here").await;
+        connection.send(server_frame(TEXT, true, b"still here")).await;
     })
     .await;
     let edge = edge(&upstream);
@@ -389,7 +400,7 @@ async fn a_half_close_is_carried_across_and_the_other_half_goes_on() {
     client.send(upgrade(HOST, TARGET, "")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     client.stream.shutdown().await.unwrap();
-    assert_eq!(client.rest().await, b"still here");
+    assert_eq!(client.rest().await, server_frame(TEXT, true, b"still here"));
 
     let upstream = Upstream::switching(async |mut connection| {
         connection.finish().await;
@@ -401,17 +412,18 @@ async fn a_half_close_is_carried_across_and_the_other_half_goes_on() {
     client.send(upgrade(HOST, TARGET, "")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     client.closed().await;
-    client.send("still here").await;
+    let still_here = client_frame(TEXT, true, b"still here");
+    client.send(&still_here).await;
     client.stream.shutdown().await.unwrap();
     upstream.wait_closed(0).await;
-    assert!(upstream.received(0).ends_with("still here"));
+    assert!(upstream.records()[0].received.ends_with(&still_here));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_gets_everything_that_came_before_the_end() {
     const BYTES: usize = 48 << 20; // more than the kernel holds for two connections
     let upstream = Upstream::switching(async |mut connection| {
-        connection.send(vec![7; BYTES]).await;
+        connection.send(server_frame(BINARY, true, &vec![7; BYTES])).await;
         connection.finish().await;
         connection.until_closed().await;
     })
@@ -428,7 +440,7 @@ async fn a_slow_reader_gets_everything_that_came_before_the_end() {
         tokio::time::sleep(Duration::from_millis(450)).await;
     }
     got += client.rest().await.len();
-    assert_eq!(got, BYTES);
+    assert_eq!(got, server_frame(BINARY, true, &vec![7; BYTES]).len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -474,9 +486,9 @@ async fn an_idle_websocket_ends_after_idle_timeout_and_a_busy_one_does_not() {
     let mut ending = tokio::spawn(async move { idle.until_ended().await });
     while !ending.is_finished() {
         busy.send(FRAME).await;
-        assert_eq!(busy.exactly(FRAME.len()).await, FRAME);
+        assert_eq!(busy.exactly(ECHO.len()).await, ECHO);
         let _ = tokio::time::timeout(Duration::from_millis(50), &mut ending).await;
     }
     busy.send(FRAME).await;
-    assert_eq!(busy.exactly(FRAME.len()).await, FRAME, "outlives the idle one");
+    assert_eq!(busy.exactly(ECHO.len()).await, ECHO, "outlives the idle one");
 }

@@ -152,7 +152,7 @@ pub struct Route {
     pub message_bytes_max: Option<u64>,
     /// Largest request body.
     pub body_bytes_max: Option<u64>,
-    /// Check that text messages are UTF-8.
+    /// Check that text messages are UTF-8; no WebSocket extension is offered to the upstream then.
     pub check_utf8: bool,
     /// Version of the PROXY protocol to speak upstream.
     pub send_proxy_protocol: Option<u8>,

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::upstream::Pool;
-use super::{Shared, plain, session};
+use super::{Drain, Shared, plain, session};
 use crate::ops::metrics::Reason;
 
 /// Connections that may wait in the kernel for `accept`.
@@ -78,15 +78,19 @@ fn bind_one(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpLi
     Ok(socket.into())
 }
 
+/// Silence before the first probe, time between probes, and how many may stay without an answer.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+
 /// Finds a peer that vanished without a word (a router that forgot, a phone off the network) within two minutes.
 pub(crate) fn keep_alive(socket: &SockRef<'_>) {
-    let probes = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
+    let probes =
+        TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
     // A socket without them works; only its end may be noticed late.
     let _ = socket.set_tcp_keepalive(&probes);
-    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(60)));
+    // Linux lets this overrule the number of probes: were it shorter, one lost probe would end a healthy session.
+    let _ = socket.set_tcp_user_timeout(Some(PROBE_AFTER + PROBE_INTERVAL * PROBES));
 }
 
 /// One worker: everything that its sessions share without a lock.
@@ -101,7 +105,7 @@ pub(crate) struct Worker {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
     sessions: Cell<usize>,
-    draining: Cell<bool>,
+    drain: Cell<Option<Drain>>,
     /// Wakes idle sessions when the drain begins, and the drain when the last session ends.
     pub(crate) drain_begins: Notify,
     last_session_ends: Notify,
@@ -118,14 +122,15 @@ impl Worker {
             small: RefCell::default(),
             large: RefCell::default(),
             sessions: Cell::new(0),
-            draining: Cell::new(false),
+            drain: Cell::new(None),
             drain_begins: Notify::new(),
             last_session_ends: Notify::new(),
         })
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// The drain, once it has begun.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        self.drain.get()
     }
 
     /// A head buffer of at least `bytes`; `large_bytes` is the size of the large ones.
@@ -229,13 +234,13 @@ impl Worker {
             .into_iter()
             .map(|(kind, listener)| spawn_local(Rc::clone(&self).accept_all(listener, kind)))
             .collect();
-        let Ok(deadline) = drain.wait_for(Option::is_some).await.map(|deadline| *deadline) else { return };
+        let Ok(Some(drain)) = drain.wait_for(Option::is_some).await.map(|drain| *drain) else { return };
         for task in accepting {
             task.abort();
         }
-        self.draining.set(true);
+        self.drain.set(Some(drain));
         self.drain_begins.notify_waiters();
-        self.wait_for_sessions(deadline.unwrap_or_else(Instant::now)).await;
+        self.wait_for_sessions(drain.deadline).await;
     }
 
     async fn wait_for_sessions(&self, deadline: Instant) {
@@ -310,4 +315,20 @@ pub(crate) fn run_worker(
 
 fn block_on(runtime: &tokio::runtime::Runtime, future: impl Future<Output = ()>) {
     LocalSet::new().block_on(runtime, future);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lost_probe_ends_no_session() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        keep_alive(&SockRef::from(&socket));
+        let probes = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        let silence = socket.tcp_keepalive_time().unwrap() + probes;
+        assert!(socket.keepalive().unwrap());
+        assert!(socket.tcp_user_timeout().unwrap().unwrap() >= silence, "it overrules the probes");
+        assert!(silence <= Duration::from_secs(120));
+    }
 }

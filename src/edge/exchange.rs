@@ -14,15 +14,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::RouteState;
 use super::accept::Worker;
-use super::relay::{Pending, Relay, forward};
+use super::relay::{Pending, Relay, TURNS, forward, poll_later};
 use super::tls::Client;
 use super::upstream::{Connection, Io};
+use crate::bundle::Route;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::forward::{Plan, ResponseForm, response_head};
 use crate::http::head::{HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_response};
 use crate::names::Host;
 use crate::ws::handshake::{self, Offer};
+use crate::ws::tracker::Rules;
 
 /// Interim responses (1xx) that an upstream may send before its final one.
 const INTERIM_MAX: u8 = 8;
@@ -161,21 +163,31 @@ pub(crate) enum End {
     /// An idle upstream connection ended before a response: send the request again on a new one.
     Again,
     /// 101 checked and on its way.
-    Upgraded(Upgraded),
+    // Boxed: every exchange carries an `End` about, and few are upgrades.
+    Upgraded(Box<Upgraded>),
 }
 
 /// What the relay needs from an exchange that became a WebSocket.
 pub(crate) struct Upgraded {
     upstream: Io,
     /// The client's bytes behind its request.
-    up: Pending,
-    /// What the client has not taken yet.
-    down: Pending,
+    up: Vec<u8>,
+    /// The upstream's bytes behind its 101.
+    behind: Vec<u8>,
+    /// What the client has not taken yet of the 101.
+    unsent: Pending,
+    deflate: bool,
 }
 
 impl Upgraded {
-    pub(crate) fn relay(self, client: Client) -> Relay {
-        Relay::new(client, self.upstream, self.up, self.down)
+    pub(crate) fn relay(self, client: Client, route: &Route, peer: IpAddr, worker: &Worker) -> Relay {
+        let rules = Rules {
+            frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
+            message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
+            check_utf8: route.check_utf8,
+            deflate: self.deflate,
+        };
+        Relay::new((client, self.upstream), rules, (&self.up, &self.behind, self.unsent), peer, worker)
     }
 }
 
@@ -236,6 +248,9 @@ struct Exchange<'s> {
     /// The upstream's connection can be used again, for its own keep-alive time if it named one.
     keep_upstream: Option<Option<Duration>>,
     upgraded: bool,
+    /// Of a 101: the bytes behind it, and whether its frames may be compressed.
+    behind: Vec<u8>,
+    deflate: bool,
 }
 
 /// Runs one exchange on `connection` until its end.
@@ -274,15 +289,23 @@ pub(crate) async fn run(
         keep_client: false,
         keep_upstream: None,
         upgraded: false,
+        behind: Vec::new(),
+        deflate: false,
     };
     let end = exchange.complete().await;
     if matches!(end, End::Failed(..)) && (exchange.answered || !exchange.down_pending.is_empty()) {
         return End::Broken; // an answer of ours would stand in the middle of another
     }
     if exchange.upgraded {
-        let up = Pending::from(exchange.input.rest());
+        let up = exchange.input.rest().to_vec();
         exchange.input.clear();
-        return End::Upgraded(Upgraded { upstream: exchange.io, up, down: exchange.down_pending });
+        return End::Upgraded(Box::new(Upgraded {
+            upstream: exchange.io,
+            up,
+            behind: exchange.behind,
+            unsent: exchange.down_pending,
+            deflate: exchange.deflate,
+        }));
     }
     if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
     {
@@ -306,8 +329,12 @@ impl Exchange<'_> {
             }
             while sleep.as_mut().poll(cx).is_ready() {
                 if due <= Instant::now() {
-                    return Poll::Ready(self.timed_out());
+                    if !self.client_moves() {
+                        return Poll::Ready(self.timed_out());
+                    }
+                    cx.waker().wake_by_ref(); // there is room for more now
                 }
+                let Some(due) = self.due() else { return Poll::Pending };
                 sleep.as_mut().reset(due);
             }
             Poll::Pending
@@ -315,10 +342,18 @@ impl Exchange<'_> {
         .await
     }
 
+    /// Whether nothing is due any more because a slow client took some bytes after all.
+    fn client_moves(&mut self) -> bool {
+        if self.client_slow && self.client.nudge() {
+            self.down_moved = Instant::now();
+        }
+        self.due().is_none_or(|due| due > Instant::now())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut scratch = self.worker.scratch.borrow_mut();
         let mut out = self.worker.out.borrow_mut();
-        loop {
+        for _ in 0..TURNS {
             let up = match self.poll_up(cx, &mut scratch, &mut out) {
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 up => up.is_ready(),
@@ -331,6 +366,7 @@ impl Exchange<'_> {
                 return Poll::Pending;
             }
         }
+        poll_later(cx)
     }
 
     /// When the side that is waited for has had its time.
@@ -597,7 +633,8 @@ impl Exchange<'_> {
         if head.status == 101 {
             self.check_upgrade(head)?;
             response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
-            out.extend_from_slice(behind);
+            self.behind = behind.to_vec();
+            self.deflate = handshake::deflate_negotiated(head);
             self.upgraded = true;
             self.deliver(cx, out)?;
             return Err(End::Close);
@@ -611,7 +648,7 @@ impl Exchange<'_> {
         self.keep_client = self.request.keep_alive
             && self.up.done
             && !is_upgrade
-            && !self.worker.is_draining()
+            && self.worker.drain().is_none()
             && framing_out != Framing::UntilClose;
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
         self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);

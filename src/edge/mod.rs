@@ -41,8 +41,12 @@ use upstream::{UpstreamState, Upstreams};
 
 /// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
 const DESCRIPTORS_RESERVED: u64 = 256;
-/// How long a drain for a restart (SIGUSR1) lasts: exchanges finish, sockets are cut.
+/// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
 const RESTART_DRAIN: Duration = Duration::from_secs(2);
+const RESTART_SPREAD: Duration = Duration::from_millis(800);
+/// Close codes of the two drains (RFC 6455 §7.4.1, and the registry of its §11.7).
+const GOING_AWAY: u16 = 1001;
+const SERVICE_RESTART: u16 = 1012;
 /// How often a watched bundle file is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -72,6 +76,18 @@ pub(crate) struct Identity {
     pub(crate) covered: Arc<[SanName]>,
 }
 
+/// How the edge ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    /// What is open then is cut.
+    pub(crate) deadline: Instant,
+    /// WebSockets get their Close at a moment of their own within this time, so that clients do not come back all at
+    /// once.
+    pub(crate) spread: Duration,
+    /// What that Close says.
+    pub(crate) close_code: u16,
+}
+
 /// The state across workers.
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
@@ -84,8 +100,8 @@ pub(crate) struct Shared {
     handshakes: AtomicU32,
     pub(crate) workers: usize,
     pub(crate) balance: Balance,
-    /// `Some(deadline)` once the drain has begun.
-    pub(crate) drain: watch::Sender<Option<Instant>>,
+    /// Set once the drain has begun.
+    pub(crate) drain: watch::Sender<Option<Drain>>,
     /// A mutex, taken when a bundle is taken into use.
     upstreams: Upstreams,
     /// Outlives reloads, so that resumption does.
@@ -377,17 +393,14 @@ impl Control {
         loop {
             tokio::select! {
                 _ = signals.reload.recv() => { self.reload().await; }
-                _ = signals.terminate.recv() => {
+                _ = async { tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} } } => {
                     if draining { return Err(ServeError::Impatient); }
-                    draining = self.drain(self.shared.serving.load().bundle.drain_timeout);
-                }
-                _ = signals.interrupt.recv() => {
-                    if draining { return Err(ServeError::Impatient); }
-                    draining = self.drain(self.shared.serving.load().bundle.drain_timeout);
+                    let (time, spread) = self.drain_times();
+                    draining = self.drain(time, spread, GOING_AWAY);
                 }
                 _ = signals.restart.recv() => {
                     if draining { return Err(ServeError::Impatient); }
-                    draining = self.drain(RESTART_DRAIN);
+                    draining = self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART);
                 }
                 Some(ask) = asks.recv() => match ask {
                     admin::Ask::Reload(answer) => { let _ = answer.send(self.reload().await); }
@@ -410,13 +423,20 @@ impl Control {
         Ok(())
     }
 
+    /// `drain_timeout`, and `drain_spread` within half of it: a Close wants an answer.
+    fn drain_times(&self) -> (Duration, Duration) {
+        let serving = self.shared.serving.load();
+        let time = serving.bundle.drain_timeout;
+        (time, serving.bundle.drain_spread.min(time / 2))
+    }
+
     /// Tells every worker to stop accepting and to be done by `time` from now.
-    fn drain(&self, time: Duration) -> bool {
+    fn drain(&self, time: Duration, spread: Duration, close_code: u16) -> bool {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
         info!(sessions, websockets, at_most_s = time.as_secs(), "draining");
         systemd::stopping("draining");
-        self.shared.drain.send_replace(Some(Instant::now() + time));
+        self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close_code }));
         true
     }
 

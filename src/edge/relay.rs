@@ -1,21 +1,39 @@
-//! The two-way relay after a 101. Bytes pass untouched, masks included; a side that does not take its bytes stops
-//! the other side's reading. An idle relay owns no buffer: reads go through the worker's scratch.
+//! The two-way relay after a 101. Frames pass untouched, masks included, while a [`Tracker`] reads their headers; a side
+//! that does not take its bytes stops the other side's reading. An idle relay owns no buffer: reads go through the
+//! worker's scratch.
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::accept::{Permit, Worker};
 use super::tls::Client;
 use super::upstream::Io;
+use crate::ops::metrics::Reason;
+use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
+use crate::ws::tracker::{Direction, Rules, Then, Tracker};
 
+/// Going away (RFC 6455 §7.4.1).
+const GOING_AWAY: u16 = 1001;
+/// Full buffers that a session moves in a row before the worker's others get their turn.
+pub(crate) const TURNS: usize = 4;
 /// How long the second direction may stand still after the first has ended.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Pending until the worker has asked the kernel for the others' news and let them go first. A bare wake would run
+/// this session again before that, dozens of times.
+pub(crate) fn poll_later<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let _ = pin!(yield_now()).poll(cx);
+    Poll::Pending
+}
 
 /// Bytes that a side has not taken yet. Owns memory only while there are any.
 #[derive(Debug, Default)]
@@ -27,6 +45,10 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.taken
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -72,87 +94,406 @@ impl From<&[u8]> for Pending {
     }
 }
 
-/// One direction of a relay.
-#[derive(Debug, Default)]
-struct Direction {
+/// One end of a relay.
+trait Side {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Side for Client {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer)
+    }
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes)
+    }
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+}
+
+impl Side for Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer)
+    }
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes)
+    }
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_shutdown(cx)
+    }
+}
+
+/// A control frame of ours that waits for the end of the frame that is passing.
+enum Insert {
+    Ping(Box<ControlFrame>),
+    Close(Box<ControlFrame>),
+}
+
+/// One direction of a relay, from its source to its sink.
+struct Lane {
+    to_client: bool,
+    tracker: Tracker,
     pending: Pending,
-    /// The source has ended.
-    ended: bool,
-    /// The sink knows.
-    closed: bool,
+    insert: Option<Insert>,
+    /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
+    sealed: bool,
+    /// The sink is to be closed once it has everything.
+    finish: bool,
+    source_ended: bool,
+    sink_closed: bool,
+    /// Bytes of the source have passed since this was last looked at.
+    passed: bool,
+    /// The source has said something since this was last looked at, whether it passed or not.
+    heard: bool,
+}
+
+impl Lane {
+    fn new(direction: Direction, rules: Rules, pending: Pending) -> Self {
+        Self {
+            to_client: direction == Direction::FromUpstream,
+            tracker: Tracker::new(direction, rules),
+            pending,
+            insert: None,
+            sealed: false,
+            finish: false,
+            source_ended: false,
+            sink_closed: false,
+            passed: false,
+            heard: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.source_ended && self.sink_closed
+    }
+
+    /// Moves on by one step: what waits goes out first, then a frame of ours, then the next bytes of the source.
+    fn poll(
+        &mut self,
+        source: &mut impl Side,
+        sink: &mut impl Side,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<Result<(), Stop>> {
+        if !self.sink_closed {
+            match self.poll_sink(sink, cx) {
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(_)) if !self.to_client => self.lose_sink(),
+                step => return step.map(|moved| Ok(moved.map(drop)?)),
+            }
+        }
+        if self.source_ended {
+            return Poll::Pending;
+        }
+        let count = match ready!(source.poll_read(cx, scratch)) {
+            // An upstream's reset is an end like another: what came before it is the client's. And the sink's Close
+            // is still to be sent, whatever becomes of the source.
+            Err(_) if self.to_client || self.sealed || self.insert.is_some() => 0,
+            read => read?,
+        };
+        self.heard |= count > 0;
+        if count == 0 {
+            self.source_ended = true;
+            return Poll::Ready(Ok(()));
+        }
+        match self.pass(scratch.get(..count).unwrap_or_default(), |bytes| sink.poll_write(cx, bytes)) {
+            Err(Stop::Io) if !self.to_client => self.lose_sink(),
+            passed => return Poll::Ready(passed),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Brings the sink up to date; `true`: something moved.
+    fn poll_sink(&mut self, sink: &mut impl Side, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        ready!(self.pending.poll_drain(|bytes| sink.poll_write(cx, bytes)))?;
+        ready!(sink.poll_flush(cx))?;
+        if self.insert.is_some() && self.tracker.at_boundary() {
+            self.insert_now();
+            return Poll::Ready(Ok(true));
+        }
+        if self.source_ended || self.finish {
+            ready!(sink.poll_shutdown(cx))?;
+            self.sink_closed = true;
+            return Poll::Ready(Ok(true));
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// The upstream takes nothing more. What the client still says is dropped, so that what the upstream said before
+    /// it went reaches the client.
+    fn lose_sink(&mut self) {
+        (self.sealed, self.finish, self.sink_closed) = (true, true, true);
+        (self.pending, self.insert) = (Pending::default(), None);
+    }
+
+    /// Passes `bytes` as far as the rules allow; a frame of ours goes between two of them.
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Result<(), Stop> {
+        let mut rest = bytes;
+        while !self.sealed {
+            let tracked = match self.insert {
+                Some(_) => self.tracker.track_to_boundary(rest),
+                None => self.tracker.track(rest),
+            };
+            let (passing, behind) = rest.split_at(tracked.pass.min(rest.len()));
+            for piece in [&tracked.released[..], passing].into_iter().filter(|piece| !piece.is_empty()) {
+                self.passed = true;
+                put(&mut self.pending, piece, &mut write)?;
+            }
+            rest = behind;
+            match tracked.then {
+                Then::More => break,
+                Then::Boundary => self.insert_now(),
+                Then::OurPong(count) => rest = rest.get(count..).unwrap_or_default(),
+                Then::Closed => self.seal(),
+                Then::Broken(violation) => {
+                    self.seal();
+                    return Err(Stop::Broken(violation));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_now(&mut self) {
+        match self.insert.take() {
+            Some(Insert::Ping(frame)) => self.pending.push(&frame),
+            Some(Insert::Close(frame)) => {
+                self.pending.push(&frame);
+                (self.sealed, self.finish) = (true, true);
+            }
+            None => {}
+        }
+    }
+
+    /// Nothing passes any more; where nothing may follow, a frame of ours has no place either.
+    fn seal(&mut self) {
+        self.sealed = true;
+        self.insert = None;
+    }
+
+    /// Ends this direction with a Close at the end of the frame that is passing; without one where the sink has had
+    /// a Close already, or only the beginning of a frame whose rest must not pass.
+    fn close(&mut self, frame: ControlFrame) {
+        if self.finish || self.tracker.closed() || self.waits_to_close() {
+            return;
+        }
+        if !self.sealed {
+            self.insert = Some(Insert::Close(Box::new(frame)));
+            return;
+        }
+        if self.tracker.at_boundary() {
+            self.pending.push(&frame);
+        }
+        self.finish = true;
+    }
+
+    /// A Close of ours waits for the end of a frame that may still come.
+    fn waits_to_close(&self) -> bool {
+        matches!(self.insert, Some(Insert::Close(_))) && !self.source_ended && !self.sink_closed
+    }
+
+    /// Its sink has failed: there is nobody to pass anything to.
+    fn give_up(&mut self) {
+        (self.sealed, self.source_ended, self.sink_closed) = (true, true, true);
+        (self.insert, self.pending) = (None, Pending::default());
+    }
+}
+
+/// Why a relay's step went no further.
+enum Stop {
+    Io,
+    Broken(Violation),
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
 }
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
 pub(crate) struct Relay {
     client: Client,
     upstream: Io,
-    up: Direction,
-    down: Direction,
+    up: Lane,
+    down: Lane,
+    /// For the log.
+    peer: IpAddr,
+    /// A rule was broken, and both sides are being told.
+    broken: bool,
+    /// The edge drains: the client is being told.
+    leaving: bool,
+    /// ... and the upstream is to be told when the client has been: an upstream that hears of it earlier may never end
+    /// the frame that the client is in the middle of.
+    leave_upstream: bool,
+}
+
+/// How long things may take, and when a relay speaks for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) ping_interval: Option<Duration>,
 }
 
 impl Relay {
-    /// `up` are the client's bytes behind its request head, `down` what the client has not taken yet.
-    pub(crate) fn new(client: Client, upstream: Io, up: Pending, down: Pending) -> Self {
-        let direction = |pending| Direction { pending, ..Direction::default() };
-        Self { client, upstream, up: direction(up), down: direction(down) }
+    /// `up` are the client's bytes behind its request head, `behind` the upstream's behind its 101, and `unsent` is what
+    /// the client has not taken yet of that.
+    pub(crate) fn new(
+        (client, upstream): (Client, Io),
+        rules: Rules,
+        (up, behind, unsent): (&[u8], &[u8], Pending),
+        peer: IpAddr,
+        worker: &Worker,
+    ) -> Self {
+        let mut relay = Self {
+            client,
+            upstream,
+            up: Lane::new(Direction::FromClient, rules, Pending::default()),
+            down: Lane::new(Direction::FromUpstream, rules, unsent),
+            peer,
+            broken: false,
+            leaving: false,
+            leave_upstream: false,
+        };
+        let keep = |_: &[u8]| Poll::Pending;
+        // Both before anybody is told: what came before a broken rule passes.
+        let (up, down) = (relay.up.pass(up, keep), relay.down.pass(behind, keep));
+        for (from, passed) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
+            if let Err(Stop::Broken(violation)) = passed {
+                relay.tell(worker, from, violation);
+            }
+        }
+        relay
     }
 
-    /// Relays until both sides have ended, one has failed, or nothing has moved for `idle_timeout`.
-    pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, idle_timeout: Option<Duration>) {
+    /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
+    /// Close between two frames.
+    pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, times: Times) {
         let _open = worker.websocket();
-        let mut timer = Timer::new(idle_timeout);
+        let mut drain = pin!(worker.drain_begins.notified());
+        let mut timer = Timer::new(times);
+        let mut told = false;
         poll_fn(|cx| {
-            let mut moved = false;
-            match self.poll(cx, &mut worker.scratch.borrow_mut(), &mut moved) {
-                Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => timer.poll(cx, moved, self.up.ended || self.down.ended),
+            if !told && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
+                told = true;
+                timer.leave_at =
+                    worker.drain().map(|drain| Instant::now() + drain.spread.mul_f32(fraction()));
+            }
+            loop {
+                if self.poll(cx, &worker).is_ready() {
+                    return Poll::Ready(());
+                }
+                let passed = std::mem::take(&mut self.up.passed) | std::mem::take(&mut self.down.passed);
+                // Who broke a rule gets no more time by sending on.
+                match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
+                    Due::Over => return Poll::Ready(()),
+                    Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
+                    Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
+                    Due::Ping => self.ping(),
+                }
             }
         })
         .await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], moved: &mut bool) -> Poll<io::Result<()>> {
-        loop {
-            let up = self.poll_up(cx, scratch)?;
-            let down = self.poll_down(cx, scratch)?;
-            if self.up.closed && self.down.closed {
-                return Poll::Ready(Ok(()));
-            }
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
+        let mut scratch = worker.scratch.borrow_mut();
+        for _ in 0..TURNS {
+            let up = self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch);
+            let down = self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch);
             if up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
-            *moved = true;
+            for (from, step) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
+                match step {
+                    Poll::Ready(Err(Stop::Io)) if self.broken || self.leaving => match from {
+                        Direction::FromClient => self.up.give_up(),
+                        Direction::FromUpstream => self.down.give_up(),
+                    },
+                    Poll::Ready(Err(Stop::Io)) => return Poll::Ready(()),
+                    Poll::Ready(Err(Stop::Broken(violation))) => self.tell(worker, from, violation),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            if self.leave_upstream && !self.down.waits_to_close() {
+                self.leave_upstream = false;
+                self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
+            }
+            if self.up.is_over() && self.down.is_over() {
+                return Poll::Ready(());
+            }
         }
+        poll_later(cx)
     }
 
-    fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
-        ready!(self.up.pending.poll_drain(|bytes| self.upstream.poll_write(cx, bytes)))?;
-        if self.up.ended {
-            return close(&mut self.up, || self.upstream.poll_shutdown(cx));
-        }
-        let count = ready!(self.client.poll_read(cx, scratch))?;
-        let read = scratch.get(..count).unwrap_or_default();
-        if read.is_empty() {
-            self.up.ended = true;
-            return Poll::Ready(Ok(()));
-        }
-        forward(&mut self.up.pending, read, |bytes| self.upstream.poll_write(cx, bytes))
+    /// One side has ended, both have had their Close, or a rule was broken: what is left gets [`LINGER`]. Not while a
+    /// draining edge waits for the end of a frame.
+    fn is_ending(&self) -> bool {
+        let lanes = [&self.up, &self.down];
+        let ends = |lane: &&Lane| lane.source_ended || lane.finish;
+        let waits = lanes.iter().any(|lane| lane.waits_to_close());
+        self.broken || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sealed)))
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
-        ready!(self.down.pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)))?;
-        ready!(self.client.poll_flush(cx))?;
-        if self.down.ended {
-            return close(&mut self.down, || self.client.poll_shutdown(cx));
-        }
-        let count = ready!(self.upstream.poll_read(cx, scratch))?;
-        let read = scratch.get(..count).unwrap_or_default();
-        if read.is_empty() {
-            self.down.ended = true;
-            return Poll::Ready(Ok(()));
-        }
-        forward(&mut self.down.pending, read, |bytes| self.client.poll_write(cx, bytes))
+    /// Tells both sides of a broken rule, and the log.
+    fn tell(&mut self, worker: &Worker, from: Direction, violation: Violation) {
+        self.broken = true;
+        let (said, reason) = match from {
+            Direction::FromClient => {
+                (violation.to_string(), "the client broke a rule of WebSocket".to_owned())
+            }
+            Direction::FromUpstream => (format!("from the upstream: {violation}"), violation.to_string()),
+        };
+        worker.shared.refuse(Reason::WebSocket, self.peer, &said);
+        self.down.close(close_frame(violation.close_code(), said, None));
+        self.up.close(close_frame(GOING_AWAY, reason, Some(random())));
     }
+
+    fn leave(&mut self, code: u16) {
+        self.down.close(close_frame(code, "the server is restarting", None));
+        (self.leaving, self.leave_upstream) = (true, true);
+    }
+
+    /// A Ping has been with the client for a whole interval, and neither its Pong nor anything else has come back.
+    fn is_deaf(&self) -> bool {
+        let sent = self.down.insert.is_none() && self.down.pending.is_empty();
+        self.up.tracker.awaits_pong() && sent && !self.down.sealed && !self.up.heard
+    }
+
+    fn ping(&mut self) {
+        self.up.heard = false;
+        if self.down.insert.is_none() && !self.down.sealed && !self.up.tracker.awaits_pong() {
+            let payload = random();
+            self.up.tracker.await_pong(payload);
+            self.down.insert = Some(Insert::Ping(Box::new(ping_frame(payload, None))));
+        }
+    }
+}
+
+/// Unpredictable bytes, for masking keys (RFC 6455 §5.3) and Pings. A kernel without randomness could not have made the
+/// TLS session either.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let _ = SystemRandom::new().fill(&mut bytes);
+    bytes
+}
+
+/// Evenly between 0 and 1.
+fn fraction() -> f32 {
+    f32::from(u16::from_ne_bytes(random())) / f32::from(u16::MAX)
 }
 
 /// Writes `bytes` as far as the sink takes them at once and keeps the rest, behind what is pending already.
@@ -169,47 +510,75 @@ pub(crate) fn forward(
     Poll::Ready(Ok(()))
 }
 
-fn close(direction: &mut Direction, shutdown: impl FnOnce() -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-    if !direction.closed {
-        ready!(shutdown())?;
-        direction.closed = true;
-        return Poll::Ready(Ok(()));
+fn put(
+    pending: &mut Pending,
+    bytes: &[u8],
+    write: &mut impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+) -> io::Result<()> {
+    match forward(pending, bytes, write) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
     }
-    Poll::Pending
 }
 
-/// Ends a relay whose one side is gone, or that has been idle for too long. Costs nothing where neither applies.
+/// What a timer says.
+enum Due {
+    Over,
+    Leave,
+    Ping,
+}
+
+/// When a relay ends or speaks by itself: idle for too long, one side ended and the other standing still, a drain, a
+/// Ping. Costs nothing where none applies.
 struct Timer {
-    idle_timeout: Option<Duration>,
-    due: Option<Instant>,
+    times: Times,
+    quiet_until: Option<Instant>,
+    ping_at: Option<Instant>,
+    leave_at: Option<Instant>,
     ending: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn new(idle_timeout: Option<Duration>) -> Self {
-        Self { idle_timeout, due: None, ending: false, sleep: None }
+    fn new(times: Times) -> Self {
+        let ping_at = times.ping_interval.map(|interval| Instant::now() + interval);
+        Self { times, quiet_until: None, ping_at, leave_at: None, ending: false, sleep: None }
     }
 
-    /// Ready when the relay's time is over. `moved`: bytes moved since the last call; `ending`: one side has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, ending: bool) -> Poll<()> {
-        let ends_now = ending && !std::mem::replace(&mut self.ending, ending);
-        if ends_now {
+    /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
+    /// both are told to.
+    fn poll(&mut self, cx: &mut Context<'_>, passed: bool, ending: bool) -> Poll<Due> {
+        let changed = ending != std::mem::replace(&mut self.ending, ending);
+        if changed || passed || self.quiet_until.is_none() {
+            let timeout = if ending { Some(LINGER) } else { self.times.idle_timeout };
+            self.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
+        }
+        loop {
+            let first = [self.quiet_until, self.ping_at, self.leave_at].into_iter().flatten().min();
+            let Some(first) = first else { return Poll::Pending };
+            if first <= Instant::now() {
+                return Poll::Ready(self.due(first));
+            }
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(first)));
+            // Later than what it is set for: moving it for every message would cost more than waking for nothing.
+            if first < sleep.deadline() {
+                sleep.as_mut().reset(first);
+            }
+            ready!(sleep.as_mut().poll(cx));
             self.sleep = None;
         }
-        if ends_now || moved || self.due.is_none() {
-            let timeout = if ending { Some(LINGER) } else { self.idle_timeout };
-            self.due = timeout.map(|timeout| Instant::now() + timeout);
+    }
+
+    fn due(&mut self, first: Instant) -> Due {
+        if self.leave_at == Some(first) {
+            self.leave_at = None;
+            return Due::Leave;
         }
-        let Some(due) = self.due else { return Poll::Pending };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while sleep.as_mut().poll(cx).is_ready() {
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            // Bytes moved since it was set: resetting it then, for every message, would cost more than this.
-            sleep.as_mut().reset(due);
+        if self.ping_at == Some(first) {
+            // From now: after a standstill two at once would leave the first no time for its answer.
+            self.ping_at = self.times.ping_interval.map(|interval| Instant::now() + interval);
+            return Due::Ping;
         }
-        Poll::Pending
+        Due::Over
     }
 }

@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
 use super::accept::{Permit, Worker};
-use super::exchange::{self, End, ExchangeLimits, Input, Request, Upgraded};
+use super::exchange::{self, End, ExchangeLimits, Input, Request};
+use super::relay::{Relay, Times};
 use super::tls::{Client, Refused};
 use super::upstream::Want;
 use super::{Identity, Serving};
@@ -38,9 +39,9 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit) {
     let Some((client, identity)) = Box::pin(handshake(&worker, stream, peer)).await else { return };
     let session = Session { worker: Rc::clone(&worker), client, input: Input::default(), identity, peer };
-    if let Some((client, upgraded, idle_timeout)) = Box::pin(session.serve()).await {
+    if let Some((relay, times)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
-        spawn_local(upgraded.relay(client).run(worker, permit, idle_timeout));
+        spawn_local(relay.run(worker, permit, times));
     }
 }
 
@@ -114,7 +115,7 @@ impl Answer {
 
 impl Session {
     /// Serves requests until the connection ends, or becomes a WebSocket.
-    async fn serve(mut self) -> Option<(Client, Upgraded, Option<Duration>)> {
+    async fn serve(mut self) -> Option<(Relay, Times)> {
         loop {
             let serving = self.worker.shared.serving.load_full();
             let decision = match self.read_head(&serving).await {
@@ -141,9 +142,11 @@ impl Session {
                     }
                     match end {
                         End::Upgraded(upgraded) => {
-                            let idle_timeout = request.route.rules.idle_timeout;
+                            let rules = &request.route.rules;
+                            let (idle_timeout, ping_interval) = (rules.idle_timeout, rules.ping_interval);
                             self.input.compact(&self.worker);
-                            return Some((self.client, upgraded, idle_timeout));
+                            let relay = upgraded.relay(self.client, rules, request.client, &self.worker);
+                            return Some((relay, Times { idle_timeout, ping_interval }));
                         }
                         End::Next => true,
                         End::Failed(problem, found) => {
@@ -190,7 +193,7 @@ impl Session {
                     Poll::Pending => break,
                 }
             }
-            if !begun && (worker.is_draining() || drain.as_mut().poll(cx).is_ready()) {
+            if !begun && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
                 return Poll::Ready(Err(NoHead::Over));
             }
             timer.as_mut().poll(cx).map(|()| Err(if begun { NoHead::Slow } else { NoHead::Over }))
@@ -215,7 +218,7 @@ impl Session {
         let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
         let form = AnswerForm {
             html: answer::wants_html(head),
-            close: ends_here || !head.keep_alive || self.worker.is_draining(),
+            close: ends_here || !head.keep_alive || self.worker.drain().is_some(),
             head_only: head.method == "HEAD",
         };
         let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
@@ -247,7 +250,7 @@ impl Session {
                 None,
             );
         }
-        let offer = match handshake::request(head) {
+        let offer = match handshake::request(head, !rules.check_utf8) {
             Ok(offer) => offer,
             Err(error) => return refuse(error.problem(), error.to_string(), None),
         };
@@ -261,6 +264,7 @@ impl Session {
             trusted_proxies: &serving.bundle.trusted_proxies,
             public_https_port: serving.bundle.listen.public_https_port,
             websocket: offer.is_some(),
+            extensions: !rules.check_utf8,
         };
         let plan = match request_plan(head, &context) {
             Ok(plan) => plan,

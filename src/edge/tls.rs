@@ -4,10 +4,13 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{
     Accepted, Acceptor, NoServerSessionStorage, ProducesTickets, ServerConfig, ServerConnectionData,
@@ -140,8 +143,9 @@ pub(crate) struct Client {
     unsent: Pending,
     /// Most bytes that a write takes while nothing is unsent; with the record headers, the bound of `unsent`.
     write_bytes_max: usize,
-    /// close_notify or FIN has come.
+    /// close_notify or FIN has come, or what came was wrong: nothing more is read.
     ended: bool,
+    /// close_notify or a fatal alert is said: nothing more is sealed.
     close_sent: bool,
 }
 
@@ -189,10 +193,11 @@ impl Client {
                 if !self.tls.is_handshaking() {
                     return Poll::Ready(Ok(()));
                 }
-                ready!(self.poll_records(cx, &mut []))?;
+                // Only here: a client may say its first request and its close_notify in one breath with Finished.
                 if self.ended {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
+                ready!(self.poll_records(cx, &mut []))?;
             }
         })
         .await
@@ -224,6 +229,9 @@ impl Client {
     /// Takes bytes to be encrypted; those taken may still be unsent: see [`Self::poll_flush`].
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(cx))?;
+        if self.close_sent {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let taken = bytes.get(..self.write_bytes_max).unwrap_or(bytes);
         self.seal(cx, |traffic, outgoing| traffic.encrypt(taken, outgoing))?;
         Poll::Ready(Ok(taken.len()))
@@ -236,6 +244,19 @@ impl Client {
         }
         let io = &mut self.io;
         self.unsent.poll_drain(|bytes| Pin::new(&mut *io).poll_write(cx, bytes)).map_ok(drop)
+    }
+
+    /// Offers the kernel what is unsent though it has not asked for more: it does so only once a third of its buffer
+    /// is free, megabytes for a client that had been fast. Whether it took some: then the client reads, if slowly.
+    pub(crate) fn nudge(&mut self) -> bool {
+        let before = self.unsent.len();
+        let io = self.io.as_fd();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = self.unsent.poll_drain(|bytes| match rustix::net::send(io, bytes, flags) {
+            Err(Errno::AGAIN) => Poll::Pending,
+            sent => Poll::Ready(Ok(sent?)),
+        });
+        self.unsent.len() < before
     }
 
     /// Sends close_notify and FIN.
@@ -271,12 +292,10 @@ impl Client {
             if let Poll::Ready(result) = flushed {
                 result?;
             }
-            let rest = records.get(used..).unwrap_or_default();
-            if self.ended {
-                return Poll::Ready(Ok(opened)); // what stands behind a close_notify is nobody's
-            }
             // Also after the handshake: a message over many records is held until its end.
+            let rest = records.get(used..).filter(|_| !self.ended).unwrap_or_default();
             if rest.len() >= RECORD_BYTES_MAX {
+                (self.ended, self.close_sent) = (true, true);
                 return Poll::Ready(Err(invalid("a handshake message longer than any client needs")));
             }
             self.partial = rest.to_vec();
@@ -334,9 +353,15 @@ impl Client {
         }
     }
 
-    /// After an error rustls still has its alert to say.
+    /// After an error rustls still has its alert to say. Asked for more than that, it would read the records that it
+    /// refused once more.
     fn queue_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(&mut []).state {
+        (self.ended, self.close_sent) = (true, true);
+        while self.tls.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(&mut []).state
+            else {
+                break;
+            };
             if encode(&mut data, &mut self.unsent).is_err() {
                 break;
             }
@@ -349,8 +374,22 @@ impl Client {
         cx: &mut Context<'_>,
         make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
-        self.process(&mut [], &mut [])?;
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(&mut []).state
+        // Not with nothing: the partial record may hold a fragment of a handshake message; see `queue_alert`.
+        let mut partial = std::mem::take(&mut self.partial);
+        let sealed = self.seal_beside(&mut partial, cx, make);
+        self.partial = partial;
+        sealed
+    }
+
+    fn seal_beside(
+        &mut self,
+        partial: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+        make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        let (used, _) = self.process(partial, &mut [])?;
+        partial.drain(..used.min(partial.len()));
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(partial).state
         else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };

@@ -34,6 +34,8 @@ pub struct ForwardContext<'a> {
     pub public_https_port: u16,
     /// Goes upstream as a WebSocket upgrade; otherwise any Upgrade ends here.
     pub websocket: bool,
+    /// Sec-WebSocket-Extensions goes upstream. Without extensions every payload is as its sender made it.
+    pub extensions: bool,
 }
 
 /// The head to send upstream, as pieces of the client's head and inserted bytes. Owned and small; the pieces make
@@ -150,7 +152,9 @@ impl Plan {
                 // the chain goes on: what the trusted proxy wrote, then the proxy itself
                 self.keep(field.line.start..value_end(&head.fields, &field))?;
                 self.insert(format_args!(", {}\r\n", context.peer))?;
-            } else if passes_upstream(&field, head, trusted) {
+            } else if passes_upstream(&field, head, trusted)
+                && (context.extensions || !field.name.eq_ignore_ascii_case("sec-websocket-extensions"))
+            {
                 self.keep(field.line)?;
             }
         }

@@ -51,7 +51,8 @@ fn forward_request(head: &[u8]) {
     let trusted = ["127.0.0.0/8".parse().ok(), "10.0.0.0/8".parse().ok()].map(Option::unwrap_or_default);
     for (trusted_proxies, websocket) in [(trusted.as_slice(), false), (&[], false), (&[], true)] {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let context = ForwardContext { peer, trusted_proxies, public_https_port: 443, websocket };
+        let context =
+            ForwardContext { peer, trusted_proxies, public_https_port: 443, websocket, extensions: true };
         let plan = request_plan(&request, &context).unwrap_or_else(|error| panic!("{error}"));
         let sent = written(&plan, head);
         assert_eq!(sent.len(), plan.len());

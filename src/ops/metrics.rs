@@ -85,12 +85,14 @@ pub enum Reason {
     NoRoute,
     /// The upstream closed, answered malformed, or too late.
     Upstream,
+    /// A WebSocket frame that breaks a rule, from either side.
+    WebSocket,
     /// Admin socket: peer not allowed.
     Admin,
 }
 
 impl Reason {
-    const NAMES: [&'static str; 13] = [
+    const NAMES: [&'static str; 14] = [
         "unknown-server-name",
         "no-server-name",
         "handshake",
@@ -103,6 +105,7 @@ impl Reason {
         "origin",
         "no-route",
         "upstream",
+        "websocket",
         "admin",
     ];
 

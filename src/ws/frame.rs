@@ -231,6 +231,7 @@ impl Opcode {
 ///
 /// # Errors
 /// The first broken rule, as soon as the bytes show it; the same however many bytes follow.
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Violation> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(Decoded::Need(2)) };
     let (fin, opcode) = (first & FIN != 0, Opcode::new(first & OPCODE)?);

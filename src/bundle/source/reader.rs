@@ -79,9 +79,7 @@ impl<'a> Reader<'a> {
                 .duration(root, &limits::DRAIN_TIMEOUT)
                 .unwrap_or_else(|| preset(&limits::DRAIN_TIMEOUT)),
             drain_spread: self
-                .later_key(root, "drain_spread", |reader, table, _| {
-                    reader.duration(table, &limits::DRAIN_SPREAD)
-                })
+                .duration(root, &limits::DRAIN_SPREAD)
                 .unwrap_or_else(|| preset(&limits::DRAIN_SPREAD)),
             suite_order: self.suite_order(root),
         }
@@ -175,14 +173,11 @@ impl<'a> Reader<'a> {
             allow_public_upstream: self.boolean(table, "allow_public_upstream"),
             response_timeout: self.duration(table, &limits::RESPONSE_TIMEOUT),
             idle_timeout: self.duration(table, &limits::IDLE_TIMEOUT),
-            ping_interval: self
-                .later_key(table, "ping_interval", |r, t, _| r.duration(t, &limits::PING_INTERVAL)),
-            frame_bytes_max: self
-                .later_key(table, "frame_bytes_max", |r, t, _| r.ranged(t, &limits::FRAME_BYTES_MAX)),
-            message_bytes_max: self
-                .later_key(table, "message_bytes_max", |r, t, _| r.ranged(t, &limits::MESSAGE_BYTES_MAX)),
+            ping_interval: self.duration(table, &limits::PING_INTERVAL),
+            frame_bytes_max: self.ranged(table, &limits::FRAME_BYTES_MAX),
+            message_bytes_max: self.ranged(table, &limits::MESSAGE_BYTES_MAX),
             body_bytes_max: self.ranged(table, &limits::BODY_BYTES_MAX),
-            check_utf8: self.later_key(table, "check_utf8", Self::boolean),
+            check_utf8: self.boolean(table, "check_utf8"),
             send_proxy_protocol: self.later_key(table, "send_proxy_protocol", Self::proxy_version),
             access_log: self.boolean(table, "access_log"),
         }

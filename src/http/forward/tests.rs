@@ -14,8 +14,13 @@ fn plan_from(peer: &str, trusted: &[&str], websocket: bool, head: &str) -> Strin
     let request = parse_request(head.as_bytes(), &LIMITS).unwrap();
     let peer = peer.parse().unwrap();
     let trusted_proxies = networks(trusted);
-    let context =
-        ForwardContext { peer, trusted_proxies: &trusted_proxies, public_https_port: 443, websocket };
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &trusted_proxies,
+        public_https_port: 443,
+        websocket,
+        extensions: true,
+    };
     let plan = request_plan(&request, &context).unwrap();
     let sent = written(&plan, head.as_bytes());
     assert_eq!(sent.len(), plan.len());
@@ -42,7 +47,13 @@ fn a_plain_request_is_one_slice_and_ours() {
     assert_eq!(sent(head), format!("{kept}{OURS}\r\n"));
     let request = parse_request(head.as_bytes(), &LIMITS).unwrap();
     let peer = "192.168.0.9".parse().unwrap();
-    let context = ForwardContext { peer, trusted_proxies: &[], public_https_port: 443, websocket: false };
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &[],
+        public_https_port: 443,
+        websocket: false,
+        extensions: true,
+    };
     let plan = request_plan(&request, &context).unwrap();
     assert!(plan.pieces.len() <= 4, "adjacent lines are one piece: {:?}", plan.pieces);
 }
@@ -183,13 +194,39 @@ fn an_upgrade_is_made_again_only_for_websockets() {
 }
 
 #[test]
+fn extensions_go_upstream_only_where_they_may() {
+    let line = "sec-websocket-EXTENSIONS: permessage-deflate\r\n";
+    let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{line}A: b\r\n{line}\r\n");
+    let request = parse_request(head.as_bytes(), &LIMITS).unwrap();
+    let peer = "192.168.0.9".parse().unwrap();
+    for (extensions, lines) in [(true, 2), (false, 0)] {
+        let context = ForwardContext {
+            peer,
+            trusted_proxies: &[],
+            public_https_port: 443,
+            websocket: true,
+            extensions,
+        };
+        let plan = request_plan(&request, &context).unwrap();
+        let sent = String::from_utf8(written(&plan, head.as_bytes())).unwrap();
+        assert_eq!(sent.matches(line).count(), lines, "{sent}");
+        assert!(sent.contains("\r\nA: b\r\n"), "{sent}");
+    }
+}
+
+#[test]
 fn ipv6_peers_and_other_ports_are_told() {
     let trusted_proxies = [];
     let head = "GET / HTTP/1.1\r\nHost: [2001:db8::2]:8443\r\n\r\n";
     let request = parse_request(head.as_bytes(), &LIMITS).unwrap();
     let peer = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
-    let context =
-        ForwardContext { peer, trusted_proxies: &trusted_proxies, public_https_port: 8443, websocket: false };
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &trusted_proxies,
+        public_https_port: 8443,
+        websocket: false,
+        extensions: true,
+    };
     let plan = request_plan(&request, &context).unwrap();
     let sent = String::from_utf8(written(&plan, head.as_bytes())).unwrap();
     assert!(sent.contains("X-Forwarded-For: 2001:db8:1111:2222:3333:4444:5555:6666\r\n"));
@@ -205,8 +242,13 @@ fn the_worst_head_fits_a_plan() {
     assert!(request.fields.len() >= FIELDS_MAX - 1);
     let trusted_proxies = networks(&["::/8", "2001:db8::/32"]);
     let peer = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
-    let context =
-        ForwardContext { peer, trusted_proxies: &trusted_proxies, public_https_port: 65535, websocket: true };
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &trusted_proxies,
+        public_https_port: 65535,
+        websocket: true,
+        extensions: true,
+    };
     let plan = request_plan(&request, &context).unwrap();
     assert!(plan.pieces.len() > FIELDS_MAX / 2, "{}", plan.pieces.len());
 }
@@ -222,7 +264,13 @@ fn a_write_resumes_at_every_byte() {
     let head = "GET http://a.test/x HTTP/1.0\r\nTE: x\r\nA: b\r\nTE: y\r\nC: d\r\n\r\n";
     let request = parse_request(head.as_bytes(), &LIMITS).unwrap();
     let peer = "192.168.0.9".parse().unwrap();
-    let context = ForwardContext { peer, trusted_proxies: &[], public_https_port: 443, websocket: false };
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &[],
+        public_https_port: 443,
+        websocket: false,
+        extensions: true,
+    };
     let plan = request_plan(&request, &context).unwrap();
     let whole = written(&plan, head.as_bytes());
     for at in 0..=whole.len() {
