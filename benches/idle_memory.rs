@@ -15,13 +15,13 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use rustls_pki_types::ServerName;
+use support::again::{Helper, alone};
 use support::edge::{Edge, client_config};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -69,42 +69,6 @@ fn measure() -> ExitCode {
     }
     println!("more than the promised {SESSION_KIB_MAX} KiB");
     ExitCode::FAILURE
-}
-
-/// This program again, in another role; ends when its stdin does.
-struct Helper {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Helper {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { stdin: child.stdin.take().unwrap(), lines, child }
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.next().expect("a line of the helper").unwrap()
-    }
-
-    fn tell(&mut self, number: u64) {
-        writeln!(self.stdin, "{number}").unwrap();
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn alone(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
 /// Buffers small enough for thousands in one process.

@@ -234,7 +234,7 @@ pub static LIMITS: [Limit; 15] = [
         "a phone in a lift is back within a minute; a peer that takes no byte for longer holds memory for nothing"),
     limit!(connect_timeout_ms: u32, "connect_timeout", Milliseconds, 100, MINUTE, Fixed(4 * SECOND),
         "the upstream is on this board or this network: a lost SYN is sent again after 1 s and after 3 s"),
-    limit!(pool_idle_max: u16, "pool_idle_max", Count, 0, 1024, Fixed(32),
+    limit!(pool_idle_max: u16, "pool_idle_max", Count, 0, 1024, Fixed(64),
         "each idle connection is a descriptor here and at the upstream; Node closes them after 5 s anyway"),
     limit!(socket_buffer_bytes: u32, "socket_buffer_bytes", Bytes, 4 * KIB, 16 * MIB,
         Board("16KiB up to 512 MiB of memory, 32KiB up to 1 GiB, else 0"),

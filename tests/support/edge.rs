@@ -411,10 +411,14 @@ impl Log {
 
 /// A client's configuration that trusts `ca_pem` alone.
 pub fn client_config(ca_pem: &str) -> rustls::ClientConfig {
+    client_config_with(rustls::crypto::ring::default_provider(), ca_pem)
+}
+
+/// The same with the suites and groups of `provider`.
+pub fn client_config_with(provider: rustls::crypto::CryptoProvider, ca_pem: &str) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)

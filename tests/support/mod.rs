@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod again;
 pub mod browser;
 pub mod certs;
 pub mod edge;
