@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 
 use crate::bundle::compile::{self, Outcome};
-use crate::bundle::finding::{Code, Finding};
+use crate::bundle::finding::{Code, Finding, Severity};
 use crate::bundle::{Admin, Bundle, file, report, wire};
 use crate::ops::admin;
 
@@ -203,7 +203,10 @@ fn tell(outcome: &Outcome) {
     if !outcome.hosts.is_empty() {
         say(&format!("{}\n", report::table(&outcome.hosts)));
     }
-    if let Some(memory) = &outcome.memory {
+    // Between the person and the errors only where it is the point.
+    let failed = outcome.findings.iter().any(|finding| finding.severity() == Severity::Error);
+    let matters = !failed || outcome.findings.iter().any(|finding| finding.code == Code::MemoryOverBudget);
+    if let Some(memory) = outcome.memory.as_ref().filter(|_| matters) {
         say(&format!("memory\n{}\n", memory.lines().map(|line| format!("  {line}\n")).collect::<String>()));
     }
 }

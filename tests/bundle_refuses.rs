@@ -669,7 +669,7 @@ fn key_rows() -> Vec<Row> {
                     pem(f, "cert.pem") + &String::from_utf8(data("invalid/short-ca.pem")).unwrap(),
                 );
             },
-            |f| f.fixture("invalid/leaf-sha256.pem", "invalid/leaf.key"),
+            of_another_ca,
         ),
         row(
             Code::KeyMismatch,
@@ -801,7 +801,7 @@ fn chain_rows() -> Vec<Row> {
             Code::WeakSignature,
             "SHA-1",
             |f| f.fixture("invalid/leaf-sha1.pem", "invalid/leaf.key"),
-            |f| f.fixture("invalid/leaf-sha256.pem", "invalid/leaf.key"),
+            of_another_ca,
         ),
         row(
             Code::WeakSignature,
@@ -859,6 +859,19 @@ fn chain_rows() -> Vec<Row> {
                 f.write("ca.pem", pem(f, "cert.pem"));
             },
         ),
+        row(
+            Code::NotOfTrust,
+            "an intermediate of one's own CA left out",
+            |f| {
+                let intermediate = f.ca.subordinate("Intermediate");
+                f.install(&intermediate.issue(&["recre.store"]));
+            },
+            |f| {
+                let intermediate = f.ca.subordinate("Intermediate");
+                f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
+            },
+        ),
+        row(Code::NotOfTrust, "another CA in trust", |f| f.write("ca.pem", Ca::new("Another CA").pem), as_is),
         row(Code::UnknownCa, "no trust", |f| drop(f.change("trust = \"ca.pem\"\n", "")), as_is),
         row(
             Code::RootIncluded,
@@ -877,9 +890,16 @@ fn through(f: &mut Folder, change: impl FnOnce(&mut rcgen::CertificateParams)) {
     f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
 }
 
+/// A good certificate of a CA that nobody named.
+fn of_another_ca(f: &mut Folder) {
+    f.fixture("invalid/leaf-sha256.pem", "invalid/leaf.key");
+    f.change("trust = \"ca.pem\"\n", "");
+}
+
 fn with_sha1_root(f: &mut Folder, leaf: &str) {
     f.fixture(leaf, "invalid/leaf.key");
     f.write("cert.pem", [data(leaf), data("invalid/sha1-root.pem")].concat());
+    f.change("trust = \"ca.pem\"\n", ""); // of another CA: a warning then, and not the point
 }
 
 fn lone_leaf(f: &mut Folder, issuer_url: Option<&str>, whole: bool) {
@@ -1434,10 +1454,9 @@ fn no_damage_to_a_certificate_goes_unnoticed() {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         let outcome = compiled(&bytes);
-        // With another issuer in its name it is a certificate of an unknown CA, and that is a warning only.
-        let warned = outcome.findings.iter().any(|f| f.code == Code::UnknownCa);
-        unknown += usize::from(warned);
-        assert!(outcome.bundle.is_none() || warned, "a flip in byte {at} was accepted");
+        // With another issuer in its name it is a certificate of an unknown CA.
+        unknown += usize::from(outcome.findings.iter().any(|f| f.code == Code::NotOfTrust));
+        assert!(outcome.bundle.is_none(), "a flip in byte {at} was accepted");
     }
     assert!(unknown < 40, "{unknown} flips changed the issuer's name");
     for at in (0..good.len()).step_by(7) {

@@ -187,7 +187,7 @@ fn routes_by_length(site: &source::Site) -> Vec<&source::Route> {
 }
 
 /// Allowed origins of a route: those written, else `https://` + the site's hosts and their parents as far as they
-/// are served, at the port that clients see.
+/// are served, at the port that clients see and at 443.
 fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origins {
     let mut origins = Origins::default();
     for entry in route.origins.iter().flatten() {
@@ -204,9 +204,12 @@ fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origi
     let own = site.hosts.iter().map(|host| host.value.clone());
     let parents = site.hosts.iter().filter_map(|host| parent(&host.value)).filter(served);
     for host in own.chain(parents) {
-        let origin = Origin { https: true, host, port: source.listen.public_https_port };
-        if !origins.list.contains(&origin) {
-            origins.list.push(origin);
+        // 443 as well: a router may map it to our listener's port, and it is the same owner's name.
+        for port in [source.listen.public_https_port, 443] {
+            let origin = Origin { https: true, host: host.clone(), port };
+            if !origins.list.contains(&origin) {
+                origins.list.push(origin);
+            }
         }
     }
     origins

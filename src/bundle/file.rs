@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::wire::FILE_BYTES_MAX;
+use super::wire::{FILE_BYTES_MAX, MAGIC};
 
 /// Bits that a bundle's mode may not have: read and write for others, write for the group.
 const MODE_REFUSED: u32 = 0o026;
@@ -147,7 +147,11 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
     let mut file = opened.map_err(|error| refused(path, error))?;
     let found = file.metadata().map_err(|error| io_error(path, error))?;
-    check(path, &found, rustix::process::geteuid().as_raw())?;
+    match check(path, &found, rustix::process::geteuid().as_raw()) {
+        // No key is in a file that is no bundle: its content says better what is wrong than its mode.
+        Err(ReadError::Mode { .. }) if !begins_like_a_bundle(&file) => {}
+        checked => checked?,
+    }
     contents(&mut file, found.len()).map_err(|error| io_error(path, error))
 }
 
@@ -170,6 +174,12 @@ fn refused(path: &Path, error: io::Error) -> ReadError {
 
 fn io_error(path: &Path, error: io::Error) -> ReadError {
     ReadError::Io { path: path.to_owned(), error }
+}
+
+fn begins_like_a_bundle(file: &File) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact_at(&mut magic, 0).is_err() || magic == MAGIC
 }
 
 /// Whether a file like this may be read as a bundle by `uid`.
@@ -299,7 +309,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
     let word = word(path);
     let Some(old) = replaced else {
         let note = format!(
-            "{word} is new and readable by its owner only; for a service of its own type \
+            "{word} is new and readable by its owner only; for a service with a user of its own, type \
              `chown root:sanedge {word} && chmod 0640 {word}`"
         );
         return Ok(Written { mode: 0o600, note: Some(note) });

@@ -171,6 +171,8 @@ codes! {
     SelfSigned = "self-signed", Warning;
     /// No root that browsers know, nor one in `trust`.
     UnknownCa = "unknown-ca", Warning;
+    /// `trust` names a CA, and the chain does not lead to it: an intermediate is missing, or it is another CA.
+    NotOfTrust = "not-of-trust", Error;
     /// The root is sent along, in vain.
     RootIncluded = "root-included", Warning;
 

@@ -256,6 +256,10 @@ pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
         Ok(bytes) => bytes,
         Err(trouble) => return (None, vec![unreadable(trouble.to_string())]),
     };
+    if bytes.starts_with(&super::wire::MAGIC) {
+        let found = "it is a bundle already: `sanedge show` prints what is inside, `sanedge serve` serves it";
+        return (None, vec![unreadable(found.to_owned())]);
+    }
     match String::from_utf8(bytes) {
         Ok(text) => parse(path, &text),
         Err(error) => {

@@ -351,7 +351,9 @@ fn completeness(
         verify(path, &anchors.all, desk.now)
     } else {
         if !anchors.trusted.contains(&end_entity.der) && !anchors.broken {
-            desk.push(subject.line, unknown_issuer(subject, path, end_entity, last));
+            // What is wrong already is the cause; that would be said twice.
+            let trusted = if desk.errors() == errors_before { anchors.trusted.as_slice() } else { &[] };
+            desk.push(subject.line, unknown_issuer(subject, path, end_entity, last, trusted));
         }
         verify_below(path, last, desk.now)
     };
@@ -397,13 +399,33 @@ fn sequence_content(der: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn unknown_issuer(subject: &Subject<'_>, path: &[Link], end_entity: &Link, last: &Link) -> Finding {
+fn unknown_issuer(
+    subject: &Subject<'_>,
+    path: &[Link],
+    end_entity: &Link,
+    last: &Link,
+    trusted: &[CertificateDer<'_>],
+) -> Finding {
     let alone = path.len() == 1;
     match (&end_entity.facts.issuer_url, alone) {
         (_, true) if end_entity.facts.self_signed => self_signed(subject, end_entity),
         (Some(url), true) => missing_intermediate(subject, end_entity, url),
+        _ if !trusted.is_empty() => not_of_trust(subject, last, trusted),
         _ => unknown_ca(subject, last),
     }
+}
+
+fn not_of_trust(subject: &Subject<'_>, last: &Link, trusted: &[CertificateDer<'_>]) -> Finding {
+    let held = trusted.iter().filter_map(|der| Facts::of(der).ok()).map(|facts| facts.subject);
+    Finding::new(Code::NotOfTrust, format!("`{}` does not lead to the CA in `trust`", subject.label))
+        .certificate(subject.label)
+        .expected(format!("a chain that ends at {}, or at a root of Mozilla's list", listed(held)))
+        .found(format!("it ends at a certificate of {}", last.facts.issuer))
+        .remedy(format!(
+            "If {} is an intermediate of that CA, put its certificate behind the others in the chain file; \
+             if it is another CA, name that one's root in trust.",
+            last.facts.issuer
+        ))
 }
 
 fn self_signed(subject: &Subject<'_>, link: &Link) -> Finding {

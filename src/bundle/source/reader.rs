@@ -93,13 +93,15 @@ impl<'a> Reader<'a> {
         };
         self.unknown_keys(table, &LISTEN);
         let folder = self.folder.clone();
+        let https = self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]);
+        let public_https_port = self.port(table, "public_https_port").unwrap_or_else(|| shared_port(&https));
         Listen {
-            https: self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]),
+            https,
             http: self.addresses(table, "http").unwrap_or_default(),
             admin: self
                 .one(table, "admin", "\"unix:/run/sanedge/admin.sock\"", |text| parse_admin(text, &folder)),
             default_host: self.one(table, "default_host", "\"recre.store\"", parse_host),
-            public_https_port: self.port(table, "public_https_port").unwrap_or(443),
+            public_https_port,
             acme_dir: table
                 .get("acme_dir")
                 .and_then(|v| self.file(v, "acme_dir", "\"/var/lib/acme\""))
@@ -307,4 +309,15 @@ fn default_https() -> Lined<SocketAddr> {
 
 fn values<T>(list: Vec<Lined<T>>) -> Vec<T> {
     list.into_iter().map(|l| l.value).collect()
+}
+
+/// The port of all listeners, where they have one in common: what clients see unless a router maps another.
+fn shared_port(https: &[Lined<SocketAddr>]) -> u16 {
+    let mut ports = https.iter().map(|address| address.value.port()).filter(|port| *port != 0);
+    match (ports.next(), ports.next()) {
+        (Some(port), next) if next.is_none_or(|next| next == port) && ports.all(|other| other == port) => {
+            port
+        }
+        _ => 443,
+    }
 }

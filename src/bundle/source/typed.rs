@@ -215,12 +215,18 @@ impl Reader<'_> {
     }
 
     pub(super) fn wrong_type(&mut self, value: &Value<'_>, key: &str, expected: &str, example: &str) {
+        // The user's own value, where only the form is wrong: a remedy is copied as it stands.
+        let written = match value.get_ref() {
+            DeValue::String(text) if example.starts_with("[\"") => format!("[{:?}]", text.as_ref()),
+            DeValue::Integer(number) if key == "upstream" => format!("[\"127.0.0.1:{number}\"]"),
+            _ => example.to_owned(),
+        };
         let remedy = if example.starts_with('[') && example == key {
             format!("Write it as a table, {example}, with its keys below.")
         } else if example.starts_with("[[") {
             format!("Write it as {example}, with its keys below.")
         } else {
-            format!("Write {key} = {example}.")
+            format!("Write {key} = {written}.")
         };
         let finding = Finding::new(Code::WrongType, format!("`{key}` should be {expected}"))
             .expected(format!("{expected}, as in {example}"))
