@@ -835,7 +835,7 @@ mod tests {
         assert_eq!(memory.handshake_bytes, 10 * 144 * KIB);
         assert_eq!(memory.session_bytes, 8 * MIB + 2 * (128 + 512) * KIB + 100 * (12 + 52 + 64 + 32) * KIB);
         assert_eq!(memory.kernel_bytes, 100 * 8 * 32 * KIB);
-        assert_eq!(memory.descriptors, 64 + 16 + 200 + 3 * 2 * 32);
+        assert_eq!(memory.descriptors, 64 + 16 + 200 + 3 * 2 * 64);
         assert_eq!(memory.total_bytes(), memory.handshake_bytes + memory.session_bytes + memory.kernel_bytes);
         limits.socket_buffer_bytes = 0;
         assert_eq!(Memory::of(&limits, &PI, 3).kernel_bytes, 4 * GIB / 32 * 3);
