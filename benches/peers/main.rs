@@ -43,6 +43,8 @@ const QUICK: usize = 3;
 const LONG_ROUNDS_MAX: usize = 3;
 /// Seconds of load for one number.
 const SECONDS: f64 = 0.7;
+/// Times that growth alternates between few sessions and many.
+const GROWTH_TURNS: usize = 3;
 const FEW: usize = 500;
 const MANY: usize = 5000;
 
@@ -144,8 +146,7 @@ impl Bench {
                         self.table.add(Row::Echo, kind, cpu.all_ns as f64 / said[0] / 1e3);
                         self.table.add(Row::EchoUser, kind, cpu.user_ns() / said[0] / 1e3);
                         self.table.add(Row::P99, kind, said[2] / 1e3);
-                        contender.load.tell("close");
-                        contender.load.line();
+                        contender.close();
                     }
                     Row::Bulk => {
                         let (cpu, said) = contender.run(&format!("bulk {SECONDS}"));
@@ -172,15 +173,22 @@ impl Bench {
                 self.table.add(Row::Calls, kind, calls.0 / messages);
                 self.table.add(Row::Waits, kind, calls.1 / messages);
             }
-            let per_message = |(cpu, said): (Cpu, Vec<f64>)| cpu.all_ns as f64 / said[0];
-            let at_50 = per_message(fresh.run(&format!("echo {SECONDS} 50")));
             let pss_few = fresh.pss_with(FEW);
             let pss_many = fresh.pss_with(MANY);
             self.table.add(Row::Pss, kind, (pss_many - pss_few) / (MANY - FEW) as f64);
-            let some_speak = per_message(fresh.run(&format!("echo {SECONDS} 50")));
-            self.table.add(Row::Growth, kind, some_speak / at_50);
-            let all_speak = per_message(fresh.run(&format!("echo {SECONDS} {MANY}")));
-            self.table.add(Row::GrowthAll, kind, all_speak / at_50);
+            let small = &mut self.contenders[at];
+            small.open(50);
+            let [mut few, mut some, mut all] = [(0.0, 0.0); 3];
+            // In turn, so that what disturbs the machine disturbs all three alike.
+            for _ in 0..GROWTH_TURNS {
+                small.echo_into(50, &mut few);
+                fresh.echo_into(50, &mut some);
+                fresh.echo_into(MANY, &mut all);
+            }
+            small.close();
+            let growth = |(cpu_ns, messages): (f64, f64)| cpu_ns / messages * few.1 / few.0;
+            self.table.add(Row::Growth, kind, growth(some));
+            self.table.add(Row::GrowthAll, kind, growth(all));
         }
     }
 
@@ -215,6 +223,18 @@ impl Contender {
         std::thread::sleep(Duration::from_millis(60));
         let spent = self.proxy.cpu().since(before);
         (spent, said.split(' ').map(|number| number.parse().unwrap()).collect())
+    }
+
+    /// Adds the CPU time in ns, and the messages.
+    fn echo_into(&mut self, speaking: usize, sums: &mut (f64, f64)) {
+        let (cpu, said) = self.run(&format!("echo {SECONDS} {speaking}"));
+        sums.0 += cpu.all_ns as f64;
+        sums.1 += said[0];
+    }
+
+    fn close(&mut self) {
+        self.load.tell("close");
+        assert_eq!(self.load.line(), "closed");
     }
 
     fn count_calls(&mut self, by: &'static str) -> ((f64, f64), f64) {
