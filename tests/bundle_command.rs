@@ -197,6 +197,43 @@ fn a_file_that_is_no_bundle_cannot_be_shown() {
 }
 
 #[test]
+fn a_source_given_for_a_bundle_is_told_apart_before_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::good();
+    let toml = folder.sanedge_toml();
+    sanedge(&arguments(&["bundle"], &toml));
+    let bundle = folder.path("sanedge.bundle");
+    for (path, wanted) in [(&toml, "type `sanedge bundle "), (&bundle, "chmod 0640 ")] {
+        for mode in [0o644, 0o600] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            let output = sanedge(&arguments(&["show"], path));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.success(), path == &bundle && mode == 0o600, "{said}");
+            assert!(output.status.success() || said.contains(wanted), "{said}");
+            assert!(output.status.success() || said.contains("chmod") == (path == &bundle), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_plainly_another_file_is_told_as_what_it_is() {
+    let folder = Folder::good();
+    sanedge(&arguments(&["bundle"], &folder.sanedge_toml()));
+    let utf16: Vec<u8> = "\u{feff}board".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    folder.write("empty.toml", "");
+    folder.write("utf16.toml", utf16);
+    let rows =
+        [("sanedge.bundle", "sanedge show "), ("empty.toml", "Write it"), ("utf16.toml", "iconv -f UTF-16")];
+    for (name, wanted) in rows {
+        let output = sanedge(&arguments(&["bundle", "--json"], &folder.path(name)));
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let finding = &json(&output)["findings"][0];
+        assert_eq!(finding["code"], Code::ConfigUnreadable.as_str(), "{name}");
+        assert!(finding["remedy"].as_str().unwrap().contains(wanted), "{finding}");
+    }
+}
+
+#[test]
 fn nothing_is_coloured_where_nobody_looks() {
     let output = sanedge(&arguments(&["bundle"], &story().sanedge_toml()));
     assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b));

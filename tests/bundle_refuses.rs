@@ -393,6 +393,12 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"acme\"\nhttp = [\"[::]:80\"]")),
         ),
         row(
+            Code::PublicPortFollows,
+            "listeners on one other port",
+            |f| drop(f.change("[\"[::]:443\"]", "[\"127.0.0.1:18443\", \"[::1]:18443\"]")),
+            |f| drop(f.change("[\"[::]:443\"]", "[\"127.0.0.1:18443\"]\npublic_https_port = 443")),
+        ),
+        row(
             Code::PublicUpstream,
             "8.8.8.8",
             |f| drop(f.change("127.0.0.1", "8.8.8.8")),
@@ -861,6 +867,18 @@ fn chain_rows() -> Vec<Row> {
         ),
         row(Code::UnknownCa, "no trust", |f| drop(f.change("trust = \"ca.pem\"\n", "")), as_is),
         row(
+            Code::NotInTrust,
+            "an intermediate of the trusted CA is missing",
+            |f| lone_leaf(f, None, false),
+            |f| lone_leaf(f, None, true),
+        ),
+        row(
+            Code::NotInTrust,
+            "trust names another CA",
+            |f| f.write("ca.pem", Ca::new("Other CA").pem),
+            |f| f.write("ca.pem", [Ca::new("Other CA").pem, f.ca.pem.clone()].concat()),
+        ),
+        row(
             Code::RootIncluded,
             "the root behind",
             |f| f.install(&f.ca.issue(&["recre.store"]).and(&f.ca.pem)),
@@ -1072,6 +1090,38 @@ fn a_good_folder_has_nothing_to_say() {
     let bundle = opened(&mut outcome).unwrap();
     assert_eq!(bundle.hosts.len(), 1);
     assert_eq!(bundle.certificates[0].label, "cert.pem");
+}
+
+#[test]
+fn the_public_port_is_that_of_the_listeners_where_they_agree() {
+    let rows: [(&str, u16, &str); 5] = [
+        ("[\"127.0.0.1:18443\"]", 18443, "https://recre.store:18443"),
+        ("[\"127.0.0.1:18443\", \"[::1]:18443\"]", 18443, "https://recre.store:18443"),
+        ("[\"127.0.0.1:18443\", \"[::1]:8443\"]", 443, "https://recre.store"),
+        ("[\"127.0.0.1:0\"]", 443, "https://recre.store"),
+        ("[\"127.0.0.1:18443\"]\npublic_https_port = 8443", 8443, "https://recre.store:8443"),
+    ];
+    for (https, port, origin) in rows {
+        let mut folder = Folder::good();
+        folder.change("[\"[::]:443\"]", https);
+        let mut outcome = compile(&folder.sanedge_toml(), NOW);
+        let noted = outcome.findings.iter().any(|f| f.code == Code::PublicPortFollows);
+        assert_eq!(noted, port == 18443, "{https}");
+        let bundle = opened(&mut outcome).unwrap();
+        assert_eq!(bundle.listen.public_https_port, port, "{https}");
+        assert_eq!(bundle.sites[0].routes[0].origins.list[0].to_string(), origin, "{https}");
+    }
+}
+
+#[test]
+fn a_chain_that_misses_the_trusted_ca_is_told_both_ends_and_both_causes() {
+    let outcome = run(|f| lone_leaf(f, None, false));
+    let finding = of(&outcome, Code::NotInTrust);
+    assert!(finding.found.contains("Intermediate") && finding.found.contains("Home CA"), "{finding:?}");
+    assert!(
+        finding.remedy.contains("missing from `chain`") && finding.remedy.contains("another"),
+        "{finding:?}"
+    );
 }
 
 #[test]

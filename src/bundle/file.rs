@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::wire::FILE_BYTES_MAX;
+use super::wire::{FILE_BYTES_MAX, MAGIC};
 
 /// Bits that a bundle's mode may not have: read and write for others, write for the group.
 const MODE_REFUSED: u32 = 0o026;
@@ -48,6 +48,16 @@ pub enum ReadError {
         path: PathBuf,
         /// What it is.
         found: &'static str,
+    },
+    /// Begins like no bundle: said before its mode, which is nobody's business then.
+    #[error(
+        "{0} is no bundle: give the file that `sanedge bundle` wrote; if this is a sanedge.toml, type \
+         `sanedge bundle {0}` first",
+        word(.path)
+    )]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
     },
     /// Readable by others, or writable by others than its owner: it holds private keys.
     #[error(
@@ -147,7 +157,11 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
     let mut file = opened.map_err(|error| refused(path, error))?;
     let found = file.metadata().map_err(|error| io_error(path, error))?;
-    check(path, &found, rustix::process::geteuid().as_raw())?;
+    if let Err(error) = check(path, &found, rustix::process::geteuid().as_raw()) {
+        let guarded = matches!(error, ReadError::Mode { .. } | ReadError::Owner { .. });
+        let stranger = guarded && is_no_bundle(&mut file);
+        return Err(if stranger { ReadError::NotABundle { path: path.to_owned() } } else { error });
+    }
     contents(&mut file, found.len()).map_err(|error| io_error(path, error))
 }
 
@@ -189,6 +203,13 @@ fn check(path: &Path, file: &Metadata, uid: u32) -> Result<(), ReadError> {
         return Err(ReadError::TooLarge { path, found: file.len() });
     }
     Ok(())
+}
+
+/// Whether the file plainly is something else. An empty one, or one that is cut off, may have been a bundle.
+fn is_no_bundle(file: &mut File) -> bool {
+    let mut begin = Vec::new();
+    let read = file.take(MAGIC.len() as u64).read_to_end(&mut begin);
+    read.is_ok() && !MAGIC.starts_with(&begin)
 }
 
 /// The buffer has its final size from the start: one that grows leaves copies of keys. A file that grows or shrinks
@@ -299,7 +320,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
     let word = word(path);
     let Some(old) = replaced else {
         let note = format!(
-            "{word} is new and readable by its owner only; for a service of its own type \
+            "{word} is new and readable by its owner only; for a service with a user of its own, type: \
              `chown root:sanedge {word} && chmod 0640 {word}`"
         );
         return Ok(Written { mode: 0o600, note: Some(note) });

@@ -90,6 +90,9 @@ codes! {
     /// Sessions, handshakes and kernel buffers together need more memory than the board has for them.
     MemoryOverBudget = "memory-over-budget", Error;
 
+    /// `public_https_port` is left out and follows a listener that is not on 443.
+    PublicPortFollows = "public-port-follows", Note;
+
     // files
     /// No such file.
     FileMissing = "file-missing", Error;
@@ -171,6 +174,8 @@ codes! {
     SelfSigned = "self-signed", Warning;
     /// No root that browsers know, nor one in `trust`.
     UnknownCa = "unknown-ca", Warning;
+    /// `trust` is set, and the chain gets neither to it nor to a root that browsers know.
+    NotInTrust = "not-in-trust", Error;
     /// The root is sent along, in vain.
     RootIncluded = "root-included", Warning;
 

@@ -15,6 +15,9 @@ use crate::names::SanName;
 /// something failed more than once.
 const EXPIRES_SOON_S: i64 = 21 * 86_400;
 
+/// Subjects of a `trust` file that are told: a whole system store would fill the screen.
+const SUBJECTS_TOLD_MAX: usize = 5;
+
 /// One certificate of a chain, parsed.
 pub(super) struct Link {
     pub(super) der: CertificateDer<'static>,
@@ -24,6 +27,8 @@ pub(super) struct Link {
 /// Roots that a chain may end at.
 pub(super) struct Anchors {
     all: Vec<TrustAnchor<'static>>,
+    /// Name of the `trust` file as written, if there is one.
+    label: Option<String>,
     /// What the `trust` file holds: a self-signed certificate may be in it and is then no surprise.
     trusted: Vec<CertificateDer<'static>>,
     /// The `trust` file has findings of its own: what it would have said about a CA is not known.
@@ -34,7 +39,9 @@ impl Anchors {
     /// Mozilla's, and those of the `trust` file.
     pub(super) fn load(desk: &mut Desk, trust: Option<&Lined<NamedFile>>) -> Self {
         let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-        let Some(file) = trust else { return Self { all, trusted: Vec::new(), broken: false } };
+        let Some(file) = trust else {
+            return Self { all, label: None, trusted: Vec::new(), broken: false };
+        };
         let before = desk.errors();
         let trusted = super::pem::trust(desk, file).unwrap_or_default();
         for (at, der) in trusted.iter().enumerate() {
@@ -43,7 +50,7 @@ impl Anchors {
                 Err(error) => desk.push(file.line, malformed(&file.value.label, at, &error.to_string())),
             }
         }
-        Self { all, trusted, broken: desk.errors() > before }
+        Self { all, label: Some(file.value.label.clone()), trusted, broken: desk.errors() > before }
     }
 
     /// Whether the chain gets to a root that browsers know, by its names.
@@ -351,7 +358,7 @@ fn completeness(
         verify(path, &anchors.all, desk.now)
     } else {
         if !anchors.trusted.contains(&end_entity.der) && !anchors.broken {
-            desk.push(subject.line, unknown_issuer(subject, path, end_entity, last));
+            desk.push(subject.line, unknown_issuer(subject, path, last, anchors));
         }
         verify_below(path, last, desk.now)
     };
@@ -397,13 +404,43 @@ fn sequence_content(der: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn unknown_issuer(subject: &Subject<'_>, path: &[Link], end_entity: &Link, last: &Link) -> Finding {
+fn unknown_issuer(subject: &Subject<'_>, path: &[Link], last: &Link, anchors: &Anchors) -> Finding {
     let alone = path.len() == 1;
-    match (&end_entity.facts.issuer_url, alone) {
-        (_, true) if end_entity.facts.self_signed => self_signed(subject, end_entity),
-        (Some(url), true) => missing_intermediate(subject, end_entity, url),
+    match (&last.facts.issuer_url, alone, &anchors.label) {
+        (_, true, _) if last.facts.self_signed => self_signed(subject, last),
+        (Some(url), true, _) => missing_intermediate(subject, last, url),
+        (_, _, Some(trust)) => not_in_trust(subject, last, trust, anchors),
         _ => unknown_ca(subject, last),
     }
+}
+
+/// Somebody took the trouble to name a CA: then a chain that does not get there is a mistake and no choice.
+fn not_in_trust(subject: &Subject<'_>, last: &Link, trust: &str, anchors: &Anchors) -> Finding {
+    let issuer = ends_at(last);
+    let mut held: Vec<String> =
+        anchors.trusted.iter().filter_map(|der| Facts::of(der).ok()).map(|facts| facts.subject).collect();
+    if held.len() > SUBJECTS_TOLD_MAX {
+        let more = held.len() - SUBJECTS_TOLD_MAX;
+        held.truncate(SUBJECTS_TOLD_MAX);
+        held.push(format!("{more} more"));
+    }
+    let other = format!("`trust` names another CA: name a file that holds {issuer}.");
+    let causes = if last.facts.self_signed {
+        other
+    } else {
+        format!(
+            "Either an intermediate is missing from `chain`: put the certificate of {issuer} behind those in `{}`. Or {other}",
+            subject.label
+        )
+    };
+    Finding::new(
+        Code::NotInTrust,
+        format!("the chain in `{}` does not get to a CA in `{trust}`", subject.label),
+    )
+    .certificate(subject.label)
+    .expected("a chain that ends at a root of the file in `trust`, or of Mozilla's list")
+    .found(format!("it ends at {issuer}; `{trust}` holds {}", listed(held)))
+    .remedy(causes)
 }
 
 fn self_signed(subject: &Subject<'_>, link: &Link) -> Finding {
@@ -434,8 +471,13 @@ fn append(subject: &Subject<'_>, url: &str) -> String {
     )
 }
 
+/// The CA that a client has to know to go on from here.
+fn ends_at(last: &Link) -> &str {
+    if last.facts.self_signed { &last.facts.subject } else { &last.facts.issuer }
+}
+
 fn unknown_ca(subject: &Subject<'_>, last: &Link) -> Finding {
-    let issuer = if last.facts.self_signed { &last.facts.subject } else { &last.facts.issuer };
+    let issuer = ends_at(last);
     Finding::new(Code::UnknownCa, format!("no client trusts the CA of `{}` by itself", subject.label))
         .certificate(subject.label)
         .expected("a chain that ends at a root of Mozilla's list, or of the file in `trust`")

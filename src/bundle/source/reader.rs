@@ -93,13 +93,18 @@ impl<'a> Reader<'a> {
         };
         self.unknown_keys(table, &LISTEN);
         let folder = self.folder.clone();
+        let https = self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]);
+        let public_https_port = match table.get("public_https_port") {
+            Some(_) => self.port(table, "public_https_port").unwrap_or(443),
+            None => self.followed_port(&https),
+        };
         Listen {
-            https: self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]),
+            https,
             http: self.addresses(table, "http").unwrap_or_default(),
             admin: self
                 .one(table, "admin", "\"unix:/run/sanedge/admin.sock\"", |text| parse_admin(text, &folder)),
             default_host: self.one(table, "default_host", "\"recre.store\"", parse_host),
-            public_https_port: self.port(table, "public_https_port").unwrap_or(443),
+            public_https_port,
             acme_dir: table
                 .get("acme_dir")
                 .and_then(|v| self.file(v, "acme_dir", "\"/var/lib/acme\""))
@@ -108,6 +113,25 @@ impl<'a> Reader<'a> {
                 .later_key(table, "proxy_protocol_from", Self::networks)
                 .unwrap_or_default(),
         }
+    }
+
+    /// The port that clients see where nobody says: the one of all https listeners, 443 where they have several, or one
+    /// that only the system will choose.
+    fn followed_port(&mut self, https: &[Lined<SocketAddr>]) -> u16 {
+        let Some(first) = https.first() else { return 443 };
+        let port = first.value.port();
+        if port == 0 || port == 443 || https.iter().any(|listener| listener.value.port() != port) {
+            return 443;
+        }
+        let finding = Finding::new(
+            Code::PublicPortFollows,
+            format!("clients see port {port}; if a router maps 443 here, set public_https_port = 443"),
+        )
+        .expected("`public_https_port`, where clients see another port than that of `https`")
+        .found(format!("none: redirects, origins and X-Forwarded-Port have {port}"))
+        .remedy("Nothing to do where clients really connect to this port.");
+        self.push(first.line, finding);
+        port
     }
 
     fn certificate(&mut self, table: &DeTable<'_>, line: u32) -> Option<CertificateFiles> {
