@@ -1125,6 +1125,83 @@ fn a_chain_that_misses_the_trusted_ca_is_told_both_ends_and_both_causes() {
 }
 
 #[test]
+fn a_remedy_carries_the_value_that_was_found() {
+    let rows: [(&str, &str, &str); 7] = [
+        ("[\"127.0.0.1:3000\"]", "\"127.0.0.1:3002\"", "Write upstream = [\"127.0.0.1:3002\"]."),
+        ("[\"127.0.0.1:3000\"]", "3002", "Write upstream = [\"127.0.0.1:3002\"]."),
+        ("[\"recre.store\"]", "\"www.recre.store\"", "Write hosts = [\"www.recre.store\"]."),
+        ("[\"[::]:443\"]", "8443", "Write https = [\"[::]:8443\"]."),
+        ("[\"[::]:443\"]", "[\"[::]:443\"]\nadmin = 9000", "Write admin = \"127.0.0.1:9000\"."),
+        ("[\"[::]:443\"]", "70000", "Write https = [\"[::]:443\"]."),
+        ("\"rpi4\"", "[\"rpi5\"]", "Write board = \"rpi5\"."),
+    ];
+    for (from, to, remedy) in rows {
+        let mut folder = Folder::good();
+        folder.change(from, to);
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        assert_eq!(of(&outcome, Code::WrongType).remedy, remedy, "{to}");
+    }
+    let outcome = run(|f| drop(f.change("\"recre.store\"", "\"https://recre.store:8443/app\"")));
+    let finding = of(&outcome, Code::BadHost);
+    assert!(finding.remedy.contains("Write \"recre.store\"") && finding.found.contains("URL"), "{finding:?}");
+}
+
+#[test]
+fn one_mistake_in_toml_is_one_finding_that_says_what_to_type() {
+    let one = |change: Change| {
+        let outcome = run(change);
+        assert_eq!(outcome.findings.len(), 1, "{}", texts(&outcome));
+        outcome.findings[0].clone()
+    };
+    let unquoted = one(|f| drop(f.change("\"rpi4\"", "rpi4")));
+    assert_eq!((unquoted.code, unquoted.place.line), (Code::TomlSyntax, Some(1)));
+    assert!(unquoted.found.contains("board = rpi4"), "{unquoted:?}");
+    assert!(unquoted.remedy.ends_with("board = \"rpi4\""), "{unquoted:?}");
+    let pem = one(|f| f.source = pem(f, "key.pem"));
+    assert!(pem.message.contains("PEM file"), "{pem:?}");
+    let sites = one(|f| drop(f.change("[[site]]", "[[sites]]")));
+    assert_eq!((sites.code, sites.remedy.as_str()), (Code::UnknownKey, "Did you mean `site`?"));
+    let strange = one(|f| drop(f.append("qqqqqq = 1\n")));
+    assert!(strange.expected.contains("access_log"), "{strange:?}");
+    assert!(!strange.expected.contains("send_proxy_protocol"), "{strange:?}");
+    let twice = one(|f| drop(f.change("[\"recre.store\"]", "[\"recre.store\", \"recre.store\"]")));
+    assert_eq!(twice.found, "it stands twice on this line");
+    let home = one(|f| drop(f.change("\"key.pem\"", "\"~/key.pem\"")));
+    assert!(home.remedy.contains("`~`"), "{home:?}");
+    let trust = one(|f| drop(f.change("\"ca.pem\"", "\"key.pem\"")));
+    assert_eq!(trust.code, Code::KeyAsCertificate);
+    assert!(!trust.remedy.contains("swapped"), "{trust:?}");
+}
+
+#[test]
+fn a_command_to_convert_writes_to_a_new_file() {
+    let mut folder = Folder::good();
+    folder.change("\"cert.pem\"", "\"good.der\"");
+    folder.write("good.der", der(pem(&folder, "cert.pem")));
+    for wanted in ["good.pem", "good.converted.pem", "good.2.converted.pem"] {
+        let remedy = of(&compile(&folder.sanedge_toml(), NOW), Code::PemIsDer).remedy.clone();
+        assert!(remedy.ends_with(&format!("-out {}", folder.path(wanted).display())), "{remedy}");
+        folder.write(wanted, "something else");
+    }
+}
+
+#[test]
+fn two_certificates_that_end_on_one_day_do_not_contradict_themselves() {
+    let mut folder = Folder::good();
+    let mut params = leaf_params(&["recre.store"]);
+    params.not_after = date_time_ymd(2027, 4, 1);
+    folder.install(&folder.ca.issue_with(params.clone(), KeyPair::generate().unwrap()));
+    params.not_after += Duration::from_secs(60);
+    let longer = folder.ca.issue_with(params, KeyPair::generate().unwrap());
+    folder.certificate("longer", &longer);
+    let outcome = compile(&folder.sanedge_toml(), NOW);
+    let chosen = &of(&outcome, Code::CertificateChosen).message;
+    assert!(chosen.contains("60 seconds"), "{chosen}");
+    let unused = of(&outcome, Code::UnusedCertificate);
+    assert_eq!(unused.expected, "one certificate for each host");
+}
+
+#[test]
 fn a_chain_shaped_like_lets_encrypts_has_no_finding() {
     let mut outcome = run(|f| {
         let intermediate = f.ca.subordinate("R11");

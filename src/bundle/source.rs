@@ -297,7 +297,11 @@ pub fn parse(path: &Path, text: &str) -> (Option<Source>, Vec<Finding>) {
     let mut reader = Reader::new(path, text);
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        errors.iter().take(SYNTAX_ERRORS_TOLD_MAX).for_each(|e| reader.syntax(e));
+        if text.lines().any(|line| line.starts_with("-----BEGIN ")) {
+            reader.pem();
+        } else {
+            errors.iter().take(SYNTAX_ERRORS_TOLD_MAX).for_each(|e| reader.syntax(e, text));
+        }
         return (None, reader.findings);
     }
     let source = reader.source(root.get_ref());

@@ -137,6 +137,8 @@ fn choice(
     } else if first.kind != second.kind {
         let kind = |c: &Candidate<'_>| c.chain.first().map(|l| l.facts.key.to_string()).unwrap_or_default();
         format!("its key is {}, the other's {}", kind(won), kind(lost))
+    } else if first.ends != second.ends && day(first.ends.0) == day(second.ends.0) {
+        format!("it is valid longer, by {} seconds of {}", first.ends.0 - second.ends.0, day(first.ends.0))
     } else if first.ends != second.ends {
         format!("it is valid longer, until {} and not {}", day(first.ends.0), day(second.ends.0))
     } else {
@@ -245,6 +247,9 @@ fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     let label = candidate.subject.label;
     let hosts = source.sites.iter().flat_map(|s| &s.hosts).map(|h| &h.value);
     let covers_some = hosts.clone().any(|h| candidate.names().iter().any(|n| n.covers(h)));
+    let wanted = format!("a certificate for one of {}", listed(hosts));
+    let expected = if covers_some { "one certificate for each host".to_owned() } else { wanted };
+    let found = covers_only(candidate) + if covers_some { ", and others come first there" } else { "" };
     let remedy = if covers_some {
         "Another certificate is preferred for each of its hosts. Remove this [[certificate]]; its key need not lie on the board."
     } else {
@@ -252,7 +257,7 @@ fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     };
     Finding::new(Code::UnusedCertificate, format!("no host uses `{label}`"))
         .certificate(label)
-        .expected(format!("a certificate for one of {}", listed(hosts)))
-        .found(covers_only(candidate))
+        .expected(expected)
+        .found(found)
         .remedy(remedy)
 }

@@ -143,10 +143,15 @@ fn hosts(desk: &mut Desk, source: &Source) {
 }
 
 fn twice(later: &Lined<Host>, earlier_line: u32) -> Finding {
+    let found = if later.line == earlier_line {
+        "it stands twice on this line".to_owned()
+    } else {
+        format!("it stands on line {earlier_line} already")
+    };
     Finding::new(Code::DuplicateHost, format!("the host `{}` stands twice", later.value))
         .host(&later.value)
         .expected("each host in one site, once")
-        .found(format!("it stands on line {earlier_line} already"))
+        .found(found)
         .remedy("Remove one. Different paths of one host are [[site.route]]s of one site.")
 }
 

@@ -45,13 +45,29 @@ impl<'a> Reader<'a> {
         self.findings.push(finding.at(self.path, line));
     }
 
-    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
+    pub(super) fn syntax(&mut self, error: &toml::de::Error, text: &str) {
+        let at = error.span().map_or(0, |span| span.start);
         let line = error.span().map_or(0, |span| self.line(span.start));
         let finding = Finding::new(Code::TomlSyntax, "this is not TOML")
-            .expected("TOML 1.0: `key = \"text\"`, `key = [\"a\", \"b\"]`, `[table]`, `[[list of tables]]`")
-            .found(error.message())
-            .remedy("Mend this line; the lines after it are looked at once it reads as TOML.");
+            .expected("TOML 1.0: `key = \"text\"`, `key = [\"a\", \"b\"]`, `[table]`, `[[list of tables]]`");
+        let finding = match unquoted(text, at).filter(|_| error.message().contains("must be quoted")) {
+            Some((key, value)) => finding
+                .found(format!("`{key} = {value}`, a text without quotes"))
+                .remedy(format!("Put the value in double quotes: {key} = \"{value}\"")),
+            None => finding
+                .found(error.message())
+                .remedy("Mend this line; the lines after it are looked at once it reads as TOML."),
+        };
         self.push(line, finding);
+    }
+
+    /// A certificate or key given for sanedge.toml, said once and without a line of it.
+    pub(super) fn pem(&mut self) {
+        let finding = Finding::new(Code::TomlSyntax, "this is not TOML, but a PEM file")
+            .expected("a sanedge.toml, which names the PEM files")
+            .found("-----BEGIN")
+            .remedy("Give your sanedge.toml, and in it this file as `chain`, `key` or `trust`.");
+        self.push(1, finding);
     }
 
     // --- tables -------------------------------------------------------------------------------------------
@@ -323,6 +339,19 @@ impl Rules {
             access_log: self.access_log.unwrap_or(false),
         }
     }
+}
+
+/// Key and value of the line around `at`, where they are a key and one bare word. No line of a key file has such a form.
+fn unquoted(text: &str, at: usize) -> Option<(&str, &str)> {
+    let before = text.get(..at)?;
+    let begin = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (key, value) = text.get(begin..)?.lines().next()?.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next().unwrap_or(value).trim());
+    let bare = !value.is_empty()
+        && !value.contains(['"', '\'', '[', '{', '\\'])
+        && !value.contains(char::is_control);
+    let known = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    (bare && known).then_some((key, value))
 }
 
 fn default_https() -> Lined<SocketAddr> {
