@@ -352,7 +352,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
 }
 
 /// A path as a shell takes it, and no command takes for an option.
-fn word(path: &Path) -> String {
+pub(crate) fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let text = if text.starts_with('-') { format!("./{text}") } else { text };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
