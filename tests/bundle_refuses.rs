@@ -393,6 +393,18 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"acme\"\nhttp = [\"[::]:80\"]")),
         ),
         row(
+            Code::AcmeDirMissing,
+            "a folder that is not here",
+            |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"nope\"\nhttp = [\"[::]:80\"]")),
+            |f| drop(f.change("[listen]", "[listen]\nacme_dir = \".\"\nhttp = [\"[::]:80\"]")),
+        ),
+        row(
+            Code::AdminFolderMissing,
+            "a socket in a folder that is not here",
+            |f| drop(f.change("[listen]", "[listen]\nadmin = \"unix:nope/admin.sock\"")),
+            |f| drop(f.change("[listen]", "[listen]\nadmin = \"unix:admin.sock\"")),
+        ),
+        row(
             Code::PublicPortFollows,
             "listeners on one other port",
             |f| drop(f.change("[\"[::]:443\"]", "[\"127.0.0.1:18443\", \"[::1]:18443\"]")),
@@ -714,6 +726,7 @@ fn key_rows() -> Vec<Row> {
 
 fn chain_rows() -> Vec<Row> {
     vec![
+        row(Code::KeyReadable, "for others", |f| key_mode(f, 0o604), |f| key_mode(f, 0o640)),
         row(
             Code::Expired,
             "a second too late",
@@ -885,6 +898,11 @@ fn chain_rows() -> Vec<Row> {
             as_is,
         ),
     ]
+}
+
+fn key_mode(f: &mut Folder, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(f.path("key.pem"), std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// leaf <- intermediate <- the trusted CA.
@@ -1199,6 +1217,31 @@ fn two_certificates_that_end_on_one_day_do_not_contradict_themselves() {
     assert!(chosen.contains("60 seconds"), "{chosen}");
     let unused = of(&outcome, Code::UnusedCertificate);
     assert_eq!(unused.expected, "one certificate for each host");
+}
+
+#[test]
+fn a_certificate_made_by_hand_has_one_finding_with_one_command_for_all_hosts() {
+    let changes: [(Code, fn(&mut rcgen::CertificateParams)); 4] = [
+        (Code::CaAsEndEntity, |p| *p = ca_params("My Home CA")),
+        (Code::NoSan, |p| {
+            p.subject_alt_names.clear();
+            p.extended_key_usages.clear();
+        }),
+        (Code::NoServerAuth, |p| p.extended_key_usages.clear()),
+        (Code::NoDigitalSignature, |p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement]),
+    ];
+    for (code, change) in changes {
+        let mut folder = Folder::good();
+        let mut params = leaf_params(&["recre.store", "192.168.1.2"]);
+        change(&mut params);
+        folder.install(&self_signed(params));
+        address_host(&mut folder);
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        assert_eq!(outcome.findings.len(), 1, "{}", texts(&outcome));
+        let remedy = &of(&outcome, code).remedy;
+        assert!(remedy.contains("subjectAltName=DNS:recre.store,IP:192.168.1.2 "), "{remedy}");
+        assert!(remedy.contains("openssl req -x509") && !remedy.contains("My Home CA"), "{remedy}");
+    }
 }
 
 #[test]

@@ -74,6 +74,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
         findings,
         board: source.board.value.clone(),
         rsa_is_slow: false,
+        hosts: source.sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.clone()).collect(),
     };
     let settled = settle::settle(&mut desk, source);
     network::check(&mut desk, source);
@@ -101,6 +102,8 @@ struct Desk {
     now: i64,
     board: String,
     rsa_is_slow: bool,
+    /// Every host of sanedge.toml: what a new certificate has to cover.
+    hosts: Vec<Host>,
     findings: Vec<Finding>,
 }
 
@@ -145,6 +148,7 @@ fn load<'a>(
     let read = pem::chain(desk, &files.chain)?;
     let links = chain::links(desk, &subject, read)?;
     let chain = chain::check(desk, &subject, links, anchors);
+    key::guarded(desk, &subject);
     if let (Some(key), Some(end_entity)) = (&key, chain.first()) {
         key::check(desk, &subject, &end_entity.facts.key, &end_entity.der, key);
     }

@@ -83,6 +83,10 @@ codes! {
     TrustedEverybody = "trusted-everybody", Error;
     /// `acme_dir` without a plain listener: nobody could fetch the tokens.
     AcmeWithoutHttp = "acme-without-http", Warning;
+    /// `acme_dir` is not on this machine.
+    AcmeDirMissing = "acme-dir-missing", Note;
+    /// The folder of the admin socket is not on this machine.
+    AdminFolderMissing = "admin-folder-missing", Note;
     /// An upstream on the internet: the relayed bytes would cross it unencrypted.
     PublicUpstream = "public-upstream", Error;
     /// An upstream that is one of our own listeners, or the admin socket.
@@ -138,6 +142,9 @@ codes! {
     Ed25519 = "ed25519", Warning;
     /// RSA signatures are slow on this board.
     RsaSlow = "rsa-slow", Warning;
+
+    /// Others may read the key's file.
+    KeyReadable = "key-readable", Warning;
 
     // certificates and chains
     /// Past its end.

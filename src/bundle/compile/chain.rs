@@ -9,7 +9,7 @@ use super::facts::{Facts, KeyKind, ServerAuth, parse};
 use super::{Desk, Subject, day, moment, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{Lined, NamedFile};
-use crate::names::SanName;
+use crate::names::{Host, SanName};
 
 /// From this many seconds before its end a certificate is worth a warning: certbot renews at 30 days, so by now
 /// something failed more than once.
@@ -106,10 +106,12 @@ pub(super) fn check(
     let path = order(desk, subject, links);
     let Some(end_entity) = path.first() else { return path };
     dates(desk, subject, &path);
-    purpose(desk, subject, &end_entity.facts);
+    let hopeless = purpose(desk, subject, &end_entity.facts);
     signatures(desk, subject, &path);
     sizes(desk, subject, &path);
-    completeness(desk, subject, &path, anchors, before);
+    if !hopeless {
+        completeness(desk, subject, &path, anchors, before);
+    }
     path
 }
 
@@ -217,15 +219,26 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     }
 }
 
-/// The end-entity is one, and for servers.
-fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
+/// The end-entity is one, and for servers. True where it has to be made anew with a command that cures everything
+/// else as well: then nothing else is said about it.
+fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> bool {
     let label = subject.label;
+    let made_by_hand = facts.self_signed;
     if facts.is_ca {
         let finding = Finding::new(Code::CaAsEndEntity, format!("`{label}` is a CA's certificate, not a server's"))
             .expected("basicConstraints CA:FALSE")
             .found(format!("CA:TRUE on {}", facts.subject))
-            .remedy("Issue a certificate for the server, signed by this CA. `openssl req -x509` makes a CA unless told otherwise: -addext basicConstraints=critical,CA:FALSE");
+            .remedy(format!(
+                "If this is your CA, name the certificate that it issued for the server. If it should be the server's \
+                 own: {}",
+                anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
+            ));
         desk.push(subject.line, finding.certificate(label));
+        return true;
+    }
+    sans(desk, subject, facts);
+    if !facts.has_san && made_by_hand {
+        return true;
     }
     if facts.server_auth != ServerAuth::Yes {
         let found = match facts.server_auth {
@@ -235,18 +248,27 @@ fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
         let finding = Finding::new(Code::NoServerAuth, format!("`{label}` is not for TLS servers"))
             .expected("extendedKeyUsage with serverAuth")
             .found(found)
-            .remedy("Issue it as a server certificate; with openssl: -addext extendedKeyUsage=serverAuth");
+            .remedy(anew(desk, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"));
         desk.push(subject.line, finding.certificate(label));
+        if made_by_hand {
+            return true;
+        }
     }
     if !facts.digital_signature {
         let finding =
             Finding::new(Code::NoDigitalSignature, format!("the key of `{label}` may not sign handshakes"))
                 .expected("keyUsage with digitalSignature: every cipher suite here signs (RFC 8446 §4.4.2.2)")
                 .found("a keyUsage without it")
-                .remedy("Issue it again; with openssl: -addext keyUsage=critical,digitalSignature");
+                .remedy(anew(
+                    desk,
+                    subject,
+                    facts,
+                    "with openssl: -addext keyUsage=critical,digitalSignature",
+                ));
         desk.push(subject.line, finding.certificate(label));
+        return made_by_hand;
     }
-    sans(desk, subject, facts);
+    false
 }
 
 fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
@@ -261,20 +283,43 @@ fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
     if facts.has_san {
         return;
     }
-    let (found, name) = match &facts.common_name {
-        Some(cn) => {
-            (format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"), cn.as_str())
-        }
-        None => ("no name at all".to_owned(), "recre.store"),
+    let found = match &facts.common_name {
+        Some(cn) => format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"),
+        None => "no name at all".to_owned(),
     };
-    let names = shell_word(&format!("subjectAltName=DNS:{name}"));
     let finding = Finding::new(Code::NoSan, format!("`{label}` has no subjectAltName"))
         .expected("a subjectAltName with every host")
         .found(found)
-        .remedy(format!(
-            "Issue it again with every host in its subjectAltName; with openssl: -addext {names}"
-        ));
+        .remedy(anew(desk, subject, facts, &format!("with openssl: -addext {}", alternative_names(desk))));
     desk.push(subject.line, finding.certificate(label));
+}
+
+/// `subjectAltName=…` with every host of sanedge.toml, as openssl takes it and quoted for a shell.
+fn alternative_names(desk: &Desk) -> String {
+    let name = |host: &Host| match host {
+        Host::Ip(ip) => format!("IP:{ip}"),
+        Host::Dns(name) => format!("DNS:{}", name.as_str()),
+    };
+    let names: Vec<String> = desk.hosts.iter().map(name).collect();
+    let names = if names.is_empty() { "DNS:recre.store".to_owned() } else { names.join(",") };
+    shell_word(&format!("subjectAltName={names}"))
+}
+
+/// How to get a certificate with nothing wrong in it: one command for one that was made by hand, `option` for others.
+fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> String {
+    if !facts.self_signed {
+        return format!("Issue it again with every host in its subjectAltName; {option}");
+    }
+    let word = |path: &std::path::Path| shell_word(&path.display().to_string());
+    let chain = word(&super::pem::fresh(&subject.files.chain.value.path, &["new.pem"]));
+    let key = word(&super::pem::fresh(&subject.files.key.value.path, &["new.key"]));
+    format!(
+        "Make it anew with all that a server's certificate needs, and name the new files here:\n  \
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 365 -subj /CN=sanedge \
+         -addext {} -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
+         -addext extendedKeyUsage=serverAuth -keyout {key} -out {chain}",
+        alternative_names(desk)
+    )
 }
 
 /// Each certificate is signed by the next one, and not with a broken hash. A root's own signature does not count.

@@ -31,6 +31,11 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// A finding says already that it can serve no host, and to issue it anew.
+    fn is_hopeless(&self) -> bool {
+        self.chain.first().is_some_and(|link| link.facts.is_ca || !link.facts.has_san)
+    }
+
     fn names(&self) -> &[SanName] {
         self.chain.first().map_or(&[], |end_entity| &end_entity.facts.names)
     }
@@ -55,8 +60,9 @@ pub(super) fn assign(
             None => uncovered.push(host),
         }
     }
-    // A file that could not be read may cover them: its own finding comes first.
-    if all_readable && !candidates.is_empty() {
+    // A file that could not be read may cover them, and so will a certificate that has to be made anew for all hosts:
+    // their own findings come first.
+    if all_readable && !candidates.iter().any(Candidate::is_hopeless) && !candidates.is_empty() {
         let names: Vec<&Host> = uncovered.iter().map(|u| &u.value).collect();
         uncovered.iter().for_each(|host| desk.push(host.line, not_covered(host, &names, candidates)));
     }
@@ -65,6 +71,9 @@ pub(super) fn assign(
     for (at, candidate) in candidates.iter().enumerate() {
         if to_reissue.iter().any(|near| std::ptr::eq(*near, candidate)) {
             continue; // it is about to be used
+        }
+        if candidate.is_hopeless() {
+            continue;
         }
         if !chosen.values().any(|c| *c == at) && source.sites.iter().any(|site| !site.hosts.is_empty()) {
             desk.push(candidate.subject.line, unused(candidate, source));

@@ -171,7 +171,7 @@ fn converted(path: &Path) -> PathBuf {
 
 /// `path` with the first of these extensions, or a numbered one, under which nothing lies yet: a command that is
 /// copied must not cost a file.
-fn fresh(path: &Path, extensions: &[&str]) -> PathBuf {
+pub(super) fn fresh(path: &Path, extensions: &[&str]) -> PathBuf {
     let free = |path: &PathBuf| std::fs::symlink_metadata(path).is_err();
     let last = extensions.last().copied().unwrap_or("pem");
     let plain = extensions.iter().map(|extension| path.with_extension(extension));
