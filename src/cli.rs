@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 
 use crate::bundle::compile::{self, Outcome};
-use crate::bundle::finding::{Code, Finding, Severity};
+use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, file, report, wire};
 use crate::ops::admin;
 
@@ -71,10 +71,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
-        Command::Bundle { source, output, json } => {
-            let output = output.unwrap_or_else(|| source.with_file_name("sanedge.bundle"));
-            bundle(&source, &output, json)
-        }
+        Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
         Command::Show { bundle, json } => show(&bundle, json),
         Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
         Command::Status { admin, json } => ask(&admin, "GET", "/status", json, status_text),
@@ -155,35 +152,41 @@ fn status_text(body: &[u8]) -> Option<String> {
     Some(text)
 }
 
-fn bundle(source: &Path, output: &Path, json: bool) -> ExitCode {
+fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
+    let output = given.map_or_else(|| source.with_file_name("sanedge.bundle"), Path::to_owned);
+    let output = output.as_path();
     let mut outcome = compile::compile(source, now());
-    let written = outcome.bundle.take().and_then(|bytes| match write(output, &bytes) {
+    let written = outcome.bundle.take().and_then(|bytes| match write(output, given.is_some(), &bytes) {
         Ok(written) => Some(written),
         Err(finding) => {
             outcome.findings.insert(0, *finding);
             None
         }
     });
-    if json {
-        say(&format!("{:#}\n", report::outcome_json(&outcome, written.is_some().then_some(output))));
+    let said = if json {
+        print(&format!("{:#}\n", report::outcome_json(&outcome, written.is_some().then_some(output))))
     } else {
-        tell(&outcome);
-        conclude(&outcome, output, written.as_ref());
-    }
-    if written.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        tell(&outcome, written.is_some()) & conclude(&outcome, output, written.as_ref())
+    };
+    if written.is_some() && said { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Replaces a bundle, or makes a new one, and nothing else: a slip of the keyboard must not cost a key.
-fn write(output: &Path, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
+fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
     let refused = |found: String, remedy: &str| {
         let finding = Finding::new(Code::NotWritten, format!("`{}` was not written", output.display()));
         Box::new(finding.at(output, 0).expected("a place for the bundle").found(found).remedy(remedy))
     };
     if is_something_else(output) {
-        return Err(refused(
-            "a file that is no bundle".to_owned(),
-            "Give another file to -o, or remove this one.",
-        ));
+        let word = file::word(output);
+        let remedy = if given {
+            "Give another file to -o, or remove this one.".to_owned()
+        } else {
+            format!(
+                "Move it away and try again; a bundle that was damaged is of no use:\n  mv {word} {word}.damaged"
+            )
+        };
+        return Err(refused("a file that is no bundle".to_owned(), &remedy));
     }
     file::write_atomic(output, bytes)
         .map_err(|error| refused(error.to_string(), "Give a file that you may write to -o."))
@@ -197,43 +200,65 @@ fn is_something_else(output: &Path) -> bool {
     full && std::fs::File::open(output).is_ok_and(|file| !begins(file))
 }
 
-/// Findings to stderr; the table and the memory equation to stdout.
-fn tell(outcome: &Outcome) {
+/// Findings to stderr; the table and, unless something else is the problem, the memory equation to stdout. False where
+/// stdout cannot be written to.
+fn tell(outcome: &Outcome, written: bool) -> bool {
     complain(&report::findings(&outcome.findings, colour(&io::stderr())));
+    let mut text = String::new();
     if !outcome.hosts.is_empty() {
-        say(&format!("{}\n", report::table(&outcome.hosts)));
+        text += &format!("{}\n", report::table(&outcome.hosts));
     }
-    // Between the person and the errors only where it is the point.
-    let failed = outcome.findings.iter().any(|finding| finding.severity() == Severity::Error);
-    let matters = !failed || outcome.findings.iter().any(|finding| finding.code == Code::MemoryOverBudget);
-    if let Some(memory) = outcome.memory.as_ref().filter(|_| matters) {
-        say(&format!("memory\n{}\n", memory.lines().map(|line| format!("  {line}\n")).collect::<String>()));
+    let over_budget = outcome.findings.iter().any(|f| f.code == Code::MemoryOverBudget);
+    if let Some(memory) = outcome.memory.as_ref().filter(|_| written || over_budget) {
+        text +=
+            &format!("memory\n{}\n", memory.lines().map(|line| format!("  {line}\n")).collect::<String>());
     }
+    print(&text)
 }
 
-fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) {
+fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -> bool {
     let count = report::count(&outcome.findings);
     let output = report::escaped(&output.display().to_string());
     match written {
-        None => complain(&format!("{count}: nothing was written\n")),
+        None => {
+            complain(&format!("{count}: nothing was written\n"));
+            true
+        }
         Some(written) => {
             let count = if count.is_empty() { count } else { format!(" ({count})") };
-            say(&format!("wrote {output}, mode {:04o}{count}\n", written.mode));
+            let said = print(&format!("wrote {output}, mode {:04o}{count}\n", written.mode));
             written.note.iter().for_each(|note| complain(&format!("{}\n", report::escaped(note))));
+            said
         }
     }
 }
 
 fn show(path: &Path, json: bool) -> ExitCode {
-    match Bundle::open(path) {
-        Ok(bundle) if json => say(&format!("{:#}\n", report::bundle_json(&bundle, now()))),
-        Ok(bundle) => say(&report::bundle(&bundle, now())),
+    let said = match Bundle::open(path) {
+        Ok(bundle) if json => print(&format!("{:#}\n", report::bundle_json(&bundle, now()))),
+        Ok(bundle) => print(&report::bundle(&bundle, now())),
         Err(error) => {
-            complain(&format!("error {}\n", report::escaped(&error.to_string())));
-            return ExitCode::FAILURE;
+            if json {
+                print(&format!("{:#}\n", serde_json::json!({ "error": error.to_string() })));
+            } else {
+                complain(&format!("error {}\n", report::escaped(&error.to_string())));
+            }
+            false
         }
+    };
+    if said { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// To stdout, all of it: false, and said on stderr, where that fails. A reader who has gone (`| head`) has what he wanted.
+fn print(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("error standard output cannot be written to: {error}\n"));
+            false
+        }
+        _ => true,
     }
-    ExitCode::SUCCESS
 }
 
 /// Seconds since 1970.

@@ -197,6 +197,107 @@ fn a_file_that_is_no_bundle_cannot_be_shown() {
 }
 
 #[test]
+fn a_source_given_for_a_bundle_is_told_apart_before_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::good();
+    let toml = folder.sanedge_toml();
+    sanedge(&arguments(&["bundle"], &toml));
+    let bundle = folder.path("sanedge.bundle");
+    for (path, wanted) in [(&toml, "type `sanedge bundle "), (&bundle, "chmod 0640 ")] {
+        for mode in [0o644, 0o600] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            let output = sanedge(&arguments(&["show"], path));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.success(), path == &bundle && mode == 0o600, "{said}");
+            assert!(output.status.success() || said.contains(wanted), "{said}");
+            assert!(output.status.success() || said.contains("chmod") == (path == &bundle), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_plainly_another_file_is_told_as_what_it_is() {
+    let folder = Folder::good();
+    sanedge(&arguments(&["bundle"], &folder.sanedge_toml()));
+    let utf16: Vec<u8> = "\u{feff}board".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    folder.write("empty.toml", "");
+    folder.write("utf16.toml", utf16);
+    let rows =
+        [("sanedge.bundle", "sanedge show "), ("empty.toml", "Write it"), ("utf16.toml", "iconv -f UTF-16")];
+    for (name, wanted) in rows {
+        let output = sanedge(&arguments(&["bundle", "--json"], &folder.path(name)));
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let finding = &json(&output)["findings"][0];
+        assert_eq!(finding["code"], Code::ConfigUnreadable.as_str(), "{name}");
+        assert!(finding["remedy"].as_str().unwrap().contains(wanted), "{finding}");
+    }
+}
+
+#[test]
+fn what_lies_where_the_bundle_should_be_survives_and_the_way_out_is_said() {
+    let folder = Folder::good();
+    let toml = folder.sanedge_toml();
+    folder.write("sanedge.bundle", "damaged");
+    for (words, wanted) in [(vec![], "sanedge.bundle.damaged"), (vec!["-o"], "to -o")] {
+        let bundle = folder.path("sanedge.bundle");
+        let mut all = vec![Path::new("bundle"), Path::new("--json"), &toml];
+        if !words.is_empty() {
+            all.extend([Path::new("-o"), &bundle]);
+        }
+        let output = sanedge(&all);
+        assert_eq!(output.status.code(), Some(1));
+        let finding = &json(&output)["findings"][0];
+        assert_eq!(finding["code"], Code::NotWritten.as_str());
+        let remedy = finding["remedy"].as_str().unwrap();
+        assert!(remedy.contains(wanted), "{remedy}");
+        assert_eq!(remedy.contains("-o"), !words.is_empty(), "{remedy}");
+        assert_eq!(fs::read(&bundle).unwrap(), b"damaged");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else {
+        eprintln!("SKIPPED: there is no /dev/full on this system");
+        return;
+    };
+    let folder = Folder::good();
+    let toml = folder.sanedge_toml();
+    let bundle = folder.path("sanedge.bundle");
+    assert!(sanedge(&arguments(&["bundle"], &toml)).status.success());
+    let rows = [("bundle", &toml), ("show", &bundle)];
+    for (command, path) in rows {
+        for json in [&["--json"][..], &[]] {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_sanedge"));
+            run.arg(command).args(json).arg(path).stdout(full.try_clone().unwrap());
+            let output = run.stderr(Stdio::piped()).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{command} {json:?}");
+            assert!(text(&output.stderr).contains("standard output"), "{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn show_answers_a_program_in_json_also_when_it_fails() {
+    let folder = Folder::good();
+    let output = sanedge(&arguments(&["show", "--json"], &folder.path("nothing-here.bundle")));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json(&output)["error"].as_str().unwrap().contains("nothing-here.bundle"));
+}
+
+#[test]
+fn memory_is_told_on_success_or_where_it_is_the_problem() {
+    let memory = |change: fn(&mut Folder)| {
+        let mut folder = Folder::good();
+        change(&mut folder);
+        text(&sanedge(&arguments(&["bundle"], &folder.sanedge_toml())).stdout).contains("memory\n")
+    };
+    assert!(memory(|_| {}));
+    assert!(!memory(|f| f.source.push_str("nonsense = 1\n")));
+    assert!(memory(|f| f.source.push_str("[limits]\nsessions_max = 100000\n")));
+}
+
+#[test]
 fn nothing_is_coloured_where_nobody_looks() {
     let output = sanedge(&arguments(&["bundle"], &story().sanedge_toml()));
     assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b));

@@ -74,6 +74,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
         findings,
         board: source.board.value.clone(),
         rsa_is_slow: false,
+        hosts: source.sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.clone()).collect(),
     };
     let settled = settle::settle(&mut desk, source);
     network::check(&mut desk, source);
@@ -101,6 +102,8 @@ struct Desk {
     now: i64,
     board: String,
     rsa_is_slow: bool,
+    /// Every host of sanedge.toml: what a new certificate has to cover.
+    hosts: Vec<Host>,
     findings: Vec<Finding>,
 }
 
@@ -145,6 +148,7 @@ fn load<'a>(
     let read = pem::chain(desk, &files.chain)?;
     let links = chain::links(desk, &subject, read)?;
     let chain = chain::check(desk, &subject, links, anchors);
+    key::guarded(desk, &subject);
     if let (Some(key), Some(end_entity)) = (&key, chain.first()) {
         key::check(desk, &subject, &end_entity.facts.key, &end_entity.der, key);
     }
@@ -187,7 +191,7 @@ fn routes_by_length(site: &source::Site) -> Vec<&source::Route> {
 }
 
 /// Allowed origins of a route: those written, else `https://` + the site's hosts and their parents as far as they
-/// are served, at the port that clients see and at 443.
+/// are served, at the port that clients see.
 fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origins {
     let mut origins = Origins::default();
     for entry in route.origins.iter().flatten() {
@@ -204,12 +208,9 @@ fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origi
     let own = site.hosts.iter().map(|host| host.value.clone());
     let parents = site.hosts.iter().filter_map(|host| parent(&host.value)).filter(served);
     for host in own.chain(parents) {
-        // 443 as well: a router may map it to our listener's port, and it is the same owner's name.
-        for port in [source.listen.public_https_port, 443] {
-            let origin = Origin { https: true, host: host.clone(), port };
-            if !origins.list.contains(&origin) {
-                origins.list.push(origin);
-            }
+        let origin = Origin { https: true, host, port: source.listen.public_https_port };
+        if !origins.list.contains(&origin) {
+            origins.list.push(origin);
         }
     }
     origins

@@ -49,6 +49,16 @@ pub enum ReadError {
         /// What it is.
         found: &'static str,
     },
+    /// Begins like no bundle: said before its mode, which is nobody's business then.
+    #[error(
+        "{0} is no bundle: give the file that `sanedge bundle` wrote; if this is a sanedge.toml, type \
+         `sanedge bundle {0}` first",
+        word(.path)
+    )]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
+    },
     /// Readable by others, or writable by others than its owner: it holds private keys.
     #[error(
         "bundle {0} has mode {found:04o}, and it holds private keys: expected no access for others and no writing \
@@ -147,10 +157,10 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
     let mut file = opened.map_err(|error| refused(path, error))?;
     let found = file.metadata().map_err(|error| io_error(path, error))?;
-    match check(path, &found, rustix::process::geteuid().as_raw()) {
-        // No key is in a file that is no bundle: its content says better what is wrong than its mode.
-        Err(ReadError::Mode { .. }) if !begins_like_a_bundle(&file) => {}
-        checked => checked?,
+    if let Err(error) = check(path, &found, rustix::process::geteuid().as_raw()) {
+        let guarded = matches!(error, ReadError::Mode { .. } | ReadError::Owner { .. });
+        let stranger = guarded && is_no_bundle(&mut file);
+        return Err(if stranger { ReadError::NotABundle { path: path.to_owned() } } else { error });
     }
     contents(&mut file, found.len()).map_err(|error| io_error(path, error))
 }
@@ -176,12 +186,6 @@ fn io_error(path: &Path, error: io::Error) -> ReadError {
     ReadError::Io { path: path.to_owned(), error }
 }
 
-fn begins_like_a_bundle(file: &File) -> bool {
-    use std::os::unix::fs::FileExt;
-    let mut magic = [0; MAGIC.len()];
-    file.read_exact_at(&mut magic, 0).is_err() || magic == MAGIC
-}
-
 /// Whether a file like this may be read as a bundle by `uid`.
 fn check(path: &Path, file: &Metadata, uid: u32) -> Result<(), ReadError> {
     let path = path.to_owned();
@@ -199,6 +203,13 @@ fn check(path: &Path, file: &Metadata, uid: u32) -> Result<(), ReadError> {
         return Err(ReadError::TooLarge { path, found: file.len() });
     }
     Ok(())
+}
+
+/// Whether the file plainly is something else. An empty one, or one that is cut off, may have been a bundle.
+fn is_no_bundle(file: &mut File) -> bool {
+    let mut begin = Vec::new();
+    let read = file.take(MAGIC.len() as u64).read_to_end(&mut begin);
+    read.is_ok() && !MAGIC.starts_with(&begin)
 }
 
 /// The buffer has its final size from the start: one that grows leaves copies of keys. A file that grows or shrinks
@@ -309,7 +320,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
     let word = word(path);
     let Some(old) = replaced else {
         let note = format!(
-            "{word} is new and readable by its owner only; for a service with a user of its own, type \
+            "{word} is new and readable by its owner only; for a service with a user of its own, type: \
              `chown root:sanedge {word} && chmod 0640 {word}`"
         );
         return Ok(Written { mode: 0o600, note: Some(note) });
@@ -341,7 +352,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
 }
 
 /// A path as a shell takes it, and no command takes for an option.
-fn word(path: &Path) -> String {
+pub(crate) fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let text = if text.starts_with('-') { format!("./{text}") } else { text };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);

@@ -83,12 +83,19 @@ codes! {
     TrustedEverybody = "trusted-everybody", Error;
     /// `acme_dir` without a plain listener: nobody could fetch the tokens.
     AcmeWithoutHttp = "acme-without-http", Warning;
+    /// `acme_dir` is not on this machine.
+    AcmeDirMissing = "acme-dir-missing", Note;
+    /// The folder of the admin socket is not on this machine.
+    AdminFolderMissing = "admin-folder-missing", Note;
     /// An upstream on the internet: the relayed bytes would cross it unencrypted.
     PublicUpstream = "public-upstream", Error;
     /// An upstream that is one of our own listeners, or the admin socket.
     UpstreamIsOurselves = "upstream-is-ourselves", Error;
     /// Sessions, handshakes and kernel buffers together need more memory than the board has for them.
     MemoryOverBudget = "memory-over-budget", Error;
+
+    /// `public_https_port` is left out and follows a listener that is not on 443.
+    PublicPortFollows = "public-port-follows", Note;
 
     // files
     /// No such file.
@@ -136,6 +143,9 @@ codes! {
     /// RSA signatures are slow on this board.
     RsaSlow = "rsa-slow", Warning;
 
+    /// Others may read the key's file.
+    KeyReadable = "key-readable", Warning;
+
     // certificates and chains
     /// Past its end.
     Expired = "expired", Error;
@@ -171,8 +181,8 @@ codes! {
     SelfSigned = "self-signed", Warning;
     /// No root that browsers know, nor one in `trust`.
     UnknownCa = "unknown-ca", Warning;
-    /// `trust` names a CA, and the chain does not lead to it: an intermediate is missing, or it is another CA.
-    NotOfTrust = "not-of-trust", Error;
+    /// `trust` is set, and the chain gets neither to it nor to a root that browsers know.
+    NotInTrust = "not-in-trust", Error;
     /// The root is sent along, in vain.
     RootIncluded = "root-included", Warning;
 

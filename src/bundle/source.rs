@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::finding::{Code, Finding};
-use super::{Admin, SuiteOrder, Upstream};
+use super::{Admin, SuiteOrder, Upstream, wire};
 use crate::limits;
 use crate::names::{Host, Origin};
 use reader::Reader;
@@ -245,26 +245,47 @@ impl fmt::Display for FileTrouble {
 /// # Errors
 /// Nothing but findings where the text is not TOML at all; else what could be understood, beside the findings.
 pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
-    let unreadable = |found: String| {
+    let unusable = |found: &str, remedy: String| {
         Finding::new(Code::ConfigUnreadable, format!("`{}` cannot be used", path.display()))
             .at(path, 0)
             .expected(format!("a sanedge.toml: a text file of at most {} KiB", SOURCE_BYTES_MAX / 1024))
             .found(found)
-            .remedy("Give the path of your sanedge.toml: `sanedge bundle /etc/sanedge/sanedge.toml`.")
+            .remedy(remedy)
+    };
+    let unreadable = |found: String| {
+        unusable(
+            &found,
+            "Give the path of your sanedge.toml: `sanedge bundle /etc/sanedge/sanedge.toml`.".to_owned(),
+        )
     };
     let bytes = match read_bounded(path, SOURCE_BYTES_MAX) {
         Ok(bytes) => bytes,
+        Err(FileTrouble::Empty) => {
+            let remedy = "Write it, or copy it here again; a full disk leaves empty files.".to_owned();
+            return (None, vec![unusable("an empty file", remedy)]);
+        }
         Err(trouble) => return (None, vec![unreadable(trouble.to_string())]),
     };
-    if bytes.starts_with(&super::wire::MAGIC) {
-        let found = "it is a bundle already: `sanedge show` prints what is inside, `sanedge serve` serves it";
-        return (None, vec![unreadable(found.to_owned())]);
+    if bytes.starts_with(&wire::MAGIC) {
+        let path = path.display();
+        let remedy = format!(
+            "Type `sanedge show {path}` or `sanedge serve {path}`; to make it anew, give your sanedge.toml."
+        );
+        return (
+            None,
+            vec![unusable("a bundle already: what `sanedge bundle` makes, not what it reads", remedy)],
+        );
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        let path = path.display();
+        let remedy = format!("Save it as UTF-8, or type: iconv -f UTF-16 -t UTF-8 {path} > utf8.toml");
+        return (None, vec![unusable("UTF-16 text", remedy)]);
     }
     match String::from_utf8(bytes) {
         Ok(text) => parse(path, &text),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            (None, vec![unreadable(format!("byte {at} is not UTF-8; save the file as UTF-8"))])
+            (None, vec![unusable(&format!("byte {at} is not UTF-8"), "Save the file as UTF-8.".to_owned())])
         }
     }
 }
@@ -276,7 +297,11 @@ pub fn parse(path: &Path, text: &str) -> (Option<Source>, Vec<Finding>) {
     let mut reader = Reader::new(path, text);
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        errors.iter().take(SYNTAX_ERRORS_TOLD_MAX).for_each(|e| reader.syntax(e));
+        if text.lines().any(|line| line.starts_with("-----BEGIN ")) {
+            reader.pem();
+        } else {
+            errors.iter().take(SYNTAX_ERRORS_TOLD_MAX).for_each(|e| reader.syntax(e, text));
+        }
         return (None, reader.findings);
     }
     let source = reader.source(root.get_ref());

@@ -321,7 +321,7 @@ impl fmt::Debug for Key<'_> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FormatError {
     /// Another kind of file.
-    #[error("not a bundle: expected it to begin with \"SANEDGE\\0\", found \"{}\"; give the file that `sanedge bundle` wrote (from a sanedge.toml it makes one)", .found.escape_ascii())]
+    #[error("not a bundle: expected it to begin with \"SANEDGE\\0\", found \"{}\"; give the file that `sanedge bundle` wrote (if this is a sanedge.toml, type `sanedge bundle sanedge.toml` first)", .found.escape_ascii())]
     Magic {
         /// The first bytes, at most eight.
         found: Vec<u8>,

@@ -1,6 +1,7 @@
 //! Certificates with something peculiar about them, and a folder with a sanedge.toml that is good until it is changed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -52,7 +53,9 @@ impl Folder {
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        fs::write(&path, content).unwrap();
+        // As private as a key should be, whatever the umask is.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Replaces cert.pem and key.pem.
@@ -72,8 +75,9 @@ impl Folder {
         self.install(&self.ca.issue_with(params, KeyPair::generate().unwrap()));
     }
 
-    /// cert.pem and key.pem from `tests/data`.
-    pub fn fixture(&self, chain: &str, key: &str) {
+    /// cert.pem and key.pem from `tests/data`, whose CAs are not ours.
+    pub fn fixture(&mut self, chain: &str, key: &str) {
+        self.source = self.source.replace("trust = \"ca.pem\"\n", "");
         self.write("cert.pem", data(chain));
         self.write("key.pem", data(key));
     }

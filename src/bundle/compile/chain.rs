@@ -9,11 +9,14 @@ use super::facts::{Facts, KeyKind, ServerAuth, parse};
 use super::{Desk, Subject, day, moment, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{Lined, NamedFile};
-use crate::names::SanName;
+use crate::names::{Host, SanName};
 
 /// From this many seconds before its end a certificate is worth a warning: certbot renews at 30 days, so by now
 /// something failed more than once.
 const EXPIRES_SOON_S: i64 = 21 * 86_400;
+
+/// Subjects of a `trust` file that are told: a whole system store would fill the screen.
+const SUBJECTS_TOLD_MAX: usize = 5;
 
 /// One certificate of a chain, parsed.
 pub(super) struct Link {
@@ -24,6 +27,8 @@ pub(super) struct Link {
 /// Roots that a chain may end at.
 pub(super) struct Anchors {
     all: Vec<TrustAnchor<'static>>,
+    /// Name of the `trust` file as written, if there is one.
+    label: Option<String>,
     /// What the `trust` file holds: a self-signed certificate may be in it and is then no surprise.
     trusted: Vec<CertificateDer<'static>>,
     /// The `trust` file has findings of its own: what it would have said about a CA is not known.
@@ -34,7 +39,9 @@ impl Anchors {
     /// Mozilla's, and those of the `trust` file.
     pub(super) fn load(desk: &mut Desk, trust: Option<&Lined<NamedFile>>) -> Self {
         let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-        let Some(file) = trust else { return Self { all, trusted: Vec::new(), broken: false } };
+        let Some(file) = trust else {
+            return Self { all, label: None, trusted: Vec::new(), broken: false };
+        };
         let before = desk.errors();
         let trusted = super::pem::trust(desk, file).unwrap_or_default();
         for (at, der) in trusted.iter().enumerate() {
@@ -43,7 +50,7 @@ impl Anchors {
                 Err(error) => desk.push(file.line, malformed(&file.value.label, at, &error.to_string())),
             }
         }
-        Self { all, trusted, broken: desk.errors() > before }
+        Self { all, label: Some(file.value.label.clone()), trusted, broken: desk.errors() > before }
     }
 
     /// Whether the chain gets to a root that browsers know, by its names.
@@ -99,10 +106,12 @@ pub(super) fn check(
     let path = order(desk, subject, links);
     let Some(end_entity) = path.first() else { return path };
     dates(desk, subject, &path);
-    purpose(desk, subject, &end_entity.facts);
+    let hopeless = purpose(desk, subject, &end_entity.facts);
     signatures(desk, subject, &path);
     sizes(desk, subject, &path);
-    completeness(desk, subject, &path, anchors, before);
+    if !hopeless {
+        completeness(desk, subject, &path, anchors, before);
+    }
     path
 }
 
@@ -210,15 +219,26 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     }
 }
 
-/// The end-entity is one, and for servers.
-fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
+/// The end-entity is one, and for servers. True where it has to be made anew with a command that cures everything
+/// else as well: then nothing else is said about it.
+fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> bool {
     let label = subject.label;
+    let made_by_hand = facts.self_signed;
     if facts.is_ca {
         let finding = Finding::new(Code::CaAsEndEntity, format!("`{label}` is a CA's certificate, not a server's"))
             .expected("basicConstraints CA:FALSE")
             .found(format!("CA:TRUE on {}", facts.subject))
-            .remedy("Issue a certificate for the server, signed by this CA. `openssl req -x509` makes a CA unless told otherwise: -addext basicConstraints=critical,CA:FALSE");
+            .remedy(format!(
+                "If this is your CA, name the certificate that it issued for the server. If it should be the server's \
+                 own: {}",
+                anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
+            ));
         desk.push(subject.line, finding.certificate(label));
+        return true;
+    }
+    sans(desk, subject, facts);
+    if !facts.has_san && made_by_hand {
+        return true;
     }
     if facts.server_auth != ServerAuth::Yes {
         let found = match facts.server_auth {
@@ -228,18 +248,27 @@ fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
         let finding = Finding::new(Code::NoServerAuth, format!("`{label}` is not for TLS servers"))
             .expected("extendedKeyUsage with serverAuth")
             .found(found)
-            .remedy("Issue it as a server certificate; with openssl: -addext extendedKeyUsage=serverAuth");
+            .remedy(anew(desk, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"));
         desk.push(subject.line, finding.certificate(label));
+        if made_by_hand {
+            return true;
+        }
     }
     if !facts.digital_signature {
         let finding =
             Finding::new(Code::NoDigitalSignature, format!("the key of `{label}` may not sign handshakes"))
                 .expected("keyUsage with digitalSignature: every cipher suite here signs (RFC 8446 §4.4.2.2)")
                 .found("a keyUsage without it")
-                .remedy("Issue it again; with openssl: -addext keyUsage=critical,digitalSignature");
+                .remedy(anew(
+                    desk,
+                    subject,
+                    facts,
+                    "with openssl: -addext keyUsage=critical,digitalSignature",
+                ));
         desk.push(subject.line, finding.certificate(label));
+        return made_by_hand;
     }
-    sans(desk, subject, facts);
+    false
 }
 
 fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
@@ -254,20 +283,43 @@ fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
     if facts.has_san {
         return;
     }
-    let (found, name) = match &facts.common_name {
-        Some(cn) => {
-            (format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"), cn.as_str())
-        }
-        None => ("no name at all".to_owned(), "recre.store"),
+    let found = match &facts.common_name {
+        Some(cn) => format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"),
+        None => "no name at all".to_owned(),
     };
-    let names = shell_word(&format!("subjectAltName=DNS:{name}"));
     let finding = Finding::new(Code::NoSan, format!("`{label}` has no subjectAltName"))
         .expected("a subjectAltName with every host")
         .found(found)
-        .remedy(format!(
-            "Issue it again with every host in its subjectAltName; with openssl: -addext {names}"
-        ));
+        .remedy(anew(desk, subject, facts, &format!("with openssl: -addext {}", alternative_names(desk))));
     desk.push(subject.line, finding.certificate(label));
+}
+
+/// `subjectAltName=…` with every host of sanedge.toml, as openssl takes it and quoted for a shell.
+fn alternative_names(desk: &Desk) -> String {
+    let name = |host: &Host| match host {
+        Host::Ip(ip) => format!("IP:{ip}"),
+        Host::Dns(name) => format!("DNS:{}", name.as_str()),
+    };
+    let names: Vec<String> = desk.hosts.iter().map(name).collect();
+    let names = if names.is_empty() { "DNS:recre.store".to_owned() } else { names.join(",") };
+    shell_word(&format!("subjectAltName={names}"))
+}
+
+/// How to get a certificate with nothing wrong in it: one command for one that was made by hand, `option` for others.
+fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> String {
+    if !facts.self_signed {
+        return format!("Issue it again with every host in its subjectAltName; {option}");
+    }
+    let word = |path: &std::path::Path| shell_word(&path.display().to_string());
+    let chain = word(&super::pem::fresh(&subject.files.chain.value.path, &["new.pem"]));
+    let key = word(&super::pem::fresh(&subject.files.key.value.path, &["new.key"]));
+    format!(
+        "Make it anew with all that a server's certificate needs, and name the new files here:\n  \
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 365 -subj /CN=sanedge \
+         -addext {} -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
+         -addext extendedKeyUsage=serverAuth -keyout {key} -out {chain}",
+        alternative_names(desk)
+    )
 }
 
 /// Each certificate is signed by the next one, and not with a broken hash. A root's own signature does not count.
@@ -351,9 +403,7 @@ fn completeness(
         verify(path, &anchors.all, desk.now)
     } else {
         if !anchors.trusted.contains(&end_entity.der) && !anchors.broken {
-            // What is wrong already is the cause; that would be said twice.
-            let trusted = if desk.errors() == errors_before { anchors.trusted.as_slice() } else { &[] };
-            desk.push(subject.line, unknown_issuer(subject, path, end_entity, last, trusted));
+            desk.push(subject.line, unknown_issuer(subject, path, last, anchors));
         }
         verify_below(path, last, desk.now)
     };
@@ -399,33 +449,43 @@ fn sequence_content(der: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn unknown_issuer(
-    subject: &Subject<'_>,
-    path: &[Link],
-    end_entity: &Link,
-    last: &Link,
-    trusted: &[CertificateDer<'_>],
-) -> Finding {
+fn unknown_issuer(subject: &Subject<'_>, path: &[Link], last: &Link, anchors: &Anchors) -> Finding {
     let alone = path.len() == 1;
-    match (&end_entity.facts.issuer_url, alone) {
-        (_, true) if end_entity.facts.self_signed => self_signed(subject, end_entity),
-        (Some(url), true) => missing_intermediate(subject, end_entity, url),
-        _ if !trusted.is_empty() => not_of_trust(subject, last, trusted),
+    match (&last.facts.issuer_url, alone, &anchors.label) {
+        (_, true, _) if last.facts.self_signed => self_signed(subject, last),
+        (Some(url), true, _) => missing_intermediate(subject, last, url),
+        (_, _, Some(trust)) => not_in_trust(subject, last, trust, anchors),
         _ => unknown_ca(subject, last),
     }
 }
 
-fn not_of_trust(subject: &Subject<'_>, last: &Link, trusted: &[CertificateDer<'_>]) -> Finding {
-    let held = trusted.iter().filter_map(|der| Facts::of(der).ok()).map(|facts| facts.subject);
-    Finding::new(Code::NotOfTrust, format!("`{}` does not lead to the CA in `trust`", subject.label))
-        .certificate(subject.label)
-        .expected(format!("a chain that ends at {}, or at a root of Mozilla's list", listed(held)))
-        .found(format!("it ends at a certificate of {}", last.facts.issuer))
-        .remedy(format!(
-            "If {} is an intermediate of that CA, put its certificate behind the others in the chain file; \
-             if it is another CA, name that one's root in trust.",
-            last.facts.issuer
-        ))
+/// Somebody took the trouble to name a CA: then a chain that does not get there is a mistake and no choice.
+fn not_in_trust(subject: &Subject<'_>, last: &Link, trust: &str, anchors: &Anchors) -> Finding {
+    let issuer = ends_at(last);
+    let mut held: Vec<String> =
+        anchors.trusted.iter().filter_map(|der| Facts::of(der).ok()).map(|facts| facts.subject).collect();
+    if held.len() > SUBJECTS_TOLD_MAX {
+        let more = held.len() - SUBJECTS_TOLD_MAX;
+        held.truncate(SUBJECTS_TOLD_MAX);
+        held.push(format!("{more} more"));
+    }
+    let other = format!("`trust` names another CA: name a file that holds {issuer}.");
+    let causes = if last.facts.self_signed {
+        other
+    } else {
+        format!(
+            "Either an intermediate is missing from `chain`: put the certificate of {issuer} behind those in `{}`. Or {other}",
+            subject.label
+        )
+    };
+    Finding::new(
+        Code::NotInTrust,
+        format!("the chain in `{}` does not get to a CA in `{trust}`", subject.label),
+    )
+    .certificate(subject.label)
+    .expected("a chain that ends at a root of the file in `trust`, or of Mozilla's list")
+    .found(format!("it ends at {issuer}; `{trust}` holds {}", listed(held)))
+    .remedy(causes)
 }
 
 fn self_signed(subject: &Subject<'_>, link: &Link) -> Finding {
@@ -456,8 +516,13 @@ fn append(subject: &Subject<'_>, url: &str) -> String {
     )
 }
 
+/// The CA that a client has to know to go on from here.
+fn ends_at(last: &Link) -> &str {
+    if last.facts.self_signed { &last.facts.subject } else { &last.facts.issuer }
+}
+
 fn unknown_ca(subject: &Subject<'_>, last: &Link) -> Finding {
-    let issuer = if last.facts.self_signed { &last.facts.subject } else { &last.facts.issuer };
+    let issuer = ends_at(last);
     Finding::new(Code::UnknownCa, format!("no client trusts the CA of `{}` by itself", subject.label))
         .certificate(subject.label)
         .expected("a chain that ends at a root of Mozilla's list, or of the file in `trust`")

@@ -31,6 +31,11 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// A finding says already that it can serve no host, and to issue it anew.
+    fn is_hopeless(&self) -> bool {
+        self.chain.first().is_some_and(|link| link.facts.is_ca || !link.facts.has_san)
+    }
+
     fn names(&self) -> &[SanName] {
         self.chain.first().map_or(&[], |end_entity| &end_entity.facts.names)
     }
@@ -55,8 +60,9 @@ pub(super) fn assign(
             None => uncovered.push(host),
         }
     }
-    // A file that could not be read may cover them: its own finding comes first.
-    if all_readable && !candidates.is_empty() {
+    // A file that could not be read may cover them, and so will a certificate that has to be made anew for all hosts:
+    // their own findings come first.
+    if all_readable && !candidates.iter().any(Candidate::is_hopeless) && !candidates.is_empty() {
         let names: Vec<&Host> = uncovered.iter().map(|u| &u.value).collect();
         uncovered.iter().for_each(|host| desk.push(host.line, not_covered(host, &names, candidates)));
     }
@@ -65,6 +71,9 @@ pub(super) fn assign(
     for (at, candidate) in candidates.iter().enumerate() {
         if to_reissue.iter().any(|near| std::ptr::eq(*near, candidate)) {
             continue; // it is about to be used
+        }
+        if candidate.is_hopeless() {
+            continue;
         }
         if !chosen.values().any(|c| *c == at) && source.sites.iter().any(|site| !site.hosts.is_empty()) {
             desk.push(candidate.subject.line, unused(candidate, source));
@@ -137,6 +146,8 @@ fn choice(
     } else if first.kind != second.kind {
         let kind = |c: &Candidate<'_>| c.chain.first().map(|l| l.facts.key.to_string()).unwrap_or_default();
         format!("its key is {}, the other's {}", kind(won), kind(lost))
+    } else if first.ends != second.ends && day(first.ends.0) == day(second.ends.0) {
+        format!("it is valid longer, by {} seconds of {}", first.ends.0 - second.ends.0, day(first.ends.0))
     } else if first.ends != second.ends {
         format!("it is valid longer, until {} and not {}", day(first.ends.0), day(second.ends.0))
     } else {
@@ -245,6 +256,9 @@ fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     let label = candidate.subject.label;
     let hosts = source.sites.iter().flat_map(|s| &s.hosts).map(|h| &h.value);
     let covers_some = hosts.clone().any(|h| candidate.names().iter().any(|n| n.covers(h)));
+    let wanted = format!("a certificate for one of {}", listed(hosts));
+    let expected = if covers_some { "one certificate for each host".to_owned() } else { wanted };
+    let found = covers_only(candidate) + if covers_some { ", and others come first there" } else { "" };
     let remedy = if covers_some {
         "Another certificate is preferred for each of its hosts. Remove this [[certificate]]; its key need not lie on the board."
     } else {
@@ -252,7 +266,7 @@ fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     };
     Finding::new(Code::UnusedCertificate, format!("no host uses `{label}`"))
         .certificate(label)
-        .expected(format!("a certificate for one of {}", listed(hosts)))
-        .found(covers_only(candidate))
+        .expected(expected)
+        .found(found)
         .remedy(remedy)
 }

@@ -39,6 +39,25 @@ pub(super) fn check(
     }
 }
 
+/// Says so where everybody on this machine may read the key.
+pub(super) fn guarded(desk: &mut Desk, subject: &Subject<'_>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = &subject.files.key.value.path;
+    let Ok(mode) = std::fs::metadata(path).map(|about| about.permissions().mode() & 0o777) else { return };
+    if mode & 0o004 == 0 {
+        return;
+    }
+    let finding = Finding::new(
+        Code::KeyReadable,
+        format!("everybody on this machine may read `{}`", subject.key_label),
+    )
+    .certificate(subject.label)
+    .expected("a private key that only its owner may read")
+    .found(format!("mode {mode:04o}"))
+    .remedy(format!("Type: chmod 600 {}", super::shell_word(&path.display().to_string())));
+    desk.push(subject.key_line, finding);
+}
+
 /// Whether serve could use a key of this kind at all.
 fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
     match kind {

@@ -16,6 +16,7 @@ const ADMIN_DEFAULT: &str = "/run/sanedge/admin.sock";
 pub(super) fn check(desk: &mut Desk, source: &Source) {
     listeners(desk, source);
     admin(desk, source);
+    folders(desk, source);
     trusted(desk, source);
     hosts(desk, source);
     for route in source.sites.iter().flat_map(|site| &site.routes) {
@@ -69,6 +70,28 @@ fn conflict(earlier: SocketAddr, later: SocketAddr) -> Finding {
         .expected("listeners with different addresses or ports")
         .found(format!("`{earlier}` and `{later}`"))
         .remedy(remedy)
+}
+
+/// Folders that may well be on the board only.
+fn folders(desk: &mut Desk, source: &Source) {
+    let mut missing = |line, code, key: &str, folder: &Path| {
+        if folder.is_dir() {
+            return;
+        }
+        let text = folder.display();
+        let finding =
+            Finding::new(code, format!("`{text}` of `{key}` is not here: it must be there on the board"))
+                .expected(format!("the folder `{text}` on the machine that serves"))
+                .found("no such folder on this machine")
+                .remedy(format!("Make it on the board: mkdir -p {}", super::shell_word(&text.to_string())));
+        desk.push(line, finding);
+    };
+    if let Some(acme) = &source.listen.acme_dir {
+        missing(acme.line, Code::AcmeDirMissing, "acme_dir", &acme.value);
+    }
+    if let Some(Lined { value: Admin::Unix(socket), line }) = &source.listen.admin {
+        missing(*line, Code::AdminFolderMissing, "admin", socket.parent().unwrap_or(Path::new("/")));
+    }
 }
 
 fn admin(desk: &mut Desk, source: &Source) {
@@ -143,10 +166,15 @@ fn hosts(desk: &mut Desk, source: &Source) {
 }
 
 fn twice(later: &Lined<Host>, earlier_line: u32) -> Finding {
+    let found = if later.line == earlier_line {
+        "it stands twice on this line".to_owned()
+    } else {
+        format!("it stands on line {earlier_line} already")
+    };
     Finding::new(Code::DuplicateHost, format!("the host `{}` stands twice", later.value))
         .host(&later.value)
         .expected("each host in one site, once")
-        .found(format!("it stands on line {earlier_line} already"))
+        .found(found)
         .remedy("Remove one. Different paths of one host are [[site.route]]s of one site.")
 }
 

@@ -49,7 +49,10 @@ fn certificates(
         .map(|(_, der)| CertificateDer::from(der))
         .collect();
     if found.is_empty() {
-        desk.push(file.line, if holds_key { key_as_certificate(file) } else { no_certificate(file, &pem) });
+        desk.push(
+            file.line,
+            if holds_key { key_as_certificate(file, count_max) } else { no_certificate(file, &pem) },
+        );
         return None;
     }
     if found.len() > count_max {
@@ -163,8 +166,17 @@ fn announced(pem: &[u8]) -> String {
 
 /// Where to convert a file to; never itself.
 fn converted(path: &Path) -> PathBuf {
-    let pem = path.with_extension("pem");
-    if pem == path { path.with_extension("converted.pem") } else { pem }
+    fresh(path, &["pem", "converted.pem"])
+}
+
+/// `path` with the first of these extensions, or a numbered one, under which nothing lies yet: a command that is
+/// copied must not cost a file.
+pub(super) fn fresh(path: &Path, extensions: &[&str]) -> PathBuf {
+    let free = |path: &PathBuf| std::fs::symlink_metadata(path).is_err();
+    let last = extensions.last().copied().unwrap_or("pem");
+    let plain = extensions.iter().map(|extension| path.with_extension(extension));
+    let numbered = (2..100).map(|n| path.with_extension(format!("{n}.{last}")));
+    plain.chain(numbered).find(free).unwrap_or_else(|| path.with_extension(last))
 }
 
 fn quoted(path: &Path) -> String {
@@ -204,6 +216,10 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted) -> Fin
 }
 
 fn missing_advice(file: &NamedFile) -> String {
+    if file.label.starts_with('~') {
+        return "`~` means your home folder to a shell only: write the path in full, as `echo ~` prints it."
+            .to_owned();
+    }
     let folder = file.path.parent().unwrap_or(Path::new("/"));
     if folder.is_dir() {
         format!(
@@ -261,14 +277,19 @@ fn too_many(file: &Lined<NamedFile>, found: usize, max: usize) -> Finding {
         })
 }
 
-fn key_as_certificate(file: &Lined<NamedFile>) -> Finding {
+fn key_as_certificate(file: &Lined<NamedFile>, count_max: usize) -> Finding {
+    let remedy = if count_max == TRUST_CERTIFICATES_MAX {
+        "`trust` wants the certificate of your CA, never its key, which belongs on no edge; mkcert calls it rootCA.pem."
+    } else {
+        "Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem."
+    };
     Finding::new(
         Code::KeyAsCertificate,
         format!("`{}` is a private key, not a certificate", file.value.label),
     )
     .expected("certificates (-----BEGIN CERTIFICATE-----)")
     .found("a private key")
-    .remedy("Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem.")
+    .remedy(remedy)
 }
 
 fn certificate_as_key(file: &Lined<NamedFile>) -> Finding {
@@ -284,14 +305,13 @@ fn certificate_as_key(file: &Lined<NamedFile>) -> Finding {
 fn no_certificate(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
     let found = announced(pem);
     let path = quoted(&file.value.path);
+    let out = quoted(&converted(&file.value.path));
     let remedy = if found.contains("REQUEST") {
         "This is the request for a certificate. Name the certificate that the CA made of it.".to_owned()
     } else if found.contains("PKCS7") {
-        format!(
-            "Convert it, and name the new file here:\n  openssl pkcs7 -in {path} -print_certs -out chain.pem"
-        )
+        format!("Convert it, and name the new file here:\n  openssl pkcs7 -in {path} -print_certs -out {out}")
     } else if found.contains("TRUSTED") || found.contains("X509 CERT") {
-        format!("Convert it, and name the new file here:\n  openssl x509 -in {path} -out chain.pem")
+        format!("Convert it, and name the new file here:\n  openssl x509 -in {path} -out {out}")
     } else {
         "Name the file with the certificate and its intermediates; certbot calls it fullchain.pem.".to_owned()
     };
@@ -324,7 +344,7 @@ fn several_keys(file: &Lined<NamedFile>, count: usize) -> Finding {
 }
 
 fn encrypted(file: &Lined<NamedFile>) -> Finding {
-    let plain = quoted(&file.value.path.with_extension("plain.pem"));
+    let plain = quoted(&fresh(&file.value.path, &["plain.pem"]));
     let remedy = format!(
         "Take the passphrase off, keep the new file private, and name it here:\n  (umask 077; openssl pkey -in {} -out {plain})",
         quoted(&file.value.path)

@@ -45,13 +45,29 @@ impl<'a> Reader<'a> {
         self.findings.push(finding.at(self.path, line));
     }
 
-    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
+    pub(super) fn syntax(&mut self, error: &toml::de::Error, text: &str) {
+        let at = error.span().map_or(0, |span| span.start);
         let line = error.span().map_or(0, |span| self.line(span.start));
         let finding = Finding::new(Code::TomlSyntax, "this is not TOML")
-            .expected("TOML 1.0: `key = \"text\"`, `key = [\"a\", \"b\"]`, `[table]`, `[[list of tables]]`")
-            .found(error.message())
-            .remedy("Mend this line; the lines after it are looked at once it reads as TOML.");
+            .expected("TOML 1.0: `key = \"text\"`, `key = [\"a\", \"b\"]`, `[table]`, `[[list of tables]]`");
+        let finding = match unquoted(text, at).filter(|_| error.message().contains("must be quoted")) {
+            Some((key, value)) => finding
+                .found(format!("`{key} = {value}`, a text without quotes"))
+                .remedy(format!("Put the value in double quotes: {key} = \"{value}\"")),
+            None => finding
+                .found(error.message())
+                .remedy("Mend this line; the lines after it are looked at once it reads as TOML."),
+        };
         self.push(line, finding);
+    }
+
+    /// A certificate or key given for sanedge.toml, said once and without a line of it.
+    pub(super) fn pem(&mut self) {
+        let finding = Finding::new(Code::TomlSyntax, "this is not TOML, but a PEM file")
+            .expected("a sanedge.toml, which names the PEM files")
+            .found("-----BEGIN")
+            .remedy("Give your sanedge.toml, and in it this file as `chain`, `key` or `trust`.");
+        self.push(1, finding);
     }
 
     // --- tables -------------------------------------------------------------------------------------------
@@ -94,7 +110,10 @@ impl<'a> Reader<'a> {
         self.unknown_keys(table, &LISTEN);
         let folder = self.folder.clone();
         let https = self.addresses(table, "https").unwrap_or_else(|| vec![default_https()]);
-        let public_https_port = self.port(table, "public_https_port").unwrap_or_else(|| shared_port(&https));
+        let public_https_port = match table.get("public_https_port") {
+            Some(_) => self.port(table, "public_https_port").unwrap_or(443),
+            None => self.followed_port(&https),
+        };
         Listen {
             https,
             http: self.addresses(table, "http").unwrap_or_default(),
@@ -110,6 +129,25 @@ impl<'a> Reader<'a> {
                 .later_key(table, "proxy_protocol_from", Self::networks)
                 .unwrap_or_default(),
         }
+    }
+
+    /// The port that clients see where nobody says: the one of all https listeners, 443 where they have several, or one
+    /// that only the system will choose.
+    fn followed_port(&mut self, https: &[Lined<SocketAddr>]) -> u16 {
+        let Some(first) = https.first() else { return 443 };
+        let port = first.value.port();
+        if port == 0 || port == 443 || https.iter().any(|listener| listener.value.port() != port) {
+            return 443;
+        }
+        let finding = Finding::new(
+            Code::PublicPortFollows,
+            format!("clients see port {port}; if a router maps 443 here, set public_https_port = 443"),
+        )
+        .expected("`public_https_port`, where clients see another port than that of `https`")
+        .found(format!("none: redirects, origins and X-Forwarded-Port have {port}"))
+        .remedy("Nothing to do where clients really connect to this port.");
+        self.push(first.line, finding);
+        port
     }
 
     fn certificate(&mut self, table: &DeTable<'_>, line: u32) -> Option<CertificateFiles> {
@@ -303,21 +341,23 @@ impl Rules {
     }
 }
 
+/// Key and value of the line around `at`, where they are a key and one bare word. No line of a key file has such a form.
+fn unquoted(text: &str, at: usize) -> Option<(&str, &str)> {
+    let before = text.get(..at)?;
+    let begin = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (key, value) = text.get(begin..)?.lines().next()?.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next().unwrap_or(value).trim());
+    let bare = !value.is_empty()
+        && !value.contains(['"', '\'', '[', '{', '\\'])
+        && !value.contains(char::is_control);
+    let known = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    (bare && known).then_some((key, value))
+}
+
 fn default_https() -> Lined<SocketAddr> {
     Lined { value: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443)), line: 0 }
 }
 
 fn values<T>(list: Vec<Lined<T>>) -> Vec<T> {
     list.into_iter().map(|l| l.value).collect()
-}
-
-/// The port of all listeners, where they have one in common: what clients see unless a router maps another.
-fn shared_port(https: &[Lined<SocketAddr>]) -> u16 {
-    let mut ports = https.iter().map(|address| address.value.port()).filter(|port| *port != 0);
-    match (ports.next(), ports.next()) {
-        (Some(port), next) if next.is_none_or(|next| next == port) && ports.all(|other| other == port) => {
-            port
-        }
-        _ => 443,
-    }
 }

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{LIMITS, Section, advice, limit_keys};
+use super::keys::{LIMITS, Section, TOP, acted_on, advice, limit_keys};
 use super::reader::Reader;
 use super::values::{Bad, parse_listener, parse_network};
 use super::{Lined, NamedFile};
-use crate::bundle::finding::{Code, Finding};
+use crate::bundle::finding::{Code, Finding, did_you_mean};
 use crate::bundle::{SuiteOrder, wire};
 use crate::limits;
 
@@ -215,18 +215,12 @@ impl Reader<'_> {
     }
 
     pub(super) fn wrong_type(&mut self, value: &Value<'_>, key: &str, expected: &str, example: &str) {
-        // The user's own value, where only the form is wrong: a remedy is copied as it stands.
-        let written = match value.get_ref() {
-            DeValue::String(text) if example.starts_with("[\"") => format!("[{:?}]", text.as_ref()),
-            DeValue::Integer(number) if key == "upstream" => format!("[\"127.0.0.1:{number}\"]"),
-            _ => example.to_owned(),
-        };
         let remedy = if example.starts_with('[') && example == key {
             format!("Write it as a table, {example}, with its keys below.")
         } else if example.starts_with("[[") {
             format!("Write it as {example}, with its keys below.")
         } else {
-            format!("Write {key} = {written}.")
+            format!("Write {key} = {}.", carried(key, value, example))
         };
         let finding = Finding::new(Code::WrongType, format!("`{key}` should be {expected}"))
             .expected(format!("{expected}, as in {example}"))
@@ -267,7 +261,9 @@ impl Reader<'_> {
 
     /// Says so where there is not one table of a kind.
     pub(super) fn wanted(&mut self, root: &DeTable<'_>, section: &Section, key: &str, example: &str) {
-        if root.get(key).is_some_and(holds_items) {
+        // A near miss has its own finding, which says both.
+        let near = |k: &str| !TOP.keys.contains(&k) && did_you_mean(k, TOP.keys.iter().copied()) == Some(key);
+        if root.get(key).is_some_and(holds_items) || root.keys().any(|k| near(k.get_ref())) {
             return;
         }
         let finding = Finding::new(Code::MissingKey, format!("there is no {}", section.title))
@@ -292,7 +288,7 @@ impl Reader<'_> {
             let line = self.line_of(key);
             let finding =
                 Finding::new(Code::UnknownKey, format!("unknown key `{}` {}", key.get_ref(), section.place))
-                    .expected(format!("one of {}", section.keys.join(", ")))
+                    .expected(format!("one of {}", acted_on(section).join(", ")))
                     .found(format!("`{}`", key.get_ref()))
                     .remedy(advice(key.get_ref(), section));
             self.push(line, finding);
@@ -345,6 +341,26 @@ pub(super) fn integer(value: &Value<'_>) -> Option<i64> {
 
 pub(super) fn holds_items(value: &Value<'_>) -> bool {
     value.get_ref().as_array().is_none_or(|items| !items.is_empty())
+}
+
+/// `example` with what was found in its place, as far as that is one plain word: a remedy must not lose it.
+fn carried(key: &str, value: &Value<'_>, example: &str) -> String {
+    let (open, close) = if example.starts_with("[\"") { ("[", "]") } else { ("", "") };
+    let lone = value.get_ref().as_array().filter(|items| items.len() == 1).and_then(|items| items.first());
+    let value = lone.unwrap_or(value);
+    let port = integer(value).filter(|port| (1..=65535).contains(port));
+    let text = match (value.get_ref(), port, key) {
+        (DeValue::String(text), ..) => text.to_string(),
+        (_, Some(port), "upstream" | "admin") => format!("127.0.0.1:{port}"),
+        (_, Some(port), "https" | "http") => format!("[::]:{port}"),
+        _ => return example.to_owned(),
+    };
+    let plain = |c: char| !c.is_control() && c != '"' && c != '\\';
+    if example.trim_start_matches('[').starts_with('"') && !text.is_empty() && text.chars().all(plain) {
+        format!("{open}\"{text}\"{close}")
+    } else {
+        example.to_owned()
+    }
 }
 
 /// A value as a person wrote it, short.

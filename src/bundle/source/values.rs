@@ -31,8 +31,17 @@ impl Bad {
 }
 
 pub(super) fn parse_host(text: &str) -> Result<Host, Bad> {
-    Host::parse(text)
-        .map_err(|error| Bad::new("one host: a DNS name or an address", host_advice(text)).because(error))
+    let expected = "one host: a DNS name or an address";
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let bare =
+            rest.split(['/', '?', '#']).next().and_then(|authority| Host::parse_authority(authority).ok());
+        let remedy = match bare {
+            Some((host, _)) => format!("Write \"{host}\", without scheme, port and path."),
+            None => host_advice(text),
+        };
+        return Err(Bad::new(expected, remedy).because(format!("a URL, with its scheme `{scheme}`")));
+    }
+    Host::parse(text).map_err(|error| Bad::new(expected, host_advice(text)).because(error))
 }
 
 fn host_advice(text: &str) -> String {
