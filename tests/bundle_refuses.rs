@@ -26,6 +26,7 @@ use sanedge::bundle::compile::{Outcome, compile};
 use sanedge::bundle::finding::{Code, Finding, Severity};
 
 type Change = fn(&mut Folder);
+type ChangeParams = fn(&mut rcgen::CertificateParams);
 
 /// A finding, and how to bring it about in a folder that is good; and how to come as near to it without.
 struct Row {
@@ -1221,8 +1222,7 @@ fn two_certificates_that_end_on_one_day_do_not_contradict_themselves() {
 
 #[test]
 fn a_certificate_made_by_hand_has_one_finding_with_one_command_for_all_hosts() {
-    type Remake = fn(&mut rcgen::CertificateParams);
-    let changes: [(Code, Remake); 4] = [
+    let changes: [(Code, ChangeParams); 4] = [
         (Code::CaAsEndEntity, |p| *p = ca_params("My Home CA")),
         (Code::NoSan, |p| {
             p.subject_alt_names.clear();

@@ -225,14 +225,17 @@ fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> bool {
     let label = subject.label;
     let made_by_hand = facts.self_signed;
     if facts.is_ca {
-        let finding = Finding::new(Code::CaAsEndEntity, format!("`{label}` is a CA's certificate, not a server's"))
-            .expected("basicConstraints CA:FALSE")
-            .found(format!("CA:TRUE on {}", facts.subject))
-            .remedy(format!(
-                "If this is your CA, name the certificate that it issued for the server. If it should be the server's \
-                 own: {}",
-                anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
-            ));
+        let finding = Finding::new(
+            Code::CaAsEndEntity,
+            format!("`{label}` is a CA's certificate, not a server's"),
+        )
+        .expected("basicConstraints CA:FALSE")
+        .found(format!("CA:TRUE on {}", facts.subject))
+        .remedy(format!(
+            "If this is your CA, name the certificate that it issued for the server. If it is none, its \
+                 flag is a mistake. {}",
+            anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
+        ));
         desk.push(subject.line, finding.certificate(label));
         return true;
     }
