@@ -241,24 +241,19 @@ impl Table {
         );
         for (at, (row, ratio, goal)) in ratios.iter().enumerate() {
             let y = 30.0 + step * at as f64;
-            let middle = y + 11.0;
+            let (text_x, text_y, middle, top, bottom) = (left - 8.0, y + 15.0, y + 11.0, y - 4.0, y + 26.0);
+            let (title, value, end) = (row.title(), ratio.value, x(ratio.value) - left);
+            let (low, high, goal) = (x(ratio.low), x(ratio.high), x(*goal));
+            let value_x = high.max(goal) + 6.0;
             let _ = write!(
                 svg,
-                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n\
-                 <rect x=\"{left}\" y=\"{y}\" width=\"{:.1}\" height=\"22\" fill=\"#2a7\"/>\n\
-                 <line x1=\"{:.1}\" y1=\"{middle}\" x2=\"{:.1}\" y2=\"{middle}\" stroke=\"black\" stroke-width=\"2\"/>\n\
-                 <line x1=\"{4:.1}\" y1=\"{5}\" x2=\"{4:.1}\" y2=\"{6}\" stroke=\"#c00\" stroke-dasharray=\"3 2\"/>\n\
-                 <text x=\"{7:.1}\" y=\"{8}\">{9:.2}</text>\n",
-                left - 8.0,
-                y + 15.0,
-                row.title(),
-                x(ratio.value) - left,
-                x(*goal),
-                y - 4.0,
-                y + 26.0,
-                x(ratio.high.max(*goal)) + 6.0,
-                y + 15.0,
-                ratio.value,
+                "<text x=\"{text_x}\" y=\"{text_y}\" text-anchor=\"end\">{title}</text>\n\
+                 <rect x=\"{left}\" y=\"{y}\" width=\"{end:.1}\" height=\"22\" fill=\"#2a7\"/>\n\
+                 <line x1=\"{low:.1}\" y1=\"{middle}\" x2=\"{high:.1}\" y2=\"{middle}\" stroke=\"black\" \
+                 stroke-width=\"2\"/>\n\
+                 <line x1=\"{goal:.1}\" y1=\"{top}\" x2=\"{goal:.1}\" y2=\"{bottom}\" stroke=\"#c00\" \
+                 stroke-dasharray=\"3 2\"/>\n\
+                 <text x=\"{value_x:.1}\" y=\"{text_y}\">{value:.2}</text>\n"
             );
         }
         let _ = write!(
