@@ -107,7 +107,12 @@ fn write_desk(folder: &Path, port: u16, upstream: SocketAddr) -> Fallible<()> {
     end_entity.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = end_entity.signed_by(&key, &Issuer::new(ca, ca_key))?;
     std::fs::write(folder.join("fullchain.pem"), certificate.pem())?;
-    std::fs::write(folder.join("privkey.pem"), key.serialize_pem())?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600)
+        .write(true)
+        .create_new(true)
+        .open(folder.join("privkey.pem"))?;
+    std::io::Write::write_all(&mut file, key.serialize_pem().as_bytes())?;
     Ok(std::fs::write(folder.join("sanedge.toml"), sanedge_toml(folder, port, upstream))?)
 }
 
