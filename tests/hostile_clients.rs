@@ -748,7 +748,7 @@ async fn credentials_never_reach_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_bad_handshakes_add_few_lines_and_cost_no_session() {
-    const EACH: usize = 500;
+    const EACH: usize = 2_000;
     let (edge, _upstream) = edge_with(|edge| edge.limits("handshake_timeout = \"5s\"")).await;
     let mut open = Raw::open(&edge, HOST).await;
     open.get(HOST, "/", "").await.assert_apps(200, "ok");
