@@ -60,14 +60,26 @@ async function visit(context, url) {
   return page
 }
 
-// Runs in the page: one acknowledged event, then the transport it ended with.
+// Runs in the page: one acknowledged event, then the transport it ended with. The upgrade may be through before the
+// namespace is connected, so both orders count; what takes too long is told with how far it came.
 function talk([server, transports]) {
   return new Promise(resolve => {
     const socket = window.io(server, { transports, withCredentials: true, forceNew: true, reconnection: false })
-    const done = said => (socket.close(), resolve(said))
-    const ask = () => socket.emit('echo', 'across', answer => done({ answer, transport: socket.io.engine.transport.name }))
+    const steps = []
+    const done = said => (clearTimeout(late), socket.close(), resolve(said))
+    const late = setTimeout(() => done({ late: steps }), 60_000)
+    const wanted = transports.at(-1)
+    const ask = () => {
+      steps.push(socket.connected ? 'connected' : 'not connected', socket.io.engine.transport.name)
+      if (!socket.connected || socket.io.engine.transport.name !== wanted) return
+      socket.emit('echo', 'across', answer => done({ answer, transport: socket.io.engine.transport.name }))
+    }
     socket.on('connect_error', error => done({ error: error.message }))
-    socket.on('connect', () => transports.length === 1 ? ask() : socket.io.engine.once('upgrade', ask))
+    socket.on('connect', ask)
+    socket.io.on('open', () => {
+      socket.io.engine.on('upgrade', ask)
+      socket.io.engine.on('upgradeError', error => done({ upgrade: error.message }))
+    })
   })
 }
 
