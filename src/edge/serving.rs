@@ -1,0 +1,109 @@
+//! A bundle in use: what a session asks of it, and the keys that are still in memory.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::sign::CertifiedKey;
+
+use super::tls;
+use super::upstream::{UpstreamState, Upstreams};
+use crate::bundle::{Bundle, Route, Site};
+use crate::http::head::HeadLimits;
+use crate::names::{Host, SanName};
+
+/// A bundle in use: everything that a session asks of it.
+pub(crate) struct Serving {
+    pub(crate) bundle: Bundle,
+    pub(crate) head_limits: HeadLimits,
+    /// By certificate.
+    tls: Vec<Arc<ServerConfig>>,
+    covered: Vec<Arc<[SanName]>>,
+    /// By site and route.
+    pub(super) routes: Vec<Vec<Arc<RouteState>>>,
+}
+
+/// A route with its upstreams; outlives its bundle while an exchange uses it.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    pub(crate) rules: Route,
+    pub(crate) upstreams: Vec<Arc<UpstreamState>>,
+}
+
+/// Who a TLS connection was opened for.
+pub(crate) struct Identity {
+    /// The server name of the hello. Boxed: a name is 264 bytes.
+    pub(crate) name: Option<Box<Host>>,
+    /// What the certificate that was sent covers.
+    pub(crate) covered: Arc<[SanName]>,
+}
+
+impl Serving {
+    pub(super) fn new(
+        bundle: Bundle,
+        upstreams: &Upstreams,
+        ticketer: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, rustls::Error> {
+        let lead = tls::Lead::choose(bundle.suite_order);
+        let tls = bundle.certificates.iter().map(|certificate| {
+            tls::server_config(Arc::clone(&certificate.key), lead, Arc::clone(ticketer)).map(Arc::new)
+        });
+        let state = |rules: &Route| {
+            let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
+            Arc::new(RouteState { rules: rules.clone(), upstreams })
+        };
+        Ok(Self {
+            tls: tls.collect::<Result<_, _>>()?,
+            covered: bundle
+                .certificates
+                .iter()
+                .map(|certificate| certificate.names.as_slice().into())
+                .collect(),
+            routes: bundle.sites.iter().map(|site| site.routes.iter().map(state).collect()).collect(),
+            head_limits: HeadLimits {
+                head_bytes_max: bundle.limits.head_bytes_max as usize,
+                fields_max: bundle.limits.fields_max.into(),
+                target_bytes_max: bundle.limits.target_bytes_max as usize,
+            },
+            bundle,
+        })
+    }
+
+    /// Configuration and identity for a hello with this server name, or without one.
+    pub(super) fn identify(&self, name: Option<&str>) -> Option<(Arc<ServerConfig>, Identity)> {
+        let name = name.map(Host::parse).transpose().ok()?;
+        let entry = match &name {
+            Some(name) => self.bundle.host(name),
+            None => {
+                self.bundle.listen.default_host.and_then(|index| self.bundle.hosts.get(usize::from(index)))
+            }
+        }?;
+        let certificate = usize::from(entry.certificate);
+        let config = Arc::clone(self.tls.get(certificate)?);
+        let covered = Arc::clone(self.covered.get(certificate)?);
+        Some((config, Identity { name: name.map(Box::new), covered }))
+    }
+
+    /// The site of a host, with its routes in the same order.
+    pub(crate) fn site(&self, host: &Host) -> Option<(&Site, &[Arc<RouteState>])> {
+        let index = usize::from(self.bundle.host(host)?.site);
+        Some((self.bundle.sites.get(index)?, self.routes.get(index)?))
+    }
+}
+
+/// Every private key that was ever in use, to tell whether one is still in memory.
+/// A mutex, taken by reloads and `status`.
+#[derive(Debug, Default)]
+pub(super) struct Keys(Mutex<Vec<Weak<CertifiedKey>>>);
+
+impl Keys {
+    pub(super) fn note(&self, bundle: &Bundle) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.retain(|key| key.strong_count() > 0);
+        keys.extend(bundle.certificates.iter().map(|certificate| Arc::downgrade(&certificate.key)));
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().filter(|key| key.strong_count() > 0).count()
+    }
+}
