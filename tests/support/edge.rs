@@ -219,7 +219,8 @@ impl Desk {
         self.serve_by(command)
     }
 
-    fn serve_by(self, command: Command) -> Edge {
+    /// Serves by another program, which is given `serve` and the bundle.
+    pub fn serve_by(self, command: Command) -> Edge {
         let (child, log) = self.spawn(command);
         let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
