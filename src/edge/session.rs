@@ -20,7 +20,7 @@ use super::accept::{Permit, Worker};
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
 use super::relay::{Relay, Times};
 use super::tls::{Client, Refused};
-use super::upstream::Want;
+use super::upstream::{Dial, Want};
 use super::{Identity, Serving, plain};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
@@ -149,14 +149,17 @@ impl Session {
                     Decision::Answer(Answer::closing(error.problem(), error.to_string()))
                 }
             };
-            let connect_time = Duration::from_millis(serving.bundle.limits.connect_timeout_ms.into());
+            let dial = Dial {
+                time: Duration::from_millis(serving.bundle.limits.connect_timeout_ms.into()),
+                socket_buffer_bytes: serving.bundle.limits.socket_buffer_bytes as usize,
+            };
             // An exchange may last for months: it holds its route, never the bundle with its keys.
             drop(serving);
             let keep = match decision {
                 Decision::Answer(answer) => self.answer(&answer).await,
                 Decision::Forward(request, access) => {
                     let started = Instant::now();
-                    let end = self.forward(&request, connect_time).await;
+                    let end = self.forward(&request, dial).await;
                     if let Some(access) = access {
                         access.log(&request, &end, started.elapsed());
                     }
@@ -314,7 +317,7 @@ impl Session {
         Decision::Forward(request, access)
     }
 
-    async fn forward(&mut self, request: &Request, connect_time: Duration) -> End {
+    async fn forward(&mut self, request: &Request, dial: Dial) -> End {
         let mut want = match (&request.offer, request.repeatable) {
             (Some(_), _) => Want::New,
             (None, true) => Want::Repeatable,
@@ -324,7 +327,7 @@ impl Session {
             let connected = self
                 .worker
                 .pool
-                .connect(&request.route.upstreams, request.client, &request.host, want, connect_time)
+                .connect(&request.route.upstreams, request.client, &request.host, want, dial)
                 .await;
             let connection = match connected {
                 Ok(connection) => connection,

@@ -13,8 +13,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -113,18 +114,24 @@ impl UpstreamState {
         }
     }
 
-    async fn connect(&self, limit: Duration) -> io::Result<Io> {
+    async fn connect(&self, dial: Dial) -> io::Result<Io> {
         let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt");
         match &self.address {
             Upstream::Unix(path) => {
-                Ok(Io::Unix(timeout(limit, UnixStream::connect(path)).await.map_err(|_| timed_out())??))
+                let connected = timeout(dial.time, UnixStream::connect(path)).await;
+                let stream = connected.map_err(|_| timed_out())??;
+                if dial.socket_buffer_bytes != 0 {
+                    // What is on its way to us is charged to the upstream's own buffer.
+                    SockRef::from(&stream).set_send_buffer_size(dial.socket_buffer_bytes)?;
+                }
+                Ok(Io::Unix(stream))
             }
-            Upstream::Address(address) => connect_tcp(*address, limit).await.map(Io::Tcp),
+            Upstream::Address(address) => connect_tcp(*address, dial).await.map(Io::Tcp),
             Upstream::Name { host, port } => {
                 let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                let addresses = timeout(limit, resolve(host, *port)).await.map_err(|_| timed_out())??;
+                let addresses = timeout(dial.time, resolve(host, *port)).await.map_err(|_| timed_out())??;
                 for address in addresses {
-                    match connect_tcp(address, limit).await {
+                    match connect_tcp(address, dial).await {
                         Ok(stream) => return Ok(Io::Tcp(stream)),
                         Err(error) => last = error,
                     }
@@ -144,12 +151,18 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
-async fn connect_tcp(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-    let connected = timeout(limit, TcpStream::connect(address)).await;
+async fn connect_tcp(address: SocketAddr, dial: Dial) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_nodelay(true)?;
+    if let Ok(bytes @ 1..) = u32::try_from(dial.socket_buffer_bytes) {
+        // Before the handshake: the window that it agrees on follows the buffer.
+        socket.set_recv_buffer_size(bytes)?;
+        socket.set_send_buffer_size(bytes)?;
+    }
+    let connected = timeout(dial.time, socket.connect(address)).await;
     let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the SYN"))??;
-    stream.set_nodelay(true)?;
     if !address.ip().is_loopback() {
-        super::accept::keep_alive(&socket2::SockRef::from(&stream));
+        super::accept::keep_alive(&SockRef::from(&stream));
     }
     Ok(stream)
 }
@@ -222,6 +235,15 @@ pub(crate) enum Want {
     New,
 }
 
+/// How a new connection is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dial {
+    /// At most so long for each address.
+    pub(crate) time: Duration,
+    /// SO_SNDBUF and SO_RCVBUF; 0 leaves them to the kernel.
+    pub(crate) socket_buffer_bytes: usize,
+}
+
 struct Idle {
     io: Io,
     since: Instant,
@@ -258,14 +280,14 @@ impl Pool {
         client: IpAddr,
         host: &Host,
         want: Want,
-        limit: Duration,
+        dial: Dial,
     ) -> Result<Connection, (String, io::Error)> {
         let mut failed = (String::new(), io::Error::from(io::ErrorKind::NotFound));
         for upstream in self.order(upstreams, client) {
             if let Some(io) = self.take(upstream, want) {
                 return Ok(Connection { io, upstream: Arc::clone(upstream), reused: true });
             }
-            match upstream.connect(limit).await {
+            match upstream.connect(dial).await {
                 Ok(io) => {
                     upstream.works();
                     return Ok(Connection { io, upstream: Arc::clone(upstream), reused: false });

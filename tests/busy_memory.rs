@@ -1,0 +1,110 @@
+//! The worst case that the memory equation of `sanedge bundle` promises, brought about: every session's client has
+//! stopped reading in the middle of a response, and its upstream sends as fast as it can.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use support::edge::{Edge, PATIENCE, text};
+use support::node::{has, skip};
+use support::raw::Raw;
+use support::upstream::Upstream;
+
+const HOST: &str = "socket.recre.store";
+const READERS: u64 = 500;
+const MIB: f64 = 1_048_576.0;
+/// More than all buffers on the way hold together.
+const BODY_BYTES: u64 = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_slow_readers_stay_within_the_equation() {
+    if !has("ss", "-V") {
+        return skip("five_hundred_slow_readers_stay_within_the_equation", "it needs ss of iproute2");
+    }
+    let sent = Arc::new(AtomicU64::new(0));
+    let upstream = endless(Arc::clone(&sent)).await;
+    let limits = format!("workers = 1\nsessions_max = {READERS}\nsocket_buffer_bytes = \"32KiB\"");
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).limits(&limits).write();
+    let output = desk.bundle();
+    assert!(output.status.success(), "{}", text(&output));
+    let equation = text(&output);
+    let edge = desk.serve();
+    let mut clients = Vec::new();
+    for _ in 0..READERS {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(format!("GET /big HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+        clients.push(client);
+    }
+    stands_still(&sent).await;
+    let process = edge.memory_kib("Pss") as f64 / 1024.0;
+    let kernel = socket_mib(edge.https.port(), upstream.port());
+    let (promised, promised_kernel) = (term(&equation, "sessions"), term(&equation, "kernel"));
+    let found = format!(
+        "{READERS} slow readers: process {process:.1} of {promised:.1} MiB, kernel {kernel:.1} of {promised_kernel:.1} MiB"
+    );
+    println!("{found}");
+    assert!(process <= promised && kernel <= promised_kernel, "{found}\n{equation}");
+    // Else nobody was slow, and nothing is shown.
+    assert!(kernel > promised_kernel / 10.0 && process > promised / 10.0, "{found}\n{equation}");
+    // Back-pressure: what the upstream got rid of is in these buffers, and in those of the test's own sockets.
+    assert!(sent.load(Relaxed) < READERS * BODY_BYTES / 8, "{} bytes were taken", sent.load(Relaxed));
+    drop(clients);
+    edge.stop();
+}
+
+/// Answers every request with a long body, as fast as it is taken.
+async fn endless(sent: Arc<AtomicU64>) -> Upstream {
+    Upstream::scripted(move |mut connection| {
+        let sent = Arc::clone(&sent);
+        async move {
+            connection.head().await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+            let mut open = connection.send(head).await;
+            while open {
+                open = connection.send([b'x'; 4096]).await;
+                sent.fetch_add(4096, Relaxed);
+            }
+        }
+    })
+    .await
+}
+
+/// Until nothing moved for a second.
+async fn stands_still(sent: &AtomicU64) {
+    let until = Instant::now() + PATIENCE;
+    let mut before = u64::MAX;
+    while std::mem::replace(&mut before, sent.load(Relaxed)) != sent.load(Relaxed) || before == 0 {
+        assert!(Instant::now() < until, "bytes still move after {PATIENCE:?}: there is no back-pressure");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A term of the equation in MiB, as `sanedge bundle` prints it.
+fn term(equation: &str, name: &str) -> f64 {
+    let line =
+        equation.lines().find_map(|line| line.trim().strip_prefix(name)).expect("a line of the equation");
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// What the kernel holds for the edge's sockets, those accepted and those to the upstream, as `ss` shows it:
+/// `skmem:(r<bytes>,rb<limit>,t<bytes>,tb<limit>,f<bytes>,w<bytes>,…)`.
+fn socket_mib(listener: u16, upstream: u16) -> f64 {
+    let filter = format!("( sport = :{listener} or dport = :{upstream} )");
+    let output = Command::new("ss").args(["-tmnH", "state", "established", &filter]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (mut count, mut bytes) = (0, 0);
+    for fields in said.split("skmem:(").skip(1) {
+        let own = fields.split(')').next().unwrap().split(',');
+        let held = own.filter(|field| field[1..].starts_with(|next: char| next.is_ascii_digit()));
+        // `f` is what is allocated ahead, negative at times, printed as 32 bits without sign.
+        let held = held.filter(|field| ['r', 't', 'f', 'w'].iter().any(|wanted| field.starts_with(*wanted)));
+        bytes += held.map(|field| i64::from(field[1..].parse::<u32>().unwrap().cast_signed())).sum::<i64>();
+        count += 1;
+    }
+    assert!(count >= 2 * READERS, "{count} sockets in\n{said}");
+    bytes as f64 / MIB
+}
