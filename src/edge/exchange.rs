@@ -21,7 +21,9 @@ use crate::bundle::Route;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::forward::{Plan, ResponseForm, response_head};
-use crate::http::head::{HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_response};
+use crate::http::head::{
+    HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response,
+};
 use crate::names::Host;
 use crate::ws::handshake::{self, Offer};
 use crate::ws::tracker::Rules;
@@ -594,8 +596,8 @@ impl Exchange<'_> {
                 return Ok(());
             };
             let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let head =
-                parse_response(head, self.request.is_head, &limits).map_err(|e| upstream_malformed(&e))?;
+            let head = parse_scanned_response(head, self.request.is_head, scanner);
+            let head = head.map_err(|error| upstream_malformed(&error))?;
             if head.status >= 200 || head.status == 101 {
                 return self.begin(cx, &head, behind, out);
             }

@@ -25,7 +25,7 @@ use super::{Identity, Serving, plain};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
-use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_request};
+use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_scanned_request};
 use crate::ops::log::{Outside, ShownTarget};
 use crate::ops::metrics::Reason;
 use crate::route;
@@ -139,7 +139,7 @@ impl Session {
         loop {
             let serving = self.worker.shared.serving.load_full();
             let decision = match self.read_head(&serving).await {
-                Ok(head_bytes) => self.decide(&serving, head_bytes),
+                Ok(scanner) => self.decide(&serving, &scanner),
                 Err(NoHead::Over) => break,
                 Err(NoHead::Slow) => {
                     let found = "the head did not arrive in time".to_owned();
@@ -189,8 +189,8 @@ impl Session {
         None
     }
 
-    /// Reads until a head is complete; its length.
-    async fn read_head(&mut self, serving: &Serving) -> Result<usize, NoHead> {
+    /// Reads until a head is complete; the scanner that found its end.
+    async fn read_head(&mut self, serving: &Serving) -> Result<HeadScanner, NoHead> {
         let limits = &serving.bundle.limits;
         let head_time = Duration::from_millis(limits.head_timeout_ms.into());
         let idle_time = Duration::from_millis(limits.keepalive_timeout_ms.into());
@@ -202,8 +202,8 @@ impl Session {
         poll_fn(|cx| {
             loop {
                 let all = self.input.all();
-                if let Some(length) = scanner.scan(all, &serving.head_limits).map_err(NoHead::Bad)? {
-                    return Poll::Ready(Ok(length));
+                if scanner.scan(all, &serving.head_limits).map_err(NoHead::Bad)?.is_some() {
+                    return Poll::Ready(Ok(scanner));
                 }
                 if !begun && !all.is_empty() {
                     begun = true;
@@ -225,9 +225,10 @@ impl Session {
     }
 
     /// Decides where the request at the front of the input goes, by the bundle of this moment.
-    fn decide(&mut self, serving: &Serving, head_bytes: usize) -> Decision {
+    fn decide(&mut self, serving: &Serving, scanner: &HeadScanner) -> Decision {
         let all = self.input.all();
-        let decision = match parse_request(all.get(..head_bytes).unwrap_or_default(), &serving.head_limits) {
+        let head_bytes = scanner.end().unwrap_or(all.len());
+        let decision = match parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner) {
             Ok(head) => self.decide_head(serving, head_bytes, &head),
             Err(error) => Decision::Answer(Answer::closing(error.problem(), error.to_string())),
         };

@@ -5,8 +5,7 @@
 //! without LF, control bytes, a second leading empty line, folded lines, a space before the colon, names that are no
 //! tokens, and target bytes outside RFC 3986 (and [`TARGET_EXTRA`]). [`parse_request`] and [`parse_response`] then
 //! parse in place and decide what the message means: its host, where it ends (RFC 9112 §6.3), what becomes of the
-//! connection (§9.3). They scan the whole head once more, because a scanner is only as good as the buffer that was
-//! handed to it between two reads.
+//! connection (§9.3). They scan a head that they are handed without the scanner that found its end.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -270,7 +269,20 @@ pub enum HeadFault {
 /// # Errors
 /// The first broken rule; [`HeadError::problem`] names the answer.
 pub fn parse_request<'b>(head: &'b [u8], limits: &HeadLimits) -> Result<RequestHead<'b>, HeadError> {
-    check_one_head(HeadScanner::request(), head, limits)?;
+    let mut scanner = HeadScanner::request();
+    scanner.scan(head, limits)?;
+    parse_scanned_request(head, &scanner)
+}
+
+/// The same for a head whose end `scanner` has just found, in this buffer: it is not looked at a second time.
+///
+/// # Errors
+/// The first broken rule, and where the scanner did not end at the end of `head`.
+pub fn parse_scanned_request<'b>(
+    head: &'b [u8],
+    scanner: &HeadScanner,
+) -> Result<RequestHead<'b>, HeadError> {
+    check_one_head(scanner, head)?;
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     let status = parsed.parse_with_uninit_headers(head, &mut slots);
@@ -292,7 +304,21 @@ pub fn parse_response<'b>(
     request_is_head: bool,
     limits: &HeadLimits,
 ) -> Result<ResponseHead<'b>, HeadError> {
-    check_one_head(HeadScanner::response(), head, limits)?;
+    let mut scanner = HeadScanner::response();
+    scanner.scan(head, limits)?;
+    parse_scanned_response(head, request_is_head, &scanner)
+}
+
+/// The same for a head whose end `scanner` has just found, in this buffer.
+///
+/// # Errors
+/// The first broken rule, and where the scanner did not end at the end of `head`.
+pub fn parse_scanned_response<'b>(
+    head: &'b [u8],
+    request_is_head: bool,
+    scanner: &HeadScanner,
+) -> Result<ResponseHead<'b>, HeadError> {
+    check_one_head(scanner, head)?;
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -306,11 +332,11 @@ pub fn parse_response<'b>(
     response_meaning(status, version, request_is_head, fields)
 }
 
-fn check_one_head(mut scanner: HeadScanner, head: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
-    match scanner.scan(head, limits)? {
-        Some(n) if n == head.len() => Ok(()),
-        other => {
-            let offset = other.unwrap_or(head.len());
+fn check_one_head(scanner: &HeadScanner, head: &[u8]) -> Result<(), HeadError> {
+    match scanner.end() {
+        Some(end) if end == head.len() => Ok(()),
+        end => {
+            let offset = end.unwrap_or(head.len());
             Err(HeadError { offset, fault: HeadFault::NotOneHead { bytes: head.len() } })
         }
     }

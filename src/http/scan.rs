@@ -94,6 +94,11 @@ impl HeadScanner {
         Ok(Some(self.at))
     }
 
+    /// Where the head ends, once a scan has found it.
+    pub fn end(&self) -> Option<usize> {
+        (self.part == Part::End).then_some(self.at)
+    }
+
     /// The part after `stop`, which ends the part that holds `bytes`; the same part where the bytes went out first.
     fn turn(&mut self, bytes: &[u8], stop: Option<u8>, limits: &HeadLimits) -> Result<Part, HeadFault> {
         let Some(stop) = stop else { return Ok(self.part) };

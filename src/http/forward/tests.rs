@@ -40,6 +40,19 @@ fn from_proxy(head: &str) -> String {
 const OURS: &str = "X-Forwarded-For: 192.168.0.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a.test\r\n\
     X-Forwarded-Port: 443\r\nX-Real-IP: 192.168.0.9\r\n";
 
+proptest! {
+    #[test]
+    fn addresses_and_ports_are_written_as_display_does(v4: u32, v6: u128, port: u16) {
+        for address in [IpAddr::V4(v4.into()), IpAddr::V6(v6.into()), IpAddr::V4((v4 & 0x00ff_0009).into())] {
+            let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new() };
+            plan.insert_address(address).unwrap();
+            plan.insert(" ").unwrap();
+            plan.insert_number(port).unwrap();
+            prop_assert_eq!(written(&plan, b""), format!("{address} {port}").into_bytes());
+        }
+    }
+}
+
 #[test]
 fn a_plain_request_is_one_slice_and_ours() {
     let head = "\r\nGET /socket.io/?EIO=4&sid=%2F|x HTTP/1.1\r\nHost: a.test\r\nX:  y \r\naccept:*/*\r\n\r\n";
