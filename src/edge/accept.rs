@@ -283,7 +283,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 /// The right to be a session; given back when dropped.
 pub(crate) struct Permit {
-    worker: Rc<Worker>,
+    pub(crate) worker: Rc<Worker>,
 }
 
 impl Drop for Permit {

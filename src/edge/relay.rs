@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::RouteState;
 use super::accept::{Permit, Worker};
 use super::tls::Client;
 use super::upstream::Io;
@@ -341,13 +342,6 @@ pub(crate) struct Relay {
     leave_upstream: bool,
 }
 
-/// How long things may take, and when a relay speaks for itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) ping_interval: Option<Duration>,
-}
-
 impl Relay {
     /// `up` are the client's bytes behind its request head, `behind` the upstream's behind its 101, and `unsent` is what
     /// the client has not taken yet of that.
@@ -381,32 +375,39 @@ impl Relay {
 
     /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
     /// Close between two frames.
-    pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, times: Times) {
-        let _open = worker.websocket();
-        let mut drain = pin!(worker.drain_begins.notified());
-        let mut timer = Timer::new(times);
-        let mut told = false;
-        poll_fn(|cx| {
-            if !told && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
-                told = true;
-                timer.leave_at =
-                    worker.drain().map(|drain| Instant::now() + drain.spread.mul_f32(fraction()));
-            }
-            loop {
-                if self.poll(cx, &worker).is_ready() {
-                    return Poll::Ready(());
+    // No `async fn`: that would keep its arguments a second time, half a KiB for each open WebSocket.
+    pub(crate) fn run(mut self, permit: Permit, route: Arc<RouteState>) -> impl Future<Output = ()> {
+        let open = permit.worker.websocket();
+        let mut timer = Timer::new(route);
+        async move {
+            let (_open, worker) = (&open, &permit.worker);
+            let mut drain = pin!(worker.drain_begins.notified());
+            poll_fn(|cx| {
+                if !timer.told && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
+                    timer.told = true;
+                    timer.leave_at =
+                        worker.drain().map(|drain| Instant::now() + drain.spread.mul_f32(fraction()));
                 }
-                let passed = std::mem::take(&mut self.up.passed) | std::mem::take(&mut self.down.passed);
-                // Who broke a rule gets no more time by sending on.
-                match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
-                    Due::Over => return Poll::Ready(()),
-                    Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
-                    Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
-                    Due::Ping => self.ping(),
-                }
+                self.poll_until_due(cx, worker, &mut timer)
+            })
+            .await;
+        }
+    }
+
+    fn poll_until_due(&mut self, cx: &mut Context<'_>, worker: &Worker, timer: &mut Timer) -> Poll<()> {
+        loop {
+            if self.poll(cx, worker).is_ready() {
+                return Poll::Ready(());
             }
-        })
-        .await;
+            let passed = std::mem::take(&mut self.up.passed) | std::mem::take(&mut self.down.passed);
+            // Who broke a rule gets no more time by sending on.
+            match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
+                Due::Over => return Poll::Ready(()),
+                Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
+                Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
+                Due::Ping => self.ping(),
+            }
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
@@ -533,18 +534,21 @@ enum Due {
 /// When a relay ends or speaks by itself: idle for too long, one side ended and the other standing still, a drain, a
 /// Ping. Costs nothing where none applies.
 struct Timer {
-    times: Times,
+    /// Its `idle_timeout` and `ping_interval`.
+    route: Arc<RouteState>,
     quiet_until: Option<Instant>,
     ping_at: Option<Instant>,
     leave_at: Option<Instant>,
+    /// The drain has been noticed.
+    told: bool,
     ending: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn new(times: Times) -> Self {
-        let ping_at = times.ping_interval.map(|interval| Instant::now() + interval);
-        Self { times, quiet_until: None, ping_at, leave_at: None, ending: false, sleep: None }
+    fn new(route: Arc<RouteState>) -> Self {
+        let ping_at = route.rules.ping_interval.map(|interval| Instant::now() + interval);
+        Self { route, quiet_until: None, ping_at, leave_at: None, told: false, ending: false, sleep: None }
     }
 
     /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
@@ -552,7 +556,7 @@ impl Timer {
     fn poll(&mut self, cx: &mut Context<'_>, passed: bool, ending: bool) -> Poll<Due> {
         let changed = ending != std::mem::replace(&mut self.ending, ending);
         if changed || passed || self.quiet_until.is_none() {
-            let timeout = if ending { Some(LINGER) } else { self.times.idle_timeout };
+            let timeout = if ending { Some(LINGER) } else { self.route.rules.idle_timeout };
             self.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
         loop {
@@ -578,7 +582,7 @@ impl Timer {
         }
         if self.ping_at == Some(first) {
             // From now: after a standstill two at once would leave the first no time for its answer.
-            self.ping_at = self.times.ping_interval.map(|interval| Instant::now() + interval);
+            self.ping_at = self.route.rules.ping_interval.map(|interval| Instant::now() + interval);
             return Due::Ping;
         }
         Due::Over

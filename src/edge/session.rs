@@ -18,10 +18,10 @@ use tracing::info;
 
 use super::accept::{Permit, Worker};
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
-use super::relay::{Relay, Times};
+use super::relay::Relay;
 use super::tls::{Client, Refused};
 use super::upstream::{Dial, Want};
-use super::{Identity, Serving, plain};
+use super::{Identity, RouteState, Serving, plain};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
@@ -39,9 +39,9 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit) {
     let Some((client, identity)) = Box::pin(handshake(&worker, stream, peer)).await else { return };
     let session = Session { worker: Rc::clone(&worker), client, input: Input::default(), identity, peer };
-    if let Some((relay, times)) = Box::pin(session.serve()).await {
+    if let Some((relay, route)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
-        spawn_local(relay.run(worker, permit, times));
+        spawn_local(relay.run(permit, route));
     }
 }
 
@@ -135,58 +135,62 @@ impl Answer {
 
 impl Session {
     /// Serves requests until the connection ends, or becomes a WebSocket.
-    async fn serve(mut self) -> Option<(Relay, Times)> {
-        loop {
-            let serving = self.worker.shared.serving.load_full();
-            let decision = match self.read_head(&serving).await {
-                Ok(scanner) => self.decide(&serving, &scanner),
-                Err(NoHead::Over) => break,
-                Err(NoHead::Slow) => {
-                    let found = "the head did not arrive in time".to_owned();
-                    Decision::Answer(Answer::closing(Problem::RequestTimeout, found))
-                }
-                Err(NoHead::Bad(error)) => {
-                    Decision::Answer(Answer::closing(error.problem(), error.to_string()))
-                }
-            };
-            let dial = Dial {
-                time: Duration::from_millis(serving.bundle.limits.connect_timeout_ms.into()),
-                socket_buffer_bytes: serving.bundle.limits.socket_buffer_bytes as usize,
-            };
-            // An exchange may last for months: it holds its route, never the bundle with its keys.
-            drop(serving);
-            let keep = match decision {
-                Decision::Answer(answer) => self.answer(&answer).await,
-                Decision::Forward(request, access) => {
-                    let started = Instant::now();
-                    let end = self.forward(&request, dial).await;
-                    if let Some(access) = access {
-                        access.log(&request, &end, started.elapsed());
+    #[allow(clippy::manual_async_fn)] // that would keep `self` twice, and so each idle connection
+    fn serve(mut self) -> impl Future<Output = Option<(Relay, Arc<RouteState>)>> {
+        async move {
+            loop {
+                let serving = self.worker.shared.serving.load_full();
+                let decision = match self.read_head(&serving).await {
+                    Ok(scanner) => self.decide(&serving, &scanner),
+                    Err(NoHead::Over) => break,
+                    Err(NoHead::Slow) => {
+                        let found = "the head did not arrive in time".to_owned();
+                        Decision::Answer(Answer::closing(Problem::RequestTimeout, found))
                     }
-                    match end {
-                        End::Upgraded(upgraded) => {
-                            let rules = &request.route.rules;
-                            let (idle_timeout, ping_interval) = (rules.idle_timeout, rules.ping_interval);
-                            self.input.compact(&self.worker);
-                            let relay = upgraded.relay(self.client, rules, request.client, &self.worker);
-                            return Some((relay, Times { idle_timeout, ping_interval }));
-                        }
-                        End::Next => true,
-                        End::Failed(problem, found) => {
-                            self.answer(&self.upstream_answer(&request, problem, found)).await
-                        }
-                        End::Close | End::Again => false,
-                        End::Broken => return None,
+                    Err(NoHead::Bad(error)) => {
+                        Decision::Answer(Answer::closing(error.problem(), error.to_string()))
                     }
+                };
+                let dial = Dial {
+                    time: Duration::from_millis(serving.bundle.limits.connect_timeout_ms.into()),
+                    socket_buffer_bytes: serving.bundle.limits.socket_buffer_bytes as usize,
+                };
+                // An exchange may last for months: it holds its route, never the bundle with its keys.
+                drop(serving);
+                // By reference: a request moved out of it would have its place in this future twice.
+                let keep = match &decision {
+                    Decision::Answer(answer) => self.answer(answer).await,
+                    Decision::Forward(request, access) => {
+                        let started = Instant::now();
+                        let end = self.forward(request, dial).await;
+                        if let Some(access) = access {
+                            access.log(request, &end, started.elapsed());
+                        }
+                        match end {
+                            End::Upgraded(upgraded) => {
+                                let route = Arc::clone(&request.route);
+                                self.input.compact(&self.worker);
+                                let relay =
+                                    upgraded.relay(self.client, &route.rules, request.client, &self.worker);
+                                return Some((relay, route));
+                            }
+                            End::Next => true,
+                            End::Failed(problem, found) => {
+                                self.answer(&self.upstream_answer(request, problem, found)).await
+                            }
+                            End::Close | End::Again => false,
+                            End::Broken => return None,
+                        }
+                    }
+                };
+                if !keep {
+                    break;
                 }
-            };
-            if !keep {
-                break;
+                self.input.compact(&self.worker);
             }
-            self.input.compact(&self.worker);
+            self.close().await;
+            None
         }
-        self.close().await;
-        None
     }
 
     /// Reads until a head is complete; the scanner that found its end.
