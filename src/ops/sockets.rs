@@ -93,14 +93,14 @@ impl Inherited {
     /// # Errors
     /// A promise of the environment that does not hold, an unknown name, or no listening socket behind a known one.
     pub fn take() -> Result<Self, SocketsError> {
-        let named = sd_notify::listen_fds_with_names().map_err(SocketsError::Environment)?;
-        let named: Vec<(RawFd, String)> = named.collect();
-        if named.is_empty() {
+        // Counted first: the names may be another process's, and would be found too many.
+        if sd_notify::listen_fds().map_err(SocketsError::Environment)?.len() == 0 {
             return Ok(Self::default());
         }
+        let named = sd_notify::listen_fds_with_names().map_err(SocketsError::Environment)?;
         let mut sockets = ListenFd::from_env();
         let mut inherited = Self::default();
-        for (index, (descriptor, name)) in named.into_iter().enumerate() {
+        for (index, (descriptor, name)) in named.enumerate() {
             match name.as_str() {
                 "https" => inherited.https.push(tcp(&mut sockets, index, "https", descriptor)?),
                 "http" => inherited.http.push(tcp(&mut sockets, index, "http", descriptor)?),
