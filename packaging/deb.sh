@@ -28,7 +28,7 @@ case $arch in
   armhf) board=rpi-zero triple=arm-unknown-linux-musleabihf machine='28 00' ;;
   *) usage ;;
 esac
-command -v cargo-deb >/dev/null || complain 'expected cargo-deb in PATH: type `cargo install cargo-deb --locked`'
+command -v cargo-deb >/dev/null || complain "expected cargo-deb in PATH: type 'cargo install cargo-deb --locked'"
 
 if [ -z "$program" ]; then
   program=$target/cross/$triple/release/sanedge
