@@ -89,7 +89,8 @@ async fn the_sockets_are_the_listeners_through_reloads_and_restarts() {
     edge.desk().bundled();
 
     // So does a restart: the same addresses, the same file.
-    let edge = edge.restarted_on(&sockets);
+    edge.signal(Signal::USR1);
+    let edge = edge.succeeded_on(&sockets);
     assert_eq!((edge.https, edge.http), (address(&https), Some(address(&http))));
     assert_serves(&edge).await;
     let (answered, said) = status(&admin);

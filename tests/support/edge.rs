@@ -342,9 +342,8 @@ impl Edge {
         self
     }
 
-    /// What `systemctl restart` does with the units: SIGUSR1, and once that edge has ended another on the same sockets.
-    pub fn restarted_on(mut self, sockets: &Sockets) -> Self {
-        self.signal(Signal::USR1);
+    /// Waits until it has ended, as [`Edge::ended`], and serves the same folder again on the same sockets.
+    pub fn succeeded_on(mut self, sockets: &Sockets) -> Self {
         self.wait_until_ended();
         (self.child, self.log) = self.desk.spawn_on(sockets);
         self.wait_until_ready();
