@@ -4,7 +4,7 @@
 //! that `LISTEN_PID` is right. The log goes through a named pipe then.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -16,12 +16,13 @@ pub struct Sockets {
     count: Option<usize>,
     /// A word of the shell.
     pid: &'static str,
+    trace: Option<PathBuf>,
 }
 
 impl Sockets {
     /// None yet.
     pub fn new() -> Self {
-        Self { held: Vec::new(), names: None, count: None, pid: "$$" }
+        Self { held: Vec::new(), names: None, count: None, pid: "$$", trace: None }
     }
 
     /// One more; the caller may keep a clone, to look at it or to connect.
@@ -49,6 +50,12 @@ impl Sockets {
         self
     }
 
+    /// The edge's system calls are written to this file, by a strace that is its child.
+    pub fn traced(mut self, trace: &Path) -> Self {
+        self.trace = Some(trace.to_owned());
+        self
+    }
+
     /// `program` with these sockets and its log to the named pipe `log`, which this makes.
     pub fn command(&self, program: &Command, log: &Path) -> Command {
         mknodat(CWD, log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -58,7 +65,11 @@ impl Sockets {
             self.pid
         );
         let mut command = Command::new("sh");
-        command.args(["-c", &script]).arg(log).arg(program.get_program()).args(program.get_args());
+        command.args(["-c", &script]).arg(log);
+        if let Some(trace) = &self.trace {
+            command.args(["strace", "-D", "-f", "-qq", "-e", "signal=none", "-o"]).arg(trace);
+        }
+        command.arg(program.get_program()).args(program.get_args());
         let mut slots = self.held.iter().map(|(_, socket)| Stdio::from(socket.try_clone().unwrap()));
         command.stdin(slots.next().unwrap_or_else(Stdio::null));
         command.stdout(slots.next().unwrap_or_else(Stdio::null));
