@@ -76,13 +76,11 @@ fn bind_one(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpLi
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn adopt(listener: TcpListener, socket_buffer_bytes: usize) -> io::Result<TcpListener> {
-    let socket = SockRef::from(&listener);
+pub(crate) fn adopt(listener: &TcpListener, socket_buffer_bytes: usize) -> io::Result<()> {
+    let socket = SockRef::from(listener);
     set_options(&socket, socket_buffer_bytes)?;
     // It listens already: Linux takes the new length of the queue.
-    socket.listen(BACKLOG)?;
-    drop(socket);
-    Ok(listener)
+    socket.listen(BACKLOG)
 }
 
 /// Linux hands these on to accepted sockets: no call per connection.

@@ -205,9 +205,8 @@ fn listeners(
     let is_inherited = inherited.serves();
     let mut listeners = Vec::new();
     let kinds = [(Kind::Https, &listen.https, inherited.https), (Kind::Http, &listen.http, inherited.http)];
-    for (kind, addresses, given) in kinds {
-        let given = given.into_iter().map(|given| accept::adopt(given, socket_buffer_bytes));
-        let mut made = given.collect::<io::Result<Vec<_>>>()?;
+    for (kind, addresses, mut made) in kinds {
+        made.iter().try_for_each(|given| accept::adopt(given, socket_buffer_bytes))?;
         for address in addresses.iter().filter(|_| !is_inherited) {
             let bound = accept::bind(*address, socket_buffer_bytes);
             made.push(bound.map_err(|error| listen_error(address.to_string(), error))?);
