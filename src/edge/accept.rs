@@ -24,8 +24,9 @@ use super::upstream::Pool;
 use super::{Drain, Shared, plain, session};
 use crate::ops::metrics::Reason;
 
-/// Connections that may wait in the kernel for `accept`.
-const BACKLOG: i32 = 1024;
+/// Connections that may wait in the kernel for `accept`: all that come back during a restart. Linux's own bound, unless
+/// `net.core.somaxconn` was raised.
+const BACKLOG: i32 = 4096;
 /// Accepts in a row before sessions get their turn.
 const ACCEPT_RUN: usize = 16;
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -65,17 +66,32 @@ fn bind_one(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpLi
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // Linux hands these on to accepted sockets: no call per connection.
+    set_options(&SockRef::from(&socket), socket_buffer_bytes)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Gives an inherited listener what [`bind`] would have given it.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn adopt(listener: &TcpListener, socket_buffer_bytes: usize) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    set_options(&socket, socket_buffer_bytes)?;
+    // It listens already: Linux takes the new length of the queue.
+    socket.listen(BACKLOG)
+}
+
+/// Linux hands these on to accepted sockets: no call per connection.
+fn set_options(socket: &SockRef<'_>, socket_buffer_bytes: usize) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    keep_alive(&SockRef::from(&socket));
+    keep_alive(socket);
     if socket_buffer_bytes != 0 {
         socket.set_send_buffer_size(socket_buffer_bytes)?;
         socket.set_recv_buffer_size(socket_buffer_bytes)?;
     }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_nonblocking(true)
 }
 
 /// Silence before the first probe, time between probes, and how many may stay without an answer.

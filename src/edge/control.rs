@@ -16,6 +16,7 @@ use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
 use crate::bundle::{Bundle, Listen};
 use crate::ops::admin::{self, ReloadReport};
+use crate::ops::sockets::AdminListener;
 use crate::ops::systemd;
 
 /// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
@@ -57,11 +58,12 @@ pub(super) struct Control {
 impl Control {
     pub(super) async fn run(
         self,
+        inherited_admin: Option<AdminListener>,
         mut signals: Signals,
         mut ended: mpsc::Receiver<io::Result<()>>,
     ) -> Result<(), ServeError> {
         let (asks_sender, mut asks) = mpsc::channel(4);
-        let admin = admin::start(self.listen.admin.as_ref(), asks_sender)
+        let admin = admin::start(self.listen.admin.as_ref(), inherited_admin, asks_sender)
             .map_err(|(address, error)| listen_error(address, error))?;
         let summary = self.summary();
         info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");

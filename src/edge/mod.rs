@@ -18,9 +18,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::bundle::{Bundle, OpenError};
+use crate::bundle::{Bundle, Listen, OpenError};
 use crate::ops::log::{self, Outside, Said};
 use crate::ops::metrics::{Counters, Reason, Refusals};
+use crate::ops::sockets::{Inherited, SocketsError};
 
 mod accept;
 mod control;
@@ -110,6 +111,9 @@ pub enum ServeError {
     /// The bundle is not usable.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What the service manager handed over is not what the bundle says.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
     /// TLS could not be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -151,10 +155,13 @@ pub fn serve(path: &Path) -> ExitCode {
 }
 
 fn run(path: &Path) -> Result<(), ServeError> {
+    // Before the first thread: it changes the environment.
+    let mut inherited = Inherited::take()?;
     // As the edge will say it in answers to `sanedge reload`, whose folder is another.
     let path = &std::path::absolute(path)?;
     let bundle = Bundle::open(path)?;
     let listen = bundle.listen.clone();
+    inherited.agree(&listen)?;
     let (workers, scratch_bytes) =
         (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
     let socket_buffer_bytes = bundle.limits.socket_buffer_bytes as usize;
@@ -179,28 +186,44 @@ fn run(path: &Path) -> Result<(), ServeError> {
     });
     shared.keys.note(&shared.serving.load().bundle);
     count_panics(&shared);
-    let mut listeners = Vec::new();
-    for (kind, addresses) in [(Kind::Https, &listen.https), (Kind::Http, &listen.http)] {
-        for address in addresses {
-            let listener = accept::bind(*address, socket_buffer_bytes)
-                .map_err(|error| listen_error(address.to_string(), error))?;
-            let kind_name = if kind == Kind::Https { "https" } else { "http" };
-            info!(kind = kind_name, address = %listener.local_addr()?, "listening");
-            listeners.push((kind, listener));
-        }
-    }
+    let inherited_admin = inherited.admin.take();
+    let listeners = listeners(inherited, &listen, socket_buffer_bytes)?;
     // Before the first thread: a signal that arrives early must find its handler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let ended = start_workers(&shared, workers, scratch_bytes, &listeners)?;
     drop(listeners);
-    runtime.block_on(Control { shared, path: path.to_owned(), listen }.run(signals, ended))
+    runtime.block_on(Control { shared, path: path.to_owned(), listen }.run(inherited_admin, signals, ended))
+}
+
+/// The inherited sockets, or those that `[listen]` asks for; with the options that accepted ones inherit.
+fn listeners(
+    inherited: Inherited,
+    listen: &Listen,
+    socket_buffer_bytes: usize,
+) -> Result<Vec<(Kind, TcpListener)>, ServeError> {
+    let is_inherited = inherited.serves();
+    let mut listeners = Vec::new();
+    let kinds = [(Kind::Https, &listen.https, inherited.https), (Kind::Http, &listen.http, inherited.http)];
+    for (kind, addresses, mut made) in kinds {
+        made.iter().try_for_each(|given| accept::adopt(given, socket_buffer_bytes))?;
+        for address in addresses.iter().filter(|_| !is_inherited) {
+            let bound = accept::bind(*address, socket_buffer_bytes);
+            made.push(bound.map_err(|error| listen_error(address.to_string(), error))?);
+        }
+        for listener in made {
+            let kind_name = if kind == Kind::Https { "https" } else { "http" };
+            info!(kind = kind_name, address = %listener.local_addr()?, inherited = is_inherited, "listening");
+            listeners.push((kind, listener));
+        }
+    }
+    Ok(listeners)
 }
 
 fn listen_error(address: String, error: io::Error) -> ServeError {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE: run as a systemd unit with AmbientCapabilities=CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start=80`"
+            "; ports below 1024 need the socket units (`systemctl enable --now sanedge-https.socket`, sanedge-http.socket for port 80), CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start=80`"
         }
         io::ErrorKind::AddrInUse => "; another program listens there: `ss -ltnp` shows which",
         io::ErrorKind::AddrNotAvailable => {

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::sockets::AdminListener;
 use crate::bundle::Admin;
 use crate::http::head::{HeadLimits, HeadScanner, parse_request};
 use crate::names::Host;
@@ -125,27 +126,25 @@ impl Drop for Running {
     }
 }
 
-/// Listens on `address`, or on the default path where that can be used.
+/// Listens on what was inherited, on `address`, or on the default path where that can be used.
 ///
 /// # Errors
 /// The address and what the kernel says, where an address was asked for.
-pub fn start(address: Option<&Admin>, asks: mpsc::Sender<Ask>) -> Result<Running, (String, io::Error)> {
-    match address {
-        Some(Admin::Unix(path)) => {
+pub fn start(
+    address: Option<&Admin>,
+    inherited: Option<AdminListener>,
+    asks: mpsc::Sender<Ask>,
+) -> Result<Running, (String, io::Error)> {
+    match (inherited, address) {
+        (Some(inherited), _) => start_inherited(inherited, asks).map_err(|error| ("the admin socket".to_owned(), error)),
+        (None, Some(Admin::Unix(path))) => {
             start_unix(path, asks).map_err(|error| (format!("unix:{}", path.display()), error))
         }
-        Some(Admin::Tcp(address)) => {
-            let named = |error| (address.to_string(), error);
-            let listener = std::net::TcpListener::bind(address).map_err(named)?;
-            listener.set_nonblocking(true).map_err(named)?;
-            let listener = TcpListener::from_std(listener).map_err(named)?;
-            if let Ok(address) = listener.local_addr() {
-                info!(kind = "admin", %address, "listening");
-            }
-            tokio::spawn(accept_tcp(listener, asks));
-            Ok(Running { socket: None })
+        (None, Some(Admin::Tcp(address))) => {
+            let bound = std::net::TcpListener::bind(address).and_then(|listener| start_tcp(listener, asks));
+            bound.map_err(|error| (address.to_string(), error))
         }
-        None => Ok(start_default(asks).unwrap_or_else(|error| {
+        (None, None) => Ok(start_default(asks).unwrap_or_else(|error| {
             let error = error.to_string();
             warn!(
                 path = DEFAULT_PATH,
@@ -155,6 +154,28 @@ pub fn start(address: Option<&Admin>, asks: mpsc::Sender<Ask>) -> Result<Running
             Running { socket: None }
         })),
     }
+}
+
+/// The file of an inherited socket is not ours to remove.
+fn start_inherited(listener: AdminListener, asks: mpsc::Sender<Ask>) -> io::Result<Running> {
+    match listener {
+        AdminListener::Tcp(listener) => start_tcp(listener, asks),
+        AdminListener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            let path = address.as_pathname().unwrap_or(Path::new("")).display();
+            info!(kind = "admin", address = %format_args!("unix:{path}"), inherited = true, "listening");
+            tokio::spawn(accept_unix(UnixListener::from_std(listener)?, asks));
+            Ok(Running { socket: None })
+        }
+    }
+}
+
+fn start_tcp(listener: std::net::TcpListener, asks: mpsc::Sender<Ask>) -> io::Result<Running> {
+    listener.set_nonblocking(true)?;
+    info!(kind = "admin", address = %listener.local_addr()?, "listening");
+    tokio::spawn(accept_tcp(TcpListener::from_std(listener)?, asks));
+    Ok(Running { socket: None })
 }
 
 /// The default path; its folder is made where we may.

@@ -10,7 +10,8 @@
 //! The child is killed when the value is dropped, so it cannot outlive its test.
 
 use std::fmt::Display;
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -24,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::activation::Sockets;
 use super::certs::Ca;
 
 /// Long enough for a debug build on a busy machine; nothing waits this long when all is well.
@@ -219,9 +221,33 @@ impl Desk {
         self.serve_by(command)
     }
 
+    /// Compiles, and serves on sockets that `sockets` holds.
+    pub fn serve_on(self, sockets: &Sockets) -> Edge {
+        self.bundled();
+        let started = self.spawn_on(sockets);
+        self.serve_started(started)
+    }
+
+    /// Compiles; `serve` must refuse these sockets by itself, with 1. What it says.
+    pub fn refused_on(&self, sockets: &Sockets) -> String {
+        self.bundled();
+        let (mut child, log) = self.spawn_on(sockets);
+        let ended = log.wait(PATIENCE, |said| said.ended.then(|| said.lines.join("\n")));
+        let said = ended.unwrap_or_else(|| {
+            let _ = child.kill();
+            panic!("these sockets were taken:\n{}", log.said.lock().unwrap().lines.join("\n"))
+        });
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        said
+    }
+
     /// Serves by another program, which is given `serve` and the bundle.
     pub fn serve_by(self, command: Command) -> Edge {
-        let (child, log) = self.spawn(command);
+        let started = self.spawn(command);
+        self.serve_started(started)
+    }
+
+    fn serve_started(self, (child, log): (Child, Arc<Log>)) -> Edge {
         let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut edge = Edge { https: unbound, http: None, desk: self, child, log };
         edge.wait_until_ready();
@@ -237,8 +263,16 @@ impl Desk {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Log::follow(child.stderr.take().unwrap());
-        (child, log)
+        let stderr = child.stderr.take().unwrap();
+        (child, Log::follow(move || stderr))
+    }
+
+    fn spawn_on(&self, sockets: &Sockets) -> (Child, Arc<Log>) {
+        let pipe = self.path("log");
+        let _ = std::fs::remove_file(&pipe);
+        let mut command = sockets.command(&sanedge(), &pipe);
+        let log = Log::follow(move || File::open(pipe).unwrap());
+        (command.arg("serve").arg(self.bundle_file()).spawn().unwrap(), log)
     }
 }
 
@@ -309,8 +343,21 @@ impl Edge {
         self
     }
 
+    /// Waits until it has ended, as [`Edge::ended`], and serves the same folder again on the same sockets.
+    pub fn succeeded_on(mut self, sockets: &Sockets) -> Self {
+        self.wait_until_ended();
+        (self.child, self.log) = self.desk.spawn_on(sockets);
+        self.wait_until_ready();
+        self
+    }
+
     /// The edge must end by itself with 0, without a panic anywhere in its log, which is given back.
     pub fn ended(mut self) -> String {
+        self.wait_until_ended()
+    }
+
+    /// [`Edge::ended`], for a test that wants to look at the folder afterwards.
+    pub fn wait_until_ended(&mut self) -> String {
         let ended = self.log.wait(PATIENCE, |said| said.ended.then_some(()));
         assert!(ended.is_some(), "no end within {PATIENCE:?} of SIGTERM:\n{}", self.log());
         let status = self.child.wait().unwrap();
@@ -380,12 +427,12 @@ impl Drop for Edge {
 }
 
 impl Log {
-    /// Follows `stderr` on a thread until it ends.
-    fn follow(stderr: std::process::ChildStderr) -> Arc<Self> {
+    /// Follows what `open` gives on a thread until it ends.
+    fn follow<R: Read>(open: impl FnOnce() -> R + Send + 'static) -> Arc<Self> {
         let log = Arc::new(Self::default());
         let ours = Arc::clone(&log);
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(open()).lines().map_while(Result::ok) {
                 ours.said.lock().unwrap().lines.push(line);
                 ours.news.notify_all();
             }

@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod activation;
 pub mod again;
 pub mod browser;
 pub mod certs;
