@@ -159,7 +159,7 @@ impl Control {
             notes.push(format!("`workers` stays {} until the next restart", self.shared.workers));
         }
         let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-        let serving = Serving::new(bundle, &self.shared.upstreams, &self.shared.ticketer);
+        let serving = Serving::new(bundle, &self.shared.upstreams, &self.shared.tickets);
         let serving = serving.map_err(|error| error.to_string())?;
         self.shared.keys.note(&serving.bundle);
         self.shared.sessions_max.store(sessions_max, Relaxed);

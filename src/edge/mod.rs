@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustls::server::ProducesTickets;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -29,6 +28,7 @@ mod plain;
 mod relay;
 mod serving;
 mod session;
+mod tickets;
 mod tls;
 mod upstream;
 
@@ -36,6 +36,7 @@ use accept::{Balance, Kind};
 use control::{Control, Signals};
 use serving::Keys;
 pub(crate) use serving::{Identity, RouteState, Serving};
+use tickets::Tickets;
 use upstream::Upstreams;
 
 /// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
@@ -69,8 +70,8 @@ pub(crate) struct Shared {
     pub(crate) drain: watch::Sender<Option<Drain>>,
     /// A mutex, taken when a bundle is taken into use.
     upstreams: Upstreams,
-    /// Outlives reloads, so that resumption does.
-    ticketer: Arc<dyn ProducesTickets>,
+    /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
+    tickets: Arc<Tickets>,
     /// A mutex, taken by reloads and `status`.
     keys: Keys,
     started: Instant,
@@ -123,6 +124,9 @@ pub enum ServeError {
         /// What to do.
         hint: &'static str,
     },
+    /// The kernel gives no randomness.
+    #[error(transparent)]
+    Tickets(#[from] tickets::NoRandomness),
     /// The operating system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -158,10 +162,11 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let (workers, scratch_bytes) =
         (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
     let socket_buffer_bytes = bundle.limits.socket_buffer_bytes as usize;
-    let ticketer = rustls::crypto::ring::Ticketer::new()?;
+    let tickets =
+        Tickets::start(&tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY")))?;
     let upstreams = Upstreams::default();
     let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-    let serving = Serving::new(bundle, &upstreams, &ticketer)?;
+    let serving = Serving::new(bundle, &upstreams, &tickets)?;
     let shared = Arc::new(Shared {
         keys: Keys::default(),
         serving: ArcSwap::from_pointee(serving),
@@ -174,7 +179,7 @@ fn run(path: &Path) -> Result<(), ServeError> {
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,
-        ticketer,
+        tickets,
         started: Instant::now(),
     });
     shared.keys.note(&shared.serving.load().bundle);

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::server::ServerConfig;
 use rustls::sign::CertifiedKey;
 
+use super::tickets::Tickets;
 use super::tls;
 use super::upstream::{UpstreamState, Upstreams};
 use crate::bundle::{Bundle, Route, Site};
@@ -41,11 +42,12 @@ impl Serving {
     pub(super) fn new(
         bundle: Bundle,
         upstreams: &Upstreams,
-        ticketer: &Arc<dyn ProducesTickets>,
+        tickets: &Arc<Tickets>,
     ) -> Result<Self, rustls::Error> {
         let lead = tls::Lead::choose(bundle.suite_order);
         let tls = bundle.certificates.iter().map(|certificate| {
-            tls::server_config(Arc::clone(&certificate.key), lead, Arc::clone(ticketer)).map(Arc::new)
+            let ticketer = Arc::clone(tickets);
+            tls::server_config(Arc::clone(&certificate.key), lead, ticketer).map(Arc::new)
         });
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
