@@ -19,15 +19,17 @@ use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, OpenError};
 use crate::ops::log::{self, Outside, Said};
-use crate::ops::metrics::{Counters, Reason, Refusals};
+use crate::ops::metrics::{Counter, Counters, Reason, Refusals};
 
 mod accept;
+mod calendar;
 mod control;
 mod exchange;
 mod plain;
 mod relay;
 mod serving;
 mod session;
+mod sticky;
 mod tickets;
 mod tls;
 mod upstream;
@@ -36,6 +38,7 @@ use accept::{Balance, Kind};
 use control::{Control, Signals};
 use serving::Keys;
 pub(crate) use serving::{Identity, RouteState, Serving};
+use sticky::Sids;
 use tickets::Tickets;
 use upstream::Upstreams;
 
@@ -54,6 +57,19 @@ pub(crate) struct Drain {
     pub(crate) close_code: u16,
 }
 
+/// How many sessions a drain ended how; plain atomics.
+#[derive(Debug, Default)]
+pub(crate) struct Endings {
+    /// Between two requests, or before the first.
+    pub(crate) idle: Counter,
+    /// With the response that was on its way.
+    pub(crate) exchanges: Counter,
+    /// By a Close, from either side.
+    pub(crate) websockets: Counter,
+    /// By the end of its time.
+    pub(crate) cut: Counter,
+}
+
 /// The state across workers.
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
@@ -64,12 +80,16 @@ pub(crate) struct Shared {
     pub(crate) sessions: AtomicU32,
     pub(crate) sessions_max: AtomicU32,
     handshakes: AtomicU32,
+    /// How sessions ended in a drain.
+    pub(crate) endings: Endings,
     pub(crate) workers: usize,
     pub(crate) balance: Balance,
     /// Set once the drain has begun.
     pub(crate) drain: watch::Sender<Option<Drain>>,
     /// A mutex, taken when a bundle is taken into use.
     upstreams: Upstreams,
+    /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
+    sids: Sids,
     /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
     tickets: Arc<Tickets>,
     /// A mutex, taken by reloads and `status`.
@@ -135,7 +155,10 @@ pub enum ServeError {
     Worker,
     /// A second SIGTERM cut the drain short.
     #[error("a second signal ended the drain at once")]
-    Impatient,
+    Impatient {
+        /// Sessions that were open.
+        cut: u32,
+    },
 }
 
 /// Serves the bundle at `path` until a drain ends. Logs to stderr; takes SIGHUP, SIGTERM, SIGINT and SIGUSR1.
@@ -143,8 +166,8 @@ pub fn serve(path: &Path) -> ExitCode {
     log::start();
     match run(path) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ServeError::Impatient) => {
-            warn!("ended at once by a second signal; what was open is cut");
+        Err(ServeError::Impatient { cut }) => {
+            warn!(cut, "ended at once by a second signal; what was open is cut");
             ExitCode::FAILURE
         }
         Err(problem) => {
@@ -159,9 +182,9 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let path = &std::path::absolute(path)?;
     let bundle = Bundle::open(path)?;
     let listen = bundle.listen.clone();
-    let (workers, scratch_bytes) =
-        (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
-    let socket_buffer_bytes = bundle.limits.socket_buffer_bytes as usize;
+    let limits = bundle.limits.clone();
+    let (workers, scratch_bytes) = (usize::from(limits.workers.max(1)), limits.scratch_bytes as usize);
+    let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
     let tickets =
         Tickets::start(&tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY")))?;
     let upstreams = Upstreams::default();
@@ -175,10 +198,12 @@ fn run(path: &Path) -> Result<(), ServeError> {
         sessions: AtomicU32::new(0),
         sessions_max: AtomicU32::new(sessions_max),
         handshakes: AtomicU32::new(0),
+        endings: Endings::default(),
         workers,
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,
+        sids: Sids::new(Instant::now()),
         tickets,
         started: Instant::now(),
     });
@@ -199,7 +224,7 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let signals = runtime.block_on(async { Signals::new() })?;
     let ended = start_workers(&shared, workers, scratch_bytes, &listeners)?;
     drop(listeners);
-    runtime.block_on(Control { shared, path: path.to_owned(), listen }.run(signals, ended))
+    runtime.block_on(Control { shared, path: path.to_owned(), listen, limits }.run(signals, ended))
 }
 
 fn listen_error(address: String, error: io::Error) -> ServeError {

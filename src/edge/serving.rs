@@ -1,5 +1,6 @@
 //! A bundle in use: what a session asks of it, and the keys that are still in memory.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::server::ServerConfig;
@@ -28,6 +29,10 @@ pub(crate) struct Serving {
 pub(crate) struct RouteState {
     pub(crate) rules: Route,
     pub(crate) upstreams: Vec<Arc<UpstreamState>>,
+    /// Whose turn it is to open a session.
+    pub(super) turn: AtomicUsize,
+    /// An answer to a handshake told no sid that we could read.
+    pub(super) unheard: AtomicBool,
 }
 
 /// Who a TLS connection was opened for.
@@ -51,7 +56,8 @@ impl Serving {
         });
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
-            Arc::new(RouteState { rules: rules.clone(), upstreams })
+            let (turn, unheard) = (AtomicUsize::new(0), AtomicBool::new(false));
+            Arc::new(RouteState { rules: rules.clone(), upstreams, turn, unheard })
         };
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,

@@ -136,6 +136,7 @@ impl Answer {
 impl Session {
     /// Serves requests until the connection ends, or becomes a WebSocket.
     async fn serve(mut self) -> Option<(Relay, Times)> {
+        let mut answered_in_drain = false;
         loop {
             let serving = self.worker.shared.serving.load_full();
             let decision = match self.read_head(&serving).await {
@@ -177,12 +178,17 @@ impl Session {
                     }
                 }
             };
+            answered_in_drain = self.worker.drain().is_some();
             if !keep {
                 break;
             }
             self.input.compact(&self.worker);
         }
         self.close().await;
+        if self.worker.drain().is_some() {
+            let endings = &self.worker.shared.endings;
+            if answered_in_drain { &endings.exchanges } else { &endings.idle }.increment();
+        }
         None
     }
 
@@ -304,6 +310,7 @@ impl Session {
             status: Cell::new(0),
             offer,
             route: Arc::clone(route),
+            choice: self.worker.shared.choose(route, head, client),
             limits: ExchangeLimits {
                 head: serving.head_limits,
                 stall: Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into()),
@@ -324,7 +331,7 @@ impl Session {
             let connected = self
                 .worker
                 .pool
-                .connect(&request.route.upstreams, request.client, &request.host, want, connect_time)
+                .connect(&request.route.upstreams, request.choice.first, &request.host, want, connect_time)
                 .await;
             let connection = match connected {
                 Ok(connection) => connection,
