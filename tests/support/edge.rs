@@ -12,7 +12,7 @@
 use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ pub struct EdgeBuilder {
     http: bool,
     sites: String,
     limits: String,
+    runtime: Option<PathBuf>,
 }
 
 /// A running `sanedge serve`.
@@ -56,6 +57,7 @@ pub struct Desk {
     /// Its files' authority; `write_certificate` issues from it.
     pub ca: Ca,
     folder: tempfile::TempDir,
+    runtime: Option<PathBuf>,
 }
 
 /// What `serve` has said so far on stderr.
@@ -82,6 +84,7 @@ impl Edge {
             http: false,
             sites: String::new(),
             limits: String::new(),
+            runtime: None,
         }
     }
 }
@@ -122,6 +125,12 @@ impl EdgeBuilder {
         self
     }
 
+    /// The folder that systemd would have made (`RUNTIME_DIRECTORY`).
+    pub fn runtime(mut self, folder: &Path) -> Self {
+        self.runtime = Some(folder.to_owned());
+        self
+    }
+
     /// Lines above the first table.
     pub fn top(mut self, lines: &str) -> Self {
         self.top += &format!("{lines}\n");
@@ -130,7 +139,7 @@ impl EdgeBuilder {
 
     /// Writes the folder and runs nothing.
     pub fn write(self) -> Desk {
-        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap() };
+        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap(), runtime: self.runtime };
         std::fs::write(desk.ca_file(), &desk.ca.pem).unwrap();
         for (at, names) in self.certificates.iter().enumerate() {
             desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -228,6 +237,8 @@ impl Desk {
     }
 
     fn spawn(&self, mut command: Command) -> (Child, Arc<Log>) {
+        command.env_remove("RUNTIME_DIRECTORY");
+        self.runtime.as_ref().map(|folder| command.env("RUNTIME_DIRECTORY", folder));
         let mut child = command
             .arg("serve")
             .arg(self.bundle_file())
@@ -304,6 +315,16 @@ impl Edge {
     pub fn killed_and_served_again(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.start_again();
+        self
+    }
+
+    /// SIGUSR1, as systemd sends it for a restart, and the same folder served again.
+    pub fn restarted(mut self) -> Self {
+        self.signal(Signal::USR1);
+        let ended = self.log.wait(PATIENCE, |said| said.ended.then_some(()));
+        assert!(ended.is_some(), "no end within {PATIENCE:?} of SIGUSR1:\n{}", self.log());
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
         self.start_again();
         self
     }
