@@ -212,6 +212,11 @@ impl Desk {
         self.serve_by(sanedge())
     }
 
+    /// Serves the bundle that is there.
+    pub fn serve_as_it_is(self) -> Edge {
+        self.serve_by(sanedge())
+    }
+
     /// Compiles as this user (root), hands the bundle to `group` as on a board, and serves as `user`.
     pub fn serve_as(self, user: u32, group: u32) -> Edge {
         use std::os::unix::fs::{PermissionsExt, chown};
