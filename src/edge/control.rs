@@ -242,7 +242,9 @@ impl Control {
         if let Some(folder) = &bundle.listen.acme_dir
             && serving.bundle.listen.acme_dir.as_ref() != Some(folder)
         {
-            std::fs::read_dir(folder).map_err(|error| refused("[listen] acme_dir", folder, error))?;
+            // To open a token of it by name, no more is wanted.
+            let open = rustix::fs::access(folder, rustix::fs::Access::EXEC_OK);
+            open.map_err(|error| refused("[listen] acme_dir", folder, error.into()))?;
         }
         let sockets =
             unix_upstreams(bundle).filter(|path| unix_upstreams(&serving.bundle).all(|old| old != *path));
