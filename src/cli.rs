@@ -117,12 +117,13 @@ fn reload_text(body: &[u8]) -> Option<String> {
 fn status_text(body: &[u8]) -> Option<String> {
     let status: admin::Status = serde_json::from_slice(body).ok()?;
     let mut text = format!(
-        "sanedge {} up {} s, bundle {} for board {}{}\nsessions {} of at most {}, {} in their handshake, {} workers\n",
+        "sanedge {} up {} s, bundle {} for board {}{}\n{}sessions {} of at most {}, {} in their handshake, {} workers\n",
         status.version,
         status.uptime_s,
         status.bundle,
         report::escaped(&status.board),
         if status.draining { ", draining" } else { "" },
+        if status.clock_believable { "" } else { "the clock is not believable: days left are not known\n" },
         status.sessions,
         status.sessions_max,
         status.handshakes,

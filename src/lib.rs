@@ -3,13 +3,14 @@
 //! Whatever can be decided on the desk is decided there: [`bundle::compile`] proves that certificates, names and
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
-//! `bundle`, `http`, `ws`, `route`, `names` and `limits` are the core: they do no I/O on sockets and take time as
+//! `bundle`, `http`, `ws`, `engineio`, `route`, `names` and `limits` are the core: they do no I/O on sockets and take time as
 //! an argument. `edge` is the only place with sockets, tasks and the clock.
 
 pub mod board;
 pub mod bundle;
 pub mod cli;
 pub mod edge;
+pub mod engineio;
 pub mod http;
 pub mod limits;
 pub mod names;

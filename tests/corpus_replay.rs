@@ -36,3 +36,8 @@ fn ws_frame() {
 fn ws_sequence() {
     replay("ws_sequence", sanedge::ws::tracker::fuzz_ws_sequence, 20);
 }
+
+#[test]
+fn engineio_open() {
+    replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 10);
+}

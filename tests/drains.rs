@@ -90,7 +90,9 @@ async fn sigterm_tells_every_websocket_spread_over_drain_spread() {
     }
     let begun = drain(&edge, Signal::TERM);
     let told = sockets.join_all().await;
-    assert_drained(&edge.ended());
+    let log = edge.ended();
+    assert_drained(&log);
+    assert!(log.contains("sessions=200 idle=0 exchanges=0 websockets=200 others=0 cut=0"), "{log}");
     assert!(begun.elapsed() < Duration::from_secs(15), "long before drain_timeout: {:?}", begun.elapsed());
     assert!(told.len() == SOCKETS && told.iter().all(|(code, _)| *code == 1001), "{told:?}");
     let first = told.iter().map(|(_, came)| *came).min().unwrap();
@@ -208,6 +210,7 @@ async fn what_does_not_end_is_cut_at_drain_timeout() {
     let log = edge.ended(); // with 0 all the same
     assert!(begun.elapsed() > Duration::from_millis(1500), "{:?}", begun.elapsed());
     assert!(log.contains("drain timeout reached") && log.contains("drained"), "{log}");
+    assert!(log.contains("websockets=0 others=0 cut=2"), "{log}");
     assert!(halfway.until_ended().await.is_empty(), "no Close within a frame");
     assert!(silent.until_ended().await.is_empty());
 }

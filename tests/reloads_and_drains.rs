@@ -4,9 +4,11 @@
 mod support;
 
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use support::edge::{Edge, PATIENCE, sanedge, text};
 use support::engineio::{Http, Socket, serve_default};
@@ -104,28 +106,104 @@ async fn a_watched_file_is_taken_into_use_by_itself() {
     let edge = Edge::certified_for(&[HOST]).top("watch = true").site(&[HOST], serve_default().await).start();
     edge.desk().write_certificate(0, &[HOST, "new.recre.store"]);
     edge.desk().bundled();
-    edge.wait_for_log("msg=reloaded", PATIENCE);
+    // However often somebody asks how things are.
+    until(&edge, "reloaded", |status| status["counters"]["reloads_total"] == 1).await;
     edge.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reloads_do_not_grow_the_process() {
+async fn limits_sites_and_upstreams_change_for_new_sessions_only() {
     let edge = edge().await;
     let mut socket = Socket::open(&edge, HOST, "").await;
     socket.join("/").await;
-    let mut early = 0;
-    for round in 1..=60 {
-        let reloaded = ask(&edge, "reload");
-        assert!(reloaded.status.success(), "{}", text(&reloaded));
-        if round == 20 {
-            early = edge.memory_kib("Pss");
-        }
-    }
-    let late = edge.memory_kib("Pss");
-    assert!(late <= early + 512, "PSS grew from {early} to {late} KiB over 40 reloads");
-    assert_eq!(status(&edge)["keys_in_memory"], 1);
+    let mut idle = Http::new(edge.tls(HOST).await);
+    assert_eq!(idle.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
+    let toml = std::fs::read_to_string(edge.desk().toml()).unwrap();
+    let (before, sites) = toml.split_once("[[site]]").unwrap();
+    let sites = sites.replace(HOST, "new.recre.store").replace("[limits]", "[limits]\nsessions_max = 77");
+    std::fs::write(edge.desk().toml(), format!("{before}[[site]]{sites}")).unwrap();
+    edge.desk().write_certificate(0, &["new.recre.store"]);
+    edge.reload();
+    assert_eq!(status(&edge)["sessions_max"], 77);
+    assert!(edge.try_tls(HOST).await.is_err(), "the old name is served no more");
+    let mut new = Http::new(edge.tls("new.recre.store").await);
+    let target = "/socket.io/?EIO=4&transport=polling";
+    assert_eq!(new.exchange("GET", "new.recre.store", target, "").await.status, 200);
+    // A kept connection asks by the new bundle; a WebSocket lives on.
+    assert_eq!(idle.exchange("GET", HOST, target, "").await.status, 421);
     socket.send(r#"42["echo","still here"]"#).await;
     assert_eq!(socket.text().await, r#"42["echo","still here"]"#);
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reload_cannot_follow_is_said() {
+    let edge = edge().await;
+    let toml = std::fs::read_to_string(edge.desk().toml()).unwrap();
+    let limits = "[limits]\nworkers = 7\nscratch_bytes = \"8KiB\"\nsocket_buffer_bytes = \"64KiB\"";
+    std::fs::write(edge.desk().toml(), toml.replace("[limits]", limits)).unwrap();
+    edge.desk().bundled();
+    let reloaded = ask(&edge, "reload");
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    let report: Value = serde_json::from_slice(&reloaded.stdout).unwrap();
+    let notes: Vec<&str> = report["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    for key in ["workers", "scratch_bytes", "socket_buffer_bytes"] {
+        let wanted = format!("`{key}` stays ");
+        assert!(notes.iter().any(|note| note.starts_with(&wanted) && note.contains("restart")), "{notes:?}");
+    }
+    // Paths that this process cannot reach.
+    let gone = edge.desk().path("acme").display().to_string();
+    std::fs::write(edge.desk().toml(), toml.replace("[listen]", &format!("[listen]\nacme_dir = {gone:?}")))
+        .unwrap();
+    edge.desk().bundled();
+    let refused = text(&ask(&edge, "reload"));
+    assert!(refused.contains("needs a restart: [listen] acme_dir") && refused.contains(&gone), "{refused}");
+    std::fs::create_dir(&gone).unwrap();
+    assert!(ask(&edge, "reload").status.success());
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_end_soon_are_said_and_a_wrong_clock_is_no_hindrance() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).write();
+    let now = SystemTime::now();
+    let write = |begins: SystemTime, ends: SystemTime| {
+        let mut parameters = support::certs::leaf_params(&[HOST]);
+        (parameters.not_before, parameters.not_after) = (begins.into(), ends.into());
+        let issued = desk.ca.issue_with(parameters, rcgen::KeyPair::generate().unwrap());
+        std::fs::write(desk.path("0.pem"), issued.chain_pem).unwrap();
+        std::fs::write(desk.path("0.key"), issued.key_pem).unwrap();
+    };
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    write(now - DAY, now + 20 * DAY + DAY / 2);
+    let edge = desk.serve();
+    let line = edge.wait_for_log("certificate ends soon", PATIENCE);
+    assert!(line.contains("level=warn") && line.contains("days_left=20") && line.contains("0.pem"), "{line}");
+    assert_eq!(status(&edge)["clock_believable"], true);
+    assert!(edge.try_tls(HOST).await.is_ok());
+    edge.stop();
+}
+
+/// To the edge it is all one whether its clock is behind or a certificate's beginning ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_is_said_and_does_not_stop_serving() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).write();
+    desk.bundled();
+    let mut bundle = sanedge::bundle::Bundle::open(&desk.bundle_file()).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    (bundle.certificates[0].not_before, bundle.certificates[0].not_after) = (now + 3600, now + 7200);
+    let key = PrivateKeyDer::from_pem_file(desk.path("0.key")).unwrap();
+    std::fs::write(desk.bundle_file(), bundle.encode(&[key]).unwrap()).unwrap();
+    let edge = desk.serve_as_it_is();
+    let line = edge.wait_for_log("the clock is not believable", PATIENCE);
+    assert!(line.contains("level=warn"), "{line}");
+    let output = ask(&edge, "status");
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["clock_believable"], false);
+    let mut client = Http::new(edge.tls(HOST).await);
+    assert_eq!(client.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
+    assert!(!edge.log().contains("certificate ends"), "days left are not known");
     edge.stop();
 }
 
@@ -156,6 +234,7 @@ async fn sigterm_finishes_the_exchange_in_hand_and_ends_with_0() {
     assert_eq!(response.field("connection"), Some("close"));
     let log = edge.ended();
     assert!(log.contains("drained") && !log.contains("drain timeout"), "{log}");
+    assert!(log.contains("sessions=2 idle=1 exchanges=1 websockets=0 others=0 cut=0"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +248,8 @@ async fn a_second_sigterm_ends_at_once() {
     edge.signal(Signal::TERM);
     edge.wait_for_log("msg=draining", PATIENCE);
     edge.signal(Signal::TERM);
-    edge.wait_for_log("ended at once by a second signal", PATIENCE);
+    let line = edge.wait_for_log("ended at once by a second signal", PATIENCE);
+    assert!(line.contains("cut=1"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

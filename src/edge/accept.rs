@@ -266,6 +266,9 @@ impl Worker {
                 () = sleep_until(deadline) => break,
             }
         }
+        for _ in 0..self.sessions.get() {
+            self.shared.endings.cut.increment();
+        }
         if self.sessions.get() > 0 {
             info!(
                 worker = self.index,

@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
+use super::calendar::{self, Calendar};
 use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
-use crate::bundle::{Bundle, Listen};
+use crate::bundle::{Bundle, Listen, Upstream};
+use crate::limits::Limits;
 use crate::ops::admin::{self, ReloadReport};
+use crate::ops::metrics::Counter;
 use crate::ops::sockets::AdminListener;
 use crate::ops::systemd;
 
@@ -27,6 +30,8 @@ const GOING_AWAY: u16 = 1001;
 const SERVICE_RESTART: u16 = 1012;
 /// How often a watched bundle file is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How often ticket keys and the calendar are looked at.
+const CHORES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What this process reacts to; made before the first thread.
 pub(super) struct Signals {
@@ -53,6 +58,8 @@ pub(super) struct Control {
     pub(super) path: PathBuf,
     /// As it was when the listeners were made.
     pub(super) listen: Listen,
+    /// As they were when the workers were made.
+    pub(super) limits: Limits,
 }
 
 impl Control {
@@ -69,21 +76,34 @@ impl Control {
         info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
         systemd::ready(&summary);
         let mut watched = Watched::new(&self.path);
-        let mut draining = false;
+        // Not a sleep in the loop, which whatever else happens would begin anew.
+        let (mut watch, mut chores) = (interval(WATCH_INTERVAL), interval(CHORES_INTERVAL));
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut calendar = Calendar::default();
+        // Sessions when the drain began.
+        let mut drained = None;
         loop {
+            let draining = drained.is_some();
             tokio::select! {
-                _ = signals.reload.recv() => { self.reload().await; }
+                _ = signals.reload.recv() => {
+                    self.reload().await;
+                    chores.reset_immediately();
+                }
                 _ = async { tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} } } => {
-                    if draining { return Err(ServeError::Impatient); }
+                    if draining { return Err(self.cut_short()); }
                     let (time, spread) = self.drain_times();
-                    draining = self.drain(time, spread, GOING_AWAY);
+                    drained = Some(self.drain(time, spread, GOING_AWAY));
                 }
                 _ = signals.restart.recv() => {
-                    if draining { return Err(ServeError::Impatient); }
-                    draining = self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART);
+                    if draining { return Err(self.cut_short()); }
+                    drained = Some(self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART));
                 }
                 Some(ask) = asks.recv() => match ask {
-                    admin::Ask::Reload(answer) => { let _ = answer.send(self.reload().await); }
+                    admin::Ask::Reload(answer) => {
+                        let _ = answer.send(self.reload().await);
+                        chores.reset_immediately();
+                    }
                     admin::Ask::Status(answer) => { let _ = answer.send(self.status()); }
                 },
                 end = ended.recv() => match end {
@@ -93,14 +113,35 @@ impl Control {
                     None if draining => break,
                     None => return Err(ServeError::Worker),
                 },
-                () = sleep(WATCH_INTERVAL), if self.shared.serving.load().bundle.watch && !draining => {
-                    if watched.has_changed(&self.path) { self.reload().await; }
+                _ = watch.tick(), if self.shared.serving.load().bundle.watch && !draining => {
+                    if watched.has_changed(&self.path) {
+                        self.reload().await;
+                        chores.reset_immediately();
+                    }
+                }
+                _ = chores.tick() => {
+                    self.shared.tickets.turn();
+                    calendar.look(&self.shared.serving.load().bundle, wall_clock());
                 }
             }
         }
         drop(admin);
-        info!("drained");
+        self.say_drained(drained.unwrap_or_default());
         Ok(())
+    }
+
+    /// How many of the `sessions` that were open ended how. The others' clients went away, or were in their handshake.
+    fn say_drained(&self, sessions: u32) {
+        let endings = &self.shared.endings;
+        let all = [&endings.idle, &endings.exchanges, &endings.websockets, &endings.cut];
+        let [idle, exchanges, websockets, cut] = all.map(Counter::value);
+        let others = u64::from(sessions).saturating_sub(idle + exchanges + websockets + cut);
+        info!(sessions, idle, exchanges, websockets, others, cut, "drained");
+    }
+
+    /// A second signal: what is open now is cut.
+    fn cut_short(&self) -> ServeError {
+        ServeError::Impatient { cut: self.shared.sessions.load(Relaxed) }
     }
 
     /// `drain_timeout`, and `drain_spread` within half of it: a Close wants an answer.
@@ -110,8 +151,8 @@ impl Control {
         (time, serving.bundle.drain_spread.min(time / 2))
     }
 
-    /// Tells every worker to stop accepting and to be done by `time` from now.
-    fn drain(&self, time: Duration, spread: Duration, close_code: u16) -> bool {
+    /// Tells every worker to stop accepting and to be done by `time` from now. Gives the sessions that are open.
+    fn drain(&self, time: Duration, spread: Duration, close_code: u16) -> u32 {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
         info!(
@@ -122,7 +163,7 @@ impl Control {
         );
         systemd::stopping("draining");
         self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close_code }));
-        true
+        sessions
     }
 
     /// Opens the bundle again and takes it into use if it is good; says how it went.
@@ -156,12 +197,9 @@ impl Control {
         let bundle = bundle.map_err(|error| error.to_string())?;
         self.needs_no_restart(&bundle)?;
         let unchanged = bundle.digest == self.shared.serving.load().bundle.digest;
-        let mut notes = Vec::new();
-        if usize::from(bundle.limits.workers.max(1)) != self.shared.workers {
-            notes.push(format!("`workers` stays {} until the next restart", self.shared.workers));
-        }
+        let notes = self.notes(&bundle);
         let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-        let serving = Serving::new(bundle, &self.shared.upstreams, &self.shared.ticketer);
+        let serving = Serving::new(bundle, &self.shared.upstreams, &self.shared.tickets);
         let serving = serving.map_err(|error| error.to_string())?;
         self.shared.keys.note(&serving.bundle);
         self.shared.sessions_max.store(sessions_max, Relaxed);
@@ -189,8 +227,51 @@ impl Control {
             Some((key, old, new)) => Err(format!(
                 "needs a restart: [listen] {key} was {old} and is {new}; `systemctl restart sanedge`"
             )),
-            None => Ok(()),
+            None => self.within_sandbox(bundle),
         }
+    }
+
+    /// Paths that the old bundle did not name must be open to this process, whose sandbox was made for the old one.
+    fn within_sandbox(&self, bundle: &Bundle) -> Result<(), String> {
+        let serving = self.shared.serving.load();
+        let refused = |what: &str, path: &Path, error: io::Error| {
+            format!(
+                "needs a restart: {what} {} is not open to this process ({error}); let its user in, and if it is outside \
+                 the unit's sandbox add it there; then `systemctl restart sanedge`",
+                path.display()
+            )
+        };
+        if let Some(folder) = &bundle.listen.acme_dir
+            && serving.bundle.listen.acme_dir.as_ref() != Some(folder)
+        {
+            // To open a token of it by name, no more is wanted.
+            let open = rustix::fs::access(folder, rustix::fs::Access::EXEC_OK);
+            open.map_err(|error| refused("[listen] acme_dir", folder, error.into()))?;
+        }
+        let sockets =
+            unix_upstreams(bundle).filter(|path| unix_upstreams(&serving.bundle).all(|old| old != *path));
+        for path in sockets {
+            match std::fs::metadata(path) {
+                // An app that is not up yet is no reason: its socket may come.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(refused("upstream", path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the new bundle says and this process does not follow.
+    fn notes(&self, bundle: &Bundle) -> Vec<String> {
+        let (old, new) = (&self.limits, &bundle.limits);
+        let fixed = [
+            ("workers", u32::from(old.workers), u32::from(new.workers)),
+            ("scratch_bytes", old.scratch_bytes, new.scratch_bytes),
+            ("socket_buffer_bytes", old.socket_buffer_bytes, new.socket_buffer_bytes),
+        ];
+        let changed = fixed.into_iter().filter(|(_, old, new)| old != new);
+        changed.map(|(key, old, _)| format!("`{key}` stays {old} until the next restart")).collect()
     }
 
     fn digest(&self) -> String {
@@ -205,8 +286,7 @@ impl Control {
     fn status(&self) -> admin::Status {
         let shared = &self.shared;
         let serving = shared.serving.load();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_secs() as i64);
+        let now = wall_clock();
         let hosts = serving.bundle.hosts.iter().filter_map(|entry| {
             let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
             let upstreams = serving.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
@@ -219,7 +299,7 @@ impl Control {
             Some(admin::HostStatus {
                 host: entry.host.to_string(),
                 certificate: certificate.label.clone(),
-                days_left: (certificate.not_after - now).div_euclid(86_400),
+                days_left: calendar::days_left(certificate.not_after, now),
                 upstreams: upstreams.collect(),
             })
         });
@@ -229,6 +309,7 @@ impl Control {
             board: serving.bundle.board.clone(),
             bundle: self.digest(),
             draining: shared.drain.borrow().is_some(),
+            clock_believable: calendar::is_believable(&serving.bundle, now),
             sessions: shared.sessions.load(Relaxed),
             sessions_max: shared.sessions_max.load(Relaxed),
             handshakes: shared.handshakes.load(Relaxed),
@@ -239,6 +320,20 @@ impl Control {
             hosts: hosts.collect(),
         }
     }
+}
+
+fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {
+    let upstreams = bundle.sites.iter().flat_map(|site| &site.routes).flat_map(|route| &route.upstreams);
+    upstreams.filter_map(|upstream| match upstream {
+        Upstream::Unix(path) => Some(path.as_path()),
+        _ => None,
+    })
+}
+
+/// Seconds since 1970; 0 before that.
+fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Which file is at a path: told apart by inode, size and time.

@@ -15,9 +15,11 @@ use tokio::time::{Instant, sleep_until};
 use super::RouteState;
 use super::accept::Worker;
 use super::relay::{Pending, Relay, TURNS, forward, poll_later};
+use super::sticky::{Choice, Listener};
 use super::tls::Client;
 use super::upstream::{Connection, Io};
 use crate::bundle::Route;
+use crate::engineio::Ear;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::forward::{Plan, ResponseForm, response_head};
@@ -141,6 +143,7 @@ pub(crate) struct Request {
     /// Set for a WebSocket upgrade.
     pub(crate) offer: Option<Offer>,
     pub(crate) route: Arc<RouteState>,
+    pub(crate) choice: Choice,
     pub(crate) limits: ExchangeLimits,
 }
 
@@ -179,6 +182,7 @@ pub(crate) struct Upgraded {
     /// What the client has not taken yet of the 101.
     unsent: Pending,
     deflate: bool,
+    listener: Option<Box<Listener>>,
 }
 
 impl Upgraded {
@@ -189,7 +193,8 @@ impl Upgraded {
             check_utf8: route.check_utf8,
             deflate: self.deflate,
         };
-        Relay::new((client, self.upstream), rules, (&self.up, &self.behind, self.unsent), peer, worker)
+        let begun = (&self.up[..], &self.behind[..], self.unsent);
+        Relay::new((client, self.upstream), rules, begun, self.listener, peer, worker)
     }
 }
 
@@ -238,6 +243,8 @@ struct Exchange<'s> {
     request: &'s Request,
     io: Io,
     reused: bool,
+    /// Hears an answer that opens a session, where several upstreams have sessions.
+    listener: Option<Box<Listener>>,
     up: Up,
     down: Down,
     down_pending: Pending,
@@ -282,6 +289,10 @@ pub(crate) async fn run(
         request,
         io,
         reused,
+        listener: request.choice.opens.then(|| {
+            let ear = if request.offer.is_some() { Ear::frames() } else { Ear::body() };
+            Listener::new(ear, &worker.shared, &request.route, upstream.id)
+        }),
         up,
         down: Down::Head { scanner: HeadScanner::response(), held: Vec::new(), interim: 0 },
         down_pending: Pending::default(),
@@ -307,7 +318,11 @@ pub(crate) async fn run(
             behind: exchange.behind,
             unsent: exchange.down_pending,
             deflate: exchange.deflate,
+            listener: exchange.listener,
         }));
+    }
+    if let (End::Next | End::Close, Some(listener), 200) = (&end, &exchange.listener, request.status.get()) {
+        listener.missed();
     }
     if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
     {
@@ -658,8 +673,19 @@ impl Exchange<'_> {
         self.answered = true;
         self.down =
             Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
+        self.listen(behind);
         self.translate(behind, out)?;
         self.deliver(cx, out)
+    }
+
+    /// Before the client has the bytes: it may come back with the sid at once.
+    fn listen(&mut self, bytes: &[u8]) {
+        let (Some(listener), Down::Body { reader, .. }) = (&mut self.listener, &self.down) else { return };
+        let mut done = self.request.status.get() != 200;
+        let _ = each_run(&mut reader.clone(), bytes, |data| done = done || listener.hear(data));
+        if done {
+            self.listener = None;
+        }
     }
 
     fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
@@ -673,6 +699,7 @@ impl Exchange<'_> {
     }
 
     fn body_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        self.listen(bytes);
         let Down::Body { reader, chunked: false } = &mut self.down else {
             out.clear();
             self.translate(bytes, out)?;

@@ -13,23 +13,25 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustls::server::ProducesTickets;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, Listen, OpenError};
 use crate::ops::log::{self, Outside, Said};
-use crate::ops::metrics::{Counters, Reason, Refusals};
+use crate::ops::metrics::{Counter, Counters, Reason, Refusals};
 use crate::ops::sockets::{Inherited, SocketsError};
 
 mod accept;
+mod calendar;
 mod control;
 mod exchange;
 mod plain;
 mod relay;
 mod serving;
 mod session;
+mod sticky;
+mod tickets;
 mod tls;
 mod upstream;
 
@@ -37,6 +39,8 @@ use accept::{Balance, Kind};
 use control::{Control, Signals};
 use serving::Keys;
 pub(crate) use serving::{Identity, RouteState, Serving};
+use sticky::Sids;
+use tickets::Tickets;
 use upstream::Upstreams;
 
 /// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
@@ -54,6 +58,19 @@ pub(crate) struct Drain {
     pub(crate) close_code: u16,
 }
 
+/// How many sessions a drain ended how; plain atomics.
+#[derive(Debug, Default)]
+pub(crate) struct Endings {
+    /// Between two requests, or before the first.
+    pub(crate) idle: Counter,
+    /// With the response that was on its way.
+    pub(crate) exchanges: Counter,
+    /// By a Close, from either side.
+    pub(crate) websockets: Counter,
+    /// By the end of its time.
+    pub(crate) cut: Counter,
+}
+
 /// The state across workers.
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
@@ -64,14 +81,18 @@ pub(crate) struct Shared {
     pub(crate) sessions: AtomicU32,
     pub(crate) sessions_max: AtomicU32,
     handshakes: AtomicU32,
+    /// How sessions ended in a drain.
+    pub(crate) endings: Endings,
     pub(crate) workers: usize,
     pub(crate) balance: Balance,
     /// Set once the drain has begun.
     pub(crate) drain: watch::Sender<Option<Drain>>,
     /// A mutex, taken when a bundle is taken into use.
     upstreams: Upstreams,
-    /// Outlives reloads, so that resumption does.
-    ticketer: Arc<dyn ProducesTickets>,
+    /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
+    sids: Sids,
+    /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
+    tickets: Arc<Tickets>,
     /// A mutex, taken by reloads and `status`.
     keys: Keys,
     started: Instant,
@@ -127,6 +148,9 @@ pub enum ServeError {
         /// What to do.
         hint: &'static str,
     },
+    /// The kernel gives no randomness.
+    #[error(transparent)]
+    Tickets(#[from] tickets::NoRandomness),
     /// The operating system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -135,7 +159,10 @@ pub enum ServeError {
     Worker,
     /// A second SIGTERM cut the drain short.
     #[error("a second signal ended the drain at once")]
-    Impatient,
+    Impatient {
+        /// Sessions that were open.
+        cut: u32,
+    },
 }
 
 /// Serves the bundle at `path` until a drain ends. Logs to stderr; takes SIGHUP, SIGTERM, SIGINT and SIGUSR1.
@@ -143,8 +170,8 @@ pub fn serve(path: &Path) -> ExitCode {
     log::start();
     match run(path) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ServeError::Impatient) => {
-            warn!("ended at once by a second signal; what was open is cut");
+        Err(ServeError::Impatient { cut }) => {
+            warn!(cut, "ended at once by a second signal; what was open is cut");
             ExitCode::FAILURE
         }
         Err(problem) => {
@@ -162,13 +189,14 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let bundle = Bundle::open(path)?;
     let listen = bundle.listen.clone();
     inherited.agree(&listen)?;
-    let (workers, scratch_bytes) =
-        (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
-    let socket_buffer_bytes = bundle.limits.socket_buffer_bytes as usize;
-    let ticketer = rustls::crypto::ring::Ticketer::new()?;
+    let limits = bundle.limits.clone();
+    let (workers, scratch_bytes) = (usize::from(limits.workers.max(1)), limits.scratch_bytes as usize);
+    let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
+    let tickets =
+        Tickets::start(&tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY")))?;
     let upstreams = Upstreams::default();
     let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-    let serving = Serving::new(bundle, &upstreams, &ticketer)?;
+    let serving = Serving::new(bundle, &upstreams, &tickets)?;
     let shared = Arc::new(Shared {
         keys: Keys::default(),
         serving: ArcSwap::from_pointee(serving),
@@ -177,11 +205,13 @@ fn run(path: &Path) -> Result<(), ServeError> {
         sessions: AtomicU32::new(0),
         sessions_max: AtomicU32::new(sessions_max),
         handshakes: AtomicU32::new(0),
+        endings: Endings::default(),
         workers,
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,
-        ticketer,
+        sids: Sids::new(Instant::now()),
+        tickets,
         started: Instant::now(),
     });
     shared.keys.note(&shared.serving.load().bundle);
@@ -193,7 +223,11 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let signals = runtime.block_on(async { Signals::new() })?;
     let ended = start_workers(&shared, workers, scratch_bytes, &listeners)?;
     drop(listeners);
-    runtime.block_on(Control { shared, path: path.to_owned(), listen }.run(inherited_admin, signals, ended))
+    runtime.block_on(Control { shared, path: path.to_owned(), listen, limits }.run(
+        inherited_admin,
+        signals,
+        ended,
+    ))
 }
 
 /// The inherited sockets, or those that `[listen]` asks for; with the options that accepted ones inherit.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::RouteState;
 use super::accept::{Permit, Worker};
+use super::sticky::Listener;
 use super::tls::Client;
 use super::upstream::Io;
 use crate::ops::metrics::Reason;
@@ -145,6 +146,8 @@ struct Lane {
     tracker: Tracker,
     pending: Pending,
     insert: Option<Insert>,
+    /// Hears the beginning of what the source says.
+    listener: Option<Box<Listener>>,
     /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
     sealed: bool,
     /// The sink is to be closed once it has everything.
@@ -164,6 +167,7 @@ impl Lane {
             tracker: Tracker::new(direction, rules),
             pending,
             insert: None,
+            listener: None,
             sealed: false,
             finish: false,
             source_ended: false,
@@ -206,11 +210,21 @@ impl Lane {
             self.source_ended = true;
             return Poll::Ready(Ok(()));
         }
-        match self.pass(scratch.get(..count).unwrap_or_default(), |bytes| sink.poll_write(cx, bytes)) {
+        let read = scratch.get(..count).unwrap_or_default();
+        self.listen(read);
+        match self.pass(read, |bytes| sink.poll_write(cx, bytes)) {
             Err(Stop::Io) if !self.to_client => self.lose_sink(),
             passed => return Poll::Ready(passed),
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn listen(&mut self, bytes: &[u8]) {
+        if let Some(listener) = &mut self.listener
+            && listener.hear(bytes)
+        {
+            self.listener = None;
+        }
     }
 
     /// Brings the sink up to date; `true`: something moved.
@@ -349,6 +363,7 @@ impl Relay {
         (client, upstream): (Client, Io),
         rules: Rules,
         (up, behind, unsent): (&[u8], &[u8], Pending),
+        listener: Option<Box<Listener>>,
         peer: IpAddr,
         worker: &Worker,
     ) -> Self {
@@ -362,6 +377,8 @@ impl Relay {
             leaving: false,
             leave_upstream: false,
         };
+        relay.down.listener = listener;
+        relay.down.listen(behind);
         let keep = |_: &[u8]| Poll::Pending;
         // Both before anybody is told: what came before a broken rule passes.
         let (up, down) = (relay.up.pass(up, keep), relay.down.pass(behind, keep));
@@ -391,6 +408,9 @@ impl Relay {
                 self.poll_until_due(cx, worker, &mut timer)
             })
             .await;
+            if timer.told {
+                worker.shared.endings.websockets.increment();
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! A bundle in use: what a session asks of it, and the keys that are still in memory.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::server::ServerConfig;
 use rustls::sign::CertifiedKey;
 
+use super::tickets::Tickets;
 use super::tls;
 use super::upstream::{UpstreamState, Upstreams};
 use crate::bundle::{Bundle, Route, Site};
@@ -27,6 +29,10 @@ pub(crate) struct Serving {
 pub(crate) struct RouteState {
     pub(crate) rules: Route,
     pub(crate) upstreams: Vec<Arc<UpstreamState>>,
+    /// Whose turn it is to open a session.
+    pub(super) turn: AtomicUsize,
+    /// An answer to a handshake told no sid that we could read.
+    pub(super) unheard: AtomicBool,
 }
 
 /// Who a TLS connection was opened for.
@@ -41,15 +47,17 @@ impl Serving {
     pub(super) fn new(
         bundle: Bundle,
         upstreams: &Upstreams,
-        ticketer: &Arc<dyn ProducesTickets>,
+        tickets: &Arc<Tickets>,
     ) -> Result<Self, rustls::Error> {
         let lead = tls::Lead::choose(bundle.suite_order);
         let tls = bundle.certificates.iter().map(|certificate| {
-            tls::server_config(Arc::clone(&certificate.key), lead, Arc::clone(ticketer)).map(Arc::new)
+            let ticketer = Arc::clone(tickets);
+            tls::server_config(Arc::clone(&certificate.key), lead, ticketer).map(Arc::new)
         });
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
-            Arc::new(RouteState { rules: rules.clone(), upstreams })
+            let (turn, unheard) = (AtomicUsize::new(0), AtomicBool::new(false));
+            Arc::new(RouteState { rules: rules.clone(), upstreams, turn, unheard })
         };
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,

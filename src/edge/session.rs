@@ -138,6 +138,7 @@ impl Session {
     #[allow(clippy::manual_async_fn)] // that would keep `self` twice, and so each idle connection
     fn serve(mut self) -> impl Future<Output = Option<(Relay, Arc<RouteState>)>> {
         async move {
+            let mut answered_in_drain = false;
             loop {
                 let serving = self.worker.shared.serving.load_full();
                 let decision = match self.read_head(&serving).await {
@@ -183,12 +184,17 @@ impl Session {
                         }
                     }
                 };
+                answered_in_drain = self.worker.drain().is_some();
                 if !keep {
                     break;
                 }
                 self.input.compact(&self.worker);
             }
             self.close().await;
+            if self.worker.drain().is_some() {
+                let endings = &self.worker.shared.endings;
+                if answered_in_drain { &endings.exchanges } else { &endings.idle }.increment();
+            }
             None
         }
     }
@@ -312,6 +318,7 @@ impl Session {
             status: Cell::new(0),
             offer,
             route: Arc::clone(route),
+            choice: self.worker.shared.choose(route, head, client),
             limits: ExchangeLimits {
                 head: serving.head_limits,
                 stall: Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into()),
@@ -332,7 +339,7 @@ impl Session {
             let connected = self
                 .worker
                 .pool
-                .connect(&request.route.upstreams, request.client, &request.host, want, dial)
+                .connect(&request.route.upstreams, request.choice.first, &request.host, want, dial)
                 .await;
             let connection = match connected {
                 Ok(connection) => connection,

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,19 +29,24 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 /// A request that may not be repeated takes a connection idle for less than this, or a new one.
 const IDLE_FRESH: Duration = Duration::from_secs(1);
-/// How long an upstream that refused is tried last.
-const AVOID_MS: u64 = 2_000;
+/// When an upstream that is down is first tried again, and the longest pause between two tries; each is twice the one
+/// before.
+const PROBE_FIRST: Duration = Duration::from_secs(1);
+const PROBE_MAX: Duration = Duration::from_secs(30);
 
 /// One upstream, shared by all workers and all bundles that name it.
 #[derive(Debug)]
 pub(crate) struct UpstreamState {
+    /// No other has it, nor had it before.
+    pub(crate) id: u32,
     address: Upstream,
     /// As written in sanedge.toml.
     pub(crate) text: String,
-    down: AtomicBool,
     tried: AtomicBool,
-    /// Uptime until which other upstreams are tried first.
-    avoid_until_ms: AtomicU64,
+    /// The last attempt to connect failed.
+    down: AtomicBool,
+    /// A task tries it again and again until it is back.
+    probing: AtomicBool,
 }
 
 /// All upstreams ever named, so that an outage outlives a reload.
@@ -62,12 +68,14 @@ impl Upstreams {
 
 impl UpstreamState {
     fn new(address: &Upstream) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         Self {
+            id: NEXT.fetch_add(1, Relaxed),
             address: address.clone(),
             text: address.to_string(),
-            down: AtomicBool::new(false),
             tried: AtomicBool::new(false),
-            avoid_until_ms: AtomicU64::new(0),
+            down: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
         }
     }
 
@@ -80,21 +88,15 @@ impl UpstreamState {
         }
     }
 
-    /// Whether the last attempt failed.
+    /// Whether the last attempt failed: others are tried first.
     fn is_down(&self) -> bool {
         self.down.load(Relaxed)
     }
 
-    /// Just failed: others first, but not for long, so that its return is noticed.
-    fn is_avoided(&self) -> bool {
-        self.is_down() && uptime_ms() < self.avoid_until_ms.load(Relaxed)
-    }
-
-    /// Says an outage once, when it begins.
-    fn failed(&self, host: &Host, error: &io::Error) {
+    /// Says an outage once, when it begins, and has a task of this worker notice its end.
+    fn failed(self: &Arc<Self>, host: &Host, error: &io::Error, dial: Dial) {
         self.tried.store(true, Relaxed);
-        self.avoid_until_ms.store(uptime_ms() + AVOID_MS, Relaxed);
-        if !self.down.swap(true, Relaxed) {
+        if !self.down.swap(true, SeqCst) {
             let error = error.to_string();
             warn!(
                 upstream = self.text,
@@ -103,15 +105,27 @@ impl UpstreamState {
                 "upstream is down; is the app running and listening there?"
             );
         }
+        if !self.probing.swap(true, SeqCst) {
+            tokio::task::spawn_local(probe(Arc::downgrade(self), dial));
+        }
     }
 
     fn works(&self) {
         if !self.tried.load(Relaxed) {
             self.tried.store(true, Relaxed);
         }
-        if self.is_down() && self.down.swap(false, Relaxed) {
+        if self.is_down() && self.down.swap(false, SeqCst) {
             info!(upstream = self.text, "upstream is back");
         }
+    }
+
+    /// Whether there is an end to probing: it is back, and no new outage has begun meanwhile that relies on us.
+    fn probed(&self) -> bool {
+        if self.down.load(SeqCst) {
+            return false;
+        }
+        self.probing.store(false, SeqCst);
+        !(self.down.load(SeqCst) && !self.probing.swap(true, SeqCst))
     }
 
     async fn connect(&self, dial: Dial) -> io::Result<Io> {
@@ -140,6 +154,25 @@ impl UpstreamState {
             }
         }
     }
+}
+
+/// Connects until that works, ever less often, so that no request has to be the one that tries. Ends too when nobody names
+/// the upstream any more.
+async fn probe(upstream: Weak<UpstreamState>, dial: Dial) {
+    for attempt in 0.. {
+        tokio::time::sleep(probe_pause(attempt)).await;
+        let Some(upstream) = upstream.upgrade() else { return };
+        if upstream.is_down() && upstream.connect(dial).await.is_ok() {
+            upstream.works();
+        }
+        if upstream.probed() {
+            return;
+        }
+    }
+}
+
+fn probe_pause(attempt: u32) -> Duration {
+    PROBE_FIRST.saturating_mul(2_u32.saturating_pow(attempt)).min(PROBE_MAX)
 }
 
 /// `localhost` needs no resolver, and Node listens on one of the two only.
@@ -268,22 +301,28 @@ impl Pool {
         Rc::new(Self { kept: RefCell::default(), sweeping: Cell::new(false) })
     }
 
-    /// A connection to one of `upstreams`: which one follows the client's address, so that a client's requests
-    /// meet the same process; one known to be down is tried last. Nothing has been sent, so any request may go on
-    /// to the next.
+    /// A connection to one of `upstreams`, `first` before the others; those that are down are tried last. Nothing has
+    /// been sent, so any request may go on to the next.
     ///
     /// # Errors
     /// The upstream tried last and why, when none takes a connection.
     pub(crate) async fn connect(
         &self,
         upstreams: &[Arc<UpstreamState>],
-        client: IpAddr,
+        first: usize,
         host: &Host,
         want: Want,
         dial: Dial,
     ) -> Result<Connection, (String, io::Error)> {
         let mut failed = (String::new(), io::Error::from(io::ErrorKind::NotFound));
-        for upstream in self.order(upstreams, client) {
+        let several = upstreams.len();
+        // Asked once: one that fails now is not tried a second time.
+        let down = upstreams.iter().map(|upstream| upstream.is_down());
+        let down = down.zip(0..u32::BITS).fold(0_u32, |mask, (down, at)| mask | u32::from(down) << at);
+        let turned = || (first..).map(|at| at % several).take(several);
+        let is_down = |at: &usize| down >> (at % 32) & 1 == 1;
+        let in_order = turned().filter(|at| !is_down(at)).chain(turned().filter(is_down));
+        for upstream in in_order.filter_map(|at| upstreams.get(at)) {
             if let Some(io) = self.take(upstream, want) {
                 return Ok(Connection { io, upstream: Arc::clone(upstream), reused: true });
             }
@@ -293,28 +332,12 @@ impl Pool {
                     return Ok(Connection { io, upstream: Arc::clone(upstream), reused: false });
                 }
                 Err(error) => {
-                    upstream.failed(host, &error);
+                    upstream.failed(host, &error, dial);
                     failed = (upstream.text.clone(), error);
                 }
             }
         }
         Err(failed)
-    }
-
-    fn order<'u>(
-        &self,
-        upstreams: &'u [Arc<UpstreamState>],
-        client: IpAddr,
-    ) -> impl Iterator<Item = &'u Arc<UpstreamState>> {
-        let first = match upstreams.len() {
-            0 | 1 => 0,
-            // Every worker must choose alike: a fixed hash of the address, not the pool's keyed one.
-            several => address_hash(client) as usize % several,
-        };
-        let turned = move || upstreams.iter().cycle().skip(first).take(upstreams.len());
-        turned()
-            .filter(|upstream| !upstream.is_avoided())
-            .chain(turned().filter(|upstream| upstream.is_avoided()))
     }
 
     fn take(&self, upstream: &Arc<UpstreamState>, want: Want) -> Option<Io> {
@@ -387,19 +410,14 @@ impl Pool {
     }
 }
 
-/// Milliseconds since the first call in this process.
-fn uptime_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn address_hash(client: IpAddr) -> u64 {
-    // FNV-1a: no keyed security is needed to spread clients over a handful of local processes.
-    let bytes: &[u8] = match &client {
-        IpAddr::V4(address) => &address.octets(),
-        IpAddr::V6(address) => &address.octets(),
-    };
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    #[test]
+    fn probes_come_ever_less_often_up_to_a_bound() {
+        let seconds: Vec<u64> = (0..8).map(|attempt| probe_pause(attempt).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(probe_pause(u32::MAX), PROBE_MAX);
+    }
 }

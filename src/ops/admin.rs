@@ -70,6 +70,8 @@ pub struct Status {
     pub bundle: String,
     /// A drain has begun.
     pub draining: bool,
+    /// The wall clock is not before the beginning of a certificate. Where it is, days left mean nothing.
+    pub clock_believable: bool,
     /// Open client connections.
     pub sessions: u32,
     /// Most of them.

@@ -174,6 +174,27 @@ const scenarios = {
     for (const socket of sockets) socket.close()
   },
 
+  // Clients that poll and then upgrade; how many ended how. Nothing is tried twice.
+  async climb() {
+    const outcomes = {}
+    const sockets = []
+    const climb = at => new Promise(resolve => {
+      const socket = connecting('/', { transports: ['polling', 'websocket'] })
+      sockets.push(socket)
+      socket.on('connect_error', () => resolve('refused'))
+      socket.on('disconnect', () => resolve('lost'))
+      engine(socket).on('upgradeError', () => resolve('not upgraded'))
+      engine(socket).on('upgrade', () => ask(socket, 'echo', at).then(() => resolve('upgraded'), () => resolve('lost')))
+    })
+    await Promise.all(Array.from({ length: parameters.clients }, async (_, at) => {
+      await sleep(at * 4) // not all handshakes at once
+      const outcome = await climb(at)
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
+    }))
+    say('counted', { outcomes })
+    for (const socket of sockets) socket.close()
+  },
+
   // Says when it lost the server and when it is back; the test restarts the server in between.
   async reconnects() {
     const socket = connecting('/', { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 })

@@ -84,6 +84,7 @@ function serve(namespace) {
     socket.on('say', data => socket.emit('said', data))
     socket.on('ask me', answer => socket.emit('question', 'how many?', count => answer(count)))
     socket.on('how', answer => answer({
+      process: process.pid,
       transport: socket.conn.transport.name,
       protocol: socket.conn.protocol,
       deflate: Boolean(socket.conn.transport.socket?.extensions.includes('permessage-deflate')),

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ pub struct EdgeBuilder {
     http: bool,
     sites: String,
     limits: String,
+    runtime: Option<PathBuf>,
 }
 
 /// A running `sanedge serve`.
@@ -58,6 +59,7 @@ pub struct Desk {
     /// Its files' authority; `write_certificate` issues from it.
     pub ca: Ca,
     folder: tempfile::TempDir,
+    runtime: Option<PathBuf>,
 }
 
 /// What `serve` has said so far on stderr.
@@ -84,6 +86,7 @@ impl Edge {
             http: false,
             sites: String::new(),
             limits: String::new(),
+            runtime: None,
         }
     }
 }
@@ -124,6 +127,12 @@ impl EdgeBuilder {
         self
     }
 
+    /// The folder that systemd would have made (`RUNTIME_DIRECTORY`).
+    pub fn runtime(mut self, folder: &Path) -> Self {
+        self.runtime = Some(folder.to_owned());
+        self
+    }
+
     /// Lines above the first table.
     pub fn top(mut self, lines: &str) -> Self {
         self.top += &format!("{lines}\n");
@@ -132,7 +141,7 @@ impl EdgeBuilder {
 
     /// Writes the folder and runs nothing.
     pub fn write(self) -> Desk {
-        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap() };
+        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap(), runtime: self.runtime };
         std::fs::write(desk.ca_file(), &desk.ca.pem).unwrap();
         for (at, names) in self.certificates.iter().enumerate() {
             desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -205,6 +214,11 @@ impl Desk {
         self.serve_by(sanedge())
     }
 
+    /// Serves the bundle that is there.
+    pub fn serve_as_it_is(self) -> Edge {
+        self.serve_by(sanedge())
+    }
+
     /// Compiles as this user (root), hands the bundle to `group` as on a board, and serves as `user`.
     pub fn serve_as(self, user: u32, group: u32) -> Edge {
         use std::os::unix::fs::{PermissionsExt, chown};
@@ -255,6 +269,8 @@ impl Desk {
     }
 
     fn spawn(&self, mut command: Command) -> (Child, Arc<Log>) {
+        command.env_remove("RUNTIME_DIRECTORY");
+        self.runtime.as_ref().map(|folder| command.env("RUNTIME_DIRECTORY", folder));
         let mut child = command
             .arg("serve")
             .arg(self.bundle_file())
@@ -348,6 +364,14 @@ impl Edge {
         self.wait_until_ended();
         (self.child, self.log) = self.desk.spawn_on(sockets);
         self.wait_until_ready();
+        self
+    }
+
+    /// SIGUSR1, as systemd sends it for a restart, and the same folder served again.
+    pub fn restarted(mut self) -> Self {
+        self.signal(Signal::USR1);
+        self.wait_until_ended();
+        self.start_again();
         self
     }
 

@@ -69,6 +69,8 @@ fn answer_echo(socket: &SocketRef) {
 /// One Engine.IO client over a WebSocket.
 pub struct Socket {
     stream: WebSocketStream<TlsStream<TcpStream>>,
+    /// Its `join` has had its answer; more of the same may come.
+    joined: bool,
 }
 
 impl Socket {
@@ -97,11 +99,29 @@ impl Socket {
         let opening = tokio_tungstenite::client_async_with_config(request, tls, Some(limits));
         let (stream, response) = tokio::time::timeout(PATIENCE, opening).await.unwrap().unwrap();
         assert_eq!(response.status(), 101);
-        Self { stream }
+        Self { stream, joined: false }
     }
 
-    /// Joins a namespace (`/` or `/catch`) and reads its answer.
+    /// Joins a namespace (`/` or `/catch`) of [`serve`] and reads its answer. In `/` its handlers are there then:
+    /// socketioxide answers first, and drops an event that comes before its handler.
     pub async fn join(&mut self, namespace: &str) {
+        self.join_only(namespace).await;
+        if namespace != "/" {
+            return;
+        }
+        let asked = |packet: &str| packet.starts_with("43999[");
+        loop {
+            self.send(r#"42999["ask",0]"#).await;
+            match tokio::time::timeout(Duration::from_millis(500), self.text()).await {
+                Ok(packet) if asked(&packet) => break self.joined = true,
+                Ok(packet) => panic!("expected an acknowledgement, found {packet}"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Joins a namespace of any server and reads its answer.
+    pub async fn join_only(&mut self, namespace: &str) {
         let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
         self.send(&format!("40{prefix}")).await;
         let answer = self.text().await;
@@ -123,6 +143,8 @@ impl Socket {
         loop {
             match self.next().await {
                 Message::Text(text) if text.as_str() == "2" => self.send("3").await,
+                // A late answer to an impatient `join`.
+                Message::Text(text) if self.joined && text.starts_with("43999[") => {}
                 Message::Text(text) => return text.as_str().to_owned(),
                 other => panic!("expected text, found {other:?}"),
             }

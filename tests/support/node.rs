@@ -173,6 +173,11 @@ impl Program {
         Self { name, child, stdin, events, errors, until: Instant::now() + PROGRAM_TIMEOUT }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Skips to the next line whose `event` is this.
     pub fn wait(&self, event: &str) -> Value {
         loop {

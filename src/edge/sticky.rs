@@ -1,0 +1,230 @@
+//! Which of several upstreams a request goes to first. A session of Engine.IO stays with the one that opened it: its `sid`
+//! is heard in that one's answer and found again in the query of each later request. No cookie is needed.
+//!
+//! Routes with one upstream never come here.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{RouteState, Shared};
+use crate::engineio::{Asks, Ear, Heard, KEEP_MAX, Open};
+use crate::http::head::RequestHead;
+
+/// Parts of the map, so that workers seldom wait for each other.
+const SHARDS: usize = 16;
+/// Sessions of one part; twice as many of all parts as `sessions_max` is by default, at 1.6 MB when full.
+const SHARD_SESSIONS_MAX: usize = 2048;
+/// Below this a part is not worth looking through for sessions that have expired.
+const SWEEP_MIN: usize = 64;
+
+/// Where sessions live. One for all workers: [`SHARDS`] mutexes, each held for a look-up.
+pub(crate) struct Sids {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Keyed by chance: nobody can make sids that meet.
+    hasher: RandomState,
+    began: Instant,
+}
+
+/// Sessions by the hash of their sid: a sid is a credential, and of any length.
+#[derive(Default)]
+struct Shard {
+    places: HashMap<u64, Place>,
+    /// Sessions at which those that have expired are swept out.
+    sweep_at: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    upstream: u32,
+    keep_s: u32,
+    /// Seconds since the map began.
+    until_s: u32,
+}
+
+impl Sids {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { shards: Default::default(), hasher: RandomState::new(), began: now }
+    }
+
+    /// The id of the upstream where `sid` lives; it is remembered for its time from `now` on.
+    fn find(&self, sid: &str, now: Instant) -> Option<u32> {
+        let (hash, now_s) = (self.hasher.hash_one(sid), self.seconds(now));
+        let mut shard = self.shard(hash);
+        let place = shard.places.get_mut(&hash).filter(|place| now_s < place.until_s)?;
+        place.until_s = now_s.saturating_add(place.keep_s);
+        Some(place.upstream)
+    }
+
+    fn keep(&self, open: &Open, upstream: u32, now: Instant) {
+        let (hash, now_s) = (self.hasher.hash_one(open.sid.as_str()), self.seconds(now));
+        let keep_s = open.keep.min(KEEP_MAX).as_secs() as u32 + 1;
+        let place = Place { upstream, keep_s, until_s: now_s.saturating_add(keep_s) };
+        self.shard(hash).insert(hash, place, now_s);
+    }
+
+    fn seconds(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.began).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        // The map spreads by the low bits: the high ones choose the part.
+        let shard = &self.shards[(hash >> 60) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, hash: u64, place: Place, now_s: u32) {
+        if self.places.len() >= self.sweep_at.max(SWEEP_MIN) {
+            self.places.retain(|_, place| now_s < place.until_s);
+            self.sweep_at = (self.places.len() * 2).min(SHARD_SESSIONS_MAX);
+            if self.places.len() < self.places.capacity() / 8 {
+                self.places.shrink_to(SWEEP_MIN);
+            }
+        }
+        if self.places.len() >= SHARD_SESSIONS_MAX {
+            // Any: most have become WebSockets long ago and are asked for no more.
+            let victim = self.places.keys().next().copied();
+            victim.map(|victim| self.places.remove(&victim));
+        }
+        self.places.insert(hash, place);
+    }
+}
+
+/// Where a request goes first, and whether the answer opens a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Index into the route's upstreams.
+    pub(crate) first: usize,
+    pub(crate) opens: bool,
+}
+
+impl Shared {
+    /// A session's own upstream; for a new session each in turn; for anything else the one that the client's address
+    /// gives, so that a client's requests meet the same.
+    pub(crate) fn choose(&self, route: &RouteState, head: &RequestHead<'_>, client: IpAddr) -> Choice {
+        let several = route.upstreams.len();
+        if several < 2 {
+            return Choice::default();
+        }
+        let by_address = address_hash(client) as usize % several;
+        match Asks::of(head) {
+            Asks::Session(sid) => {
+                let id = self.sids.find(&sid, Instant::now());
+                let own = id.and_then(|id| route.upstreams.iter().position(|upstream| upstream.id == id));
+                Choice { first: own.unwrap_or(by_address), opens: false }
+            }
+            // An answer that cannot be read tells no sid: then only the address brings the client back.
+            Asks::Open if !route.unheard.load(Relaxed) => {
+                Choice { first: route.turn.fetch_add(1, Relaxed) % several, opens: true }
+            }
+            Asks::Open | Asks::Nothing => Choice { first: by_address, opens: false },
+        }
+    }
+}
+
+/// Listens to an answer that opens a session, until its sid is known.
+pub(crate) struct Listener {
+    ear: Ear,
+    shared: Arc<Shared>,
+    route: Arc<RouteState>,
+    upstream: u32,
+}
+
+impl Listener {
+    pub(crate) fn new(ear: Ear, shared: &Arc<Shared>, route: &Arc<RouteState>, upstream: u32) -> Box<Self> {
+        Box::new(Self { ear, shared: Arc::clone(shared), route: Arc::clone(route), upstream })
+    }
+
+    /// Hears the next bytes; `true`: there is nothing more to listen to.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> bool {
+        match self.ear.hear(bytes) {
+            Heard::More => return false,
+            Heard::Open(open) => self.shared.sids.keep(&open, self.upstream, Instant::now()),
+            Heard::Else => self.missed(),
+        }
+        true
+    }
+
+    /// The answer told no sid: from now on this route's sessions go by address, which needs none.
+    pub(crate) fn missed(&self) {
+        if !self.route.unheard.swap(true, Relaxed) {
+            warn!(
+                path = self.route.rules.path,
+                "the answer to an Engine.IO handshake could not be read (compressed?): new sessions go by client address"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("upstream", &self.upstream).finish_non_exhaustive()
+    }
+}
+
+/// FNV-1a: every worker must choose alike, and no keyed security is needed to spread clients over a handful of local
+/// processes.
+fn address_hash(client: IpAddr) -> u64 {
+    let bytes: &[u8] = match &client {
+        IpAddr::V4(address) => &address.octets(),
+        IpAddr::V6(address) => &address.octets(),
+    };
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn open(sid: &str, keep_s: u64) -> Open {
+        Open { sid: sid.to_owned(), keep: Duration::from_secs(keep_s) }
+    }
+
+    #[test]
+    fn a_session_is_found_until_it_was_silent_for_its_time() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let sids = Sids::new(start);
+        assert_eq!(sids.find("a", start), None);
+        sids.keep(&open("a", 60), 7, start);
+        assert_eq!(sids.find("a", after(60)), Some(7), "and lives on from here");
+        assert_eq!(sids.find("a", after(120)), Some(7));
+        assert_eq!(sids.find("a", after(120 + 61)), None);
+        assert_eq!(sids.find("b", start), None);
+        sids.keep(&open("a", 60), 8, after(500));
+        assert_eq!(sids.find("a", after(501)), Some(8));
+    }
+
+    #[test]
+    fn the_map_is_bounded_and_what_expired_leaves_first() {
+        let start = Instant::now();
+        let sids = Sids::new(start);
+        let len =
+            |sids: &Sids| sids.shards.iter().map(|shard| shard.lock().unwrap().places.len()).sum::<usize>();
+        for n in 0..10_000 {
+            sids.keep(&open(&format!("early {n}"), 10), 1, start);
+        }
+        assert_eq!(len(&sids), 10_000);
+        let later = start + Duration::from_secs(60);
+        for n in 0..20_000 {
+            sids.keep(&open(&format!("late {n}"), 600), 2, later);
+        }
+        assert_eq!(len(&sids), 20_000, "no place is left to those that have expired");
+        assert!((0..20_000).all(|n| sids.find(&format!("late {n}"), later) == Some(2)));
+        for n in 0..60_000 {
+            sids.keep(&open(&format!("more {n}"), 600), 3, later);
+        }
+        assert_eq!(len(&sids), SHARDS * SHARD_SESSIONS_MAX);
+        assert_eq!(sids.find("more 59999", later), Some(3), "a new one always has a place");
+    }
+}

@@ -1,0 +1,379 @@
+//! What the edge must know of Engine.IO to keep a session with one of several local servers: which requests name a
+//! session, and what a server says when it opens one (the `open` packet of protocols 3 and 4,
+//! <https://socket.io/docs/v4/engine-io-protocol/>).
+//!
+//! Nothing is changed on the way, and only the beginning of an answer to a handshake is looked at.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::http::head::RequestHead;
+use crate::ws::frame::{Decoded, Header, Opcode, decode};
+
+/// Longest `sid` that is kept: Engine.IO's own have 20 characters, and an app may make others.
+pub const SID_BYTES_MAX: usize = 256;
+/// Bytes of an answer that are looked at for its `open` packet, which has about 120.
+pub const LOOK_BYTES_MAX: usize = 1024;
+/// Longest that a session is remembered after its last request.
+pub const KEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// On top of `pingInterval` and `pingTimeout`, for a slow way and a busy server.
+const KEEP_MARGIN: Duration = Duration::from_secs(15);
+/// What a server of Engine.IO uses unless it says otherwise.
+const PING_INTERVAL_MS: u64 = 25_000;
+const PING_TIMEOUT_MS: u64 = 20_000;
+
+/// What a request has to do with sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asks<'a> {
+    /// Nothing.
+    Nothing,
+    /// It opens one, and its answer can be heard.
+    Open,
+    /// It belongs to the one of this `sid`, decoded.
+    Session(Cow<'a, str>),
+}
+
+/// What a server says of the session that it opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The session's name, at most [`SID_BYTES_MAX`]; a credential.
+    pub sid: String,
+    /// How long the session can be silent and live, and a little more; at most [`KEEP_MAX`].
+    pub keep: Duration,
+}
+
+/// What came of listening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not enough yet.
+    More,
+    /// The `open` packet.
+    Open(Open),
+    /// Something else: nothing more is listened to.
+    Else,
+}
+
+/// Listens to the beginning of an answer, in pieces as they come; holds at most [`LOOK_BYTES_MAX`] bytes.
+#[derive(Clone, Debug)]
+pub struct Ear {
+    framed: bool,
+    held: Vec<u8>,
+}
+
+impl<'a> Asks<'a> {
+    /// By the query, as it came.
+    pub fn of(head: &RequestHead<'a>) -> Self {
+        let asks = Self::by_query(head.query.unwrap_or_default());
+        if asks == Self::Open && head.method != "GET" { Self::Nothing } else { asks }
+    }
+
+    fn by_query(query: &'a str) -> Self {
+        let (mut protocol, mut transport, mut jsonp) = (false, false, false);
+        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match key {
+                "sid" if !value.is_empty() => {
+                    let named = (value.len() <= SID_BYTES_MAX).then(|| Self::Session(decoded(value)));
+                    return named.unwrap_or(Self::Nothing);
+                }
+                "EIO" => protocol = matches!(value, "3" | "4"),
+                "transport" => transport = matches!(value, "polling" | "websocket"),
+                "j" => jsonp = true, // the packet stands in a script then
+                _ => {}
+            }
+        }
+        if protocol && transport && !jsonp { Self::Open } else { Self::Nothing }
+    }
+}
+
+/// `%XX` and `+`, as query strings write them. What is no escape stays as it is.
+fn decoded(value: &str) -> Cow<'_, str> {
+    if !value.contains(['%', '+']) {
+        return Cow::Borrowed(value);
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let escaped = behind.first_chunk::<2>().filter(|_| first == b'%').and_then(|digits| hex(*digits));
+        bytes.push(escaped.unwrap_or(if first == b'+' { b' ' } else { first }));
+        rest = if escaped.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn hex(digits: [u8; 2]) -> Option<u8> {
+    let [high, low] =
+        digits.map(|digit| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+    Some(high? << 4 | low?)
+}
+
+impl Ear {
+    /// For the body of an answer to a poll.
+    pub fn body() -> Self {
+        Self { framed: false, held: Vec::new() }
+    }
+
+    /// For the frames behind a 101.
+    pub fn frames() -> Self {
+        Self { framed: true, held: Vec::new() }
+    }
+
+    /// Hears the next piece. After anything but [`Heard::More`] there is nothing more to hear.
+    pub fn hear(&mut self, piece: &[u8]) -> Heard {
+        let room = LOOK_BYTES_MAX - self.held.len();
+        self.held.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        let heard = if self.framed { in_frames(&self.held) } else { in_payload(&self.held) };
+        if heard == Heard::More && self.held.len() == LOOK_BYTES_MAX { Heard::Else } else { heard }
+    }
+}
+
+/// The first frame is the packet; a server's Ping may come before.
+fn in_frames(bytes: &[u8]) -> Heard {
+    let mut rest = bytes;
+    loop {
+        let header = match decode(rest) {
+            Ok(Decoded::Header(header)) => header,
+            Ok(Decoded::Need(_)) => return Heard::More,
+            Err(_) => return Heard::Else,
+        };
+        let Header { fin, rsv1, mask, opcode, payload_bytes, header_bytes, .. } = header;
+        let behind = rest.get(header_bytes..).unwrap_or_default();
+        let payload_bytes = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
+        match opcode {
+            // Compressed, it could not be read; servers do that to larger messages only.
+            Opcode::Text if fin && !rsv1 && mask.is_none() => {
+                return match in_packet(behind.get(..payload_bytes).unwrap_or(behind)) {
+                    Heard::More if behind.len() >= payload_bytes => Heard::Else,
+                    heard => heard,
+                };
+            }
+            Opcode::Ping | Opcode::Pong => match behind.get(payload_bytes..) {
+                Some(next) => rest = next,
+                None => return Heard::More,
+            },
+            _ => return Heard::Else,
+        }
+    }
+}
+
+/// The first packet of a payload: bare in protocol 4, behind its length in protocol 3, as text (`96:`) or as bytes
+/// (0, the digits, 255).
+fn in_payload(bytes: &[u8]) -> Heard {
+    let is_more = |rest: &[u8]| if rest.is_empty() { Heard::More } else { Heard::Else };
+    let (digits, end): (fn(&u8) -> bool, u8) = match bytes {
+        [] => return Heard::More,
+        [b'0', ..] => return in_packet(bytes),
+        [0, ..] => (|byte| *byte <= 9, 255),
+        _ => (u8::is_ascii_digit, b':'),
+    };
+    let rest = bytes.strip_prefix(&[0]).unwrap_or(bytes);
+    let count = rest.iter().take_while(|byte| digits(byte)).count();
+    match rest.get(count..) {
+        Some([found, packet @ ..]) if *found == end && count > 0 => in_packet(packet),
+        Some(rest) => is_more(rest),
+        None => Heard::More,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OpenData<'a> {
+    #[serde(borrow)]
+    sid: Cow<'a, str>,
+    ping_interval: Option<u64>,
+    ping_timeout: Option<u64>,
+}
+
+/// Type 0 and a JSON object; what stands behind it is another packet.
+fn in_packet(bytes: &[u8]) -> Heard {
+    let json = match bytes {
+        [] => return Heard::More,
+        [b'0', json @ ..] => json,
+        _ => return Heard::Else,
+    };
+    match OpenData::deserialize(&mut serde_json::Deserializer::from_slice(json)) {
+        Ok(data) if !data.sid.is_empty() && data.sid.len() <= SID_BYTES_MAX => Heard::Open(data.open()),
+        Err(error) if error.is_eof() => Heard::More,
+        Ok(_) | Err(_) => Heard::Else,
+    }
+}
+
+impl OpenData<'_> {
+    fn open(self) -> Open {
+        let interval = self.ping_interval.unwrap_or(PING_INTERVAL_MS);
+        let silent =
+            Duration::from_millis(interval.saturating_add(self.ping_timeout.unwrap_or(PING_TIMEOUT_MS)));
+        Open { sid: self.sid.into_owned(), keep: silent.saturating_add(KEEP_MARGIN).min(KEEP_MAX) }
+    }
+}
+
+/// The entry of the fuzz target: whatever the cuts, the same is heard, and bounds hold.
+#[doc(hidden)]
+#[allow(clippy::panic)] // a fuzz entry has no other way to say no
+pub fn fuzz_engineio_open(data: &[u8]) {
+    for ear in [Ear::body(), Ear::frames()] {
+        let whole = ear.clone().hear(data);
+        let mut bytewise = ear.clone();
+        let heard = data.chunks(1).map(|byte| bytewise.hear(byte)).find(|heard| *heard != Heard::More);
+        let heard = heard.unwrap_or(Heard::More);
+        // A number that is too large is refused as soon as it is, though its exponent may still be on the way.
+        let refused_early = (&heard, &whole) == (&Heard::Else, &Heard::More);
+        assert!(heard == whole || refused_early, "what is heard depends on the cuts: {heard:?}, {whole:?}");
+        assert!(bytewise.held.len() <= LOOK_BYTES_MAX);
+        if let Heard::Open(open) = whole {
+            assert!((1..=SID_BYTES_MAX).contains(&open.sid.len()) && open.keep <= KEEP_MAX);
+        }
+    }
+    let query = String::from_utf8_lossy(data);
+    if let Asks::Session(sid) = Asks::by_query(&query) {
+        // A byte that is no UTF-8 becomes a character of three.
+        assert!((1..=3 * SID_BYTES_MAX).contains(&sid.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: &str = r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+
+    fn opens(sid: &str, seconds: u64) -> Heard {
+        Heard::Open(Open { sid: sid.to_owned(), keep: Duration::from_secs(seconds) })
+    }
+
+    fn body(bytes: impl AsRef<[u8]>) -> Heard {
+        fuzz_engineio_open(bytes.as_ref());
+        Ear::body().hear(bytes.as_ref())
+    }
+
+    fn frames(bytes: &[u8]) -> Heard {
+        fuzz_engineio_open(bytes);
+        Ear::frames().hear(bytes)
+    }
+
+    fn frame(first: u8, payload: &str) -> Vec<u8> {
+        let mut frame = vec![first];
+        match u8::try_from(payload.len()).ok().filter(|length| *length < 126) {
+            Some(length) => frame.push(length),
+            None => frame.extend([126, (payload.len() >> 8) as u8, payload.len() as u8]),
+        }
+        frame.extend_from_slice(payload.as_bytes());
+        frame
+    }
+
+    #[test]
+    fn the_open_packet_of_both_protocols_is_heard() {
+        let wanted = opens("lv_VI97HAXpY6yYWAAAC", 60);
+        assert_eq!(body(OPEN), wanted);
+        assert_eq!(body(format!("{OPEN}\u{1e}40{{\"sid\":\"x\"}}")), wanted, "another packet behind");
+        assert_eq!(body(format!("{}:{OPEN}2:40", OPEN.len())), wanted, "protocol 3");
+        let binary = [&[0, 1, 1, 8, 255], OPEN.as_bytes(), &[0, 2, 255, b'4', b'0']].concat();
+        assert_eq!(body(binary), wanted, "protocol 3 to a client that takes bytes");
+    }
+
+    #[test]
+    fn every_beginning_is_not_enough_yet() {
+        let forms = [OPEN.to_owned(), format!("{}:{OPEN}", OPEN.len())];
+        for text in &forms {
+            for cut in 0..text.len() {
+                assert_eq!(body(&text[..cut]), Heard::More, "cut at {cut}");
+            }
+        }
+        let whole = frame(0x81, OPEN);
+        for cut in 0..whole.len() {
+            assert_eq!(frames(&whole[..cut]), Heard::More, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_first_text_frame_is_heard() {
+        let wanted = opens("lv_VI97HAXpY6yYWAAAC", 60);
+        assert_eq!(frames(&frame(0x81, OPEN)), wanted);
+        assert_eq!(frames(&[frame(0x89, "ping"), frame(0x81, OPEN)].concat()), wanted, "behind a Ping");
+        let masked = [&[0x81, 0x81, 0, 0, 0, 0, b'0'][..]].concat();
+        let others = [
+            frame(0xC1, OPEN),                    // compressed
+            frame(0x01, OPEN),                    // the first of fragments
+            frame(0x82, OPEN),                    // binary
+            frame(0x81, &OPEN[..OPEN.len() - 1]), // its end is missing
+            frame(0x88, "xx"),
+            frame(0x83, ""),
+            masked,
+        ];
+        for other in others {
+            assert_eq!(frames(&other), Heard::Else, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_heard_no_further() {
+        for other in [
+            "1x",
+            "ok",
+            "<html>",
+            "0[]",
+            "0{}",
+            "0{\"sid\":1}",
+            "0{\"sid\":\"\"}",
+            ":0{}",
+            "12;0{}",
+            "\0\u{1}x",
+        ] {
+            assert_eq!(body(other), Heard::Else, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_kept_longer_than_it_can_be_silent_within_a_bound() {
+        for (times, seconds) in [
+            (r#","pingInterval":300,"pingTimeout":200"#, None),
+            (r#","pingInterval":60000,"pingTimeout":5000"#, Some(80)),
+            ("", Some(60)),
+            (r#","pingInterval":86400000,"pingTimeout":1"#, Some(86_400)),
+            (r#","pingInterval":18446744073709551615,"pingTimeout":18446744073709551615"#, Some(86_400)),
+        ] {
+            let Heard::Open(open) = body(format!("0{{\"sid\":\"x\"{times}}}")) else { panic!("{times}") };
+            let wanted = seconds.map_or(Duration::from_millis(15_500), Duration::from_secs);
+            assert_eq!(open.keep, wanted, "{times}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_held_than_the_bound() {
+        let sid = |length: usize| format!("0{{\"sid\":\"{}\"}}", "s".repeat(length));
+        assert!(matches!(body(sid(SID_BYTES_MAX)), Heard::Open(_)));
+        assert_eq!(body(sid(SID_BYTES_MAX + 1)), Heard::Else);
+        let padded = |length: usize| format!("0{{\"x\":\"{}\",\"sid\":\"s\"}}", "x".repeat(length - 19));
+        assert_eq!(padded(100).len(), 100);
+        assert!(matches!(body(padded(LOOK_BYTES_MAX)), Heard::Open(_)));
+        assert_eq!(body(padded(LOOK_BYTES_MAX + 1)), Heard::Else);
+        assert_eq!(body("0".to_owned() + &" ".repeat(LOOK_BYTES_MAX - 2)), Heard::More);
+        assert_eq!(body("0".to_owned() + &" ".repeat(LOOK_BYTES_MAX - 1)), Heard::Else);
+    }
+
+    #[test]
+    fn a_query_says_what_a_request_has_to_do_with_sessions() {
+        let session = |sid: &'static str| Asks::Session(Cow::Borrowed(sid));
+        let longest = format!("sid={}", "s".repeat(SID_BYTES_MAX));
+        for (query, asks) in [
+            ("EIO=4&transport=polling&t=abc", Asks::Open),
+            ("EIO=3&transport=websocket", Asks::Open),
+            ("EIO=4&transport=polling&sid=", Asks::Open),
+            ("EIO=4&transport=polling&j=0", Asks::Nothing),
+            ("EIO=4&transport=webtransport", Asks::Nothing),
+            ("EIO=5&transport=polling", Asks::Nothing),
+            ("transport=polling", Asks::Nothing),
+            ("EIO=4", Asks::Nothing),
+            ("", Asks::Nothing),
+            ("EIO=4&transport=polling&sid=abc", session("abc")),
+            ("sid=a%2Db%2&x", session("a-b%2")),
+            ("sid=a+b%ff", session("a b\u{fffd}")),
+            ("xsid=abc", Asks::Nothing),
+            (&longest, Asks::Session(Cow::Borrowed(&longest[4..]))),
+            (&format!("{longest}s"), Asks::Nothing),
+        ] {
+            assert_eq!(Asks::by_query(query), asks, "{query}");
+        }
+    }
+}
