@@ -94,6 +94,35 @@ async fn connections_queue_and_none_is_refused() {
     edge.stop();
 }
 
+/// A connection that was taken just before: its first request is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_just_come_may_still_ask() {
+    const NEWCOMER: Duration = Duration::from_secs(1);
+    let upstream = Upstream::answering(OK).await;
+    let sockets = Sockets::new().with("https", TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).write().serve_on(&sockets);
+    let ask = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    for _ in 0..20 {
+        let mut idle = Raw::open(&edge, HOST).await;
+        idle.send(&ask).await;
+        assert_eq!(idle.response().await.field("connection"), None);
+        let from = Instant::now();
+        let mut newcomer = Raw::open(&edge, HOST).await;
+        edge.signal(Signal::USR1);
+        edge.wait_for_log("msg=draining", PATIENCE);
+        idle.closed().await;
+        newcomer.send(&ask).await;
+        if from.elapsed() < NEWCOMER {
+            let response = newcomer.response().await;
+            assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+            edge.wait_until_ended();
+            return;
+        }
+        edge = edge.succeeded_on(&sockets); // on a machine as busy as this one: once more
+    }
+    panic!("a handshake and a signal never took less than {NEWCOMER:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn real_clients_are_back_by_themselves() {
     let asked = std::env::var("SANEDGE_RESTART_CLIENTS").ok();
