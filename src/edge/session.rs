@@ -35,10 +35,16 @@ use crate::ws::handshake;
 /// overtake the response on its way.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// From the end of its handshake a client may take this long for its first request although a drain begins: its new
+/// connection was taken, and what it is sending must not be lost.
+const NEWCOMER: Duration = Duration::from_secs(1);
+
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit) {
     let Some((client, identity)) = Box::pin(handshake(&worker, stream, peer)).await else { return };
-    let session = Session { worker: Rc::clone(&worker), client, input: Input::default(), identity, peer };
+    let newcomer_until = Some(Instant::now() + NEWCOMER);
+    let (own, input) = (Rc::clone(&worker), Input::default());
+    let session = Session { worker: own, client, input, identity, peer, newcomer_until };
     if let Some((relay, route)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
         spawn_local(relay.run(permit, route));
@@ -103,6 +109,8 @@ struct Session {
     input: Input,
     identity: Identity,
     peer: IpAddr,
+    /// None once it has sent a request.
+    newcomer_until: Option<Instant>,
 }
 
 /// Why no request came.
@@ -227,7 +235,9 @@ impl Session {
                 }
             }
             if !begun && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Err(NoHead::Over));
+                let until = self.newcomer_until.filter(|until| *until > Instant::now());
+                let Some(until) = until else { return Poll::Ready(Err(NoHead::Over)) };
+                timer.as_mut().reset(until);
             }
             timer.as_mut().poll(cx).map(|()| Err(if begun { NoHead::Slow } else { NoHead::Over }))
         })
@@ -243,6 +253,7 @@ impl Session {
             Err(error) => Decision::Answer(Answer::closing(error.problem(), error.to_string())),
         };
         self.worker.shared.counters.exchanges_total.increment();
+        self.newcomer_until = None;
         self.input.consume(head_bytes);
         decision
     }

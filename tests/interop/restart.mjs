@@ -12,7 +12,6 @@ const say = (event, more = {}) => process.stdout.write(JSON.stringify({ event, .
 const now = () => Number(process.hrtime.bigint())
 
 const codes = {}
-const closed = []
 const back = []
 
 function open() {
@@ -20,7 +19,6 @@ function open() {
   socket.on('disconnect', (reason, details) => {
     const code = details?.context?.code ?? reason
     codes[code] = (codes[code] ?? 0) + 1
-    closed.push(now())
   })
   return new Promise(resolve => socket.once('connect', () => resolve(socket)))
 }
@@ -39,8 +37,6 @@ await Promise.all(returned)
 back.sort((a, b) => a - b)
 say('back', {
   codes,
-  closed: closed.length,
-  last_close_ns: Math.max(...closed),
   first_back_ns: back[0],
   median_back_ns: back[back.length >> 1],
   last_back_ns: back.at(-1),
