@@ -51,7 +51,7 @@ esac
 
 built=$CARGO_TARGET_DIR/$target/release/sanedge
 out=${base%/cross}/boards/$board/sanedge
-case $target in aarch64-*) cross/check-instructions "$built" ;; esac
+case $target in aarch64-*) cross/check-instructions "$built" ;; esac # others: ring has no such instructions there
 mkdir -p "$(dirname "$out")"
 "$strip" --strip-all -o "$out" "$built"
 chmod 755 "$out"

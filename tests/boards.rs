@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use sanedge::board::{self, Board};
 use sanedge::limits::{Memory, Unit};
+use support::edge::text as text_of;
 use support::node::skip;
 
 const BEGIN: &str = "<!-- boards -->\n";
@@ -85,4 +86,69 @@ fn the_table_of_boards_is_the_programs_own() {
         return;
     }
     assert_eq!(found, table(), "run SANEDGE_WRITE_README=1 cargo test --test boards");
+}
+
+/// A function `name` with one instruction, assembled; `None` without Debian's assembler for aarch64.
+fn assembled(folder: &Path, name: &str, instruction: &str) -> Option<PathBuf> {
+    let (source, object) = (folder.join("one.s"), folder.join("one.o"));
+    let text = format!(
+        ".arch armv8.4-a+crypto\n.text\n.globl {name}\n.type {name}, %function\n{name}:\n    {instruction}\n    ret\n"
+    );
+    std::fs::write(&source, text).unwrap();
+    let assembler = Command::new("aarch64-linux-gnu-as").arg(&source).arg("-o").arg(&object).output().ok()?;
+    assert!(assembler.status.success(), "{}", text_of(&assembler));
+    Some(object)
+}
+
+fn check_instructions(file: &Path) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cross/check-instructions");
+    Command::new(script).arg(file).output().unwrap()
+}
+
+#[test]
+fn aes_outside_of_rings_guarded_functions_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let guarded = "ring_core_0_17_14__aes_hw_encrypt_blocks";
+    let rows = [
+        ("innocent", "aese v0.16b, v1.16b", 1),
+        ("innocent", "sha256h q0, q1, v2.4s", 1),
+        ("innocent", "pmull v0.1q, v1.1d, v2.1d", 1),
+        ("innocent", "pmull2 v0.1q, v1.2d, v2.2d", 1),
+        ("ring_core_0_17_14__x25519_sc_reduce", "aese v0.16b, v1.16b", 1),
+        ("aes_hw_encrypt_blocks", "aese v0.16b, v1.16b", 1),
+        (guarded, "aese v0.16b, v1.16b", 0),
+        ("innocent", "pmull v0.8h, v1.8b, v2.8b", 2), // older than the extension, so nothing was found
+        ("innocent", "eor v0.16b, v1.16b, v2.16b", 2),
+    ];
+    for (name, instruction, expected) in rows {
+        let Some(object) = assembled(folder.path(), name, instruction) else {
+            return skip(
+                "aes_outside_of_rings_guarded_functions_is_found",
+                "binutils-aarch64-linux-gnu is missing",
+            );
+        };
+        let output = check_instructions(&object);
+        assert_eq!(output.status.code(), Some(expected), "{name}: {instruction}\n{}", text_of(&output));
+    }
+    // Without names nothing can be said, and nothing is.
+    let object = assembled(folder.path(), guarded, "aese v0.16b, v1.16b").unwrap();
+    assert!(
+        Command::new("aarch64-linux-gnu-strip").arg("--strip-all").arg(&object).status().unwrap().success()
+    );
+    let output = check_instructions(&object);
+    assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+}
+
+#[test]
+fn a_board_that_is_none_is_answered_with_those_that_are() {
+    for script in ["cross/build.sh", "cross/test.sh"] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let output = Command::new(&script).arg("rpi44").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text_of(&output).contains("no board `rpi44`") && text_of(&output).contains("rpi4"),
+            "{}",
+            text_of(&output)
+        );
+    }
 }
