@@ -8,7 +8,7 @@ use std::io;
 
 use serde::Deserialize;
 
-use crate::limits::{self, LimitError, Limits, Machine};
+use crate::limits::{self, LimitError, Limits, Machine, Value, WebSocketBounds};
 
 /// The name that stands for the machine that compiles the bundle.
 pub const HOST: &str = "host";
@@ -22,9 +22,13 @@ pub struct Board {
     pub description: String,
     /// Target triple of the binary for it.
     pub target: String,
+    /// What rustc may be told with `-C target-cpu`; `None` where its model of the core has more than the silicon.
+    pub target_cpu: Option<String>,
     /// Whether an RSA signature costs tens of milliseconds: 32-bit ARM has no wide multiplication.
     pub rsa_is_slow: bool,
     machine: Machine,
+    limits: Limits,
+    websocket: WebSocketBounds,
     /// Whether its processor has AES instructions that ring can use. What serving prefers is decided at run time.
     pub aes_instructions: bool,
 }
@@ -86,10 +90,23 @@ static PROFILES: [(&str, &str); 13] = profiles![
 struct Profile {
     description: String,
     target: String,
+    target_cpu: Option<String>,
     ram: String,
     cores: u16,
     aes_instructions: bool,
     budget: String,
+    limits: ProfileLimits,
+}
+
+/// The limits that a profile settles, written as in `sanedge.toml`; all others follow from its memory.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileLimits {
+    sessions_max: i64,
+    workers: i64,
+    head_bytes_max: String,
+    frame_bytes_max: String,
+    message_bytes_max: String,
 }
 
 impl Board {
@@ -113,7 +130,12 @@ impl Board {
 
     /// The limits that hold where `sanedge.toml` says nothing.
     pub fn default_limits(&self) -> Limits {
-        Limits::default_for(&self.machine)
+        self.limits.clone()
+    }
+
+    /// The bounds of WebSocket frames and messages that hold where a site says nothing.
+    pub fn websocket_bounds(&self) -> WebSocketBounds {
+        self.websocket
     }
 
     /// This machine: all its cores, and a quarter of its memory.
@@ -121,12 +143,16 @@ impl Board {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let ram_bytes = memory(&fs::read_to_string("/proc/meminfo")?)?;
         let cores = u16::try_from(cores).unwrap_or(u16::MAX);
+        let machine = Machine { cores, ram_bytes, budget_bytes: ram_bytes / 4 };
         Ok(Self {
             name: HOST.to_owned(),
             description: "the machine that compiled the bundle".to_owned(),
             target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            target_cpu: None,
             rsa_is_slow: cfg!(target_arch = "arm"),
-            machine: Machine { cores, ram_bytes, budget_bytes: ram_bytes / 4 },
+            machine,
+            limits: Limits::default_for(&machine),
+            websocket: WebSocketBounds::default_for(&machine),
             aes_instructions: aes_instructions(),
         })
     }
@@ -139,16 +165,42 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 fn parse(name: &str, text: &str) -> Result<Board, String> {
     let profile: Profile = toml::from_str(text).map_err(|error| error.to_string())?;
-    let size = |text: &str| limits::parse_size(text).map_err(|error: LimitError| error.to_string());
-    let (ram_bytes, budget_bytes) = (size(&profile.ram)?, size(&profile.budget)?);
+    board(name, profile).map_err(|error| error.to_string())
+}
+
+fn board(name: &str, profile: Profile) -> Result<Board, LimitError> {
+    let machine = Machine {
+        cores: profile.cores,
+        ram_bytes: limits::parse_size(&profile.ram)?,
+        budget_bytes: limits::parse_size(&profile.budget)?,
+    };
+    let (limits, websocket) = settled(&profile.limits, &machine)?;
     Ok(Board {
         name: name.to_owned(),
         description: profile.description,
         rsa_is_slow: profile.target.starts_with("arm"),
         target: profile.target,
-        machine: Machine { cores: profile.cores, ram_bytes, budget_bytes },
+        target_cpu: profile.target_cpu,
+        machine,
+        limits,
+        websocket,
         aes_instructions: profile.aes_instructions,
     })
+}
+
+/// The profile's own limits over those that follow from the machine.
+fn settled(written: &ProfileLimits, machine: &Machine) -> Result<(Limits, WebSocketBounds), LimitError> {
+    let mut limits = Limits::default_for(machine);
+    limits::set(&mut limits, "workers", Value::Integer(written.workers))?;
+    limits::set(&mut limits, "head_bytes_max", Value::Text(&written.head_bytes_max))?;
+    limits::set(&mut limits, "sessions_max", Value::Integer(written.sessions_max))?;
+    limits.handshakes_max = limits::handshakes_default(limits.sessions_max);
+    limits.check()?;
+    let websocket = WebSocketBounds {
+        frame_bytes_max: limits::FRAME_BYTES_MAX.read(Value::Text(&written.frame_bytes_max))?,
+        message_bytes_max: limits::MESSAGE_BYTES_MAX.read(Value::Text(&written.message_bytes_max))?,
+    };
+    Ok((limits, websocket))
 }
 
 /// `MemTotal` of `/proc/meminfo` (proc(5)), which is in KiB whatever it says.
@@ -213,6 +265,20 @@ mod tests {
             let memory = Memory::of(&limits, machine, 4);
             assert!(memory.holds(), "{name}:\n{memory}");
             assert!(limits.sessions_max >= 128, "{name}: {} sessions", limits.sessions_max);
+            assert_eq!(limits.workers, machine.cores, "{name}");
+            let followed = Limits::default_for(machine);
+            let least = followed.sessions_max / 8 * 5;
+            let expected = least..=followed.sessions_max;
+            assert!(
+                expected.contains(&limits.sessions_max),
+                "{name}: {} not in {expected:?}",
+                limits.sessions_max
+            );
+            let websocket = board.websocket_bounds();
+            assert_eq!(websocket, WebSocketBounds::default_for(machine), "{name}: as the README says");
+            // What makes the assertion above one that can fail.
+            let twice = Limits { sessions_max: limits.sessions_max * 2, ..limits };
+            assert!(!Memory::of(&twice, machine, 4).holds(), "{name}: a budget that nothing fills");
             seen += 1;
         }
         assert_eq!(seen, PROFILES.len());
@@ -269,5 +335,19 @@ mod tests {
         assert!(parse("x", good).is_ok());
         assert!(parse("x", &format!("{good}\nspeed = 1")).unwrap_err().contains("speed"));
         assert!(parse("x", &good.replace("MiB", "MB")).unwrap_err().contains("KiB"));
+        for (line, worse) in [
+            ("workers = 1", "workers = 65"),
+            ("sessions_max = 384", "sessions_max = 0"),
+            ("head_bytes_max = \"16KiB\"", "head_bytes_max = \"4KiB\""), // below target_bytes_max
+            ("frame_bytes_max = \"16MiB\"", "frame_bytes_max = \"124\""),
+            ("message_bytes_max = \"16MiB\"", "message_bytes_max = \"2GiB\""),
+        ] {
+            assert!(good.contains(line), "{line}");
+            let error = parse("x", &good.replace(line, worse)).unwrap_err();
+            assert!(
+                error.contains(worse.split(' ').next().unwrap()) || error.contains("target_bytes_max"),
+                "{error}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
@@ -77,6 +77,11 @@ pub fn run() -> ExitCode {
         Command::Status { admin, json } => ask(&admin, "GET", "/status", json, status_text),
         Command::Serve { bundle } => crate::edge::serve(&bundle),
     }
+}
+
+/// The command line as data, for man pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Asks the running edge and shows its answer; only a 200 is a success.

@@ -291,7 +291,7 @@ pub const FRAME_BYTES_MAX: Range = range(
     Unit::Bytes,
     125,
     GIB,
-    "a control frame carries up to 125 bytes (RFC 6455 §5.5) and must pass",
+    "a control frame carries up to 125 bytes (RFC 6455 §5.5) and must pass; a message may be one frame",
 );
 /// `message_bytes_max`.
 pub const MESSAGE_BYTES_MAX: Range = range(
@@ -299,7 +299,7 @@ pub const MESSAGE_BYTES_MAX: Range = range(
     Unit::Bytes,
     125,
     GIB,
-    "as frame_bytes_max; Socket.IO's own bound is 1 MB unless the app says otherwise",
+    "the edge streams it, but the app holds it whole; Socket.IO's own bound is 1 MB unless the app says otherwise",
 );
 /// `body_bytes_max`.
 pub const BODY_BYTES_MAX: Range = range(
@@ -317,8 +317,11 @@ pub static KEYS: [(Range, Preset); 8] = [
     (RESPONSE_TIMEOUT, Fixed(MINUTE)),
     (IDLE_TIMEOUT, Unbounded),
     (PING_INTERVAL, Unbounded),
-    (FRAME_BYTES_MAX, Unbounded),
-    (MESSAGE_BYTES_MAX, Unbounded),
+    (FRAME_BYTES_MAX, Board("message_bytes_max where that is written, else the board's")),
+    (
+        MESSAGE_BYTES_MAX,
+        Board("the board's: a 32nd of its memory, 8MiB to 256MiB; frame_bytes_max if that is more"),
+    ),
     (BODY_BYTES_MAX, Unbounded),
 ];
 
@@ -515,6 +518,33 @@ impl Limits {
     }
 }
 
+/// What a WebSocket may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketBounds {
+    /// Largest frame payload, in bytes.
+    pub frame_bytes_max: u64,
+    /// Largest message over its fragments, in bytes.
+    pub message_bytes_max: u64,
+}
+
+impl WebSocketBounds {
+    /// A 32nd of the memory, as a power of two between 8 and 256 MiB: an app may hold a few such messages at once.
+    pub fn default_for(machine: &Machine) -> Self {
+        let share = (machine.ram_bytes / 32).clamp(8 * MIB, 256 * MIB);
+        let bytes = 1 << share.ilog2();
+        Self { frame_bytes_max: bytes, message_bytes_max: bytes }
+    }
+
+    /// These, where nothing else is written. A bound that is written is not undone by the default of the other: a
+    /// message may be one frame, and a frame is at most a message.
+    #[must_use]
+    pub fn written_over(self, frame: Option<u64>, message: Option<u64>) -> Self {
+        let message_bytes_max = message.unwrap_or_else(|| self.message_bytes_max.max(frame.unwrap_or(0)));
+        let frame_bytes_max = frame.or(message).unwrap_or(self.frame_bytes_max);
+        Self { frame_bytes_max, message_bytes_max }
+    }
+}
+
 /// What one TLS handshake can hold beside an open session's buffers: rustls joins handshake messages of up to 64 KiB,
 /// our flight with a chain of ten certificates is at most as long, and the key exchange takes some KiB.
 pub const HANDSHAKE_BYTES: u64 = 144 * KIB;
@@ -659,7 +689,8 @@ fn sessions_default(limits: &Limits, machine: &Machine) -> u32 {
     narrow(sessions.clamp(16, 16_384))
 }
 
-fn handshakes_default(sessions_max: u32) -> u32 {
+/// A quarter of the sessions may be in their handshake at once.
+pub(crate) fn handshakes_default(sessions_max: u32) -> u32 {
     (sessions_max / 4).clamp(16, 1024)
 }
 
@@ -823,6 +854,43 @@ mod tests {
             proptest::prop_assert_eq!(parse_size(&Unit::Bytes.show(value)), Ok(value));
             proptest::prop_assert_eq!(milliseconds(&Unit::Milliseconds.show(value.max(1))), Ok(value.max(1)));
         }
+    }
+
+    #[test]
+    fn what_a_websocket_may_carry_follows_from_memory_within_bounds() {
+        let of = |ram_bytes| {
+            let bounds = WebSocketBounds::default_for(&Machine { ram_bytes, ..PI });
+            assert_eq!(bounds.frame_bytes_max, bounds.message_bytes_max);
+            assert_eq!(MESSAGE_BYTES_MAX.check(bounds.message_bytes_max), Ok(bounds.message_bytes_max));
+            bounds.message_bytes_max
+        };
+        let expected = [
+            (0, 8 * MIB),
+            (256 * MIB, 8 * MIB),
+            (512 * MIB - 1, 8 * MIB),
+            (512 * MIB, 16 * MIB),
+            (4 * GIB, 128 * MIB),
+            (8 * GIB, 256 * MIB),
+            (u64::MAX, 256 * MIB),
+        ];
+        for (ram_bytes, bytes) in expected {
+            assert_eq!(of(ram_bytes), bytes, "{ram_bytes}");
+        }
+    }
+
+    #[test]
+    fn a_written_websocket_bound_is_not_undone_by_the_default_of_the_other() {
+        let board = WebSocketBounds { frame_bytes_max: 100, message_bytes_max: 100 };
+        let over = |frame, message| {
+            let bounds = board.written_over(frame, message);
+            (bounds.frame_bytes_max, bounds.message_bytes_max)
+        };
+        assert_eq!(over(None, None), (100, 100));
+        assert_eq!(over(Some(50), None), (50, 100));
+        assert_eq!(over(Some(500), None), (500, 500));
+        assert_eq!(over(None, Some(50)), (50, 50));
+        assert_eq!(over(None, Some(500)), (500, 500));
+        assert_eq!(over(Some(10), Some(500)), (10, 500));
     }
 
     #[test]

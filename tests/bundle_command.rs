@@ -13,6 +13,8 @@
 mod certs;
 #[path = "support/odd_certs.rs"]
 mod odd_certs;
+#[path = "support/program.rs"]
+mod program;
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +25,7 @@ use sanedge::bundle::finding::Code;
 use serde_json::Value;
 
 fn sanedge(arguments: &[&Path]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sanedge")).args(arguments).env_remove("NO_COLOR").output().unwrap()
+    program::sanedge().args(arguments).env_remove("NO_COLOR").output().unwrap()
 }
 
 fn arguments<'a>(words: &'a [&'a str], path: &'a Path) -> Vec<&'a Path> {
@@ -268,7 +270,7 @@ fn a_full_disk_behind_stdout_is_a_failure() {
     let rows = [("bundle", &toml), ("show", &bundle)];
     for (command, path) in rows {
         for json in [&["--json"][..], &[]] {
-            let mut run = Command::new(env!("CARGO_BIN_EXE_sanedge"));
+            let mut run = program::sanedge();
             run.arg(command).args(json).arg(path).stdout(full.try_clone().unwrap());
             let output = run.stderr(Stdio::piped()).output().unwrap();
             assert_eq!(output.status.code(), Some(1), "{command} {json:?}");
@@ -308,7 +310,10 @@ fn nothing_is_coloured_where_nobody_looks() {
 fn a_terminal_gets_colour_unless_no_color_is_set() {
     let folder = story();
     let toml = folder.sanedge_toml();
-    let command = format!("{} bundle {}", env!("CARGO_BIN_EXE_sanedge"), toml.display());
+    let sanedge = program::sanedge();
+    let words =
+        std::iter::once(sanedge.get_program()).chain(sanedge.get_args()).map(|word| word.to_str().unwrap());
+    let command = format!("{} bundle {}", words.collect::<Vec<_>>().join(" "), toml.display());
     let run = |no_color: &str| {
         let mut script = Command::new("script");
         script.args(["-qec", &command, "/dev/null"]).env("NO_COLOR", no_color).env("TERM", "xterm");
@@ -329,7 +334,7 @@ fn a_reader_who_goes_away_is_no_panic() {
     let toml = folder.sanedge_toml();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_sanedge"))
+    let output = program::sanedge()
         .args(arguments(&["bundle"], &toml))
         .stdout(writer)
         .stderr(Stdio::piped())

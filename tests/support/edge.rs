@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::activation::Sockets;
 use super::certs::Ca;
+pub use super::program::sanedge;
 
 /// Long enough for a debug build on a busy machine; nothing waits this long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -504,16 +505,6 @@ pub fn memory_kib(pid: u32, line: &str) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let found = rollup.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
     found.unwrap().split_whitespace().next().unwrap().parse().unwrap()
-}
-
-/// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
-pub fn sanedge() -> Command {
-    let program =
-        std::env::var("SANEDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sanedge").to_owned());
-    let mut words = program.split_whitespace();
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words);
-    command
 }
 
 /// Both streams of a command, for an assertion's message.

@@ -17,5 +17,6 @@ pub mod edge;
 pub mod engineio;
 pub mod frames;
 pub mod node;
+pub mod program;
 pub mod raw;
 pub mod upstream;

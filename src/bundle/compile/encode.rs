@@ -14,6 +14,7 @@ use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{self, Source};
 use crate::bundle::wire::EncodeError;
 use crate::bundle::{Bundle, Certificate, HostEntry, Listen, Route, Site, load_key};
+use crate::limits::WebSocketBounds;
 use crate::names::Host;
 
 /// Everything that goes in; nothing in it has an error.
@@ -48,6 +49,7 @@ pub(super) fn encode(desk: &mut Desk, parts: &Parts<'_>) -> Option<Zeroizing<Vec
 
 fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> Option<Bundle> {
     let Parts { source, .. } = parts;
+    let settled = parts.settled?;
     let hosts = hosts(parts, used);
     let default_host =
         source.listen.default_host.as_ref().and_then(|d| hosts.iter().position(|h| h.host == d.value));
@@ -67,9 +69,9 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
         drain_timeout: source.drain_timeout,
         drain_spread: source.drain_spread,
         suite_order: source.suite_order,
-        limits: parts.settled?.limits.clone(),
+        limits: settled.limits.clone(),
         certificates,
-        sites: source.sites.iter().map(|site| self::site(source, site)).collect(),
+        sites: source.sites.iter().map(|site| self::site(source, site, settled.websocket)).collect(),
         hosts,
         digest: [0; 32],
     })
@@ -102,12 +104,13 @@ fn certificate(candidate: &Candidate<'_>, key: &PrivateKeyDer<'static>) -> Optio
     })
 }
 
-fn site(source: &Source, site: &source::Site) -> Site {
-    let routes = routes_by_length(site).into_iter().map(|r| route(source, site, r)).collect();
+fn site(source: &Source, site: &source::Site, websocket: WebSocketBounds) -> Site {
+    let routes = routes_by_length(site).into_iter().map(|r| route(source, site, r, websocket)).collect();
     Site { routes }
 }
 
-fn route(source: &Source, site: &source::Site, route: &source::Route) -> Route {
+fn route(source: &Source, site: &source::Site, route: &source::Route, websocket: WebSocketBounds) -> Route {
+    let websocket = websocket.written_over(route.frame_bytes_max, route.message_bytes_max);
     Route {
         path: route.path.clone(),
         upstreams: route.upstreams.iter().map(|u| u.value.clone()).collect(),
@@ -117,8 +120,8 @@ fn route(source: &Source, site: &source::Site, route: &source::Route) -> Route {
         response_timeout: route.response_timeout,
         idle_timeout: route.idle_timeout,
         ping_interval: route.ping_interval,
-        frame_bytes_max: route.frame_bytes_max,
-        message_bytes_max: route.message_bytes_max,
+        frame_bytes_max: Some(websocket.frame_bytes_max),
+        message_bytes_max: Some(websocket.message_bytes_max),
         body_bytes_max: route.body_bytes_max,
         check_utf8: route.check_utf8,
         send_proxy_protocol: route.send_proxy_protocol,

@@ -4,12 +4,14 @@ use super::Desk;
 use crate::board::{self, Board, BoardError, HOST};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};
-use crate::limits::{self, Limits, Machine, Memory};
+use crate::limits::{self, Limits, Machine, Memory, WebSocketBounds};
 
 /// Limits that hold, and what they cost.
 pub(super) struct Settled {
     pub(super) limits: Limits,
     pub(super) memory: Memory,
+    /// What a WebSocket may carry where its site says nothing.
+    pub(super) websocket: WebSocketBounds,
 }
 
 /// `None` where the board is unknown; the finding is on the desk then.
@@ -17,13 +19,13 @@ pub(super) fn settle(desk: &mut Desk, source: &Source) -> Option<Settled> {
     let board = board(desk, source)?;
     desk.rsa_is_slow = board.rsa_is_slow;
     let machine = board.machine();
-    let limits = written_over(desk, source, Limits::default_for(&machine));
+    let limits = written_over(desk, source, board.default_limits());
     let upstreams = distinct_upstreams(source);
     let memory = Memory::of(&limits, &machine, upstreams);
     if !memory.holds() {
         over_budget(desk, source, &limits, &machine, upstreams);
     }
-    Some(Settled { limits, memory })
+    Some(Settled { limits, memory, websocket: board.websocket_bounds() })
 }
 
 fn distinct_upstreams(source: &Source) -> u64 {

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Builds the program for a board: cross/build.sh [--zig | --cross] BOARD
+#
+# A static musl binary, stripped, within its budget of bytes, printed with its size and SHA-256; it is left in
+# <target directory>/boards/BOARD/. Takes `cross` where that and a container engine are there, else zig (docs/boards.md).
+# Fails where the binary is too large, not static, or has AES, SHA or PMULL instructions outside ring's functions.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cross/common.sh
+
+budget=$((35 * 1024 * 1024 / 10)) # an update of a card over ssh is seconds, and pages of code are memory on 256 MiB
+way=
+case ${1:-} in --zig | --cross) way=${1#--} && shift ;; esac
+[ $# -eq 1 ] || die "usage: cross/build.sh [--zig | --cross] BOARD"
+board=$1
+read_board "$board"
+case_target
+
+engine() {
+  if [ -n "${CROSS_CONTAINER_ENGINE:-}" ]; then "$CROSS_CONTAINER_ENGINE" info; else docker info || podman info; fi >/dev/null 2>&1
+}
+# cross 0.2.5 does not find the active toolchain in the list that rustup 1.28 prints, and "adds" it: that moves `stable` to
+# the newest release behind the user's back. One that is named by its version stays what it is.
+toolchain=${CROSS_TOOLCHAIN:-$(rustc -vV | sed -n 's/^release: //p')-$(rustc -vV | sed -n 's/^host: //p')}
+installed() { rustup toolchain list | grep -qxF "$toolchain"; }
+cross_may_run() {
+  command -v cross >/dev/null && engine && { installed || [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ]; }
+}
+if [ -z "$way" ]; then
+  if cross_may_run; then way=cross; else way=zig; fi
+fi
+strip=$(command -v "$gnu-strip" llvm-strip | head -n 1) || true
+[ -n "$strip" ] || die "there is no $gnu-strip: apt-get install $package"
+
+# Compilers of their own would rebuild each other's work in one folder.
+base=${CARGO_TARGET_DIR:-$PWD/target}/cross
+export CARGO_TARGET_DIR=$base/$way
+# Names of functions stay until the instructions have been looked at.
+arguments=(--locked --release --target "$target" --bin sanedge --config 'profile.release.strip="debuginfo"')
+case $way in
+  cross)
+    export CROSS_CONFIG=${CROSS_CONFIG:-cross/Cross.toml} RUSTFLAGS="-C link-self-contained=no${cpu:+ -C target-cpu=$cpu}"
+    cross "+$toolchain" build "${arguments[@]}"
+    ;;
+  zig)
+    zig_compiler
+    zig_flags
+    cargo-zigbuild zigbuild "${build_std[@]}" "${arguments[@]}"
+    ;;
+esac
+
+built=$CARGO_TARGET_DIR/$target/release/sanedge
+out=${base%/cross}/boards/$board/sanedge
+case $target in aarch64-*) cross/check-instructions "$built" ;; esac # others: ring has no such instructions there
+mkdir -p "$(dirname "$out")"
+"$strip" --strip-all -o "$out" "$built"
+chmod 755 "$out"
+if readelf -lW "$out" | grep -q INTERP; then die "$out asks for a dynamic loader: it is not static"; fi
+
+bytes=$(stat -c %s "$out")
+printf '%s\n  board   %s (%s%s)\n  size    %d bytes, %d.%02d MiB of at most 3.50\n  sha256  %s\n' \
+  "$out" "$board" "$target" "${cpu:+, $cpu}" "$bytes" $((bytes / 1048576)) $((bytes % 1048576 * 100 / 1048576)) \
+  "$(sha256sum "$out" | cut -d' ' -f1)"
+[ "$bytes" -le "$budget" ] || die "too large: $bytes bytes, $((bytes - budget)) more than $budget (docs/boards.md says what takes the room)"

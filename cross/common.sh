@@ -1,0 +1,66 @@
+# shellcheck shell=bash disable=SC2034,SC2054,SC2154
+# Shared by build.sh and test.sh: what a board's profile says, and the compiler that makes a standard library for it.
+
+die() { printf '%s\n' "$@" >&2; exit 1; }
+
+# Sets target and cpu (empty where the profile has none) from boards/$1.toml.
+read_board() {
+  local file=boards/$1.toml names
+  if [ ! -f "$file" ]; then
+    names=$(cd boards && printf '%s, ' *.toml | sed 's/\.toml//g; s/, $//')
+    die "there is no board \`$1\`; expected one of $names"
+  fi
+  target=$(sed -n 's/^target = "\(.*\)"$/\1/p' "$file")
+  cpu=$(sed -n 's/^target_cpu = "\([^"]*\)".*$/\1/p' "$file")
+  [ -n "$target" ] || die "$file has no target"
+}
+
+# What Debian calls the tools for $target, their package, and the qemu that runs it.
+case_target() {
+  case $target in
+    aarch64-*) gnu=aarch64-linux-gnu package=binutils-aarch64-linux-gnu qemu=(qemu-aarch64-static) ;;
+    armv7-*) gnu=arm-linux-gnueabihf package=binutils-arm-linux-gnueabihf qemu=(qemu-arm-static) ;;
+    # The model of a Pi Zero's core, so that an instruction of ARMv7 ends in SIGILL here as there.
+    arm-*) gnu=arm-linux-gnueabihf package=binutils-arm-linux-gnueabihf qemu=(qemu-arm-static -cpu arm1176) ;;
+    *) die "no board has the target $target" ;;
+  esac
+}
+
+# cargo-zigbuild and zig: those on PATH, else pinned ones in a folder of their own.
+zig_tools() {
+  if command -v cargo-zigbuild >/dev/null && { command -v zig || python3 -m ziglang version; } >/dev/null 2>&1; then
+    return
+  fi
+  local venv=$base/venv
+  if [ ! -x "$venv/bin/cargo-zigbuild" ]; then
+    printf 'installing cargo-zigbuild and zig into %s\n' "$venv"
+    python3 -m venv "$venv" || die "python3 cannot make a venv: apt-get install python3-venv"
+    "$venv/bin/pip" install --quiet cargo-zigbuild==0.24.0 ziglang==0.17.1
+  fi
+  PATH=$venv/bin:$PATH
+}
+
+# Without containers: rustup's own library for the target where it is there, else one made from the library's source,
+# by the first compiler that has it: rustup's, or Debian's.
+zig_compiler() {
+  build_std=()
+  zig_tools
+  if command -v rustup >/dev/null && rustup target list --installed | grep -qx "$target"; then return; fi
+  local rustc
+  for rustc in rustc /usr/bin/rustc; do
+    [ -d "$("$rustc" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ] || continue
+    # Of the library's features only what panic = "unwind" needs: the binary is stripped, so the code that turns
+    # addresses into names for a backtrace would find none.
+    build_std=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind)
+    export RUSTC_BOOTSTRAP=1
+    if [ "$rustc" = /usr/bin/rustc ]; then export RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo; fi
+    return
+  done
+  die "no standard library for $target; one of these gives it:" "  rustup target add $target" \
+    "  rustup component add rust-src" "  apt-get install rustc-web cargo-web rust-web-src"
+}
+
+# rustc would look for start files that only rustup's target component has; zig brings its own.
+zig_flags() {
+  export RUSTFLAGS="-C link-self-contained=no${cpu:+ -C target-cpu=$cpu}"
+}
