@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info};
 
+use super::pulse::Pulse;
 use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
 use crate::bundle::{Bundle, Listen};
-use crate::ops::admin::{self, ReloadReport};
+use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::systemd;
 
 /// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
@@ -61,16 +62,16 @@ impl Control {
         mut ended: mpsc::Receiver<io::Result<()>>,
     ) -> Result<(), ServeError> {
         let (asks_sender, mut asks) = mpsc::channel(4);
-        let admin = admin::start(self.listen.admin.as_ref(), asks_sender)
+        let admin = server::start(self.listen.admin.as_ref(), asks_sender)
             .map_err(|(address, error)| listen_error(address, error))?;
-        let summary = self.summary();
+        let mut pulse = Pulse::new(self.shared.beat_interval);
         info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
-        systemd::ready(&summary);
+        systemd::ready(&self.summary(&pulse.meter));
         let mut watched = Watched::new(&self.path);
         let mut draining = false;
         loop {
             tokio::select! {
-                _ = signals.reload.recv() => { self.reload().await; }
+                _ = signals.reload.recv() => { self.reload(&pulse).await; }
                 _ = async { tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} } } => {
                     if draining { return Err(ServeError::Impatient); }
                     let (time, spread) = self.drain_times();
@@ -81,9 +82,11 @@ impl Control {
                     draining = self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART);
                 }
                 Some(ask) = asks.recv() => match ask {
-                    admin::Ask::Reload(answer) => { let _ = answer.send(self.reload().await); }
-                    admin::Ask::Status(answer) => { let _ = answer.send(self.status()); }
+                    Ask::Reload(answer) => { let _ = answer.send(self.reload(&pulse).await); }
+                    Ask::Status(answer) => { let _ = answer.send(self.status(&pulse.meter)); }
+                    Ask::History(answer) => { let _ = answer.send(pulse.meter.history()); }
                 },
+                due = pulse.due() => pulse.run(due, &self),
                 end = ended.recv() => match end {
                     Some(Ok(())) if draining => {}
                     Some(Err(error)) => return Err(error.into()),
@@ -92,7 +95,7 @@ impl Control {
                     None => return Err(ServeError::Worker),
                 },
                 () = sleep(WATCH_INTERVAL), if self.shared.serving.load().bundle.watch && !draining => {
-                    if watched.has_changed(&self.path) { self.reload().await; }
+                    if watched.has_changed(&self.path) { self.reload(&pulse).await; }
                 }
             }
         }
@@ -124,7 +127,7 @@ impl Control {
     }
 
     /// Opens the bundle again and takes it into use if it is good; says how it went.
-    async fn reload(&self) -> ReloadReport {
+    async fn reload(&self, pulse: &Pulse) -> ReloadReport {
         systemd::reloading();
         let report = match self.open_again().await {
             Ok(report) => report,
@@ -135,7 +138,7 @@ impl Control {
                 ReloadReport { ok: false, message, bundle: self.digest(), notes: Vec::new() }
             }
         };
-        systemd::ready(&self.summary());
+        systemd::ready(&self.summary(&pulse.meter));
         report
     }
 
@@ -159,12 +162,14 @@ impl Control {
             notes.push(format!("`workers` stays {} until the next restart", self.shared.workers));
         }
         let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-        let serving = Serving::new(bundle, &self.shared.upstreams, &self.shared.ticketer);
+        let serving =
+            Serving::new(bundle, &self.shared.upstreams, &self.shared.ticketer, &self.shared.tallies);
         let serving = serving.map_err(|error| error.to_string())?;
         self.shared.keys.note(&serving.bundle);
         self.shared.sessions_max.store(sessions_max, Relaxed);
         drop(self.shared.serving.swap(Arc::new(serving)));
         self.shared.upstreams.prune();
+        self.shared.tallies.prune();
         self.shared.counters.reloads_total.increment();
         let bundle = self.digest();
         info!(%bundle, hosts = self.shared.serving.load().bundle.hosts.len(), "reloaded");
@@ -191,51 +196,8 @@ impl Control {
         }
     }
 
-    fn digest(&self) -> String {
+    pub(super) fn digest(&self) -> String {
         self.shared.serving.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn summary(&self) -> String {
-        let serving = self.shared.serving.load();
-        format!("serving {} hosts, bundle {}", serving.bundle.hosts.len(), self.digest())
-    }
-
-    fn status(&self) -> admin::Status {
-        let shared = &self.shared;
-        let serving = shared.serving.load();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_secs() as i64);
-        let hosts = serving.bundle.hosts.iter().filter_map(|entry| {
-            let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
-            let upstreams = serving.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
-                route.upstreams.iter().map(|upstream| admin::UpstreamStatus {
-                    path: route.rules.path.clone(),
-                    upstream: upstream.text.clone(),
-                    state: upstream.state().to_owned(),
-                })
-            });
-            Some(admin::HostStatus {
-                host: entry.host.to_string(),
-                certificate: certificate.label.clone(),
-                days_left: (certificate.not_after - now).div_euclid(86_400),
-                upstreams: upstreams.collect(),
-            })
-        });
-        admin::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_s: shared.started.elapsed().as_secs(),
-            board: serving.bundle.board.clone(),
-            bundle: self.digest(),
-            draining: shared.drain.borrow().is_some(),
-            sessions: shared.sessions.load(Relaxed),
-            sessions_max: shared.sessions_max.load(Relaxed),
-            handshakes: shared.handshakes.load(Relaxed),
-            workers: shared.workers,
-            keys_in_memory: shared.keys.alive(),
-            counters: shared.counters.all().map(|(name, value)| (name.to_owned(), value)).collect(),
-            refused: shared.refusals.all().map(|(name, value)| (name.to_owned(), value)).collect(),
-            hosts: hosts.collect(),
-        }
     }
 }
 

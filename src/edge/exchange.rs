@@ -23,6 +23,7 @@ use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::forward::{Plan, ResponseForm, response_head};
 use crate::http::head::{HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_response};
 use crate::names::Host;
+use crate::ops::metrics::HostTally;
 use crate::ws::handshake::{self, Offer};
 use crate::ws::tracker::Rules;
 
@@ -101,7 +102,10 @@ impl Input {
         let end = self.end;
         let read = client.poll_read(cx, self.buffer.get_mut(end..).unwrap_or_default());
         match read {
-            Poll::Ready(Ok(count)) => self.end += count,
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                worker.tally.received.add(0, count);
+            }
             _ if self.end == 0 => worker.give_buffer(std::mem::take(&mut self.buffer)),
             _ => {}
         }
@@ -139,6 +143,7 @@ pub(crate) struct Request {
     /// Set for a WebSocket upgrade.
     pub(crate) offer: Option<Offer>,
     pub(crate) route: Arc<RouteState>,
+    pub(crate) tally: Arc<HostTally>,
     pub(crate) limits: ExchangeLimits,
 }
 
@@ -180,14 +185,28 @@ pub(crate) struct Upgraded {
 }
 
 impl Upgraded {
-    pub(crate) fn relay(self, client: Client, route: &Route, peer: IpAddr, worker: &Worker) -> Relay {
+    pub(crate) fn relay(
+        self,
+        client: Client,
+        route: &Route,
+        peer: IpAddr,
+        tally: Arc<HostTally>,
+        worker: &Worker,
+    ) -> Relay {
         let rules = Rules {
             frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
             message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
             check_utf8: route.check_utf8,
             deflate: self.deflate,
         };
-        Relay::new((client, self.upstream), rules, (&self.up, &self.behind, self.unsent), peer, worker)
+        Relay::new(
+            (client, self.upstream),
+            rules,
+            (&self.up, &self.behind, self.unsent),
+            peer,
+            tally.websocket(),
+            worker,
+        )
     }
 }
 
@@ -452,6 +471,7 @@ impl Exchange<'_> {
             Ok(0) | Err(_) => return Poll::Ready(Err(Stop::End(End::Broken))),
             Ok(count) => scratch.get(..count).unwrap_or_default(),
         };
+        self.worker.tally.received.add(0, read.len());
         let used = self.up.send(cx, &mut self.io, self.request, read, out)?;
         // What follows the body is the next request's head.
         self.input.push(self.worker, read.get(used..).unwrap_or_default(), head_bytes_max);
@@ -576,6 +596,7 @@ impl Exchange<'_> {
     }
 
     fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+        self.worker.tally.sent.add(0, bytes.len());
         match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
             Poll::Ready(Err(_)) => Err(End::Broken),
             _ => Ok(()),

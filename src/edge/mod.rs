@@ -20,15 +20,18 @@ use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, OpenError};
 use crate::ops::log::{self, Outside, Said};
-use crate::ops::metrics::{Counters, Reason, Refusals};
+use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
+use crate::ops::systemd;
 
 mod accept;
 mod control;
 mod exchange;
 mod plain;
+mod pulse;
 mod relay;
 mod serving;
 mod session;
+mod status;
 mod tls;
 mod upstream;
 
@@ -40,6 +43,10 @@ use upstream::Upstreams;
 
 /// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
 const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// How often every worker gives a sign of life, unless systemd's watchdog wants to know sooner. Four of them missed, and
+/// it counts as stuck.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How the edge ends.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +64,22 @@ pub(crate) struct Drain {
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
     pub(crate) serving: ArcSwap<Serving>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) refusals: Refusals,
+    pub(crate) closes: Closes,
+    /// A mutex, taken when a bundle is taken into use.
+    tallies: HostTallies,
+    /// By worker, each written by that worker alone.
+    work: Vec<Arc<WorkerTally>>,
     /// Open sessions of all workers, and their bound.
     pub(crate) sessions: AtomicU32,
     pub(crate) sessions_max: AtomicU32,
+    /// Most sessions that were open at once.
+    sessions_peak: Counter,
     handshakes: AtomicU32,
     pub(crate) workers: usize,
+    /// How often every worker gives a sign of life.
+    beat_interval: Duration,
     pub(crate) balance: Balance,
     /// Set once the drain has begun.
     pub(crate) drain: watch::Sender<Option<Drain>>,
@@ -161,16 +177,23 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let ticketer = rustls::crypto::ring::Ticketer::new()?;
     let upstreams = Upstreams::default();
     let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-    let serving = Serving::new(bundle, &upstreams, &ticketer)?;
+    let counters = Arc::default();
+    let tallies = HostTallies::new(&counters);
+    let serving = Serving::new(bundle, &upstreams, &ticketer, &tallies)?;
     let shared = Arc::new(Shared {
         keys: Keys::default(),
         serving: ArcSwap::from_pointee(serving),
-        counters: Counters::default(),
+        counters,
         refusals: Refusals::default(),
+        closes: Closes::default(),
+        tallies,
+        work: (0..workers).map(|_| Arc::default()).collect(),
         sessions: AtomicU32::new(0),
         sessions_max: AtomicU32::new(sessions_max),
+        sessions_peak: Counter::default(),
         handshakes: AtomicU32::new(0),
         workers,
+        beat_interval: systemd::watchdog().map_or(BEAT_INTERVAL, |limit| (limit / 8).min(BEAT_INTERVAL)),
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::accept::{Permit, Worker};
 use super::tls::Client;
 use super::upstream::Io;
-use crate::ops::metrics::Reason;
+use crate::ops::metrics::{Flow, OpenWebSocket, Reason};
 use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
 use crate::ws::tracker::{Direction, Rules, Then, Tracker};
 
@@ -183,6 +183,7 @@ impl Lane {
         sink: &mut impl Side,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
+        flow: &Flow,
     ) -> Poll<Result<(), Stop>> {
         if !self.sink_closed {
             match self.poll_sink(sink, cx) {
@@ -205,7 +206,7 @@ impl Lane {
             self.source_ended = true;
             return Poll::Ready(Ok(()));
         }
-        match self.pass(scratch.get(..count).unwrap_or_default(), |bytes| sink.poll_write(cx, bytes)) {
+        match self.pass(scratch.get(..count).unwrap_or_default(), flow, |bytes| sink.poll_write(cx, bytes)) {
             Err(Stop::Io) if !self.to_client => self.lose_sink(),
             passed => return Poll::Ready(passed),
         }
@@ -239,14 +240,17 @@ impl Lane {
     fn pass(
         &mut self,
         bytes: &[u8],
+        flow: &Flow,
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Result<(), Stop> {
         let mut rest = bytes;
+        flow.add(0, bytes.len());
         while !self.sealed {
             let tracked = match self.insert {
                 Some(_) => self.tracker.track_to_boundary(rest),
                 None => self.tracker.track(rest),
             };
+            flow.add(tracked.messages, 0);
             let (passing, behind) = rest.split_at(tracked.pass.min(rest.len()));
             for piece in [&tracked.released[..], passing].into_iter().filter(|piece| !piece.is_empty()) {
                 self.passed = true;
@@ -332,6 +336,8 @@ pub(crate) struct Relay {
     down: Lane,
     /// For the log.
     peer: IpAddr,
+    /// Counts it.
+    _open: OpenWebSocket,
     /// A rule was broken, and both sides are being told.
     broken: bool,
     /// The edge drains: the client is being told.
@@ -356,6 +362,7 @@ impl Relay {
         rules: Rules,
         (up, behind, unsent): (&[u8], &[u8], Pending),
         peer: IpAddr,
+        open: OpenWebSocket,
         worker: &Worker,
     ) -> Self {
         let mut relay = Self {
@@ -364,13 +371,16 @@ impl Relay {
             up: Lane::new(Direction::FromClient, rules, Pending::default()),
             down: Lane::new(Direction::FromUpstream, rules, unsent),
             peer,
+            _open: open,
             broken: false,
             leaving: false,
             leave_upstream: false,
         };
         let keep = |_: &[u8]| Poll::Pending;
         // Both before anybody is told: what came before a broken rule passes.
-        let (up, down) = (relay.up.pass(up, keep), relay.down.pass(behind, keep));
+        let tally = &worker.tally;
+        let up = relay.up.pass(up, &tally.received, keep);
+        let down = relay.down.pass(behind, &tally.sent, keep);
         for (from, passed) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
             if let Err(Stop::Broken(violation)) = passed {
                 relay.tell(worker, from, violation);
@@ -382,7 +392,6 @@ impl Relay {
     /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
     /// Close between two frames.
     pub(crate) async fn run(mut self, worker: Rc<Worker>, _permit: Permit, times: Times) {
-        let _open = worker.websocket();
         let mut drain = pin!(worker.drain_begins.notified());
         let mut timer = Timer::new(times);
         let mut told = false;
@@ -407,6 +416,16 @@ impl Relay {
             }
         })
         .await;
+        if !self.broken {
+            worker.shared.closes.count(self.close_code(&worker));
+        }
+    }
+
+    /// What this WebSocket ended with: our own code before the client's, that before the upstream's. What broke a rule
+    /// has been counted.
+    fn close_code(&self, worker: &Worker) -> Option<u16> {
+        let ours = worker.drain().filter(|_| self.leaving).map(|drain| drain.close_code);
+        ours.or_else(|| self.up.tracker.close_code()).or_else(|| self.down.tracker.close_code())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
@@ -416,8 +435,10 @@ impl Relay {
                 self.leave_upstream = false;
                 self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
             }
-            let up = self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch);
-            let down = self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch);
+            let up =
+                self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch, &worker.tally.received);
+            let down =
+                self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch, &worker.tally.sent);
             if up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
@@ -458,6 +479,7 @@ impl Relay {
             Direction::FromUpstream => (format!("from the upstream: {violation}"), violation.to_string()),
         };
         worker.shared.refuse(Reason::WebSocket, self.peer, &said);
+        worker.shared.closes.count(Some(violation.close_code()));
         self.down.close(close_frame(violation.close_code(), said, None));
         self.up.close(close_frame(GOING_AWAY, reason, Some(random())));
     }

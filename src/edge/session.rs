@@ -157,6 +157,10 @@ impl Session {
                 Decision::Forward(request, access) => {
                     let started = Instant::now();
                     let end = self.forward(&request, connect_time).await;
+                    request.tally.responded(match &end {
+                        End::Failed(problem, _) => problem.status(),
+                        _ => request.status.get(),
+                    });
                     if let Some(access) = access {
                         access.log(&request, &end, started.elapsed());
                     }
@@ -165,7 +169,13 @@ impl Session {
                             let rules = &request.route.rules;
                             let (idle_timeout, ping_interval) = (rules.idle_timeout, rules.ping_interval);
                             self.input.compact(&self.worker);
-                            let relay = upgraded.relay(self.client, rules, request.client, &self.worker);
+                            let relay = upgraded.relay(
+                                self.client,
+                                rules,
+                                request.client,
+                                request.tally,
+                                &self.worker,
+                            );
                             return Some((relay, Times { idle_timeout, ping_interval }));
                         }
                         End::Next => true,
@@ -245,7 +255,7 @@ impl Session {
         if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         }
-        let Some(site) = serving.site(&head.host) else {
+        let (Some(site), Some(tally)) = (serving.site(&head.host), serving.tally(&head.host)) else {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         };
         let path = if head.path == "*" { "/" } else { head.path };
@@ -304,6 +314,7 @@ impl Session {
             status: Cell::new(0),
             offer,
             route: Arc::clone(route),
+            tally: Arc::clone(tally),
             limits: ExchangeLimits {
                 head: serving.head_limits,
                 stall: Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into()),
@@ -392,6 +403,7 @@ impl Session {
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
+        self.worker.tally.sent.add(0, bytes.len());
         poll_fn(|cx| {
             while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
                 match self.client.poll_write(cx, rest) {

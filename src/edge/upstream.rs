@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::bundle::Upstream;
 use crate::names::Host;
+use crate::ops::metrics::Counter;
 
 /// Longest that an idle connection is kept: Node ends its own after 5 s, and a request must not meet that end.
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -36,6 +37,8 @@ pub(crate) struct UpstreamState {
     address: Upstream,
     /// As written in sanedge.toml.
     pub(crate) text: String,
+    /// Attempts to connect that failed.
+    pub(crate) failures: Counter,
     down: AtomicBool,
     tried: AtomicBool,
     /// Uptime until which other upstreams are tried first.
@@ -64,6 +67,7 @@ impl UpstreamState {
         Self {
             address: address.clone(),
             text: address.to_string(),
+            failures: Counter::default(),
             down: AtomicBool::new(false),
             tried: AtomicBool::new(false),
             avoid_until_ms: AtomicU64::new(0),
@@ -92,6 +96,7 @@ impl UpstreamState {
     /// Says an outage once, when it begins.
     fn failed(&self, host: &Host, error: &io::Error) {
         self.tried.store(true, Relaxed);
+        self.failures.increment();
         self.avoid_until_ms.store(uptime_ms() + AVOID_MS, Relaxed);
         if !self.down.swap(true, Relaxed) {
             let error = error.to_string();

@@ -1,6 +1,9 @@
 //! What operators see: the log, the counters, readiness for systemd, and the admin socket.
 
 pub mod admin;
+mod exposition;
 pub mod log;
+pub mod meter;
 pub mod metrics;
+pub mod process;
 pub mod systemd;

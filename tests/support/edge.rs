@@ -38,6 +38,7 @@ pub struct EdgeBuilder {
     http: bool,
     sites: String,
     limits: String,
+    admin: Option<String>,
 }
 
 /// A running `sanedge serve`.
@@ -82,6 +83,7 @@ impl Edge {
             http: false,
             sites: String::new(),
             limits: String::new(),
+            admin: None,
         }
     }
 }
@@ -116,6 +118,12 @@ impl EdgeBuilder {
         self
     }
 
+    /// Another admin address than a socket in the folder.
+    pub fn admin(mut self, address: &str) -> Self {
+        self.admin = Some(address.to_owned());
+        self
+    }
+
     /// A plain listener besides the TLS one.
     pub fn with_http(mut self) -> Self {
         self.http = true;
@@ -135,7 +143,7 @@ impl EdgeBuilder {
         for (at, names) in self.certificates.iter().enumerate() {
             desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
-        let admin = desk.path("admin.sock");
+        let admin = self.admin.unwrap_or_else(|| format!("unix:{}", desk.path("admin.sock").display()));
         // A test that stops with open WebSockets should not wait the default minute.
         let drain = if self.top.contains("drain_timeout") { "" } else { "drain_timeout = \"2s\"" };
         let mut toml = format!("board = \"host\"\ntrust = \"ca.pem\"\n{drain}\n{}\n[listen]\n", self.top);
@@ -143,7 +151,7 @@ impl EdgeBuilder {
         if self.http {
             toml += "http = [\"127.0.0.1:0\"]\n";
         }
-        toml += &format!("admin = \"unix:{}\"\n{}\n", admin.display(), self.listen);
+        toml += &format!("admin = \"{admin}\"\n{}\n", self.listen);
         for at in 0..self.certificates.len() {
             toml += &format!("[[certificate]]\nchain = \"{at}.pem\"\nkey = \"{at}.key\"\n");
         }

@@ -16,5 +16,6 @@ pub mod edge;
 pub mod engineio;
 pub mod frames;
 pub mod node;
+pub mod prometheus;
 pub mod raw;
 pub mod upstream;

@@ -1,0 +1,374 @@
+//! The admin socket and what is read from it: status, metrics, health, and who may ask.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::edge::{Edge, PATIENCE, sanedge, text};
+use support::engineio::{Http, Socket, serve_default};
+use support::node::{has, skip};
+use support::prometheus;
+use support::upstream::{OK, Upstream};
+
+const HOST: &str = "recre.store";
+
+/// What the admin socket answered.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn field(&self, name: &str) -> Option<&str> {
+        let wanted = format!("{name}: ");
+        self.head.lines().find_map(|line| line.strip_prefix(&wanted))
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.field("Content-Type"), Some("application/json"), "{}", self.body);
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let answer = Answer { status, head: head.replace('\r', ""), body: body.to_owned() };
+    assert_eq!(answer.field("Content-Length").unwrap().parse(), Ok(body.len()));
+    answer
+}
+
+fn socket(edge: &Edge) -> UnixStream {
+    UnixStream::connect(edge.desk().path("admin.sock")).unwrap()
+}
+
+fn get(edge: &Edge, path: &str) -> Answer {
+    exchange(socket(edge), &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+}
+
+fn metrics(edge: &Edge) -> BTreeMap<String, f64> {
+    let answer = get(edge, "/metrics");
+    assert_eq!(answer.field("Content-Type"), Some("text/plain; version=0.0.4"));
+    prometheus::parse(&answer.body)
+}
+
+/// Waits until `look` holds of the metrics.
+async fn until(
+    edge: &Edge,
+    what: &str,
+    look: impl Fn(&BTreeMap<String, f64>) -> bool,
+) -> BTreeMap<String, f64> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = metrics(edge);
+        if look(&now) {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}: {now:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn edge() -> Edge {
+    Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).start()
+}
+
+fn ask(edge: &Edge, arguments: &[&str]) -> Output {
+    let admin = edge.desk().path("admin.sock");
+    sanedge().args(arguments).arg("--admin").arg(admin).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_count_what_happened() {
+    let edge = edge().await;
+    let before = metrics(&edge);
+    assert_eq!(before["sanedge_sessions_open"], 0.0);
+    assert_eq!(
+        before[r#"sanedge_http_responses_total{host="recre.store",code="2xx"}"#], 0.0,
+        "every series is there at once"
+    );
+    assert_eq!(before[r#"sanedge_websocket_closes_total{code="1000"}"#], 0.0);
+
+    let mut socket = Socket::open(&edge, HOST, "").await;
+    socket.join("/").await;
+    for _ in 0..3 {
+        socket.send(r#"42["echo","x"]"#).await;
+        assert_eq!(socket.text().await, r#"42["echo","x"]"#);
+    }
+    let open = metrics(&edge);
+    let grown = |name: &str| open[name] - before[name];
+    assert_eq!((open["sanedge_sessions_open"], open["sanedge_sessions_peak"]), (1.0, 1.0));
+    assert_eq!(open[r#"sanedge_websockets_open{host="recre.store"}"#], 1.0);
+    assert_eq!(grown(r#"sanedge_http_responses_total{host="recre.store",code="1xx"}"#), 1.0);
+    // The namespace's CONNECT and three events; beside their answers came Engine.IO's open packet.
+    assert_eq!(grown(r#"sanedge_websocket_messages_total{direction="received"}"#), 4.0);
+    assert_eq!(grown(r#"sanedge_websocket_messages_total{direction="sent"}"#), 5.0);
+    // Each event is a frame of 2 + 4 + 14 bytes from the client.
+    assert!(grown(r#"sanedge_client_bytes_total{direction="received"}"#) > 60.0);
+    assert!(grown(r#"sanedge_client_bytes_total{direction="sent"}"#) > 3.0 * 16.0);
+    socket.close().await;
+
+    let mut http = Http::new(edge.tls(HOST).await);
+    assert_eq!(http.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
+    assert_eq!(http.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling&sid=x", "").await.status, 400);
+    assert_eq!(http.exchange("GET", "other.test", "/", "").await.status, 421);
+    assert!(edge.try_tls("unknown.test").await.is_err());
+    let after = until(&edge, "all is counted", |now| {
+        now[r#"sanedge_websockets_open{host="recre.store"}"#] == 0.0
+            && now[r#"sanedge_refused_total{reason="unknown-server-name"}"#] == 1.0
+    })
+    .await;
+    assert_eq!(after[r#"sanedge_http_responses_total{host="recre.store",code="2xx"}"#], 1.0);
+    assert_eq!(after[r#"sanedge_http_responses_total{host="recre.store",code="4xx"}"#], 1.0);
+    assert_eq!(after[r#"sanedge_refused_total{reason="misdirected"}"#], 1.0);
+    assert_eq!(after[r#"sanedge_websockets_opened_total{host="recre.store"}"#], 1.0);
+    let closes: f64 = after
+        .iter()
+        .filter(|(name, _)| name.starts_with("sanedge_websocket_closes_total"))
+        .map(|(_, n)| n)
+        .sum();
+    assert_eq!(closes, 1.0);
+    assert_eq!(after[r#"sanedge_websocket_closes_total{code="1000"}"#], 1.0, "{after:#?}");
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_down_is_told_everywhere() {
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").start();
+    let mut http = Http::new(edge.tls(HOST).await);
+    assert_eq!(http.exchange("GET", HOST, "/", "").await.status, 502);
+    let now = metrics(&edge);
+    assert_eq!(now[r#"sanedge_upstream_up{upstream="127.0.0.1:1"}"#], 0.0);
+    assert_eq!(now[r#"sanedge_upstream_connect_failures_total{upstream="127.0.0.1:1"}"#], 1.0);
+    assert_eq!(now["sanedge_upstream_failures_total"], 1.0);
+    assert_eq!(now[r#"sanedge_http_responses_total{host="recre.store",code="5xx"}"#], 1.0);
+    let said = text(&ask(&edge, &["status"]));
+    let row = said.lines().find(|line| line.starts_with("127.0.0.1:1 ")).unwrap();
+    assert!(row.contains("DOWN") && row.contains("recre.store/"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_finds_nothing_to_say() {
+    let test = "promtool_finds_nothing_to_say";
+    if !has("promtool", "--version") {
+        return skip(test, "it needs promtool of Prometheus");
+    }
+    let edge = edge().await;
+    let text = get(&edge, "/metrics").body;
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && support::edge::text(&output).is_empty(),
+        "{}",
+        support::edge::text(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_reading_and_only_for_loopback_hosts_over_tcp() {
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").admin("127.0.0.1:0").start();
+    let line = edge.wait_for_log("kind=admin", PATIENCE);
+    let address: SocketAddr =
+        line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let ask = |method: &str, path: &str, host: &str| {
+        exchange(
+            TcpStream::connect(address).unwrap(),
+            &format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        )
+    };
+    let mut read = 0;
+    for path in ["/", "/status", "/history", "/metrics", "/healthz", "/readyz", "/status?x=1"] {
+        for host in ["localhost", "LOCALHOST:9443", "127.0.0.1", "127.9.9.9:80", "[::1]:80"] {
+            let answer = ask("GET", path, host);
+            assert_eq!(answer.status, 200, "{path} for {host}: {}", answer.body);
+            assert_eq!(answer.field("Access-Control-Allow-Origin"), None);
+            assert!(answer.field("Content-Security-Policy").unwrap().starts_with("default-src 'none'"));
+            read += 1;
+        }
+        for host in ["evil.test", "localhost.evil.test", "recre.store", "10.0.0.1", "admin"] {
+            assert_eq!(ask("GET", path, host).status, 403, "{path} for {host}");
+            read += 1;
+        }
+    }
+    assert_eq!(read, 70);
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "HEAD"] {
+        let answer = ask(method, "/status", "localhost");
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET")), "{method}");
+    }
+    assert_eq!(ask("POST", "/reload", "localhost").status, 403, "never over TCP");
+    assert_eq!(ask("GET", "/reload", "localhost").status, 405);
+    assert_eq!(ask("GET", "/secret", "localhost").status, 404);
+    assert_eq!(ask("GET", "no-path", "localhost").status, 400);
+    assert!(!edge.log().contains("msg=reloaded"), "{}", edge.log());
+    let said = sanedge().args(["status", "--admin", &address.to_string()]).output().unwrap();
+    assert!(said.status.success() && text(&said).contains(HOST), "{}", text(&said));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_reads_the_unix_socket_or_reloads_through_a_tunnel() {
+    let edge = edge().await;
+    let ask = |method: &str, path: &str, host: &str, fields: &str| {
+        exchange(socket(&edge), &format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).status
+    };
+    for (host, status) in
+        [("localhost:9443", 200), ("sanedge", 200), ("192.168.1.2", 200), ("evil.test", 403)]
+    {
+        assert_eq!(ask("GET", "/status", host, ""), status, "{host}");
+    }
+    for fields in [
+        "Origin: http://localhost:9443\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: none\r\n",
+        "Referer: http://x\r\n",
+    ] {
+        assert_eq!(ask("POST", "/reload", "localhost", fields), 403, "{fields}");
+    }
+    assert!(!edge.log().contains("msg=reloaded"), "{}", edge.log());
+    assert_eq!(ask("POST", "/reload", "localhost", ""), 200);
+    edge.wait_for_log("msg=reloaded", PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_readiness_part_when_the_edge_drains() {
+    let edge = Edge::certified_for(&[HOST])
+        .top("drain_timeout = \"10m\"")
+        .site(&[HOST], serve_default().await)
+        .start();
+    assert_eq!((get(&edge, "/healthz").status, get(&edge, "/readyz").status), (200, 200));
+    let mut socket = Socket::open(&edge, HOST, "").await;
+    socket.join("/").await;
+    edge.signal(Signal::TERM);
+    edge.wait_for_log("msg=draining", PATIENCE);
+    let ready = get(&edge, "/readyz");
+    assert_eq!((ready.status, ready.body.as_str()), (503, "draining\n"));
+    assert_eq!(get(&edge, "/healthz").status, 200, "who drains is alive");
+    assert_eq!(metrics(&edge)["sanedge_draining"], 1.0);
+    let said = text(&ask(&edge, &["status"]));
+    assert!(said.contains("DRAINING"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_for_people_and_for_programs() {
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&[HOST, "b.recre.store"])
+        .site(&[HOST, "b.recre.store"], &upstream)
+        .limits("sessions_max = 100\nhandshakes_max = 20\nworkers = 2")
+        .start();
+    let _session = edge.tls(HOST).await;
+    let output = ask(&edge, &["status"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = text(&output);
+    for wanted in [
+        "for board host",
+        "1 now, 1 at the peak, 100 at most",
+        "messages/s",
+        "2 workers",
+        "MiB of at most",
+        "days left",
+        "b.recre.store",
+        "0.pem",
+    ] {
+        assert!(said.contains(wanted), "no `{wanted}` in\n{said}");
+    }
+    assert!(said.lines().all(|line| line.len() <= 120), "{said}");
+    let json: Value = serde_json::from_slice(&ask(&edge, &["status", "--json"]).stdout).unwrap();
+    assert_eq!(json["sessions_peak"], 1);
+    assert_eq!(json["workers_stuck"], serde_json::json!([]));
+    assert!(
+        json["process"]["resident_bytes"].as_u64().unwrap()
+            < json["process"]["budget_bytes"].as_u64().unwrap()
+    );
+    assert_eq!(json["hosts"][1]["host"], HOST);
+    assert!(
+        (80..=90).contains(&json["hosts"][1]["days_left"].as_i64().unwrap())
+            || json["hosts"][1]["days_left"].as_i64().unwrap() > 0
+    );
+    let history = get(&edge, "/history").json();
+    assert_eq!((&history["interval_s"], &history["points_max"]), (&5.into(), &720.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_shown_is_a_failure() {
+    let edge = edge().await;
+    let admin = edge.desk().path("admin.sock");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut tried = 0;
+    for arguments in
+        [&["status"][..], &["status", "--json"], &["status", "--watch"], &["reload"], &["reload", "--json"]]
+    {
+        let mut command = sanedge();
+        let output = command.args(arguments).arg("--admin").arg(&admin).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output).contains("standard output cannot be written to"), "{}", text(&output));
+        tried += 1;
+    }
+    assert_eq!(tried, 5);
+    let nobody = sanedge().args(["status", "--watch", "--admin", "/nowhere/admin.sock"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody).contains("--admin"), "{}", text(&nobody));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_goes_on_while_it_is_watched_and_over_an_outage() {
+    let edge = edge().await;
+    let mut watching = sanedge();
+    watching.args(["status", "--watch", "--json", "--admin"]).arg(edge.desk().path("admin.sock"));
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut next = || serde_json::from_str::<Value>(&lines.next().expect("it goes on")).unwrap();
+    assert_eq!(next()["sessions"], 0);
+    let _session = edge.tls(HOST).await;
+    while next()["sessions"] != 1 {}
+    let edge = edge.killed_and_served_again();
+    while next()["sessions"] != 0 {}
+    drop(lines);
+    // Nobody reads on: it ends by itself.
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+    edge.stop();
+}
+
+#[test]
+fn the_reader_refuses_what_breaks_a_rule() {
+    let good = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"c\\\"\\\\\\n\",d=\"\"} 1.5\na_total{b=\"e\"} 0\n";
+    assert_eq!(prometheus::parse(good).len(), 2);
+    let mut refused = 0;
+    for (from, to) in [
+        ("0\n", "0"),
+        ("1.5", "x"),
+        ("1.5", "NaN"),
+        ("b=\"e\"", "b=\"e\",b=\"f\""),
+        ("b=\"e\"", "b=\"e\","),
+        ("b=\"e\"", "b=e"),
+        ("b=\"e\"", "2=\"e\""),
+        ("\\n", "\\t"),
+        ("d=\"\"", "d=\"\"\""),
+        ("b=\"e\"", "b=\"c\\\"\\\\\\n\",d=\"\""),
+        ("TYPE a_total counter", "TYPE a_total gauge"),
+        ("TYPE a_total", "TYPE b_total"),
+        ("# HELP a_total x\n", ""),
+        ("# HELP a_total x", "# HELP a_total "),
+        ("# TYPE a_total counter\n", ""),
+        ("a_total{b=\"e\"} 0\n", "b 1\n"),
+    ] {
+        let bad = good.replace(from, to);
+        assert_ne!(bad, good, "{from}");
+        assert!(std::panic::catch_unwind(|| prometheus::parse(&bad)).is_err(), "taken:\n{bad}");
+        refused += 1;
+    }
+    assert_eq!(refused, 16);
+}
