@@ -1,4 +1,5 @@
-//! The admin socket and what is read from it: status, metrics, health, and who may ask.
+//! What operators and systemd are told: the admin socket with status, metrics and health, who may ask there, and the
+//! notification socket.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
@@ -6,13 +7,15 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::edge::{Edge, PATIENCE, sanedge, text};
+use support::edge::{Desk, Edge, PATIENCE, sanedge, text};
 use support::engineio::{Http, Socket, serve_default};
 use support::frames::{BINARY, CLOSE, MORE, PING, TEXT, client_frame, close, echo, frame};
 use support::node::{Interop, has, skip};
@@ -391,6 +394,135 @@ async fn status_goes_on_while_it_is_watched_and_over_an_outage() {
     // Nobody reads on: it ends by itself.
     assert_eq!(watching.wait().unwrap().code(), Some(0));
     edge.stop();
+}
+
+/// systemd's side of a `Type=notify` service.
+struct Manager {
+    socket: UnixDatagram,
+    path: String,
+}
+
+impl Manager {
+    fn in_folder(desk: &Desk) -> Self {
+        let path = desk.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        Self { socket, path: path.to_str().unwrap().to_owned() }
+    }
+
+    /// The next notification; `None` where none comes within the socket's time.
+    fn next(&self) -> Option<String> {
+        let mut bytes = [0; 4096];
+        let count = self.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..count].to_vec()).unwrap())
+    }
+
+    /// Skips to one that holds `wanted`.
+    fn wait(&self, wanted: &str) -> String {
+        let mut heard = Vec::new();
+        loop {
+            let next = self.next().unwrap_or_else(|| panic!("no `{wanted}` in time, but {heard:?}"));
+            if next.contains(wanted) {
+                return next;
+            }
+            heard.push(next);
+        }
+    }
+}
+
+#[test]
+fn systemd_hears_of_readiness_reloads_and_the_end() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
+    let manager = Manager::in_folder(&desk);
+    let path = manager.path.clone();
+    let edge = desk.serve_with(&[("NOTIFY_SOCKET", &path)]);
+    let ready = manager.next().unwrap();
+    assert!(ready.contains("READY=1") && ready.contains("STATUS=0 of "), "{ready}");
+    edge.reload();
+    let reloading = manager.wait("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    assert!(manager.next().unwrap().contains("READY=1"));
+    // A reload that is refused ends as well: else systemd would wait for it.
+    std::fs::write(edge.desk().bundle_file(), "nonsense").unwrap();
+    edge.signal(Signal::HUP);
+    manager.wait("RELOADING=1");
+    assert!(manager.next().unwrap().contains("READY=1"));
+    // One line every half a minute, without anything having happened.
+    let line = manager.wait("STATUS=");
+    assert!(
+        !line.contains("READY") && line.contains("messages/s") && !line.trim_end().contains('\n'),
+        "{line}"
+    );
+    edge.signal(Signal::TERM);
+    manager.wait("STOPPING=1");
+    edge.ended();
+    while let Ok(()) = manager.socket.set_nonblocking(true) {
+        match manager.next() {
+            Some(said) => assert!(!said.contains("WATCHDOG"), "nobody asked for a watchdog"),
+            None => break,
+        }
+    }
+}
+
+#[test]
+fn a_stuck_worker_stops_the_watchdogs_pings() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").limits("workers = 2").write();
+    let manager = Manager::in_folder(&desk);
+    let path = manager.path.clone();
+    // A worker counts as stuck after half of this.
+    let edge = desk.serve_with(&[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", "8000000")]);
+    for _ in 0..3 {
+        manager.wait("WATCHDOG=1");
+    }
+    assert_eq!(get(&edge, "/healthz").body, "ok\n");
+    let Some(stopped) = StoppedThread::named(edge.pid(), "worker-1") else {
+        return skip("a_stuck_worker_stops_the_watchdogs_pings", "it needs the right to trace its child");
+    };
+    edge.wait_for_log("stuck workers", PATIENCE);
+    let healthy = get(&edge, "/healthz");
+    assert_eq!((healthy.status, get(&edge, "/readyz").status), (503, 503));
+    assert!(healthy.body.contains("stuck workers") && healthy.body.contains('1'), "{}", healthy.body);
+    assert_eq!(metrics(&edge)["sanedge_workers_stuck"], 1.0);
+    // Of the pings before, none may be left; then silence, which can only be broken by one.
+    manager.socket.set_nonblocking(true).unwrap();
+    while manager.next().is_some() {}
+    manager.socket.set_nonblocking(false).unwrap();
+    manager.socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    assert_eq!(manager.next().filter(|said| said.contains("WATCHDOG")), None, "a ping for a stuck worker");
+    drop(stopped);
+    edge.wait_for_log("all workers run again", PATIENCE);
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.wait("WATCHDOG=1");
+    assert_eq!(get(&edge, "/healthz").status, 200);
+    edge.stop();
+}
+
+/// One thread of a child, stopped; it goes on when dropped.
+struct StoppedThread(nix::unistd::Pid);
+
+impl StoppedThread {
+    /// `None`: this process may not trace.
+    fn named(process: u32, name: &str) -> Option<Self> {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap().path());
+        let is_it = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
+        let task = tasks.into_iter().find(is_it).expect("a thread of that name");
+        let id: i32 = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let id = nix::unistd::Pid::from_raw(id);
+        ptrace::seize(id, ptrace::Options::empty()).ok()?;
+        ptrace::interrupt(id).unwrap();
+        let stat = || std::fs::read_to_string(task.join("stat")).unwrap();
+        while !stat().contains(") t ") {
+            std::thread::yield_now();
+        }
+        Some(Self(id))
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        ptrace::detach(self.0, None).unwrap();
+    }
 }
 
 #[test]

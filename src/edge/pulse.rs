@@ -35,7 +35,7 @@ impl Pulse {
         Self {
             meter: Box::default(),
             readings: every(meter::INTERVAL),
-            // Twice as often as workers beat, and so eight times in systemd's limit: a late look costs nothing.
+            // Eight times in the watchdog's limit, as workers beat: a late one costs nothing.
             looks: every(beat_interval.max(Duration::from_millis(10))),
             taken: 0,
             stuck: Vec::new(),

@@ -211,6 +211,14 @@ impl Desk {
         self.serve_by(sanedge())
     }
 
+    /// Compiles and serves with this environment besides.
+    pub fn serve_with(self, environment: &[(&str, &str)]) -> Edge {
+        self.bundled();
+        let mut command = sanedge();
+        command.envs(environment.iter().copied());
+        self.serve_by(command)
+    }
+
     /// Compiles as this user (root), hands the bundle to `group` as on a board, and serves as `user`.
     pub fn serve_as(self, user: u32, group: u32) -> Edge {
         use std::os::unix::fs::{PermissionsExt, chown};
