@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::{Admin, Bundle, file, report, wire};
+use crate::bundle::{Admin, Bundle, check, file, report, wire};
+use crate::ops::access;
 use crate::ops::admin::{self, client, text};
 
 /// Time between two looks of `status --watch`.
@@ -43,6 +44,13 @@ enum Command {
     Show {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
+        /// Instead say only what needs somebody, and fail then: a certificate in use with less than 14 days left, or a
+        /// bundle that is older than the certificates that the sanedge.toml beside it names.
+        #[arg(long)]
+        check: bool,
+        /// With --check: the sanedge.toml that the bundle was made of, where it is not beside it.
+        #[arg(long, value_name = "FILE", requires = "check")]
+        source: Option<PathBuf>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -72,6 +80,12 @@ enum Command {
     Serve {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
+        /// How requests of sites with `access_log = true` are written.
+        #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+        access_log: access::Form,
+        /// Where to: `stderr`, or `unix:PATH` of a datagram socket.
+        #[arg(long, value_name = "PLACE", default_value = "stderr", value_parser = access::parse_place)]
+        access_log_to: access::Place,
     },
 }
 
@@ -79,10 +93,13 @@ enum Command {
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
-        Command::Show { bundle, json } => show(&bundle, json),
+        Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
+        Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
         Command::Status { admin, watch, json } => status(&admin, watch, json),
-        Command::Serve { bundle } => crate::edge::serve(&bundle),
+        Command::Serve { bundle, access_log, access_log_to } => {
+            crate::edge::serve(&bundle, (access_log, access_log_to))
+        }
     }
 }
 
@@ -248,6 +265,36 @@ fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -
             said
         }
     }
+}
+
+/// What a timer asks every day.
+fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
+    let bundle = match Bundle::open(path) {
+        Ok(bundle) => bundle,
+        Err(error) if json => return fail(&format!("{:#}\n", json!({ "error": error.to_string() })), json),
+        Err(error) => return fail(&error.to_string(), json),
+    };
+    // A bundle that came from the desk has no source here.
+    let beside = || Some(path.with_file_name("sanedge.toml")).filter(|file| file.exists());
+    let source = source.or_else(beside);
+    let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
+    let troubles = check::check(&bundle, path, fresh, now());
+    let said = if json {
+        let row =
+            |trouble: &check::Trouble| json!({ "code": trouble.code(), "message": trouble.to_string() });
+        print(&format!("{:#}\n", json!({ "troubles": troubles.iter().map(row).collect::<Vec<_>>() })))
+    } else if troubles.is_empty() {
+        let compared = source
+            .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(&source)));
+        print(&format!("every certificate has {} days or more left{compared}\n", check::DAYS_LEFT_MIN))
+    } else {
+        let line = |trouble: &check::Trouble| {
+            format!("error {} [{}]\n", report::escaped(&trouble.to_string()), trouble.code())
+        };
+        complain(&troubles.iter().map(line).collect::<String>());
+        true
+    };
+    exit(said && troubles.is_empty())
 }
 
 fn show(path: &Path, json: bool) -> ExitCode {

@@ -396,6 +396,71 @@ async fn status_goes_on_while_it_is_watched_and_over_an_outage() {
     edge.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_is_json_on_a_socket_and_tells_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let reader = UnixDatagram::bind(folder.path().join("access.sock")).unwrap();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    let line = || {
+        let mut bytes = [0; 4096];
+        let count = reader.recv(&mut bytes).expect("a line in time");
+        serde_json::from_slice::<Value>(&bytes[..count]).unwrap()
+    };
+    let place = format!("unix:{}", folder.path().join("access.sock").display());
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&[HOST, "quiet.recre.store"])
+        .site_with(&[HOST], &upstream, "access_log = true")
+        .site(&["quiet.recre.store"], &upstream)
+        .options(&["--access-log", "json", "--access-log-to", &place])
+        .start();
+    let mut quiet = Http::new(edge.tls("quiet.recre.store").await);
+    assert_eq!(quiet.exchange("GET", "quiet.recre.store", "/quiet", "").await.status, 200);
+    let mut http = Http::new(edge.tls(HOST).await);
+    assert_eq!(http.exchange("GET", HOST, "/a%20b?EIO=4&sid=secret&t=1", "").await.status, 200);
+    let first = line();
+    let shown = [
+        ("host", HOST),
+        ("method", "GET"),
+        ("target", "/a%20b?EIO=4&t=1"),
+        ("outcome", "complete"),
+        ("client", "127.0.0.1"),
+    ];
+    for (key, value) in shown {
+        assert_eq!(first[key], value, "{first}");
+    }
+    assert!(first["status"] == 200 && first["ms"].is_u64() && first["time"].is_string(), "{first}");
+    // However many come at once, each has a line or is counted in the next one.
+    let (mut asked, mut told) = (0, 0);
+    let deadline = Instant::now() + PATIENCE;
+    for at in 0.. {
+        assert_eq!(http.exchange("GET", HOST, "/", "").await.status, 200);
+        asked += 1;
+        reader.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 4096];
+        while let Ok(count) = reader.recv(&mut bytes) {
+            let line: Value = serde_json::from_slice(&bytes[..count]).unwrap();
+            told += 1 + line["skipped"].as_u64().unwrap_or(0);
+        }
+        if at >= 300 && told == asked {
+            break;
+        }
+        assert!(told <= asked && Instant::now() < deadline, "{told} of {asked}");
+    }
+    assert!(!edge.log().contains("msg=request"), "{}", edge.log());
+    edge.stop();
+
+    let nobody = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).write();
+    nobody.bundled();
+    let mut serve = sanedge();
+    let output = serve
+        .arg("serve")
+        .arg(nobody.bundle_file())
+        .args(["--access-log-to", "/nowhere/a.sock"])
+        .output()
+        .unwrap();
+    assert!(output.status.code() == Some(1) && text(&output).contains("access log"), "{}", text(&output));
+}
+
 /// systemd's side of a `Type=notify` service.
 struct Manager {
     socket: UnixDatagram,

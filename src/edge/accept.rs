@@ -223,7 +223,7 @@ impl Worker {
     /// Says that this worker's tasks run, until the runtime ends.
     async fn beat(self: Rc<Self>) {
         loop {
-            self.tally.beat(self.shared.started.elapsed());
+            self.tally.beat(self.shared.uptime());
             sleep(self.shared.beat_interval).await;
         }
     }

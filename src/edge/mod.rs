@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, OpenError};
+use crate::ops::access::{AccessLog, Form, Place};
 use crate::ops::log::{self, Outside, Said};
 use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
 use crate::ops::systemd;
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) refusals: Refusals,
     pub(crate) closes: Closes,
+    pub(crate) access: AccessLog,
     /// A mutex, taken when a bundle is taken into use.
     tallies: HostTallies,
     /// By worker, each written by that worker alone.
@@ -107,6 +109,11 @@ impl Shared {
         }
     }
 
+    /// Since the start.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// A place among the handshakes, given back when dropped.
     pub(crate) fn handshaking(self: &Arc<Self>, most: u32) -> Option<impl Drop + use<>> {
         struct Handshaking(Arc<Shared>);
@@ -139,6 +146,9 @@ pub enum ServeError {
         /// What to do.
         hint: &'static str,
     },
+    /// The access log has nowhere to go.
+    #[error("the access log cannot be written to {0}: {1}; is its reader running?")]
+    Access(Place, io::Error),
     /// The operating system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -150,10 +160,11 @@ pub enum ServeError {
     Impatient,
 }
 
-/// Serves the bundle at `path` until a drain ends. Logs to stderr; takes SIGHUP, SIGTERM, SIGINT and SIGUSR1.
-pub fn serve(path: &Path) -> ExitCode {
+/// Serves the bundle at `path` until a drain ends. Logs to stderr, requests of sites that want it to `access`; takes
+/// SIGHUP, SIGTERM, SIGINT and SIGUSR1.
+pub fn serve(path: &Path, access: (Form, Place)) -> ExitCode {
     log::start();
-    match run(path) {
+    match run(path, access) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServeError::Impatient) => {
             warn!("ended at once by a second signal; what was open is cut");
@@ -166,7 +177,7 @@ pub fn serve(path: &Path) -> ExitCode {
     }
 }
 
-fn run(path: &Path) -> Result<(), ServeError> {
+fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     // As the edge will say it in answers to `sanedge reload`, whose folder is another.
     let path = &std::path::absolute(path)?;
     let bundle = Bundle::open(path)?;
@@ -174,6 +185,7 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let (workers, scratch_bytes) =
         (usize::from(bundle.limits.workers.max(1)), bundle.limits.scratch_bytes as usize);
     let socket_buffer_bytes = bundle.limits.socket_buffer_bytes as usize;
+    let access = AccessLog::open(form, &place).map_err(|error| ServeError::Access(place.clone(), error))?;
     let ticketer = rustls::crypto::ring::Ticketer::new()?;
     let upstreams = Upstreams::default();
     let sessions_max = fit_descriptors(bundle.limits.sessions_max);
@@ -186,6 +198,7 @@ fn run(path: &Path) -> Result<(), ServeError> {
         counters,
         refusals: Refusals::default(),
         closes: Closes::default(),
+        access,
         tallies,
         work: (0..workers).map(|_| Arc::default()).collect(),
         sessions: AtomicU32::new(0),

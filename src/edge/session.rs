@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::info;
 
 use super::accept::{Permit, Worker};
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
@@ -26,7 +25,8 @@ use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
 use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_request};
-use crate::ops::log::{Outside, ShownTarget};
+use crate::ops::access::Line;
+use crate::ops::log::ShownTarget;
 use crate::ops::metrics::Reason;
 use crate::route;
 use crate::ws::handshake;
@@ -162,7 +162,7 @@ impl Session {
                         _ => request.status.get(),
                     });
                     if let Some(access) = access {
-                        access.log(&request, &end, started.elapsed());
+                        access.log(&self.worker, &request, &end, started.elapsed());
                     }
                     match end {
                         End::Upgraded(upgraded) => {
@@ -455,26 +455,27 @@ struct Access {
 
 impl Access {
     fn new(head: &RequestHead<'_>) -> Self {
-        let method = Outside(head.method.as_bytes()).to_string();
-        Self { method, target: ShownTarget(head.target.as_bytes()).to_string() }
+        let target = ShownTarget(head.target.as_bytes()).bytes();
+        Self { method: head.method.to_owned(), target: String::from_utf8_lossy(&target).into_owned() }
     }
 
-    fn log(&self, request: &Request, end: &End, time: Duration) {
+    fn log(&self, worker: &Worker, request: &Request, end: &End, time: Duration) {
+        let Some(skipped) = worker.shared.access.admit(worker.shared.uptime()) else { return };
         let outcome = match end {
             End::Upgraded(_) => "upgraded",
             End::Failed(problem, _) => problem.code(),
             End::Broken => "broken-off",
             End::Next | End::Close | End::Again => "complete",
         };
-        info!(
-            host = %request.host,
-            client = %request.client,
-            method = self.method,
-            target = self.target,
-            status = request.status.get(),
+        worker.shared.access.write(&Line {
+            host: &request.host,
+            client: request.client,
+            method: &self.method,
+            target: &self.target,
+            status: request.status.get(),
             outcome,
-            ms = time.as_millis() as u64,
-            "request"
-        );
+            ms: time.as_millis() as u64,
+            skipped,
+        });
     }
 }

@@ -1,5 +1,6 @@
 //! What operators see: the log, the counters, readiness for systemd, and the admin socket.
 
+pub mod access;
 pub mod admin;
 mod exposition;
 pub mod log;

@@ -39,6 +39,7 @@ pub struct EdgeBuilder {
     sites: String,
     limits: String,
     admin: Option<String>,
+    options: Vec<String>,
 }
 
 /// A running `sanedge serve`.
@@ -57,6 +58,7 @@ pub struct Desk {
     /// Its files' authority; `write_certificate` issues from it.
     pub ca: Ca,
     folder: tempfile::TempDir,
+    options: Vec<String>,
 }
 
 /// What `serve` has said so far on stderr.
@@ -84,6 +86,7 @@ impl Edge {
             sites: String::new(),
             limits: String::new(),
             admin: None,
+            options: Vec::new(),
         }
     }
 }
@@ -124,6 +127,12 @@ impl EdgeBuilder {
         self
     }
 
+    /// Options of `sanedge serve`.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options = owned(options);
+        self
+    }
+
     /// A plain listener besides the TLS one.
     pub fn with_http(mut self) -> Self {
         self.http = true;
@@ -138,7 +147,7 @@ impl EdgeBuilder {
 
     /// Writes the folder and runs nothing.
     pub fn write(self) -> Desk {
-        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap() };
+        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap(), options: self.options };
         std::fs::write(desk.ca_file(), &desk.ca.pem).unwrap();
         for (at, names) in self.certificates.iter().enumerate() {
             desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -205,6 +214,12 @@ impl Desk {
         assert!(output.status.success(), "sanedge bundle refused:\n{}", text(&output));
     }
 
+    /// Runs `sanedge bundle` on another sanedge.toml, which must succeed.
+    pub fn bundled_from(&self, toml: &std::path::Path) {
+        let output = sanedge().arg("bundle").arg(toml).arg("-o").arg(self.bundle_file()).output().unwrap();
+        assert!(output.status.success(), "sanedge bundle refused:\n{}", text(&output));
+    }
+
     /// Compiles and serves.
     pub fn serve(self) -> Edge {
         self.bundled();
@@ -247,6 +262,7 @@ impl Desk {
         let mut child = command
             .arg("serve")
             .arg(self.bundle_file())
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -113,17 +113,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 fn run(listener: Listener, socket: Option<PathBuf>, asks: mpsc::Sender<Ask>) -> Running {
-    match (&socket, &listener) {
-        (None, Listener::Tcp(listener)) => {
-            if let Ok(address) = listener.local_addr() {
-                info!(kind = "admin", %address, "listening");
-            }
-        }
-        (Some(path), _) => {
-            info!(kind = "admin", address = %format_args!("unix:{}", path.display()), "listening");
-        }
-        (None, Listener::Unix(_)) => {}
-    }
+    info!(kind = "admin", address = listener.address(), "listening");
     tokio::spawn(accept_all(listener, asks));
     Running { socket }
 }
@@ -148,6 +138,16 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Listener {
+    fn address(&self) -> Option<String> {
+        match self {
+            Self::Unix(listener) => {
+                let address = listener.local_addr().ok()?;
+                Some(format!("unix:{}", address.as_pathname()?.display()))
+            }
+            Self::Tcp(listener) => Some(listener.local_addr().ok()?.to_string()),
+        }
+    }
+
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, Rights)> {
         match self {
             Self::Unix(listener) => {
