@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::pulse::Pulse;
+use super::pulse::{self, Pulse};
 use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
 use crate::bundle::{Bundle, Listen};
@@ -68,6 +68,7 @@ impl Control {
         info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
         systemd::ready(&self.summary(&pulse.meter));
         let mut watched = Watched::new(&self.path);
+        let mut looks = pulse::every(WATCH_INTERVAL);
         let mut draining = false;
         loop {
             tokio::select! {
@@ -94,7 +95,8 @@ impl Control {
                     None if draining => break,
                     None => return Err(ServeError::Worker),
                 },
-                () = sleep(WATCH_INTERVAL), if self.shared.serving.load().bundle.watch && !draining => {
+                // Its own clock: one begun anew in every turn would never end while somebody asks for the status.
+                _ = looks.tick(), if self.shared.serving.load().bundle.watch && !draining => {
                     if watched.has_changed(&self.path) { self.reload(&pulse).await; }
                 }
             }

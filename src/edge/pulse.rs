@@ -62,7 +62,7 @@ impl Pulse {
         let sessions = control.shared.sessions.load(std::sync::atomic::Ordering::Relaxed);
         self.meter.take(control.shared.reading(), sessions);
         self.taken += 1;
-        if self.taken % READINGS_PER_LINE == 0 && control.shared.drain.borrow().is_none() {
+        if self.taken.is_multiple_of(READINGS_PER_LINE) && control.shared.drain.borrow().is_none() {
             systemd::status(&control.summary(&self.meter));
         }
     }
@@ -85,7 +85,8 @@ impl Pulse {
     }
 }
 
-fn every(period: Duration) -> Interval {
+/// Ticks from one `period` after now on; late ones are not made up for.
+pub(super) fn every(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
