@@ -5,14 +5,19 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::{Value, json};
 
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::{Admin, Bundle, file, report, wire};
-use crate::ops::admin;
+use crate::bundle::{Admin, Bundle, check, file, report, wire};
+use crate::ops::access;
+use crate::ops::admin::{self, client, text};
+
+/// Time between two looks of `status --watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The TLS edge for the single-board computer at home.
 #[derive(Parser, Debug)]
@@ -39,6 +44,13 @@ enum Command {
     Show {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
+        /// Instead say only what needs somebody, and fail then: a certificate in use with less than 14 days left, or a
+        /// bundle that is older than the certificates that the sanedge.toml beside it names.
+        #[arg(long)]
+        check: bool,
+        /// With --check: the sanedge.toml that the bundle was made of, where it is not beside it.
+        #[arg(long, value_name = "FILE", requires = "check")]
+        source: Option<PathBuf>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -57,6 +69,9 @@ enum Command {
         /// Admin socket of the edge: `unix:PATH`, a path, or a loopback address with its port.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse)]
         admin: Admin,
+        /// Go on every two seconds, in place on a terminal, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -65,6 +80,12 @@ enum Command {
     Serve {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
+        /// How requests of sites with `access_log = true` are written.
+        #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+        access_log: access::Form,
+        /// Where to: `stderr`, or `unix:PATH` of a datagram socket.
+        #[arg(long, value_name = "PLACE", default_value = "stderr", value_parser = access::parse_place)]
+        access_log_to: access::Place,
     },
 }
 
@@ -72,10 +93,13 @@ enum Command {
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
-        Command::Show { bundle, json } => show(&bundle, json),
+        Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
+        Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
-        Command::Status { admin, json } => ask(&admin, "GET", "/status", json, status_text),
-        Command::Serve { bundle } => crate::edge::serve(&bundle),
+        Command::Status { admin, watch, json } => status(&admin, watch, json),
+        Command::Serve { bundle, access_log, access_log_to } => {
+            crate::edge::serve(&bundle, (access_log, access_log_to))
+        }
     }
 }
 
@@ -84,78 +108,87 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Asks the running edge and shows its answer; only a 200 is a success.
-fn ask(admin: &Admin, method: &str, path: &str, json: bool, text: fn(&[u8]) -> Option<String>) -> ExitCode {
-    match admin::ask(admin, method, path) {
-        Ok((status, body)) if json => {
-            say(&format!("{}\n", String::from_utf8_lossy(&body)));
-            if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+/// Asks the running edge and shows its answer; only a 200 that could be shown is a success.
+fn ask(admin: &Admin, method: &str, path: &str, json: bool, words: Words) -> ExitCode {
+    match answer(admin, method, path, json, words) {
+        Ok(text) => exit(print(&text)),
+        Err(problem) => fail(&problem, json),
+    }
+}
+
+/// Puts the body of an answer into words; `None`: it is of another version.
+type Words = fn(&[u8]) -> Option<String>;
+
+/// What a success says, or what is wrong; for a program both are JSON.
+fn answer(admin: &Admin, method: &str, path: &str, json: bool, words: Words) -> Result<String, String> {
+    let document = |body: Vec<u8>| format!("{}\n", String::from_utf8_lossy(&body));
+    match client::ask(admin, method, path) {
+        Ok((200, body)) if json => Ok(document(body)),
+        Ok((_, body)) if json => Err(document(body)),
+        Err(error) if json => Err(format!("{}\n", json!({ "ok": false, "message": error.to_string() }))),
         Ok((200, body)) => {
-            say(&text(&body).unwrap_or_else(|| "the edge gave an answer of another version\n".to_owned()));
-            ExitCode::SUCCESS
+            words(&body).ok_or_else(|| "the edge gave an answer of another version".to_owned())
         }
         Ok((_, body)) => {
-            let found = serde_json::from_slice::<serde_json::Value>(&body).ok();
+            let found = serde_json::from_slice::<Value>(&body).ok();
             let message = found.as_ref().and_then(|found| found.get("message")?.as_str());
-            let message = report::escaped(message.unwrap_or("the edge refused and gave no reason"));
-            complain(&format!("error {message}\n"));
-            ExitCode::FAILURE
+            Err(message.unwrap_or("the edge refused and gave no reason").to_owned())
         }
-        Err(error) => {
-            if json {
-                say(&format!("{}\n", serde_json::json!({ "ok": false, "message": error.to_string() })));
-            } else {
-                complain(&format!("error {}\n", report::escaped(&error.to_string())));
-            }
-            ExitCode::FAILURE
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn fail(problem: &str, json: bool) -> ExitCode {
+    if json {
+        print(problem);
+    } else {
+        complain(&format!("error {}\n", report::escaped(problem)));
+    }
+    ExitCode::FAILURE
+}
+
+fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
+    if !watch {
+        return ask(admin, "GET", "/status", json, status_text);
+    }
+    let in_place = !json && io::stdout().is_terminal();
+    let mut shown = false;
+    loop {
+        let text = match answer(admin, "GET", "/status", json, status_text) {
+            Ok(text) => text,
+            Err(problem) if !shown => return fail(&problem, json),
+            // It may be on its way back.
+            Err(problem) if json => problem,
+            Err(problem) => format!("{}\n", report::escaped(&problem)),
+        };
+        let text = match (in_place, shown) {
+            (true, _) => redrawn(&text, !shown),
+            (false, true) if !json => format!("\n{text}"),
+            (false, _) => text,
+        };
+        shown = true;
+        match write_out(&text) {
+            Ok(()) => std::thread::sleep(WATCH_INTERVAL),
+            // Nobody reads on.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Err(error) => return exit(unwritable(&error)),
         }
     }
+}
+
+/// `text` from the top of the screen, without the flicker of an empty one in between.
+fn redrawn(text: &str, first: bool) -> String {
+    let clear = if first { "\x1b[2J" } else { "" };
+    let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("{clear}\x1b[H{lines}\x1b[J")
 }
 
 fn reload_text(body: &[u8]) -> Option<String> {
-    let report: admin::ReloadReport = serde_json::from_slice(body).ok()?;
-    let notes: String = report.notes.iter().map(|note| format!("note {}\n", report::escaped(note))).collect();
-    Some(format!("{} ({})\n{notes}", report.message, report.bundle))
+    Some(text::reload(&serde_json::from_slice(body).ok()?))
 }
 
 fn status_text(body: &[u8]) -> Option<String> {
-    let status: admin::Status = serde_json::from_slice(body).ok()?;
-    let mut text = format!(
-        "sanedge {} up {} s, bundle {} for board {}{}\n{}sessions {} of at most {}, {} in their handshake, {} workers\n",
-        status.version,
-        status.uptime_s,
-        status.bundle,
-        report::escaped(&status.board),
-        if status.draining { ", draining" } else { "" },
-        if status.clock_believable { "" } else { "the clock is not believable: days left are not known\n" },
-        status.sessions,
-        status.sessions_max,
-        status.handshakes,
-        status.workers,
-    );
-    for host in &status.hosts {
-        let certificate = report::escaped(&host.certificate);
-        text += &format!("\n{}  {certificate}, {} days left\n", report::escaped(&host.host), host.days_left);
-        for upstream in &host.upstreams {
-            text += &format!(
-                "  {} -> {} {}\n",
-                report::escaped(&upstream.path),
-                upstream.upstream,
-                upstream.state
-            );
-        }
-    }
-    let nonzero = |(name, value): (&String, &u64)| (*value > 0).then(|| format!("  {name} {value}\n"));
-    let counters: String = status.counters.iter().filter_map(nonzero).collect();
-    if !counters.is_empty() {
-        text += &format!("\nsince the start\n{counters}");
-    }
-    let refused: String = status.refused.iter().filter_map(nonzero).collect();
-    if !refused.is_empty() {
-        text += &format!("refused\n{refused}");
-    }
-    Some(text)
+    Some(text::status(&serde_json::from_slice(body).ok()?))
 }
 
 fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
@@ -174,7 +207,7 @@ fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
     } else {
         tell(&outcome, written.is_some()) & conclude(&outcome, output, written.as_ref())
     };
-    if written.is_some() && said { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    exit(written.is_some() && said)
 }
 
 /// Replaces a bundle, or makes a new one, and nothing else: a slip of the keyboard must not cost a key.
@@ -239,32 +272,73 @@ fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -
     }
 }
 
+/// What a timer asks every day.
+fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
+    let bundle = match Bundle::open(path) {
+        Ok(bundle) => bundle,
+        Err(error) if json => return fail(&format!("{:#}\n", json!({ "error": error.to_string() })), json),
+        Err(error) => return fail(&error.to_string(), json),
+    };
+    // A bundle that came from the desk has no source here.
+    let beside = || Some(path.with_file_name("sanedge.toml")).filter(|file| file.exists());
+    let source = source.or_else(beside);
+    let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
+    let troubles = check::check(&bundle, path, fresh, now());
+    let said = if json {
+        let row =
+            |trouble: &check::Trouble| json!({ "code": trouble.code(), "message": trouble.to_string() });
+        print(&format!("{:#}\n", json!({ "troubles": troubles.iter().map(row).collect::<Vec<_>>() })))
+    } else if troubles.is_empty() {
+        let compared = source
+            .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(&source)));
+        print(&format!("every certificate has {} days or more left{compared}\n", check::DAYS_LEFT_MIN))
+    } else {
+        let line = |trouble: &check::Trouble| {
+            format!("error {} [{}]\n", report::escaped(&trouble.to_string()), trouble.code())
+        };
+        complain(&troubles.iter().map(line).collect::<String>());
+        true
+    };
+    exit(said && troubles.is_empty())
+}
+
 fn show(path: &Path, json: bool) -> ExitCode {
     let said = match Bundle::open(path) {
         Ok(bundle) if json => print(&format!("{:#}\n", report::bundle_json(&bundle, now()))),
         Ok(bundle) => print(&report::bundle(&bundle, now())),
         Err(error) => {
             if json {
-                print(&format!("{:#}\n", serde_json::json!({ "error": error.to_string() })));
+                print(&format!("{:#}\n", json!({ "error": error.to_string() })));
             } else {
                 complain(&format!("error {}\n", report::escaped(&error.to_string())));
             }
             false
         }
     };
-    if said { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    exit(said)
 }
 
 /// To stdout, all of it: false, and said on stderr, where that fails. A reader who has gone (`| head`) has what he wanted.
 fn print(text: &str) -> bool {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("error standard output cannot be written to: {error}\n"));
-            false
-        }
+    match write_out(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
         _ => true,
     }
+}
+
+fn write_out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn unwritable(error: &io::Error) -> bool {
+    complain(&format!("error standard output cannot be written to: {error}\n"));
+    false
+}
+
+fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Seconds since 1970.
@@ -276,11 +350,6 @@ fn now() -> i64 {
 fn colour(stream: &impl IsTerminal) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// To stdout. A reader who has gone (`| head`) is no reason to panic.
-fn say(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// To stderr.

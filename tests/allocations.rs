@@ -53,7 +53,7 @@ fn main() {
 fn serve(bundle: &Path) {
     let file = std::env::var(PROFILE).unwrap();
     let _profile = dhat::Profiler::builder().file_name(file).trim_backtraces(Some(32)).build();
-    sanedge::edge::serve(bundle);
+    sanedge::edge::serve(bundle, Default::default());
 }
 
 async fn compare(each: &str, run: impl AsyncFn(&Edge, u32)) {

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::limits::Limits;
 use crate::names::{Host, Origin, SanName};
 
+pub mod check;
 pub mod compile;
 pub mod file;
 pub mod finding;

@@ -100,7 +100,7 @@ fn routed(path: &str, upstreams: &[String]) -> String {
     if path == "/" { upstreams } else { format!("{path} -> {upstreams}") }
 }
 
-fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
     let widths: Vec<usize> = (0..N)
         .map(|at| {

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::upstream::Pool;
 use super::{Drain, Shared, plain, session};
-use crate::ops::metrics::Reason;
+use crate::ops::metrics::{Reason, WorkerTally};
 
 /// Connections that may wait in the kernel for `accept`: all that come back during a restart. Linux's own bound, unless
 /// `net.core.somaxconn` was raised.
@@ -113,6 +113,7 @@ pub(crate) fn keep_alive(socket: &SockRef<'_>) {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     index: usize,
+    pub(crate) tally: Arc<WorkerTally>,
     /// Bytes pass through here on their way; nothing stays between two polls.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// Heads and chunks are put together here; empty between two polls.
@@ -129,9 +130,11 @@ pub(crate) struct Worker {
 
 impl Worker {
     fn new(shared: Arc<Shared>, index: usize, scratch_bytes: usize) -> Rc<Self> {
+        let tally = shared.work.get(index).cloned().unwrap_or_default();
         Rc::new(Self {
             shared,
             index,
+            tally,
             scratch: RefCell::new(vec![0; scratch_bytes].into_boxed_slice()),
             out: RefCell::default(),
             pool: Pool::new(),
@@ -167,19 +170,6 @@ impl Worker {
         }
     }
 
-    /// Counts a WebSocket for as long as the value lives.
-    pub(crate) fn websocket(&self) -> impl Drop + use<> {
-        struct Open(Arc<Shared>);
-        impl Drop for Open {
-            fn drop(&mut self) {
-                self.0.counters.websockets_open.decrement();
-            }
-        }
-        self.shared.counters.websockets_total.increment();
-        self.shared.counters.websockets_open.increment();
-        Open(Arc::clone(&self.shared))
-    }
-
     /// Whether this worker has more than its share of the sessions, plus a tenth and a few.
     fn is_above_share(&self) -> bool {
         let all = self.shared.sessions.load(Relaxed) as usize;
@@ -189,10 +179,12 @@ impl Worker {
 
     fn permit(self: &Rc<Self>) -> Option<Permit> {
         let sessions = &self.shared.sessions;
-        if sessions.fetch_add(1, Relaxed) >= self.shared.sessions_max.load(Relaxed) {
+        let before = sessions.fetch_add(1, Relaxed);
+        if before >= self.shared.sessions_max.load(Relaxed) {
             sessions.fetch_sub(1, Relaxed);
             return None;
         }
+        self.shared.sessions_peak.raise(u64::from(before) + 1);
         self.sessions.set(self.sessions.get() + 1);
         self.shared.balance.tell();
         Some(Permit { worker: Rc::clone(self) })
@@ -244,7 +236,16 @@ impl Worker {
         }
     }
 
+    /// Says that this worker's tasks run, until the runtime ends.
+    async fn beat(self: Rc<Self>) {
+        loop {
+            self.tally.beat(self.shared.uptime());
+            sleep(self.shared.beat_interval).await;
+        }
+    }
+
     async fn run(self: Rc<Self>, listeners: Vec<(Kind, TcpListener)>) {
+        spawn_local(Rc::clone(&self).beat());
         let mut drain = self.shared.drain.subscribe();
         let accepting: Vec<_> = listeners
             .into_iter()
@@ -328,7 +329,9 @@ pub(crate) fn run_worker(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let worker = Worker::new(shared, index, scratch_bytes);
+    let tally = Arc::clone(&worker.tally);
     block_on(&runtime, worker.run(listeners));
+    tally.ended();
     Ok(())
 }
 

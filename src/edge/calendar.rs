@@ -1,6 +1,8 @@
 //! What the wall clock says: which certificates end soon, and whether it can be believed at all. A board without a clock
 //! begins in 1970, or at its last shutdown. Serving never depends on it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tracing::{error, info, warn};
 
 use crate::bundle::Bundle;
@@ -10,6 +12,12 @@ const DAY_S: i64 = 24 * 60 * 60;
 const WARNING_DAYS: i64 = 21;
 /// From here on the line is an error.
 const ERROR_DAYS: i64 = 7;
+
+/// Seconds since 1970; 0 before that.
+pub(super) fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
 
 /// Whole days until `not_after`; negative once it has passed. Both in seconds since 1970.
 pub(super) fn days_left(not_after: i64, now: i64) -> i64 {

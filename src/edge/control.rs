@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::calendar::{self, Calendar};
+use super::calendar::{Calendar, wall_clock};
+use super::pulse::{self, Pulse};
 use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
 use crate::bundle::{Bundle, Listen, Upstream};
 use crate::limits::Limits;
-use crate::ops::admin::{self, ReloadReport};
+use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
 use crate::ops::sockets::AdminListener;
 use crate::ops::systemd;
@@ -70,16 +71,15 @@ impl Control {
         mut ended: mpsc::Receiver<io::Result<()>>,
     ) -> Result<(), ServeError> {
         let (asks_sender, mut asks) = mpsc::channel(4);
-        let admin = admin::start(self.listen.admin.as_ref(), inherited_admin, asks_sender)
+        let admin = server::start(self.listen.admin.as_ref(), inherited_admin, asks_sender)
             .map_err(|(address, error)| listen_error(address, error))?;
-        let summary = self.summary();
+        let mut pulse = Pulse::new(self.shared.beat_interval);
         info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
-        systemd::ready(&summary);
+        systemd::ready(&self.summary(&pulse.meter));
         let mut watched = Watched::new(&self.path);
-        // Not a sleep in the loop, which whatever else happens would begin anew.
-        let (mut watch, mut chores) = (interval(WATCH_INTERVAL), interval(CHORES_INTERVAL));
-        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Not sleeps in the loop, which whatever else happens would begin anew.
+        let (mut looks, mut chores) = (pulse::every(WATCH_INTERVAL), pulse::every(CHORES_INTERVAL));
+        chores.reset_immediately();
         let mut calendar = Calendar::default();
         // Sessions when the drain began.
         let mut drained = None;
@@ -87,7 +87,7 @@ impl Control {
             let draining = drained.is_some();
             tokio::select! {
                 _ = signals.reload.recv() => {
-                    self.reload().await;
+                    self.reload(&pulse).await;
                     chores.reset_immediately();
                 }
                 _ = async { tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} } } => {
@@ -100,12 +100,14 @@ impl Control {
                     drained = Some(self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART));
                 }
                 Some(ask) = asks.recv() => match ask {
-                    admin::Ask::Reload(answer) => {
-                        let _ = answer.send(self.reload().await);
+                    Ask::Reload(answer) => {
+                        let _ = answer.send(self.reload(&pulse).await);
                         chores.reset_immediately();
                     }
-                    admin::Ask::Status(answer) => { let _ = answer.send(self.status()); }
+                    Ask::Status(answer) => { let _ = answer.send(self.status(&pulse.meter)); }
+                    Ask::History(answer) => { let _ = answer.send(pulse.meter.history()); }
                 },
+                due = pulse.due() => pulse.run(due, &self),
                 end = ended.recv() => match end {
                     Some(Ok(())) if draining => {}
                     Some(Err(error)) => return Err(error.into()),
@@ -113,9 +115,9 @@ impl Control {
                     None if draining => break,
                     None => return Err(ServeError::Worker),
                 },
-                _ = watch.tick(), if self.shared.serving.load().bundle.watch && !draining => {
+                _ = looks.tick(), if self.shared.serving.load().bundle.watch && !draining => {
                     if watched.has_changed(&self.path) {
-                        self.reload().await;
+                        self.reload(&pulse).await;
                         chores.reset_immediately();
                     }
                 }
@@ -167,7 +169,7 @@ impl Control {
     }
 
     /// Opens the bundle again and takes it into use if it is good; says how it went.
-    async fn reload(&self) -> ReloadReport {
+    async fn reload(&self, pulse: &Pulse) -> ReloadReport {
         systemd::reloading();
         let report = match self.open_again().await {
             Ok(report) => report,
@@ -178,7 +180,7 @@ impl Control {
                 ReloadReport { ok: false, message, bundle: self.digest(), notes: Vec::new() }
             }
         };
-        systemd::ready(&self.summary());
+        systemd::ready(&self.summary(&pulse.meter));
         report
     }
 
@@ -199,12 +201,14 @@ impl Control {
         let unchanged = bundle.digest == self.shared.serving.load().bundle.digest;
         let notes = self.notes(&bundle);
         let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-        let serving = Serving::new(bundle, &self.shared.upstreams, &self.shared.tickets);
+        let serving =
+            Serving::new(bundle, &self.shared.upstreams, &self.shared.tickets, &self.shared.tallies);
         let serving = serving.map_err(|error| error.to_string())?;
         self.shared.keys.note(&serving.bundle);
         self.shared.sessions_max.store(sessions_max, Relaxed);
         drop(self.shared.serving.swap(Arc::new(serving)));
         self.shared.upstreams.prune();
+        self.shared.tallies.prune();
         self.shared.counters.reloads_total.increment();
         let bundle = self.digest();
         info!(%bundle, hosts = self.shared.serving.load().bundle.hosts.len(), "reloaded");
@@ -274,51 +278,8 @@ impl Control {
         changed.map(|(key, old, _)| format!("`{key}` stays {old} until the next restart")).collect()
     }
 
-    fn digest(&self) -> String {
+    pub(super) fn digest(&self) -> String {
         self.shared.serving.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn summary(&self) -> String {
-        let serving = self.shared.serving.load();
-        format!("serving {} hosts, bundle {}", serving.bundle.hosts.len(), self.digest())
-    }
-
-    fn status(&self) -> admin::Status {
-        let shared = &self.shared;
-        let serving = shared.serving.load();
-        let now = wall_clock();
-        let hosts = serving.bundle.hosts.iter().filter_map(|entry| {
-            let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
-            let upstreams = serving.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
-                route.upstreams.iter().map(|upstream| admin::UpstreamStatus {
-                    path: route.rules.path.clone(),
-                    upstream: upstream.text.clone(),
-                    state: upstream.state().to_owned(),
-                })
-            });
-            Some(admin::HostStatus {
-                host: entry.host.to_string(),
-                certificate: certificate.label.clone(),
-                days_left: calendar::days_left(certificate.not_after, now),
-                upstreams: upstreams.collect(),
-            })
-        });
-        admin::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_s: shared.started.elapsed().as_secs(),
-            board: serving.bundle.board.clone(),
-            bundle: self.digest(),
-            draining: shared.drain.borrow().is_some(),
-            clock_believable: calendar::is_believable(&serving.bundle, now),
-            sessions: shared.sessions.load(Relaxed),
-            sessions_max: shared.sessions_max.load(Relaxed),
-            handshakes: shared.handshakes.load(Relaxed),
-            workers: shared.workers,
-            keys_in_memory: shared.keys.alive(),
-            counters: shared.counters.all().map(|(name, value)| (name.to_owned(), value)).collect(),
-            refused: shared.refusals.all().map(|(name, value)| (name.to_owned(), value)).collect(),
-            hosts: hosts.collect(),
-        }
     }
 }
 
@@ -328,12 +289,6 @@ fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {
         Upstream::Unix(path) => Some(path.as_path()),
         _ => None,
     })
-}
-
-/// Seconds since 1970; 0 before that.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Which file is at a path: told apart by inode, size and time.

@@ -27,6 +27,7 @@ use crate::http::head::{
     HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response,
 };
 use crate::names::Host;
+use crate::ops::metrics::HostTally;
 use crate::ws::handshake::{self, Offer};
 use crate::ws::tracker::Rules;
 
@@ -105,7 +106,10 @@ impl Input {
         let end = self.end;
         let read = client.poll_read(cx, self.buffer.get_mut(end..).unwrap_or_default());
         match read {
-            Poll::Ready(Ok(count)) => self.end += count,
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                worker.tally.received.add(0, count);
+            }
             _ if self.end == 0 => worker.give_buffer(std::mem::take(&mut self.buffer)),
             _ => {}
         }
@@ -144,6 +148,7 @@ pub(crate) struct Request {
     pub(crate) offer: Option<Offer>,
     pub(crate) route: Arc<RouteState>,
     pub(crate) choice: Choice,
+    pub(crate) tally: Arc<HostTally>,
     pub(crate) limits: ExchangeLimits,
 }
 
@@ -186,7 +191,14 @@ pub(crate) struct Upgraded {
 }
 
 impl Upgraded {
-    pub(crate) fn relay(self, client: Client, route: &Route, peer: IpAddr, worker: &Worker) -> Relay {
+    pub(crate) fn relay(
+        self,
+        client: Client,
+        route: &Route,
+        peer: IpAddr,
+        tally: Arc<HostTally>,
+        worker: &Worker,
+    ) -> Relay {
         let rules = Rules {
             frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
             message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
@@ -194,7 +206,7 @@ impl Upgraded {
             deflate: self.deflate,
         };
         let begun = (&self.up[..], &self.behind[..], self.unsent);
-        Relay::new((client, self.upstream), rules, begun, self.listener, peer, worker)
+        Relay::new((client, self.upstream), rules, begun, self.listener, peer, tally.websocket(), worker)
     }
 }
 
@@ -469,6 +481,7 @@ impl Exchange<'_> {
             Ok(0) | Err(_) => return Poll::Ready(Err(Stop::End(End::Broken))),
             Ok(count) => scratch.get(..count).unwrap_or_default(),
         };
+        self.worker.tally.received.add(0, read.len());
         let used = self.up.send(cx, &mut self.io, self.request, read, out)?;
         // What follows the body is the next request's head.
         self.input.push(self.worker, read.get(used..).unwrap_or_default(), head_bytes_max);
@@ -593,6 +606,7 @@ impl Exchange<'_> {
     }
 
     fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+        self.worker.tally.sent.add(0, bytes.len());
         match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
             Poll::Ready(Err(_)) => Err(End::Broken),
             _ => Ok(()),

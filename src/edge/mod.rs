@@ -18,18 +18,22 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, Listen, OpenError};
+use crate::ops::access::{AccessLog, Form, Place};
 use crate::ops::log::{self, Outside, Said};
-use crate::ops::metrics::{Counter, Counters, Reason, Refusals};
+use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
 use crate::ops::sockets::{Inherited, SocketsError};
+use crate::ops::systemd;
 
 mod accept;
 mod calendar;
 mod control;
 mod exchange;
 mod plain;
+mod pulse;
 mod relay;
 mod serving;
 mod session;
+mod status;
 mod sticky;
 mod tickets;
 mod tls;
@@ -45,6 +49,10 @@ use upstream::Upstreams;
 
 /// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
 const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// How often every worker gives a sign of life, unless systemd's watchdog wants to know sooner. Four of them missed, and
+/// it counts as stuck.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How the edge ends.
 #[derive(Clone, Copy, Debug)]
@@ -75,15 +83,25 @@ pub(crate) struct Endings {
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
     pub(crate) serving: ArcSwap<Serving>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) refusals: Refusals,
+    pub(crate) closes: Closes,
+    pub(crate) access: AccessLog,
+    /// A mutex, taken when a bundle is taken into use.
+    tallies: HostTallies,
+    /// By worker, each written by that worker alone.
+    work: Vec<Arc<WorkerTally>>,
     /// Open sessions of all workers, and their bound.
     pub(crate) sessions: AtomicU32,
     pub(crate) sessions_max: AtomicU32,
+    /// Most sessions that were open at once.
+    sessions_peak: Counter,
     handshakes: AtomicU32,
     /// How sessions ended in a drain.
     pub(crate) endings: Endings,
     pub(crate) workers: usize,
+    /// How often every worker gives a sign of life.
+    beat_interval: Duration,
     pub(crate) balance: Balance,
     /// Set once the drain has begun.
     pub(crate) drain: watch::Sender<Option<Drain>>,
@@ -111,6 +129,11 @@ impl Shared {
             let found = Said(found);
             info!(reason = reason.name(), %peer, %found, check, more_since_last_line = silent, "refused");
         }
+    }
+
+    /// Since the start.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// A place among the handshakes, given back when dropped.
@@ -151,6 +174,9 @@ pub enum ServeError {
     /// The kernel gives no randomness.
     #[error(transparent)]
     Tickets(#[from] tickets::NoRandomness),
+    /// The access log has nowhere to go.
+    #[error("the access log cannot be written to {0}: {1}; is its reader running?")]
+    Access(Place, io::Error),
     /// The operating system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -165,10 +191,11 @@ pub enum ServeError {
     },
 }
 
-/// Serves the bundle at `path` until a drain ends. Logs to stderr; takes SIGHUP, SIGTERM, SIGINT and SIGUSR1.
-pub fn serve(path: &Path) -> ExitCode {
+/// Serves the bundle at `path` until a drain ends. Logs to stderr, requests of sites that want it to `access`; takes
+/// SIGHUP, SIGTERM, SIGINT and SIGUSR1.
+pub fn serve(path: &Path, access: (Form, Place)) -> ExitCode {
     log::start();
-    match run(path) {
+    match run(path, access) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServeError::Impatient { cut }) => {
             warn!(cut, "ended at once by a second signal; what was open is cut");
@@ -181,7 +208,7 @@ pub fn serve(path: &Path) -> ExitCode {
     }
 }
 
-fn run(path: &Path) -> Result<(), ServeError> {
+fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     // Before the first thread: it changes the environment.
     let mut inherited = Inherited::take()?;
     // As the edge will say it in answers to `sanedge reload`, whose folder is another.
@@ -194,19 +221,28 @@ fn run(path: &Path) -> Result<(), ServeError> {
     let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
     let tickets =
         Tickets::start(&tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY")))?;
+    let access = AccessLog::open(form, &place).map_err(|error| ServeError::Access(place.clone(), error))?;
     let upstreams = Upstreams::default();
     let sessions_max = fit_descriptors(bundle.limits.sessions_max);
-    let serving = Serving::new(bundle, &upstreams, &tickets)?;
+    let counters = Arc::default();
+    let tallies = HostTallies::new(&counters);
+    let serving = Serving::new(bundle, &upstreams, &tickets, &tallies)?;
     let shared = Arc::new(Shared {
         keys: Keys::default(),
         serving: ArcSwap::from_pointee(serving),
-        counters: Counters::default(),
+        counters,
         refusals: Refusals::default(),
+        closes: Closes::default(),
+        access,
+        tallies,
+        work: (0..workers).map(|_| Arc::default()).collect(),
         sessions: AtomicU32::new(0),
         sessions_max: AtomicU32::new(sessions_max),
+        sessions_peak: Counter::default(),
         handshakes: AtomicU32::new(0),
         endings: Endings::default(),
         workers,
+        beat_interval: systemd::watchdog().map_or(BEAT_INTERVAL, |limit| (limit / 8).min(BEAT_INTERVAL)),
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,

@@ -19,7 +19,7 @@ use super::accept::{Permit, Worker};
 use super::sticky::Listener;
 use super::tls::Client;
 use super::upstream::Io;
-use crate::ops::metrics::Reason;
+use crate::ops::metrics::{Flow, OpenWebSocket, Reason};
 use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
 use crate::ws::tracker::{Direction, Rules, Then, Tracker};
 
@@ -188,6 +188,7 @@ impl Lane {
         sink: &mut impl Side,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
+        flow: &Flow,
     ) -> Poll<Result<(), Stop>> {
         if !self.sink_closed {
             match self.poll_sink(sink, cx) {
@@ -212,7 +213,7 @@ impl Lane {
         }
         let read = scratch.get(..count).unwrap_or_default();
         self.listen(read);
-        match self.pass(read, |bytes| sink.poll_write(cx, bytes)) {
+        match self.pass(read, flow, |bytes| sink.poll_write(cx, bytes)) {
             Err(Stop::Io) if !self.to_client => self.lose_sink(),
             passed => return Poll::Ready(passed),
         }
@@ -254,14 +255,17 @@ impl Lane {
     fn pass(
         &mut self,
         bytes: &[u8],
+        flow: &Flow,
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Result<(), Stop> {
         let mut rest = bytes;
+        flow.add(0, bytes.len());
         while !self.sealed {
             let tracked = match self.insert {
                 Some(_) => self.tracker.track_to_boundary(rest),
                 None => self.tracker.track(rest),
             };
+            flow.add(tracked.messages, 0);
             let (passing, behind) = rest.split_at(tracked.pass.min(rest.len()));
             for piece in [&tracked.released[..], passing].into_iter().filter(|piece| !piece.is_empty()) {
                 self.passed = true;
@@ -347,6 +351,8 @@ pub(crate) struct Relay {
     down: Lane,
     /// For the log.
     peer: IpAddr,
+    /// Counts it.
+    _open: OpenWebSocket,
     /// A rule was broken, and both sides are being told.
     broken: bool,
     /// The edge drains: the client is being told.
@@ -365,6 +371,7 @@ impl Relay {
         (up, behind, unsent): (&[u8], &[u8], Pending),
         listener: Option<Box<Listener>>,
         peer: IpAddr,
+        open: OpenWebSocket,
         worker: &Worker,
     ) -> Self {
         let mut relay = Self {
@@ -373,6 +380,7 @@ impl Relay {
             up: Lane::new(Direction::FromClient, rules, Pending::default()),
             down: Lane::new(Direction::FromUpstream, rules, unsent),
             peer,
+            _open: open,
             broken: false,
             leaving: false,
             leave_upstream: false,
@@ -381,7 +389,9 @@ impl Relay {
         relay.down.listen(behind);
         let keep = |_: &[u8]| Poll::Pending;
         // Both before anybody is told: what came before a broken rule passes.
-        let (up, down) = (relay.up.pass(up, keep), relay.down.pass(behind, keep));
+        let tally = &worker.tally;
+        let up = relay.up.pass(up, &tally.received, keep);
+        let down = relay.down.pass(behind, &tally.sent, keep);
         for (from, passed) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
             if let Err(Stop::Broken(violation)) = passed {
                 relay.tell(worker, from, violation);
@@ -394,10 +404,9 @@ impl Relay {
     /// Close between two frames.
     // No `async fn`: that would keep its arguments a second time, half a KiB for each open WebSocket.
     pub(crate) fn run(mut self, permit: Permit, route: Arc<RouteState>) -> impl Future<Output = ()> {
-        let open = permit.worker.websocket();
         let mut timer = Timer::new(route);
         async move {
-            let (_open, worker) = (&open, &permit.worker);
+            let worker = &permit.worker;
             let mut drain = pin!(worker.drain_begins.notified());
             poll_fn(|cx| {
                 if !timer.told && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
@@ -410,6 +419,9 @@ impl Relay {
             .await;
             if timer.told {
                 worker.shared.endings.websockets.increment();
+            }
+            if !self.broken {
+                worker.shared.closes.count(self.close_code(worker));
             }
         }
     }
@@ -430,6 +442,13 @@ impl Relay {
         }
     }
 
+    /// What this WebSocket ended with: our own code before the client's, that before the upstream's. What broke a rule
+    /// has been counted.
+    fn close_code(&self, worker: &Worker) -> Option<u16> {
+        let ours = worker.drain().filter(|_| self.leaving).map(|drain| drain.close_code);
+        ours.or_else(|| self.up.tracker.close_code()).or_else(|| self.down.tracker.close_code())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
         let mut scratch = worker.scratch.borrow_mut();
         for _ in 0..TURNS {
@@ -437,8 +456,10 @@ impl Relay {
                 self.leave_upstream = false;
                 self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
             }
-            let up = self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch);
-            let down = self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch);
+            let up =
+                self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch, &worker.tally.received);
+            let down =
+                self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch, &worker.tally.sent);
             if up.is_pending() && down.is_pending() {
                 return Poll::Pending;
             }
@@ -479,6 +500,7 @@ impl Relay {
             Direction::FromUpstream => (format!("from the upstream: {violation}"), violation.to_string()),
         };
         worker.shared.refuse(Reason::WebSocket, self.peer, &said);
+        worker.shared.closes.count(Some(violation.close_code()));
         self.down.close(close_frame(violation.close_code(), said, None));
         self.up.close(close_frame(GOING_AWAY, reason, Some(random())));
     }

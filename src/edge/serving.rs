@@ -12,6 +12,7 @@ use super::upstream::{UpstreamState, Upstreams};
 use crate::bundle::{Bundle, Route, Site};
 use crate::http::head::HeadLimits;
 use crate::names::{Host, SanName};
+use crate::ops::metrics::{HostTallies, HostTally};
 
 /// A bundle in use: everything that a session asks of it.
 pub(crate) struct Serving {
@@ -22,6 +23,8 @@ pub(crate) struct Serving {
     covered: Vec<Arc<[SanName]>>,
     /// By site and route.
     pub(super) routes: Vec<Vec<Arc<RouteState>>>,
+    /// By host.
+    pub(super) tallies: Vec<Arc<HostTally>>,
 }
 
 /// A route with its upstreams; outlives its bundle while an exchange uses it.
@@ -48,6 +51,7 @@ impl Serving {
         bundle: Bundle,
         upstreams: &Upstreams,
         tickets: &Arc<Tickets>,
+        tallies: &HostTallies,
     ) -> Result<Self, rustls::Error> {
         let lead = tls::Lead::choose(bundle.suite_order);
         let tls = bundle.certificates.iter().map(|certificate| {
@@ -66,6 +70,7 @@ impl Serving {
                 .iter()
                 .map(|certificate| certificate.names.as_slice().into())
                 .collect(),
+            tallies: bundle.hosts.iter().map(|entry| tallies.of(&entry.host)).collect(),
             routes: bundle.sites.iter().map(|site| site.routes.iter().map(state).collect()).collect(),
             head_limits: HeadLimits {
                 head_bytes_max: bundle.limits.head_bytes_max as usize,
@@ -89,6 +94,12 @@ impl Serving {
         let config = Arc::clone(self.tls.get(certificate)?);
         let covered = Arc::clone(self.covered.get(certificate)?);
         Some((config, Identity { name: name.map(Box::new), covered }))
+    }
+
+    /// The tally of a served host.
+    pub(crate) fn tally(&self, host: &Host) -> Option<&Arc<HostTally>> {
+        let at = self.bundle.hosts.binary_search_by(|entry| entry.host.cmp(host)).ok()?;
+        self.tallies.get(at)
     }
 
     /// The site of a host, with its routes in the same order.

@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::info;
 
 use super::accept::{Permit, Worker};
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
@@ -26,7 +25,8 @@ use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
 use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_scanned_request};
-use crate::ops::log::{Outside, ShownTarget};
+use crate::ops::access::Line;
+use crate::ops::log::ShownTarget;
 use crate::ops::metrics::Reason;
 use crate::route;
 use crate::ws::handshake;
@@ -172,15 +172,25 @@ impl Session {
                     Decision::Forward(request, access) => {
                         let started = Instant::now();
                         let end = self.forward(request, dial).await;
+                        request.tally.responded(match &end {
+                            End::Failed(problem, _) => problem.status(),
+                            _ => request.status.get(),
+                        });
                         if let Some(access) = access {
-                            access.log(request, &end, started.elapsed());
+                            access.log(&self.worker, request, &end, started.elapsed());
                         }
                         match end {
                             End::Upgraded(upgraded) => {
                                 let route = Arc::clone(&request.route);
                                 self.input.compact(&self.worker);
-                                let relay =
-                                    upgraded.relay(self.client, &route.rules, request.client, &self.worker);
+                                let tally = Arc::clone(&request.tally);
+                                let relay = upgraded.relay(
+                                    self.client,
+                                    &route.rules,
+                                    request.client,
+                                    tally,
+                                    &self.worker,
+                                );
                                 return Some((relay, route));
                             }
                             End::Next => true,
@@ -270,7 +280,7 @@ impl Session {
         if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         }
-        let Some(site) = serving.site(&head.host) else {
+        let (Some(site), Some(tally)) = (serving.site(&head.host), serving.tally(&head.host)) else {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         };
         let path = if head.path == "*" { "/" } else { head.path };
@@ -330,6 +340,7 @@ impl Session {
             offer,
             route: Arc::clone(route),
             choice: self.worker.shared.choose(route, head, client),
+            tally: Arc::clone(tally),
             limits: ExchangeLimits {
                 head: serving.head_limits,
                 stall: Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into()),
@@ -418,6 +429,7 @@ impl Session {
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
+        self.worker.tally.sent.add(0, bytes.len());
         poll_fn(|cx| {
             while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
                 match self.client.poll_write(cx, rest) {
@@ -469,26 +481,27 @@ struct Access {
 
 impl Access {
     fn new(head: &RequestHead<'_>) -> Self {
-        let method = Outside(head.method.as_bytes()).to_string();
-        Self { method, target: ShownTarget(head.target.as_bytes()).to_string() }
+        let target = ShownTarget(head.target.as_bytes()).bytes();
+        Self { method: head.method.to_owned(), target: String::from_utf8_lossy(&target).into_owned() }
     }
 
-    fn log(&self, request: &Request, end: &End, time: Duration) {
+    fn log(&self, worker: &Worker, request: &Request, end: &End, time: Duration) {
+        let Some(skipped) = worker.shared.access.admit(worker.shared.uptime()) else { return };
         let outcome = match end {
             End::Upgraded(_) => "upgraded",
             End::Failed(problem, _) => problem.code(),
             End::Broken => "broken-off",
             End::Next | End::Close | End::Again => "complete",
         };
-        info!(
-            host = %request.host,
-            client = %request.client,
-            method = self.method,
-            target = self.target,
-            status = request.status.get(),
+        worker.shared.access.write(&Line {
+            host: &request.host,
+            client: request.client,
+            method: &self.method,
+            target: &self.target,
+            status: request.status.get(),
             outcome,
-            ms = time.as_millis() as u64,
-            "request"
-        );
+            ms: time.as_millis() as u64,
+            skipped,
+        });
     }
 }

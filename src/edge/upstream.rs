@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::bundle::Upstream;
 use crate::names::Host;
+use crate::ops::metrics::Counter;
 
 /// Longest that an idle connection is kept: Node ends its own after 5 s, and a request must not meet that end.
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -42,6 +43,8 @@ pub(crate) struct UpstreamState {
     address: Upstream,
     /// As written in sanedge.toml.
     pub(crate) text: String,
+    /// Attempts to connect that failed.
+    pub(crate) failures: Counter,
     tried: AtomicBool,
     /// The last attempt to connect failed.
     down: AtomicBool,
@@ -73,6 +76,7 @@ impl UpstreamState {
             id: NEXT.fetch_add(1, Relaxed),
             address: address.clone(),
             text: address.to_string(),
+            failures: Counter::default(),
             tried: AtomicBool::new(false),
             down: AtomicBool::new(false),
             probing: AtomicBool::new(false),
@@ -96,6 +100,7 @@ impl UpstreamState {
     /// Says an outage once, when it begins, and has a task of this worker notice its end.
     fn failed(self: &Arc<Self>, host: &Host, error: &io::Error, dial: Dial) {
         self.tried.store(true, Relaxed);
+        self.failures.increment();
         if !self.down.swap(true, SeqCst) {
             let error = error.to_string();
             warn!(

@@ -65,8 +65,9 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 /// A `sid` is a credential; so may be anything else that an app puts into a query.
 pub struct ShownTarget<'a>(pub &'a [u8]);
 
-impl fmt::Display for ShownTarget<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ShownTarget<'_> {
+    /// What may be shown of it; to be escaped still.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut parts = self.0.splitn(2, |&b| b == b'?');
         let path = parts.next().unwrap_or_default();
         let query = parts.next().unwrap_or_default();
@@ -80,7 +81,13 @@ impl fmt::Display for ShownTarget<'_> {
                 separator = b'&';
             }
         }
-        Outside(&shown).fmt(f)
+        shown
+    }
+}
+
+impl fmt::Display for ShownTarget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Outside(&self.bytes()).fmt(f)
     }
 }
 

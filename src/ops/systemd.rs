@@ -1,5 +1,7 @@
 //! What systemd expects of a `Type=notify` service. Without systemd all of it does nothing.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 /// Listeners and bundle are good; `status` is one line for `systemctl status`.
@@ -19,6 +21,21 @@ pub fn reloading() {
 /// The drain begins.
 pub fn stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
+}
+
+/// One line for `systemctl status`.
+pub fn status(status: &str) {
+    notify(&[NotifyState::Status(status)]);
+}
+
+/// Within what time systemd wants to hear from us, where it does (`WatchdogSec=`).
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// Everything runs.
+pub fn ping() {
+    notify(&[NotifyState::Watchdog]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -33,6 +33,8 @@ pub struct Held {
     count: u8,
 }
 
+/// What a Close without a code counts as (RFC 6455 §7.1.5).
+const NO_STATUS: u16 = 1005;
 /// Bytes of masked text that are looked at in one go; whole keys.
 const UNMASKED_BYTES: usize = 256;
 
@@ -68,6 +70,8 @@ pub struct Tracked {
     pub pass: usize,
     /// What about the bytes behind those.
     pub then: Then,
+    /// Messages whose last frame begins in what passes.
+    pub messages: usize,
 }
 
 /// What to do when the bytes that [`Tracked`] names have passed.
@@ -105,7 +109,9 @@ enum Phase {
     /// The receiver stands between frames.
     Between(Held),
     Payload(Payload),
-    Closed,
+    Closed {
+        code: u16,
+    },
     Broken {
         at_boundary: bool,
     },
@@ -125,7 +131,7 @@ struct Payload {
 enum Kind {
     Skipped,
     Text { fin: bool },
-    Reason,
+    Reason { code: u16 },
 }
 
 /// Where we are in a fragmented message (RFC 6455 §5.4).
@@ -177,7 +183,15 @@ impl Tracker {
 
     /// A Close has passed: this side has said its last word (RFC 6455 §5.5.1).
     pub fn closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+        self.close_code().is_some()
+    }
+
+    /// The code of the Close that has passed; 1005 where it had none (RFC 6455 §7.1.5).
+    pub fn close_code(&self) -> Option<u16> {
+        match self.phase {
+            Phase::Closed { code } => Some(code),
+            _ => None,
+        }
     }
 
     /// The unfinished start of a frame, which was taken in and has not passed.
@@ -201,7 +215,7 @@ impl Tracker {
     }
 
     fn run(&mut self, bytes: &[u8], to_boundary: bool) -> Tracked {
-        let mut tracked = Tracked { released: Held::default(), pass: 0, then: Then::More };
+        let mut tracked = Tracked { released: Held::default(), pass: 0, then: Then::More, messages: 0 };
         // Where the current frame begins, if nothing of it has passed in an earlier call.
         let mut began = None;
         loop {
@@ -218,7 +232,7 @@ impl Tracker {
                     let held = held.take();
                     self.begin(held, rest, &mut tracked)
                 }
-                Phase::Closed | Phase::Broken { .. } => Ok(Some(Then::Closed)),
+                Phase::Closed { .. } | Phase::Broken { .. } => Ok(Some(Then::Closed)),
             };
             match found {
                 Ok(None) => {}
@@ -246,8 +260,8 @@ impl Tracker {
             self.phase = Phase::Payload(payload);
             return Ok(Some(Then::More));
         }
-        if payload.kind == Kind::Reason {
-            self.phase = Phase::Closed;
+        if let Kind::Reason { code } = payload.kind {
+            self.phase = Phase::Closed { code };
         }
         Ok(None)
     }
@@ -264,7 +278,8 @@ impl Tracker {
                     tracked.released = held;
                 }
                 // Most frames end in these bytes: their payload never becomes a phase.
-                let payload = self.enter(&header, head_bytes);
+                tracked.messages += usize::from(header.fin && !header.opcode.is_control());
+                let payload = self.enter(&header, start.get(..head_bytes).unwrap_or_default());
                 self.pass_payload(payload, rest.get(passing..).unwrap_or_default(), tracked)
             }
             Judged::OurPong(frame_bytes) => {
@@ -284,7 +299,7 @@ impl Tracker {
         let pass = began.unwrap_or_default();
         // With nothing before it in these bytes, what was released is this frame's beginning.
         let released = if pass == 0 { Held::default() } else { tracked.released };
-        Tracked { released, pass, then: Then::Broken(violation) }
+        Tracked { released, pass, then: Then::Broken(violation), messages: tracked.messages }
     }
 
     /// Judges the frame at the start of `start`; [`HEADER_BYTES_MAX`] bytes are always enough.
@@ -362,18 +377,19 @@ impl Tracker {
         if ours { Judged::OurPong(frame_bytes) } else { Judged::Frame(*header, frame_bytes) }
     }
 
-    /// The frame's first `head_bytes` pass: what is left of it.
-    fn enter(&mut self, header: &Header, head_bytes: usize) -> Payload {
+    /// The frame's first bytes, `head`, pass: what is left of it.
+    fn enter(&mut self, header: &Header, head: &[u8]) -> Payload {
+        let begun = head.get(header.header_bytes..).unwrap_or_default();
         let kind = match header.opcode {
             Opcode::Close => {
                 self.utf8 = Utf8::default();
-                Kind::Reason
+                Kind::Reason { code: close_code(header, begun).unwrap_or(NO_STATUS) }
             }
             Opcode::Ping | Opcode::Pong => Kind::Skipped,
             Opcode::Continuation | Opcode::Text | Opcode::Binary => self.enter_data(header),
         };
         let mut payload = Payload { left: header.payload_bytes, key: header.mask.unwrap_or_default(), kind };
-        payload.step(head_bytes.saturating_sub(header.header_bytes));
+        payload.step(begun.len());
         payload
     }
 
@@ -397,12 +413,18 @@ fn judge_close(header: &Header, payload: &[u8]) -> Result<Judged, Violation> {
         1 => return Err(Violation::CloseCodeCut),
         _ => {}
     }
-    let Some(&[high, low]) = payload.first_chunk() else { return Ok(Judged::Unfinished) };
-    let [key_high, key_low, ..] = header.mask.unwrap_or_default();
-    match u16::from_be_bytes([high ^ key_high, low ^ key_low]) {
-        code if is_close_code(code) => Ok(Judged::Frame(*header, header.header_bytes + 2)),
-        found => Err(Violation::CloseCode { found }),
+    match close_code(header, payload) {
+        None => Ok(Judged::Unfinished),
+        Some(code) if is_close_code(code) => Ok(Judged::Frame(*header, header.header_bytes + 2)),
+        Some(found) => Err(Violation::CloseCode { found }),
     }
+}
+
+/// The code that the payload of a Close begins with.
+fn close_code(header: &Header, payload: &[u8]) -> Option<u16> {
+    let &[high, low] = payload.first_chunk()?;
+    let [key_high, key_low, ..] = header.mask.unwrap_or_default();
+    Some(u16::from_be_bytes([high ^ key_high, low ^ key_low]))
 }
 
 impl Held {
@@ -468,7 +490,7 @@ impl Utf8 {
         let (last, violation) = match payload.kind {
             Kind::Skipped => return Ok(()),
             Kind::Text { fin } => (complete && fin, Violation::TextNotUtf8),
-            Kind::Reason => (complete, Violation::ReasonNotUtf8),
+            Kind::Reason { .. } => (complete, Violation::ReasonNotUtf8),
         };
         let so_far = self.feed_masked(payload.key, bytes);
         if so_far && (self.unfinished.is_empty() || !last) { Ok(()) } else { Err(violation) }

@@ -50,6 +50,45 @@ const scenarios = {
       assert.deepEqual(Object.keys(said), ['error'], JSON.stringify(said))
     }
   },
+
+  // The edge's own page: live, held to its policy, whole on a desk and on a phone, and asking nobody else.
+  async status(context) {
+    const page = await context.newPage()
+    const trouble = []
+    const asked = new Set()
+    page.on('pageerror', error => trouble.push(String(error)))
+    page.on('console', message => message.type() === 'error' && trouble.push(message.text()))
+    page.on('request', request => asked.add(request.url()))
+    await page.goto(parameters.url)
+    await page.waitForFunction(() => document.querySelector('#state').textContent === 'serving')
+    await page.waitForFunction(open => document.querySelector('#sessions .big').textContent === `${open} open`, parameters.sessions)
+    await page.waitForFunction(() => [...document.querySelectorAll('path.curve')].filter(path => path.getAttribute('d')).length === 3)
+    assert.deepEqual(await page.$$eval('#hosts tr td:first-child', cells => cells.map(cell => cell.firstChild.textContent)), parameters.hosts)
+    assert.match(await page.textContent('#upstreams'), /untried|ok/)
+    const shown = []
+    for (const [name, width, height] of [['desk', 1200, 800], ['phone', 390, 844], ['small', 320, 640]]) {
+      for (const colorScheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme })
+        await page.setViewportSize({ width, height })
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth)
+        assert.ok(wide <= width, `${wide} pixels on a screen of ${width}`)
+        await page.screenshot({ path: `${parameters.shots}/${name}-${colorScheme}.png`, fullPage: true })
+        shown.push(name)
+      }
+    }
+    assert.equal(shown.length, 6)
+    assert.deepEqual([...asked].sort(), ['', 'history', 'status'].map(path => parameters.url + path))
+    // A script that somebody got into the page would not run.
+    await page.evaluate(() => {
+      const script = document.createElement('script')
+      script.textContent = 'window.injected = true'
+      document.body.append(script)
+    })
+    assert.equal(await page.evaluate(() => window.injected), undefined)
+    assert.ok(trouble.length === 1 && /Content Security Policy/.test(trouble[0]), trouble.join('\n'))
+    say('ready')
+    await page.waitForFunction(() => document.querySelector('#state').textContent === 'no answer', null, { timeout: 60_000 })
+  },
 }
 
 async function visit(context, url) {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::node::{Interop, skip};
+use super::node::{Interop, Program, skip};
 
 /// What Chromium is called here and there.
 const CHROMIUMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -14,6 +14,19 @@ impl Interop {
     /// Runs a scenario of `browser.mjs` to its end, which must be a success; `None` (said aloud) without Chromium or
     /// NSS's certutil. `ca` is the PEM file to trust; `parameters` go to the script.
     pub fn browse(&self, test: &str, ca: &Path, scenario: &str, parameters: &Value) -> Option<Vec<Value>> {
+        let said = self.start_browser(test, ca, scenario, parameters)?.finish();
+        assert_eq!(said.last().unwrap()["event"], "passed");
+        Some(said)
+    }
+
+    /// The same, while it runs.
+    pub fn start_browser(
+        &self,
+        test: &str,
+        ca: &Path,
+        scenario: &str,
+        parameters: &Value,
+    ) -> Option<Program> {
         let Some(chromium) = CHROMIUMS.into_iter().find_map(on_path) else {
             skip(test, "it needs Chromium");
             return None;
@@ -29,9 +42,7 @@ impl Interop {
         parameters["chromium"] = json!(chromium);
         let mut node = Command::new("node");
         node.args(["browser.mjs", scenario, &parameters.to_string()]).env("HOME", home.path());
-        let said = self.start(&mut node).finish();
-        assert_eq!(said.last().unwrap()["event"], "passed");
-        Some(said)
+        Some(self.start(&mut node).with_folder(home))
     }
 }
 

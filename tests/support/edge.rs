@@ -42,6 +42,8 @@ pub struct EdgeBuilder {
     sites: String,
     limits: String,
     runtime: Option<PathBuf>,
+    admin: Option<String>,
+    options: Vec<String>,
 }
 
 /// A running `sanedge serve`.
@@ -61,6 +63,7 @@ pub struct Desk {
     pub ca: Ca,
     folder: tempfile::TempDir,
     runtime: Option<PathBuf>,
+    options: Vec<String>,
 }
 
 /// What `serve` has said so far on stderr.
@@ -88,6 +91,8 @@ impl Edge {
             sites: String::new(),
             limits: String::new(),
             runtime: None,
+            admin: None,
+            options: Vec::new(),
         }
     }
 }
@@ -122,6 +127,18 @@ impl EdgeBuilder {
         self
     }
 
+    /// Another admin address than a socket in the folder.
+    pub fn admin(mut self, address: &str) -> Self {
+        self.admin = Some(address.to_owned());
+        self
+    }
+
+    /// Options of `sanedge serve`.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options = owned(options);
+        self
+    }
+
     /// A plain listener besides the TLS one.
     pub fn with_http(mut self) -> Self {
         self.http = true;
@@ -142,12 +159,17 @@ impl EdgeBuilder {
 
     /// Writes the folder and runs nothing.
     pub fn write(self) -> Desk {
-        let desk = Desk { ca: self.ca, folder: tempfile::tempdir().unwrap(), runtime: self.runtime };
+        let desk = Desk {
+            ca: self.ca,
+            folder: tempfile::tempdir().unwrap(),
+            runtime: self.runtime,
+            options: self.options,
+        };
         std::fs::write(desk.ca_file(), &desk.ca.pem).unwrap();
         for (at, names) in self.certificates.iter().enumerate() {
             desk.write_certificate(at, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
-        let admin = desk.path("admin.sock");
+        let admin = self.admin.unwrap_or_else(|| format!("unix:{}", desk.path("admin.sock").display()));
         // A test that stops with open WebSockets should not wait the default minute.
         let drain = if self.top.contains("drain_timeout") { "" } else { "drain_timeout = \"2s\"" };
         let mut toml = format!("board = \"host\"\ntrust = \"ca.pem\"\n{drain}\n{}\n[listen]\n", self.top);
@@ -155,7 +177,7 @@ impl EdgeBuilder {
         if self.http {
             toml += "http = [\"127.0.0.1:0\"]\n";
         }
-        toml += &format!("admin = \"unix:{}\"\n{}\n", admin.display(), self.listen);
+        toml += &format!("admin = \"{admin}\"\n{}\n", self.listen);
         for at in 0..self.certificates.len() {
             toml += &format!("[[certificate]]\nchain = \"{at}.pem\"\nkey = \"{at}.key\"\n");
         }
@@ -209,6 +231,12 @@ impl Desk {
         assert!(output.status.success(), "sanedge bundle refused:\n{}", text(&output));
     }
 
+    /// Runs `sanedge bundle` on another sanedge.toml, which must succeed.
+    pub fn bundled_from(&self, toml: &std::path::Path) {
+        let output = sanedge().arg("bundle").arg(toml).arg("-o").arg(self.bundle_file()).output().unwrap();
+        assert!(output.status.success(), "sanedge bundle refused:\n{}", text(&output));
+    }
+
     /// Compiles and serves.
     pub fn serve(self) -> Edge {
         self.bundled();
@@ -218,6 +246,14 @@ impl Desk {
     /// Serves the bundle that is there.
     pub fn serve_as_it_is(self) -> Edge {
         self.serve_by(sanedge())
+    }
+
+    /// Compiles and serves with this environment besides.
+    pub fn serve_with(self, environment: &[(&str, &str)]) -> Edge {
+        self.bundled();
+        let mut command = sanedge();
+        command.envs(environment.iter().copied());
+        self.serve_by(command)
     }
 
     /// Compiles as this user (root), hands the bundle to `group` as on a board, and serves as `user`.
@@ -275,6 +311,7 @@ impl Desk {
         let mut child = command
             .arg("serve")
             .arg(self.bundle_file())
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -18,5 +18,6 @@ pub mod engineio;
 pub mod frames;
 pub mod node;
 pub mod program;
+pub mod prometheus;
 pub mod raw;
 pub mod upstream;

@@ -32,6 +32,8 @@ pub struct Program {
     events: Receiver<String>,
     errors: std::thread::JoinHandle<String>,
     until: Instant,
+    /// What it needs on the disk until it ends.
+    folder: Option<tempfile::TempDir>,
 }
 
 /// Tells on stderr, past the test harness's capture, that something was not tested, and how to.
@@ -170,7 +172,13 @@ impl Program {
             String::from_utf8_lossy(&said).into_owned()
         });
         let stdin = child.stdin.take();
-        Self { name, child, stdin, events, errors, until: Instant::now() + PROGRAM_TIMEOUT }
+        Self { name, child, stdin, events, errors, until: Instant::now() + PROGRAM_TIMEOUT, folder: None }
+    }
+
+    /// Keeps a folder until the program has ended.
+    pub fn with_folder(mut self, folder: tempfile::TempDir) -> Self {
+        self.folder = Some(folder);
+        self
     }
 
     /// Its process id.

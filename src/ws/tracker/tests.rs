@@ -285,7 +285,7 @@ fn a_boundary_is_found_behind_the_current_frame() {
     let mut tracker = Tracker::new(FromUpstream, RULES);
     assert_eq!(
         tracker.track_to_boundary(&bytes),
-        Tracked { released: Held::default(), pass: 0, then: Then::Boundary }
+        Tracked { released: Held::default(), pass: 0, then: Then::Boundary, messages: 0 }
     );
     assert_eq!(tracker.track(&bytes[..3]).pass, 3);
     assert!(!tracker.at_boundary());

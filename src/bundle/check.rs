@@ -1,0 +1,103 @@
+//! Will a bundle last, and is it still what its sources would make: what a timer asks of it every day.
+//!
+//! Compares by content: a renewal that stopped half-way shows, files that were only touched do not.
+
+use std::path::{Path, PathBuf};
+
+use super::compile::Outcome;
+use super::file::word;
+use super::finding::{Severity, listed};
+use super::{Bundle, Certificate};
+use crate::names::Host;
+
+/// Fewest days that every certificate in use must have left. Let's Encrypt's clients renew 30 days before the end: at 14
+/// more than two weeks of tries have failed.
+pub const DAYS_LEFT_MIN: i64 = 14;
+
+/// Why somebody should look.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Its end is near, or past.
+    #[error(
+        "certificate `{certificate}` of {}: expected at least {DAYS_LEFT_MIN} days left, found {days_left}. Look why the \
+         renewal failed (`certbot renew --dry-run`, or the log of your ACME client)",
+        listed(.hosts)
+    )]
+    ExpiresSoon {
+        /// The file that it came from.
+        certificate: String,
+        /// Whole days; negative once it has expired.
+        days_left: i64,
+        /// Who use it.
+        hosts: Vec<String>,
+    },
+    /// The certificate files have changed.
+    #[error(
+        "{} in use are not what {source_file} names now: expected the bundle of today's certificates, found an older one. \
+         Type `sanedge bundle {source_file} -o {bundle} && sanedge reload`",
+        listed(.hosts)
+    )]
+    OlderThanItsSources {
+        /// Hosts whose certificate would be another one, or that would be new.
+        hosts: Vec<String>,
+        /// The sanedge.toml, as a word for a shell.
+        source_file: String,
+        /// The bundle, as a word for a shell.
+        bundle: String,
+    },
+    /// The next renewal would not get through.
+    #[error(
+        "{source_file}: expected what a bundle can be made of, found {errors} errors. Type `sanedge bundle {source_file}` to \
+         see them: until they are gone no renewed certificate gets into the bundle"
+    )]
+    SourcesBroken {
+        /// The sanedge.toml, as a word for a shell.
+        source_file: String,
+        /// How many.
+        errors: usize,
+    },
+}
+
+impl Trouble {
+    /// A stable name, for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ExpiresSoon { .. } => "expires-soon",
+            Self::OlderThanItsSources { .. } => "older-than-its-sources",
+            Self::SourcesBroken { .. } => "sources-broken",
+        }
+    }
+}
+
+/// Checks the bundle that was opened from `path` as of `now`, in seconds since 1970; `fresh` is what the sanedge.toml at
+/// that path compiles to.
+pub fn check(bundle: &Bundle, path: &Path, fresh: Option<(&PathBuf, Outcome)>, now: i64) -> Vec<Trouble> {
+    let mut troubles: Vec<Trouble> =
+        bundle.certificates.iter().enumerate().filter_map(|(at, c)| expires(bundle, at, c, now)).collect();
+    troubles.extend(fresh.and_then(|(source, outcome)| stale(bundle, word(path), word(source), outcome)));
+    troubles
+}
+
+/// Only of what a host uses: the rest is nobody's trouble.
+fn expires(bundle: &Bundle, at: usize, certificate: &Certificate, now: i64) -> Option<Trouble> {
+    let days_left = (certificate.not_after - now).div_euclid(86_400);
+    let users = bundle.hosts.iter().filter(|entry| usize::from(entry.certificate) == at);
+    let hosts: Vec<String> = users.map(|entry| entry.host.to_string()).collect();
+    let soon = days_left < DAYS_LEFT_MIN && !hosts.is_empty();
+    soon.then(|| Trouble::ExpiresSoon { certificate: certificate.label.clone(), days_left, hosts })
+}
+
+fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -> Option<Trouble> {
+    let errors = outcome.findings.iter().filter(|finding| finding.severity() == Severity::Error).count();
+    let Some(fresh) = outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) else {
+        return Some(Trouble::SourcesBroken { source_file, errors });
+    };
+    let other = |entry: &&super::HostEntry| chain(bundle, &entry.host) != chain(&fresh, &entry.host);
+    let hosts: Vec<String> = fresh.hosts.iter().filter(other).map(|entry| entry.host.to_string()).collect();
+    (!hosts.is_empty()).then_some(Trouble::OlderThanItsSources { hosts, source_file, bundle: file })
+}
+
+fn chain<'b>(bundle: &'b Bundle, host: &Host) -> Option<&'b [rustls_pki_types::CertificateDer<'static>]> {
+    let certificate = bundle.certificates.get(usize::from(bundle.host(host)?.certificate))?;
+    Some(&certificate.key.cert)
+}

@@ -1,0 +1,93 @@
+//! What the main thread does again and again: readings for the rates and the last hour, the line that systemd shows, and
+//! the watchdog's ping for as long as every worker runs its tasks.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tracing::{error, info};
+
+use super::control::Control;
+use crate::ops::meter::{self, Meter};
+use crate::ops::systemd;
+
+/// Readings from one line for systemd to the next.
+const READINGS_PER_LINE: u32 = 6;
+
+/// When the next of them is due, and what they remember.
+pub(super) struct Pulse {
+    pub(super) meter: Box<Meter>,
+    readings: Interval,
+    looks: Interval,
+    taken: u32,
+    stuck: Vec<usize>,
+}
+
+/// What is due.
+pub(super) enum Due {
+    Reading,
+    /// A look at the workers.
+    Look,
+}
+
+impl Pulse {
+    /// `beat_interval`: how often workers give a sign of life.
+    pub(super) fn new(beat_interval: Duration) -> Self {
+        Self {
+            meter: Box::default(),
+            readings: every(meter::INTERVAL),
+            // Eight times in the watchdog's limit, as workers beat: a late one costs nothing.
+            looks: every(beat_interval.max(Duration::from_millis(10))),
+            taken: 0,
+            stuck: Vec::new(),
+        }
+    }
+
+    /// Waits for the next. Cancel safe.
+    pub(super) async fn due(&mut self) -> Due {
+        tokio::select! {
+            _ = self.looks.tick() => Due::Look,
+            _ = self.readings.tick() => Due::Reading,
+        }
+    }
+
+    /// Does it.
+    pub(super) fn run(&mut self, due: Due, control: &Control) {
+        match due {
+            Due::Reading => self.read(control),
+            Due::Look => self.look(control),
+        }
+    }
+
+    fn read(&mut self, control: &Control) {
+        let sessions = control.shared.sessions.load(std::sync::atomic::Ordering::Relaxed);
+        self.meter.take(control.shared.reading(), sessions);
+        self.taken += 1;
+        if self.taken.is_multiple_of(READINGS_PER_LINE) && control.shared.drain.borrow().is_none() {
+            systemd::status(&control.summary(&self.meter));
+        }
+    }
+
+    /// Pings while no worker is stuck: else systemd ends this process and starts another.
+    fn look(&mut self, control: &Control) {
+        let stuck = control.shared.stuck_workers();
+        if stuck.is_empty() {
+            systemd::ping();
+        }
+        if stuck != self.stuck {
+            match stuck.is_empty() {
+                true => info!("all workers run again"),
+                false => {
+                    error!(workers = ?stuck, "stuck workers: systemd's watchdog, where set, will restart this process")
+                }
+            }
+            self.stuck = stuck;
+        }
+    }
+}
+
+/// Ticks from one `period` after now on; late ones are not made up for.
+pub(super) fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,134 @@
+//! How the running edge is, as the admin socket and systemd are told.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::calendar::{self, wall_clock};
+use super::control::Control;
+use super::{Serving, Shared};
+use crate::bundle::HostEntry;
+use crate::limits::{Limits, Machine, Memory};
+use crate::ops::admin::{HostStatus, Process, Status, UpstreamStatus};
+use crate::ops::meter::{Meter, Reading, Traffic};
+use crate::ops::process;
+
+/// Beats that a worker may miss before it counts as stuck.
+const BEATS_MISSED_MAX: u32 = 4;
+
+impl Shared {
+    /// What the counters say now.
+    pub(super) fn reading(&self) -> Reading {
+        let mut traffic = Traffic::default();
+        for tally in &self.work {
+            let ((received_messages, received_bytes), (sent_messages, sent_bytes)) =
+                (tally.received.value(), tally.sent.value());
+            traffic.received_messages += received_messages;
+            traffic.sent_messages += sent_messages;
+            traffic.received_bytes += received_bytes;
+            traffic.sent_bytes += sent_bytes;
+        }
+        Reading { at: self.started.elapsed(), cpu: process::cpu_time(), traffic }
+    }
+
+    /// Workers that have not run their tasks for a while.
+    pub(super) fn stuck_workers(&self) -> Vec<usize> {
+        let now = self.started.elapsed();
+        let longest = self.beat_interval * BEATS_MISSED_MAX;
+        let stuck = self.work.iter().enumerate().filter(|(_, tally)| tally.silence(now) > longest);
+        stuck.map(|(at, _)| at).collect()
+    }
+}
+
+impl Control {
+    /// One line: what there is to serve, and what is going on.
+    pub(super) fn summary(&self, meter: &Meter) -> String {
+        let shared = &self.shared;
+        let serving = shared.serving.load();
+        let days =
+            serving.bundle.hosts.iter().filter_map(|entry| days_left(&serving, entry, wall_clock())).min();
+        let days = days.map_or_else(String::new, |days| format!(", certificates for {days} days"));
+        let stuck = shared.stuck_workers();
+        let stuck = if stuck.is_empty() { String::new() } else { format!(", STUCK WORKERS {stuck:?}") };
+        format!(
+            "{} of {} sessions, {} WebSockets, {:.1} messages/s, {} hosts{days}, bundle {}{stuck}",
+            shared.sessions.load(Relaxed),
+            shared.sessions_max.load(Relaxed),
+            shared.counters.websockets_open.value(),
+            meter.rates(&shared.reading()).messages_per_s,
+            serving.bundle.hosts.len(),
+            self.digest(),
+        )
+    }
+
+    /// Everything.
+    pub(super) fn status(&self, meter: &Meter) -> Status {
+        let shared = &self.shared;
+        let serving = shared.serving.load();
+        let now = wall_clock();
+        let reading = shared.reading();
+        let named = |(name, value): (&str, u64)| (name.to_owned(), value);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: reading.at.as_secs(),
+            board: serving.bundle.board.clone(),
+            bundle: self.digest(),
+            draining: shared.drain.borrow().is_some(),
+            clock_believable: calendar::is_believable(&serving.bundle, now),
+            sessions: shared.sessions.load(Relaxed),
+            sessions_peak: shared.sessions_peak.value(),
+            sessions_max: shared.sessions_max.load(Relaxed),
+            handshakes: shared.handshakes.load(Relaxed),
+            workers: shared.workers,
+            workers_stuck: shared.stuck_workers(),
+            keys_in_memory: shared.keys.alive(),
+            rates: meter.rates(&reading),
+            traffic: reading.traffic,
+            process: Process {
+                resident_bytes: process::resident_bytes(),
+                budget_bytes: memory_at_worst(&serving.bundle.limits),
+                cpu_s: reading.cpu.as_secs_f64(),
+                open_files: process::open_files(),
+                open_files_max: process::open_files_max(),
+            },
+            counters: shared.counters.all().map(named).collect(),
+            refused: shared.refusals.all().map(named).collect(),
+            websocket_closes: shared.closes.all().map(named).collect(),
+            hosts: (0..serving.bundle.hosts.len()).filter_map(|at| host(&serving, at, now)).collect(),
+        }
+    }
+}
+
+/// The process's own part of the memory equation; the kernel's buffers are not in its RSS.
+fn memory_at_worst(limits: &Limits) -> u64 {
+    let any = Machine { cores: 1, ram_bytes: 0, budget_bytes: 0 };
+    let memory = Memory::of(limits, &any, 0);
+    memory.handshake_bytes + memory.session_bytes
+}
+
+fn days_left(serving: &Serving, entry: &HostEntry, now: i64) -> Option<i64> {
+    let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
+    Some(calendar::days_left(certificate.not_after, now))
+}
+
+fn host(serving: &Serving, at: usize, now: i64) -> Option<HostStatus> {
+    let entry = serving.bundle.hosts.get(at)?;
+    let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
+    let tally = serving.tallies.get(at)?;
+    let upstreams = serving.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
+        route.upstreams.iter().map(|upstream| UpstreamStatus {
+            path: route.rules.path.clone(),
+            upstream: upstream.text.clone(),
+            state: upstream.state().to_owned(),
+            connect_failures: upstream.failures.value(),
+        })
+    });
+    Some(HostStatus {
+        host: entry.host.to_string(),
+        certificate: certificate.label.clone(),
+        not_after: certificate.not_after,
+        days_left: days_left(serving, entry, now)?,
+        websockets_open: tally.websockets_open.value(),
+        websockets_total: tally.websockets_total.value(),
+        responses: tally.responses().map(|(class, count)| (class.to_owned(), count)).collect(),
+        upstreams: upstreams.collect(),
+    })
+}
