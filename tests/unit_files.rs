@@ -79,7 +79,9 @@ fn systemd_takes_the_units_and_every_drop_in_without_a_word() {
     if without_systemd("systemd_takes_the_units_and_every_drop_in_without_a_word") {
         return;
     }
-    let examples = fs::read_dir(folder().join("examples")).unwrap().count();
+    let examples = fs::read_dir(folder().join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let examples =
+        examples.filter(|path| path.extension().is_some_and(|extension| extension == "conf")).count();
     let drop_ins: [&[(&str, &str)]; 3] = [
         &[],
         &[("sanedge.service", "without-sockets.conf")],
