@@ -376,4 +376,16 @@ mod tests {
             assert_eq!(Asks::by_query(query), asks, "{query}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_heard_alike_in_any_pieces(
+            any: Vec<u8>, at in 0..OPEN.len(), byte: u8, framed: bool,
+        ) {
+            fuzz_engineio_open(&any);
+            let mut changed = if framed { frame(0x81, OPEN) } else { OPEN.as_bytes().to_vec() };
+            changed[at] = byte;
+            fuzz_engineio_open(&changed);
+        }
+    }
 }

@@ -56,10 +56,9 @@ async fn a_reload_frees_the_old_key_while_its_sessions_live_on() {
 
     edge.desk().write_certificate(0, &[HOST, "socket.recre.store"]);
     edge.reload();
-    // Nothing but the new bundle refers to a key: not the WebSocket, and not the idle connection once it has
-    // served a request by the new bundle.
-    assert_eq!(idle.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
+    // Nothing but the new bundle refers to a key: not the WebSocket, not the idle connection.
     until(&edge, "the old key is gone", |status| status["keys_in_memory"] == 1).await;
+    assert_eq!(idle.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
     socket.send(r#"42["echo","still here"]"#).await;
     assert_eq!(socket.text().await, r#"42["echo","still here"]"#);
     edge.stop();
@@ -140,7 +139,7 @@ async fn limits_sites_and_upstreams_change_for_new_sessions_only() {
 async fn what_a_reload_cannot_follow_is_said() {
     let edge = edge().await;
     let toml = std::fs::read_to_string(edge.desk().toml()).unwrap();
-    let limits = "[limits]\nworkers = 7\nscratch_bytes = \"8KiB\"\nsocket_buffer_bytes = \"64KiB\"";
+    let limits = "[limits]\nworkers = 7\nscratch_bytes = \"8KiB\"\nsocket_buffer_bytes = \"4KiB\"";
     std::fs::write(edge.desk().toml(), toml.replace("[limits]", limits)).unwrap();
     edge.desk().bundled();
     let reloaded = ask(&edge, "reload");

@@ -94,6 +94,9 @@ fn boottime_s() -> u64 {
     rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec.try_into().unwrap()
 }
 
+/// What the log says of a spoiled file, and how it is spoiled.
+type Spoil<'a> = (&'a str, Box<dyn Fn() + 'a>);
+
 /// Changes the body of the file of keys and makes its digest fit.
 fn rewrite(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(keys(folder)).unwrap();
@@ -168,7 +171,7 @@ fn keys_that_cannot_be_trusted_are_replaced_and_it_is_said() {
     let Some(folder) = runtime("keys_that_cannot_be_trusted_are_replaced_and_it_is_said") else { return };
     let file = keys(folder.path());
     let mut edge = edge(folder.path());
-    let mut spoils: Vec<(&str, Box<dyn Fn()>)> = vec![
+    let mut spoils: Vec<Spoil<'_>> = vec![
         ("damaged", Box::new(|| std::fs::write(&file, "keys").unwrap())),
         ("damaged", Box::new(|| std::fs::write(&file, vec![0; 1 << 20]).unwrap())),
         ("of another boot", Box::new(|| rewrite(folder.path(), |bytes| bytes[10] ^= 1))),

@@ -59,12 +59,14 @@ enum Unanswered {
 
 async fn handshake(worker: &Worker, stream: TcpStream, peer: IpAddr) -> Option<(Client, Identity)> {
     let shared = &worker.shared;
-    let serving = shared.serving.load_full();
-    let limits = &serving.bundle.limits;
-    let time = Duration::from_millis(limits.handshake_timeout_ms.into());
-    let accept = Client::accept(stream, limits.tls_buffer_bytes as usize, |name| {
+    let (time, tls_buffer_bytes) = {
+        let limits = &shared.serving.load().bundle.limits;
+        (Duration::from_millis(limits.handshake_timeout_ms.into()), limits.tls_buffer_bytes as usize)
+    };
+    let accept = Client::accept(stream, tls_buffer_bytes, |name| {
+        let serving = shared.serving.load();
         // Only now: a connection that says nothing must not take the place of one that does.
-        let place = shared.handshaking(limits.handshakes_max).ok_or(Unanswered::Full)?;
+        let place = shared.handshaking(serving.bundle.limits.handshakes_max).ok_or(Unanswered::Full)?;
         let unknown = || Unanswered::Unknown(name.map(str::to_owned));
         let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         Ok((config, (identity, place)))
@@ -148,8 +150,10 @@ impl Session {
         async move {
             let mut answered_in_drain = false;
             loop {
+                // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
+                let head = self.read_head().await;
                 let serving = self.worker.shared.serving.load_full();
-                let decision = match self.read_head(&serving).await {
+                let decision = match head {
                     Ok(scanner) => self.decide(&serving, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
@@ -218,10 +222,14 @@ impl Session {
     }
 
     /// Reads until a head is complete; the scanner that found its end.
-    async fn read_head(&mut self, serving: &Serving) -> Result<HeadScanner, NoHead> {
-        let limits = &serving.bundle.limits;
-        let head_time = Duration::from_millis(limits.head_timeout_ms.into());
-        let idle_time = Duration::from_millis(limits.keepalive_timeout_ms.into());
+    async fn read_head(&mut self) -> Result<HeadScanner, NoHead> {
+        let (head_limits, head_time, idle_time) = {
+            let serving = self.worker.shared.serving.load();
+            let limits = &serving.bundle.limits;
+            let times = [limits.head_timeout_ms, limits.keepalive_timeout_ms];
+            let [head_time, idle_time] = times.map(|time| Duration::from_millis(time.into()));
+            (serving.head_limits, head_time, idle_time)
+        };
         let mut scanner = HeadScanner::request();
         let mut begun = !self.input.all().is_empty();
         let mut timer = pin!(sleep(if begun { head_time } else { idle_time }));
@@ -230,14 +238,14 @@ impl Session {
         poll_fn(|cx| {
             loop {
                 let all = self.input.all();
-                if scanner.scan(all, &serving.head_limits).map_err(NoHead::Bad)?.is_some() {
+                if scanner.scan(all, &head_limits).map_err(NoHead::Bad)?.is_some() {
                     return Poll::Ready(Ok(scanner));
                 }
                 if !begun && !all.is_empty() {
                     begun = true;
                     timer.as_mut().reset(Instant::now() + head_time);
                 }
-                let head_bytes_max = serving.head_limits.head_bytes_max;
+                let head_bytes_max = head_limits.head_bytes_max;
                 match self.input.poll_fill(cx, &mut self.client, &worker, head_bytes_max) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::Over)),
                     Poll::Ready(Ok(_)) => {}

@@ -72,6 +72,7 @@ impl Sids {
         u32::try_from(now.saturating_duration_since(self.began).as_secs()).unwrap_or(u32::MAX)
     }
 
+    #[allow(clippy::indexing_slicing)] // a remainder is below what it is divided by
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         // The map spreads by the low bits: the high ones choose the part.
         let shard = &self.shards[(hash >> 60) as usize % SHARDS];
