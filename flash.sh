@@ -66,7 +66,7 @@ need() {
 #   watched LABEL BYTES_TOTAL DESCRIPTOR COMMAND…      (0 bytes: the total is not known)
 child=''
 watched() {
-  local label=$1 total=$2 descriptor=$3 at shown=0
+  local label=$1 total=$2 descriptor=$3 at shown=$SECONDS
   shift 3
   "$@" <&0 &
   child=$!
@@ -426,13 +426,14 @@ unpack() {
   unfinished=$(mktemp -- "$place")
   local unpacked=0
   case $image in
-    *.xz) watched unpacking "$(xz --robot --list -- "$image" | awk '$1 == "totals" { print $5 }')" 1 xz -dc -- "$image" ;;
-    *.gz) watched unpacking 0 1 gzip -dc -- "$image" ;;
-    *.zst) watched unpacking 0 1 zstd -qdc -- "$image" ;;
-    *) watched copying "$(size_of "$image")" 1 cat -- "$image" ;;
-  esac >"$unfinished" || unpacked=$?
+    *.xz) watched unpacking "$(xz --robot --list -- "$image" | awk '$1 == "totals" { print $5 }')" 1 xz -dc -- "$image" >"$unfinished" ;;
+    *.gz) watched unpacking 0 1 gzip -dc -- "$image" >"$unfinished" ;;
+    *.zst) watched unpacking 0 1 zstd -qdc --sparse -- "$image" >"$unfinished" ;;
+    *) watched copying "$(size_of "$image")" 1 dd if="$image" of="$unfinished" bs=1M conv=sparse status=none ;;
+  esac || unpacked=$?
   [ "$unpacked" -eq 0 ] || refuse "$image cannot be unpacked" "a whole file and room for its contents" "" \
     "compare its SHA-256 with the one beside the download"
+  case $image in *.xz | *.gz | *.zst) ;; *) truncate -s "$(size_of "$image")" -- "$unfinished" ;; esac # a hole at the end
   ln -s "$(realpath -- "$unfinished")" "$work/image" # a name without characters that debugfs or mtools would read
 }
 
@@ -676,7 +677,7 @@ show_plan() {
       link) detail "$b -> $a" ;;
       gone) ;;
     esac
-  done <"$work/plan"
+  done < <(awk '!seen[$0]++' "$work/plan")
 }
 
 make_image() {
@@ -795,15 +796,30 @@ dir=$(dirname "$0")
 root=${SANEDGE_ROOT:-}
 say() { printf '      %s\n' "$*" || :; }
 old=$dir/old
+chmod 0700 "$dir/root/usr/bin/sanedge"
 wanted=$("$dir/root/usr/bin/sanedge" show --json "$dir/root/etc/sanedge/sanedge.bundle" | sed -n 's/^  "digest": "\(.*\)",$/\1/p')
 [ -n "$wanted" ] || { say "the new program cannot read the new bundle here"; exit 1; }
 
-paths() { while read -r kind a b c path; do case $kind in file | dir) echo "$path" ;; link) echo "$b" ;; gone) echo "$a" ;; esac; done <"$dir/plan"; }
+# files and links, not the folders that they are in
+paths() {
+  while read -r kind a b c path; do
+    case $kind in
+      file) echo "$path" ;;
+      link) echo "$b" ;;
+      gone) echo "$a" ;;
+    esac
+  done <"$dir/plan"
+}
+same() {
+  if [ -L "$1" ] && [ -L "$2" ]; then [ "$(readlink "$1")" = "$(readlink "$2")" ]
+  elif exists "$1" && exists "$2"; then cmp -s "$1" "$2"
+  else ! exists "$1" && ! exists "$2"; fi
+}
 exists() { [ -e "$1" ] || [ -L "$1" ]; }
 keep() {
   mkdir "$old"
   for path in $(paths); do
-    exists "$root$path" && [ ! -d "$root$path" ] || continue
+    exists "$root$path" || continue
     mkdir -p "$old$(dirname "$path")"
     cp -a "$root$path" "$old$path"
   done
@@ -830,7 +846,7 @@ put_new() {
 put_old() {
   for path in $(paths); do
     if exists "$old$path"; then in_place "$old$path" "$path"
-    elif [ ! -d "$root$path" ]; then rm -f "$root$path"; fi
+    else rm -f "$root$path"; fi
   done
 }
 sockets() { sed -n 's/^link .*\/\(sanedge-[a-z]*\.socket\)$/\1/p' "$dir/plan"; }
@@ -839,8 +855,7 @@ start() {
   systemctl daemon-reload
   if [ -n "$sockets_differ" ]; then
     systemctl stop sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket || :
-    # shellcheck disable=SC2046
-    systemctl start $1
+    systemctl start "$@"
     systemctl start sanedge.service
   else
     systemctl restart sanedge.service
@@ -874,7 +889,7 @@ rollback() {
   put_old
   systemctl daemon-reload
   if [ -n "$was_active" ]; then
-    start "$(cd "$root/etc/systemd/system/sockets.target.wants" && echo sanedge-*.socket)"
+    start $(cd "$root/etc/systemd/system/sockets.target.wants" && echo sanedge-*.socket)
     if systemctl is-active --quiet sanedge.service; then say "rolled back: the old edge serves again"
     else say "rolled back, but the old edge does not start either"; fi
   else
@@ -889,14 +904,10 @@ sockets_differ=1
 put_new
 if [ -n "$was_active" ]; then
   sockets_differ=
-  for path in $(paths | grep '\.socket'); do
-    if exists "$old$path" || exists "$root$path"; then
-      [ -d "$root$path" ] || cmp -s "$old$path" "$root$path" || sockets_differ=1
-    fi
-  done
+  for path in $(paths | grep '\.socket'); do same "$old$path" "$root$path" || sockets_differ=1; done
 fi
 systemd-tmpfiles --create "$root/usr/lib/tmpfiles.d/sanedge.conf"
-start "$(sockets)"
+start $(sockets)
 ready
 if ! doctor >"$dir/doctor" 2>&1; then
   sed 's/^/        /' "$dir/doctor" || :

@@ -148,7 +148,7 @@ enter() {
 # loop FILE: a loop device on it, in $loop; gone after the test
 loop() {
   [ "$(id -u)" -eq 0 ] || { skip_loudly "loop devices want root"; return; }
-  loop=$(losetup --find --show --partscan "$1" 2>/dev/null) || { skip_loudly "no loop devices here"; return; }
+  loop=$(losetup --find --show "$1" 2>/dev/null) || { skip_loudly "no loop devices here"; return; }
   echo "$loop" >>"$BATS_TEST_TMPDIR/loops"
 }
 free_loops() {
