@@ -317,10 +317,9 @@ find_binary() {
       refuse "there is no program for $board" "cross/build.sh, or --binary FILE" "" "give --binary FILE"
     step "build the program for $board: cross/build.sh $board"
     if [ -n "$dry" ]; then binary=/dev/null && return; fi
-    watched "cross/build.sh" 0 0 "$here/cross/build.sh" "$board" >"$work/build.out"
-    binary=$(tail -n 1 "$work/build.out")
-    [ -f "$binary" ] || refuse "cross/build.sh did not say where the program is" "its path as the last line" "$binary" \
-      "give --binary FILE"
+    watched "cross/build.sh" 0 0 "$here/cross/build.sh" "$board"
+    binary=${CARGO_TARGET_DIR:-$here/target}/boards/$board/sanedge
+    [ -f "$binary" ] || refuse "cross/build.sh left no program for $board" "$binary" "" "give --binary FILE"
   fi
   local found
   found=$(elf_machine "$binary")

@@ -1,7 +1,9 @@
-// A real Socket.IO client against the emulated board: node --require ../interop/resolve.cjs client.mjs https://host:port
+// A real Socket.IO client against the emulated board: node --require ../interop/resolve.cjs client.mjs https://host:port [origin]
 import { io } from 'socket.io-client'
 
-const socket = io(process.argv[2], { transports: ['websocket'], reconnection: false, timeout: 120000 })
+const [url, origin] = process.argv.slice(2)
+const extraHeaders = origin ? { Origin: origin } : {}
+const socket = io(url, { transports: ['websocket'], reconnection: false, timeout: 120000, extraHeaders })
 const late = setTimeout(() => fail('no answer within 120 s'), 120000)
 function fail(why) {
   console.error(why)

@@ -98,6 +98,24 @@ http = ["[::]:80"]' >sanedge.toml
   [ "$(mtype -i "card.img@@$fat_at" ::userconf.txt)" = 'pi:*' ]
 }
 
+# A repository of its own in ./own, with a cross/build.sh that makes no program but copies one.
+own_repository() {
+  mkdir -p own/cross
+  cp "$flash" own/
+  ln -s "$repository"/{boards,systemd,Cargo.toml} own/
+  printf '#!/bin/sh\necho "$1" >built\nmkdir -p "$CARGO_TARGET_DIR/boards/$1"\ncp program "$CARGO_TARGET_DIR/boards/$1/sanedge"\n' >own/cross/build.sh
+  chmod +x own/cross/build.sh
+  flash=$PWD/own/flash.sh
+}
+
+@test "the program for the board is built where none is given" {
+  own_repository
+  CARGO_TARGET_DIR=$PWD/target run "$flash" --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  [ "$(cat built)" = rpi4 ]
+  inside card.img /usr/bin/sanedge | cmp - program
+}
+
 @test "packed images" {
   xz -0 <image.img >a.img.xz
   gzip -1 <image.img >a.img.gz

@@ -70,6 +70,21 @@ teardown() {
   refused 1 'no ELF file'
 }
 
+@test "no program for the board, no sanedge here" {
+  mkdir own
+  cp "$flash" own/
+  ln -s "$repository"/{boards,systemd,Cargo.toml} own/
+  run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
+  refused 1 'no program for rpi4' '--binary FILE'
+  stand_in sanedge 'echo sanedge 0.0.0-other'
+  mkdir "$BATS_TEST_TMPDIR/path"
+  for one in /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/bin/sanedge"; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
+  rm -f "$BATS_TEST_TMPDIR/path/cargo"
+  sed -i 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|' own/flash.sh
+  run own/flash.sh --board rpi4 --config sanedge.toml --binary program --image image.img --out card.img
+  refused 1 'there is no sanedge' '--sanedge FILE'
+}
+
 @test "an image for another processor" {
   make_image other.img "$arm"
   flash --image other.img --out card.img
