@@ -487,25 +487,35 @@ fetch() {
   [ -s "$work/$2" ]
 }
 
+# By the first program found in it; a small image may have none that tells.
 check_image_machine() {
-  fetch /usr/bin/dpkg probe || fetch /usr/bin/env probe ||
-    refuse "$image holds no system that is known here" "Raspberry Pi OS, or another Debian" "neither /usr/bin/dpkg nor /usr/bin/env" ""
-  local found
-  found=$(elf_machine "$work/probe")
+  local probe found=''
+  for probe in /usr/bin/dpkg /usr/bin/env /usr/bin/bash /bin/bash /bin/busybox /usr/lib/systemd/systemd /lib/systemd/systemd; do
+    if fetch "$probe" probe; then found=$(elf_machine "$work/probe"); fi
+    [ -z "$found" ] || break
+  done
   rm -f "$work/probe"
-  [ "$found" = "$machine" ] ||
+  [ -n "$found" ] || note "$image holds no program that tells for which processor it is"
+  [ "${found:-$machine}" = "$machine" ] ||
     refuse "$image is not for $board" "an image for $word" "one for $(machine_word "$found")" \
       "take the other image, or the profile that fits it (generic-aarch64, generic-armv7, generic-armv6)"
   systemd_version=$(ext4_lists "/usr/lib/$triplet/systemd" | sed -n 's/^libsystemd-shared-\([0-9]*\).*/\1/p')
-  [ -n "$systemd_version" ] || refuse "$image has no systemd" "a system that starts services by it" "" ""
+  [ -n "$systemd_version" ] || note "$image has no systemd that is known here: nothing else starts the edge"
+  systemd_version=${systemd_version:-0}
 }
 
 # The account must be there before the first boot, because the bundle belongs to its group: a free number below 1000 for
 # user and group, as systemd-sysusers would take. Where there is one already, it stays.
 plan_account() {
   local number
-  fetch /etc/passwd passwd && fetch /etc/group group && fetch /etc/shadow shadow ||
-    refuse "$image has no /etc/passwd, group and shadow" "the accounts of a Debian system" "" ""
+  if ! fetch /etc/passwd passwd || ! fetch /etc/group group; then
+    note "$image has no accounts: the edge's is made at the first boot, and gets the bundle then"
+    : >"$work/passwd"
+    group_number=0
+    printf 'z /etc/sanedge 0750 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n' |
+      file 0644 root root /etc/tmpfiles.d/sanedge-bundle.conf
+    return
+  fi
   group_number=$(awk -F: '$1 == "sanedge" { print $3 }' "$work/group")
   if [ -n "$group_number" ] && grep -q '^sanedge:' "$work/passwd"; then return; fi
   [ -z "$group_number" ] && ! grep -q '^sanedge:' "$work/passwd" ||
@@ -516,7 +526,7 @@ plan_account() {
   group_number=$number
   append passwd "sanedge:x:$number:$number:sanedge, the TLS edge:/nonexistent:/usr/sbin/nologin"
   append group "sanedge:x:$number:"
-  append shadow "sanedge:!*:$(($(date +%s) / 86400))::::::"
+  if fetch /etc/shadow shadow; then append shadow "sanedge:!*:$(($(date +%s) / 86400))::::::"; fi
   if fetch /etc/gshadow gshadow; then append gshadow 'sanedge:!*::'; fi
 }
 ended() { awk 1 "$1"; } # with a line end behind the last line
@@ -795,9 +805,11 @@ dir=$(dirname "$0")
 root=${SANEDGE_ROOT:-}
 say() { printf '      %s\n' "$*" || :; }
 old=$dir/old
+chown -R root:root "$dir" # what came belongs to who sent it, and a bundle that is neither root's nor ours is refused
 chmod 0700 "$dir/root/usr/bin/sanedge"
-wanted=$("$dir/root/usr/bin/sanedge" show --json "$dir/root/etc/sanedge/sanedge.bundle" | sed -n 's/^  "digest": "\(.*\)",$/\1/p')
-[ -n "$wanted" ] || { say "the new program cannot read the new bundle here"; exit 1; }
+"$dir/root/usr/bin/sanedge" show "$dir/root/etc/sanedge/sanedge.bundle" >/dev/null ||
+  { say "the new program cannot read the new bundle here"; exit 1; }
+wanted=$("$dir/root/usr/bin/sanedge" show --json "$dir/root/etc/sanedge/sanedge.bundle" | sed -n 's/^  "digest": "\(.\{16\}\).*/\1/p') # as much of it as `status` shows
 
 # files and links, not the folders that they are in
 paths() {

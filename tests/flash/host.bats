@@ -23,7 +23,8 @@ setup() {
   stand_in edge 'case "$1" in
     --version) echo sanedge 0 ;;
     show) exec '"$(host_sanedge)"' "$@" ;;
-    status) [ ! -e '"$state"'/dumb ] && '"$(host_sanedge)"' show --json '"$board"'/etc/sanedge/sanedge.bundle ;;
+    status) [ ! -e '"$state"'/dumb ] && '"$(host_sanedge)"' show --json '"$board"'/etc/sanedge/sanedge.bundle |
+      sed -n "s/^  \"digest\": \"\(.\{16\}\).*/{\"bundle\":\"\1\"}/p" ;;
     doctor) [ -e '"$state"'/doctor ] || exit 2
       [ "$2" = --help ] || { echo "the doctor looked"; grep -q . '"$state"'/doctor && [ ! -e '"$board"'/new ] ; } ;;
     esac'

@@ -116,6 +116,19 @@ own_repository() {
   inside card.img /usr/bin/sanedge | cmp - program
 }
 
+@test "an image that tells little of itself is taken with a note" {
+  cp image.img bare.img
+  printf 'rm /usr/lib/aarch64-linux-gnu/systemd/libsystemd-shared-252.so\nrm /usr/bin/dpkg\nrm /etc/passwd\nrm /etc/shadow\n' >commands
+  debugfs -w -f commands "bare.img?offset=$ext4_at" >/dev/null 2>&1
+  flash --image bare.img --out card.img
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  says "no program that tells" "no systemd" "no accounts"
+  is_clean card.img
+  # Nobody but root can read the bundle until the account is there.
+  [ "$(owner card.img /etc/sanedge/sanedge.bundle)" = "0640 0 0 " ]
+  inside card.img /etc/tmpfiles.d/sanedge-bundle.conf | grep -qx 'z /etc/sanedge/sanedge.bundle 0640 root sanedge -'
+}
+
 @test "packed images" {
   xz -0 <image.img >a.img.xz
   gzip -1 <image.img >a.img.gz
