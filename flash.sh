@@ -62,21 +62,27 @@ need() {
     refuse "\`$1\` is missing" "the tool on PATH" "nothing" "apt install $2"
 }
 
-# Runs a long command beside us, so that a signal to us is heard at once, and shows how far its descriptor has come.
-#   watched LABEL BYTES_TOTAL DESCRIPTOR COMMAND…      (0 bytes: the total is not known)
+# Runs a long command beside us, so that a signal to us is heard at once, and shows how far its descriptor has come, or
+# for `-` how long it has taken.
+#   watched LABEL BYTES_TOTAL DESCRIPTOR|- COMMAND…      (0 bytes: the total is not known)
 child=''
 watched() {
-  local label=$1 total=$2 descriptor=$3 at shown=$SECONDS
+  local label=$1 total=$2 descriptor=$3 from=$SECONDS shown=$SECONDS at
   shift 3
   "$@" <&0 &
   child=$!
   while sleep 0.2 && kill -0 "$child" 2>/dev/null; do
-    at=$(sed -n 's/^pos:[[:space:]]*//p' "/proc/$child/fdinfo/$descriptor" 2>/dev/null) || continue
+    if [ "$descriptor" = - ]; then
+      at="$((SECONDS - from)) s"
+    else
+      at=$(sed -n 's/^pos:[[:space:]]*//p' "/proc/$child/fdinfo/$descriptor" 2>/dev/null) || continue
+      at=$(mebibytes "${at:-0}")$(of_total "$total")
+    fi
     if [ -t 2 ]; then
-      printf '\r      %s: %s%s ' "$label" "$(mebibytes "${at:-0}")" "$(of_total "$total")" >&2
+      printf '\r      %s: %s ' "$label" "$at" >&2
     elif [ $((SECONDS - shown)) -ge 10 ]; then # into a file: a line now and then
       shown=$SECONDS
-      detail "$label: $(mebibytes "${at:-0}")$(of_total "$total")" >&2
+      detail "$label: $at" >&2
     fi
   done
   [ ! -t 2 ] || printf '\r\033[K' >&2
@@ -85,15 +91,18 @@ watched() {
   child=''
   return "$status"
 }
+# What is built here is nobody's secret.
+shared() { (umask 022 && exec "$@"); }
 of_total() { [ "$1" -eq 0 ] || printf ' of %s' "$(mebibytes "$1")"; }
 
 # --- what is left when we go ----------------------------------------------------------------------------------------
 
-work='' unfinished='' card_begun=''
+work='' unfinished='' card_begun='' there=''
 leave() {
   local status=$?
   trap - EXIT
   [ -z "$child" ] || kill "$child" 2>/dev/null || true
+  [ -z "$there" ] || on_board -- "$host" "rm -rf $there" </dev/null || true
   [ -z "$work" ] || [ ! -S "$work/ssh" ] || ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
   [ -z "$unfinished" ] || rm -f -- "$unfinished"
   [ -z "$work" ] || rm -rf -- "$work"
@@ -279,7 +288,7 @@ find_sanedge() {
     refuse "there is no sanedge $(version) on this machine to compile the bundle" "one on PATH, or cargo to build it" "" \
       "cargo install --path . --locked, or give --sanedge FILE"
   doing "build the sanedge of this machine: cargo build --release"
-  watched "cargo" 0 0 cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
+  watched cargo 0 - shared cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
   sanedge=$(cargo metadata --format-version 1 --no-deps --locked --manifest-path "$here/Cargo.toml" |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/sanedge
 }
@@ -317,7 +326,7 @@ find_binary() {
       refuse "there is no program for $board" "cross/build.sh, or --binary FILE" "" "give --binary FILE"
     step "build the program for $board: cross/build.sh $board"
     if [ -n "$dry" ]; then binary=/dev/null && return; fi
-    watched "cross/build.sh" 0 0 "$here/cross/build.sh" "$board"
+    watched cross/build.sh 0 - shared "$here/cross/build.sh" "$board"
     binary=${CARGO_TARGET_DIR:-$here/target}/boards/$board/sanedge
     [ -f "$binary" ] || refuse "cross/build.sh left no program for $board" "$binary" "" "give --binary FILE"
   fi
@@ -947,14 +956,16 @@ install_on_host() {
   step "restart it there, wait until it is ready, roll back if it is not"
   [ -z "$dry" ] || return 0
   board_half >"$work/install"
-  local there
   there=$(on_board -- "$host" 'umask 077; mktemp -d /tmp/sanedge.XXXXXXXX' </dev/null)
   [[ $there =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] || refuse "$host did not make a folder" "/tmp/sanedge.…" "$there" ""
-  watched sending 0 0 in_work tar -cf payload.tar root plan install
-  on_board -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
-  local status=0 terminal=()
+  watched packing 0 - in_work tar -cf payload.tar root plan install
+  local bytes folder=$there status=0
+  bytes=$(size_of "$work/payload.tar")
+  watched sending "$bytes" 0 on_board -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
+  local terminal=()
   [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
-  on_board "${terminal[@]}" -- "$host" "${sudo}sh $there/install; status=\$?; ${sudo}rm -rf $there; exit \$status" || status=$?
+  there='' # from here on it looks after itself, also where the line breaks
+  on_board "${terminal[@]}" -- "$host" "${sudo}sh $folder/install; status=\$?; ${sudo}rm -rf $folder; exit \$status" || status=$?
   [ "$status" -eq 0 ] || refuse "the edge was not installed on $host" "a unit that becomes ready" "see above" \
     "mend what the journal names, and do this again"
 }

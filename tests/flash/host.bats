@@ -146,6 +146,17 @@ http = ["[::]:80"]' >sanedge.toml
   [ -z "$(snapshot)" ]
 }
 
+@test "stopped while it sends, it leaves no key on the board" {
+  cp "$bin/ssh" "$bin/ssh.whole"
+  sed -i '2a case "$*" in *"tar -xf"*) "$0.whole" "$@"; kill -TERM "$(cat '"$state"'/pid)"; sleep 60 ;; esac' "$bin/ssh"
+  run bash -c 'echo $$ >"$1"; shift; exec "$@"' - "$state/pid" "$flash" --board rpi4 --config sanedge.toml \
+    --sanedge "$(host_sanedge)" --binary program --host pi@board
+  [ "$status" -eq 143 ] || { echo "$status $output"; false; }
+  [ -z "$(ls -d /tmp/sanedge.???????? 2>/dev/null)" ]
+  [ -z "$(snapshot)" ]
+  only_the_image_is_left
+}
+
 @test "a dry run prints every step and changes nothing there" {
   flash --host pi@board --dry-run
   [ "$status" -eq 0 ] || { echo "$output"; false; }
