@@ -145,7 +145,7 @@ fi
 
 # --- what can be known before anything is done ----------------------------------------------------------------------
 
-profile() { sed -n "s/^$1 *= *\"\{0,1\}\([^\"]*\)\"\{0,1\} *\$/\1/p" "$here/boards/$board.toml"; }
+profile() { sed -n "s/^$1 *= *\"\([^\"]*\)\".*/\1/p" "$here/boards/$board.toml"; }
 
 check_board() {
   [[ $board =~ ^[a-z0-9-]+$ ]] && [ -f "$here/boards/$board.toml" ] ||
