@@ -1,0 +1,165 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154,SC2016  # variables of support.bash; words that only look like expansions
+# A running board over ssh. Here ssh is a stand-in that runs everything on this machine below $board, a folder, with
+# stand-ins for what would change the system; tests/boot does the same with an emulated board and the real ones.
+
+load support
+setup_file() { make_all; }
+setup() {
+  enter
+  board=$BATS_TEST_TMPDIR/board state=$BATS_TEST_TMPDIR/state bin=$BATS_TEST_TMPDIR/bin
+  mkdir -p "$board/etc/systemd/system" "$state"
+  stand_in uname 'echo "$(cat '"$state"'/machine)"'
+  echo aarch64 >"$state/machine"
+  # ssh OPTIONS -- HOST COMMAND
+  stand_in ssh 'while [ "$1" != -- ]; do shift; done; shift 2
+    case "$*" in
+    "") exit 0 ;;
+    *) SANEDGE_ROOT='"$board"' bash -c "$*" ;;
+    esac || exit
+    # The program is for another processor: its stand-in takes its place.
+    case "$*" in tar*) for folder in /tmp/sanedge.????????; do
+      if [ -f "$folder/root/usr/bin/sanedge" ]; then cp '"$bin"'/edge "$folder/root/usr/bin/sanedge"; fi; done ;; esac'
+  stand_in edge 'case "$1" in
+    --version) echo sanedge 0 ;;
+    show) exec '"$(host_sanedge)"' "$@" ;;
+    status) [ ! -e '"$state"'/dumb ] && '"$(host_sanedge)"' show --json '"$board"'/etc/sanedge/sanedge.bundle |
+      sed -n "s/^  \"digest\": \"\(.\{16\}\).*/{\"bundle\":\"\1\"}/p" ;;
+    doctor) [ -e '"$state"'/doctor ] || exit 2
+      [ "$2" = --help ] || { echo "the doctor looked"; grep -q . '"$state"'/doctor && [ ! -e '"$board"'/new ] ; } ;;
+    esac'
+  stand_in systemctl 'echo "$*" >>'"$state"'/asked
+    case "$*" in
+    --version) echo "systemd 252 (252)" ;;
+    is-active*) [ -e '"$state"'/active ] ;;
+    restart*|start\ sanedge.service*) if [ -e '"$state"'/broken ]; then rm -f '"$state"'/active '"$state"'/broken; exit 1; fi; touch '"$state"'/active ;;
+    stop*) rm -f '"$state"'/active ;;
+    esac'
+  for tool in chown systemd-sysusers systemd-tmpfiles; do stand_in "$tool" 'echo "'"$tool"' $*" >>'"$state"'/asked'; done
+  stand_in journalctl 'echo "the journal"'
+  stand_in sudo 'exec "$@"'
+}
+teardown() { rm -rf /tmp/sanedge.????????; }
+
+@test "a board gets program, units and bundle, and nothing of ours stays in /tmp" {
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  says "ready: sanedge"
+  [ "$(stat -c %a "$board/etc/sanedge/sanedge.bundle")" = 640 ]
+  grep -q 'chown root:sanedge .*/sanedge.bundle' "$state/asked"
+  grep -q 'start sanedge-https.socket sanedge-admin.socket' "$state/asked"
+  [ "$(readlink "$board/etc/systemd/system/sockets.target.wants/sanedge-https.socket")" = /usr/lib/systemd/system/sanedge-https.socket ]
+  cmp "$board/usr/lib/systemd/system/sanedge.service" "$repository/systemd/sanedge.service"
+  [ -z "$(ls -d /tmp/sanedge.???????? 2>/dev/null)" ]
+  only_the_image_is_left
+}
+
+@test "an upgrade leaves the sockets open" {
+  flash --host pi@board
+  rm "$state/asked"
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  grep -qx 'restart sanedge.service' "$state/asked"
+  run grep -E '^(stop|start) ' "$state/asked"
+  [ -z "$output" ]
+}
+
+@test "an upgrade to another port opens the sockets anew" {
+  flash --host pi@board
+  rm "$state/asked" sanedge.toml
+  config rpi4 'https = ["[::]:8443"]' >sanedge.toml
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  grep -q '^stop sanedge.service sanedge-https.socket' "$state/asked"
+  grep -q '8443' "$board/etc/systemd/system/sanedge-https.socket.d/50-bundle.conf"
+}
+
+# What is below $board, by name, mode and contents.
+snapshot() { (cd "$board" && find . -type f -printf '%p %m ' -exec sha256sum {} \; && find . -type l -printf '%p %l\n') | sort; }
+
+@test "an upgrade that does not start is taken back" {
+  flash --host pi@board
+  snapshot >before
+  rm sanedge.toml && config rpi4 'https = ["[::]:8443"]
+http = ["[::]:80"]' >sanedge.toml
+  touch "$state/broken"
+  flash --host pi@board
+  [ "$status" -eq 1 ] || { echo "$output"; false; }
+  says "the journal" "rolled back: the old edge serves again" "was not installed on pi@board"
+  snapshot | diff before -
+  [ -e "$state/active" ]
+}
+
+@test "an edge that starts and does not answer is taken back" {
+  flash --host pi@board
+  snapshot >before
+  rm sanedge.toml && config rpi4 'https = ["[::]:8443"]' >sanedge.toml
+  touch "$state/dumb"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "rolled back"
+  snapshot | diff before -
+}
+
+@test "a first installation that does not start leaves nothing" {
+  touch "$state/broken"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "everything new was taken away"
+  [ -z "$(snapshot)" ]
+}
+
+@test "the doctor takes an upgrade back only where there was nothing wrong before" {
+  : >"$state/doctor" # finds something, always
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  says "the doctor looked" "the edge itself is ready"
+  flash --host pi@board
+  [ "$status" -eq 0 ]
+  echo healthy >"$state/doctor" # finds nothing, until the board has a file `new`
+  stand_in systemd-tmpfiles 'touch '"$board"'/new'
+  snapshot >before
+  rm sanedge.toml && config rpi4 'https = ["[::]:8443"]' >sanedge.toml
+  flash --host pi@board
+  [ "$status" -eq 1 ] || { echo "$output"; false; }
+  says "found nothing wrong before" "rolled back"
+  snapshot | grep -v '^./new' | diff before -
+}
+
+@test "what cannot be installed on" {
+  echo x86_64 >"$state/machine"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "pi@board is not a rpi4" x86_64
+  echo armv6l >"$state/machine"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "pi@board is not a rpi4" armv6l
+  stand_in systemctl 'exit 1'
+  echo aarch64 >"$state/machine"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  stand_in ssh 'exit 255'
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "cannot be reached by ssh"
+  [ -z "$(snapshot)" ]
+}
+
+@test "stopped while it sends, it leaves no key on the board" {
+  cp "$bin/ssh" "$bin/ssh.whole"
+  sed -i '2a case "$*" in *"tar -xf"*) "$0.whole" "$@"; kill -TERM "$(cat '"$state"'/pid)"; sleep 60 ;; esac' "$bin/ssh"
+  run bash -c 'echo $$ >"$1"; shift; exec "$@"' - "$state/pid" "$flash" --board rpi4 --config sanedge.toml \
+    --sanedge "$(host_sanedge)" --binary program --host pi@board
+  [ "$status" -eq 143 ] || { echo "$status $output"; false; }
+  [ -z "$(ls -d /tmp/sanedge.???????? 2>/dev/null)" ]
+  [ -z "$(snapshot)" ]
+  only_the_image_is_left
+}
+
+@test "a dry run prints every step and changes nothing there" {
+  flash --host pi@board --dry-run
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  says "would put onto pi@board" "/usr/bin/sanedge  0755 root:root" "roll back"
+  [ -z "$(snapshot)" ]
+}

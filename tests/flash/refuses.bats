@@ -1,0 +1,276 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154,SC2016  # variables of support.bash; words that only look like expansions
+# Every refusal of flash.sh, each without a trace.
+
+load support
+setup_file() { make_all; }
+setup() { enter; }
+teardown() {
+  [ ! -d mounted ] || umount mounted 2>/dev/null || true
+  free_loops
+}
+
+@test "usage: what is missing, unknown or does not go together" {
+  run "$flash" --help
+  [ "$status" -eq 0 ]
+  says "--board" "--dry-run"
+  run "$flash" --config sanedge.toml --image image.img --out card.img
+  refused 2 "--board is missing"
+  run "$flash" --board rpi4 --image image.img --out card.img
+  refused 2 "--config is missing"
+  run "$flash" --board rpi4 --config sanedge.toml --out card.img
+  refused 2 "--image or --host is missing"
+  run "$flash" --board rpi4 --config sanedge.toml --image image.img
+  refused 2 "--out or --device is missing"
+  run "$flash" --board rpi4 --config sanedge.toml --host pi@board --out card.img
+  refused 2 "--host is for a board that runs"
+  run "$flash" --bord rpi4
+  refused 2 'found `--bord`'
+  run "$flash" --board
+  refused 2 '`--board` wants a value'
+}
+
+@test "an unknown board" {
+  flash --board rpi9 --image image.img --out card.img
+  refused 1 'no board `rpi9`' rpi4 generic-aarch64
+  flash --board ../boards/rpi4 --image image.img --out card.img
+  refused 1 'no board'
+}
+
+@test "a board that the bundle is not for" {
+  rm sanedge.toml && config rpi5 >sanedge.toml
+  flash --image image.img --out card.img
+  refused 1 'another board' 'board = "rpi4"' 'board = "rpi5"'
+}
+
+@test "a bundle that does not prove" {
+  sed 's/"recre.store"/"recre.store", "chat.recre.store"/' "$BATS_FILE_TMPDIR/sanedge.toml" >bad.toml
+  flash --config bad.toml --image image.img --out card.img
+  refused 1 'no certificate covers `chat.recre.store`' 'does not prove'
+}
+
+@test "files that are not there" {
+  flash --config none.toml --image image.img --out card.img
+  refused 1 'no such file: none.toml'
+  flash --image none.img --out card.img
+  refused 1 'no such file: none.img'
+  flash --binary none --image image.img --out card.img
+  refused 1 'no such file: none'
+  flash --image image.img --out none/card.img
+  refused 1 'no such folder: none'
+}
+
+@test "a program for another processor" {
+  flash --binary program.arm --image image.img --out card.img
+  refused 1 'program.arm is not for rpi4' '64-bit ARM (arm64)' '32-bit ARM (armhf)'
+  elf "$x86_64" program.amd64
+  flash --binary program.amd64 --image image.img --out card.img
+  refused 1 'x86-64'
+  flash --binary sanedge.toml --image image.img --out card.img
+  refused 1 'no ELF file'
+}
+
+@test "no program for the board, no sanedge here" {
+  mkdir own
+  cp "$flash" own/
+  ln -s "$repository"/{boards,systemd,Cargo.toml} own/
+  run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
+  refused 1 'no program for rpi4' '--binary FILE'
+  stand_in sanedge 'echo sanedge 0.0.0-other'
+  mkdir "$BATS_TEST_TMPDIR/path"
+  for one in /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/bin/sanedge"; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
+  rm -f "$BATS_TEST_TMPDIR/path/cargo"
+  sed -i 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|' own/flash.sh
+  run own/flash.sh --board rpi4 --config sanedge.toml --binary program --image image.img --out card.img
+  refused 1 'there is no sanedge' '--sanedge FILE'
+}
+
+@test "an image for another processor" {
+  make_image other.img "$arm"
+  flash --image other.img --out card.img
+  refused 1 'other.img is not for rpi4' 'one for 32-bit ARM (armhf)'
+  rm sanedge.toml && config rpi-zero >sanedge.toml
+  flash --board rpi-zero --binary program.arm --image image.img --out card.img
+  refused 1 'image.img is not for rpi-zero' 'one for 64-bit ARM (arm64)'
+  flash --board rpi-zero --binary program.arm --image other.img --out card.img
+  [ "$status" -eq 0 ]
+}
+
+@test "an image without the two partitions" {
+  truncate -s 4M empty.img
+  flash --image empty.img --out card.img
+  refused 1 'no partition table'
+  cp image.img one.img && chmod +w one.img && printf '\0' | dd of=one.img bs=1 seek=$((446 + 16 + 4)) conv=notrunc status=none
+  flash --image one.img --out card.img
+  refused 1 'no Linux partition second'
+  cp image.img gpt.img && printf '\xee' | dd of=gpt.img bs=1 seek=450 conv=notrunc status=none
+  flash --image gpt.img --out card.img
+  refused 1 'GPT'
+  cp image.img linux.img && printf '\x83' | dd of=linux.img bs=1 seek=450 conv=notrunc status=none
+  flash --image linux.img --out card.img
+  refused 1 'no FAT partition first'
+  cp image.img cut.img && truncate -s 20M cut.img
+  flash --image cut.img --out card.img
+  refused 1 'cut off'
+  cp image.img nofat.img && dd if=/dev/zero of=nofat.img bs=1M seek=1 count=8 conv=notrunc status=none
+  flash --image nofat.img --out card.img
+  refused 1 'no cmdline.txt'
+  cp image.img noext.img && dd if=/dev/zero of=noext.img bs=1M seek=9 count=1 conv=notrunc status=none
+  flash --image noext.img --out card.img
+  refused 1 'no ext4'
+}
+
+@test "an image with half an account" {
+  cp image.img half.img
+  printf 'rm /etc/group\ncd /etc\nwrite group group\n' >commands
+  echo 'sanedge:x:500:' >group
+  debugfs -w -f commands "half.img?offset=$ext4_at" >/dev/null 2>&1
+  flash --image half.img --out card.img
+  refused 1 'half an account'
+}
+
+@test "an image without room" {
+  head -c 30000000 /dev/zero | cat program - >large
+  flash --binary large --image image.img --out card.img
+  refused 1 'is full'
+}
+
+@test "a packed image that is cut off" {
+  xz -0 <image.img | head -c 3000 >a.img.xz
+  flash --image a.img.xz --out card.img
+  refused 1 'cannot be unpacked'
+  gzip -1 <image.img | head -c 3000 >a.img.gz
+  flash --image a.img.gz --out card.img
+  refused 1 'cannot be unpacked'
+}
+
+@test "an output that would cost a file" {
+  ln -s elsewhere card.link
+  flash --image image.img --out card.link
+  refused 1 'card.link is not replaced'
+  mkdir folder
+  flash --image image.img --out folder
+  refused 1 'folder is not replaced' directory
+  cp image.img own.img
+  flash --image own.img --out own.img
+  refused 1 'the same file'
+  cmp own.img image.img
+}
+
+@test "words that are no name, country or key" {
+  for name in Edge -edge edge- e.d 'a b' "$(printf 'a%.0s' {1..64})"; do
+    flash --image image.img --out card.img --hostname "$name"
+    refused 1 "cannot be a host's name"
+  done
+  flash --image image.img --out card.img --hostname "$(printf 'a%.0s' {1..63})" --dry-run
+  [ "$status" -eq 0 ]
+  for country in de DEU D1; do
+    flash --image image.img --out card.img --wifi-country "$country"
+    refused 1 'no country'
+  done
+  flash --image image.img --out card.img --ssh-key id
+  refused 1 'private half'
+  flash --image image.img --out card.img --ssh-key sanedge.toml
+  refused 1 'no public key'
+  flash --image image.img --out card.img --ssh-key none
+  refused 1 'no such file: none'
+}
+
+@test "a missing tool, with its package" {
+  gzip -1 <image.img >image.img.gz
+  local tool checked=0
+  for tool in debugfs:e2fsprogs mcopy:mtools gzip:gzip; do
+    # A PATH that has everything but this tool.
+    rm -rf "$BATS_TEST_TMPDIR/path" && mkdir "$BATS_TEST_TMPDIR/path"
+    for one in /usr/bin/* /usr/sbin/*; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
+    rm -f "$BATS_TEST_TMPDIR/path/${tool%:*}"
+    sed 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|; s|^here=.*|here='"$repository"'|' "$flash" >alone.sh
+    run bash alone.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program --image image.img.gz --out card.img
+    refused 1 "\`${tool%:*}\` is missing" "apt install ${tool#*:}"
+    checked=$((checked + 1))
+  done
+  [ "$checked" -eq 3 ]
+}
+
+@test "a file system that nobody can mend" {
+  cp image.img torn.img
+  # The root folder's inode, zeroed.
+  debugfs -w -R 'clri <2>' "torn.img?offset=$ext4_at" 2>/dev/null
+  flash --image torn.img --out card.img
+  refused 1 'is damaged'
+}
+
+@test "what does not come out as it went in" {
+  # debugfs never says by its exit code that it failed: a stand-in that writes nothing must be noticed.
+  stand_in debugfs 'for word in "$@"; do [ "$word" != -w ] || exit 0; done; exec "$real" "$@"'
+  flash --image image.img --out card.img
+  refused 1 'was not written as it should be'
+}
+
+@test "devices: no disk, a partition, too small, not removable" {
+  flash --image image.img --device image.img
+  refused 1 'image.img is no disk' 'regular file'
+  flash --image image.img --device /dev/null
+  refused 1 '/dev/null is no disk'
+  truncate -s 16M small
+  loop small
+  flash --image image.img --device "$loop"
+  refused 1 'does not say that it is removable' --force-device
+  flash --image image.img --device "$loop" --force-device
+  refused 1 'too small' "16 MiB"
+  disk "part 1 1 0" "\n" ''
+  flash --image image.img --device "$loop"
+  refused 1 'not a whole disk' part
+}
+
+@test "devices: mounted" {
+  truncate -s 48M card
+  mkfs.ext4 -q card
+  loop card
+  mkdir mounted
+  mount "$loop" mounted 2>/dev/null || { skip_loudly "no mounts here"; return; }
+  flash --image image.img --device "$loop" --force-device
+  refused 1 'is mounted' "$PWD/mounted" umount
+  umount mounted
+}
+
+# What the kernel says of a disk, said by a stand-in: no test may depend on the disk that it runs on.
+disk() {
+  stand_in lsblk 'case "$*" in
+  *TYPE,RM,HOTPLUG,RO*) echo '"'$1'"' ;;
+  *MOUNTPOINTS*) printf '"'$2'"' ;;
+  *TYPE,NAME*) printf "disk sda\n'"$3"' x\n" ;;
+  *TYPE*) printf "disk\n'"${3:-part}"'\n" ;;
+  *) echo "a card" ;;
+esac'
+}
+
+@test "devices: the disk of this system, a volume, a locked card" {
+  truncate -s 64M card
+  loop card
+  for point in / /boot/firmware /home '[SWAP]'; do
+    disk "disk 1 1 0" "\n$point\n" ''
+    flash --image image.img --device "$loop" --force-device
+    refused 1 'is the disk of this system' "$point is on it"
+  done
+  disk "disk 1 1 0" "\n\n" crypt
+  flash --image image.img --device "$loop" --force-device
+  refused 1 'is in use' crypt
+  disk "disk 1 1 1" "\n\n" ''
+  flash --image image.img --device "$loop"
+  refused 1 'is read-only'
+  disk "disk 1 1 0" '\n/media/a\\x0a/mnt/b\n' ''
+  flash --image image.img --device "$loop"
+  refused 1 'is mounted' '/media/a /mnt/b'
+}
+
+@test "devices: without rights to it" {
+  [ "$(id -u)" -eq 0 ] || { skip_loudly "wants root, to become nobody"; return; }
+  truncate -s 64M card
+  loop card
+  disk "disk 1 1 0" "\n\n" ''
+  chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_FILE_TMPDIR" 2>/dev/null || true
+  run setpriv --reuid=65534 --regid=65534 --clear-groups "$flash" --board rpi4 --config "$PWD/sanedge.toml" \
+    --sanedge /bin/true --binary program --image image.img --device "$loop"
+  refused 1 'cannot be written by nobody'
+}

@@ -1,0 +1,156 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2059,SC2100  # variables that bats and the tests set or use; printf makes bytes
+#
+# Small images in the Raspberry Pi's layout, small programs, and questions about what flash.sh made of them.
+
+repository=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+flash=$repository/flash.sh
+fat_at=$((1024 * 1024)) ext4_at=$((9 * 1024 * 1024)) image_bytes=$((33 * 1024 * 1024))
+PATH=$PATH:/usr/sbin:/sbin
+
+# The sanedge of this machine; SANEDGE names another.
+host_sanedge() { echo "${SANEDGE:-${CARGO_TARGET_DIR:-$repository/target}/debug/sanedge}"; }
+
+# Says that something was not tested; with SANEDGE_REQUIRE_ALL=1 that is a failure.
+skip_loudly() {
+  echo "# SKIPPED $BATS_TEST_DESCRIPTION: $1" >&3
+  [ "${SANEDGE_REQUIRE_ALL:-}" != 1 ] || return 1
+  skip "$1"
+}
+
+# elf MACHINE FILE: no program, but a header that says for which processor it would be
+elf() { { printf '\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\2\0'"$(printf '\\x%02x' "$1")"'\0'; head -c 20000 /dev/zero | tr '\0' 'x'; } >"$2"; }
+aarch64=183 arm=40 x86_64=62
+
+# Once a file of tests: keys, a sanedge.toml, an image and programs.
+make_all() {
+  cd "$BATS_FILE_TMPDIR" || return
+  [ -x "$(host_sanedge)" ] || { echo "no $(host_sanedge): cargo build, or SANEDGE=…" >&2; return 1; }
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out chain.pem -days 90 \
+    -subj /CN=recre.store -addext subjectAltName=DNS:recre.store,DNS:socket.recre.store \
+    -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
+    -addext extendedKeyUsage=serverAuth 2>/dev/null
+  config rpi4 >sanedge.toml
+  elf "$aarch64" program
+  elf "$arm" program.arm
+  ssh-keygen -q -t ed25519 -N '' -C tester -f id
+  make_image image.img "$aarch64"
+}
+
+# config BOARD [LISTEN LINES]
+config() {
+  local listen=${2:-'https = ["[::]:443"]'}
+  cat <<TOML
+board = "$1"
+[listen]
+$listen
+[[certificate]]
+chain = "chain.pem"
+key   = "key.pem"
+[[site]]
+hosts    = ["recre.store"]
+upstream = ["127.0.0.1:3002"]
+TOML
+}
+
+# make_image FILE MACHINE: two partitions, and of a system what flash.sh looks at
+make_image() {
+  local tree=tree.$1 triplet=aarch64-linux-gnu
+  [ "$2" = "$aarch64" ] || triplet=arm-linux-gnueabihf
+  mkdir -p "$tree"/{etc/systemd/system,home/pi,usr/bin,usr/lib/systemd/system,"usr/lib/$triplet/systemd",var/lib/systemd/rfkill}
+  elf "$2" "$tree/usr/bin/dpkg"
+  : >"$tree/usr/lib/$triplet/systemd/libsystemd-shared-252.so"
+  : >"$tree/usr/lib/systemd/system/ssh.service"
+  echo 1 >"$tree/var/lib/systemd/rfkill/platform-fe300000.mmcnr:wlan"
+  printf 'root:x:0:0:root:/root:/bin/bash\nsystemd-network:x:998:998::/:/usr/sbin/nologin\npi:x:1000:1000:,,,:/home/pi:/bin/bash\n' >"$tree/etc/passwd"
+  printf 'root:x:0:\nshadow:x:42:\nrender:x:999:\nsystemd-network:x:998:\npi:x:1000:' >"$tree/etc/group" # no line end
+  printf 'root:*:19000:0:99999:7:::\npi:!:19000:0:99999:7:::\n' >"$tree/etc/shadow"
+  printf 'root:*::\n' >"$tree/etc/gshadow"
+  chmod 640 "$tree/etc/shadow" "$tree/etc/gshadow"
+  echo raspberrypi >"$tree/etc/hostname"
+  printf '127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n' >"$tree/etc/hosts"
+  # Enough files that the folder has a tree of hashes, as /usr/bin has.
+  for ((i = 0; i < 300; i++)); do : >"$tree/usr/bin/a-program-with-a-long-name-$i"; done
+
+  truncate -s "$image_bytes" "$1"
+  # MBR: FAT32 at 1 MiB, 8 MiB long; Linux at 9 MiB, the rest.
+  entry() { printf '\\x00\\x00\\x00\\x00\\x%02x\\x00\\x00\\x00' "$1"; le32 $(($2 / 512)); le32 $(($3 / 512)); }
+  le32() { printf '\\x%02x\\x%02x\\x%02x\\x%02x' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255)); }
+  # shellcheck disable=SC2059
+  printf "$(entry 12 $fat_at $((8 * 1024 * 1024)))$(entry 131 $ext4_at $((image_bytes - ext4_at)))" |
+    dd of="$1" bs=1 seek=446 conv=notrunc status=none
+  printf '\x55\xaa' | dd of="$1" bs=1 seek=510 conv=notrunc status=none
+  mformat -i "$1@@$fat_at" -T $((8 * 2048)) -h 64 -s 32 ::
+  printf 'console=serial0,115200 root=PARTUUID=1-02 rootwait quiet\n' >cmdline.txt
+  mcopy -i "$1@@$fat_at" cmdline.txt ::
+  mkfs.ext4 -q -O has_journal -E "offset=$ext4_at" -d "$tree" "$1" $(((image_bytes - ext4_at) / 1024))k
+  debugfs -w -R 'sif /etc/shadow gid 42' "$1?offset=$ext4_at" 2>/dev/null
+}
+
+# The least that flash.sh wants; further options follow.
+flash() {
+  run "$flash" --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program "$@"
+}
+
+# inside IMAGE PATH: a file of the root partition
+inside() { debugfs -R "cat $2" "$1?offset=$ext4_at" 2>/dev/null; }
+# owner IMAGE PATH: MODE UID GID
+owner() {
+  debugfs -R "stat $2" "$1?offset=$ext4_at" 2>/dev/null |
+    sed -n 's/.*Mode:  *\([0-7]*\).*/\1/p; s/^User: *\([0-9]*\) *Group: *\([0-9]*\).*/\1 \2/p' | tr '\n' ' '
+}
+target_of() { debugfs -R "stat $2" "$1?offset=$ext4_at" 2>/dev/null | sed -n 's/^Fast link dest: "\(.*\)"/\1/p'; }
+is_in() { debugfs -R "stat $2" "$1?offset=$ext4_at" 2>/dev/null | grep -q '^Inode:'; }
+is_not_in() { ! is_in "$@"; }
+cmdline() { mtype -i "$1@@$fat_at" ::cmdline.txt; }
+is_clean() { e2fsck -fn "$1?offset=$ext4_at"; }
+
+# says TEXT…: the run printed each of these
+says() {
+  local text
+  for text in "$@"; do
+    [[ $output == *"$text"* ]] || { printf 'expected: %s\nfound: %s\n' "$text" "$output"; return 1; }
+  done
+}
+# refused CODE TEXT…: the run ended with CODE, said TEXT, and left nothing behind
+refused() {
+  [ "$status" -eq "$1" ] || { printf 'expected exit code %s, found %s: %s\n' "$1" "$status" "$output"; return 1; }
+  says "${@:2}"
+  nothing_left
+}
+# Neither an image nor a part of one, no folder of work, no loop device of ours.
+nothing_left() {
+  [ ! -e card.img ] || { echo "card.img was written"; return 1; }
+  only_the_image_is_left
+}
+only_the_image_is_left() {
+  local left
+  left=$(find . "$TMPDIR" -name '.card.img*' -o -name 'sanedge-flash.*' -o -name 'sanedge-card.*')
+  [ -z "$left" ] || { echo "left behind: $left"; return 1; }
+}
+
+# with TOOL SCRIPT: a stand-in for a tool, first on PATH for this test; $real is the true one
+stand_in() {
+  mkdir -p "$BATS_TEST_TMPDIR/bin"
+  printf '#!/bin/bash\nreal=%s\n%s\n' "$(command -v "$1" || echo none)" "$2" >"$BATS_TEST_TMPDIR/bin/$1"
+  chmod +x "$BATS_TEST_TMPDIR/bin/$1"
+  PATH=$BATS_TEST_TMPDIR/bin:$PATH
+}
+
+# each test in a folder of its own, with the shared files by link
+enter() {
+  mkdir -p "$BATS_TEST_TMPDIR/here" "$BATS_TEST_TMPDIR/tmp"
+  cd "$BATS_TEST_TMPDIR/here" || return
+  export TMPDIR=$BATS_TEST_TMPDIR/tmp
+  unset XDG_RUNTIME_DIR
+  ln -s "$BATS_FILE_TMPDIR"/{chain.pem,key.pem,sanedge.toml,image.img,program,program.arm,id,id.pub} .
+}
+
+# loop FILE: a loop device on it, in $loop; gone after the test
+loop() {
+  [ "$(id -u)" -eq 0 ] || { skip_loudly "loop devices want root"; return; }
+  loop=$(losetup --find --show "$1" 2>/dev/null) || { skip_loudly "no loop devices here"; return; }
+  echo "$loop" >>"$BATS_TEST_TMPDIR/loops"
+}
+free_loops() {
+  [ ! -f "$BATS_TEST_TMPDIR/loops" ] || while read -r loop; do losetup -d "$loop"; done <"$BATS_TEST_TMPDIR/loops"
+}
