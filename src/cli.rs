@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, file, report, wire};
+use crate::doctor;
 use crate::ops::admin;
 
 /// The TLS edge for the single-board computer at home.
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find out why clients cannot connect, on any TLS edge and Socket.IO server, and what to do.
+    Doctor(Box<doctor::Options>),
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains, SIGUSR1 drains for a restart.
     Serve {
         /// The file that `sanedge bundle` wrote.
@@ -75,7 +78,30 @@ pub fn run() -> ExitCode {
         Command::Show { bundle, json } => show(&bundle, json),
         Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
         Command::Status { admin, json } => ask(&admin, "GET", "/status", json, status_text),
+        Command::Doctor(options) => examine(&options),
         Command::Serve { bundle } => crate::edge::serve(&bundle),
+    }
+}
+
+/// Looks at what the options name; 1 where some client cannot connect.
+fn examine(options: &doctor::Options) -> ExitCode {
+    if let Some(foreword) = doctor::foreword(options) {
+        complain(&format!("note {}\n", report::escaped(&foreword)));
+    }
+    match doctor::run(options) {
+        Ok(found) => {
+            let said = if options.json {
+                print(&format!("{:#}\n", doctor::report::json(&found)))
+            } else {
+                print(&doctor::report::text(&found, colour(&io::stdout())))
+            };
+            let healthy = found.count(doctor::explain::Level::Fail) == 0;
+            if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(usage) => {
+            complain(&format!("error {}\n", usage.lines().map(report::escaped).collect::<Vec<_>>().join("\n")));
+            ExitCode::from(2)
+        }
     }
 }
 
