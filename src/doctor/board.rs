@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ const HOT_MILLIDEGREES: i64 = 80_000;
 /// Descriptors per session: the client's and the app's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// Looks at this machine; `ports` are those that the edge should have.
-pub(super) async fn look(ports: &[u16], sessions_max: Option<u64>, patience: Patience) -> Section {
+/// Looks at this machine; `listens` is where the edge should listen.
+pub(super) async fn look(listens: &[SocketAddr], sessions_max: Option<u64>, patience: Patience) -> Section {
     let mut section = Section::new("this machine", Vec::new());
-    owners(ports, &mut section);
+    owners(listens, &mut section);
     unit(sessions_max, patience, &mut section).await;
     clock(patience, &mut section).await;
     heat(&mut section);
@@ -31,18 +32,18 @@ pub(super) async fn look(ports: &[u16], sessions_max: Option<u64>, patience: Pat
 
 // --- who listens ------------------------------------------------------------------------------------------
 
-fn owners(ports: &[u16], section: &mut Section) {
-    let wanted: BTreeSet<u16> = ports.iter().copied().collect();
-    for port in wanted {
-        match owner(port) {
-            Owner::Nobody => section.unknown(Group::Board, format!("nobody listens on port {port} of this machine")),
-            Owner::Hidden => section.unknown(Group::Board, format!("port {port} is in use; by whom only root can see")),
+fn owners(listens: &[SocketAddr], section: &mut Section) {
+    let wanted: BTreeSet<SocketAddr> = listens.iter().copied().filter(|address| address.port() != 0).collect();
+    for address in wanted {
+        match owner(address) {
+            Owner::Nobody => section.unknown(Group::Board, format!("nobody listens at {address} of this machine")),
+            Owner::Hidden => section.unknown(Group::Board, format!("{address} is in use; by whom only root can see")),
             Owner::Process(name) if name == "sanedge" => {
-                section.passed(Group::Board, format!("sanedge listens on port {port}"));
+                section.passed(Group::Board, format!("sanedge listens at {address}"));
             }
             Owner::Process(name) => {
-                let message = format!("`{name}` has port {port}, which the edge needs: stop it");
-                section.found(Finding::new(Code::PortOwner, message).word("owner", name));
+                let message = format!("`{name}` has port {}, which the edge needs: stop it", address.port());
+                section.found(Finding::new(Code::PortOwner, message).seen("address", address.to_string()).word("owner", name));
             }
         }
     }
@@ -54,33 +55,49 @@ enum Owner {
     Process(String),
 }
 
-fn owner(port: u16) -> Owner {
+/// Who holds the address; where several do, we before others.
+fn owner(address: SocketAddr) -> Owner {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let read = |path: &&str| fs::read_to_string(path).ok();
     let inodes: BTreeSet<String> =
-        tables.iter().filter_map(read).flat_map(|table| listening(&table, port)).collect();
+        tables.iter().filter_map(read).flat_map(|table| listening(&table, address)).collect();
     if inodes.is_empty() {
         return Owner::Nobody;
     }
     let Ok(processes) = fs::read_dir("/proc") else { return Owner::Hidden };
-    let holds = |process: &Path| {
+    let holds = |process: &PathBuf| {
         let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
-        files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).any(|link| inodes.contains(&*link.to_string_lossy()))
+        let mut links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        links.any(|link| inodes.contains(&*link.to_string_lossy()))
     };
-    let found = processes.flatten().map(|entry| entry.path()).find(|path| holds(path));
-    let name = found.and_then(|path| fs::read_to_string(path.join("comm")).ok());
-    name.map_or(Owner::Hidden, |name| Owner::Process(name.trim().to_owned()))
+    let holders = processes.flatten().map(|entry| entry.path()).filter(holds);
+    let name = |path: PathBuf| fs::read_to_string(path.join("comm")).ok().map(|name| name.trim().to_owned());
+    let mut names: Vec<String> = holders.filter_map(name).collect();
+    names.sort_by_key(|name| name != "sanedge");
+    names.into_iter().next().map_or(Owner::Hidden, Owner::Process)
 }
 
-/// `socket:[inode]` of each socket of a /proc/net/tcp table that listens on `port`.
-fn listening(table: &str, port: u16) -> Vec<String> {
+/// `socket:[inode]` of each socket of a /proc/net/tcp table that stands in the way of `address`.
+fn listening(table: &str, address: SocketAddr) -> Vec<String> {
+    let meets = |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
     let one = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (_, hex) = words.get(1)?.rsplit_once(':')?;
-        let listens = *words.get(3)? == "0A" && u16::from_str_radix(hex, 16).ok()? == port;
+        let (ip, port) = words.get(1)?.rsplit_once(':')?;
+        let same_port = u16::from_str_radix(port, 16).ok()? == address.port();
+        let listens = *words.get(3)? == "0A" && same_port && meets(kernel_address(ip)?);
         listens.then(|| words.get(9).map(|inode| format!("socket:[{inode}]")))?
     };
     table.lines().skip(1).filter_map(one).collect()
+}
+
+/// The kernel prints an address as 32-bit words in the machine's byte order.
+fn kernel_address(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| Some(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    if hex.len() == 8 {
+        return Some(IpAddr::from(word(0)?));
+    }
+    let bytes: Vec<u8> = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+    Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical())
 }
 
 // --- the unit ---------------------------------------------------------------------------------------------
@@ -175,11 +192,15 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
                0: 00000000:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
                1: 0100007F:01BB 0100007F:E2B4 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n\
-               2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n";
-        assert_eq!(listening(table, 443), ["socket:[4711]"]);
-        assert_eq!(listening(table, 80), ["socket:[4713]"]);
-        assert!(listening(table, 8443).is_empty());
-        assert!(listening("x\nshort line\n", 443).is_empty());
+               2: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n";
+        let at = |address: &str| listening(table, address.parse().unwrap());
+        assert_eq!(at("[::]:443"), ["socket:[4711]"]);
+        assert_eq!(at("192.168.1.5:443"), ["socket:[4711]"]);
+        assert_eq!(at("127.0.0.1:80"), ["socket:[4713]"]);
+        assert!(at("127.0.0.2:80").is_empty());
+        assert!(at("[::]:8443").is_empty());
+        assert!(listening("x\nshort line\n", "[::]:443".parse().unwrap()).is_empty());
+        assert_eq!(kernel_address("00000000000000000000000001000000"), Some("::1".parse().unwrap()));
     }
 
     #[test]

@@ -432,7 +432,7 @@ EioPollingOnly = "eio-polling-only", Websocket, Fail;
     title: "Transport unknown: the server takes polling only";
     see: "{\"code\":0,\"message\":\"Transport unknown\"}\nWebSocket connection to 'wss://{host}{path}?EIO=4&transport=websocket' failed\nsocket.io-client: websocket error";
     why: "The server was made with `transports: [\"polling\"]`, and the client asks for a WebSocket.";
-    fix: "Server: take `transports` out of its options, so that both are there.";
+    fix: "Server: take `transports` out of its options, so that both are there. If your clients only poll, say so: --transport polling";
 EioSidUnknown = "eio-sid-unknown", Polling, Fail;
     title: "Session ID unknown: the second request reached another process";
     see: "{\"code\":1,\"message\":\"Session ID unknown\"}\nsocket.io-client: xhr poll error, with status 400; endless reconnecting";

@@ -1,6 +1,7 @@
 //! From the words of the command line to what is looked at: URLs, bundles and sanedge.toml files to hosts.
 
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use hyper::Uri;
@@ -47,8 +48,8 @@ pub(super) struct Plan {
     pub(super) files: Vec<Section>,
     /// Roots beside Mozilla's.
     pub(super) trust: Vec<CertificateDer<'static>>,
-    /// TLS ports of an edge that should run on this machine.
-    pub(super) listens: Vec<u16>,
+    /// TLS listeners of an edge that should run on this machine.
+    pub(super) listens: Vec<SocketAddr>,
     /// Most sessions of that edge.
     pub(super) sessions_max: Option<u64>,
 }
@@ -165,7 +166,7 @@ impl Plan {
 
     fn hosts_of(&mut self, bundle: &Bundle, options: &Options) {
         let path = options.path.as_deref().unwrap_or(DEFAULT_PATH);
-        self.listens.extend(bundle.listen.https.iter().map(std::net::SocketAddr::port));
+        self.listens.extend(&bundle.listen.https);
         self.sessions_max = Some(u64::from(bundle.limits.sessions_max));
         for entry in &bundle.hosts {
             let site = bundle.sites.get(usize::from(entry.site));
@@ -174,7 +175,7 @@ impl Plan {
             let certificate = bundle.certificates.get(usize::from(entry.certificate));
             let expected = certificate.and_then(|certificate| certificate.key.cert.first().cloned());
             let port = bundle.listen.public_https_port;
-            let http = bundle.listen.http.first().map(std::net::SocketAddr::port);
+            let http = bundle.listen.http.first().map(SocketAddr::port);
             let target = Target { expected, upstreams, ..plain(&entry.host, port, http, options) };
             self.targets.push(target);
         }
@@ -184,7 +185,7 @@ impl Plan {
     fn hosts_of_source(&mut self, path: &Path, options: &Options) {
         let (Some(source), _) = source::read(path) else { return };
         let wanted = options.path.as_deref().unwrap_or(DEFAULT_PATH);
-        self.listens.extend(source.listen.https.iter().map(|address| address.value.port()));
+        self.listens.extend(source.listen.https.iter().map(|address| address.value));
         let http = source.listen.http.first().map(|address| address.value.port());
         for site in &source.sites {
             let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());

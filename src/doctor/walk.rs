@@ -118,7 +118,7 @@ impl Walk<'_> {
         let host = &self.target.host;
         let passing = ["Temporary failure", "Try again", "try again"].iter().any(|text| error.contains(text));
         let finding = match (passing, own_address()) {
-            (true, None) => Finding::new(
+            (_, None) => Finding::new(
                 Code::NameOffline,
                 format!("this machine is offline, so nothing can be said about `{host}`: connect it to the network"),
             ),
