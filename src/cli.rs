@@ -99,7 +99,10 @@ fn examine(options: &doctor::Options) -> ExitCode {
             if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(usage) => {
-            complain(&format!("error {}\n", usage.lines().map(report::escaped).collect::<Vec<_>>().join("\n")));
+            complain(&format!(
+                "error {}\n",
+                usage.lines().map(report::escaped).collect::<Vec<_>>().join("\n")
+            ));
             ExitCode::from(2)
         }
     }

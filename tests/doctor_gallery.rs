@@ -4,7 +4,15 @@
 //!     cargo test --test doctor_gallery -- --nocapture
 //!
 //! prints the table. Everything happens in a network namespace with its own DNS; nothing leaves this machine.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 #[path = "gallery/exhibits.rs"]
 mod exhibits;
@@ -36,14 +44,17 @@ fn each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong() {
     if Interop::ready(TEST).is_none() {
         return;
     }
-    for (program, argument) in [("nginx", "-v"), ("haproxy", "-v"), ("caddy", "version"), ("openssl", "version"), ("ip", "-V")] {
+    for (program, argument) in
+        [("nginx", "-v"), ("haproxy", "-v"), ("caddy", "version"), ("openssl", "version"), ("ip", "-V")]
+    {
         if !has(program, argument) {
             return skip(TEST, &format!("it needs {program}"));
         }
     }
     let own = rustix::process::geteuid().is_root();
     let user = if own { vec![] } else { vec!["--map-root-user"] };
-    let namespaces = ["--net", "--mount"];
+    // Whatever is started inside ends with it.
+    let namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let possible = Command::new("unshare").args(&user).args(namespaces).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
         return skip(TEST, "it needs network namespaces (root, or unprivileged user namespaces)");
@@ -59,14 +70,20 @@ fn each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong() {
 #[test]
 #[ignore = "the other test runs it in a namespace of its own"]
 fn inside_the_namespace() {
-    assert!(std::env::var_os("SANEDGE_GALLERY").is_some(), "run without --ignored: this one must not touch the machine's own network");
+    assert!(
+        std::env::var_os("SANEDGE_GALLERY").is_some(),
+        "run without --ignored: this one must not touch the machine's own network"
+    );
     let interop = Interop::ready("inside_the_namespace").unwrap();
     let mut house = House::new();
     let (apps, edges) = exhibits::hang(&mut house);
     let _apps = house.open(&interop, &apps);
     let only = std::env::var("SANEDGE_GALLERY_ONLY").ok();
-    let exhibits: Vec<&Exhibit> =
-        house.exhibits.iter().filter(|exhibit| only.as_deref().is_none_or(|only| exhibit.code.contains(only))).collect();
+    let exhibits: Vec<&Exhibit> = house
+        .exhibits
+        .iter()
+        .filter(|exhibit| only.as_deref().is_none_or(|only| exhibit.code.contains(only)))
+        .collect();
     let roots = house.path("roots.pem");
     let queue = Mutex::new(exhibits.iter().enumerate());
     let verdicts = Mutex::new(Vec::new());
@@ -96,8 +113,14 @@ fn inside_the_namespace() {
             None => (&verdict.first, &verdict.sentence), // healthy: nothing at all
         };
         let expected = level.map(|_| exhibit.code);
-        let right = found.as_deref() == expected && (level == Some(Level::Fail) || verdict.first_failure.is_none());
-        println!("| {} | {}{} | {said} |", exhibit.code, if right { "" } else { "WRONG: " }, found.as_deref().unwrap_or("nothing"));
+        let right =
+            found.as_deref() == expected && (level == Some(Level::Fail) || verdict.first_failure.is_none());
+        println!(
+            "| {} | {}{} | {said} |",
+            exhibit.code,
+            if right { "" } else { "WRONG: " },
+            found.as_deref().unwrap_or("nothing")
+        );
         if right && level == Some(Level::Fail) {
             failures.insert(exhibit.code);
         }
@@ -128,11 +151,21 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
     } else {
         doctor
     };
-    let output = command.args(["doctor", "--json", "--timeout", "40s", "--ca"]).arg(roots).args(&exhibit.arguments).output().unwrap();
+    let output = command
+        .args(["doctor", "--json", "--timeout", "40s", "--ca"])
+        .arg(roots)
+        .args(&exhibit.arguments)
+        .output()
+        .unwrap();
     let whole = text(&output);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{:?}: no JSON\n{whole}", exhibit.arguments));
-    let checks: Vec<&Value> =
-        report["sections"].as_array().unwrap().iter().flat_map(|section| section["checks"].as_array().unwrap()).collect();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{:?}: no JSON\n{whole}", exhibit.arguments));
+    let checks: Vec<&Value> = report["sections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|section| section["checks"].as_array().unwrap())
+        .collect();
     let findings: Vec<&&Value> = checks.iter().filter(|check| check["code"].is_string()).collect();
     let failure = findings.iter().find(|check| check["outcome"] == "fail");
     let code = |check: &&&Value| check["code"].as_str().unwrap().to_owned();
@@ -141,7 +174,9 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
     Verdict {
         first: findings.first().map(code),
         first_failure: failure.map(|check| code(&check)),
-        sentence: failure.or(findings.first()).map_or(String::new(), |check| check["text"].as_str().unwrap().to_owned()),
+        sentence: failure
+            .or(findings.first())
+            .map_or(String::new(), |check| check["text"].as_str().unwrap().to_owned()),
         whole,
     }
 }

@@ -25,8 +25,8 @@ use crate::names::{Host, Origin};
 use cover::Candidate;
 
 pub use network::show as show_upstream;
-pub use presented::{Presented, presented};
 pub use pem::{CHAIN_CERTIFICATES_MAX, PEM_BYTES_MAX, TRUST_CERTIFICATES_MAX};
+pub use presented::{Presented, presented};
 
 /// Shortest RSA key: browsers refuse shorter ones, and so does ring.
 pub const RSA_BITS_MIN: usize = 2048;

@@ -33,17 +33,26 @@ pub(super) async fn look(listens: &[SocketAddr], sessions_max: Option<u64>, pati
 // --- who listens ------------------------------------------------------------------------------------------
 
 fn owners(listens: &[SocketAddr], section: &mut Section) {
-    let wanted: BTreeSet<SocketAddr> = listens.iter().copied().filter(|address| address.port() != 0).collect();
+    let wanted: BTreeSet<SocketAddr> =
+        listens.iter().copied().filter(|address| address.port() != 0).collect();
     for address in wanted {
         match owner(address) {
-            Owner::Nobody => section.unknown(Group::Board, format!("nobody listens at {address} of this machine")),
-            Owner::Hidden => section.unknown(Group::Board, format!("{address} is in use; by whom only root can see")),
+            Owner::Nobody => {
+                section.unknown(Group::Board, format!("nobody listens at {address} of this machine"))
+            }
+            Owner::Hidden => {
+                section.unknown(Group::Board, format!("{address} is in use; by whom only root can see"))
+            }
             Owner::Process(name) if name == "sanedge" => {
                 section.passed(Group::Board, format!("sanedge listens at {address}"));
             }
             Owner::Process(name) => {
                 let message = format!("`{name}` has port {}, which the edge needs: stop it", address.port());
-                section.found(Finding::new(Code::PortOwner, message).seen("address", address.to_string()).word("owner", name));
+                section.found(
+                    Finding::new(Code::PortOwner, message)
+                        .seen("address", address.to_string())
+                        .word("owner", name),
+                );
             }
         }
     }
@@ -115,7 +124,8 @@ async fn unit(sessions_max: Option<u64>, patience: Patience, section: &mut Secti
     }
     let state = format!("{} ({})", of("ActiveState"), of("SubState"));
     if of("ActiveState") == "failed" {
-        let log = run("journalctl", &["-u", "sanedge", "-n", LOG_LINES, "--no-pager", "-o", "cat"], patience).await;
+        let log =
+            run("journalctl", &["-u", "sanedge", "-n", LOG_LINES, "--no-pager", "-o", "cat"], patience).await;
         let finding = Finding::new(Code::UnitFailed, format!("the service sanedge failed: {}", of("Result")));
         section.found(finding.seen("log", log.unwrap_or_default().trim().to_owned()));
     } else {
@@ -123,7 +133,10 @@ async fn unit(sessions_max: Option<u64>, patience: Patience, section: &mut Secti
     }
     limits(&of("LimitNOFILESoft"), sessions_max, section);
     if !matches!(of("MemoryMax").as_str(), "" | "infinity") && !has_memory_cgroup() {
-        section.found(Finding::new(Code::MemoryMax, "the unit's MemoryMax has no effect: this kernel runs without the memory cgroup"));
+        section.found(Finding::new(
+            Code::MemoryMax,
+            "the unit's MemoryMax has no effect: this kernel runs without the memory cgroup",
+        ));
     }
 }
 
@@ -153,7 +166,10 @@ async fn clock(patience: Patience, section: &mut Section) {
     match shown.as_deref().map(str::trim) {
         Some("yes") => section.passed(Group::Board, "the clock is synchronised"),
         Some("no") => {
-            section.found(Finding::new(Code::ClockUnsynchronised, "the clock of this machine is not synchronised with any time server"));
+            section.found(Finding::new(
+                Code::ClockUnsynchronised,
+                "the clock of this machine is not synchronised with any time server",
+            ));
         }
         _ => section.skipped(Group::Board, "whether the clock is synchronised is not known"),
     }
@@ -164,12 +180,20 @@ fn heat(section: &mut Section) {
         let text = fs::read_to_string(path).ok()?;
         i64::from_str_radix(text.trim().trim_start_matches("0x"), radix).ok()
     };
-    if let Some(degrees) = number("/sys/class/thermal/thermal_zone0/temp", 10).filter(|degrees| *degrees >= HOT_MILLIDEGREES) {
+    if let Some(degrees) =
+        number("/sys/class/thermal/thermal_zone0/temp", 10).filter(|degrees| *degrees >= HOT_MILLIDEGREES)
+    {
         let message = format!("the processor has {} °C and slows down", degrees / 1000);
         section.found(Finding::new(Code::PiHot, message));
     }
-    if let Some(bits) = number("/sys/devices/platform/soc/soc:firmware/get_throttled", 16).filter(|bits| *bits != 0) {
-        let message = if bits & 1 == 1 { "the power supply is too weak right now" } else { "the board was or is slowed down (power or heat)" };
+    if let Some(bits) =
+        number("/sys/devices/platform/soc/soc:firmware/get_throttled", 16).filter(|bits| *bits != 0)
+    {
+        let message = if bits & 1 == 1 {
+            "the power supply is too weak right now"
+        } else {
+            "the board was or is slowed down (power or heat)"
+        };
         section.found(Finding::new(Code::PiThrottled, message).seen("get_throttled", format!("{bits:#x}")));
     }
 }
@@ -177,7 +201,12 @@ fn heat(section: &mut Section) {
 /// What a program says; `None` where it is not there, fails or takes too long.
 async fn run(program: &str, arguments: &[&str], patience: Patience) -> Option<String> {
     let mut command = std::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).env("LC_ALL", "C");
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .env("LC_ALL", "C");
     let ended = tokio::task::spawn_blocking(move || command.output());
     let output = patience.wait(PROGRAM_TIME, ended).await.ok()?.ok()?.ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -78,9 +78,7 @@ impl Finding {
 
     /// A text of its explanation, with the braces filled.
     pub fn told(&self, text: &str) -> String {
-        fill(text, |word| {
-            self.words.iter().find(|(known, _)| *known == word).map(|(_, value)| value.clone())
-        })
+        fill(text, |word| self.words.iter().find(|(known, _)| *known == word).map(|(_, value)| value.clone()))
     }
 }
 
@@ -108,8 +106,7 @@ impl Section {
     /// Something is wrong.
     pub fn found(&mut self, mut finding: Finding) {
         finding.words.extend(self.words.iter().cloned());
-        self.checks
-            .push(Check { group: finding.code.group(), outcome: Outcome::Found(Box::new(finding)) });
+        self.checks.push(Check { group: finding.code.group(), outcome: Outcome::Found(Box::new(finding)) });
     }
 
     /// Its findings, in the order of the way.
@@ -129,6 +126,10 @@ impl Section {
 impl Report {
     /// Number of findings of a level.
     pub fn count(&self, level: Level) -> usize {
-        self.sections.iter().flat_map(Section::findings).filter(|finding| finding.code.level() == level).count()
+        self.sections
+            .iter()
+            .flat_map(Section::findings)
+            .filter(|finding| finding.code.level() == level)
+            .count()
     }
 }

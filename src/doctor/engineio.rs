@@ -65,6 +65,14 @@ impl Eio {
         }
     }
 
+    /// The client's half of the heartbeat as a polling body.
+    pub(super) fn heartbeat(self) -> &'static str {
+        match self {
+            Self::V3 => "1:2",
+            Self::V4 => "3",
+        }
+    }
+
     /// The close packet as a polling body.
     pub(super) fn close(self) -> &'static str {
         match self {
@@ -94,7 +102,11 @@ impl Body {
             return Self::Error(error);
         }
         let start = body.trim_start().get(..14).unwrap_or_default().to_ascii_lowercase();
-        if start.starts_with("<!doctype html") || start.starts_with("<html") { Self::Html } else { Self::Other }
+        if start.starts_with("<!doctype html") || start.starts_with("<html") {
+            Self::Html
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -120,8 +132,13 @@ pub(super) fn open(json: &str) -> Option<Open> {
 /// `allowRequest` may send any message, even none.
 pub(super) fn error(body: &str) -> Option<EngineError> {
     let value: Value = serde_json::from_str(body).ok()?;
-    let message = value.get("message").map_or_else(String::new, |m| m.as_str().map_or_else(|| m.to_string(), str::to_owned));
-    Some(EngineError { code: value.get("code")?.as_u64()?, message })
+    let message = value
+        .get("message")
+        .map_or_else(String::new, |m| m.as_str().map_or_else(|| m.to_string(), str::to_owned));
+    let code = value.get("code")?;
+    // socketioxide writes the number in quotes.
+    let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
+    Some(EngineError { code, message })
 }
 
 /// Whether a message answers the CONNECT of `namespace`, and how. A server of version 2 answers for `/` unasked.
@@ -132,7 +149,8 @@ pub(super) fn joined(message: &str, namespace: &str) -> Option<Joined> {
         name => {
             let rest = rest.strip_prefix(name)?;
             // v2 repeats the query, and sends no comma where nothing follows.
-            let rest = rest.strip_prefix('?').map_or(rest, |rest| rest.split_once(',').map_or("", |(_, rest)| rest));
+            let rest =
+                rest.strip_prefix('?').map_or(rest, |rest| rest.split_once(',').map_or("", |(_, rest)| rest));
             rest.strip_prefix(',').unwrap_or(rest)
         }
     };
@@ -146,7 +164,9 @@ pub(super) fn joined(message: &str, namespace: &str) -> Option<Joined> {
 fn refusal(data: &str) -> String {
     match serde_json::from_str::<Value>(data) {
         Ok(Value::String(text)) => text,
-        Ok(value) => value.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned),
+        Ok(value) => {
+            value.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned)
+        }
         Err(_) => data.to_owned(),
     }
 }
@@ -155,7 +175,11 @@ fn refusal(data: &str) -> String {
 pub(super) fn escape(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()%".contains(&b);
     text.bytes().fold(String::new(), |mut out, b| {
-        if plain(b) { out.push(char::from(b)) } else { out.push_str(&format!("%{b:02X}")) }
+        if plain(b) {
+            out.push(char::from(b))
+        } else {
+            out.push_str(&format!("%{b:02X}"))
+        }
         out
     })
 }
@@ -180,7 +204,10 @@ mod tests {
     #[test]
     fn both_framings_of_an_open_packet_are_told_apart() {
         let Body::Open(Eio::V4, open) = Body::read(&format!("0{JSON}")) else { panic!() };
-        assert_eq!((open.sid.as_str(), open.ping_interval_ms, open.max_payload), ("x", 25_000, Some(1_000_000)));
+        assert_eq!(
+            (open.sid.as_str(), open.ping_interval_ms, open.max_payload),
+            ("x", 25_000, Some(1_000_000))
+        );
         let v3 = format!("{}:0{JSON}2:40", JSON.len() + 1);
         assert_eq!(Body::read(&v3), Body::Open(Eio::V3, open));
         for cut in 0..v3.len() - 4 {
@@ -193,6 +220,10 @@ mod tests {
         let error = |code, message: &str| Body::Error(EngineError { code, message: message.to_owned() });
         assert_eq!(Body::read(r#"{"code":0,"message":"Transport unknown"}"#), error(0, "Transport unknown"));
         assert_eq!(Body::read(r#"{"code":4,"message":{"a":1}}"#), error(4, r#"{"a":1}"#));
+        assert_eq!(
+            Body::read(r#"{"code":"1","message":"Session ID unknown"}"#),
+            error(1, "Session ID unknown")
+        );
         assert_eq!(Body::read("\n<!DOCTYPE html><p>"), Body::Html);
         assert_eq!(Body::read("ok"), Body::Other);
         assert_eq!(Body::read(""), Body::Other);

@@ -751,7 +751,9 @@ const EXAMPLES: &[(&str, &str)] = &[
 ];
 
 fn example(text: &str) -> String {
-    fill(text, |word| EXAMPLES.iter().find(|(known, _)| *known == word).map(|(_, example)| (*example).to_owned()))
+    fill(text, |word| {
+        EXAMPLES.iter().find(|(known, _)| *known == word).map(|(_, example)| (*example).to_owned())
+    })
 }
 
 /// `text` with each `{word}` replaced by what `known` says; a word that it does not know stays.
@@ -784,7 +786,8 @@ mod tests {
     fn every_code_is_kebab_case_and_stands_once() {
         let mut texts: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert!(texts.len() > 80);
-        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let plain =
+            |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         assert!(texts.iter().all(|text| plain(text)));
         texts.sort_unstable();
         texts.dedup();
@@ -793,7 +796,11 @@ mod tests {
 
     #[test]
     fn codes_stand_in_the_order_of_the_way() {
-        assert!(Code::ALL.is_sorted_by_key(|code| if *code == Code::TimeUp { Group::Board } else { order(*code) }));
+        assert!(Code::ALL.is_sorted_by_key(|code| if *code == Code::TimeUp {
+            Group::Board
+        } else {
+            order(*code)
+        }));
     }
 
     /// `eio-polling-only` stands beside its sister.
@@ -807,10 +814,17 @@ mod tests {
         for code in Code::ALL {
             let text = code.explanation();
             for part in [text.see, text.why, text.fix] {
-                let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-                for word in part.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word) {
+                let is_word = |word: &str| {
+                    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                };
+                for word in
+                    part.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word)
+                {
                     seen += 1;
-                    assert!(!is_word(word) || EXAMPLES.iter().any(|(known, _)| *known == word), "{word} of {code:?}");
+                    assert!(
+                        !is_word(word) || EXAMPLES.iter().any(|(known, _)| *known == word),
+                        "{word} of {code:?}"
+                    );
                 }
             }
         }

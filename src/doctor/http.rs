@@ -207,11 +207,7 @@ fn key() -> String {
 }
 
 fn trouble(error: hyper::Error) -> Trouble {
-    if error.is_parse() {
-        Trouble::Malformed(error.to_string())
-    } else {
-        Trouble::Closed
-    }
+    if error.is_parse() { Trouble::Malformed(error.to_string()) } else { Trouble::Closed }
 }
 
 impl std::fmt::Debug for Socket {

@@ -118,7 +118,8 @@ fn origin(text: &str) -> Result<String, String> {
 /// Neither value is repeated in an error: it may be a secret.
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| "expected a field name before the colon")?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes())
+        .map_err(|_| "expected a field name before the colon")?;
     Ok((name, secret(value)?))
 }
 
@@ -127,7 +128,8 @@ fn cookie(text: &str) -> Result<HeaderValue, String> {
 }
 
 fn secret(text: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(text.trim()).map_err(|_| "a value without line ends and controls")?;
+    let mut value =
+        HeaderValue::from_str(text.trim()).map_err(|_| "a value without line ends and controls")?;
     value.set_sensitive(true);
     Ok(value)
 }

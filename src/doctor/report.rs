@@ -51,7 +51,14 @@ fn line(out: &mut String, check: &Check, number: &mut usize, colour: bool) {
             (word(finding.code.level()), format!("{} ({number})", finding.message))
         }
     };
-    let _ = writeln!(out, "  {}{}  {:<9}  {}", painted(word, colour), pad(word), check.group.word(), escaped(&text));
+    let _ = writeln!(
+        out,
+        "  {}{}  {:<9}  {}",
+        painted(word, colour),
+        pad(word),
+        check.group.word(),
+        escaped(&text)
+    );
 }
 
 fn word(level: Level) -> &'static str {
@@ -148,7 +155,11 @@ mod tests {
     fn report() -> Report {
         let mut section = Section::new("https://a.test", vec![("host", "a.test".to_owned())]);
         section.passed(Group::Port, "open");
-        section.found(Finding::new(Code::TlsName, "bad\x1b[2J").seen("altnames", "DNS:\u{202e}evil").word("altnames", "DNS:b.test"));
+        section.found(
+            Finding::new(Code::TlsName, "bad\x1b[2J")
+                .seen("altnames", "DNS:\u{202e}evil")
+                .word("altnames", "DNS:b.test"),
+        );
         Report { sections: vec![section] }
     }
 

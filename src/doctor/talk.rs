@@ -127,7 +127,10 @@ impl Talk<'_> {
         if eio != self.version() {
             if self.options.eio == Some(4) {
                 let message = "the server is a Socket.IO 2.x, and a client of 3.x or 4.x cannot talk to it";
-                section.found(Finding::new(Code::EioOldServer, message).seen("answered", "an open packet of Engine.IO 3 to EIO=4"));
+                section.found(
+                    Finding::new(Code::EioOldServer, message)
+                        .seen("answered", "an open packet of Engine.IO 3 to EIO=4"),
+                );
                 return None;
             }
             open = match self.meet(eio, self.path).await {
@@ -141,28 +144,35 @@ impl Talk<'_> {
             Group::Polling,
             format!(
                 "Engine.IO {} at {}: pingInterval {} ms, pingTimeout {} ms{max}, upgrades {:?}",
-                eio.number(), self.path, open.ping_interval_ms, open.ping_timeout_ms, open.upgrades
+                eio.number(),
+                self.path,
+                open.ping_interval_ms,
+                open.ping_timeout_ms,
+                open.upgrades
             ),
         );
         if eio == Eio::V3 && self.options.eio.is_none() {
-            section.found(Finding::new(Code::EioV3Server, "the server is a Socket.IO 2.x: clients of 3.x and 4.x cannot talk to it"));
+            section.found(Finding::new(
+                Code::EioV3Server,
+                "the server is a Socket.IO 2.x: clients of 3.x and 4.x cannot talk to it",
+            ));
         }
         if open.ping_interval_ms > PING_LONG_MS {
-            let message = format!("the heartbeat comes every {} s only; a proxy that cuts after 60 s of silence is quicker", open.ping_interval_ms / 1000);
+            let message = format!(
+                "the heartbeat comes every {} s only; a proxy that cuts after 60 s of silence is quicker",
+                open.ping_interval_ms / 1000
+            );
             section.found(Finding::new(Code::EioPingLong, message));
         }
         self.cors(answer, section);
-        if !self.post(seat.eio, &open, section).await {
-            return None;
-        }
+        let open = self.post(seat.eio, open, section).await?;
         self.second(seat.eio, &open, section).await.then_some(open)
     }
 
     /// An error of Engine.IO's own.
     async fn refused(&self, error: &EngineError, answer: &Answer, section: &mut Section) {
-        let said = |finding: Finding| {
-            finding.seen("answered", answer.shown()).seen("answered by", answer.author())
-        };
+        let said =
+            |finding: Finding| finding.seen("answered", answer.shown()).seen("answered by", answer.author());
         let finding = match error.code {
             0 => {
                 let direct = self.websocket(self.version(), None).await;
@@ -195,7 +205,9 @@ impl Talk<'_> {
     async fn strange(&self, body: &Body, answer: &Answer) -> Finding {
         let finding = self.strange_status(body, answer);
         let finding = match finding.code {
-            Code::EioNotFound | Code::EioNotSocketio | Code::EioStatus => self.elsewhere().await.unwrap_or(finding),
+            Code::EioNotFound | Code::EioNotSocketio | Code::EioStatus => {
+                self.elsewhere().await.unwrap_or(finding)
+            }
             _ => finding,
         };
         finding.seen("answered", shown(&answer.shown())).seen("answered by", answer.author())
@@ -225,51 +237,99 @@ impl Talk<'_> {
     fn redirected(&self, answer: &Answer) -> Finding {
         let location = shown(answer.field("location").unwrap_or("nowhere"));
         let own = format!("https://{}", self.way.authority);
-        let (path, query) = location.split_once('?').map_or((location.as_str(), ""), |(path, query)| (path, query));
-        let same = |prefix: &str| path.strip_prefix(prefix) == Some(self.path) || (path == format!("{prefix}{}", self.path));
+        let (path, query) =
+            location.split_once('?').map_or((location.as_str(), ""), |(path, query)| (path, query));
+        let same = |prefix: &str| {
+            path.strip_prefix(prefix) == Some(self.path) || (path == format!("{prefix}{}", self.path))
+        };
         let http = own.replacen("https", "http", 1);
-        if self.way.tls.is_some() && (same(&own) || path == self.path || same(&http)) && (query.is_empty() || query.contains("transport=")) {
-            let message = format!("the server redirects the handshake to where it is already (`{location}`): the app behind does not know that the client uses https");
+        if self.way.tls.is_some()
+            && (same(&own) || path == self.path || same(&http))
+            && (query.is_empty() || query.contains("transport="))
+        {
+            let message = format!(
+                "the server redirects the handshake to where it is already (`{location}`): the app behind does not know that the client uses https"
+            );
             return self.worded(Code::HttpRedirectLoop, message).word("location", location);
         }
-        let message = format!("the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or take the redirect away");
+        let message = format!(
+            "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or take the redirect away"
+        );
         self.worded(Code::EioRedirected, message).word("location", location)
     }
 
     /// Looks for Socket.IO where others have it. Nothing private goes along.
     async fn elsewhere(&self) -> Option<Finding> {
         let doubled = format!("{}socket.io/", self.path);
-        let bare = Talk { query: &[], fields: Vec::new(), way: self.way, path: self.path, options: self.options, namespace: None, hold: None };
+        let bare = Talk {
+            query: &[],
+            fields: Vec::new(),
+            way: self.way,
+            path: self.path,
+            options: self.options,
+            namespace: None,
+            hold: None,
+        };
         let paths = ["/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
-        let tries = paths.iter().filter(|path| **path != self.path).map(|path| bare.meet(self.version(), path));
+        let tries =
+            paths.iter().filter(|path| **path != self.path).map(|path| bare.meet(self.version(), path));
         let met = futures_util::future::join_all(tries).await;
         let others = paths.iter().filter(|path| **path != self.path);
         let found = others.zip(met).find(|(_, met)| matches!(met, Met::Open(..)))?.0;
-        let message = format!("nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or mend the prefix in the proxy", self.path);
+        let message = format!(
+            "nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or mend the prefix in the proxy",
+            self.path
+        );
         Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))
     }
 
-    async fn post(&self, eio: Eio, open: &Open, section: &mut Section) -> bool {
-        let target = self.target(eio, self.path, "polling", Some(&open.sid));
-        let ask = Ask { method: "POST", body: eio.noop(), ..Ask::get(target).with(&self.fields) };
-        let finding = match self.way.ask(&ask).await {
-            Ok(answer) if answer.status == 200 && answer.body == "ok" => {
+    /// A POST that says nothing; the session that it left usable.
+    async fn post(&self, eio: Eio, open: Open, section: &mut Section) -> Option<Open> {
+        let finding = match self.deliver(eio, &open, eio.noop()).await {
+            Ok(answer) if is_taken(&answer) => {
                 section.passed(Group::Polling, "POST on the session is taken");
-                return true;
+                return Some(open);
             }
-            Ok(answer) => {
-                let finding = match (engine_error(&answer), answer.status) {
-                    (Some(EngineError { code: 1, .. }), _) => self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make the processes sticky, or run one"),
-                    (_, 413) => self.worded(Code::EioPostTooLarge, "the edge refuses even a tiny POST as too large (413): raise its limit for bodies"),
-                    (None, 401 | 403 | 405) => self.worded(Code::EioPostRefused, format!("the edge lets GET pass and refuses POST ({}), with which polling clients send", answer.status)),
-                    _ => self.worded(Code::EioPostLost, format!("the handshake works and a POST on its session does not ({})", answer.status)),
-                };
-                finding.seen("answered", shown(&answer.shown())).seen("answered by", answer.author())
-            }
-            Err(trouble) => self.worded(Code::EioPostLost, "the handshake works and a POST on its session gets no answer").seen("seen", describe(&trouble)),
+            Ok(answer) => match self.heartbeat(eio, &answer).await {
+                Some(fresh) => {
+                    section.passed(Group::Polling, "POST on the session is taken");
+                    return Some(fresh);
+                }
+                None => self.no_post(&answer),
+            },
+            Err(trouble) => self
+                .worded(Code::EioPostLost, "the handshake works and a POST on its session gets no answer")
+                .seen("seen", describe(&trouble)),
         };
         section.found(finding);
-        false
+        None
+    }
+
+    async fn deliver(&self, eio: Eio, open: &Open, body: &'static str) -> Result<Answer, Trouble> {
+        let target = self.target(eio, self.path, "polling", Some(&open.sid));
+        self.way.ask(&Ask { method: "POST", body, ..Ask::get(target).with(&self.fields) }).await
+    }
+
+    /// Some servers (socketioxide, python-engineio) refuse a noop and may end its session: a heartbeat on a new one says
+    /// as little.
+    async fn heartbeat(&self, eio: Eio, refused: &Answer) -> Option<Open> {
+        if refused.status != 400 || engine_error(refused).is_some() {
+            return None;
+        }
+        let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return None };
+        let answer = self.deliver(eio, &fresh, eio.heartbeat()).await.ok()?;
+        is_taken(&answer).then_some(fresh)
+    }
+
+    fn no_post(&self, answer: &Answer) -> Finding {
+        let status = answer.status;
+        let finding = match (engine_error(answer), status) {
+            (Some(EngineError { code: 1, .. }), _) => self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make the processes sticky, or run one"),
+            (_, 413) => self.worded(Code::EioPostTooLarge, "the edge refuses even a tiny POST as too large (413): raise its limit for bodies"),
+            (None, 401 | 403 | 405) => self.worded(Code::EioPostRefused, format!("the edge lets GET pass and refuses POST ({status}), with which polling clients send")),
+            _ => self.worded(Code::EioPostLost, format!("the handshake works and a POST on its session does not ({status})")),
+        };
+        finding.seen("answered", shown(&answer.shown())).seen("answered by", answer.author())
     }
 
     /// Two clients get two sessions. A server of 2.x would show each to the app: there it is left out.
@@ -293,7 +353,12 @@ impl Talk<'_> {
         if self.way.tls.is_some() && *page == format!("https://{}", self.way.authority) {
             return; // the same origin needs no permission
         }
-        let allowed: Vec<&str> = answer.fields.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter().filter_map(|value| value.to_str().ok()).collect();
+        let allowed: Vec<&str> = answer
+            .fields
+            .get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
         let credentials = answer.field("access-control-allow-credentials") == Some("true");
         let finding = match allowed.as_slice() {
             [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): add it to `cors.origin` of the server")),
@@ -358,7 +423,12 @@ impl Talk<'_> {
     }
 
     /// The open packet, which the server owes at once.
-    async fn first_packet(&self, mut socket: Socket, seat: &mut Seat, section: &mut Section) -> Option<Socket> {
+    async fn first_packet(
+        &self,
+        mut socket: Socket,
+        seat: &mut Seat,
+        section: &mut Section,
+    ) -> Option<Socket> {
         let finding = match socket.hear(self.way, PACKET_TIME).await {
             Heard::Text(text) => match text.strip_prefix('0').and_then(engineio::open) {
                 Some(open) => {
@@ -389,7 +459,8 @@ impl Talk<'_> {
                 match socket.hear(self.way, PACKET_TIME).await {
                     Heard::Text(text) if text == "3probe" => {
                         socket.say(self.way, "5").await;
-                        section.passed(Group::Websocket, "a session changes over from polling to a WebSocket");
+                        section
+                            .passed(Group::Websocket, "a session changes over from polling to a WebSocket");
                         return Some(socket);
                     }
                     heard => format!("{heard:?} to the probe"),
@@ -397,7 +468,9 @@ impl Talk<'_> {
             }
             Ok(Err(answer)) if engine_error(&answer).is_some_and(|error| error.code == 1) => {
                 let message = "\"Session ID unknown\": the upgrade reached another process than the polling did: make the processes sticky, or run one";
-                section.found(self.worded(Code::EioSidUnknown, message).seen("answered", shown(&answer.shown())));
+                section.found(
+                    self.worded(Code::EioSidUnknown, message).seen("answered", shown(&answer.shown())),
+                );
                 return None;
             }
             Ok(Err(answer)) => answer.shown(),
@@ -428,7 +501,8 @@ impl Talk<'_> {
     }
 
     async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
-        let query: Vec<String> = self.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
+        let query: Vec<String> =
+            self.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
         if eio == Eio::V4 || namespace != "/" {
             socket.say(self.way, &eio.connect(namespace, &query.join("&"))).await;
         }
@@ -480,12 +554,19 @@ impl Talk<'_> {
                 }
                 Heard::Closed(how) => {
                     let after = begin.elapsed().as_secs_f32();
-                    let message = format!("the WebSocket was cut after {after:.0} s: a proxy on the way ends quiet connections");
-                    section.found(self.worded(Code::WsCut, message).seen("closed", shown(&how)).seen("heartbeats", heartbeats.to_string()));
+                    let message = format!(
+                        "the WebSocket was cut after {after:.0} s: a proxy on the way ends quiet connections"
+                    );
+                    section.found(
+                        self.worded(Code::WsCut, message)
+                            .seen("closed", shown(&how))
+                            .seen("heartbeats", heartbeats.to_string()),
+                    );
                     return;
                 }
                 Heard::Nothing if last_heard.elapsed() > Duration::from_millis(patience) => {
-                    let message = format!("no heartbeat within {} s, which the server promised", patience / 1000);
+                    let message =
+                        format!("no heartbeat within {} s, which the server promised", patience / 1000);
                     section.found(self.worded(Code::WsHeartbeat, message));
                     return;
                 }
@@ -501,9 +582,7 @@ impl Talk<'_> {
     /// Ends a session as a client does.
     async fn leave(&self, seat: &Seat) {
         if let Some(open) = &seat.open {
-            let target = self.target(seat.eio, self.path, "polling", Some(&open.sid));
-            let ask = Ask { method: "POST", body: seat.eio.close(), ..Ask::get(target).with(&self.fields) };
-            let _ = self.way.ask(&ask).await;
+            let _ = self.deliver(seat.eio, open, seat.eio.close()).await;
         }
     }
 
@@ -519,10 +598,21 @@ struct Seat {
     open: Option<Open>,
 }
 
+/// What Engine.IO says to a POST.
+fn is_taken(answer: &Answer) -> bool {
+    answer.status == 200 && answer.body == "ok"
+}
+
 /// Engine.IO's error in an answer. To an upgrade it answers in plain text.
 fn engine_error(answer: &Answer) -> Option<EngineError> {
-    const MESSAGES: [&str; 6] =
-        ["Transport unknown", "Session ID unknown", "Bad handshake method", "Bad request", "Forbidden", "Unsupported protocol version"];
+    const MESSAGES: [&str; 6] = [
+        "Transport unknown",
+        "Session ID unknown",
+        "Bad handshake method",
+        "Bad request",
+        "Forbidden",
+        "Unsupported protocol version",
+    ];
     let plain = || {
         let at = MESSAGES.iter().position(|message| *message == answer.body.trim())?;
         Some(EngineError { code: at as u64, message: answer.body.trim().to_owned() })
@@ -533,10 +623,19 @@ fn engine_error(answer: &Answer) -> Option<EngineError> {
 /// No answer at all to the first request.
 pub(super) fn silence(trouble: &Trouble, to: &str) -> Finding {
     let finding = match trouble {
-        Trouble::Silent => Finding::new(Code::HttpSilent, "the server takes the request and does not answer: the app behind hangs"),
-        Trouble::Malformed(_) => Finding::new(Code::HttpMalformed, "the answer is not HTTP: something else than the app is behind this port"),
+        Trouble::Silent => Finding::new(
+            Code::HttpSilent,
+            "the server takes the request and does not answer: the app behind hangs",
+        ),
+        Trouble::Malformed(_) => Finding::new(
+            Code::HttpMalformed,
+            "the answer is not HTTP: something else than the app is behind this port",
+        ),
         Trouble::TimeUp => Finding::new(Code::TimeUp, "the time was up before everything was checked"),
-        _ => Finding::new(Code::HttpClosed, "the server hangs up instead of answering: look into the log of the app, and what the edge sends it to"),
+        _ => Finding::new(
+            Code::HttpClosed,
+            "the server hangs up instead of answering: look into the log of the app, and what the edge sends it to",
+        ),
     };
     finding.seen("request", to).seen("seen", describe(trouble))
 }

@@ -118,13 +118,17 @@ impl Plan {
                 self.hosts_of(&bundle, options);
             }
             Err(OpenError::File(ReadError::Denied { .. })) => {
-                let message = "this user may not read the bundle, as it should be: hosts are taken from elsewhere";
+                let message =
+                    "this user may not read the bundle, as it should be: hosts are taken from elsewhere";
                 section.found(Finding::new(Code::BundleUnreadable, message));
                 let beside = path.with_file_name("sanedge.toml");
                 let before = self.targets.len();
                 self.hosts_of_source(&beside, options);
                 if self.targets.len() == before {
-                    section.skipped(Group::Files, "no sanedge.toml beside it: give https://HOST, or type the same with sudo");
+                    section.skipped(
+                        Group::Files,
+                        "no sanedge.toml beside it: give https://HOST, or type the same with sudo",
+                    );
                 }
             }
             Err(error) => {
@@ -148,11 +152,14 @@ impl Plan {
                 let message = "this user may not read every file that sanedge.toml names; hosts are checked without them";
                 section.found(Finding::new(Code::BundleUnreadable, message));
             }
-            None => section.passed(Group::Files, format!("sanedge.toml is right, {} hosts", outcome.hosts.len())),
+            None => {
+                section.passed(Group::Files, format!("sanedge.toml is right, {} hosts", outcome.hosts.len()))
+            }
         }
         for finding in &outcome.findings {
             if finding.code == finding::Code::KeyReadable {
-                section.found(Finding::new(Code::KeyReadable, &finding.message).seen("found", &finding.found));
+                section
+                    .found(Finding::new(Code::KeyReadable, &finding.message).seen("found", &finding.found));
             }
         }
         if let Some(source) = &source {
@@ -190,8 +197,9 @@ impl Plan {
         for site in &source.sites {
             let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());
             let route = site.routes.iter().filter(covers).max_by_key(|route| route.path.len());
-            let upstreams: Vec<Upstream> =
-                route.map(|route| route.upstreams.iter().map(|u| u.value.clone()).collect()).unwrap_or_default();
+            let upstreams: Vec<Upstream> = route
+                .map(|route| route.upstreams.iter().map(|u| u.value.clone()).collect())
+                .unwrap_or_default();
             for host in &site.hosts {
                 let plain = plain(&host.value, source.listen.public_https_port, http, options);
                 self.targets.push(Target { upstreams: upstreams.clone(), ..plain });
@@ -270,7 +278,8 @@ fn url(text: &str, options: &Options) -> Result<Target, String> {
     let usual = if tls { 443 } else { 80 };
     let port = port.unwrap_or(usual);
     let pairs = pairs(uri.query().unwrap_or_default());
-    let is_engineio = uri.path().trim_end_matches('/').ends_with("socket.io") || pairs.iter().any(|(key, _)| key == "EIO");
+    let is_engineio =
+        uri.path().trim_end_matches('/').ends_with("socket.io") || pairs.iter().any(|(key, _)| key == "EIO");
     let mut target = plain(&host, port, (tls && port == 443).then_some(80), options);
     target.tls = tls;
     match uri.path() {
@@ -285,7 +294,9 @@ fn url(text: &str, options: &Options) -> Result<Target, String> {
         }
     }
     // The protocol's own words are ours to choose.
-    let own = pairs.into_iter().filter(|(key, _)| !matches!(key.as_str(), "EIO" | "transport" | "sid" | "t" | "b64"));
+    let own = pairs
+        .into_iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "EIO" | "transport" | "sid" | "t" | "b64"));
     target.query = own.chain(std::mem::take(&mut target.query)).collect();
     Ok(target)
 }
@@ -300,7 +311,8 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 }
 
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |why: String| format!("`{}`: expected a PEM file with root certificates ({why})", path.display());
+    let wrong =
+        |why: String| format!("`{}`: expected a PEM file with root certificates ({why})", path.display());
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
     let found = found.map_err(|error| wrong(error.to_string()))?;

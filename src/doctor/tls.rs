@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -105,7 +105,8 @@ pub(super) fn acceptable(
     now: i64,
 ) -> bool {
     let Ok(found) = presented(chain, trust, now) else { return false };
-    let failing = |seen: &finding::Finding| code_of(seen, false).is_some_and(|code| code.level() == Level::Fail);
+    let failing =
+        |seen: &finding::Finding| code_of(seen, false).is_some_and(|code| code.level() == Level::Fail);
     found.names.iter().any(|name| name.covers(host)) && !found.findings.iter().any(failing)
 }
 
@@ -120,8 +121,14 @@ impl ServerCertVerifier for Recorder {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates);
         let chain: Vec<_> = chain.map(|certificate| certificate.clone().into_owned()).collect();
-        if self.guard().as_ref().is_some_and(|guard| !acceptable(&guard.host, &chain, &guard.trust, guard.now)) {
-            return Err(rustls::Error::General("another certificate than before, and not a good one".to_owned()));
+        if self
+            .guard()
+            .as_ref()
+            .is_some_and(|guard| !acceptable(&guard.host, &chain, &guard.trust, guard.now))
+        {
+            return Err(rustls::Error::General(
+                "another certificate than before, and not a good one".to_owned(),
+            ));
         }
         self.shown().chain = chain;
         Ok(ServerCertVerified::assertion())
@@ -231,7 +238,11 @@ fn not_tls(bytes: &[u8], port: u16) -> Finding {
         )
         .seen("answered", line);
     }
-    let what = if bytes.starts_with(b"SSH-") { "an SSH server answers" } else { "something that is not TLS answers" };
+    let what = if bytes.starts_with(b"SSH-") {
+        "an SSH server answers"
+    } else {
+        "something that is not TLS answers"
+    };
     Finding::new(Code::PortNotTls, format!("{what} on port {port}, where the edge should be"))
         .seen("answered", line)
 }
@@ -274,10 +285,7 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
     if trusted {
         let left = (found.not_after - case.now) / 86_400;
         let names = listed(found.names.iter().map(ToString::to_string));
-        section.passed(
-            Group::Tls,
-            format!("certificate for {names}, {left} days left ({})", found.key),
-        );
+        section.passed(Group::Tls, format!("certificate for {names}, {left} days left ({})", found.key));
     }
     if let Some(other) = not_the_bundle(case, &found) {
         findings.insert(0, other);
@@ -303,8 +311,12 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     let host = case.host;
     if !found.has_san {
         let cn = found.common_name.clone().unwrap_or_default();
-        let message = format!("the certificate has no subjectAltName, so no client finds `{host}` in it: issue it again with one");
-        return Some(Finding::new(Code::TlsNoSan, message).seen("common name", format!("{cn}, which does not count")));
+        let message = format!(
+            "the certificate has no subjectAltName, so no client finds `{host}` in it: issue it again with one"
+        );
+        return Some(
+            Finding::new(Code::TlsNoSan, message).seen("common name", format!("{cn}, which does not count")),
+        );
     }
     if found.names.iter().any(|name| name.covers(host)) {
         return None;
@@ -312,8 +324,11 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     let names = listed(found.names.iter().map(ToString::to_string));
     let mut all: Vec<String> = found.names.iter().map(ToString::to_string).collect();
     all.push(host.to_string());
-    let words: Vec<String> = all.iter().map(|name| format!("-d {}", crate::bundle::compile::shell_word(name))).collect();
-    let message = format!("the certificate does not cover `{host}`, only {names}: issue it again with all of these names");
+    let words: Vec<String> =
+        all.iter().map(|name| format!("-d {}", crate::bundle::compile::shell_word(name))).collect();
+    let message = format!(
+        "the certificate does not cover `{host}`, only {names}: issue it again with all of these names"
+    );
     let mut finding = Finding::new(Code::TlsName, message)
         .seen("altnames", altnames(found))
         .seen("issuer", format!("{}, until {}", found.issuer, day(found.not_after)))
@@ -351,22 +366,29 @@ fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
 /// By the server's clock the certificate is valid, by ours it is not.
 fn clock_is_wrong(case: &Case<'_>, found: &Presented) -> bool {
     let valid = |now: i64| (found.not_before..=found.not_after).contains(&now);
-    case.server_now.is_some_and(|theirs| !valid(case.now) && valid(theirs) && (theirs - case.now).abs() > SKEW_S)
+    case.server_now
+        .is_some_and(|theirs| !valid(case.now) && valid(theirs) && (theirs - case.now).abs() > SKEW_S)
 }
 
 fn clock_finding(case: &Case<'_>) -> Finding {
     let theirs = case.server_now.map(moment).unwrap_or_default();
-    Finding::new(Code::ClockWrong, "the clock of this machine is wrong, so that a good certificate looks bad: set it right")
-        .seen("this machine", moment(case.now))
-        .seen("the server", theirs)
+    Finding::new(
+        Code::ClockWrong,
+        "the clock of this machine is wrong, so that a good certificate looks bad: set it right",
+    )
+    .seen("this machine", moment(case.now))
+    .seen("the server", theirs)
 }
 
 /// The clocks, where the certificate is no reason to look at them.
 pub(super) fn skew(now: i64, server_now: i64) -> Option<Finding> {
     let apart = (now - server_now).abs();
     (apart > SKEW_S).then(|| {
-        let message = format!("the clocks of this machine and of the server are {} minutes apart", apart / 60);
-        Finding::new(Code::ClockSkew, message).seen("this machine", moment(now)).seen("the server", moment(server_now))
+        let message =
+            format!("the clocks of this machine and of the server are {} minutes apart", apart / 60);
+        Finding::new(Code::ClockSkew, message)
+            .seen("this machine", moment(now))
+            .seen("the server", moment(server_now))
     })
 }
 
@@ -414,7 +436,11 @@ fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Find
         _ => title.to_owned(),
     };
     let finding = Finding::new(code, message).seen("found", &seen.found);
-    let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) { finding.seen("valid", until) } else { finding };
+    let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) {
+        finding.seen("valid", until)
+    } else {
+        finding
+    };
     match &found.issuer_url {
         Some(url) if code == Code::TlsMissingIntermediate => finding.seen("offered at", url),
         _ => finding,

@@ -87,8 +87,13 @@ impl Walk<'_> {
 
     async fn name(&self, section: &mut Section) -> Option<Vec<IpAddr>> {
         let host = &self.target.host;
-        let given: Vec<IpAddr> =
-            self.options.resolve.iter().filter(|(name, _)| name == host).map(|(_, address)| *address).collect();
+        let given: Vec<IpAddr> = self
+            .options
+            .resolve
+            .iter()
+            .filter(|(name, _)| name == host)
+            .map(|(_, address)| *address)
+            .collect();
         if let Host::Ip(address) = host {
             return Some(vec![*address]);
         }
@@ -120,11 +125,15 @@ impl Walk<'_> {
         let finding = match (passing, own_address()) {
             (_, None) => Finding::new(
                 Code::NameOffline,
-                format!("this machine is offline, so nothing can be said about `{host}`: connect it to the network"),
+                format!(
+                    "this machine is offline, so nothing can be said about `{host}`: connect it to the network"
+                ),
             ),
             (true, Some(_)) => Finding::new(
                 Code::NameResolver,
-                format!("the name server that this machine asks gives no answer for `{host}`: try another (nslookup {host} 9.9.9.9)"),
+                format!(
+                    "the name server that this machine asks gives no answer for `{host}`: try another (nslookup {host} 9.9.9.9)"
+                ),
             ),
             (false, _) => Finding::new(
                 Code::NameUnknown,
@@ -141,19 +150,27 @@ impl Walk<'_> {
         let all = shown(addresses);
         let about = |code, text: String| Finding::new(code, text).seen("addresses", all.clone());
         if addresses.iter().all(unusable) {
-            let text = format!("`{host}` leads to {all}, which is no server's address: put the right one into the record");
+            let text = format!(
+                "`{host}` leads to {all}, which is no server's address: put the right one into the record"
+            );
             section.found(about(Code::NameUnusable, text));
             return false;
         }
         let at_home = is_home(host);
         let finding = if addresses.iter().any(IpAddr::is_loopback) && !at_home {
-            let text = format!("`{host}` leads to {all}: to this machine itself, so that no other machine finds the server");
+            let text = format!(
+                "`{host}` leads to {all}: to this machine itself, so that no other machine finds the server"
+            );
             Some(about(Code::NameLoopback, text))
         } else if addresses.iter().any(is_cgnat) {
-            let text = format!("`{host}` leads to {all}, an address that your provider shares among customers: nobody outside can reach it");
+            let text = format!(
+                "`{host}` leads to {all}, an address that your provider shares among customers: nobody outside can reach it"
+            );
             Some(about(Code::NameCgnat, text))
         } else if addresses.iter().any(is_private) && !at_home {
-            let text = format!("`{host}` leads to the private address {all}: right at home, unreachable from the internet");
+            let text = format!(
+                "`{host}` leads to the private address {all}: right at home, unreachable from the internet"
+            );
             Some(about(Code::NamePrivate, text))
         } else {
             None
@@ -181,7 +198,10 @@ impl Walk<'_> {
         section.passed(Group::Port, format!("{} is open ({time} ms)", open.address));
         let dead = knocks.iter().find(|knock| knock.result.is_err() && knock.address.is_ipv6());
         if let (Some(dead), true) = (dead, open.address.is_ipv4()) {
-            let text = format!("the IPv6 address {} does not answer while IPv4 does: open it as well, or take the AAAA record away", dead.address.ip());
+            let text = format!(
+                "the IPv6 address {} does not answer while IPv4 does: open it as well, or take the AAAA record away",
+                dead.address.ip()
+            );
             section.found(Finding::new(Code::NameIpv6Dead, text).seen(dead_label(dead), describe(dead)));
         }
         self.outside(section);
@@ -211,9 +231,19 @@ impl Walk<'_> {
         };
         let any = |wanted| knocks.iter().any(|knock| kind(knock) == wanted);
         let finding = if any(io::ErrorKind::ConnectionRefused) {
-            Finding::new(Code::PortRefused, format!("nothing listens on port {port}: start the edge, or look where the router sends the port"))
+            Finding::new(
+                Code::PortRefused,
+                format!(
+                    "nothing listens on port {port}: start the edge, or look where the router sends the port"
+                ),
+            )
         } else if any(io::ErrorKind::TimedOut) {
-            Finding::new(Code::PortFiltered, format!("port {port} does not answer at all: forward it in the router, and let it through the firewall"))
+            Finding::new(
+                Code::PortFiltered,
+                format!(
+                    "port {port} does not answer at all: forward it in the router, and let it through the firewall"
+                ),
+            )
         } else {
             Finding::new(Code::PortUnreachable, "there is no way to this address from here: is the machine on, and is this still its address?".to_owned())
         };
@@ -232,8 +262,12 @@ impl Walk<'_> {
         for ip in places {
             let address = SocketAddr::new(ip, port);
             let (way, client) = self.tls_way(address)?;
-            if way.open().await.is_ok() && tls::acceptable(&self.target.host, &client.shown().chain, self.trust, self.now) {
-                let text = format!("the server answers at {address} with the right certificate, and its public name does not lead to it from here: port forwarding, or a router without NAT loopback");
+            if way.open().await.is_ok()
+                && tls::acceptable(&self.target.host, &client.shown().chain, self.trust, self.now)
+            {
+                let text = format!(
+                    "the server answers at {address} with the right certificate, and its public name does not lead to it from here: port forwarding, or a router without NAT loopback"
+                );
                 return Some(Finding::new(Code::PortHairpin, text));
             }
         }
@@ -318,11 +352,16 @@ impl Walk<'_> {
         self.tls_lines(&case, &session, versions, section);
         self.http_lines(page.as_ref(), http, section);
         if !open && !self.options.private().is_empty() {
-            let text = format!("without a certificate that is good nothing private is sent: no {} (--insecure sends it)", self.options.private().join(", no "));
+            let text = format!(
+                "without a certificate that is good nothing private is sent: no {} (--insecure sends it)",
+                self.options.private().join(", no ")
+            );
             section.skipped(Group::Tls, text);
         }
         // A server that asks for a certificate in TLS 1.3 refuses only after the handshake.
-        if client.shown().wants_certificate && met.as_ref().is_some_and(|met| matches!(met, super::talk::Met::Trouble(_))) {
+        if client.shown().wants_certificate
+            && met.as_ref().is_some_and(|met| matches!(met, super::talk::Met::Trouble(_)))
+        {
             section.found(tls::wants_certificate("hung up on the first request"));
             return None;
         }
@@ -351,7 +390,9 @@ impl Walk<'_> {
     }
 
     async fn shakes(&self, address: SocketAddr, version: &'static rustls::SupportedProtocolVersion) -> bool {
-        let Some((way, _)) = self.way_for(address, &self.target.host.to_string(), &[version]) else { return false };
+        let Some((way, _)) = self.way_for(address, &self.target.host.to_string(), &[version]) else {
+            return false;
+        };
         way.open().await.is_ok()
     }
 
@@ -391,7 +432,12 @@ impl Walk<'_> {
         Some(way.ask(&Ask::get("/")).await)
     }
 
-    fn http_lines(&self, page: Option<&Answer>, http: Option<Result<Answer, Trouble>>, section: &mut Section) {
+    fn http_lines(
+        &self,
+        page: Option<&Answer>,
+        http: Option<Result<Answer, Trouble>>,
+        section: &mut Section,
+    ) {
         if let Some(page) = page {
             let hsts = page.field("strict-transport-security").map_or("", |_| ", HSTS");
             section.passed(Group::Http, format!("GET / answers {} ({}){hsts}", page.status, page.author()));
@@ -400,7 +446,9 @@ impl Walk<'_> {
             None => {}
             Some(Err(trouble)) => {
                 let message = "nothing answers on port 80: nobody is led to https, and certbot cannot use it";
-                section.found(Finding::new(Code::Port80Refused, message).seen("seen", super::talk::describe(&trouble)));
+                section.found(
+                    Finding::new(Code::Port80Refused, message).seen("seen", super::talk::describe(&trouble)),
+                );
             }
             Some(Ok(answer)) => self.redirect(&answer, section),
         }
@@ -418,7 +466,10 @@ impl Walk<'_> {
                 section.found(Finding::new(Code::HttpRedirectElsewhere, message));
             }
             (status, _) => {
-                let message = format!("port 80 answers {status} by itself ({}) and leads nobody to https", answer.author());
+                let message = format!(
+                    "port 80 answers {status} by itself ({}) and leads nobody to https",
+                    answer.author()
+                );
                 section.found(Finding::new(Code::HttpNoRedirect, message));
             }
         }
@@ -436,7 +487,8 @@ pub(super) async fn app(upstream: &Upstream, walk: &Walk<'_>) -> Section {
         Upstream::Address(address) => vec![Place::Tcp(*address)],
         Upstream::Unix(path) => vec![Place::Unix(path.clone())],
         Upstream::Name { host, port } => {
-            let looked = walk.patience.wait(RESOLVE_TIME, tokio::net::lookup_host((host.clone(), *port))).await;
+            let looked =
+                walk.patience.wait(RESOLVE_TIME, tokio::net::lookup_host((host.clone(), *port))).await;
             looked.ok().and_then(Result::ok).map(|found| found.map(Place::Tcp).collect()).unwrap_or_default()
         }
     };
@@ -471,7 +523,8 @@ fn date(page: Option<&Answer>, met: Option<&super::talk::Met>) -> Option<i64> {
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7) in seconds since 1970; the older forms nobody sends.
 fn parse_date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_once(", ")?.1.split(' ');
     let day: i64 = words.next()?.parse().ok()?;
     let month = words.next()?;
@@ -534,7 +587,13 @@ fn is_cgnat(address: &IpAddr) -> bool {
 
 fn unusable(address: &IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast() || v4.is_documentation() || v4.is_link_local(),
+        IpAddr::V4(v4) => {
+            v4.octets()[0] == 0
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || v4.is_link_local()
+        }
         IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast() || v6.segments()[..2] == [0x2001, 0xdb8],
     }
 }
@@ -548,7 +607,13 @@ mod tests {
         assert_eq!(parse_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(parse_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(parse_date("Tue, 29 Feb 2000 12:00:00 GMT"), Some(951_825_600));
-        for bad in ["", "now", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT", "Sunday, 06-Nov-94 08:49:37 GMT"] {
+        for bad in [
+            "",
+            "now",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+        ] {
             assert_eq!(parse_date(bad), None, "{bad}");
         }
     }
@@ -558,9 +623,17 @@ mod tests {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         assert!(is_cgnat(&ip("100.64.0.1")) && is_cgnat(&ip("100.127.255.255")));
         assert!(!is_cgnat(&ip("100.63.255.255")) && !is_cgnat(&ip("100.128.0.0")));
-        assert!(unusable(&ip("0.0.0.0")) && unusable(&ip("::")) && unusable(&ip("224.0.0.1")) && unusable(&ip("2001:db8::1")));
+        assert!(
+            unusable(&ip("0.0.0.0"))
+                && unusable(&ip("::"))
+                && unusable(&ip("224.0.0.1"))
+                && unusable(&ip("2001:db8::1"))
+        );
         assert!(!unusable(&ip("9.9.9.9")) && !unusable(&ip("2620:fe::fe")));
         assert!(is_home(&Host::parse("pi.local").unwrap()) && is_home(&Host::parse("localhost").unwrap()));
-        assert!(!is_home(&Host::parse("recre.store").unwrap()) && !is_home(&Host::parse("notlocal.store").unwrap()));
+        assert!(
+            !is_home(&Host::parse("recre.store").unwrap())
+                && !is_home(&Host::parse("notlocal.store").unwrap())
+        );
     }
 }

@@ -191,7 +191,11 @@ impl Session {
         let group = connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
         Self {
             version,
-            suite: suite.unwrap_or_default().trim_start_matches("TLS13_").trim_start_matches("TLS_").to_owned(),
+            suite: suite
+                .unwrap_or_default()
+                .trim_start_matches("TLS13_")
+                .trim_start_matches("TLS_")
+                .to_owned(),
             group: group.unwrap_or_default(),
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         }
@@ -212,7 +216,11 @@ impl NoTls {
 
     /// Something that is no TLS may wait for more in vain, and so do we.
     fn unfinished(beginning: &[u8]) -> Self {
-        if beginning.is_empty() || is_record(beginning) { Self::Silent } else { Self::Other(beginning.to_vec()) }
+        if beginning.is_empty() || is_record(beginning) {
+            Self::Silent
+        } else {
+            Self::Other(beginning.to_vec())
+        }
     }
 }
 
@@ -244,7 +252,11 @@ struct Tap {
 }
 
 impl AsyncRead for Tap {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         self.beginning.keep(buf.filled().get(before..).unwrap_or_default());

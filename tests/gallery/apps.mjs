@@ -86,7 +86,7 @@ half(4040, ({ switching }) => switching('c29tZWJvZHkgZWxzZSdzIGtleQ=='))
 half(4041, ({ switching, accept }) => switching(accept))
 half(4042, ({ switching, accept, socket }) => { switching(accept); socket.end(Buffer.from([0x88, 2, 0x03, 0xf3])) })
 half(4043, ({ socket }) => socket.end('HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n'))
-half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(packet()) }, { pingInterval: 400, pingTimeout: 400 })
+half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(packet()) }, { upgrades: [], pingInterval: 400, pingTimeout: 400 })
 half(4045, ({ switching, accept, text, packet, request, socket }) => { if (request.url.includes('sid=')) socket.destroy(); else { switching(accept); text(packet()) } })
 
 process.stdin.on('end', () => process.exit(0)).resume()

@@ -226,14 +226,18 @@ impl House {
             .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
             .concat();
         let configuration = format!(
-            "user root;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 1024; }}\n\
+            "user root;\nmaster_process off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 1024; }}\n\
              http {{ access_log off;\nserver_names_hash_bucket_size 128;\n{temporary}\
              map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n{}\n}}\n",
             self.nginx
         );
         std::fs::write(self.path("nginx.conf"), configuration).unwrap();
         let nginx = self.path("nginx.conf");
-        self.start(Command::new("nginx").args(["-g", "daemon off; error_log stderr crit;", "-e", "stderr", "-c"]).arg(nginx));
+        self.start(
+            Command::new("nginx")
+                .args(["-g", "daemon off; error_log stderr crit;", "-e", "stderr", "-c"])
+                .arg(nginx),
+        );
         serve_dns(std::mem::take(&mut self.dns));
         let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop/gallery-apps.mjs");
         std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gallery/apps.mjs"), script).unwrap();
@@ -313,14 +317,40 @@ fn reply(query: &[u8], zone: &[(String, Record)]) -> Vec<u8> {
     };
     let wanted = |ip: &&IpAddr| (kind == 1 && ip.is_ipv4()) || (kind == 28 && ip.is_ipv6());
     let answers: Vec<&IpAddr> = addresses.iter().filter(wanted).collect();
-    let mut reply = vec![query[0], query[1], 0x81, 0x80 | code, 0, 1, 0, u8::try_from(answers.len()).unwrap(), 0, 0, 0, 0];
+    let mut reply = vec![
+        query[0],
+        query[1],
+        0x81,
+        0x80 | code,
+        0,
+        1,
+        0,
+        u8::try_from(answers.len()).unwrap(),
+        0,
+        0,
+        0,
+        0,
+    ];
     reply.extend(&query[12..end + 4]);
     for ip in answers {
         let bytes = match ip {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
         };
-        reply.extend([0xc0, 12, query[end], query[end + 1], 0, 1, 0, 0, 0, 60, 0, u8::try_from(bytes.len()).unwrap()]);
+        reply.extend([
+            0xc0,
+            12,
+            query[end],
+            query[end + 1],
+            0,
+            1,
+            0,
+            0,
+            0,
+            60,
+            0,
+            u8::try_from(bytes.len()).unwrap(),
+        ]);
         reply.extend(bytes);
     }
     reply
