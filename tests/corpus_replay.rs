@@ -36,3 +36,8 @@ fn ws_frame() {
 fn ws_sequence() {
     replay("ws_sequence", sanedge::ws::tracker::fuzz_ws_sequence, 20);
 }
+
+#[test]
+fn engineio() {
+    replay("engineio", sanedge::doctor::fuzz_engineio, 10);
+}

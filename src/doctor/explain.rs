@@ -628,7 +628,7 @@ NsSilent = "ns-silent", Namespace, Fail;
     see: "socket.io-client: neither connect nor connect_error; timeout";
     why: "A middleware never calls next(), or waits for a database.";
     fix: "Look for an `io.use` that has a way without next().";
-TimeUp = "time-up", Board, Warn;
+TimeUp = "time-up", Board, Fail;
     title: "the time was up before everything was checked";
     see: "";
     why: "The whole run is bounded, and something was slow.";
