@@ -115,10 +115,9 @@ async fn a_redirect_is_told_and_never_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_says_cannot_move_the_cursor() {
-    let app = Upstream::answering(
-        "HTTP/1.1 403 Forbidden\r\nContent-Length: 14\r\n\r\n\x1b[2J\x1b]0;evil\x07",
-    )
-    .await;
+    let app =
+        Upstream::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\n\r\n\x1b[2J\x1b]0;evil\x07")
+            .await;
     let output = doctor(&[&format!("http://{app}")]).await;
     let said = text(&output);
     assert!(said.contains("\\u{1b}[2J\\u{1b}]0;evil\\u{7}"), "{said}");

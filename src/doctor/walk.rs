@@ -371,10 +371,10 @@ impl Walk<'_> {
 
     fn tls_lines(&self, case: &Case<'_>, session: &Session, versions: &str, section: &mut Section) {
         let is_fine = tls::judge(section, case, session, versions);
-        if let (true, Some(theirs)) = (is_fine, case.server_now) {
-            if let Some(finding) = tls::skew(self.now, theirs) {
-                section.found(finding);
-            }
+        if let Some(finding) =
+            case.server_now.filter(|_| is_fine).and_then(|theirs| tls::skew(self.now, theirs))
+        {
+            section.found(finding);
         }
     }
 
