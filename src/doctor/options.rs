@@ -76,10 +76,11 @@ pub enum Transport {
 }
 
 impl Options {
-    /// What of these would tell a stranger something: named for the report, never shown.
-    pub fn private(&self) -> Vec<&'static str> {
+    /// What of these would tell a stranger something: named for the report, never shown. `query`: there is one, here or in
+    /// the target's URL.
+    pub fn private(&self, query: bool) -> Vec<&'static str> {
         let given = [
-            (!self.query.is_empty(), "query"),
+            (query, "query"),
             (!self.header.is_empty(), "header"),
             (self.cookie.is_some(), "cookie"),
             (self.namespace.is_some(), "namespace"),

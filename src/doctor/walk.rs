@@ -351,10 +351,11 @@ impl Walk<'_> {
         };
         self.tls_lines(&case, &session, versions, section);
         self.http_lines(page.as_ref(), http, section);
-        if !open && !self.options.private().is_empty() {
+        let private = self.options.private(!self.target.query.is_empty());
+        if !open && !private.is_empty() {
+            let list = private.join(", no ");
             let text = format!(
-                "without a certificate that is good nothing private is sent: no {} (--insecure sends it)",
-                self.options.private().join(", no ")
+                "without a good certificate nothing private is sent: no {list} (--insecure sends it)"
             );
             section.skipped(Group::Tls, text);
         }
