@@ -173,7 +173,7 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
     assert_eq!(output.status.code(), Some(i32::from(!healthy)), "the exit code of {:?}", exhibit.arguments);
     Verdict {
         first: findings.first().map(code),
-        first_failure: failure.map(|check| code(check)),
+        first_failure: failure.map(code),
         sentence: failure
             .or(findings.first())
             .map_or(String::new(), |check| check["text"].as_str().unwrap().to_owned()),
