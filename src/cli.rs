@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, check, file, report, wire};
+use crate::doctor;
 use crate::ops::access;
 use crate::ops::admin::{self, client, text};
 
@@ -76,6 +77,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find out why clients cannot connect, on any TLS edge and Socket.IO server, and what to do.
+    Doctor(Box<doctor::Options>),
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains, SIGUSR1 drains for a restart.
     Serve {
         /// The file that `sanedge bundle` wrote.
@@ -97,8 +100,34 @@ pub fn run() -> ExitCode {
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
         Command::Status { admin, watch, json } => status(&admin, watch, json),
+        Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, access_log, access_log_to } => {
             crate::edge::serve(&bundle, (access_log, access_log_to))
+        }
+    }
+}
+
+/// Looks at what the options name; 1 where some client cannot connect.
+fn examine(options: &doctor::Options) -> ExitCode {
+    if let Some(foreword) = doctor::foreword(options) {
+        complain(&format!("note {}\n", report::escaped(&foreword)));
+    }
+    match doctor::run(options) {
+        Ok(found) => {
+            let said = if options.json {
+                print(&format!("{:#}\n", doctor::report::json(&found)))
+            } else {
+                print(&doctor::report::text(&found, colour(&io::stdout())))
+            };
+            let healthy = found.count(doctor::explain::Level::Fail) == 0;
+            if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(usage) => {
+            complain(&format!(
+                "error {}\n",
+                usage.lines().map(report::escaped).collect::<Vec<_>>().join("\n")
+            ));
+            ExitCode::from(2)
         }
     }
 }

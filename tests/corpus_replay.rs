@@ -41,3 +41,8 @@ fn ws_sequence() {
 fn engineio_open() {
     replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 10);
 }
+
+#[test]
+fn engineio() {
+    replay("engineio", sanedge::doctor::fuzz_engineio, 10);
+}

@@ -9,6 +9,7 @@ mod facts;
 mod key;
 mod network;
 mod pem;
+mod presented;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use cover::Candidate;
 
 pub use network::show as show_upstream;
 pub use pem::{CHAIN_CERTIFICATES_MAX, PEM_BYTES_MAX, TRUST_CERTIFICATES_MAX};
+pub use presented::{Presented, presented};
 
 /// Shortest RSA key: browsers refuse shorter ones, and so does ring.
 pub const RSA_BITS_MIN: usize = 2048;
@@ -225,7 +227,7 @@ fn parent(host: &Host) -> Option<Host> {
 }
 
 /// A moment in seconds since 1970, as `2026-11-23 03:12 UTC`.
-fn moment(seconds: i64) -> String {
+pub(crate) fn moment(seconds: i64) -> String {
     let of_day = seconds.rem_euclid(86_400);
     format!("{} {:02}:{:02} UTC", day(seconds), of_day / 3600, of_day % 3600 / 60)
 }
@@ -244,7 +246,7 @@ pub fn day(seconds: i64) -> String {
 }
 
 /// A word as a POSIX shell takes it.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@+,%".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();

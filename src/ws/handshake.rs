@@ -214,8 +214,8 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.ends_with(b"==") && key.iter().take(22).all(digit)
 }
 
-/// RFC 6455 §4.2.2, 5.4.
-fn accept(key: &[u8]) -> [u8; 28] {
+/// What answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, 5.4).
+pub(crate) fn accept(key: &[u8]) -> [u8; 28] {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
     context.update(GUID);

@@ -53,6 +53,14 @@ impl Anchors {
         Self { all, label: Some(file.value.label.clone()), trusted, broken: desk.errors() > before }
     }
 
+    /// Mozilla's, and some that are trusted beside them.
+    pub(super) fn of(trusted: &[CertificateDer<'static>]) -> Self {
+        let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        let anchor = |der| webpki::anchor_from_trusted_cert(der).ok().map(|anchor| anchor.to_owned());
+        all.extend(trusted.iter().filter_map(anchor));
+        Self { all, label: None, trusted: trusted.to_vec(), broken: false }
+    }
+
     /// Whether the chain gets to a root that browsers know, by its names.
     pub(super) fn are_public(path: &[Link]) -> bool {
         reaches(path, webpki_roots::TLS_SERVER_ROOTS)

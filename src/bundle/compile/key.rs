@@ -15,7 +15,7 @@ use crate::bundle::source::NamedFile;
 /// What is signed once: 64 bytes, as long as what a TLS 1.3 server signs at least.
 const SAMPLE: [u8; 64] = [0x20; 64];
 
-const NEW_KEY: &str =
+pub(super) const NEW_KEY: &str =
     "Issue the certificate again with an ECDSA P-256 key:\n  certbot renew --key-type ecdsa --force-renewal";
 
 /// Every proof about one key. `kind` is that of the certificate. True where nothing is wrong.

@@ -1,0 +1,135 @@
+//! What a check gives back: a typed result with its evidence. Text and JSON are made of these values and nothing else.
+
+use super::explain::{Code, Group, Level, fill};
+
+/// One finding: a code, one sentence about the case at hand, and what it was seen in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its kind; the level and the explanation hang on it.
+    pub code: Code,
+    /// One sentence: what is wrong, and where that is short, what to do.
+    pub message: String,
+    /// What was seen, each with a label of one or two words.
+    pub evidence: Vec<(&'static str, String)>,
+    words: Vec<(&'static str, String)>,
+}
+
+/// What became of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should be, and what was seen.
+    Passed(String),
+    /// It cannot be known from here, and why.
+    Unknown(String),
+    /// It was not tried, and why.
+    Skipped(String),
+    /// Something is wrong.
+    Found(Box<Finding>),
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The part of the way.
+    pub group: Group,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Everything about one thing that was looked at: a host, the app behind it, this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its name: an URL, an address, `this machine`.
+    pub subject: String,
+    /// In the order of the way.
+    pub checks: Vec<Check>,
+    words: Vec<(&'static str, String)>,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// One for each thing that was looked at.
+    pub sections: Vec<Section>,
+}
+
+impl Finding {
+    /// A finding without evidence yet.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), evidence: Vec::new(), words: Vec::new() }
+    }
+
+    /// With something that was seen.
+    #[must_use]
+    pub fn seen(mut self, label: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        if !text.is_empty() {
+            self.evidence.push((label, text));
+        }
+        self
+    }
+
+    /// With a word for the braces of its explanation.
+    #[must_use]
+    pub fn word(mut self, word: &'static str, value: impl Into<String>) -> Self {
+        self.words.push((word, value.into()));
+        self
+    }
+
+    /// A text of its explanation, with the braces filled.
+    pub fn told(&self, text: &str) -> String {
+        fill(text, |word| self.words.iter().find(|(known, _)| *known == word).map(|(_, value)| value.clone()))
+    }
+}
+
+impl Section {
+    /// An empty section; `words` fill the braces of all its explanations.
+    pub fn new(subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
+        Self { subject: subject.into(), checks: Vec::new(), words }
+    }
+
+    /// It is as it should be.
+    pub fn passed(&mut self, group: Group, text: impl Into<String>) {
+        self.checks.push(Check { group, outcome: Outcome::Passed(text.into()) });
+    }
+
+    /// It cannot be known from here.
+    pub fn unknown(&mut self, group: Group, text: impl Into<String>) {
+        self.checks.push(Check { group, outcome: Outcome::Unknown(text.into()) });
+    }
+
+    /// It was not tried.
+    pub fn skipped(&mut self, group: Group, text: impl Into<String>) {
+        self.checks.push(Check { group, outcome: Outcome::Skipped(text.into()) });
+    }
+
+    /// Something is wrong.
+    pub fn found(&mut self, mut finding: Finding) {
+        finding.words.extend(self.words.iter().cloned());
+        self.checks.push(Check { group: finding.code.group(), outcome: Outcome::Found(Box::new(finding)) });
+    }
+
+    /// Its findings, in the order of the way.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.checks.iter().filter_map(|check| match &check.outcome {
+            Outcome::Found(finding) => Some(&**finding),
+            _ => None,
+        })
+    }
+
+    /// Its first finding that some client fails on.
+    pub fn first_failure(&self) -> Option<&Finding> {
+        self.findings().find(|finding| finding.code.level() == Level::Fail)
+    }
+}
+
+impl Report {
+    /// Number of findings of a level.
+    pub fn count(&self, level: Level) -> usize {
+        self.sections
+            .iter()
+            .flat_map(Section::findings)
+            .filter(|finding| finding.code.level() == level)
+            .count()
+    }
+}

@@ -1,0 +1,245 @@
+//! Engine.IO and Socket.IO as a client speaks them, as far as a first meeting needs: pure text in, values out.
+//!
+//! Protocols: <https://socket.io/docs/v4/engine-io-protocol/> (4), <https://github.com/socketio/engine.io-protocol/tree/v3> (3),
+//! <https://socket.io/docs/v4/socket-io-protocol/>.
+
+use serde_json::Value;
+
+/// Version of the protocol, as in the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eio {
+    V3,
+    V4,
+}
+
+/// The open packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) sid: String,
+    pub(super) upgrades: Vec<String>,
+    pub(super) ping_interval_ms: u64,
+    pub(super) ping_timeout_ms: u64,
+    pub(super) max_payload: Option<u64>,
+}
+
+/// An error of Engine.IO's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EngineError {
+    pub(super) code: u64,
+    pub(super) message: String,
+}
+
+/// What a handshake's body is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// An open packet in the framing of this version.
+    Open(Eio, Open),
+    /// `{"code":…,"message":…}`
+    Error(EngineError),
+    /// A page.
+    Html,
+    /// None of these.
+    Other,
+}
+
+/// The answer to a namespace's CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    Yes,
+    No(String),
+}
+
+impl Eio {
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::V3 => 3,
+            Self::V4 => 4,
+        }
+    }
+
+    /// Packets of a polling body that do nothing: one noop.
+    pub(super) fn noop(self) -> &'static str {
+        match self {
+            Self::V3 => "1:6",
+            Self::V4 => "6",
+        }
+    }
+
+    /// The client's half of the heartbeat as a polling body.
+    pub(super) fn heartbeat(self) -> &'static str {
+        match self {
+            Self::V3 => "1:2",
+            Self::V4 => "3",
+        }
+    }
+
+    /// The close packet as a polling body.
+    pub(super) fn close(self) -> &'static str {
+        match self {
+            Self::V3 => "1:1",
+            Self::V4 => "1",
+        }
+    }
+
+    /// The CONNECT packet of a namespace. The query of v2 stands behind its name.
+    pub(super) fn connect(self, namespace: &str, query: &str) -> String {
+        match (self, query) {
+            (Self::V3, query) if !query.is_empty() => format!("40{namespace}?{query},"),
+            _ => format!("40{namespace},"),
+        }
+    }
+}
+
+impl Body {
+    pub(super) fn read(body: &str) -> Self {
+        if let Some(open) = body.strip_prefix('0').and_then(open) {
+            return Self::Open(Eio::V4, open);
+        }
+        if let Some(open) = first_of_v3(body).and_then(|packet| open(packet.strip_prefix('0')?)) {
+            return Self::Open(Eio::V3, open);
+        }
+        if let Some(error) = error(body) {
+            return Self::Error(error);
+        }
+        let start = body.trim_start().get(..14).unwrap_or_default().to_ascii_lowercase();
+        if start.starts_with("<!doctype html") || start.starts_with("<html") {
+            Self::Html
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// `LENGTH:packet` of version 3, its first packet. Lengths count UTF-16 units, and an open packet is ASCII.
+fn first_of_v3(body: &str) -> Option<&str> {
+    let (length, rest) = body.split_once(':')?;
+    rest.get(..length.parse().ok()?)
+}
+
+/// The JSON of an open packet, in a WebSocket message as well.
+pub(super) fn open(json: &str) -> Option<Open> {
+    let value: Value = serde_json::from_str(json).ok()?;
+    let strings = |value: &Value| value.as_str().map(str::to_owned);
+    Some(Open {
+        sid: value.get("sid")?.as_str()?.to_owned(),
+        upgrades: value.get("upgrades")?.as_array()?.iter().filter_map(strings).collect(),
+        ping_interval_ms: value.get("pingInterval")?.as_u64()?,
+        ping_timeout_ms: value.get("pingTimeout")?.as_u64()?,
+        max_payload: value.get("maxPayload").and_then(Value::as_u64),
+    })
+}
+
+/// `allowRequest` may send any message, even none.
+pub(super) fn error(body: &str) -> Option<EngineError> {
+    let value: Value = serde_json::from_str(body).ok()?;
+    let message = value
+        .get("message")
+        .map_or_else(String::new, |m| m.as_str().map_or_else(|| m.to_string(), str::to_owned));
+    let code = value.get("code")?;
+    // socketioxide writes the number in quotes.
+    let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
+    Some(EngineError { code, message })
+}
+
+/// Whether a message answers the CONNECT of `namespace`, and how. A server of version 2 answers for `/` unasked.
+pub(super) fn joined(message: &str, namespace: &str) -> Option<Joined> {
+    let (kind, rest) = message.split_at_checked(2)?;
+    let rest = match namespace {
+        "/" => rest.strip_prefix("/,").unwrap_or(rest),
+        name => {
+            let rest = rest.strip_prefix(name)?;
+            // v2 repeats the query, and sends no comma where nothing follows.
+            let rest =
+                rest.strip_prefix('?').map_or(rest, |rest| rest.split_once(',').map_or("", |(_, rest)| rest));
+            rest.strip_prefix(',').unwrap_or(rest)
+        }
+    };
+    match kind {
+        "40" if namespace != "/" || !rest.starts_with('/') => Some(Joined::Yes),
+        "44" => Some(Joined::No(refusal(rest))),
+        _ => None,
+    }
+}
+
+fn refusal(data: &str) -> String {
+    match serde_json::from_str::<Value>(data) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => {
+            value.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned)
+        }
+        Err(_) => data.to_owned(),
+    }
+}
+
+/// One value of a query, escaped as a client's `encodeURIComponent` does.
+pub(super) fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()%".contains(&b);
+    text.bytes().fold(String::new(), |mut out, b| {
+        if plain(b) {
+            out.push(char::from(b))
+        } else {
+            out.push_str(&format!("%{b:02X}"))
+        }
+        out
+    })
+}
+
+/// Reads a handshake's body and a message; for fuzzing: neither may panic, whatever comes.
+#[doc(hidden)]
+pub fn fuzz_engineio(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = Body::read(&text);
+    let _ = joined(&text, "/");
+    if let Some(Joined::No(_)) = joined(&text, "/catch") {
+        assert!(text.starts_with("44/catch"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"sid":"x","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+
+    #[test]
+    fn both_framings_of_an_open_packet_are_told_apart() {
+        let Body::Open(Eio::V4, open) = Body::read(&format!("0{JSON}")) else { panic!() };
+        assert_eq!(
+            (open.sid.as_str(), open.ping_interval_ms, open.max_payload),
+            ("x", 25_000, Some(1_000_000))
+        );
+        let v3 = format!("{}:0{JSON}2:40", JSON.len() + 1);
+        assert_eq!(Body::read(&v3), Body::Open(Eio::V3, open));
+        for cut in 0..v3.len() - 4 {
+            assert_eq!(Body::read(&v3[..cut]), Body::Other, "{cut}");
+        }
+    }
+
+    #[test]
+    fn errors_and_pages_are_no_open_packets() {
+        let error = |code, message: &str| Body::Error(EngineError { code, message: message.to_owned() });
+        assert_eq!(Body::read(r#"{"code":0,"message":"Transport unknown"}"#), error(0, "Transport unknown"));
+        assert_eq!(Body::read(r#"{"code":4,"message":{"a":1}}"#), error(4, r#"{"a":1}"#));
+        assert_eq!(
+            Body::read(r#"{"code":"1","message":"Session ID unknown"}"#),
+            error(1, "Session ID unknown")
+        );
+        assert_eq!(Body::read("\n<!DOCTYPE html><p>"), Body::Html);
+        assert_eq!(Body::read("ok"), Body::Other);
+        assert_eq!(Body::read(""), Body::Other);
+    }
+
+    #[test]
+    fn a_namespace_answers_in_both_versions() {
+        let no = |text: &str| Some(Joined::No(text.to_owned()));
+        assert_eq!(joined(r#"40/catch,{"sid":"y"}"#, "/catch"), Some(Joined::Yes));
+        assert_eq!(joined("40/catch?uuId=1,", "/catch"), Some(Joined::Yes));
+        assert_eq!(joined(r#"44/catch,{"message":"a uuId is needed"}"#, "/catch"), no("a uuId is needed"));
+        assert_eq!(joined(r#"44/catch,"Invalid namespace""#, "/catch"), no("Invalid namespace"));
+        assert_eq!(joined(r#"40{"sid":"y"}"#, "/"), Some(Joined::Yes));
+        assert_eq!(joined("40", "/"), Some(Joined::Yes));
+        assert_eq!(joined("40", "/catch"), None);
+        assert_eq!(joined(r#"42/catch,["x"]"#, "/catch"), None);
+        assert_eq!(joined("2", "/"), None);
+    }
+}

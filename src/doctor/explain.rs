@@ -1,0 +1,839 @@
+//! The one table of explanations: code → what you see, why, what to do. The report on the screen and `docs/errors.md`
+//! are both made of it.
+//!
+//! In braces stand words of the case at hand (`{host}`), which the finding fills in and the page gives examples for.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// The part of the way that a check is about, in the order in which a client goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// The files on this machine that say what to check.
+    Files,
+    /// From a name to addresses.
+    Name,
+    /// From an address to a connection.
+    Port,
+    /// TLS and certificate.
+    Tls,
+    /// Plain HTTP requests through the edge.
+    Http,
+    /// Engine.IO over polling.
+    Polling,
+    /// Engine.IO over a WebSocket.
+    Websocket,
+    /// The Socket.IO namespace.
+    Namespace,
+    /// What can be seen on this machine only: the app itself, processes, limits.
+    Board,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Some client cannot connect, or will be cut: exit code 1.
+    Fail,
+    /// It works, and somebody will be surprised.
+    Warn,
+}
+
+impl Group {
+    /// As it stands in front of a line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Name => "name",
+            Self::Port => "port",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Polling => "polling",
+            Self::Websocket => "websocket",
+            Self::Namespace => "namespace",
+            Self::Board => "board",
+        }
+    }
+}
+
+/// What is said about a code wherever it comes up.
+#[derive(Clone, Copy, Debug)]
+pub struct Explanation {
+    /// What it is, without a case at hand.
+    pub title: &'static str,
+    /// What the person has seen, one client or log a line as `who: what`.
+    pub see: &'static str,
+    /// The cause.
+    pub why: &'static str,
+    /// What to do, the most probable cause first; commands and settings are indented by two spaces.
+    pub fix: &'static str,
+}
+
+macro_rules! table {
+    ($($variant:ident = $text:literal, $group:ident, $level:ident;
+        title: $title:literal; see: $see:literal; why: $why:literal; fix: $fix:literal;)+) => {
+        /// The kind of a finding. Codes are stable: scripts may match on them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $(#[doc = $title] $variant,)+ }
+
+        impl Code {
+            /// Every code, in the order of the way.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable text, in kebab case.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The part of the way that it is about.
+            pub fn group(self) -> Group {
+                match self { $(Self::$variant => Group::$group,)+ }
+            }
+
+            /// How bad it is.
+            pub fn level(self) -> Level {
+                match self { $(Self::$variant => Level::$level,)+ }
+            }
+
+            /// What is said about it.
+            pub fn explanation(self) -> Explanation {
+                match self {
+                    $(Self::$variant => Explanation { title: $title, see: $see, why: $why, fix: $fix },)+
+                }
+            }
+        }
+    };
+}
+
+table! {
+ConfigErrors = "config-errors", Files, Fail;
+    title: "sanedge.toml has errors";
+    see: "sanedge bundle: errors, and no bundle is written";
+    why: "Hosts, certificates and upstreams in the file do not fit together, so the bundle that is served is older than the file.";
+    fix: "See each error with its remedy:\n  sanedge bundle {file}";
+BundleRefused = "bundle-refused", Files, Fail;
+    title: "the bundle cannot be served";
+    see: "sanedge serve: the same sentence, and it does not start";
+    why: "The file is damaged, of another version, or its owner and mode would show private keys to others.";
+    fix: "Do what the sentence says, or write it anew:\n  sanedge bundle sanedge.toml";
+BundleUnreadable = "bundle-unreadable", Files, Warn;
+    title: "this user may not read the bundle";
+    see: "";
+    why: "The bundle holds private keys and is closed to other users: as it should be. Only what it would add is not checked.";
+    fix: "Type the same with sudo to compare what is served with the bundle.";
+BundleStale = "bundle-stale", Files, Warn;
+    title: "a source file is newer than the bundle";
+    see: "You renewed or edited, and clients still get the old certificate or route.";
+    why: "The edge serves the bundle, not the files that it was made of.";
+    fix: "Write it anew and have it taken into use:\n  sanedge bundle {file} && sanedge reload";
+NameOffline = "name-offline", Name, Fail;
+    title: "this machine is offline";
+    see: "Every name fails: Temporary failure in name resolution, EAI_AGAIN, ERR_INTERNET_DISCONNECTED";
+    why: "There is no route to any other network, so no name server can be asked. Nothing is known about the server.";
+    fix: "Connect this machine to the network and try again. To test a server on this machine meanwhile:\n  sanedge doctor {url} --resolve {host}:127.0.0.1";
+NameResolver = "name-resolver", Name, Fail;
+    title: "the name server gives no answer";
+    see: "Node: getaddrinfo EAI_AGAIN {host}\ncurl: (6) Could not resolve host: {host}\nChrome: ERR_NAME_NOT_RESOLVED";
+    why: "The resolver that this machine asks is down, unreachable, or failed on this name (SERVFAIL). Whether the name exists is unknown.";
+    fix: "Look which server is asked (/etc/resolv.conf), and ask another one:\n  nslookup {host} 9.9.9.9\nIf only this name fails, its zone is broken (DNSSEC, or its provider is down): look there.";
+NameUnknown = "name-unknown", Name, Fail;
+    title: "the name does not exist";
+    see: "Node: getaddrinfo ENOTFOUND {host}\ncurl: (6) Could not resolve host: {host}\nChrome: ERR_NAME_NOT_RESOLVED, DNS_PROBE_FINISHED_NXDOMAIN\nFirefox: Server Not Found";
+    why: "DNS has no address under this name: the record was never made, is spelled otherwise, or is not spread yet.";
+    fix: "Make an A record for `{host}` that points to your public address at your DNS provider; a new record can take minutes, a name that was asked for before it existed an hour.\nTo test everything else before the record is there:\n  sanedge doctor {url} --resolve {host}:ADDRESS";
+NameUnusable = "name-unusable", Name, Fail;
+    title: "the name leads to an address that no server has";
+    see: "Node: connect EHOSTUNREACH, ENETUNREACH or ECONNREFUSED";
+    why: "0.0.0.0, a multicast or a documentation address in DNS: a placeholder, or a blocker (Pi-hole and the like answer 0.0.0.0 for what they block).";
+    fix: "Put the address of the server into the record. If the record is right, an ad blocker on the way answers instead: allow the name there.";
+NameLoopback = "name-loopback", Name, Warn;
+    title: "the name leads to this machine itself";
+    see: "It works on the board and nowhere else.";
+    why: "A line in /etc/hosts, or an A record of 127.0.0.1: every other machine asks itself.";
+    fix: "Take the line out of /etc/hosts, or change the record. What is checked below is what this machine sees.";
+NamePrivate = "name-private", Name, Warn;
+    title: "the name leads to a private address";
+    see: "It works at home and not from the phone network.";
+    why: "An address of a home network (RFC 1918) cannot be reached from the internet. Right if your router's own DNS answers so at home, wrong if it is the public record.";
+    fix: "Ask a public name server; it should give your router's public address:\n  nslookup {host} 9.9.9.9";
+NameCgnat = "name-cgnat", Name, Warn;
+    title: "the name leads to a carrier's shared address";
+    see: "It works nowhere but in your provider's network, or in your VPN.";
+    why: "100.64.0.0/10 is shared by a provider among customers (CG-NAT, RFC 6598): nobody can connect to it from outside. Tailscale uses the same range.";
+    fix: "Ask your provider for a public address (many give one on request), use IPv6, or a tunnel.";
+NameIpv6Dead = "name-ipv6-dead", Name, Warn;
+    title: "the IPv6 address does not answer, the IPv4 address does";
+    see: "Some clients connect at once, others only after seconds or never.";
+    why: "An AAAA record is there, and nothing listens behind it, or the router filters IPv6. Clients that try IPv6 first wait for its time-out; older Node (before 20) never tries the other address.";
+    fix: "Open the port for IPv6 in the router and let the edge listen on `[::]:443`, or take the AAAA record away.";
+PortRefused = "port-refused", Port, Fail;
+    title: "nothing listens on the port";
+    see: "Node: connect ECONNREFUSED\ncurl: (7) Failed to connect to {host} port {port}: Connection refused\nChrome: ERR_CONNECTION_REFUSED";
+    why: "The machine is there and says that the port is closed: the edge is not running, listens on another port or address, or the router sends the port to a machine where nothing listens.";
+    fix: "On the board, see whether it runs, and what listens:\n  systemctl status sanedge\n  ss -ltnp 'sport = :{port}'\nIf it listens, look where the router sends port {port}.";
+PortFiltered = "port-filtered", Port, Fail;
+    title: "the port does not answer";
+    see: "Node: connect ETIMEDOUT\ncurl: (28) Failed to connect to {host} port {port}: Connection timed out\nChrome: ERR_CONNECTION_TIMED_OUT";
+    why: "Packets vanish: the router does not forward the port, a firewall drops them, the provider blocks it, the address is not (or no longer) yours, or the machine is off or too busy to accept.";
+    fix: "In the router, forward TCP {port} to the board. On the board, let the port in:\n  sudo ufw allow {port}/tcp\nCompare the address with your public one; if it changed, update the record (dynamic DNS).";
+PortUnreachable = "port-unreachable", Port, Fail;
+    title: "there is no way to the address";
+    see: "Node: connect EHOSTUNREACH or ENETUNREACH\ncurl: (7) No route to host\nChrome: ERR_ADDRESS_UNREACHABLE";
+    why: "A router on the way, or this machine, says that the address cannot be reached: the board is off, has another address now, or this machine has no IPv6.";
+    fix: "See that the board is on and which address it has (`ip address` there), and put that into the record or the port forwarding.";
+PortHairpin = "port-hairpin", Port, Fail;
+    title: "the server is on this network, and its public name does not lead to it from here";
+    see: "From outside it may work; at home clients wait: ETIMEDOUT or ECONNREFUSED";
+    why: "The edge answers on this machine with the right certificate, yet not by the address in DNS. Either the router does not forward port {port}, or it forwards only what comes from outside (no NAT loopback, hairpin).";
+    fix: "Open {url} on a phone off Wi-Fi. If it works there, only home lacks the way back: switch on NAT loopback in the router, or let its DNS answer `{host}` with the board's own address. If it fails there as well, forward TCP {port} to the board.";
+PortPlainHttp = "port-plain-http", Port, Fail;
+    title: "the port speaks plain HTTP, not TLS";
+    see: "Node: SSL routines:ssl3_get_record:wrong version number, EPROTO\ncurl: (35) wrong version number\nChrome: ERR_SSL_PROTOCOL_ERROR\nPython: ssl.SSLError: [SSL: WRONG_VERSION_NUMBER]";
+    why: "A web server without TLS answers on port {port}: the app itself where the edge should be, a `listen` without `ssl` in nginx, or the router sends {port} to port 80 or to the app.";
+    fix: "Send port {port} to the edge and not to the app. In nginx:\n  listen 443 ssl;";
+PortNotTls = "port-not-tls", Port, Fail;
+    title: "the port speaks another protocol, not TLS";
+    see: "Node: EPROTO, wrong version number\nChrome: ERR_SSL_PROTOCOL_ERROR";
+    why: "Another kind of server answers on port {port}. SSH on 443 is a common one, as is the router's own remote administration.";
+    fix: "Move the other server to another port, or the forwarding in the router to the edge:\n  ss -ltnp 'sport = :{port}'";
+PortSilent = "port-silent", Port, Fail;
+    title: "the port accepts connections and says nothing";
+    see: "Node: socket hang up after a long wait, or connect timeout\ncurl: (28) SSL connection timeout\nChrome: ERR_TIMED_OUT";
+    why: "The connection opens and the TLS hello gets no answer: a tunnel or port forwarding whose far end is gone, a process that hangs, or a server that waits for something else first.";
+    fix: "On the board see which process has the port, and restart it:\n  ss -ltnp 'sport = :{port}'";
+PortCloses = "port-closes", Port, Fail;
+    title: "the port accepts connections and closes them without a word";
+    see: "Node: Client network socket disconnected before secure TLS connection was established, ECONNRESET\ncurl: (35) OpenSSL SSL_connect: SSL_ERROR_SYSCALL, or unexpected eof\nChrome: ERR_CONNECTION_CLOSED, ERR_CONNECTION_RESET";
+    why: "The far end hangs up before any TLS: a listener that wants the PROXY protocol first, an edge at its limit of sessions, a filter that dislikes the name in the hello, or a forwarding without a server behind.";
+    fix: "Look into the log of the edge at this second. nginx: take `proxy_protocol` out of `listen`; HAProxy: take `accept-proxy` out of `bind`, unless a load balancer stands in front.";
+Port80Refused = "port-80-closed", Port, Warn;
+    title: "nothing answers on port 80";
+    see: "Whoever types the name without https:// gets an error; certbot --standalone or http-01 fails.";
+    why: "Redirects to https and the proof for a certificate (ACME http-01) need port 80.";
+    fix: "Forward TCP 80 as well, and let the edge listen there:\n  [listen]\n  http = [\"[::]:80\"]";
+TlsVersion = "tls-version", Tls, Fail;
+    title: "the server speaks only TLS versions that are switched off everywhere";
+    see: "Node: ERR_SSL_UNSUPPORTED_PROTOCOL, tlsv1 alert protocol version\ncurl: (35) unsupported protocol\nChrome: ERR_SSL_VERSION_OR_CIPHER_MISMATCH\nFirefox: SSL_ERROR_UNSUPPORTED_VERSION";
+    why: "It offers no TLS 1.2 or 1.3. Clients dropped TLS 1.0 and 1.1 in 2020.";
+    fix: "nginx:\n  ssl_protocols TLSv1.2 TLSv1.3;\nAn old OpenSSL under an old server: update the system.";
+TlsNoCommonSuite = "tls-no-common-suite", Tls, Fail;
+    title: "server and clients have no cipher suite in common";
+    see: "Node: EPROTO, ssl3_read_bytes:sslv3 alert handshake failure\ncurl: (35) sslv3 alert handshake failure\nChrome: ERR_SSL_VERSION_OR_CIPHER_MISMATCH\nFirefox: SSL_ERROR_NO_CYPHER_OVERLAP";
+    why: "The server refuses every suite with forward secrecy (ECDHE with AES-GCM or ChaCha20): a hand-made list of ciphers, or a certificate whose kind of key fits none of them.";
+    fix: "Take the list of ciphers out of the server's configuration; its default is right. nginx: remove `ssl_ciphers`; HAProxy: remove `ciphers`.";
+TlsUnknownName = "tls-unknown-name", Tls, Fail;
+    title: "the server does not serve this name";
+    see: "Node: EPROTO, tlsv1 unrecognized name\ncurl: (35) tlsv1 unrecognized name\nChrome: ERR_SSL_UNRECOGNIZED_NAME_ALERT\nFirefox: SSL_ERROR_UNRECOGNIZED_NAME_ALERT";
+    why: "The edge has no certificate and no site for `{host}`, and says so with an alert in place of a wrong certificate.";
+    fix: "Add the host to a [[site]] of sanedge.toml (its certificate must cover it), then:\n  sanedge bundle sanedge.toml && sanedge reload\nHAProxy with strict-sni: add a certificate with this name.";
+TlsClientCertificate = "tls-client-certificate", Tls, Fail;
+    title: "the server wants a certificate from the client";
+    see: "Node: tlsv13 alert certificate required\nnginx: 400 No required SSL certificate was sent\nChrome: ERR_BAD_SSL_CLIENT_AUTH_CERT";
+    why: "Mutual TLS is switched on; browsers and Socket.IO clients have no certificate of their own.";
+    fix: "Switch it off for this host. nginx: `ssl_verify_client off;` HAProxy: take `verify required` out of `bind`. Cloudflare: authenticated origin pulls belong only where nothing but Cloudflare connects.";
+TlsNoHttp1 = "tls-no-http1", Tls, Fail;
+    title: "the server does not speak HTTP/1.1";
+    see: "Node: tlsv1 alert no application protocol\nwebsocket error, while pages work in a browser";
+    why: "It offers HTTP/2 only (ALPN). A WebSocket is opened with HTTP/1.1 by every common client.";
+    fix: "Offer both. Node: http2.createSecureServer({ allowHTTP1: true }). HAProxy: `alpn h2,http/1.1`.";
+TlsHandshake = "tls-handshake", Tls, Fail;
+    title: "the TLS handshake fails";
+    see: "Node: EPROTO\nChrome: ERR_SSL_PROTOCOL_ERROR";
+    why: "The server broke off, or answered against the protocol.";
+    fix: "Look into the log of the edge at this second; the alert or error is given above.";
+TlsName = "tls-name", Tls, Fail;
+    title: "the certificate does not cover the name";
+    see: "Node: Hostname/IP does not match certificate's altnames: Host: {host}. is not in the cert's altnames: {altnames}\nsocket.io-client: websocket error, or xhr poll error\nChrome: ERR_CERT_COMMON_NAME_INVALID\nFirefox: SSL_ERROR_BAD_CERT_DOMAIN\ncurl: (60) SSL: no alternative certificate subject name matches target host name '{host}'\nPython: certificate verify failed: Hostname mismatch, certificate is not valid for '{host}'\nAndroid: Hostname {host} not verified";
+    why: "Clients look for `{host}` among the certificate's subjectAltNames, and it is not there. The certificate was issued before the name was put in front of the server, or the server has no site for the name and sends its default certificate.";
+    fix: "Issue the certificate again with all of its names, then let the server load it:\n  certbot certonly --expand {dnames}\nIf a certificate with this name exists already, give it to this host's site (Nginx Proxy Manager: edit the Proxy Host, tab SSL).";
+TlsNoSan = "tls-no-san", Tls, Fail;
+    title: "the certificate has no subjectAltName";
+    see: "Chrome: ERR_CERT_COMMON_NAME_INVALID\nNode: Hostname/IP does not match certificate's altnames, though the CN is right\nGo: certificate relies on legacy Common Name field, use SANs instead";
+    why: "The name stands only in the CN, which clients stopped reading in 2017 (RFC 9525).";
+    fix: "Issue it again with the name in subjectAltName:\n  mkcert {host}\nor with openssl: -addext subjectAltName=DNS:{host}";
+TlsExpired = "tls-expired", Tls, Fail;
+    title: "the certificate has expired";
+    see: "Node: certificate has expired (CERT_HAS_EXPIRED)\nChrome: ERR_CERT_DATE_INVALID\nFirefox: SEC_ERROR_EXPIRED_CERTIFICATE\ncurl: (60) SSL certificate problem: certificate has expired\nPython: certificate verify failed: certificate has expired\nAndroid: CertificateExpiredException, Chain validation failed";
+    why: "It was not renewed, or it was renewed and the server still holds the old one in memory.";
+    fix: "See whether there is a newer one on the disk, and renew if not:\n  certbot certificates\n  certbot renew\nThen have the server load it: sanedge bundle sanedge.toml && sanedge reload, or nginx -s reload.";
+TlsNotYetValid = "tls-not-yet-valid", Tls, Fail;
+    title: "the certificate is not valid yet";
+    see: "Node: certificate is not yet valid (CERT_NOT_YET_VALID)\nChrome: ERR_CERT_DATE_INVALID\ncurl: (60) SSL certificate problem: certificate is not yet valid";
+    why: "Its begin lies in the future: the clock of the machine that issued it was ahead.";
+    fix: "Set that machine's clock right and issue the certificate again.";
+ClockWrong = "clock-wrong", Tls, Fail;
+    title: "the clock of this machine is wrong";
+    see: "Every site shows a certificate error on this machine only: CERT_NOT_YET_VALID, ERR_CERT_DATE_INVALID, NET::ERR_CERT_AUTHORITY_INVALID";
+    why: "By this machine's clock the certificate is not valid; by the server's clock it is. A Raspberry Pi has no battery for its clock and starts in the past until it has reached a time server.";
+    fix: "Set the clock, and see that it is kept:\n  timedatectl set-ntp true\n  timedatectl";
+ClockSkew = "clock-skew", Tls, Warn;
+    title: "the clocks of this machine and of the server differ";
+    see: "Certificate errors that come and go around renewals; log lines that do not match.";
+    why: "One of the two clocks is not synchronised.";
+    fix: "On both machines:\n  timedatectl";
+TlsIntermediateExpired = "tls-intermediate-expired", Tls, Fail;
+    title: "a certificate between the server's and the root has expired";
+    see: "Node: certificate has expired, though the host's own is new\nopenssl: verify error:num=10:certificate has expired at depth 1";
+    why: "The server sends an old intermediate together with a new certificate.";
+    fix: "Take the chain that came with the renewal: with certbot that is fullchain.pem, not an old chain.pem.";
+TlsMissingIntermediate = "tls-missing-intermediate", Tls, Fail;
+    title: "the intermediate certificate is missing";
+    see: "Node: unable to verify the first certificate (UNABLE_TO_VERIFY_LEAF_SIGNATURE)\ncurl: (60) SSL certificate problem: unable to get local issuer certificate\nPython: certificate verify failed: unable to get local issuer certificate\nAndroid: Trust anchor for certification path not found\nChrome, Firefox: often no error at all: they fetch or remember it";
+    why: "The server sends its own certificate alone. Browsers often fill the gap by themselves, Node, phones and programs do not.";
+    fix: "Serve fullchain.pem in place of cert.pem. nginx:\n  ssl_certificate /etc/letsencrypt/live/{host}/fullchain.pem;\nsanedge.toml: chain = \".../fullchain.pem\"";
+TlsSelfSigned = "tls-self-signed", Tls, Fail;
+    title: "the certificate is self-signed";
+    see: "Node: self-signed certificate (DEPTH_ZERO_SELF_SIGNED_CERT)\nChrome: ERR_CERT_AUTHORITY_INVALID\nFirefox: MOZILLA_PKIX_ERROR_SELF_SIGNED_CERT\ncurl: (60) SSL certificate problem: self-signed certificate\nAndroid: Trust anchor for certification path not found";
+    why: "No client trusts a certificate that only vouches for itself; a browser refuses its WebSockets without even asking.";
+    fix: "Get one that clients trust, free of charge:\n  certbot certonly -d {host}\nFor a name that exists only at home, use a CA of your own (mkcert {host}) and install its root on every client.";
+TlsUnknownCa = "tls-unknown-ca", Tls, Fail;
+    title: "clients do not know the authority that issued the certificate";
+    see: "Node: self-signed certificate in certificate chain, or unable to get local issuer certificate\nChrome: ERR_CERT_AUTHORITY_INVALID\nFirefox: SEC_ERROR_UNKNOWN_ISSUER\ncurl: (60) SSL certificate problem: unable to get local issuer certificate\nAndroid: Trust anchor for certification path not found";
+    why: "It comes from a private CA, or an intermediate is missing at the end of the chain.";
+    fix: "If the CA is yours: install its root on every client (Node: NODE_EXTRA_CA_CERTS=ca.pem), and tell doctor so:\n  sanedge doctor {url} --ca ca.pem\nOtherwise get a certificate of a public CA: certbot certonly -d {host}";
+TlsChainSignature = "tls-chain-signature", Tls, Fail;
+    title: "the certificates that are sent do not belong together";
+    see: "Node: certificate signature failure, or unable to verify the first certificate\nChrome: ERR_CERT_AUTHORITY_INVALID\ncurl: (60) SSL certificate problem: certificate signature failure";
+    why: "An intermediate has the right name and another key: the CA has several, and the chain is of another year.";
+    fix: "Take the chain that came with this certificate (with certbot: fullchain.pem of the same renewal).";
+TlsWeakKey = "tls-weak-key", Tls, Fail;
+    title: "the RSA key is too short";
+    see: "Node: EE certificate key too weak (EE_KEY_TOO_SMALL)\nChrome: ERR_CERT_WEAK_KEY\ncurl: (60) EE certificate key too weak";
+    why: "Fewer than 2048 bits can be broken; clients refuse it.";
+    fix: "Issue it again with an ECDSA key:\n  certbot renew --key-type ecdsa --force-renewal";
+TlsWeakSignature = "tls-weak-signature", Tls, Fail;
+    title: "the certificate is signed with SHA-1 or MD5";
+    see: "Chrome: ERR_CERT_WEAK_SIGNATURE_ALGORITHM\nNode: CA signature digest algorithm too weak (CA_MD_TOO_WEAK)\nFirefox: SEC_ERROR_CERT_SIGNATURE_ALGORITHM_DISABLED";
+    why: "Such signatures can be forged; no client accepts them.";
+    fix: "Issue it again; a CA of your own: -sha256.";
+TlsNoServerAuth = "tls-no-server-auth", Tls, Fail;
+    title: "the certificate is not for servers";
+    see: "Node: unsupported certificate purpose (INVALID_PURPOSE)\nChrome: ERR_CERT_INVALID\ncurl: (60) unsupported certificate purpose\niOS: The certificate is not standards compliant";
+    why: "Its extendedKeyUsage lacks serverAuth: it is a client's certificate, or the CA's template is wrong.";
+    fix: "Issue it again with extendedKeyUsage = serverAuth.";
+TlsKeyUsage = "tls-key-usage", Tls, Fail;
+    title: "the certificate's key may not sign handshakes";
+    see: "Chrome: ERR_SSL_KEY_USAGE_INCOMPATIBLE\nFirefox: SEC_ERROR_INADEQUATE_KEY_USAGE";
+    why: "Its keyUsage lacks digitalSignature, which every suite of today needs.";
+    fix: "Issue it again with keyUsage = digitalSignature.";
+TlsCaCertificate = "tls-ca-certificate", Tls, Fail;
+    title: "the server presents a CA's certificate as its own";
+    see: "Firefox: MOZILLA_PKIX_ERROR_CA_CERT_USED_AS_END_ENTITY\nrustls clients: CaUsedAsEndEntity";
+    why: "basicConstraints says CA:TRUE: `openssl req -x509` does so by default, or the CA's own certificate was installed.";
+    fix: "Make it anew: openssl with -addext basicConstraints=critical,CA:FALSE, or\n  mkcert {host}";
+TlsNameConstraints = "tls-name-constraints", Tls, Fail;
+    title: "the CA may not issue for this name";
+    see: "Node: permitted subtree violation\nChrome: ERR_CERT_NAME_CONSTRAINT_VIOLATION, ERR_CERT_INVALID";
+    why: "A CA in the chain is limited to other domains (name constraints, RFC 5280 §4.2.1.10).";
+    fix: "Issue the certificate by another CA, or with names that this one permits.";
+TlsChainRefused = "tls-chain-refused", Tls, Fail;
+    title: "clients refuse the chain";
+    see: "Node: invalid CA certificate, or path length constraint exceeded\nChrome: ERR_CERT_INVALID, ERR_CERT_AUTHORITY_INVALID";
+    why: "It does not pass the path check (RFC 5280 §6.1): a certificate that is no CA's signed another, or a CA stands below one that permits none.";
+    fix: "Issue the certificate by a proper CA.";
+TlsMalformed = "tls-malformed-certificate", Tls, Fail;
+    title: "the certificate cannot be read";
+    see: "Chrome: ERR_CERT_INVALID, ERR_SSL_SERVER_CERT_BAD_FORMAT";
+    why: "It is no X.509 version 3 certificate, or a damaged one.";
+    fix: "Issue it again.";
+TlsEd25519 = "tls-ed25519", Tls, Fail;
+    title: "the certificate has an Ed25519 key, which browsers refuse";
+    see: "Chrome: ERR_SSL_VERSION_OR_CIPHER_MISMATCH\nFirefox: SSL_ERROR_NO_CYPHER_OVERLAP\nNode and curl: no error";
+    why: "Node and OpenSSL take Ed25519, no browser does.";
+    fix: "Issue it again with ECDSA P-256: certbot --key-type ecdsa, or\n  openssl ecparam -name prime256v1 -genkey -noout -out key.pem";
+TlsNotTheBundle = "tls-not-the-bundle", Tls, Fail;
+    title: "another certificate is served than the one in the bundle";
+    see: "You renewed, and clients still see the old certificate.";
+    why: "The bundle was written and not taken into use, or another server answers on this port (an old nginx, the router, a machine that had the address before).";
+    fix: "Have the running edge open it:\n  sanedge reload\nIf that says that it is in use, something else answers: ss -ltnp 'sport = :{port}'";
+TlsChainOrder = "tls-chain-order", Tls, Warn;
+    title: "the certificates are sent in the wrong order";
+    see: "Most clients sort them; some phones and devices: handshake failure, unknown CA";
+    why: "The file was put together the wrong way round.";
+    fix: "The host's own first, then each that signed the one before:\n  cat cert.pem chain.pem > fullchain.pem";
+TlsChainExtra = "tls-chain-extra", Tls, Warn;
+    title: "a certificate is sent that nobody needs";
+    see: "No error; handshakes are larger than they must be.";
+    why: "The root, a certificate twice, or one of another chain is in the file.";
+    fix: "Take it out of the file.";
+TlsExpiresSoon = "tls-expires-soon", Tls, Warn;
+    title: "the certificate ends soon";
+    see: "Nothing yet.";
+    why: "certbot renews 30 days before the end, so by now a renewal has failed or was not loaded.";
+    fix: "Find out why, then have the server load the new one:\n  certbot renew --dry-run";
+HttpSilent = "http-silent", Http, Fail;
+    title: "the server takes the request and does not answer";
+    see: "Node: xhr poll error after a long wait, ETIMEDOUT\nnginx: 504 later\nChrome: ERR_TIMED_OUT";
+    why: "TLS works and the request vanishes: the app behind hangs (an endless loop, a database that does not answer), or the edge waits for an upstream that drops packets.";
+    fix: "Ask the app directly on the board:\n  curl -v http://127.0.0.1:PORT/\nIf that hangs as well, restart the app and look into its log; else look at the upstream address in the edge's configuration.";
+HttpClosed = "http-closed", Http, Fail;
+    title: "the server closes the connection without an answer";
+    see: "Node: socket hang up, ECONNRESET\ncurl: (52) Empty reply from server\nChrome: ERR_EMPTY_RESPONSE, ERR_CONNECTION_CLOSED";
+    why: "The request reached something that hangs up: the app crashes on it, or the edge passes TLS on to a port that does not expect it.";
+    fix: "Look into the log of the app at this second. HAProxy: `mode http` is missing, or the server wants TLS (`ssl` on its line).";
+HttpMalformed = "http-malformed", Http, Fail;
+    title: "the answer is not HTTP";
+    see: "Node: Parse Error: Expected HTTP/\ncurl: (1) Received HTTP/0.9 when not allowed\nChrome: ERR_INVALID_HTTP_RESPONSE";
+    why: "Behind TLS something else answers: an MQTT or SSH server, a TCP tunnel to the wrong port.";
+    fix: "Look at the port that the edge sends this name to.";
+HttpRedirectLoop = "http-redirect-loop", Http, Fail;
+    title: "the server redirects to itself";
+    see: "Chrome: ERR_TOO_MANY_REDIRECTS\nsocket.io-client: xhr poll error, with status 301";
+    why: "The app behind the edge wants https, sees plain HTTP from the edge, and sends everybody to where they are already. With Cloudflare: the mode Flexible.";
+    fix: "Let the edge tell that the client used https, and the app believe it. nginx:\n  proxy_set_header X-Forwarded-Proto $scheme;\nExpress: app.set('trust proxy', 'loopback'). Cloudflare: mode Full (strict).";
+HttpMisdirected = "http-misdirected", Http, Fail;
+    title: "the edge says that this name is not served on this connection";
+    see: "421 Misdirected Request";
+    why: "The Host of the request and the name in the TLS hello do not belong to one site.";
+    fix: "Add the host to the site of the edge.";
+HttpBadGateway = "http-bad-gateway", Http, Fail;
+    title: "the edge cannot reach the app behind it (502)";
+    see: "nginx: 502 Bad Gateway; connect() failed (111: Connection refused) while connecting to upstream\nsanedge: upstream_unreachable\nsocket.io-client: xhr poll error, with status 502";
+    why: "The app is not running, listens on another port, or only on ::1 or 127.0.0.1 while the edge asks the other.";
+    fix: "On the board, see whether it listens where the edge looks:\n  ss -ltnp\n  journalctl -u YOUR-APP -n 50\nNode: server.listen(3002, '127.0.0.1') for an upstream of 127.0.0.1:3002.";
+HttpUnavailable = "http-unavailable", Http, Fail;
+    title: "the edge has no server for the request (503)";
+    see: "HAProxy: 503 Service Unavailable, No server is available to handle this request\nsocket.io-client: xhr poll error, with status 503";
+    why: "Every server behind it counts as down (health check), or a limit of sessions is reached.";
+    fix: "Start the app. HAProxy: take `check` off the server line to see whether only the health check is wrong; Socket.IO answers 404 on /, so check with\n  option httpchk GET /socket.io/?EIO=4&transport=polling";
+HttpGatewayTimeout = "http-gateway-timeout", Http, Fail;
+    title: "the app behind the edge does not answer in time (504)";
+    see: "nginx: 504 Gateway Time-out; upstream timed out (110: Connection timed out)\nsocket.io-client: xhr poll error, with status 504";
+    why: "The edge reaches the app's machine and gets no answer: the app hangs, or a firewall drops packets.";
+    fix: "Ask the app directly on the board:\n  curl -v http://127.0.0.1:PORT/socket.io/?EIO=4\\&transport=polling";
+HttpError = "http-error", Http, Fail;
+    title: "the server answers with an error of its own";
+    see: "500 Internal Server Error";
+    why: "The app, or the edge, failed on a plain request.";
+    fix: "Look into the log of whoever answered, which the evidence names.";
+HttpNoRedirect = "http-no-redirect", Http, Warn;
+    title: "port 80 does not lead to https";
+    see: "Whoever types the name without https:// gets a page without TLS, or an error.";
+    why: "Port 80 answers by itself.";
+    fix: "nginx:\n  return 301 https://$host$request_uri;\nsanedge.toml: http = [\"[::]:80\"] in [listen]";
+HttpRedirectElsewhere = "http-redirect-elsewhere", Http, Warn;
+    title: "port 80 leads to another host";
+    see: "The name without https:// ends on another site.";
+    why: "A default site answers on port 80 in place of this one.";
+    fix: "Give this host a site on port 80 as well.";
+EioTransportUnknown = "eio-transport-unknown", Polling, Fail;
+    title: "Transport unknown: the query does not reach the app";
+    see: "{\"code\":0,\"message\":\"Transport unknown\"}\nsocket.io-client: xhr poll error, or websocket error, with status 400";
+    why: "Engine.IO finds no known `transport=` in the request, over polling nor over WebSocket: a proxy on the way drops or rewrites the query string.";
+    fix: "Look for a rewrite or a fixed path in the edge. nginx: write `proxy_pass http://127.0.0.1:3002;` without a path behind the port (with variables in it: add `$is_args$args`); Apache: the flag [QSA]; HAProxy: no `set-path` that cuts the query.";
+EioWebsocketOnly = "eio-websocket-only", Polling, Fail;
+    title: "Transport unknown: the server takes WebSockets only, and clients begin by polling";
+    see: "{\"code\":0,\"message\":\"Transport unknown\"}\nsocket.io-client: xhr poll error, with status 400";
+    why: "The server was made with `transports: [\"websocket\"]`; a client without the same option starts with polling.";
+    fix: "Client:\n  io(\"{origin}\", { transports: [\"websocket\"] })\nOr take `transports` out of the server's options. If your clients do this already, say so: --transport websocket";
+EioPollingOnly = "eio-polling-only", Websocket, Fail;
+    title: "Transport unknown: the server takes polling only";
+    see: "{\"code\":0,\"message\":\"Transport unknown\"}\nWebSocket connection to 'wss://{host}{path}?EIO=4&transport=websocket' failed\nsocket.io-client: websocket error";
+    why: "The server was made with `transports: [\"polling\"]`, and the client asks for a WebSocket.";
+    fix: "Server: take `transports` out of its options, so that both are there. If your clients only poll, say so: --transport polling";
+EioSidUnknown = "eio-sid-unknown", Polling, Fail;
+    title: "Session ID unknown: the second request reached another process";
+    see: "{\"code\":1,\"message\":\"Session ID unknown\"}\nsocket.io-client: xhr poll error, with status 400; endless reconnecting";
+    why: "Several processes or machines share the name, and each knows only its own sessions: requests of one client must always reach the same one. One process that restarts all the time looks alike.";
+    fix: "One process: nothing to balance, remove the others (pm2: -i 1). Several: make them sticky. nginx: `hash $remote_addr consistent;` or `ip_hash;` in `upstream`; HAProxy: `balance source`; Node's cluster: @socket.io/sticky. sanedge does so by itself.";
+EioBadMethod = "eio-bad-method", Polling, Fail;
+    title: "Bad handshake method: the proxy changes the method";
+    see: "{\"code\":2,\"message\":\"Bad handshake method\"}";
+    why: "A handshake is a GET, and something else arrived at the app.";
+    fix: "nginx: remove `proxy_method`. Others: look for a rule that rewrites methods.";
+EioBadRequest = "eio-bad-request", Polling, Fail;
+    title: "Bad request: Engine.IO does not understand the handshake";
+    see: "{\"code\":3,\"message\":\"Bad request\"}\nsocket.io-client: xhr poll error, with status 400";
+    why: "The request was changed on its way: a rewritten query, or a polling request on a session that is a WebSocket already (TRANSPORT_MISMATCH).";
+    fix: "Look for rewrites in the edge; compare with what the app itself says on its own port.";
+EioForbidden = "eio-forbidden", Polling, Fail;
+    title: "the app refuses this client (Engine.IO code 4, allowRequest)";
+    see: "{\"code\":4,\"message\":...}\nsocket.io-client: xhr poll error, with status 403";
+    why: "The app's `allowRequest` said no: it misses an Origin, a cookie, a header or a query that real clients send, or sees http and another address behind the proxy.";
+    fix: "Send what your client sends: --origin, --cookie, --header, --query. If a real client is refused as well, log `req.headers` in allowRequest and pass on what is missing: X-Forwarded-For, X-Forwarded-Proto, Host.";
+EioProtocol = "eio-protocol", Polling, Fail;
+    title: "Unsupported protocol version: an old client meets a new server";
+    see: "{\"code\":5,\"message\":\"Unsupported protocol version\"}\nsocket.io-client 2.x: xhr poll error, with status 400";
+    why: "A client of Socket.IO 1 or 2 (EIO=3) asks a server of Socket.IO 3 or 4 without `allowEIO3`.";
+    fix: "Update the client to 4.x. Where that cannot be (old apps, microcontrollers), server:\n  new Server(http, { allowEIO3: true })";
+EioOldServer = "eio-old-server", Polling, Fail;
+    title: "a new client meets an old server";
+    see: "socket.io-client 3 or 4: connects and reconnects for ever, parse error, or: It seems you are trying to reach a Socket.IO server in v2.x with a v3.x client";
+    why: "The server is Socket.IO 2.x (Engine.IO 3), the client speaks EIO=4; the two frame packets differently.";
+    fix: "Update the server: npm install socket.io@4. Or take the client of the same age: npm install socket.io-client@2";
+EioV3Server = "eio-v3-server", Polling, Warn;
+    title: "the server is a Socket.IO 2.x";
+    see: "Clients of 3.x and 4.x do not connect.";
+    why: "It speaks Engine.IO 3 and has had no updates since 2021.";
+    fix: "Fine for clients of 2.x. Others: npm install socket.io@4 on the server.";
+EioNotFound = "eio-not-found", Polling, Fail;
+    title: "nothing answers at the path (404)";
+    see: "Cannot GET {path}\nsocket.io-client: xhr poll error, with status 404";
+    why: "The server behind the name has no Socket.IO at this path: the edge sends the path to another app, the app listens with another `path`, or `new Server()` is not attached to the server that listens.";
+    fix: "Send the path to the Socket.IO app. nginx:\n  location {path} { proxy_pass http://127.0.0.1:3002; }\nNode: `new Server(httpServer)` and httpServer.listen(), not app.listen(). Another path: --path /my/path/ here and { path: ... } in the client.";
+EioWrongPath = "eio-wrong-path", Polling, Fail;
+    title: "Socket.IO answers at another path";
+    see: "socket.io-client: xhr poll error, with status 404";
+    why: "Server or edge use another path than the client: a prefix was added or taken away on the way, or the server has a `path` of its own.";
+    fix: "Tell the client where it is:\n  io(\"{origin}\", { path: \"{found_path}\" })\nOr take the prefix out of the edge. nginx: `proxy_pass http://127.0.0.1:3002;` without anything behind the port keeps the path.";
+EioNotSocketio = "eio-not-socketio", Polling, Fail;
+    title: "a page answers in place of Socket.IO";
+    see: "socket.io-client: xhr poll error, parse error; the network tab shows HTML at {path}";
+    why: "A static site, or a single-page app that answers every path with index.html, stands where Socket.IO should be.";
+    fix: "Send the path to the Socket.IO app before the rule for everything else. nginx:\n  location {path} { proxy_pass http://127.0.0.1:3002; }\nVite and webpack: an entry in `proxy` with ws: true.";
+EioRedirected = "eio-redirected", Polling, Fail;
+    title: "the handshake is redirected";
+    see: "socket.io-client: xhr poll error; Chrome: CORS error on a redirect; WebSocket: Unexpected response code: 301";
+    why: "Browsers do not follow redirects of WebSockets, and lose headers on others. A missing slash at the end of the path, http in place of https, www or not, or a login page.";
+    fix: "Connect to where it leads: `{location}`. If that is a login page, let the edge pass {path} without it.";
+EioUnauthorized = "eio-unauthorized", Polling, Fail;
+    title: "the edge asks for a password (401)";
+    see: "socket.io-client: xhr poll error, with status 401";
+    why: "Basic authentication or a single sign-on stands in front, which a Socket.IO client cannot answer.";
+    fix: "Leave {path} out of it, and check who connects in the app. nginx:\n  location {path} { auth_basic off; ... }";
+EioRefused = "eio-refused-by-edge", Polling, Fail;
+    title: "the edge refuses the request (403)";
+    see: "403 Forbidden\nsocket.io-client: xhr poll error, with status 403";
+    why: "A rule of the edge or of a filter in front of it (allow and deny, a country block, a bot check) refuses; the app never saw the request.";
+    fix: "Look into the log of the edge for the rule. nginx: `deny`; Cloudflare: Security, Events; sanedge: `allow` of the site.";
+EioStatus = "eio-status", Polling, Fail;
+    title: "the handshake gets an answer that is not Engine.IO's";
+    see: "socket.io-client: xhr poll error";
+    why: "Somebody on the way answered by themselves.";
+    fix: "The evidence names status and server: look into its log.";
+EioGarbled = "eio-garbled", Polling, Fail;
+    title: "the handshake's answer was changed on its way";
+    see: "socket.io-client: parse error, transport error right after connecting";
+    why: "The body is neither an open packet of Engine.IO nor an error of it: a proxy that rewrites, minifies or injects.";
+    fix: "Switch off whatever changes bodies for {path} (sub_filter, Rocket Loader, analytics injection).";
+EioCached = "eio-cached", Polling, Fail;
+    title: "a cache answers in place of the app";
+    see: "Session ID unknown now and then; several people get one session";
+    why: "Two handshakes gave one sid: the proxy keeps answers of {path}, and one client gets what was meant for another.";
+    fix: "Never cache this path. nginx: `proxy_cache off;` there; a CDN: a rule that bypasses the cache for {path}.";
+EioPostRefused = "eio-post-refused", Polling, Fail;
+    title: "the edge lets GET pass and refuses POST";
+    see: "socket.io-client: connects and breaks off at the first message, xhr post error";
+    why: "Polling sends with POST, and a rule allows only GET, or asks for a token (CSRF).";
+    fix: "Allow POST on {path}. nginx: look for `limit_except`; a firewall for web apps: an exception for {path}.";
+EioPostTooLarge = "eio-post-too-large", Polling, Fail;
+    title: "the edge refuses even a tiny POST as too large (413)";
+    see: "socket.io-client: xhr post error, with status 413";
+    why: "A limit on request bodies is far too small for Engine.IO, whose own is 1 MB.";
+    fix: "nginx:\n  client_max_body_size 2m;";
+EioPostLost = "eio-post-lost", Polling, Fail;
+    title: "the POST of a polling client does not work";
+    see: "socket.io-client: xhr post error";
+    why: "The handshake worked, and the first thing that a client sends did not: a proxy that loses bodies, or an app that fails on them. A body parser in front of Socket.IO does so.";
+    fix: "Node: attach Socket.IO to the http server, in front of body parsers. Look at the status in the evidence.";
+EioPingLong = "eio-ping-long", Polling, Warn;
+    title: "the heartbeat is slower than most proxies' patience";
+    see: "transport close, ping timeout after about a minute of silence";
+    why: "nginx cuts after 60 s without a byte, Cloudflare after 100 s. With the default pingInterval of 25 s neither ever happens.";
+    fix: "Server: pingInterval: 25000";
+CorsMissing = "cors-missing", Polling, Fail;
+    title: "pages of this origin may not poll (CORS)";
+    see: "Chrome: has been blocked by CORS policy: No 'Access-Control-Allow-Origin' header is present on the requested resource\nFirefox: CORS header 'Access-Control-Allow-Origin' missing\nsocket.io-client: xhr poll error";
+    why: "The page is at `{page}`, the server at another origin, and its answer does not allow it. Since Socket.IO 3 nothing is allowed unless you say so.";
+    fix: "Server:\n  new Server(http, { cors: { origin: \"{page}\", credentials: true } })";
+CorsOther = "cors-other-origin", Polling, Fail;
+    title: "the server allows another origin than this page's (CORS)";
+    see: "Chrome: The 'Access-Control-Allow-Origin' header has a value '...' that is not equal to the supplied origin";
+    why: "Scheme, host and port must be those of the page, character by character, without a slash at the end.";
+    fix: "Server:\n  cors: { origin: [\"{page}\"], credentials: true }";
+CorsStar = "cors-star-with-credentials", Polling, Fail;
+    title: "`*` is not allowed together with credentials (CORS)";
+    see: "Chrome: The value of the 'Access-Control-Allow-Origin' header in the response must not be the wildcard '*' when the request's credentials mode is 'include'";
+    why: "The client has withCredentials: true (or sends cookies), and for that the server must name the origin.";
+    fix: "Server:\n  cors: { origin: \"{page}\", credentials: true }\nOr client: withCredentials: false";
+CorsTwice = "cors-twice", Polling, Fail;
+    title: "the CORS field is there twice";
+    see: "Chrome: The 'Access-Control-Allow-Origin' header contains multiple values, but only one is allowed";
+    why: "The edge adds it, and the app as well.";
+    fix: "Take it out of the edge. nginx: remove `add_header Access-Control-Allow-Origin`, or there: proxy_hide_header Access-Control-Allow-Origin;";
+WsUpgradeLost = "ws-upgrade-lost", Websocket, Fail;
+    title: "the proxy loses the WebSocket upgrade";
+    see: "{\"code\":3,\"message\":\"Bad request\"}\nWebSocket connection to 'wss://{host}{path}' failed: Error during WebSocket handshake: Unexpected response code: 400\nsocket.io-client: websocket error; without `transports` it stays on polling for ever";
+    why: "The app got the request without `Upgrade: websocket`: it is a hop-by-hop field, and a proxy passes it on only where it is told to.";
+    fix: "nginx, in the location of {path}:\n  proxy_http_version 1.1;\n  proxy_set_header Upgrade $http_upgrade;\n  proxy_set_header Connection \"upgrade\";\nNginx Proxy Manager: switch on Websockets Support. Apache: mod_proxy_wstunnel.";
+WsOriginRefused = "ws-origin-refused", Websocket, Fail;
+    title: "the edge refuses WebSockets of this page (Origin)";
+    see: "Sanedge-Error: origin_refused\nWebSocket connection failed: Unexpected response code: 403";
+    why: "Any page in the world can open a WebSocket with your visitors' cookies, so the edge allows only the origins of its site.";
+    fix: "Add the page's origin to the site in sanedge.toml:\n  origins = [\"{page}\"]";
+WsForbidden = "ws-forbidden", Websocket, Fail;
+    title: "polling works, and the WebSocket is refused (403)";
+    see: "WebSocket connection failed: Unexpected response code: 403\nsocket.io-client: websocket error, or it stays on polling";
+    why: "A rule of the edge refuses upgrades, or the app checks the Origin of them.";
+    fix: "Look into the log of the edge for the rule; give the page's address with --origin to test as a browser.";
+WsUpgradeRequired = "ws-upgrade-required", Websocket, Fail;
+    title: "the server asks for an upgrade that was sent (426)";
+    see: "426 Upgrade Required";
+    why: "The proxy passed the request on without Upgrade, or with HTTP/1.0, to a server that takes nothing but WebSockets.";
+    fix: "nginx:\n  proxy_http_version 1.1;\n  proxy_set_header Upgrade $http_upgrade;\n  proxy_set_header Connection \"upgrade\";";
+WsStatus = "ws-status", Websocket, Fail;
+    title: "the WebSocket handshake gets another answer than 101";
+    see: "WebSocket connection failed: Unexpected response code\nsocket.io-client: websocket error";
+    why: "Polling works and the upgrade does not reach the app: another rule of the edge takes it, or no one behind can do it.";
+    fix: "The evidence names status and server. Look for a rule that matches `Upgrade: websocket`.";
+WsNoAnswer = "ws-no-answer", Websocket, Fail;
+    title: "polling works, and the WebSocket handshake gets no answer";
+    see: "WebSocket connection failed: timeout\nsocket.io-client: timeout, or it stays on polling";
+    why: "A proxy or filter on the way holds the upgrade back or cuts the connection: an old load balancer, an antivirus program, a network's proxy.";
+    fix: "Try from another network. Then look whether every proxy on the way knows WebSockets.";
+WsAccept = "ws-accept", Websocket, Fail;
+    title: "the 101 does not answer this handshake";
+    see: "Chrome: Error during WebSocket handshake: Incorrect 'Sec-WebSocket-Accept' header value\nNode: Invalid Sec-WebSocket-Accept header";
+    why: "The answer belongs to another request: a cache or a proxy that makes up the handshake itself, or drops Sec-WebSocket-Key.";
+    fix: "Let the proxy pass Sec-WebSocket-Key and the 101 through unchanged.";
+WsSilent = "ws-silent", Websocket, Fail;
+    title: "the WebSocket opens, and nothing comes through it";
+    see: "socket.io-client: timeout after 20 s, though the network tab shows 101";
+    why: "The handshake passes and frames do not: a proxy that buffers, or takes the 101 as the end of its work.";
+    fix: "nginx: proxy_buffering off does not help here; look for a second proxy (a CDN, a tunnel) that does not support WebSockets, and switch it on there.";
+WsCloses = "ws-closes", Websocket, Fail;
+    title: "the WebSocket opens and is closed at once";
+    see: "socket.io-client: transport close right after connect; endless reconnecting\nWebSocket is closed before the connection is established";
+    why: "Somebody ends it right after the handshake: the app fails while opening the session, or a proxy breaks frames.";
+    fix: "Look into the log of the app at this second; the evidence has the close code.";
+WsProbe = "ws-probe", Websocket, Fail;
+    title: "a polling client cannot change over to the WebSocket";
+    see: "Clients stay on polling; probe error";
+    why: "A WebSocket of its own works, one for a session that began by polling does not: the upgrade reaches another process than the polling did.";
+    fix: "Make the processes sticky (see eio-sid-unknown), or let clients begin with it: transports: [\"websocket\"]";
+WsCut = "ws-cut", Websocket, Fail;
+    title: "the WebSocket is cut while it is held";
+    see: "socket.io-client: transport close, always after the same time";
+    why: "A proxy ends connections without traffic. 60 s is nginx (proxy_read_timeout), 100 s Cloudflare, 5 min many routers.";
+    fix: "nginx, in the location of {path}:\n  proxy_read_timeout 1h;\nHAProxy: timeout tunnel 1h. Or let Engine.IO's heartbeat be quicker than the cut: pingInterval: 25000";
+WsHeartbeat = "ws-heartbeat", Websocket, Fail;
+    title: "the heartbeat does not come";
+    see: "socket.io-client: ping timeout";
+    why: "No ping came within the interval that the server promised: it hangs, or a proxy holds frames back.";
+    fix: "Look whether the app's event loop is blocked (a long computation); then for a proxy that buffers.";
+NsRefused = "ns-refused", Namespace, Fail;
+    title: "the app refuses the namespace";
+    see: "socket.io-client: connect_error with the app's own message";
+    why: "A middleware of the app (`io.use`, `of(...).use`) said no to what this client sent.";
+    fix: "Send what your client sends: --query, --cookie, --header. If a real client is refused as well, see what arrives: log `socket.handshake` in the middleware.";
+NsUnknown = "ns-unknown", Namespace, Fail;
+    title: "the app has no such namespace";
+    see: "socket.io-client: connect_error: Invalid namespace";
+    why: "The part of the client's URL behind the host is the namespace, and the server has no `io.of(\"{namespace}\")`. Often a path was meant.";
+    fix: "Server: io.of(\"{namespace}\").on(\"connection\", ...). If you meant a path, client:\n  io(\"{origin}\", { path: \"{namespace}/socket.io/\" })";
+NsSilent = "ns-silent", Namespace, Fail;
+    title: "the app does not answer to the namespace";
+    see: "socket.io-client: neither connect nor connect_error; timeout";
+    why: "A middleware never calls next(), or waits for a database.";
+    fix: "Look for an `io.use` that has a way without next().";
+TimeUp = "time-up", Board, Fail;
+    title: "the time was up before everything was checked";
+    see: "";
+    why: "The whole run is bounded, and something was slow.";
+    fix: "Give it longer:\n  sanedge doctor {url} --timeout 60s";
+AppDown = "app-down", Board, Fail;
+    title: "the app itself does not accept connections";
+    see: "Through the edge: 502 Bad Gateway";
+    why: "Nothing listens at the upstream address: the app is not running, crashed, or listens elsewhere.";
+    fix: "Start it, and see where it listens:\n  ss -ltnp\n  journalctl -u YOUR-APP -n 50";
+PortOwner = "port-owner", Board, Fail;
+    title: "another program has the port of the edge";
+    see: "sanedge serve: Address already in use";
+    why: "An nginx, Apache or Caddy of the system was there first.";
+    fix: "Stop it, and keep it from coming back:\n  sudo systemctl disable --now {owner}";
+KeyReadable = "key-readable", Board, Warn;
+    title: "everybody on this machine may read a private key";
+    see: "";
+    why: "Its file mode allows others.";
+    fix: "chmod 600 on the file.";
+UnitFailed = "unit-failed", Board, Fail;
+    title: "the service sanedge failed";
+    see: "systemctl status sanedge: failed";
+    why: "The last lines of its log say why.";
+    fix: "Mend that, then:\n  sudo systemctl restart sanedge";
+FdLimit = "fd-limit", Board, Warn;
+    title: "the service may open too few files for its sessions";
+    see: "accept: Too many open files";
+    why: "Each session takes two descriptors.";
+    fix: "In the unit:\n  LimitNOFILE=65536";
+MemoryMax = "memory-max-ignored", Board, Warn;
+    title: "MemoryMax has no effect on this kernel";
+    see: "";
+    why: "Raspberry Pi kernels start without the memory cgroup.";
+    fix: "Add to /boot/firmware/cmdline.txt, on its one line, and restart:\n  cgroup_enable=memory";
+ClockUnsynchronised = "clock-unsynchronised", Board, Warn;
+    title: "the clock of this machine is not synchronised";
+    see: "Certificate errors after a power cut.";
+    why: "No time server was reached.";
+    fix: "sudo timedatectl set-ntp true";
+PiThrottled = "pi-throttled", Board, Warn;
+    title: "the board runs slower than it could";
+    see: "";
+    why: "Its power supply is too weak, or it is too hot.";
+    fix: "Take the supply that belongs to the board, and give it air.";
+PiHot = "pi-hot", Board, Warn;
+    title: "the board is hot";
+    see: "";
+    why: "Above 80 °C the processor slows down.";
+    fix: "Give it air, or a heat sink.";
+}
+
+/// `docs/errors.md`: the whole table as a page, with example words in the braces.
+pub fn page() -> String {
+    let mut page = "# What went wrong: every finding of `sanedge doctor`\n\n\
+        Made from the program's own table (`src/doctor/explain.rs`); a test holds this page to it. Look for the message \
+        that you see, or type `sanedge doctor https://socket.recre.store`, and it looks for you.\n"
+        .to_owned();
+    let mut group = None;
+    for code in Code::ALL {
+        if group != Some(code.group()) {
+            group = Some(code.group());
+            let _ = write!(page, "\n## {}\n", heading(code.group()));
+        }
+        entry(&mut page, *code);
+    }
+    page
+}
+
+fn heading(group: Group) -> &'static str {
+    match group {
+        Group::Files => "Files: sanedge.toml and the bundle",
+        Group::Name => "Name: from a name to an address",
+        Group::Port => "Port: from an address to a connection",
+        Group::Tls => "TLS: handshake and certificate",
+        Group::Http => "HTTP: through the edge",
+        Group::Polling => "Engine.IO: polling",
+        Group::Websocket => "Engine.IO: WebSocket",
+        Group::Namespace => "Socket.IO: namespace",
+        Group::Board => "On the board",
+    }
+}
+
+fn entry(page: &mut String, code: Code) {
+    let text = code.explanation();
+    let level = if code.level() == Level::Fail { "FAIL" } else { "warn" };
+    let _ = write!(page, "\n### {}\n\n`{}` ({level})\n", text.title, code.as_str());
+    if !text.see.is_empty() {
+        let _ = write!(page, "\nYou see:\n\n```text\n{}\n```\n", example(text.see));
+    }
+    let _ = write!(page, "\n{}\n\n**Do:** ", example(text.why));
+    let mut fenced = false;
+    for line in example(text.fix).lines() {
+        let (is_code, line) = line.strip_prefix("  ").map_or((false, line), |code| (true, code));
+        if is_code != fenced {
+            page.push_str(if is_code { "\n```text\n" } else { "```\n\n" });
+            fenced = is_code;
+        }
+        let _ = writeln!(page, "{line}");
+    }
+    if fenced {
+        page.push_str("```\n");
+    }
+}
+
+/// Words that stand in the braces on the page.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("host", "socket.recre.store"),
+    ("url", "https://socket.recre.store"),
+    ("origin", "https://socket.recre.store"),
+    ("port", "443"),
+    ("path", "/socket.io/"),
+    ("found_path", "/game/socket.io/"),
+    ("altnames", "DNS:recre.store"),
+    ("dnames", "-d recre.store -d socket.recre.store"),
+    ("page", "https://recre.store"),
+    ("namespace", "/catch"),
+    ("location", "https://socket.recre.store/socket.io/"),
+    ("file", "sanedge.toml"),
+    ("owner", "nginx"),
+];
+
+fn example(text: &str) -> String {
+    fill(text, |word| {
+        EXAMPLES.iter().find(|(known, _)| *known == word).map(|(_, example)| (*example).to_owned())
+    })
+}
+
+/// `text` with each `{word}` replaced by what `known` says; a word that it does not know stays.
+pub fn fill(text: &str, known: impl Fn(&str) -> Option<String>) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        filled.push_str(before);
+        let word = behind.split_once('}').map(|(word, after)| (known(word), after));
+        rest = match word {
+            Some((Some(value), after)) => {
+                filled.push_str(&value);
+                after
+            }
+            _ => {
+                filled.push('{');
+                behind
+            }
+        };
+    }
+    filled.push_str(rest);
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_kebab_case_and_stands_once() {
+        let mut texts: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(texts.len() > 80);
+        let plain =
+            |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        assert!(texts.iter().all(|text| plain(text)));
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn codes_stand_in_the_order_of_the_way() {
+        assert!(Code::ALL.is_sorted_by_key(|code| if *code == Code::TimeUp {
+            Group::Board
+        } else {
+            order(*code)
+        }));
+    }
+
+    /// `eio-polling-only` stands beside its sister.
+    fn order(code: Code) -> Group {
+        if code == Code::EioPollingOnly { Group::Polling } else { code.group() }
+    }
+
+    #[test]
+    fn every_word_in_braces_has_an_example() {
+        let mut seen = 0;
+        for code in Code::ALL {
+            let text = code.explanation();
+            for part in [text.see, text.why, text.fix] {
+                let is_word = |word: &str| {
+                    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                };
+                for word in
+                    part.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word)
+                {
+                    seen += 1;
+                    assert!(
+                        !is_word(word) || EXAMPLES.iter().any(|(known, _)| *known == word),
+                        "{word} of {code:?}"
+                    );
+                }
+            }
+        }
+        assert!(seen > 20);
+    }
+
+    #[test]
+    fn words_are_filled_and_others_stay() {
+        let known = |word: &str| (word == "host").then(|| "a.test".to_owned());
+        assert_eq!(fill("x {host} {\"code\":0} {y} {", known), "x a.test {\"code\":0} {y} {");
+    }
+}

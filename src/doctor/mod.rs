@@ -1,0 +1,88 @@
+//! `sanedge doctor`: walks the way of a client, says what is wrong, why, and what to type next.
+//!
+//! Works against any TLS edge and any Socket.IO server. It sends only what a client would send and changes nothing; where
+//! the certificate is no good it sends nothing private. Checks are values ([`Check`]) with their evidence; text and JSON
+//! are made of them, and of the one table in [`explain`]. What it does not do: repair.
+
+mod board;
+mod check;
+mod engineio;
+pub mod explain;
+mod http;
+mod options;
+pub mod report;
+mod talk;
+mod target;
+mod tls;
+mod walk;
+mod way;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+pub use check::{Check, Finding, Outcome, Report, Section};
+#[doc(hidden)]
+pub use engineio::fuzz_engineio;
+pub use options::{Options, Transport};
+use target::{Plan, Target};
+use walk::Walk;
+use way::Patience;
+
+/// Hosts that are looked at at the same time.
+const HOSTS_AT_ONCE: usize = 8;
+
+/// What the run will do that somebody else notices: to be said before it begins.
+pub fn foreword(options: &Options) -> Option<String> {
+    let namespace = options.namespace.as_ref()?;
+    Some(format!("the app will see a client connect to `{namespace}` and leave again"))
+}
+
+/// Looks at everything that the options name.
+///
+/// # Errors
+/// A sentence about the usage: nothing was looked at.
+pub fn run(options: &Options) -> Result<Report, String> {
+    let now = now();
+    let plan = Plan::of(options, now)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("this machine gives no event queue: {error}"))?;
+    let sections = runtime.block_on(look(&plan, options, now));
+    // A resolver that hangs hangs in a thread of its own, which nobody waits for.
+    runtime.shutdown_background();
+    Ok(Report { sections: [plan.files, sections].concat() })
+}
+
+async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
+    let patience = Patience::lasting(options.timeout + options.hold.unwrap_or(Duration::ZERO));
+    let of = |target| Walk { target, options, trust: &plan.trust, now, patience };
+    let hosts = stream::iter(&plan.targets).map(|target| async move { of(target).go().await });
+    let mut sections: Vec<Section> = hosts.buffered(HOSTS_AT_ONCE).collect().await;
+    for (upstream, target) in apps(&plan.targets) {
+        sections.push(walk::app(upstream, &of(target)).await);
+    }
+    if !plan.listens.is_empty() || !options.upstream.is_empty() {
+        sections.push(board::look(&plan.listens, plan.sessions_max, patience).await);
+    }
+    sections
+}
+
+/// Each upstream once, with the first target that leads to it.
+fn apps(targets: &[Target]) -> Vec<(&crate::bundle::Upstream, &Target)> {
+    let mut apps: Vec<(&crate::bundle::Upstream, &Target)> = Vec::new();
+    for target in targets {
+        for upstream in &target.upstreams {
+            if apps.iter().all(|(known, _)| *known != upstream) {
+                apps.push((upstream, target));
+            }
+        }
+    }
+    apps
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

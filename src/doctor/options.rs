@@ -1,0 +1,156 @@
+//! What `sanedge doctor` is asked: its command line as values.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::bundle::Upstream;
+use crate::limits;
+use crate::names::{Host, Origin};
+
+/// The options of `sanedge doctor`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// What to look at: https:// or wss:// URLs, bundles, sanedge.toml files; any number.
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Look at every host of the sanedge.toml in this folder or in /etc/sanedge.
+    #[arg(long)]
+    pub from_config: bool,
+    /// Print one JSON document (docs/doctor-json.md).
+    #[arg(long)]
+    pub json: bool,
+    /// Where Socket.IO is, as in the client's `path` option.
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub path: Option<String>,
+    /// Speak as a client of this Engine.IO version: 4 (socket.io-client 3 and 4) or 3 (2.x); else as the server does.
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u8).range(3..=4))]
+    pub eio: Option<u8>,
+    /// Speak only this transport, as a client with `transports` of one.
+    #[arg(long, value_name = "TRANSPORT")]
+    pub transport: Option<Transport>,
+    /// Connect to this namespace, as in the client's URL: the app sees a client come and go.
+    #[arg(long, value_name = "/NAME", value_parser = namespace)]
+    pub namespace: Option<String>,
+    /// Send this in the query, as in the client's `query` option; any number.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub query: Vec<(String, String)>,
+    /// Speak as a page of this origin, and check what CORS would.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    pub origin: Option<String>,
+    /// Send this field with every request; any number. The report masks its value.
+    #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
+    pub header: Vec<(HeaderName, HeaderValue)>,
+    /// Send this Cookie, as with `withCredentials`. The report masks it.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = cookie)]
+    pub cookie: Option<HeaderValue>,
+    /// Take this address for a host, before DNS says so; any number.
+    #[arg(long, value_name = "HOST:ADDRESS", value_parser = resolve)]
+    pub resolve: Vec<(Host, IpAddr)>,
+    /// Trust the roots in this PEM file as well, as with NODE_EXTRA_CA_CERTS.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Send cookies, fields, query and namespace even where the certificate is no good.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Hold a WebSocket this long (`90s`), to see whether somebody cuts it, and the heartbeat.
+    #[arg(long, value_name = "TIME", value_parser = limits::parse_duration)]
+    pub hold: Option<Duration>,
+    /// The app behind the edge, asked directly as well: `127.0.0.1:3002`.
+    #[arg(long, value_name = "ADDRESS", value_parser = upstream)]
+    pub upstream: Vec<Upstream>,
+    /// Longest that the whole run may take, besides --hold.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = limits::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// A way of Engine.IO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// HTTP long-polling.
+    Polling,
+    /// WebSocket.
+    Websocket,
+}
+
+impl Options {
+    /// What of these would tell a stranger something: named for the report, never shown. `query`: there is one, here or in
+    /// the target's URL.
+    pub fn private(&self, query: bool) -> Vec<&'static str> {
+        let given = [
+            (query, "query"),
+            (!self.header.is_empty(), "header"),
+            (self.cookie.is_some(), "cookie"),
+            (self.namespace.is_some(), "namespace"),
+        ];
+        given.into_iter().filter_map(|(given, name)| given.then_some(name)).collect()
+    }
+}
+
+/// With a slash at both ends, as Engine.IO has it.
+fn path(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
+    if !plain || text.is_empty() {
+        return Err("expected a path such as /socket.io/, without a query".to_owned());
+    }
+    Ok(format!("/{}/", text.trim_matches('/')).replace("//", "/"))
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let plain = text.chars().all(|c| !c.is_control() && c != ',');
+    if !plain || !text.starts_with('/') {
+        return Err("expected a namespace such as /catch, beginning with a slash".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let origin = Origin::parse(text.strip_suffix('/').unwrap_or(text)).map_err(|error| error.to_string())?;
+    Ok(origin.to_string())
+}
+
+/// Neither value is repeated in an error: it may be a secret.
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes())
+        .map_err(|_| "expected a field name before the colon")?;
+    Ok((name, secret(value)?))
+}
+
+fn cookie(text: &str) -> Result<HeaderValue, String> {
+    secret(text)
+}
+
+fn secret(text: &str) -> Result<HeaderValue, String> {
+    let mut value =
+        HeaderValue::from_str(text.trim()).map_err(|_| "a value without line ends and controls")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn resolve(text: &str) -> Result<(Host, IpAddr), String> {
+    let (host, address) = text.split_once(':').ok_or("expected HOST:ADDRESS")?;
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    let address = address.parse().map_err(|_| format!("`{address}` is no address"))?;
+    Ok((Host::parse(host).map_err(|error| error.to_string())?, address))
+}
+
+fn upstream(text: &str) -> Result<Upstream, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(Upstream::Unix(path.into()));
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(Upstream::Address(address));
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("expected an address with its port, or unix:PATH")?;
+    let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    Host::parse(host).map_err(|error| error.to_string())?;
+    Ok(Upstream::Name { host: host.to_owned(), port })
+}

@@ -1,0 +1,324 @@
+//! From the words of the command line to what is looked at: URLs, bundles and sanedge.toml files to hosts.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use hyper::Uri;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::check::{Finding, Section};
+use super::explain::{Code, Group};
+use super::options::Options;
+use crate::bundle::compile::{self, shell_word};
+use crate::bundle::file::ReadError;
+use crate::bundle::finding::{self, Severity};
+use crate::bundle::{Bundle, OpenError, Upstream, source, wire};
+use crate::names::Host;
+use crate::route;
+
+/// Where Socket.IO is unless somebody moved it.
+pub(super) const DEFAULT_PATH: &str = "/socket.io/";
+/// Where `--from-config` looks.
+const CONFIGS: [&str; 2] = ["sanedge.toml", "/etc/sanedge/sanedge.toml"];
+
+/// One host to look at.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) tls: bool,
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// Engine.IO's path, with a slash at both ends.
+    pub(super) path: String,
+    /// The user's own part of the query.
+    pub(super) query: Vec<(String, String)>,
+    /// The certificate that the bundle has for this host.
+    pub(super) expected: Option<CertificateDer<'static>>,
+    pub(super) upstreams: Vec<Upstream>,
+    /// The port that should lead to https.
+    pub(super) http_port: Option<u16>,
+}
+
+/// Everything that will be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) targets: Vec<Target>,
+    /// About the files that named the targets.
+    pub(super) files: Vec<Section>,
+    /// Roots beside Mozilla's.
+    pub(super) trust: Vec<CertificateDer<'static>>,
+    /// TLS listeners of an edge that should run on this machine.
+    pub(super) listens: Vec<SocketAddr>,
+    /// Most sessions of that edge.
+    pub(super) sessions_max: Option<u64>,
+}
+
+impl Target {
+    /// `https://host`, with the port where it is not the usual one.
+    pub(super) fn url(&self) -> String {
+        let (scheme, usual) = if self.tls { ("https", 443) } else { ("http", 80) };
+        if self.port == usual {
+            format!("{scheme}://{}", self.host.uri_host())
+        } else {
+            format!("{scheme}://{}:{}", self.host.uri_host(), self.port)
+        }
+    }
+
+    /// `Host` of requests.
+    pub(super) fn authority(&self) -> String {
+        self.url().split_once("://").map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+    }
+}
+
+impl Plan {
+    /// Reads what the options name.
+    ///
+    /// # Errors
+    /// A sentence about the usage: exit code 2.
+    pub(super) fn of(options: &Options, now: i64) -> Result<Self, String> {
+        let mut plan = Self::default();
+        if let Some(path) = &options.ca {
+            plan.trust = roots(path)?;
+        }
+        for name in &named(options)? {
+            match name.split_once("://") {
+                Some(_) => plan.targets.push(url(name, options)?),
+                None => plan.file(Path::new(name), options, now)?,
+            }
+        }
+        Ok(plan)
+    }
+
+    fn file(&mut self, path: &Path, options: &Options, now: i64) -> Result<(), String> {
+        let mut magic = [0; wire::MAGIC.len()];
+        let begins = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        let denied = matches!(&begins, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied);
+        if matches!(&begins, Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+            let shown = path.display();
+            return Err(format!(
+                "there is no file `{shown}`: give a bundle, a sanedge.toml, or an URL such as https://{shown}"
+            ));
+        }
+        let is_bundle = magic == wire::MAGIC || denied || path.extension().is_some_and(|end| end == "bundle");
+        let mut section = Section::new(path.display().to_string(), vec![("file", word(path))]);
+        if is_bundle {
+            self.bundle(path, options, now, &mut section);
+        } else {
+            self.config(path, options, now, &mut section);
+        }
+        self.files.push(section);
+        Ok(())
+    }
+
+    fn bundle(&mut self, path: &Path, options: &Options, now: i64, section: &mut Section) {
+        match Bundle::open(path) {
+            Ok(bundle) => {
+                section.passed(Group::Files, format!("bundle for {} hosts", bundle.hosts.len()));
+                self.hosts_of(&bundle, options);
+            }
+            Err(OpenError::File(ReadError::Denied { .. })) => {
+                let message =
+                    "this user may not read the bundle, as it should be: hosts are taken from elsewhere";
+                section.found(Finding::new(Code::BundleUnreadable, message));
+                let beside = path.with_file_name("sanedge.toml");
+                let before = self.targets.len();
+                self.hosts_of_source(&beside, options);
+                if self.targets.len() == before {
+                    section.skipped(
+                        Group::Files,
+                        "no sanedge.toml beside it: give https://HOST, or type the same with sudo",
+                    );
+                }
+            }
+            Err(error) => {
+                section.found(Finding::new(Code::BundleRefused, error.to_string()));
+                let _ = now;
+            }
+        }
+    }
+
+    fn config(&mut self, path: &Path, options: &Options, now: i64, section: &mut Section) {
+        let outcome = compile::compile(path, now);
+        let (source, _) = source::read(path);
+        if let Some(trust) = source.as_ref().and_then(|source| source.trust.as_ref()) {
+            self.trust.extend(roots(&trust.value.path).unwrap_or_default());
+        }
+        let errors: Vec<_> = outcome.findings.iter().filter(|f| f.severity() == Severity::Error).collect();
+        let closed = |f: &&finding::Finding| f.code == finding::Code::FileUnreadable;
+        match errors.iter().find(|finding| !closed(finding)) {
+            Some(first) => section.found(config_errors(first, &errors)),
+            None if !errors.is_empty() => {
+                let message = "this user may not read every file that sanedge.toml names; hosts are checked without them";
+                section.found(Finding::new(Code::BundleUnreadable, message));
+            }
+            None => {
+                section.passed(Group::Files, format!("sanedge.toml is right, {} hosts", outcome.hosts.len()))
+            }
+        }
+        for finding in &outcome.findings {
+            if finding.code == finding::Code::KeyReadable {
+                section
+                    .found(Finding::new(Code::KeyReadable, &finding.message).seen("found", &finding.found));
+            }
+        }
+        if let Some(source) = &source {
+            stale(path, source, section);
+        }
+        match outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) {
+            Some(bundle) => self.hosts_of(&bundle, options),
+            None => self.hosts_of_source(path, options),
+        }
+    }
+
+    fn hosts_of(&mut self, bundle: &Bundle, options: &Options) {
+        let path = options.path.as_deref().unwrap_or(DEFAULT_PATH);
+        self.listens.extend(&bundle.listen.https);
+        self.sessions_max = Some(u64::from(bundle.limits.sessions_max));
+        for entry in &bundle.hosts {
+            let site = bundle.sites.get(usize::from(entry.site));
+            let routed = site.and_then(|site| route::find(site, path.as_bytes()).ok().flatten());
+            let upstreams = routed.map(|(_, route)| route.upstreams.clone()).unwrap_or_default();
+            let certificate = bundle.certificates.get(usize::from(entry.certificate));
+            let expected = certificate.and_then(|certificate| certificate.key.cert.first().cloned());
+            let port = bundle.listen.public_https_port;
+            let http = bundle.listen.http.first().map(SocketAddr::port);
+            let target = Target { expected, upstreams, ..plain(&entry.host, port, http, options) };
+            self.targets.push(target);
+        }
+    }
+
+    /// Without keys and certificates: hosts and upstreams only.
+    fn hosts_of_source(&mut self, path: &Path, options: &Options) {
+        let (Some(source), _) = source::read(path) else { return };
+        let wanted = options.path.as_deref().unwrap_or(DEFAULT_PATH);
+        self.listens.extend(source.listen.https.iter().map(|address| address.value));
+        let http = source.listen.http.first().map(|address| address.value.port());
+        for site in &source.sites {
+            let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());
+            let route = site.routes.iter().filter(covers).max_by_key(|route| route.path.len());
+            let upstreams: Vec<Upstream> = route
+                .map(|route| route.upstreams.iter().map(|u| u.value.clone()).collect())
+                .unwrap_or_default();
+            for host in &site.hosts {
+                let plain = plain(&host.value, source.listen.public_https_port, http, options);
+                self.targets.push(Target { upstreams: upstreams.clone(), ..plain });
+            }
+        }
+    }
+}
+
+fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Finding {
+    let more = match errors.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let codes: Vec<&str> = errors.iter().map(|finding| finding.code.as_str()).collect();
+    Finding::new(Code::ConfigErrors, format!("{}{more}", first.message))
+        .seen("expected", &first.expected)
+        .seen("found", &first.found)
+        .seen("codes", codes.join(", "))
+}
+
+fn stale(path: &Path, source: &source::Source, section: &mut Section) {
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
+    let Some(written) = changed(&path.with_file_name("sanedge.bundle")) else { return };
+    let files = source.certificates.iter().flat_map(|files| [&files.chain.value.path, &files.key.value.path]);
+    let newer = |file: &&Path| changed(file).is_some_and(|changed| changed > written);
+    let files = files.map(PathBuf::as_path);
+    let newest = std::iter::once(path).chain(files).find(newer).map(|file| file.display().to_string());
+    if let Some(file) = newest {
+        let message = format!("`{file}` is newer than the bundle: write the bundle anew");
+        section.found(Finding::new(Code::BundleStale, message));
+    }
+}
+
+fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> Target {
+    Target {
+        tls: true,
+        host: host.clone(),
+        port,
+        path: options.path.clone().unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        query: options.query.clone(),
+        expected: None,
+        upstreams: options.upstream.clone(),
+        http_port,
+    }
+}
+
+/// The targets, or the configuration where none is named.
+fn named(options: &Options) -> Result<Vec<String>, String> {
+    let mut names = options.targets.clone();
+    if options.from_config || names.is_empty() {
+        let found = CONFIGS.iter().find(|path| Path::new(path).is_file());
+        match found {
+            Some(path) => names.push((*path).to_owned()),
+            None if names.is_empty() => {
+                return Err("what shall be looked at? Give an URL, a bundle or a sanedge.toml:\n  sanedge doctor https://socket.recre.store".to_owned());
+            }
+            None => return Err(format!("there is neither {} nor {}", CONFIGS[0], CONFIGS[1])),
+        }
+    }
+    Ok(names)
+}
+
+fn url(text: &str, options: &Options) -> Result<Target, String> {
+    let wrong = |why: &str| format!("`{text}`: {why}");
+    let uri: Uri = text.parse().map_err(|_| wrong("expected an URL such as https://socket.recre.store"))?;
+    let tls = match uri.scheme_str() {
+        Some("https" | "wss") => true,
+        Some("http" | "ws") => false,
+        _ => return Err(wrong("expected https:// or wss:// in front")),
+    };
+    let authority = uri.authority().map(|a| a.as_str()).unwrap_or_default();
+    if authority.contains('@') {
+        return Err(wrong("expected no user and password in front of the host"));
+    }
+    let (host, port) = Host::parse_authority(authority).map_err(|error| wrong(&error.to_string()))?;
+    let usual = if tls { 443 } else { 80 };
+    let port = port.unwrap_or(usual);
+    let pairs = pairs(uri.query().unwrap_or_default());
+    let is_engineio =
+        uri.path().trim_end_matches('/').ends_with("socket.io") || pairs.iter().any(|(key, _)| key == "EIO");
+    let mut target = plain(&host, port, (tls && port == 443).then_some(80), options);
+    target.tls = tls;
+    match uri.path() {
+        "/" | "" => {}
+        path if is_engineio => {
+            target.path = options.path.clone().unwrap_or_else(|| format!("{}/", path.trim_end_matches('/')));
+        }
+        path => {
+            return Err(wrong(&format!(
+                "a client takes `{path}` behind the host for a namespace. Type `--namespace {path}` to connect to it, or `--path {path}` if Socket.IO itself is there"
+            )));
+        }
+    }
+    // The protocol's own words are ours to choose.
+    let own = pairs
+        .into_iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "EIO" | "transport" | "sid" | "t" | "b64"));
+    target.query = own.chain(std::mem::take(&mut target.query)).collect();
+    Ok(target)
+}
+
+/// `a=b&c=d`, as it stands: still escaped.
+fn pairs(query: &str) -> Vec<(String, String)> {
+    let one = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    query.split('&').filter(|pair| !pair.is_empty()).map(one).collect()
+}
+
+fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong =
+        |why: String| format!("`{}`: expected a PEM file with root certificates ({why})", path.display());
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
+    let found = found.map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() { Err(wrong("it has none".to_owned())) } else { Ok(found) }
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.display().to_string())
+}

@@ -1,0 +1,448 @@
+//! A TLS client that records what it is shown instead of judging it, and the judgement afterwards.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::check::{Finding, Section};
+use super::explain::{Code, Group, Level};
+use super::way::{NoTls, Session};
+use crate::bundle::compile::{Presented, day, moment, presented};
+use crate::bundle::finding::{self, Code as ChainCode, listed};
+use crate::names::Host;
+
+/// Seconds by which two clocks may differ before it is worth a line.
+const SKEW_S: i64 = 300;
+
+/// A client configuration with its record.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) config: Arc<ClientConfig>,
+    seen: Arc<Recorder>,
+}
+
+/// What a server has shown, and once that was judged, what it may show from then on.
+#[derive(Debug, Default)]
+struct Recorder {
+    shown: Mutex<Shown>,
+    guard: Mutex<Option<Guard>>,
+}
+
+/// From the moment on that something private may be sent, every connection is held to what the first was.
+#[derive(Debug)]
+struct Guard {
+    host: Host,
+    trust: Vec<CertificateDer<'static>>,
+    now: i64,
+}
+
+/// The certificates of the last full handshake, and whether one was asked of us.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) wants_certificate: bool,
+    /// Why the handshake's signature does not prove that the server has the certificate's key.
+    pub(super) unproven: Option<String>,
+}
+
+impl Client {
+    /// For the versions given; `None` where ring cannot do them, which it can.
+    pub(super) fn new(versions: &[&'static rustls::SupportedProtocolVersion]) -> Option<Self> {
+        let seen = Arc::new(Recorder::default());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .ok()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::<Recorder>::clone(&seen))
+            .with_client_cert_resolver(Arc::<Recorder>::clone(&seen));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(Self { config: Arc::new(config), seen })
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        self.seen.shown().clone()
+    }
+
+    /// Refuses from now on what a careful client would refuse for this host.
+    pub(super) fn guard(&self, host: &Host, trust: &[CertificateDer<'static>], now: i64) {
+        let guard = Guard { host: host.clone(), trust: trust.to_vec(), now };
+        *self.seen.guard() = Some(guard);
+    }
+}
+
+impl Recorder {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn proof(
+        &self,
+        checked: Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match checked {
+            Err(error) if self.guard().is_none() => {
+                self.shown().unproven = Some(error.to_string());
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            checked => checked,
+        }
+    }
+}
+
+/// Whether a careful client would go on with this chain for this host.
+pub(super) fn acceptable(
+    host: &Host,
+    chain: &[CertificateDer<'static>],
+    trust: &[CertificateDer<'static>],
+    now: i64,
+) -> bool {
+    let Ok(found) = presented(chain, trust, now) else { return false };
+    let failing =
+        |seen: &finding::Finding| code_of(seen, false).is_some_and(|code| code.level() == Level::Fail);
+    found.names.iter().any(|name| name.covers(host)) && !found.findings.iter().any(failing)
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        let chain: Vec<_> = chain.map(|certificate| certificate.clone().into_owned()).collect();
+        if self
+            .guard()
+            .as_ref()
+            .is_some_and(|guard| !acceptable(&guard.host, &chain, &guard.trust, guard.now))
+        {
+            return Err(rustls::Error::General(
+                "another certificate than before, and not a good one".to_owned(),
+            ));
+        }
+        self.shown().chain = chain;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        self.proof(rustls::crypto::verify_tls12_signature(message, certificate, signed, &algorithms))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        self.proof(rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ResolvesClientCert for Recorder {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        self.shown().wants_certificate = true;
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// What an unfinished handshake means.
+pub(super) fn no_tls(error: &NoTls, shown: &Shown, host: &Host, port: u16) -> Finding {
+    match error {
+        NoTls::Alert(alert) => alerted(*alert, shown, host),
+        NoTls::Other(bytes) => not_tls(bytes, port),
+        NoTls::Silent => Finding::new(
+            Code::PortSilent,
+            format!("port {port} accepts the connection and then says nothing: what listens there hangs, or its far end is gone"),
+        )
+        .seen("waited", "4 s for an answer to the TLS hello"),
+        NoTls::Closed if shown.wants_certificate => wants_certificate("hung up"),
+        NoTls::Closed => Finding::new(
+            Code::PortCloses,
+            format!("port {port} hangs up as soon as a client says hello: look into the log of what listens there"),
+        )
+        .seen("seen", "the connection ended before one byte of TLS"),
+        NoTls::Refused(error) => {
+            Finding::new(Code::TlsHandshake, "the TLS handshake fails").seen("error", error)
+        }
+    }
+}
+
+fn alerted(alert: AlertDescription, shown: &Shown, host: &Host) -> Finding {
+    let said = format!("alert {alert:?} from the server");
+    match alert {
+        AlertDescription::UnrecognisedName => Finding::new(
+            Code::TlsUnknownName,
+            format!("the server does not serve `{host}`: add the name to its configuration"),
+        ),
+        AlertDescription::ProtocolVersion => Finding::new(
+            Code::TlsVersion,
+            "the server speaks only TLS versions before 1.2, which every client has switched off",
+        ),
+        AlertDescription::NoApplicationProtocol => Finding::new(
+            Code::TlsNoHttp1,
+            "the server speaks no HTTP/1.1, which WebSockets need: switch it on beside HTTP/2",
+        ),
+        AlertDescription::CertificateRequired => wants_certificate("alert CertificateRequired"),
+        AlertDescription::HandshakeFailure | AlertDescription::BadCertificate if shown.wants_certificate => {
+            wants_certificate("an alert")
+        }
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => Finding::new(
+            Code::TlsNoCommonSuite,
+            "the server refuses every cipher suite of today's clients: take the hand-made list out of its configuration",
+        ),
+        _ => Finding::new(Code::TlsHandshake, format!("the server breaks the TLS handshake off ({alert:?})")),
+    }
+    .seen("seen", said)
+}
+
+pub(super) fn wants_certificate(said: &str) -> Finding {
+    Finding::new(
+        Code::TlsClientCertificate,
+        "the server wants a certificate from every client, which browsers and Socket.IO do not have",
+    )
+    .seen("seen", format!("CertificateRequest in the handshake, then {said}"))
+}
+
+fn not_tls(bytes: &[u8], port: u16) -> Finding {
+    let text = String::from_utf8_lossy(bytes);
+    let line: String = text.lines().next().unwrap_or_default().chars().take(80).collect();
+    if bytes.starts_with(b"HTTP/") {
+        return Finding::new(
+            Code::PortPlainHttp,
+            format!("port {port} answers in plain HTTP, without TLS: send it to the edge instead of the app"),
+        )
+        .seen("answered", line);
+    }
+    let what = if bytes.starts_with(b"SSH-") {
+        "an SSH server answers"
+    } else {
+        "something that is not TLS answers"
+    };
+    Finding::new(Code::PortNotTls, format!("{what} on port {port}, where the edge should be"))
+        .seen("answered", line)
+}
+
+/// What the judgement of a chain needs to know.
+pub(super) struct Case<'a> {
+    pub(super) host: &'a Host,
+    pub(super) chain: &'a [CertificateDer<'static>],
+    /// Roots beside Mozilla's.
+    pub(super) trust: &'a [CertificateDer<'static>],
+    /// The certificate that the bundle has for this host.
+    pub(super) expected: Option<&'a CertificateDer<'static>>,
+    /// Why the handshake's signature proves nothing.
+    pub(super) unproven: Option<&'a str>,
+    /// Whether a made-up name gets the same certificate; `None` where that is not known.
+    pub(super) default: Option<bool>,
+    /// Seconds since 1970, by this machine and by the server's Date.
+    pub(super) now: i64,
+    pub(super) server_now: Option<i64>,
+}
+
+/// Judges a presented chain, into `section`; false where some client would not go on.
+pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, versions: &str) -> bool {
+    let found = match presented(case.chain, case.trust, case.now) {
+        Ok(found) => found,
+        Err(error) => {
+            let message = "the server's certificate cannot be read: issue it again";
+            section.found(Finding::new(Code::TlsMalformed, message).seen("error", error));
+            return false;
+        }
+    };
+    let mut findings: Vec<Finding> = name(case, &found).into_iter().collect();
+    findings.extend(findings_of(case, &found));
+    if let (Some(error), true) = (case.unproven, findings.iter().all(|f| f.code.level() != Level::Fail)) {
+        let message = "the server does not prove that it has the certificate's key: something stands between";
+        findings.push(Finding::new(Code::TlsHandshake, message).seen("error", error));
+    }
+    findings.sort_by_key(|finding| finding.code.level());
+    let trusted = findings.iter().all(|finding| finding.code.level() != Level::Fail);
+    if trusted {
+        let left = (found.not_after - case.now) / 86_400;
+        let names = listed(found.names.iter().map(ToString::to_string));
+        section.passed(Group::Tls, format!("certificate for {names}, {left} days left ({})", found.key));
+    }
+    if let Some(other) = not_the_bundle(case, &found) {
+        findings.insert(0, other);
+    }
+    findings.into_iter().for_each(|finding| section.found(finding));
+    let resumed = if session.resumed { ", resumed" } else { "" };
+    section.passed(
+        Group::Tls,
+        format!("{versions}, {} with {}{resumed}, HTTP/1.1", session.suite, session.group),
+    );
+    trusted
+}
+
+fn altnames(found: &Presented) -> String {
+    let one = |name: &crate::names::SanName| match name {
+        crate::names::SanName::Ip(ip) => format!("IP Address:{ip}"),
+        other => format!("DNS:{other}"),
+    };
+    found.names.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
+    let host = case.host;
+    if !found.has_san {
+        let cn = found.common_name.clone().unwrap_or_default();
+        let message = format!(
+            "the certificate has no subjectAltName, so no client finds `{host}` in it: issue it again with one"
+        );
+        return Some(
+            Finding::new(Code::TlsNoSan, message).seen("common name", format!("{cn}, which does not count")),
+        );
+    }
+    if found.names.iter().any(|name| name.covers(host)) {
+        return None;
+    }
+    let names = listed(found.names.iter().map(ToString::to_string));
+    let mut all: Vec<String> = found.names.iter().map(ToString::to_string).collect();
+    all.push(host.to_string());
+    let words: Vec<String> =
+        all.iter().map(|name| format!("-d {}", crate::bundle::compile::shell_word(name))).collect();
+    let message = format!(
+        "the certificate does not cover `{host}`, only {names}: issue it again with all of these names"
+    );
+    let mut finding = Finding::new(Code::TlsName, message)
+        .seen("altnames", altnames(found))
+        .seen("issuer", format!("{}, until {}", found.issuer, day(found.not_after)))
+        .word("altnames", altnames(found))
+        .word("dnames", words.join(" "));
+    if case.default == Some(true) {
+        let same = "a name that nobody has gets the same certificate: it is the server's default, so it has perhaps no site for this name";
+        finding = finding.seen("also", same);
+    }
+    Some(finding)
+}
+
+fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
+    let clock_is_wrong = clock_is_wrong(case, found);
+    let one = |seen: &finding::Finding| match code_of(seen, clock_is_wrong)? {
+        Code::ClockWrong => Some(clock_finding(case)),
+        code => Some(chain_finding(code, seen, found)),
+    };
+    found.findings.iter().filter_map(one).collect()
+}
+
+fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
+    let expected = case.expected?;
+    let served = case.chain.first()?;
+    if served == expected {
+        return None;
+    }
+    let theirs = presented(std::slice::from_ref(expected), &[], case.now).ok();
+    let of = |one: &Presented| format!("{} by {}, until {}", altnames(one), one.issuer, day(one.not_after));
+    let message = "another certificate is served than the bundle has: if you wrote the bundle anew, type `sanedge reload`";
+    let finding = Finding::new(Code::TlsNotTheBundle, message).seen("served", of(found));
+    Some(finding.seen("bundle", theirs.as_ref().map(of).unwrap_or_default()))
+}
+
+/// By the server's clock the certificate is valid, by ours it is not.
+fn clock_is_wrong(case: &Case<'_>, found: &Presented) -> bool {
+    let valid = |now: i64| (found.not_before..=found.not_after).contains(&now);
+    case.server_now
+        .is_some_and(|theirs| !valid(case.now) && valid(theirs) && (theirs - case.now).abs() > SKEW_S)
+}
+
+fn clock_finding(case: &Case<'_>) -> Finding {
+    let theirs = case.server_now.map(moment).unwrap_or_default();
+    Finding::new(
+        Code::ClockWrong,
+        "the clock of this machine is wrong, so that a good certificate looks bad: set it right",
+    )
+    .seen("this machine", moment(case.now))
+    .seen("the server", theirs)
+}
+
+/// The clocks, where the certificate is no reason to look at them.
+pub(super) fn skew(now: i64, server_now: i64) -> Option<Finding> {
+    let apart = (now - server_now).abs();
+    (apart > SKEW_S).then(|| {
+        let message =
+            format!("the clocks of this machine and of the server are {} minutes apart", apart / 60);
+        Finding::new(Code::ClockSkew, message)
+            .seen("this machine", moment(now))
+            .seen("the server", moment(server_now))
+    })
+}
+
+/// The doctor's code for a finding of the chain's proofs.
+fn code_of(seen: &finding::Finding, clock_is_wrong: bool) -> Option<Code> {
+    let intermediate = seen.message.starts_with("the intermediate");
+    Some(match seen.code {
+        ChainCode::Expired | ChainCode::NotYetValid if intermediate => Code::TlsIntermediateExpired,
+        ChainCode::Expired | ChainCode::NotYetValid if clock_is_wrong => Code::ClockWrong,
+        ChainCode::Expired => Code::TlsExpired,
+        ChainCode::NotYetValid => Code::TlsNotYetValid,
+        ChainCode::ExpiresSoon => Code::TlsExpiresSoon,
+        ChainCode::MissingIntermediate => Code::TlsMissingIntermediate,
+        ChainCode::SelfSigned => Code::TlsSelfSigned,
+        ChainCode::UnknownCa => Code::TlsUnknownCa,
+        ChainCode::ChainSignature => Code::TlsChainSignature,
+        ChainCode::WeakSignature => Code::TlsWeakSignature,
+        ChainCode::RsaSize => Code::TlsWeakKey,
+        ChainCode::NoServerAuth => Code::TlsNoServerAuth,
+        ChainCode::NoDigitalSignature => Code::TlsKeyUsage,
+        ChainCode::CaAsEndEntity => Code::TlsCaCertificate,
+        ChainCode::NameConstraints => Code::TlsNameConstraints,
+        ChainCode::ChainRefused => Code::TlsChainRefused,
+        ChainCode::Ed25519 => Code::TlsEd25519,
+        ChainCode::ChainOrder => Code::TlsChainOrder,
+        ChainCode::ChainForeign | ChainCode::RootIncluded => Code::TlsChainExtra,
+        _ => return None,
+    })
+}
+
+fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Finding {
+    let title = code.explanation().title;
+    let until = format!("{} to {}", moment(found.not_before), moment(found.not_after));
+    let message = match code {
+        Code::TlsExpired => format!(
+            "the certificate expired on {}: renew it (`certbot renew`) and have the server load it",
+            day(found.not_after)
+        ),
+        Code::TlsNotYetValid => format!("the certificate is not valid before {}", moment(found.not_before)),
+        Code::TlsMissingIntermediate => {
+            "the intermediate certificate is missing: serve fullchain.pem in place of cert.pem".to_owned()
+        }
+        Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one of a CA, `certbot certonly` is free of charge".to_owned(),
+        Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate", found.issuer),
+        _ => title.to_owned(),
+    };
+    let finding = Finding::new(code, message).seen("found", &seen.found);
+    let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) {
+        finding.seen("valid", until)
+    } else {
+        finding
+    };
+    match &found.issuer_url {
+        Some(url) if code == Code::TlsMissingIntermediate => finding.seen("offered at", url),
+        _ => finding,
+    }
+}

@@ -1,0 +1,285 @@
+//! A connection to one place, with TLS or without, that remembers how it was answered.
+//!
+//! Every wait is bounded, by its step and by the whole run.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::AlertDescription;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::tls::Client;
+
+/// To connect: a lost SYN is sent again after one second.
+pub(super) const CONNECT_TIME: Duration = Duration::from_millis(3_500);
+/// For a TLS handshake: two round trips and a signature of a small board.
+pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(4);
+/// For the head of an answer.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(4);
+/// First bytes of an answer that are kept, to tell what answered where TLS should.
+const BEGINNING_BYTES: usize = 256;
+
+/// How long may still be waited in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    until: Instant,
+}
+
+/// A wait that came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The step had its time.
+    Step,
+    /// The whole run had its time.
+    Run,
+}
+
+impl Patience {
+    pub(super) fn lasting(time: Duration) -> Self {
+        Self { until: Instant::now() + time }
+    }
+
+    /// Waits at most `time`, and no longer than the run lasts.
+    pub(super) async fn wait<T>(self, time: Duration, work: impl Future<Output = T>) -> Result<T, Late> {
+        let step = Instant::now() + time;
+        let late = if step <= self.until { Late::Step } else { Late::Run };
+        timeout_at(step.min(self.until), work).await.map_err(|_| late)
+    }
+}
+
+/// Where to connect to.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// The way to a server.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) place: Place,
+    /// With TLS for this name.
+    pub(super) tls: Option<(Client, ServerName<'static>)>,
+    /// `Host` of its requests.
+    pub(super) authority: String,
+    pub(super) patience: Patience,
+}
+
+/// Why there is no connection, or no answer over it.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// No connection.
+    Connect(io::Error),
+    /// No TLS.
+    Tls(NoTls),
+    /// No answer in time.
+    Silent,
+    /// The connection ended in place of an answer.
+    Closed,
+    /// Something else than HTTP.
+    Malformed(String),
+    /// The whole run had its time.
+    TimeUp,
+}
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub(super) enum NoTls {
+    /// An alert of the server.
+    Alert(AlertDescription),
+    /// The server says something that is not TLS, its first bytes.
+    Other(Vec<u8>),
+    /// Nothing comes.
+    Silent,
+    /// It hangs up.
+    Closed,
+    /// rustls does not want to go on.
+    Refused(String),
+}
+
+/// Bytes of either kind of connection.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection, with what its handshake said.
+pub(super) struct Connection {
+    pub(super) io: Box<dyn Io>,
+    pub(super) session: Option<Session>,
+}
+
+/// What a TLS handshake came to.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) version: String,
+    pub(super) suite: String,
+    pub(super) group: String,
+    pub(super) resumed: bool,
+}
+
+impl Way {
+    /// Connects, and shakes hands where the way has TLS.
+    pub(super) async fn open(&self) -> Result<Connection, Trouble> {
+        let io: Box<dyn Io> = match &self.place {
+            Place::Tcp(address) => {
+                let stream = self.in_time(CONNECT_TIME, TcpStream::connect(address)).await?;
+                let stream = stream.map_err(Trouble::Connect)?;
+                let _ = stream.set_nodelay(true);
+                Box::new(stream)
+            }
+            Place::Unix(path) => {
+                let stream = self.in_time(CONNECT_TIME, UnixStream::connect(path)).await?;
+                Box::new(stream.map_err(Trouble::Connect)?)
+            }
+        };
+        match &self.tls {
+            None => Ok(Connection { io, session: None }),
+            Some((client, name)) => self.shake_hands(client, name.clone(), io).await,
+        }
+    }
+
+    /// Waits; too late is the answer of silence.
+    pub(super) async fn in_time<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
+        self.patience.wait(time, work).await.map_err(|late| match late {
+            Late::Step => Trouble::Silent,
+            Late::Run => Trouble::TimeUp,
+        })
+    }
+
+    async fn shake_hands(
+        &self,
+        client: &Client,
+        name: ServerName<'static>,
+        io: Box<dyn Io>,
+    ) -> Result<Connection, Trouble> {
+        let beginning = Beginning::default();
+        let tap = Tap { io, beginning: beginning.clone() };
+        let connecting = TlsConnector::from(Arc::clone(&client.config)).connect(name, tap);
+        match self.patience.wait(HANDSHAKE_TIME, connecting).await {
+            Ok(Ok(stream)) => {
+                let session = Some(Session::of(stream.get_ref().1));
+                Ok(Connection { io: Box::new(stream), session })
+            }
+            Ok(Err(error)) => Err(Trouble::Tls(NoTls::of(&error, &beginning.take()))),
+            Err(Late::Run) => Err(Trouble::TimeUp),
+            Err(Late::Step) => Err(Trouble::Tls(NoTls::unfinished(&beginning.take()))),
+        }
+    }
+}
+
+impl Session {
+    fn of(connection: &rustls::ClientConnection) -> Self {
+        let version = match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let suite = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+        let group = connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
+        Self {
+            version,
+            suite: suite
+                .unwrap_or_default()
+                .trim_start_matches("TLS13_")
+                .trim_start_matches("TLS_")
+                .to_owned(),
+            group: group.unwrap_or_default(),
+            resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        }
+    }
+}
+
+impl NoTls {
+    fn of(error: &io::Error, beginning: &[u8]) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::AlertReceived(alert)) => Self::Alert(*alert),
+            _ if !beginning.is_empty() && !is_record(beginning) => Self::Other(beginning.to_vec()),
+            Some(error) => Self::Refused(error.to_string()),
+            None if beginning.is_empty() => Self::Closed,
+            None => Self::Refused(error.to_string()),
+        }
+    }
+
+    /// Something that is no TLS may wait for more in vain, and so do we.
+    fn unfinished(beginning: &[u8]) -> Self {
+        if beginning.is_empty() || is_record(beginning) {
+            Self::Silent
+        } else {
+            Self::Other(beginning.to_vec())
+        }
+    }
+}
+
+/// The content types of RFC 8446 §5.1, and a major version of 3.
+fn is_record(bytes: &[u8]) -> bool {
+    matches!(bytes, [20..=24, 3, ..] | [20..=24])
+}
+
+/// The first bytes that came.
+#[derive(Clone, Default)]
+struct Beginning(Arc<Mutex<Vec<u8>>>);
+
+impl Beginning {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = BEGINNING_BYTES.saturating_sub(kept.len());
+        kept.extend(bytes.iter().take(room));
+    }
+}
+
+/// A connection that keeps its first bytes.
+struct Tap {
+    io: Box<dyn Io>,
+    beginning: Beginning,
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.beginning.keep(buf.filled().get(before..).unwrap_or_default());
+        polled
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("session", &self.session).finish_non_exhaustive()
+    }
+}

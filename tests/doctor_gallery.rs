@@ -1,0 +1,182 @@
+//! The fault gallery: each code of `sanedge doctor` with a server that has this fault and no other, made of real nginx,
+//! HAProxy, Caddy, Node with Socket.IO 2.x and 4.x, and our own edge; and four set-ups with nothing wrong.
+//!
+//!     cargo test --test doctor_gallery -- --nocapture
+//!
+//! prints the table. Everything happens in a network namespace with its own DNS; nothing leaves this machine.
+#![allow(
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "gallery/exhibits.rs"]
+mod exhibits;
+#[path = "gallery/house.rs"]
+mod house;
+#[path = "support/odd_certs.rs"]
+mod odd_certs;
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Mutex;
+
+use house::{Exhibit, House};
+use sanedge::doctor::explain::{Code, Level};
+use serde_json::Value;
+use support::certs;
+use support::edge::{sanedge, text};
+use support::node::{Interop, has, skip};
+
+/// At the same time: they mostly wait.
+const VISITORS: usize = 6;
+/// Distinct codes that the gallery must show as the first failure.
+const FAILURES_MIN: usize = 40;
+
+#[test]
+fn each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong() {
+    const TEST: &str = "each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong";
+    if Interop::ready(TEST).is_none() {
+        return;
+    }
+    for (program, argument) in
+        [("nginx", "-v"), ("haproxy", "-v"), ("caddy", "version"), ("openssl", "version"), ("ip", "-V")]
+    {
+        if !has(program, argument) {
+            return skip(TEST, &format!("it needs {program}"));
+        }
+    }
+    let own = rustix::process::geteuid().is_root();
+    let user = if own { vec![] } else { vec!["--map-root-user"] };
+    // Whatever is started inside ends with it.
+    let namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let possible = Command::new("unshare").args(&user).args(namespaces).arg("true").output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        return skip(TEST, "it needs network namespaces (root, or unprivileged user namespaces)");
+    }
+    let mut command = Command::new("unshare");
+    command.args(user).args(namespaces).arg(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "inside_the_namespace", "--nocapture"]).env("SANEDGE_GALLERY", "1");
+    let output = command.output().unwrap();
+    println!("{}", text(&output));
+    assert!(output.status.success(), "the gallery found something else than it should, see above");
+}
+
+#[test]
+#[ignore = "the other test runs it in a namespace of its own"]
+fn inside_the_namespace() {
+    assert!(
+        std::env::var_os("SANEDGE_GALLERY").is_some(),
+        "run without --ignored: this one must not touch the machine's own network"
+    );
+    let interop = Interop::ready("inside_the_namespace").unwrap();
+    let mut house = House::new();
+    let (apps, edges) = exhibits::hang(&mut house);
+    let _apps = house.open(&interop, &apps);
+    let only = std::env::var("SANEDGE_GALLERY_ONLY").ok();
+    let exhibits: Vec<&Exhibit> = house
+        .exhibits
+        .iter()
+        .filter(|exhibit| only.as_deref().is_none_or(|only| exhibit.code.contains(only)))
+        .collect();
+    let roots = house.path("roots.pem");
+    let queue = Mutex::new(exhibits.iter().enumerate());
+    let verdicts = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..VISITORS {
+            scope.spawn(|| {
+                loop {
+                    let Some((at, exhibit)) = queue.lock().unwrap().next() else { break };
+                    let verdict = visit(exhibit, &roots);
+                    verdicts.lock().unwrap().push((at, verdict));
+                }
+            });
+        }
+    });
+    drop(edges);
+    let mut verdicts = verdicts.into_inner().unwrap();
+    verdicts.sort_by_key(|(at, _)| *at);
+    let mut failures = BTreeSet::new();
+    let mut wrong = Vec::new();
+    println!("| fault | verdict | first sentence |\n|---|---|---|");
+    for (at, verdict) in &verdicts {
+        let exhibit = exhibits[*at];
+        let level = Code::ALL.iter().find(|code| code.as_str() == exhibit.code).map(|code| code.level());
+        let (found, said) = match level {
+            Some(Level::Fail) => (&verdict.first_failure, &verdict.sentence),
+            Some(Level::Warn) => (&verdict.first, &verdict.sentence),
+            None => (&verdict.first, &verdict.sentence), // healthy: nothing at all
+        };
+        let expected = level.map(|_| exhibit.code);
+        let right =
+            found.as_deref() == expected && (level == Some(Level::Fail) || verdict.first_failure.is_none());
+        println!(
+            "| {} | {}{} | {said} |",
+            exhibit.code,
+            if right { "" } else { "WRONG: " },
+            found.as_deref().unwrap_or("nothing")
+        );
+        if right && level == Some(Level::Fail) {
+            failures.insert(exhibit.code);
+        }
+        if !right {
+            wrong.push(format!("{} {:?}\n{}", exhibit.code, exhibit.arguments, verdict.whole));
+        }
+    }
+    println!("{} exhibits, {} distinct failures, {} wrong", verdicts.len(), failures.len(), wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n---\n"));
+    assert!(only.is_some() || failures.len() >= FAILURES_MIN, "only {} distinct failures", failures.len());
+}
+
+/// What doctor said.
+struct Verdict {
+    first: Option<String>,
+    first_failure: Option<String>,
+    sentence: String,
+    whole: String,
+}
+
+fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
+    let doctor = sanedge();
+    let mut command = if exhibit.offline {
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(doctor.get_program());
+        command.args(doctor.get_args());
+        command
+    } else {
+        doctor
+    };
+    let output = command
+        .args(["doctor", "--json", "--timeout", "40s", "--ca"])
+        .arg(roots)
+        .args(&exhibit.arguments)
+        .output()
+        .unwrap();
+    let whole = text(&output);
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{:?}: no JSON\n{whole}", exhibit.arguments));
+    let checks: Vec<&Value> = report["sections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|section| section["checks"].as_array().unwrap())
+        .collect();
+    let findings: Vec<&&Value> = checks.iter().filter(|check| check["code"].is_string()).collect();
+    let failure = findings.iter().find(|check| check["outcome"] == "fail");
+    let code = |check: &&&Value| check["code"].as_str().unwrap().to_owned();
+    let healthy = failure.is_none();
+    assert_eq!(output.status.code(), Some(i32::from(!healthy)), "the exit code of {:?}", exhibit.arguments);
+    Verdict {
+        first: findings.first().map(code),
+        first_failure: failure.map(code),
+        sentence: failure
+            .or(findings.first())
+            .map_or(String::new(), |check| check["text"].as_str().unwrap().to_owned()),
+        whole,
+    }
+}

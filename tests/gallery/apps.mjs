@@ -1,0 +1,94 @@
+// The apps of the doctor's gallery: real Socket.IO servers of 4.x and 2.x with one fault each, and bare servers that do
+// what a broken one does. Ports are those of a network namespace of its own.
+//
+//   node apps.mjs '{"key": "…", "chain": "…", "future": {"key": "…", "chain": "…"}}'
+//
+// Says {"event":"listening"} when all of them listen; ends when stdin does.
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { createSecureServer } from 'node:http2'
+import { createServer as createTlsServer } from 'node:https'
+import { createServer as createTcpServer } from 'node:net'
+import { Server } from 'socket.io'
+import socketio2 from 'socket.io-2'
+
+const options = JSON.parse(process.argv[2])
+const tls = files => ({ key: readFileSync(files.key), cert: readFileSync(files.chain) })
+const waiting = []
+const listen = (server, port, host = '127.0.0.1') => {
+  waiting.push(new Promise(done => server.listen(port, host, done)))
+  return server
+}
+const notFound = (request, response) => response.writeHead(404).end(`Cannot ${request.method} ${request.url}`)
+const guard = io => io.of('/catch').use((socket, next) => next(socket.handshake.query.uuId ? undefined : new Error('a uuId is needed')))
+
+// Socket.IO 4.x on a port, with these options.
+function four(port, more = {}, server = createServer(notFound), host) {
+  const io = new Server(listen(server, port, host), more)
+  guard(io)
+  return io
+}
+
+four(4004) // nothing wrong
+four(4005) // another process of it
+const two = socketio2(listen(createServer(notFound), 4002))
+guard(two)
+four(4010, { transports: ['websocket'] })
+four(4011, { transports: ['polling'] })
+four(4012, { allowRequest: (_, decide) => decide('no cookie, no game', false) })
+four(4013, { path: '/game/socket.io/' })
+four(4014, { pingInterval: 90000 })
+four(4015, { cors: { origin: '*', credentials: true } })
+four(4016, { cors: { origin: 'https://other.recre.store', credentials: true } })
+four(4017, { cors: { origin: true, credentials: true } })
+four(4018).of('/slow').use(() => {})
+four(4019, { path: '/api/socket.io/' })
+
+// A server that is an hour behind, and one that knows the day on which its certificate will be good.
+const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))
+const slow = createServer(notFound)
+four(4020, {}, slow)
+dated(new Date(Date.now() - 3600e3), slow)
+const future = createTlsServer(tls(options.future), notFound)
+four(443, {}, future, options.future.address)
+dated(new Date(options.future.date), future)
+
+// HTTP/2 and nothing else.
+listen(createSecureServer({ ...tls(options), allowHTTP1: false, ALPNProtocols: ['h2'] }), 443, options.h2)
+
+// Bare servers.
+const page = '<!doctype html><title>my app</title><div id=app></div>'
+listen(createServer((_, response) => response.setHeader('Content-Type', 'text/html').end(page)), 4030)
+listen(createServer(() => {}), 4031) // takes requests and never answers
+listen(createTcpServer(socket => socket.on('error', () => {}).once('data', () => socket.destroy())), 4032)
+listen(createTcpServer(socket => socket.on('error', () => {}).once('data', () => socket.end('\x20\x02\x00\x00 MQTT, not HTTP\r\n'))), 4033)
+listen(createServer((request, response) => response.writeHead(301, { Location: `https://${request.headers.host}${request.url}` }).end()), 4034)
+listen(createServer((_, response) => response.writeHead(500).end('TypeError: undefined is not a function')), 4035)
+listen(createServer((_, response) => response.end('0{"sid":"x","upgrades"<script src=/inject.js></script>')), 4036)
+listen(createServer((request, response) => response.writeHead(302, { Location: `https://elsewhere.recre.store/login?sent=${request.headers.cookie ?? 'nothing'}` }).end()), 4037)
+
+// Polling that works, with a WebSocket that does not: the fault is what `onUpgrade` does.
+function half(port, onUpgrade, open = { pingInterval: 25000, pingTimeout: 20000 }) {
+  let sessions = 0
+  const packet = () => '0' + JSON.stringify({ sid: `half-${port}-${sessions++}`, upgrades: ['websocket'], maxPayload: 1e6, ...open })
+  const server = createServer((request, response) => response.end(request.method === 'POST' ? 'ok' : packet()))
+  server.on('upgrade', (request, socket) => {
+    socket.on('error', () => {})
+    const accept = createHash('sha1').update(request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest('base64')
+    const switching = key => socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${key}\r\n\r\n`)
+    const text = data => socket.write(Buffer.concat([Buffer.from(data.length < 126 ? [0x81, data.length] : [0x81, 126, data.length >> 8, data.length & 255]), Buffer.from(data)]))
+    onUpgrade({ socket, accept, switching, text, packet, request })
+  })
+  listen(server, port)
+}
+half(4040, ({ switching }) => switching('c29tZWJvZHkgZWxzZSdzIGtleQ=='))
+half(4041, ({ switching, accept }) => switching(accept))
+half(4042, ({ switching, accept, socket }) => { switching(accept); socket.end(Buffer.from([0x88, 2, 0x03, 0xf3])) })
+half(4043, ({ socket }) => socket.end('HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n'))
+half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(packet()) }, { upgrades: [], pingInterval: 400, pingTimeout: 400 })
+half(4045, ({ switching, accept, text, packet, request, socket }) => { if (request.url.includes('sid=')) socket.destroy(); else { switching(accept); text(packet()) } })
+
+process.stdin.on('end', () => process.exit(0)).resume()
+await Promise.all(waiting)
+process.stdout.write('{"event":"listening"}\n')
