@@ -35,17 +35,18 @@ strip=$(command -v "$gnu-strip" llvm-strip | head -n 1) || true
 # Compilers of their own would rebuild each other's work in one folder.
 base=${CARGO_TARGET_DIR:-$PWD/target}/cross
 export CARGO_TARGET_DIR=$base/$way
-# Names of functions stay until the instructions have been looked at.
-arguments=(--locked --release --target "$target" --bin sanedge --config 'profile.release.strip="debuginfo"')
+# Names of functions stay until the instructions have been looked at. Said to the last link alone: as part of the profile it
+# would be another build of every crate; and zig strips them for "debuginfo" as well.
+arguments=(--locked --release --target "$target" --bin sanedge -- -C strip=none)
 case $way in
   cross)
     export CROSS_CONFIG=${CROSS_CONFIG:-cross/Cross.toml} RUSTFLAGS="-C link-self-contained=no${cpu:+ -C target-cpu=$cpu}"
-    cross "+$toolchain" build "${arguments[@]}"
+    cross "+$toolchain" rustc "${arguments[@]}"
     ;;
   zig)
     zig_compiler
     zig_flags
-    cargo-zigbuild zigbuild "${build_std[@]}" "${arguments[@]}"
+    cargo-zigbuild rustc "${build_std[@]}" "${arguments[@]}"
     ;;
 esac
 
