@@ -103,7 +103,7 @@ impl Plan {
         let is_bundle = magic == wire::MAGIC || denied || path.extension().is_some_and(|end| end == "bundle");
         let mut section = Section::new(path.display().to_string(), vec![("file", word(path))]);
         if is_bundle {
-            self.bundle(path, options, now, &mut section);
+            self.bundle(path, options, &mut section);
         } else {
             self.config(path, options, now, &mut section);
         }
@@ -111,7 +111,7 @@ impl Plan {
         Ok(())
     }
 
-    fn bundle(&mut self, path: &Path, options: &Options, now: i64, section: &mut Section) {
+    fn bundle(&mut self, path: &Path, options: &Options, section: &mut Section) {
         match Bundle::open(path) {
             Ok(bundle) => {
                 section.passed(Group::Files, format!("bundle for {} hosts", bundle.hosts.len()));
@@ -131,10 +131,7 @@ impl Plan {
                     );
                 }
             }
-            Err(error) => {
-                section.found(Finding::new(Code::BundleRefused, error.to_string()));
-                let _ = now;
-            }
+            Err(error) => section.found(Finding::new(Code::BundleRefused, error.to_string())),
         }
     }
 
