@@ -254,6 +254,13 @@ async fn soak() {
     let descriptors_after = descriptors(&edge);
     let status = ask(&edge, "status").await;
     let lost = tally.lost.lock().unwrap().clone();
+    // A session that a server ended by itself, for a client that was too slow for its heartbeat, shows here.
+    let mut reasons = BTreeMap::<String, usize>::new();
+    for said in servers.iter().flat_map(|(server, _)| server.said()) {
+        if said["event"] == "disconnect" {
+            *reasons.entry(said["reason"].to_string()).or_default() += 1;
+        }
+    }
     println!(
         "{minutes} minutes, {WEBSOCKETS} WebSockets and {POLLERS} polling clients on {SERVERS} processes"
     );
@@ -264,6 +271,7 @@ async fn soak() {
     println!("  sessions lost to us  {}", lost.len());
     println!("    with their process {}", tally.killed_with.load(Relaxed));
     println!("    opening, near it   {}", tally.near_a_kill.load(Relaxed));
+    println!("  ends, by the servers {reasons:?}");
     println!(
         "  memory (PSS)         {early_kib} KiB at {:.1} min, {late_kib} KiB at the end ({:+.1} %)",
         early.as_secs_f64() / 60.0,

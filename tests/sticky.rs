@@ -5,7 +5,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -302,13 +301,14 @@ impl Cluster {
 async fn round_robin(targets: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let targets = Arc::new(targets);
     tokio::spawn(async move {
-        for turn in 0.. {
+        let mut turn = 0;
+        loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            let targets = Arc::clone(&targets);
+            let target = targets[turn % targets.len()].clone();
+            turn += 1;
             tokio::spawn(async move {
-                if let Ok(mut server) = TcpStream::connect(&targets[turn % targets.len()]).await {
+                if let Ok(mut server) = TcpStream::connect(target).await {
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 }
             });
