@@ -256,7 +256,7 @@ pub const DRAIN_TIMEOUT: Range = range(
     Unit::Milliseconds,
     0,
     DAY,
-    "exchanges and WebSockets get this long to end; systemd kills after 90 s unless the unit says otherwise",
+    "exchanges and WebSockets get this long to end; the unit has systemd kill after 75 s: raise TimeoutStopSec= with it",
 );
 /// `drain_spread`.
 pub const DRAIN_SPREAD: Range = range(
