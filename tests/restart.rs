@@ -147,7 +147,7 @@ async fn real_clients_are_back_by_themselves() {
     let mut witnesses = JoinSet::new();
     for _ in 0..WITNESSES {
         let mut socket = Socket::open(&edge, HOST, "").await;
-        socket.join("/").await;
+        socket.join_only("/").await;
         witnesses.spawn(async move { (socket.closed().await, monotonic()) });
     }
 

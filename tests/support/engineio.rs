@@ -110,7 +110,9 @@ impl Socket {
             return;
         }
         let asked = |packet: &str| packet.starts_with("43999[");
+        let until = std::time::Instant::now() + PATIENCE;
         loop {
+            assert!(std::time::Instant::now() < until, "no handler of `ask`: this server is not ours");
             self.send(r#"42999["ask",0]"#).await;
             match tokio::time::timeout(Duration::from_millis(500), self.text()).await {
                 Ok(packet) if asked(&packet) => break self.joined = true,
