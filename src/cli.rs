@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, check, file, report, wire};
+#[cfg(feature = "doctor")]
 use crate::doctor;
 use crate::ops::access;
 use crate::ops::admin::{self, client, text};
@@ -78,6 +79,7 @@ enum Command {
         json: bool,
     },
     /// Find out why clients cannot connect, on any TLS edge and Socket.IO server, and what to do.
+    #[cfg(feature = "doctor")]
     Doctor(Box<doctor::Options>),
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains, SIGUSR1 drains for a restart.
     Serve {
@@ -100,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
         Command::Status { admin, watch, json } => status(&admin, watch, json),
+        #[cfg(feature = "doctor")]
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, access_log, access_log_to } => {
             crate::edge::serve(&bundle, (access_log, access_log_to))
@@ -108,6 +111,7 @@ pub fn run() -> ExitCode {
 }
 
 /// Looks at what the options name; 1 where some client cannot connect.
+#[cfg(feature = "doctor")]
 fn examine(options: &doctor::Options) -> ExitCode {
     if let Some(foreword) = doctor::foreword(options) {
         complain(&format!("note {}\n", report::escaped(&foreword)));

@@ -42,6 +42,7 @@ fn engineio_open() {
     replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 10);
 }
 
+#[cfg(feature = "doctor")]
 #[test]
 fn engineio() {
     replay("engineio", sanedge::doctor::fuzz_engineio, 10);

@@ -563,6 +563,7 @@ fn assert_honest(log: &str) {
         "msg",
         "kind",
         "address",
+        "inherited",
         "hosts",
         "workers",
         "worker",

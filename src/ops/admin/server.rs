@@ -63,6 +63,7 @@ pub fn start(
         (Some(inherited), _) => {
             let listener = Listener::inherited(inherited);
             let listener = listener.map_err(|error| ("the admin socket".to_owned(), error))?;
+            info!(kind = "admin", address = listener.address(), inherited = true, "listening");
             Ok(run(listener, None, asks)) // its file is not ours to remove
         }
         (None, Some(Admin::Unix(path))) => {
@@ -70,7 +71,9 @@ pub fn start(
         }
         (None, Some(Admin::Tcp(address))) => {
             let bound = std::net::TcpListener::bind(address).and_then(Listener::tcp);
-            Ok(run(bound.map_err(|error| (address.to_string(), error))?, None, asks))
+            let listener = bound.map_err(|error| (address.to_string(), error))?;
+            info!(kind = "admin", address = listener.address(), "listening");
+            Ok(run(listener, None, asks))
         }
         (None, None) => Ok(start_default(asks).unwrap_or_else(|error| {
             let error = error.to_string();
@@ -97,7 +100,9 @@ fn start_unix(path: &Path, asks: mpsc::Sender<Ask>) -> io::Result<Running> {
     remove_stale(path)?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(run(Listener::Unix(listener), Some(path.to_owned()), asks))
+    let listener = Listener::Unix(listener);
+    info!(kind = "admin", address = listener.address(), "listening");
+    Ok(run(listener, Some(path.to_owned()), asks))
 }
 
 /// A socket that nobody listens on is what a killed process left behind; anything else stays.
@@ -117,7 +122,6 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 fn run(listener: Listener, socket: Option<PathBuf>, asks: mpsc::Sender<Ask>) -> Running {
-    info!(kind = "admin", address = listener.address(), "listening");
     tokio::spawn(accept_all(listener, asks));
     Running { socket }
 }
