@@ -51,7 +51,7 @@ zig_compiler() {
     [ -d "$("$rustc" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ] || continue
     # Of the library's features only what panic = "unwind" needs: the binary is stripped, so the code that turns
     # addresses into names for a backtrace would find none.
-    build_std=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind)
+    build_std=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,optimize_for_size)
     export RUSTC_BOOTSTRAP=1
     if [ "$rustc" = /usr/bin/rustc ]; then export RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo; fi
     return

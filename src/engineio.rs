@@ -194,9 +194,16 @@ fn in_packet(bytes: &[u8]) -> Heard {
     };
     match OpenData::deserialize(&mut serde_json::Deserializer::from_slice(json)) {
         Ok(data) if !data.sid.is_empty() && data.sid.len() <= SID_BYTES_MAX => Heard::Open(data.open()),
-        Err(error) if error.is_eof() => Heard::More,
+        Err(error) if error.is_eof() || is_at_the_end(&error, json) => Heard::More,
         Ok(_) | Err(_) => Heard::Else,
     }
+}
+
+/// What is found at the last byte may be the cut's fault: `1e` is no number, and the beginning of one.
+fn is_at_the_end(error: &serde_json::Error, json: &[u8]) -> bool {
+    let lines = json.iter().filter(|byte| **byte == b'\n').count();
+    let last = json.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+    error.is_syntax() && (error.line(), error.column()) == (lines + 1, last)
 }
 
 impl OpenData<'_> {

@@ -39,7 +39,7 @@ fn ws_sequence() {
 
 #[test]
 fn engineio_open() {
-    replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 10);
+    replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 16);
 }
 
 #[cfg(feature = "doctor")]
