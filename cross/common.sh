@@ -62,5 +62,6 @@ zig_compiler() {
 
 # rustc would look for start files that only rustup's target component has; zig brings its own.
 zig_flags() {
-  export RUSTFLAGS="-C link-self-contained=no${cpu:+ -C target-cpu=$cpu}"
+  # The builder's home is nobody's business, and its length would be part of the program's.
+  export RUSTFLAGS="-C link-self-contained=no --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
 }
