@@ -63,7 +63,8 @@ trap 'rm -rf "$stage"' EXIT
 built=$stage/$triple/release
 mkdir -p "$built" "$folder"
 install -m 0755 "$program" "$built/sanedge"
-cargo run --quiet --locked --example assets -- "$built/assets" >/dev/null
+# Of the program that cross/build.sh makes, which is without the doctor.
+cargo run --quiet --locked --no-default-features --example assets -- "$built/assets" >/dev/null
 gzip -9n "$built"/assets/man/*
 
 deb=$(CARGO_TARGET_DIR=$stage cargo deb --quiet --no-build --no-strip --target "$triple" -o "$folder/")
