@@ -405,6 +405,9 @@ fn parse_wildcard(rest: &str, whole: &str) -> Result<SanName, NameError> {
 
 fn check_characters(name: &str) -> Result<(), NameError> {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if name.bytes().all(|byte| !odd(char::from(byte))) {
+        return Ok(()); // the usual case, without decoding
+    }
     match name.char_indices().find(|(_, c)| odd(*c)) {
         None => Ok(()),
         Some((_, '*')) => Err(NameError::WildcardHost { name: excerpt(name) }),
@@ -433,6 +436,10 @@ fn is_number(label: &str) -> bool {
 }
 
 fn parse_address(text: &str) -> Option<IpAddr> {
+    // A name that cannot be one is not parsed three times: an IPv4 address begins with a digit, an IPv6 one has colons.
+    if !text.starts_with(|c: char| c.is_ascii_digit()) && !text.bytes().any(|byte| byte == b':') {
+        return None;
+    }
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = match inner {
         Some(inner) => inner.parse::<Ipv6Addr>().map(IpAddr::V6),

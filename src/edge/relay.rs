@@ -451,17 +451,29 @@ impl Relay {
 
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
         let mut scratch = worker.scratch.borrow_mut();
+        // A lane that waits has left its waker, and nothing but a change of its state by the other's end moves it on.
+        let (mut up_moves, mut down_moves) = (true, true);
         for _ in 0..TURNS {
             if self.leave_upstream && !self.down.waits_to_close() {
                 self.leave_upstream = false;
                 self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
+                up_moves = true;
             }
-            let up =
-                self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch, &worker.tally.received);
-            let down =
-                self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch, &worker.tally.sent);
-            if up.is_pending() && down.is_pending() {
+            let (mut up, mut down) = (Poll::Pending, Poll::Pending);
+            if up_moves {
+                let flow = &worker.tally.received;
+                up = self.up.poll(&mut self.client, &mut self.upstream, cx, &mut scratch, flow);
+            }
+            if down_moves {
+                let flow = &worker.tally.sent;
+                down = self.down.poll(&mut self.upstream, &mut self.client, cx, &mut scratch, flow);
+            }
+            (up_moves, down_moves) = (up.is_ready(), down.is_ready());
+            if !up_moves && !down_moves {
                 return Poll::Pending;
+            }
+            if matches!((&up, &down), (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_)))) {
+                (up_moves, down_moves) = (true, true);
             }
             for (from, step) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
                 match step {

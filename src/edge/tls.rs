@@ -33,6 +33,8 @@ const INCOMING_BYTES: usize = 64 * 1024 + RECORD_BYTES_MAX;
 /// Most plaintext that one write takes, and room for its records.
 const OUTGOING_PLAIN_BYTES: usize = 80 * 1024;
 const OUTGOING_BYTES: usize = OUTGOING_PLAIN_BYTES + 4 * 1024;
+/// What may wait for the next write, to go in one segment with it: tickets, an answer to a KeyUpdate.
+const JOINED_BYTES_MAX: usize = 1024;
 /// A usual ClientHello, with a post-quantum key share.
 const HELLO_BYTES: usize = 2 * 1024;
 /// Longest ClientHello, its record headers included. rustls has 64 KiB; no client needs a fourth of that.
@@ -143,7 +145,7 @@ pub(crate) struct Client {
     plain: Pending,
     /// Records that the kernel has not taken yet.
     unsent: Pending,
-    /// Most bytes that a write takes while nothing is unsent; with the record headers, the bound of `unsent`.
+    /// Most bytes that a write takes; with the record headers and [`JOINED_BYTES_MAX`], the bound of `unsent`.
     write_bytes_max: usize,
     /// close_notify or FIN has come, or what came was wrong: nothing more is read.
     ended: bool,
@@ -195,10 +197,12 @@ impl Client {
         drop(hello);
         poll_fn(|cx| {
             loop {
-                ready!(self.poll_flush(cx))?;
+                // What is unsent then, tickets above all, goes in one segment with the first answer, or when there is
+                // nothing to read.
                 if !self.tls.is_handshaking() {
                     return Poll::Ready(Ok(()));
                 }
+                ready!(self.poll_flush(cx))?;
                 // Only here: a client may say its first request and its close_notify in one breath with Finished.
                 if self.ended {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -232,14 +236,19 @@ impl Client {
         }
     }
 
-    /// Takes bytes to be encrypted; those taken may still be unsent: see [`Self::poll_flush`].
+    /// Takes bytes to be encrypted, unless much is unsent; those taken may still be so: see [`Self::poll_flush`].
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_flush(cx))?;
+        if self.unsent.len() > JOINED_BYTES_MAX {
+            ready!(self.poll_flush(cx))?;
+        }
         if self.close_sent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let taken = bytes.get(..self.write_bytes_max).unwrap_or(bytes);
         self.seal(cx, |traffic, outgoing| traffic.encrypt(taken, outgoing))?;
+        if let Poll::Ready(sent) = self.poll_flush(cx) {
+            sent?;
+        }
         Poll::Ready(Ok(taken.len()))
     }
 
@@ -283,7 +292,11 @@ impl Client {
             let most = front.saturating_add(plain.len().max(RECORD_BYTES_MAX));
             let room = buffers.incoming.len().min(most);
             let mut read = ReadBuf::new(buffers.incoming.get_mut(front..room).unwrap_or_default());
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            if Pin::new(&mut self.io).poll_read(cx, &mut read)?.is_pending() {
+                // Tickets and the like have waited for an answer to go with; none is coming now.
+                ready!(self.poll_flush(cx))?;
+                return Poll::Pending;
+            }
             let count = read.filled().len();
             if count == 0 {
                 self.ended = true;
@@ -292,12 +305,10 @@ impl Client {
             let records = buffers.incoming.get_mut(..front + count).unwrap_or_default();
             records.get_mut(..front).unwrap_or_default().copy_from_slice(&self.partial);
             let processed = self.process(records, plain);
-            // Tickets and alerts; what the kernel does not take now goes with the next flush.
-            let flushed = self.poll_flush(cx);
-            let (used, opened) = processed?;
-            if let Poll::Ready(result) = flushed {
-                result?;
+            if processed.is_err() {
+                let _ = self.poll_flush(cx); // the alert: nobody comes back for it
             }
+            let (used, opened) = processed?;
             // Also after the handshake: a message over many records is held until its end.
             let rest = records.get(used..).filter(|_| !self.ended).unwrap_or_default();
             if rest.len() >= RECORD_BYTES_MAX {
@@ -313,11 +324,15 @@ impl Client {
     /// rustls wants to say goes to `unsent`. Returns bytes of `records` used, and bytes put into `plain`.
     fn process(&mut self, records: &mut [u8], plain: &mut [u8]) -> io::Result<(usize, usize)> {
         let (mut used, mut opened) = (0, 0);
+        // rustls has encoded something, and not been told yet that it is on its way.
+        let mut encoded = false;
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.tls.process_tls_records(records.get_mut(used..).unwrap_or_default());
-            let is_idle = match state {
+            let (mut opens, mut is_idle) = (false, false);
+            match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    opens = true;
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
@@ -327,32 +342,27 @@ impl Client {
                         opened += now.len();
                         self.plain.push(later);
                     }
-                    false
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     encode(&mut data, &mut self.unsent)?;
-                    false
+                    encoded = true;
                 }
                 Ok(ConnectionState::TransmitTlsData(transmit)) => {
                     transmit.done(); // it waits in `unsent`, which is sent before anything else
-                    false
+                    encoded = false;
                 }
-                Ok(ConnectionState::PeerClosed) => {
-                    self.ended = true;
-                    false
-                }
-                Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => true,
-                Ok(ConnectionState::Closed) => {
-                    self.ended = true;
-                    true
-                }
+                Ok(ConnectionState::PeerClosed) => self.ended = true,
+                Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => is_idle = true,
+                Ok(ConnectionState::Closed) => (self.ended, is_idle) = (true, true),
                 Ok(_) => return Err(invalid("early data, which was never offered")),
                 Err(error) => {
                     self.queue_alert();
                     return Err(invalid(error));
                 }
-            };
+            }
             used += discard;
+            // Behind the last record rustls has nothing to add but what it wants to write: it need not be asked again.
+            is_idle |= opens && !encoded && used >= records.len() && !self.tls.wants_write();
             if is_idle {
                 return Ok((used, opened));
             }
@@ -393,8 +403,10 @@ impl Client {
         cx: &mut Context<'_>,
         make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
-        let (used, _) = self.process(partial, &mut [])?;
-        partial.drain(..used.min(partial.len()));
+        if self.tls.wants_write() {
+            let (used, _) = self.process(partial, &mut [])?;
+            partial.drain(..used.min(partial.len()));
+        }
         let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(partial).state
         else {
             return Err(io::ErrorKind::BrokenPipe.into());

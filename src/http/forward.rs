@@ -245,11 +245,15 @@ impl Plan {
         Ok(())
     }
 
-    /// Appends bytes of our own.
+    /// Appends text of our own.
     fn insert(&mut self, text: &str) -> Result<(), HeadFault> {
+        self.insert_bytes(text.as_bytes())
+    }
+
+    fn insert_bytes(&mut self, bytes: &[u8]) -> Result<(), HeadFault> {
         let start = self.inserted.len();
         let too_long = HeadFault::PlanTooLong { limit: PLAN_INSERTED_BYTES_MAX };
-        self.inserted.extend_from_slice(text.as_bytes()).map_err(|_| too_long)?;
+        self.inserted.extend_from_slice(bytes).map_err(|_| too_long)?;
         let (start, end) = (start as u16, self.inserted.len() as u16); // lossless: PLAN_INSERTED_BYTES_MAX < 2^16
         self.len += usize::from(end - start);
         match self.pieces.last_mut() {
@@ -280,9 +284,8 @@ impl Plan {
 
     fn insert_number(&mut self, number: u16) -> Result<(), HeadFault> {
         let digits = [10_000, 1_000, 100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8);
-        let text = std::str::from_utf8(&digits).unwrap_or_default();
-        let shown = text.trim_start_matches('0');
-        self.insert(if shown.is_empty() { "0" } else { shown })
+        let zeros = digits.iter().take(4).take_while(|&&digit| digit == b'0').count();
+        self.insert_bytes(digits.get(zeros..).unwrap_or_default())
     }
 }
 

@@ -169,7 +169,9 @@ impl Part {
             Self::Reason | Self::Value => TEXT,
             Self::BlankLf | Self::LineLf | Self::LastLf | Self::End => return 0,
         };
-        rest.iter().position(|&byte| !is(byte, class)).unwrap_or(rest.len())
+        let skip = if class == TEXT { plain_text(rest) } else { 0 };
+        let behind = rest.get(skip..).unwrap_or_default();
+        skip + behind.iter().position(|&byte| !is(byte, class)).unwrap_or(behind.len())
     }
 
     /// Why `byte` may not stand here.
@@ -212,6 +214,21 @@ impl Version {
             _ => Err(HeadFault::VersionMalformed),
         }
     }
+}
+
+/// How many bytes at the start of `rest`, in eights, are text for certain: a head is mostly field values, and eight of
+/// their bytes are looked at like one. Stops at a control byte, HTAB as well.
+fn plain_text(rest: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // The high bit of a byte that is 0, and perhaps of bytes above one that is: enough to stop at.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let is_plain = |word: u64| {
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        below_space | zeros(word ^ (ONES * 0x7f)) == 0
+    };
+    let (words, _) = rest.as_chunks::<8>();
+    8 * words.iter().take_while(|word| is_plain(u64::from_ne_bytes(**word))).count()
 }
 
 fn check_status(digits: &[u8]) -> Result<(), HeadFault> {
@@ -274,4 +291,23 @@ const fn classes() -> [u8; 256] {
         set += 1;
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bytes_at_once_find_what_one_at_a_time_does() {
+        for at in 0..20 {
+            for byte in 0..=255 {
+                for other in [b'a', b' ', 0x80, 0xff, b'~', b'\t'] {
+                    let mut text = [other; 20];
+                    text[at] = byte;
+                    let one_by_one = text.iter().position(|&byte| !is_text_byte(byte)).unwrap_or(20);
+                    assert_eq!(Part::Value.run(&text), one_by_one, "{text:?}");
+                }
+            }
+        }
+    }
 }
