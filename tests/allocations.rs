@@ -46,6 +46,7 @@ fn main() {
         _ => {
             alone(compare("echoed frame", echoes));
             alone(compare("keep-alive exchange", exchanges));
+            alone(rest());
         }
     }
 }
@@ -56,8 +57,37 @@ fn serve(bundle: &Path) {
     sanedge::edge::serve(bundle, Default::default());
 }
 
+/// What an open WebSocket at rest keeps, in bytes.
+async fn rest() {
+    let at_most = "gb"; // bytes held when the heap was fullest: with all of them open
+    let (few, more) = (profile(FEW, &idlers, at_most).await, profile(FEW + MORE, &idlers, at_most).await);
+    let mut all = 0.0;
+    println!("bytes that an open WebSocket keeps on the heap:");
+    for (place, bytes) in &more {
+        let each = (*bytes as f64 - few.get(place).copied().unwrap_or(0) as f64) / f64::from(MORE);
+        if each.abs() >= 1.0 {
+            println!("  {each:7.1} {place}");
+        }
+        all += each;
+    }
+    println!("  {all:7.1} together");
+}
+
+async fn idlers(edge: &Edge, count: u32) {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Raw::open(edge, HOST).await;
+        client.send(upgrade(HOST, "/", "")).await;
+        client.head().await;
+        client.send(client_frame(2, true, &[7; 64])).await;
+        assert_eq!(frame(&mut client).await.payload, [7; 64]);
+        clients.push(client);
+    }
+}
+
 async fn compare(each: &str, run: impl AsyncFn(&Edge, u32)) {
-    let (few, more) = (places(FEW, &run).await, places(FEW + MORE, &run).await);
+    let blocks = "tbk";
+    let (few, more) = (profile(FEW, &run, blocks).await, profile(FEW + MORE, &run, blocks).await);
     let mut found = BTreeMap::<&str, f64>::new();
     println!("heap allocations for each {each}:");
     for (place, blocks) in &more {
@@ -80,8 +110,8 @@ fn owner(function: &str) -> Option<&'static str> {
     owners.rev().find(|owner| function.contains(owner))
 }
 
-/// Allocations by place, after a run of so many.
-async fn places(count: u32, run: &impl AsyncFn(&Edge, u32)) -> BTreeMap<String, u64> {
+/// A number of the profile by place, after a run of so many.
+async fn profile(count: u32, run: &impl AsyncFn(&Edge, u32), number: &str) -> BTreeMap<String, u64> {
     let upstream = Upstream::scripted(|mut connection| async move {
         while let Some(head) = connection.head().await {
             if head.contains("websocket") {
@@ -101,11 +131,11 @@ async fn places(count: u32, run: &impl AsyncFn(&Edge, u32)) -> BTreeMap<String, 
     let edge = desk.serve_by(command);
     run(&edge, count).await;
     edge.stop();
-    by_place(&serde_json::from_slice(&std::fs::read(profile).unwrap()).unwrap())
+    by_place(&serde_json::from_slice(&std::fs::read(profile).unwrap()).unwrap(), number)
 }
 
 /// A place is the innermost function of ours or of a crate that has a say; what is below it is how memory is asked for.
-fn by_place(profile: &Value) -> BTreeMap<String, u64> {
+fn by_place(profile: &Value, number: &str) -> BTreeMap<String, u64> {
     let table: Vec<&str> =
         profile["ftbl"].as_array().unwrap().iter().map(|frame| frame.as_str().unwrap()).collect();
     let mut places = BTreeMap::new();
@@ -113,7 +143,7 @@ fn by_place(profile: &Value) -> BTreeMap<String, u64> {
         let frames = point["fs"].as_array().unwrap().iter().map(|at| table[at.as_u64().unwrap() as usize]);
         let named = frames.map(function).collect::<Vec<_>>();
         let place = named.iter().find(|name| owner(name).is_some()).unwrap_or(&named[0]);
-        *places.entry(place.clone()).or_default() += point["tbk"].as_u64().unwrap();
+        *places.entry(place.clone()).or_default() += point[number].as_u64().unwrap();
     }
     assert!(places.len() > 10, "the profile has names: {places:?}");
     places

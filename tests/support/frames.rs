@@ -99,10 +99,12 @@ pub fn take(bytes: &mut Vec<u8>) -> Option<Frame> {
     if bytes.len() < header_bytes + payload_bytes {
         return None;
     }
-    let payload = bytes[header_bytes..header_bytes + payload_bytes].to_vec();
+    let mut payload = bytes[header_bytes..header_bytes + payload_bytes].to_vec();
     let (first, masked) = (bytes[0], bytes[1] & 0x80 != 0);
-    let key: Vec<u8> = if masked { bytes[header_bytes - 4..header_bytes].to_vec() } else { vec![0] };
-    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    if masked {
+        let key = &bytes[header_bytes - 4..header_bytes];
+        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    }
     bytes.drain(..header_bytes + payload_bytes);
     Some(Frame { first, masked, payload })
 }
