@@ -369,7 +369,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
-        self.place.into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
+        self.place.take().into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
         self.worker.sessions.set(self.worker.sessions.get() - 1);
         self.worker.shared.balance.tell();
         if self.worker.sessions.get() == 0 {
