@@ -194,7 +194,7 @@ fn settled(written: &ProfileLimits, machine: &Machine) -> Result<(Limits, WebSoc
     limits::set(&mut limits, "workers", Value::Integer(written.workers))?;
     limits::set(&mut limits, "head_bytes_max", Value::Text(&written.head_bytes_max))?;
     limits::set(&mut limits, "sessions_max", Value::Integer(written.sessions_max))?;
-    limits.handshakes_max = limits::handshakes_default(limits.sessions_max);
+    limits.follow(|_| false);
     limits.check()?;
     let websocket = WebSocketBounds {
         frame_bytes_max: limits::FRAME_BYTES_MAX.read(Value::Text(&written.frame_bytes_max))?,

@@ -20,8 +20,16 @@ const DAY: u64 = 24 * HOUR;
 pub struct Limits {
     /// Open client connections, handshaking or not.
     pub sessions_max: u32,
+    /// Open connections of one address: an IPv4 address, or the first 64 bits of an IPv6 address.
+    pub address_sessions_max: u32,
     /// Connections in the TLS handshake at once.
     pub handshakes_max: u32,
+    /// TLS handshakes begun in a second, of all addresses together; up to [`BURST_S`] seconds' worth at once. 0: no bound.
+    pub handshakes_per_s_max: u32,
+    /// New connections of one address in a second, each with a handshake to come; [`BURST_S`] as above. 0: no bound.
+    pub address_handshakes_per_s_max: u32,
+    /// New WebSockets of one address in a second; [`BURST_S`] as above. 0: no bound.
+    pub address_websockets_per_s_max: u32,
     /// Worker threads.
     pub workers: u16,
     /// Bytes of a request or response head, request line included; also the bound of bytes held behind an upgrade.
@@ -36,8 +44,14 @@ pub struct Limits {
     pub head_timeout_ms: u32,
     /// How long a kept-alive client connection may stay without a request.
     pub keepalive_timeout_ms: u32,
-    /// Longest wait for the next byte of a request body, or for a client to take a byte of a response.
+    /// Requests on one connection; the last one's response ends it. 0: no bound.
+    pub requests_max: u32,
+    /// How long a request body may fail to move on, or a client to take what waits for it: a response, or a WebSocket's
+    /// messages.
     pub stall_timeout_ms: u32,
+    /// Each so many bytes buy a second of that time back, up to all of it: whoever is slower for long, runs out. 0: any
+    /// byte buys all of it.
+    pub body_bytes_per_s_min: u32,
     /// Longest wait for an upstream connection.
     pub connect_timeout_ms: u32,
     /// Idle upstream connections kept per upstream and worker.
@@ -53,6 +67,15 @@ pub struct Limits {
 
 /// Most header fields a head can have, whatever `fields_max` says: the size of the parser's array.
 pub const FIELDS_MAX: usize = 128;
+
+/// Seconds for which a rate may be saved up: as many things may then begin at once.
+pub const BURST_S: u64 = 10;
+
+/// Memory of one row of the table of client addresses, of which there are [`Limits::address_rows`].
+pub const ADDRESS_ROW_BYTES: u64 = 32;
+
+/// Fewest rows of that table.
+const ADDRESS_ROWS_MIN: u64 = 1024;
 
 /// What defaults and the memory equation need to know of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,11 +235,23 @@ macro_rules! limit {
 use Preset::{Board, Fixed, Unbounded};
 
 /// Every limit of `[limits]`, in the order of [`Limits`].
-pub static LIMITS: [Limit; 15] = [
+pub static LIMITS: [Limit; 21] = [
     limit!(sessions_max: u32, "sessions_max", Count, 1, 100_000, Board("what the memory budget holds at worst, at most 16384"),
-        "each session can cost its full buffers; a connection beyond this is closed before its handshake"),
+        "each session can cost its full buffers; a full house first sends away who is in its handshake or has sent no request, then refuses newcomers"),
+    limit!(address_sessions_max: u32, "address_sessions_max", Count, 1, 100_000,
+        Board("three quarters of sessions_max, at most 512"),
+        "60 players behind one address have eight each; beyond, a connection is closed before its handshake. An address is an IPv4 one or an IPv6 /64; `exempt` says for whom no limit by address holds"),
     limit!(handshakes_max: u32, "handshakes_max", Count, 1, 100_000, Board("a quarter of sessions_max, 16 to 1024"),
         "a handshake may hold ten times the memory of an idle session, and takes most of the processor's time"),
+    limit!(handshakes_per_s_max: u32, "handshakes_per_s_max", Count, 1, 100_000, Board("100 for each worker"),
+        "leaves processor time for open sessions; ten seconds' worth at once, so that all clients can come back after a restart",
+        Some("no bound")),
+    limit!(address_handshakes_per_s_max: u32, "address_handshakes_per_s_max", Count, 1, 100_000, Fixed(20),
+        "ten seconds' worth at once: 60 players behind one address come back with three connections each; beyond, a connection is closed before its handshake",
+        Some("no bound")),
+    limit!(address_websockets_per_s_max: u32, "address_websockets_per_s_max", Count, 1, 100_000, Fixed(20),
+        "ten seconds' worth at once; beyond, 429. Counts for the client that a trusted proxy names",
+        Some("no bound")),
     limit!(workers: u16, "workers", Count, 1, 64, Board("the cores"), "one runtime per core; more only adds switching"),
     limit!(head_bytes_max: u32, "head_bytes_max", Bytes, 4 * KIB, 63 * KIB, Fixed(16 * KIB),
         "one buffer holds the whole head; Node takes 16 KiB in all, browsers send up to 8 KiB of cookies"),
@@ -227,11 +262,17 @@ pub static LIMITS: [Limit; 15] = [
     limit!(handshake_timeout_ms: u32, "handshake_timeout", Milliseconds, 100, 2 * MINUTE, Fixed(10 * SECOND),
         "two round trips and one signature; a slow board on a bad line stays under 5 s"),
     limit!(head_timeout_ms: u32, "head_timeout", Milliseconds, 100, 2 * MINUTE, Fixed(10 * SECOND),
-        "a head is one or two segments; slower is an attack (slowloris)"),
+        "a head is one or two segments; slower is an attack (slowloris). From its first byte to its last, so that this is its minimum rate as well"),
     limit!(keepalive_timeout_ms: u32, "keepalive_timeout", Milliseconds, 100, HOUR, Fixed(75 * SECOND),
         "longer than the 25 s heartbeat of Engine.IO, so that polling keeps its connection"),
+    limit!(requests_max: u32, "requests_max", Count, 1, 1_000_000_000, Fixed(1_000_000),
+        "of one connection, whose last response then says `Connection: close`; no client of Engine.IO gets there, and no connection is for ever",
+        Some("no bound")),
     limit!(stall_timeout_ms: u32, "stall_timeout", Milliseconds, 100, HOUR, Fixed(MINUTE),
-        "a phone in a lift is back within a minute; a peer that takes no byte for longer holds memory for nothing"),
+        "a phone in a lift is back within a minute; who sends no body or takes no response or message for longer holds memory for nothing"),
+    limit!(body_bytes_per_s_min: u32, "body_bytes_per_s_min", Bytes, 1, MIB, Fixed(256),
+        "so many bytes, sent of a body or taken of a response or of messages, buy back a second of `stall_timeout`, never more than all of it: a byte a minute is not enough, and a full speed before and after the lift is",
+        Some("any byte buys all of it")),
     limit!(connect_timeout_ms: u32, "connect_timeout", Milliseconds, 100, MINUTE, Fixed(4 * SECOND),
         "the upstream is on this board or this network: a lost SYN is sent again after 1 s and after 3 s"),
     limit!(pool_idle_max: u16, "pool_idle_max", Count, 0, 1024, Fixed(64),
@@ -469,8 +510,27 @@ impl Limits {
         limits.socket_buffer_bytes = narrow(socket_buffer_default(machine.ram_bytes));
         limits.tls_buffer_bytes = narrow(if machine.ram_bytes <= GIB { 32 * KIB } else { 64 * KIB });
         limits.sessions_max = sessions_default(&limits, machine);
-        limits.handshakes_max = handshakes_default(limits.sessions_max);
+        limits.follow(|_| false);
         limits
+    }
+
+    /// Sets what follows from `sessions_max` and `workers` anew, but for what `is_written` by its key.
+    pub fn follow(&mut self, is_written: impl Fn(&str) -> bool) {
+        let sessions_max = self.sessions_max;
+        if !is_written("handshakes_max") {
+            self.handshakes_max = handshakes_default(sessions_max);
+        }
+        if !is_written("address_sessions_max") {
+            self.address_sessions_max = (sessions_max - sessions_max / 4).min(512);
+        }
+        if !is_written("handshakes_per_s_max") {
+            self.handshakes_per_s_max = 100 * u32::from(self.workers);
+        }
+    }
+
+    /// Rows of the table of client addresses: two for each session, so that hardly an address with a session finds none.
+    pub fn address_rows(&self) -> u64 {
+        (2 * u64::from(self.sessions_max)).max(ADDRESS_ROWS_MIN)
     }
 
     /// Checks every range, and the limits that bound each other.
@@ -494,7 +554,11 @@ impl Limits {
     fn fixed() -> Self {
         let mut limits = Self {
             sessions_max: 0,
+            address_sessions_max: 0,
             handshakes_max: 0,
+            handshakes_per_s_max: 0,
+            address_handshakes_per_s_max: 0,
+            address_websockets_per_s_max: 0,
             workers: 0,
             head_bytes_max: 0,
             fields_max: 0,
@@ -502,7 +566,9 @@ impl Limits {
             handshake_timeout_ms: 0,
             head_timeout_ms: 0,
             keepalive_timeout_ms: 0,
+            requests_max: 0,
             stall_timeout_ms: 0,
+            body_bytes_per_s_min: 0,
             connect_timeout_ms: 0,
             pool_idle_max: 0,
             socket_buffer_bytes: 0,
@@ -668,9 +734,10 @@ fn kernel_shared_bytes(limits: &Limits, machine: &Machine) -> u64 {
     if limits.socket_buffer_bytes == 0 { machine.ram_bytes / 32 * 3 } else { 0 }
 }
 
-/// Scratch in both directions, and half a MiB for each worker's stack, runtime and allocator.
+/// The table of addresses; scratch in both directions, and half a MiB for each worker's stack, runtime and allocator.
 fn process_bytes(limits: &Limits) -> u64 {
-    PROCESS_BYTES + u64::from(limits.workers) * (2 * u64::from(limits.scratch_bytes) + MIB / 2)
+    let addresses = limits.address_rows() * ADDRESS_ROW_BYTES;
+    PROCESS_BYTES + addresses + u64::from(limits.workers) * (2 * u64::from(limits.scratch_bytes) + MIB / 2)
 }
 
 fn socket_buffer_default(ram_bytes: u64) -> u64 {
@@ -684,13 +751,16 @@ fn socket_buffer_default(ram_bytes: u64) -> u64 {
 /// How many sessions, each with a quarter of a handshake, the budget holds; in steps of 16.
 fn sessions_default(limits: &Limits, machine: &Machine) -> u32 {
     let fixed = process_bytes(limits) + kernel_shared_bytes(limits, machine);
-    let each = session_user_bytes(limits) + session_kernel_bytes(limits) + HANDSHAKE_BYTES / 4;
+    let each = session_user_bytes(limits)
+        + session_kernel_bytes(limits)
+        + HANDSHAKE_BYTES / 4
+        + 2 * ADDRESS_ROW_BYTES;
     let sessions = machine.budget_bytes.saturating_sub(fixed) / each / 16 * 16;
     narrow(sessions.clamp(16, 16_384))
 }
 
 /// A quarter of the sessions may be in their handshake at once.
-pub(crate) fn handshakes_default(sessions_max: u32) -> u32 {
+fn handshakes_default(sessions_max: u32) -> u32 {
     (sessions_max / 4).clamp(16, 1024)
 }
 
@@ -756,6 +826,31 @@ mod tests {
                 range.check(*value).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn what_follows_from_sessions_and_workers_follows_unless_it_is_written() {
+        let mut limits = Limits::default_for(&PI);
+        let of = |limits: &Limits| {
+            (limits.handshakes_max, limits.address_sessions_max, limits.handshakes_per_s_max)
+        };
+        for (sessions_max, workers, wanted) in [
+            (1, 1, (16, 1, 100)),
+            (160, 2, (40, 120, 200)),
+            (682, 4, (170, 512, 400)),
+            (100_000, 64, (1024, 512, 6400)),
+        ] {
+            (limits.sessions_max, limits.workers) = (sessions_max, workers);
+            limits.follow(|_| false);
+            assert_eq!(of(&limits), wanted, "{sessions_max}");
+            limits.check().unwrap();
+        }
+        (limits.sessions_max, limits.address_sessions_max) = (10, 7);
+        limits.follow(|key| key == "address_sessions_max");
+        assert_eq!(of(&limits), (16, 7, 6400));
+        assert_eq!(limits.address_rows(), 1024);
+        limits.sessions_max = 513;
+        assert_eq!(limits.address_rows(), 1026);
     }
 
     #[test]
@@ -901,7 +996,9 @@ mod tests {
         limits.socket_buffer_bytes = 32_768;
         let memory = Memory::of(&limits, &PI, 3);
         assert_eq!(memory.handshake_bytes, 10 * 144 * KIB);
-        assert_eq!(memory.session_bytes, 8 * MIB + 2 * (128 + 512) * KIB + 100 * (12 + 52 + 64 + 32) * KIB);
+        let addresses = 1024 * 32;
+        let each = (12 + 52 + 64 + 32) * KIB;
+        assert_eq!(memory.session_bytes, 8 * MIB + addresses + 2 * (128 + 512) * KIB + 100 * each);
         assert_eq!(memory.kernel_bytes, 100 * 8 * 32 * KIB);
         assert_eq!(memory.descriptors, 64 + 16 + 200 + 3 * 2 * 64);
         assert_eq!(memory.total_bytes(), memory.handshake_bytes + memory.session_bytes + memory.kernel_bytes);

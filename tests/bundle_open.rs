@@ -72,7 +72,11 @@ fn route(path: &str, upstream: Upstream) -> Route {
 fn limits() -> Limits {
     Limits {
         sessions_max: 4096,
+        address_sessions_max: 512,
         handshakes_max: 1024,
+        handshakes_per_s_max: 400,
+        address_handshakes_per_s_max: 20,
+        address_websockets_per_s_max: 0,
         workers: 4,
         head_bytes_max: 16_384,
         fields_max: 100,
@@ -80,7 +84,9 @@ fn limits() -> Limits {
         handshake_timeout_ms: 10_000,
         head_timeout_ms: 10_000,
         keepalive_timeout_ms: 75_000,
+        requests_max: 1_000_000,
         stall_timeout_ms: 60_000,
+        body_bytes_per_s_min: 256,
         connect_timeout_ms: 4000,
         pool_idle_max: 32,
         socket_buffer_bytes: 0,
@@ -108,6 +114,7 @@ fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
             proxy_protocol_from: Vec::new(),
         },
         trusted_proxies: Vec::new(),
+        exempt: Vec::new(),
         watch: false,
         drain_timeout: Duration::from_secs(60),
         drain_spread: Duration::from_secs(10),
@@ -137,6 +144,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         proxy_protocol_from: vec!["10.0.0.0/8".parse().unwrap()],
     };
     bundle.trusted_proxies = vec!["192.168.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()];
+    bundle.exempt = vec!["127.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()];
     bundle.watch = true;
     bundle.suite_order = SuiteOrder::Chacha;
     bundle.hosts = vec![
@@ -206,7 +214,7 @@ fn same(found: &Bundle, wanted: &Bundle) {
 fn the_golden_file_is_what_we_write_and_opens() {
     let wanted = full();
     let written = bytes(&wanted);
-    let kept = fs::read(golden("format-1.bundle")).unwrap();
+    let kept = fs::read(golden("format-2.bundle")).unwrap();
     assert_eq!(written.escape_ascii().to_string(), kept.escape_ascii().to_string());
     let opened = decode(&kept).unwrap();
     same(&opened, &wanted.0);
@@ -219,14 +227,14 @@ fn the_golden_file_is_what_we_write_and_opens() {
 #[ignore = "writes the golden file: only for a new format version"]
 fn write_the_golden_file() {
     assert!(std::env::var_os("SANEDGE_WRITE_GOLDEN").is_some(), "set SANEDGE_WRITE_GOLDEN=1 to overwrite it");
-    fs::write(golden("format-1.bundle"), bytes(&full())).unwrap();
+    fs::write(golden("format-2.bundle"), bytes(&full())).unwrap();
 }
 
 #[test]
 fn the_header_is_as_documented() {
     let file = bytes(&small());
     assert_eq!(&file[..8], b"SANEDGE\0");
-    assert_eq!(file[8..10], [1, 0]);
+    assert_eq!(file[8..10], [2, 0]);
     assert_eq!(
         u32::from_le_bytes(file[10..14].try_into().unwrap()) as usize,
         file.len() - wire::HEADER_BYTES
@@ -305,8 +313,9 @@ fn the_fuzz_corpus_does_no_harm() {
 fn other_versions_are_told_apart() {
     let mut file = bytes(&small()).to_vec();
     for (version, sentence) in [
-        (2_u16, "compiled by a newer sanedge"),
+        (3_u16, "compiled by a newer sanedge"),
         (0xffff, "compiled by a newer sanedge"),
+        (1, "compiled by an older sanedge"),
         (0, "compiled by an older sanedge"),
     ] {
         file[8..10].copy_from_slice(&version.to_le_bytes());
@@ -315,6 +324,18 @@ fn other_versions_are_told_apart() {
         // A newer format may be laid out in any way behind its version.
         assert!(decode(&file[..10]).unwrap_err().to_string().contains(sentence));
     }
+}
+
+#[test]
+fn a_file_of_the_format_before_says_what_to_do() {
+    let before = fs::read(golden("format-1.bundle")).unwrap();
+    let error = decode(&before).unwrap_err();
+    assert_eq!(error, FormatError::Older { found: 1 });
+    let text = error.to_string();
+    assert!(
+        text.contains("compiled by an older sanedge") && text.contains("again with `sanedge bundle`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -484,6 +505,7 @@ fn upstreams_and_listeners_keep_their_rules() {
     );
     broken(|b| b.trusted_proxies[0] = "0.0.0.0/0".parse().unwrap());
     broken(|b| b.trusted_proxies[0] = "10.0.0.1/8".parse().unwrap());
+    broken(|b| b.exempt[0] = "10.0.0.1/8".parse().unwrap());
     broken_payload(|p| p.trusted_proxies[0].prefix = 33);
 }
 

@@ -42,7 +42,7 @@ fn row(code: Code, what: &'static str, bad: Change, good: Change) -> Row {
 
 fn as_is(_: &mut Folder) {}
 
-fn run(change: Change) -> Outcome {
+fn run(change: impl FnOnce(&mut Folder)) -> Outcome {
     let mut folder = Folder::good();
     change(&mut folder);
     compile(&folder.sanedge_toml(), folder.now)
@@ -1507,6 +1507,28 @@ fn certs_folder(folder: &Folder, issued: &Issued) {
 }
 
 #[test]
+fn loopback_is_exempt_unless_something_else_is_written() {
+    let exempt = |line: &str| {
+        let mut outcome = run(|f| drop(f.change("trust", &format!("{line}trust"))));
+        opened(&mut outcome).unwrap().exempt.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(exempt(""), ["127.0.0.0/8", "::1/128"]);
+    assert_eq!(exempt("exempt = []\n"), Vec::<String>::new());
+    assert_eq!(exempt("exempt = [\"0.0.0.0/0\", \"::/0\"]\n"), ["0.0.0.0/0", "::/0"]);
+}
+
+#[test]
+fn limits_by_address_follow_what_is_written_of_all() {
+    let of = |lines: &str| {
+        let mut outcome = run(|f| drop(f.append(&format!("[limits]\n{lines}\n"))));
+        let limits = opened(&mut outcome).unwrap().limits;
+        (limits.address_sessions_max, limits.handshakes_per_s_max)
+    };
+    assert_eq!(of("sessions_max = 100\nworkers = 3"), (75, 300));
+    assert_eq!(of("sessions_max = 100\naddress_sessions_max = 90\nhandshakes_per_s_max = 0"), (90, 0));
+}
+
+#[test]
 fn every_key_there_is_reaches_the_bundle() {
     use sanedge::bundle::{Admin, SuiteOrder, Upstream};
     use std::time::Duration;
@@ -1555,6 +1577,14 @@ fn every_key_there_is_reaches_the_bundle() {
     assert_eq!((inner.access_log, outer.access_log), (false, true));
     assert_eq!((bundle.limits.sessions_max, bundle.limits.handshakes_max), (1000, 100));
     assert_eq!(bundle.limits.stall_timeout_ms, 60_000);
+    assert_eq!(
+        bundle.exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["192.168.0.0/16", "127.0.0.0/8"]
+    );
+    let limits = &bundle.limits;
+    assert_eq!((limits.address_sessions_max, limits.handshakes_per_s_max), (200, 300));
+    assert_eq!((limits.address_handshakes_per_s_max, limits.address_websockets_per_s_max), (30, 0));
+    assert_eq!((limits.requests_max, limits.body_bytes_per_s_min), (1000, 1024));
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Bundle {
     pub listen: Listen,
     /// Proxies whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks that no limit by client address holds for.
+    pub exempt: Vec<IpNet>,
     /// Reload by itself when the file is replaced.
     pub watch: bool,
     /// How long a drain waits for exchanges and WebSockets.

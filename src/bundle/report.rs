@@ -270,6 +270,7 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
             "proxy_protocol_from": listen.proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "trusted_proxies": bundle.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "exempt": bundle.exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "watch": bundle.watch,
         "drain_timeout_ms": millis(bundle.drain_timeout),
         "drain_spread_ms": millis(bundle.drain_spread),

@@ -56,6 +56,8 @@ pub struct Source {
     pub limits: Vec<LimitSetting>,
     /// Proxies whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<Lined<IpNet>>,
+    /// Networks that no limit by client address holds for.
+    pub exempt: Vec<IpNet>,
     /// Reload by itself when the bundle is replaced.
     pub watch: bool,
     /// How long a drain waits.

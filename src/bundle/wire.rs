@@ -1,11 +1,11 @@
-//! Format 1 of the bundle file, byte by byte; encoding, decoding, and every rule that a decoded bundle keeps.
+//! Format 2 of the bundle file, byte by byte; encoding, decoding, and every rule that a decoded bundle keeps.
 //!
 //! # The file
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | magic, `SANEDGE` and a zero byte |
-//! | 8 | 2 | format version, little endian: 1 |
+//! | 8 | 2 | format version, little endian: 2 |
 //! | 10 | 4 | length of the payload, little endian; the file ends behind it; the whole file is at most [`FILE_BYTES_MAX`] |
 //! | 14 | 32 | SHA-256 of the payload |
 //! | 46 | length | payload |
@@ -33,7 +33,9 @@
 //! covered by a recorded name of its certificate, no site without host or route, no route without upstream, paths that
 //! begin with `/`, chains that are not empty, keys that belong to their certificates, limits and durations in range.
 //!
-//! The format changes only together with its version: `tests/data/golden/` holds a file of it.
+//! The format changes only together with its version: `tests/data/golden/` holds a file of it. Format 1, which no release
+//! wrote, had neither `exempt` nor the limits by address, of rates, `requests_max` and `body_bytes_per_s_min`; a file of it is
+//! refused as [`FormatError::Older`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -56,7 +58,7 @@ use crate::names::{self, DnsName, NameError};
 /// The first bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"SANEDGE\0";
 /// The format that this program reads and writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes in front of the payload.
 pub const HEADER_BYTES: usize = 46;
 /// Largest bundle file: [`CERTIFICATES_MAX`] chains of 4 RSA certificates take a third of it.
@@ -117,6 +119,8 @@ pub struct Payload<'a> {
     pub proxy_protocol_from: Table<Net, NETS_MAX>,
     /// Proxies whose X-Forwarded-For is believed.
     pub trusted_proxies: Table<Net, NETS_MAX>,
+    /// Networks that no limit by client address holds for.
+    pub exempt: Table<Net, NETS_MAX>,
     /// Reload by itself.
     pub watch: bool,
     /// Milliseconds.
@@ -336,7 +340,7 @@ pub enum FormatError {
     },
     /// Compiled by an older sanedge.
     #[error(
-        "compiled by an older sanedge: expected format {VERSION}, found {found}; compile the bundle again with this sanedge"
+        "compiled by an older sanedge: expected format {VERSION}, found {found}; compile it again with `sanedge bundle`"
     )]
     Older {
         /// The version found.
@@ -637,6 +641,7 @@ fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle, Broken> {
         board: text("board", payload.board)?,
         listen: listen(payload)?,
         trusted_proxies: nets("trusted_proxies", &payload.trusted_proxies, 1)?,
+        exempt: nets("exempt", &payload.exempt, 0)?,
         watch: payload.watch,
         drain_timeout: drain(&limits::DRAIN_TIMEOUT, payload.drain_timeout_ms)?,
         drain_spread: drain(&limits::DRAIN_SPREAD, payload.drain_spread_ms)?,
@@ -1037,6 +1042,7 @@ impl<'a> Payload<'a> {
                 "networks in trusted_proxies",
                 bundle.trusted_proxies.iter().map(Net::of),
             )?,
+            exempt: table("networks in exempt", bundle.exempt.iter().map(Net::of))?,
             watch: bundle.watch,
             drain_timeout_ms: milliseconds("drain_timeout", bundle.drain_timeout)?,
             drain_spread_ms: milliseconds("drain_spread", bundle.drain_spread)?,

@@ -4,7 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,13 +14,16 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
+use super::addresses::Slot;
 use super::upstream::Pool;
 use super::{Drain, Shared, plain, session};
 use crate::ops::metrics::{Reason, WorkerTally};
@@ -29,8 +33,10 @@ use crate::ops::metrics::{Reason, WorkerTally};
 const BACKLOG: i32 = 4096;
 /// Accepts in a row before sessions get their turn.
 const ACCEPT_RUN: usize = 16;
-/// Pause after an accept that failed for want of descriptors or memory.
+/// How often is looked for room after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors that must be there before accepting goes on: with fewer each connection would fail at its upstream.
+const DESCRIPTORS_AGAIN: usize = 16;
 /// Sizes of the head buffers that a worker keeps for its sessions: most heads fit the small one.
 pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
 /// Head buffers of each size that a worker keeps for the next use.
@@ -177,48 +183,86 @@ impl Worker {
         self.sessions.get() > share + share / 10 + 2
     }
 
-    fn permit(self: &Rc<Self>) -> Option<Permit> {
+    /// A session of `peer`, by the limits of its address and of all. A full house makes room where it can: who is sent away
+    /// is counted until it has gone, so that for a moment there are more than `sessions_max`.
+    fn permit(self: &Rc<Self>, peer: IpAddr) -> Result<Permit, (Reason, &'static str)> {
+        let place = self.shared.place(peer)?;
         let sessions = &self.shared.sessions;
         let before = sessions.fetch_add(1, Relaxed);
-        if before >= self.shared.sessions_max.load(Relaxed) {
+        let most = self.shared.sessions_max.load(Relaxed);
+        if before >= most && !self.shared.lobby.send_away() {
             sessions.fetch_sub(1, Relaxed);
-            return None;
+            place.into_iter().for_each(|place| self.shared.addresses.leave(place));
+            return Err((Reason::Full, "sessions_max reached, and all have sent a request"));
         }
-        self.shared.sessions_peak.raise(u64::from(before) + 1);
+        self.shared.sessions_peak.raise(u64::from(before.min(most - 1)) + 1);
         self.sessions.set(self.sessions.get() + 1);
         self.shared.balance.tell();
-        Some(Permit { worker: Rc::clone(self) })
+        Ok(Permit { worker: Rc::clone(self), place })
     }
 
-    fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
+    /// Nothing is allocated for a connection that is refused here.
+    fn begin(self: &Rc<Self>, socket: OwnedFd, peer: IpAddr, kind: Kind) {
         self.shared.counters.sessions_total.increment();
-        let peer = peer.ip().to_canonical();
-        let Some(permit) = self.permit() else {
-            return self.shared.refuse(Reason::Full, peer, "sessions_max reached");
+        let permit = match self.permit(peer) {
+            Ok(permit) => permit,
+            Err((reason, found)) => return self.shared.refuse(reason, peer, found),
         };
-        let worker = Rc::clone(self);
+        // Only its registration with epoll can fail.
+        let Ok(stream) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) else {
+            return self.shared.refuse(Reason::Exhausted, peer, "the kernel's bound of watched sockets");
+        };
+        let (worker, guest) = (Rc::clone(self), self.shared.lobby.enter());
         match kind {
-            Kind::Https => drop(spawn_local(session::run(worker, stream, peer, permit))),
-            Kind::Http => drop(spawn_local(plain::run(worker, stream, peer, permit))),
+            Kind::Https => drop(spawn_local(session::run(worker, stream, peer, permit, guest))),
+            Kind::Http => drop(spawn_local(plain::run(worker, stream, peer, permit, guest))),
         }
     }
 
     async fn accept_all(self: Rc<Self>, listener: TcpListener, kind: Kind) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        // Not tokio's own listener: it registers each connection, in memory and with epoll, before we can refuse it.
+        #[expect(
+            deprecated,
+            reason = "it must not be used with a type that changes its descriptor: a listener never does"
+        )]
+        let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
         loop {
             for _ in 0..ACCEPT_RUN {
                 self.wait_for_share().await;
-                match listener.accept().await {
-                    Ok((stream, peer)) => self.begin(stream, peer, kind),
+                match listener.async_io(Interest::READABLE, accept).await {
+                    // A descriptor that was given up for the admin socket is not a client's.
+                    Ok(_) if self.shared.exhausted.load(SeqCst) => self.wait_for_descriptors(&listener).await,
+                    Ok((socket, peer)) => self.begin(socket, peer, kind),
                     // The connection ended before we took it (accept(2), "Error handling").
                     Err(error) if is_the_peers(&error) => {}
                     Err(error) => {
-                        self.shared.refuse(Reason::Full, Ipv4Addr::UNSPECIFIED.into(), &error.to_string());
-                        sleep(ACCEPT_PAUSE).await;
+                        self.exhausted(&error);
+                        self.wait_for_descriptors(&listener).await;
                     }
                 }
             }
             yield_now().await;
+        }
+    }
+
+    /// No descriptor or memory for a connection: no worker accepts until there is. Those that wait stay in the kernel's
+    /// queue.
+    fn exhausted(&self, error: &io::Error) {
+        if !self.shared.exhausted.swap(true, SeqCst) {
+            let nobody = Ipv4Addr::UNSPECIFIED.into();
+            let check =
+                Some("accepting pauses until there is room again; raise LimitNOFILE=, or lower sessions_max");
+            self.shared.refuse_with_check(Reason::Exhausted, nobody, &error.to_string(), check);
+        }
+    }
+
+    async fn wait_for_descriptors(&self, any: &AsyncFd<TcpListener>) {
+        while self.shared.exhausted.load(SeqCst) {
+            sleep(ACCEPT_PAUSE).await;
+            let some = (0..DESCRIPTORS_AGAIN).map(|_| rustix::io::fcntl_dupfd_cloexec(any.get_ref(), 0));
+            if some.collect::<Result<Vec<_>, _>>().is_ok() {
+                self.shared.exhausted.store(false, SeqCst);
+            }
         }
     }
 
@@ -296,6 +340,13 @@ impl Balance {
     }
 }
 
+/// Takes one connection; it has the options of its listener, and no descriptor of it gets to another program.
+fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, IpAddr)> {
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((socket, peer.ip().to_canonical()))
+}
+
 fn is_the_peers(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM | Errno::NETUNREACH))
@@ -304,11 +355,21 @@ fn is_the_peers(error: &io::Error) -> bool {
 /// The right to be a session; given back when dropped.
 pub(crate) struct Permit {
     pub(crate) worker: Rc<Worker>,
+    /// `None`: no limit by address holds for it.
+    place: Option<Slot>,
+}
+
+impl Permit {
+    /// Whether limits of handshakes hold for this session.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.place.is_some()
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
+        self.place.take().into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
         self.worker.sessions.set(self.worker.sessions.get() - 1);
         self.worker.shared.balance.tell();
         if self.worker.sessions.get() == 0 {

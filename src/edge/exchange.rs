@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::RouteState;
 use super::accept::Worker;
+use super::pace::{Backlog, Pace};
 use super::relay::{Pending, Relay, TURNS, forward, poll_later};
 use super::sticky::{Choice, Listener};
 use super::tls::Client;
@@ -27,7 +28,7 @@ use crate::http::head::{
     HeadLimits, HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response,
 };
 use crate::names::Host;
-use crate::ops::metrics::HostTally;
+use crate::ops::metrics::{HostTally, Reason};
 use crate::ws::handshake::{self, Offer};
 use crate::ws::tracker::Rules;
 
@@ -156,7 +157,7 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExchangeLimits {
     pub(crate) head: HeadLimits,
-    pub(crate) stall: Duration,
+    pub(crate) pace: Pace,
     pub(crate) pool_idle_max: usize,
 }
 
@@ -223,6 +224,16 @@ struct Up {
     /// The upstream takes no more; its response may still come.
     broken: bool,
     moved: Instant,
+    /// When the client, or the upstream where that takes nothing, has had its time.
+    due: Instant,
+}
+
+/// What a step of the request's half moved.
+enum Moved {
+    /// Bytes of the client's body.
+    Body(usize),
+    /// What the upstream had to take first.
+    Other,
 }
 
 /// The response's half.
@@ -261,8 +272,8 @@ struct Exchange<'s> {
     down: Down,
     down_pending: Pending,
     down_moved: Instant,
-    /// Bytes wait for the client to take them.
-    client_slow: bool,
+    /// What waits for the client to take it.
+    backlog: Option<Backlog>,
     /// Something of a response went to the client.
     answered: bool,
     keep_client: bool,
@@ -293,6 +304,7 @@ pub(crate) async fn run(
         done: false,
         broken: false,
         moved: now,
+        due: now + request.limits.pace.stall,
     };
     let mut exchange = Exchange {
         worker,
@@ -309,7 +321,7 @@ pub(crate) async fn run(
         down: Down::Head { scanner: HeadScanner::response(), held: Vec::new(), interim: 0 },
         down_pending: Pending::default(),
         down_moved: now,
-        client_slow: false,
+        backlog: None,
         answered: false,
         keep_client: false,
         keep_upstream: None,
@@ -347,7 +359,7 @@ pub(crate) async fn run(
 impl Exchange<'_> {
     async fn complete(&mut self) -> End {
         // Registered with the clock only when first polled, and moved only when it must fire earlier, or has fired.
-        let mut sleep = pin!(sleep_until(self.up.moved + self.request.limits.stall));
+        let mut sleep = pin!(sleep_until(self.up.due));
         poll_fn(|cx| {
             if let Poll::Ready(end) = self.poll(cx) {
                 return Poll::Ready(end);
@@ -373,10 +385,17 @@ impl Exchange<'_> {
 
     /// Whether nothing is due any more because a slow client took some bytes after all.
     fn client_moves(&mut self) -> bool {
-        if self.client_slow && self.client.nudge() {
-            self.down_moved = Instant::now();
+        if let Some(mut backlog) = self.backlog {
+            self.client.nudge();
+            backlog.look(self.waiting_bytes(), &self.request.limits.pace, Instant::now());
+            self.backlog = Some(backlog);
         }
         self.due().is_none_or(|due| due > Instant::now())
+    }
+
+    /// Bytes that the client has not taken.
+    fn waiting_bytes(&self) -> usize {
+        self.down_pending.len() + self.client.unsent_bytes()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -400,24 +419,31 @@ impl Exchange<'_> {
 
     /// When the side that is waited for has had its time.
     fn due(&self) -> Option<Instant> {
-        let stall = self.request.limits.stall;
         let sent = self.up.done || self.up.broken;
-        let up = (!sent).then(|| self.up.moved + stall);
-        let down = match &self.down {
-            _ if self.client_slow => Some(self.down_moved + stall),
-            Down::Head { .. } => sent.then(|| self.up.moved + self.request.route.rules.response_timeout),
-            Down::Body { .. } => {
+        let up = (!sent).then_some(self.up.due);
+        let down = match (&self.down, &self.backlog) {
+            (_, Some(backlog)) => Some(backlog.due),
+            (Down::Head { .. }, _) => sent.then(|| self.up.moved + self.request.route.rules.response_timeout),
+            (Down::Body { .. }, _) => {
                 self.request.route.rules.idle_timeout.map(|timeout| self.down_moved + timeout)
             }
-            Down::Done => Some(self.down_moved + stall),
+            (Down::Done, _) => Some(self.down_moved + self.request.limits.pace.stall),
         };
         up.into_iter().chain(down).min()
     }
 
     fn timed_out(&self) -> End {
+        if self.backlog.is_some_and(|backlog| backlog.due <= Instant::now()) {
+            let shared = &self.worker.shared;
+            shared.refuse(Reason::WriteStall, self.request.client, "the client did not take its response");
+            return End::Broken;
+        }
         let waits_for_client = self.up.head_written == self.request.plan.len() && self.up.pending.is_empty();
         match self.up.done || self.up.broken {
-            false if waits_for_client => End::Failed(Problem::RequestTimeout, "the body stalled".to_owned()),
+            false if waits_for_client => {
+                let found = "the body stalled, or came slower than body_bytes_per_s_min";
+                End::Failed(Problem::RequestTimeout, found.to_owned())
+            }
             _ => End::Failed(Problem::UpstreamTimeout, "no response in time".to_owned()),
         }
     }
@@ -434,13 +460,24 @@ impl Exchange<'_> {
         if self.up.done || self.up.broken {
             return self.poll_watch(cx);
         }
-        match ready!(self.poll_send(cx, scratch, out)) {
+        let moved = match ready!(self.poll_send(cx, scratch, out)) {
             Err(Stop::End(end)) => return Poll::Ready(Err(end)),
-            Err(Stop::Upstream) => self.up.broken = true,
-            // Known at once and not with the next step: the response may be read before that.
-            Ok(()) => self.up.done = self.up.is_sent(self.request.plan.len()),
-        }
+            Err(Stop::Upstream) => {
+                self.up.broken = true;
+                Moved::Other
+            }
+            Ok(moved) => {
+                // Known at once and not with the next step: the response may be read before that.
+                self.up.done = self.up.is_sent(self.request.plan.len());
+                moved
+            }
+        };
+        let pace = &self.request.limits.pace;
         self.up.moved = Instant::now();
+        self.up.due = match moved {
+            Moved::Body(bytes) => pace.extended(self.up.due, bytes, self.up.moved),
+            Moved::Other => self.up.moved + pace.stall,
+        };
         Poll::Ready(Ok(()))
     }
 
@@ -449,23 +486,25 @@ impl Exchange<'_> {
         cx: &mut Context<'_>,
         scratch: &mut [u8],
         out: &mut Vec<u8>,
-    ) -> Poll<Result<(), Stop>> {
+    ) -> Poll<Result<Moved, Stop>> {
         if self.up.head_written < self.request.plan.len() {
-            return self.poll_send_head(cx);
+            return self.poll_send_head(cx).map_ok(|()| Moved::Other);
         }
-        ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
+        let was_waited_for = ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
             .map_err(|_| Stop::Upstream)?;
+        // The client could not send on while the upstream took nothing.
+        let moved = |bytes| if was_waited_for { Moved::Other } else { Moved::Body(bytes) };
         if self.up.body.is_done() {
             if !self.up.ended {
                 self.up.ended = true;
                 self.up.body.last_chunk().iter().for_each(|piece| self.up.pending.push(piece));
             }
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(Moved::Other));
         }
         if !self.input.rest().is_empty() {
             let used = self.up.send(cx, &mut self.io, self.request, self.input.rest(), out)?;
             self.input.consume(used);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(moved(used)));
         }
         // The head is sent and a request with a body is never repeated: the buffer can go.
         self.input.compact(self.worker);
@@ -485,7 +524,7 @@ impl Exchange<'_> {
         let used = self.up.send(cx, &mut self.io, self.request, read, out)?;
         // What follows the body is the next request's head.
         self.input.push(self.worker, read.get(used..).unwrap_or_default(), head_bytes_max);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(moved(used)))
     }
 
     /// Sends the head, and in the same write the beginning of a body that is already here.
@@ -571,16 +610,26 @@ impl Exchange<'_> {
 
     /// Brings what waits to the client; ready when the kernel has all of it.
     fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let was_slow = std::mem::replace(&mut self.client_slow, true);
-        if ready!(self.down_pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)))? {
-            self.down_moved = Instant::now();
+        let delivered = match self.down_pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)) {
+            Poll::Ready(drained) => drained.map_or_else(
+                |error| Poll::Ready(Err(error)),
+                |moved| self.client.poll_flush(cx).map_ok(|()| moved),
+            ),
+            Poll::Pending => Poll::Pending,
+        };
+        if delivered.is_pending() {
+            if self.backlog.is_none() {
+                let bytes = self.waiting_bytes();
+                self.backlog = Some(Backlog::new(bytes, &self.request.limits.pace, Instant::now()));
+            }
+            return Poll::Pending;
         }
-        ready!(self.client.poll_flush(cx))?;
-        self.client_slow = false;
-        if was_slow {
-            self.down_moved = Instant::now();
-        }
-        Poll::Ready(Ok(()))
+        let was_slow = self.backlog.take().is_some();
+        delivered.map_ok(|moved| {
+            if moved || was_slow {
+                self.down_moved = Instant::now();
+            }
+        })
     }
 
     fn upstream_ended(&mut self, cx: &mut Context<'_>, error: Option<io::Error>) -> Result<(), End> {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -25,9 +25,12 @@ use crate::ops::sockets::{Inherited, SocketsError};
 use crate::ops::systemd;
 
 mod accept;
+mod addresses;
 mod calendar;
 mod control;
 mod exchange;
+mod lobby;
+mod pace;
 mod plain;
 mod pulse;
 mod relay;
@@ -40,7 +43,9 @@ mod tls;
 mod upstream;
 
 use accept::{Balance, Kind};
+use addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
 use control::{Control, Signals};
+use lobby::Lobby;
 use serving::Keys;
 pub(crate) use serving::{Identity, RouteState, Serving};
 use sticky::Sids;
@@ -97,6 +102,14 @@ pub(crate) struct Shared {
     /// Most sessions that were open at once.
     sessions_peak: Counter,
     handshakes: AtomicU32,
+    /// Handshakes begun. An atomic.
+    handshake_rate: SharedMeter,
+    /// What each client address has. Mutexes, each taken for one look-up.
+    pub(crate) addresses: Addresses,
+    /// Who is in the handshake, or silent since. A mutex, taken a few times in a connection's first second.
+    pub(crate) lobby: Lobby,
+    /// Descriptors have run out, and no worker accepts.
+    pub(crate) exhausted: AtomicBool,
     /// How sessions ended in a drain.
     pub(crate) endings: Endings,
     pub(crate) workers: usize,
@@ -129,6 +142,46 @@ impl Shared {
             let found = Said(found);
             info!(reason = reason.name(), %peer, %found, check, more_since_last_line = silent, "refused");
         }
+    }
+
+    /// Counts what ends a connection and is no news.
+    pub(crate) fn count(&self, reason: Reason) {
+        self.refusals.count_silently(reason);
+    }
+
+    /// Counts a new connection of `peer` in the table of addresses; `None`: no limit by address holds for it.
+    ///
+    /// # Errors
+    /// Which limit it is over.
+    fn place(&self, peer: IpAddr) -> Result<Option<Slot>, (Reason, &'static str)> {
+        let serving = self.serving.load();
+        if serving.is_exempt(&peer) || serving.is_proxy(&peer) {
+            return Ok(None);
+        }
+        let quota = Quota::of(&serving.bundle.limits);
+        match self.addresses.enter(Source::from(peer), &quota, self.uptime()) {
+            Ok(place) => {
+                if !place.is_known() {
+                    self.counters.addresses_unknown_total.increment();
+                }
+                Ok(Some(place))
+            }
+            Err(Over::Sessions) => Err((Reason::AddressSessions, "address_sessions_max reached")),
+            Err(Over::Rate) => Err((Reason::AddressHandshakes, "address_handshakes_per_s_max reached")),
+        }
+    }
+
+    /// Counts a new WebSocket of `client`, whom a trusted proxy may have named; `false`: it is one too many.
+    fn may_upgrade(&self, serving: &Serving, client: IpAddr) -> bool {
+        let most = serving.bundle.limits.address_websockets_per_s_max;
+        serving.is_exempt(&client)
+            || serving.is_proxy(&client) // which has named nobody
+            || self.addresses.may_upgrade(Source::from(client), most, self.uptime())
+    }
+
+    /// Counts a handshake that begins; `false`: it is one too many.
+    fn may_handshake(&self, per_s: u32) -> bool {
+        self.handshake_rate.take(per_s, self.uptime())
     }
 
     /// Since the start.
@@ -240,6 +293,10 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         sessions_max: AtomicU32::new(sessions_max),
         sessions_peak: Counter::default(),
         handshakes: AtomicU32::new(0),
+        handshake_rate: SharedMeter::default(),
+        addresses: Addresses::new(limits.address_rows()),
+        lobby: Lobby::default(),
+        exhausted: AtomicBool::new(false),
         endings: Endings::default(),
         workers,
         beat_interval: systemd::watchdog().map_or(BEAT_INTERVAL, |limit| (limit / 8).min(BEAT_INTERVAL)),

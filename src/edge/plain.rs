@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use super::Serving;
 use super::accept::{Permit, Worker};
+use super::lobby::Guest;
+use super::session::unless_sent_away;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
 use crate::ops::metrics::Reason;
@@ -27,10 +29,14 @@ const CHALLENGE_BYTES_MAX: u64 = 4 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers one request and closes.
-pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr, _permit: Permit) {
+pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, _permit: Permit, guest: Guest) {
+    let _ = unless_sent_away(&worker, &guest, peer, Box::pin(serve(&worker, stream, peer))).await;
+}
+
+async fn serve(worker: &Worker, mut stream: TcpStream, peer: IpAddr) {
     let serving = worker.shared.serving.load_full();
     let time = Duration::from_millis(serving.bundle.limits.head_timeout_ms.into());
-    let Ok(answer) = timeout(time, answer_one(&worker, &serving, &mut stream, peer)).await else {
+    let Ok(answer) = timeout(time, answer_one(worker, &serving, &mut stream, peer)).await else {
         worker.shared.refuse(Reason::RequestTimeout, peer, "plain request: head_timeout reached");
         return;
     };

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::RouteState;
 use super::accept::{Permit, Worker};
+use super::pace::{Backlog, Pace};
 use super::sticky::Listener;
 use super::tls::Client;
 use super::upstream::Io;
@@ -431,15 +432,30 @@ impl Relay {
             if self.poll(cx, worker).is_ready() {
                 return Poll::Ready(());
             }
-            let passed = std::mem::take(&mut self.up.passed) | std::mem::take(&mut self.down.passed);
+            let [up, down] = [&mut self.up, &mut self.down].map(|lane| std::mem::take(&mut lane.passed));
+            timer.watch(self.waiting_bytes(), down, worker);
+            let passed = up | down;
             // Who broke a rule gets no more time by sending on.
             match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
                 Due::Over => return Poll::Ready(()),
+                Due::Slow => {
+                    self.client.nudge();
+                    if !timer.is_in_time(self.waiting_bytes(), worker) {
+                        let found = "the client did not take its messages";
+                        worker.shared.refuse(Reason::WriteStall, self.peer, found);
+                        return Poll::Ready(());
+                    }
+                }
                 Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
                 Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
                 Due::Ping => self.ping(),
             }
         }
+    }
+
+    /// Bytes that the client has not taken.
+    fn waiting_bytes(&self) -> usize {
+        self.down.pending.len() + self.client.unsent_bytes()
     }
 
     /// What this WebSocket ended with: our own code before the client's, that before the upstream's. What broke a rule
@@ -581,6 +597,7 @@ fn put(
 /// What a timer says.
 enum Due {
     Over,
+    Slow,
     Leave,
     Ping,
 }
@@ -593,6 +610,8 @@ struct Timer {
     quiet_until: Option<Instant>,
     ping_at: Option<Instant>,
     leave_at: Option<Instant>,
+    /// What waits for the client to take it.
+    backlog: Option<Backlog>,
     /// The drain has been noticed.
     told: bool,
     ending: bool,
@@ -602,7 +621,34 @@ struct Timer {
 impl Timer {
     fn new(route: Arc<RouteState>) -> Self {
         let ping_at = route.rules.ping_interval.map(|interval| Instant::now() + interval);
-        Self { route, quiet_until: None, ping_at, leave_at: None, told: false, ending: false, sleep: None }
+        Self {
+            route,
+            quiet_until: None,
+            ping_at,
+            leave_at: None,
+            backlog: None,
+            told: false,
+            ending: false,
+            sleep: None,
+        }
+    }
+
+    /// Looks whether the client has something to take; `added`: it had taken all that was there before.
+    fn watch(&mut self, waiting_bytes: usize, added: bool, worker: &Worker) {
+        if waiting_bytes == 0 {
+            self.backlog = None;
+        } else if self.backlog.is_none() || added {
+            let pace = Pace::of(&worker.shared.serving.load().bundle.limits);
+            self.backlog = Some(Backlog::new(waiting_bytes, &pace, Instant::now()));
+        }
+    }
+
+    /// Whether the client has taken enough since to be given more time.
+    fn is_in_time(&mut self, waiting_bytes: usize, worker: &Worker) -> bool {
+        let Some(backlog) = &mut self.backlog else { return true };
+        let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
+        backlog.look(waiting_bytes, &pace, now);
+        backlog.due > now
     }
 
     /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
@@ -614,7 +660,8 @@ impl Timer {
             self.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
         loop {
-            let first = [self.quiet_until, self.ping_at, self.leave_at].into_iter().flatten().min();
+            let slow_at = self.backlog.map(|backlog| backlog.due);
+            let first = [self.quiet_until, self.ping_at, self.leave_at, slow_at].into_iter().flatten().min();
             let Some(first) = first else { return Poll::Pending };
             if first <= Instant::now() {
                 return Poll::Ready(self.due(first));
@@ -639,6 +686,9 @@ impl Timer {
             self.ping_at = self.route.rules.ping_interval.map(|interval| Instant::now() + interval);
             return Due::Ping;
         }
-        Due::Over
+        match &self.backlog {
+            Some(backlog) if backlog.due == first => Due::Slow,
+            _ => Due::Over,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A bundle in use: what a session asks of it, and the keys that are still in memory.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -94,6 +95,17 @@ impl Serving {
         let config = Arc::clone(self.tls.get(certificate)?);
         let covered = Arc::clone(self.covered.get(certificate)?);
         Some((config, Identity { name: name.map(Box::new), covered }))
+    }
+
+    /// Whether no limit by address holds for `address`.
+    pub(crate) fn is_exempt(&self, address: &IpAddr) -> bool {
+        self.bundle.exempt.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether others come through `address`, so that its connections are not one client's.
+    pub(crate) fn is_proxy(&self, address: &IpAddr) -> bool {
+        let proxies = self.bundle.trusted_proxies.iter().chain(&self.bundle.listen.proxy_protocol_from);
+        proxies.into_iter().any(|network| network.contains(address))
     }
 
     /// The tally of a served host.

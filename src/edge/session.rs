@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::accept::{Permit, Worker};
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
+use super::lobby::Guest;
+use super::pace::Pace;
 use super::relay::Relay;
 use super::tls::{Client, Refused};
 use super::upstream::{Dial, Want};
@@ -39,25 +41,54 @@ const LINGER: Duration = Duration::from_secs(2);
 /// connection was taken, and what it is sending must not be lost.
 const NEWCOMER: Duration = Duration::from_secs(1);
 
+/// What a full house says of those it sends away.
+const SHED: &str = "sessions_max reached, and it had sent no request";
+
 /// Runs a session from its first byte to its last.
-pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit) {
-    let Some((client, identity)) = Box::pin(handshake(&worker, stream, peer)).await else { return };
+pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit, guest: Guest) {
+    let handshake = Box::pin(handshake(&worker, stream, peer, permit.is_limited()));
+    let handshaken = unless_sent_away(&worker, &guest, peer, handshake).await;
+    let Some((client, identity)) = handshaken.flatten() else { return };
+    worker.shared.lobby.handshaken(&guest);
     let newcomer_until = Some(Instant::now() + NEWCOMER);
-    let (own, input) = (Rc::clone(&worker), Input::default());
-    let session = Session { worker: own, client, input, identity, peer, newcomer_until };
+    let (own, input, guest) = (Rc::clone(&worker), Input::default(), Some(guest));
+    let session = Session { worker: own, client, input, identity, peer, newcomer_until, guest, requests: 0 };
     if let Some((relay, route)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
         spawn_local(relay.run(permit, route));
     }
 }
 
+/// Runs `work` to its end, or until a full house sends `guest` away.
+pub(super) async fn unless_sent_away<T>(
+    worker: &Worker,
+    guest: &Guest,
+    peer: IpAddr,
+    mut work: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => guest.poll_sent_away(cx).map(|()| {
+            worker.shared.refuse(Reason::Shed, peer, SHED);
+            None
+        }),
+    })
+    .await
+}
+
 /// Why a hello is not answered.
 enum Unanswered {
     Unknown(Option<String>),
     Full,
+    Rate,
 }
 
-async fn handshake(worker: &Worker, stream: TcpStream, peer: IpAddr) -> Option<(Client, Identity)> {
+async fn handshake(
+    worker: &Worker,
+    stream: TcpStream,
+    peer: IpAddr,
+    is_limited: bool,
+) -> Option<(Client, Identity)> {
     let shared = &worker.shared;
     let (time, tls_buffer_bytes) = {
         let limits = &shared.serving.load().bundle.limits;
@@ -66,7 +97,11 @@ async fn handshake(worker: &Worker, stream: TcpStream, peer: IpAddr) -> Option<(
     let accept = Client::accept(stream, tls_buffer_bytes, |name| {
         let serving = shared.serving.load();
         // Only now: a connection that says nothing must not take the place of one that does.
-        let place = shared.handshaking(serving.bundle.limits.handshakes_max).ok_or(Unanswered::Full)?;
+        let limits = &serving.bundle.limits;
+        let place = shared.handshaking(limits.handshakes_max).ok_or(Unanswered::Full)?;
+        if is_limited && !shared.may_handshake(limits.handshakes_per_s_max) {
+            return Err(Unanswered::Rate);
+        }
         let unknown = || Unanswered::Unknown(name.map(str::to_owned));
         let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         Ok((config, (identity, place)))
@@ -78,6 +113,9 @@ async fn handshake(worker: &Worker, stream: TcpStream, peer: IpAddr) -> Option<(
         }
         Ok(Err(Refused::Name(Unanswered::Full))) => {
             shared.refuse(Reason::Full, peer, "handshakes_max reached")
+        }
+        Ok(Err(Refused::Name(Unanswered::Rate))) => {
+            shared.refuse(Reason::HandshakeRate, peer, "handshakes_per_s_max reached");
         }
         Ok(Err(Refused::Name(Unanswered::Unknown(Some(name))))) => {
             shared.refuse(Reason::UnknownServerName, peer, &name);
@@ -113,6 +151,10 @@ struct Session {
     peer: IpAddr,
     /// None once it has sent a request.
     newcomer_until: Option<Instant>,
+    /// The same.
+    guest: Option<Guest>,
+    /// Heads that were read.
+    requests: u32,
 }
 
 /// Why no request came.
@@ -154,6 +196,10 @@ impl Session {
                 let head = self.read_head().await;
                 let serving = self.worker.shared.serving.load_full();
                 let decision = match head {
+                    Ok(_) if self.guest.take().is_some_and(|guest| !guest.stays()) => {
+                        self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
+                        break;
+                    }
                     Ok(scanner) => self.decide(&serving, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
@@ -257,13 +303,25 @@ impl Session {
                 let Some(until) = until else { return Poll::Ready(Err(NoHead::Over)) };
                 timer.as_mut().reset(until);
             }
-            timer.as_mut().poll(cx).map(|()| Err(if begun { NoHead::Slow } else { NoHead::Over }))
+            if let Some(guest) = &self.guest
+                && guest.poll_sent_away(cx).is_ready()
+            {
+                worker.shared.refuse(Reason::Shed, self.peer, SHED);
+                return Poll::Ready(Err(NoHead::Over));
+            }
+            ready!(timer.as_mut().poll(cx));
+            if begun {
+                return Poll::Ready(Err(NoHead::Slow));
+            }
+            worker.shared.count(Reason::Idle);
+            Poll::Ready(Err(NoHead::Over))
         })
         .await
     }
 
     /// Decides where the request at the front of the input goes, by the bundle of this moment.
     fn decide(&mut self, serving: &Serving, scanner: &HeadScanner) -> Decision {
+        self.requests = self.requests.saturating_add(1);
         let all = self.input.all();
         let head_bytes = scanner.end().unwrap_or(all.len());
         let decision = match parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner) {
@@ -271,17 +329,27 @@ impl Session {
             Err(error) => Decision::Answer(Answer::closing(error.problem(), error.to_string())),
         };
         self.worker.shared.counters.exchanges_total.increment();
+        if self.is_last_request(serving) {
+            self.worker.shared.count(Reason::Requests);
+        }
         self.newcomer_until = None;
         self.input.consume(head_bytes);
         decision
     }
 
+    /// The one with which `requests_max` is reached.
+    fn is_last_request(&self, serving: &Serving) -> bool {
+        let most = serving.bundle.limits.requests_max;
+        most != 0 && self.requests >= most
+    }
+
     fn decide_head(&self, serving: &Serving, head_bytes: usize, head: &RequestHead<'_>) -> Decision {
         // What follows a body or an upgrade that we refuse may be anything but the next head.
         let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
+        let keep_alive = head.keep_alive && !self.is_last_request(serving);
         let form = AnswerForm {
             html: answer::wants_html(head),
-            close: ends_here || !head.keep_alive || self.worker.drain().is_some(),
+            close: ends_here || !keep_alive || self.worker.drain().is_some(),
             head_only: head.method == "HEAD",
         };
         let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
@@ -322,6 +390,10 @@ impl Session {
         {
             return refuse(Problem::OriginRefused, error.found, Some(error.remedy));
         }
+        if offer.is_some() && !self.worker.shared.may_upgrade(serving, client) {
+            let found = "address_websockets_per_s_max reached".to_owned();
+            return refuse(Problem::TooManyRequests, found, None);
+        }
         let context = ForwardContext {
             peer: self.peer,
             trusted_proxies: &serving.bundle.trusted_proxies,
@@ -340,7 +412,7 @@ impl Session {
             version: head.version,
             is_head: head.method == "HEAD",
             repeatable: head.framing == Framing::None && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
-            keep_alive: head.keep_alive,
+            keep_alive,
             wants_html: form.html,
             client,
             host: head.host.clone(),
@@ -351,7 +423,7 @@ impl Session {
             tally: Arc::clone(tally),
             limits: ExchangeLimits {
                 head: serving.head_limits,
-                stall: Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into()),
+                pace: Pace::of(&serving.bundle.limits),
                 pool_idle_max: serving.bundle.limits.pool_idle_max.into(),
             },
         };
@@ -423,6 +495,7 @@ impl Session {
             Problem::AddressRefused => Reason::Network,
             Problem::UnknownPath => Reason::NoRoute,
             Problem::RequestTimeout => Reason::RequestTimeout,
+            Problem::TooManyRequests => Reason::AddressWebSockets,
             // The outage has its own line, once.
             Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
             Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {

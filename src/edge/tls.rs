@@ -261,17 +261,20 @@ impl Client {
         self.unsent.poll_drain(|bytes| Pin::new(&mut *io).poll_write(cx, bytes)).map_ok(drop)
     }
 
+    /// Bytes of records that the kernel has not taken.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent.len()
+    }
+
     /// Offers the kernel what is unsent though it has not asked for more: it does so only once a third of its buffer
-    /// is free, megabytes for a client that had been fast. Whether it took some: then the client reads, if slowly.
-    pub(crate) fn nudge(&mut self) -> bool {
-        let before = self.unsent.len();
+    /// is free, megabytes for a client that had been fast. What it takes, a client has read that reads slowly.
+    pub(crate) fn nudge(&mut self) {
         let io = self.io.as_fd();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let _ = self.unsent.poll_drain(|bytes| match rustix::net::send(io, bytes, flags) {
             Err(Errno::AGAIN) => Poll::Pending,
             sent => Poll::Ready(Ok(sent?)),
         });
-        self.unsent.len() < before
     }
 
     /// Sends close_notify and FIN.

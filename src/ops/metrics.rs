@@ -44,6 +44,8 @@ counters! {
     reloads_refused_total,
     /// Panics caught; each is a defect.
     panics_total,
+    /// Connections whose address found no row in the table of addresses: no limit by address held for them.
+    addresses_unknown_total,
 }
 
 /// One counter or gauge.
@@ -252,10 +254,28 @@ pub enum Reason {
     HandshakeTimeout,
     /// `sessions_max` or `handshakes_max` reached.
     Full,
+    /// Sent away by a full house before its handshake had ended or its first request had come.
+    Shed,
+    /// `address_sessions_max` reached.
+    AddressSessions,
+    /// `address_handshakes_per_s_max` reached.
+    AddressHandshakes,
+    /// `address_websockets_per_s_max` reached.
+    AddressWebSockets,
+    /// `handshakes_per_s_max` reached.
+    HandshakeRate,
+    /// No descriptor or memory left for a connection: accepting paused.
+    Exhausted,
     /// Head, body or upgrade that is not allowed.
     BadRequest,
     /// Head or body too slow.
     RequestTimeout,
+    /// A client did not take what waited for it.
+    WriteStall,
+    /// `requests_max` reached.
+    Requests,
+    /// `keepalive_timeout` reached.
+    Idle,
     /// Host is not the server name, or not served.
     Misdirected,
     /// Client address outside the site's `allow`.
@@ -273,14 +293,23 @@ pub enum Reason {
 }
 
 impl Reason {
-    const NAMES: [&'static str; 14] = [
+    const NAMES: [&'static str; 23] = [
         "unknown-server-name",
         "no-server-name",
         "handshake",
         "handshake-timeout",
         "full",
+        "shed",
+        "address-sessions",
+        "address-handshakes",
+        "address-websockets",
+        "handshake-rate",
+        "exhausted",
         "bad-request",
         "request-timeout",
+        "write-stall",
+        "requests",
+        "keepalive",
         "misdirected",
         "network",
         "origin",
@@ -320,6 +349,11 @@ impl Refusals {
             return None;
         }
         Some((total - 1).saturating_sub(refusal.said_at.swap(total, Relaxed)))
+    }
+
+    /// Counts what is no news for the log.
+    pub fn count_silently(&self, reason: Reason) {
+        self.0.get(reason as usize).into_iter().for_each(|refusal| _ = refusal.total.fetch_add(1, Relaxed));
     }
 
     /// Every reason with its count.
@@ -393,6 +427,10 @@ mod tests {
     fn every_reason_has_its_name() {
         assert_eq!(Reason::UnknownServerName.name(), "unknown-server-name");
         assert_eq!(Reason::Admin.name(), "admin");
+        assert_eq!((Reason::Exhausted.name(), Reason::Idle.name()), ("exhausted", "keepalive"));
+        let silent = Refusals::default();
+        silent.count_silently(Reason::Idle);
+        assert_eq!(silent.count(Reason::Idle, 1), Some(1));
         assert_eq!(Reason::Admin as usize + 1, Reason::NAMES.len());
     }
 }

@@ -65,6 +65,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
             proxy_protocol_from: source.listen.proxy_protocol_from.iter().map(|n| n.value).collect(),
         },
         trusted_proxies: source.trusted_proxies.iter().map(|n| n.value).collect(),
+        exempt: source.exempt.clone(),
         watch: source.watch,
         drain_timeout: source.drain_timeout,
         drain_spread: source.drain_spread,

@@ -22,6 +22,7 @@ pub(super) const TOP: Section = Section {
         "site",
         "limits",
         "trusted_proxies",
+        "exempt",
         "trust",
         "watch",
         "drain_timeout",

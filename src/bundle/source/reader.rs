@@ -1,6 +1,6 @@
 //! Tables to types: what each table of sanedge.toml holds, and what a route inherits from its site.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ impl<'a> Reader<'a> {
             sites: self.tables(root, &SITE, "site", Self::site),
             limits: self.limits(root),
             trusted_proxies: self.networks(root, "trusted_proxies").unwrap_or_default(),
+            exempt: self.networks(root, "exempt").map_or_else(loopback, values),
             watch: self.boolean(root, "watch").unwrap_or(false),
             drain_timeout: self
                 .duration(root, &limits::DRAIN_TIMEOUT)
@@ -356,6 +357,12 @@ fn unquoted(text: &str, at: usize) -> Option<(&str, &str)> {
 
 fn default_https() -> Lined<SocketAddr> {
     Lined { value: SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443)), line: 0 }
+}
+
+/// What comes from there has the same address whoever it is: tunnels, a doctor on the board, tests.
+fn loopback() -> Vec<IpNet> {
+    let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+    [IpNet::new(v4.into(), 8), IpNet::new(v6.into(), 128)].into_iter().flatten().map(|n| n.trunc()).collect()
 }
 
 fn values<T>(list: Vec<Lined<T>>) -> Vec<T> {

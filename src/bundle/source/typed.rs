@@ -241,7 +241,7 @@ impl Reader<'_> {
     pub(super) fn room(&mut self, line: u32, key: &str, count: usize) {
         let max = match key {
             "https" | "http" => wire::LISTENERS_MAX,
-            "trusted_proxies" | "proxy_protocol_from" => wire::NETS_MAX,
+            "trusted_proxies" | "proxy_protocol_from" | "exempt" => wire::NETS_MAX,
             "certificate" => wire::CERTIFICATES_MAX,
             "site" => wire::SITES_MAX,
             "hosts" => wire::HOSTS_MAX,

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ const HEAD_LIMITS: HeadLimits =
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Requests at once; more wait in the kernel.
 const REQUESTS_MAX: usize = 16;
+/// Descriptors that are kept for a request when all others are taken: its connection, and the files that its answer reads.
+const DESCRIPTORS_KEPT: usize = 8;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What there is, for who asked for something else.
@@ -171,6 +174,13 @@ impl Listener {
         }
     }
 
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
+
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, Rights)> {
         match self {
             Self::Unix(listener) => {
@@ -184,11 +194,26 @@ impl Listener {
     }
 }
 
+/// Opens what can be opened of the descriptors that are kept; which file they are of does not matter.
+fn keep_descriptors(any: &Listener, kept: &mut Vec<OwnedFd>) {
+    while kept.len() < DESCRIPTORS_KEPT {
+        let Ok(one) = rustix::io::fcntl_dupfd_cloexec(any.as_fd(), 0) else { return };
+        kept.push(one);
+    }
+}
+
 async fn accept_all(listener: Listener, asks: mpsc::Sender<Ask>) {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let mut kept = Vec::new();
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        keep_descriptors(&listener, &mut kept);
         let Ok((stream, rights)) = listener.accept().await else {
-            sleep(ACCEPT_PAUSE).await;
+            // Nobody else accepts meanwhile: see `Worker::exhausted`. One request at a time until there is room again.
+            if std::mem::take(&mut kept).is_empty() {
+                sleep(ACCEPT_PAUSE).await;
+            } else if let Ok((stream, rights)) = listener.accept().await {
+                serve_one(stream, rights, &asks).await;
+            }
             continue;
         };
         let asks = asks.clone();
