@@ -600,6 +600,7 @@ fn assert_honest(log: &str) {
         "cut",
         "certificate",
         "days_left",
+        "holds",
     ];
     for line in log.lines() {
         assert!(line.chars().all(|c| (' '..='~').contains(&c)), "{line:?}");

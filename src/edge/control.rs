@@ -16,10 +16,11 @@ use super::calendar::{Calendar, wall_clock};
 use super::pulse::{self, Pulse};
 use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
-use crate::bundle::{Bundle, Listen, Upstream};
+use crate::bundle::{Bundle, Listen, OpenError, Upstream};
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
+use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::AdminListener;
 use crate::ops::systemd;
 
@@ -61,6 +62,9 @@ pub(super) struct Control {
     pub(super) listen: Listen,
     /// As they were when the workers were made.
     pub(super) limits: Limits,
+    pub(super) tickets_folder: PathBuf,
+    /// Made for the bundle of the start.
+    pub(super) sandbox: Sandbox,
 }
 
 impl Control {
@@ -196,7 +200,7 @@ impl Control {
         });
         spawned.map_err(|error| format!("no thread to open the bundle on: {error}"))?;
         let bundle = opened.await.map_err(|_| "opening the bundle ended in a panic".to_owned())?;
-        let bundle = bundle.map_err(|error| error.to_string())?;
+        let bundle = bundle.map_err(|error| self.unopened(&error))?;
         self.needs_no_restart(&bundle)?;
         let unchanged = bundle.digest == self.shared.serving.load().bundle.digest;
         let notes = self.notes(&bundle);
@@ -220,6 +224,16 @@ impl Control {
         Ok(ReloadReport { ok: true, message, bundle, notes })
     }
 
+    /// Why the bundle was not opened: where a link has led elsewhere, no `chown` helps.
+    fn unopened(&self, error: &OpenError) -> String {
+        let lacks = self.sandbox.lacks(&Needs::of(
+            &self.path,
+            &self.shared.serving.load().bundle,
+            &self.tickets_folder,
+        ));
+        lacks.map_or_else(|| error.to_string(), needs_a_restart)
+    }
+
     fn needs_no_restart(&self, bundle: &Bundle) -> Result<(), String> {
         let (old, new) = (&self.listen, &bundle.listen);
         let changed = [
@@ -235,8 +249,10 @@ impl Control {
         }
     }
 
-    /// Paths that the old bundle did not name must be open to this process, whose sandbox was made for the old one.
+    /// Paths and ports that the old bundle did not name must be open to this process, whose sandbox was made for the old one.
     fn within_sandbox(&self, bundle: &Bundle) -> Result<(), String> {
+        let lacks = self.sandbox.lacks(&Needs::of(&self.path, bundle, &self.tickets_folder));
+        lacks.map_or(Ok(()), |what| Err(needs_a_restart(what)))?;
         let serving = self.shared.serving.load();
         let refused = |what: &str, path: &Path, error: io::Error| {
             format!(
@@ -281,6 +297,10 @@ impl Control {
     pub(super) fn digest(&self) -> String {
         self.shared.serving.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+fn needs_a_restart(what: String) -> String {
+    format!("needs a restart: {what} that this process was started with; `systemctl restart sanedge`")
 }
 
 fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {

@@ -21,6 +21,7 @@ use crate::bundle::{Bundle, Listen, OpenError};
 use crate::ops::access::{AccessLog, Form, Place};
 use crate::ops::log::{self, Outside, Said};
 use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
+use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::{Inherited, SocketsError};
 use crate::ops::systemd;
 
@@ -272,10 +273,11 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let limits = bundle.limits.clone();
     let (workers, scratch_bytes) = (usize::from(limits.workers.max(1)), limits.scratch_bytes as usize);
     let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
-    let tickets =
-        Tickets::start(&tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY")))?;
+    let tickets_folder = tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY"));
+    let tickets = Tickets::start(&tickets_folder)?;
     let access = AccessLog::open(form, &place).map_err(|error| ServeError::Access(place.clone(), error))?;
     let upstreams = Upstreams::default();
+    let needs = Needs::of(path, &bundle, &tickets_folder);
     let sessions_max = fit_descriptors(bundle.limits.sessions_max);
     let counters = Arc::default();
     let tallies = HostTallies::new(&counters);
@@ -314,13 +316,13 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     // Before the first thread: a signal that arrives early must find its handler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
+    // Before the first thread: those that come inherit it.
+    let sandbox = Sandbox::enter(&needs);
     let ended = start_workers(&shared, workers, scratch_bytes, &listeners)?;
     drop(listeners);
-    runtime.block_on(Control { shared, path: path.to_owned(), listen, limits }.run(
-        inherited_admin,
-        signals,
-        ended,
-    ))
+    let path = path.to_owned();
+    let control = Control { shared, path, listen, limits, tickets_folder, sandbox };
+    runtime.block_on(control.run(inherited_admin, signals, ended))
 }
 
 /// The inherited sockets, or those that `[listen]` asks for; with the options that accepted ones inherit.

@@ -89,6 +89,7 @@ impl Control {
                 open_files: process::open_files(),
                 open_files_max: process::open_files_max(),
             },
+            sandbox: self.sandbox.summary.clone(),
             counters: shared.counters.all().map(named).collect(),
             refused: shared.refusals.all().map(named).collect(),
             websocket_closes: shared.closes.all().map(named).collect(),

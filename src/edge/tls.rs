@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -22,6 +23,8 @@ use rustls::unbuffered::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
 use super::relay::{Pending, forward};
 use crate::bundle::SuiteOrder;
@@ -126,6 +129,8 @@ struct Buffers {
 }
 
 thread_local! {
+    /// See [`in_turn`].
+    static TURN: Rc<Semaphore> = Rc::new(Semaphore::new(1));
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         incoming: vec![0; INCOMING_BYTES].into_boxed_slice(),
         outgoing: vec![0; OUTGOING_BYTES].into_boxed_slice(),
@@ -191,26 +196,27 @@ impl Client {
     }
 
     async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
-        let processed = self.process(&mut hello, &mut []);
+        let processed = in_turn(|_| self.process(&mut hello, &mut [])).await;
         let (used, _) = self.or_alert(processed).await?;
         self.partial = hello.split_off(used.min(hello.len()));
         drop(hello);
-        poll_fn(|cx| {
-            loop {
-                // What is unsent then, tickets above all, goes in one segment with the first answer, or when there is
-                // nothing to read.
-                if !self.tls.is_handshaking() {
-                    return Poll::Ready(Ok(()));
-                }
-                ready!(self.poll_flush(cx))?;
-                // Only here: a client may say its first request and its close_notify in one breath with Finished.
-                if self.ended {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                ready!(self.poll_records(cx, &mut []))?;
+        loop {
+            // What is unsent then, tickets above all, goes in one segment with the first answer, or when there is
+            // nothing to read.
+            if !self.tls.is_handshaking() {
+                return Ok(());
             }
-        })
-        .await
+            poll_fn(|cx| self.poll_flush(cx)).await?;
+            // Only here: a client may say its first request and its close_notify in one breath with Finished.
+            if self.ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            // Before the turn: who has nothing to say holds nobody up.
+            self.io.readable().await?;
+            if let Poll::Ready(result) = in_turn(|cx| self.poll_records(cx, &mut [])).await {
+                result?;
+            }
+        }
     }
 
     /// Sends the alert that goes with an error, then gives the error back.
@@ -425,6 +431,18 @@ impl Client {
     }
 }
 
+/// Does one step of a handshake when it is its turn: of all that this worker has under way one step, so at most one signature,
+/// between two looks for what the kernel has for open sessions. First come, first served; how many wait is bounded by
+/// `handshakes_max`, how long by `handshake_timeout`.
+async fn in_turn<T>(mut step: impl FnMut(&mut Context<'_>) -> T) -> T {
+    let turn = TURN.with(Rc::clone);
+    let _turn = turn.acquire().await;
+    let done = poll_fn(|cx| Poll::Ready(step(cx))).await;
+    // Ready again only after that look.
+    yield_now().await;
+    done
+}
+
 /// Reads until rustls has a whole ClientHello; gives back every byte that was read as well.
 async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
     let mut acceptor = Acceptor::default();
@@ -450,6 +468,12 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
                 Err((error, mut alert)) => {
                     let mut bytes = Vec::new();
                     alert.write_all(&mut bytes)?;
+                    // Where rustls has no alert to say: `unexpected_message` for what is no handshake, else `decode_error`. An alert
+                    // has no answer.
+                    let first = hello.first().copied();
+                    if bytes.is_empty() && first != Some(21) {
+                        bytes.extend([21, 3, 3, 0, 2, 2, if first == Some(22) { 50 } else { 10 }]);
+                    }
                     let _ = io.write_all(&bytes).await;
                     let _ = io.shutdown().await;
                     return Err(invalid(error).into());
@@ -516,5 +540,25 @@ mod tests {
         assert!(chacha[0].starts_with("TLS13_CHACHA20"), "{chacha:?}");
         assert_eq!(aes.len(), chacha.len());
         assert_eq!(aes.len(), rustls::crypto::ring::default_provider().cipher_suites.len());
+    }
+    #[test]
+    fn one_step_of_all_handshakes_between_two_looks_at_the_kernel() {
+        use std::cell::Cell;
+        let steps = Rc::new(Cell::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            for _ in 0..100 {
+                let steps = Rc::clone(&steps);
+                tokio::task::spawn_local(async move { in_turn(|_| steps.set(steps.get() + 1)).await });
+            }
+            let mut looks = 0;
+            while steps.get() < 100 {
+                let before = steps.get();
+                yield_now().await;
+                assert!(steps.get() <= before + 1, "{before} and then {}", steps.get());
+                looks += 1;
+            }
+            assert!(looks < 110, "none is left out while somebody waits: {looks}");
+        });
     }
 }

@@ -79,6 +79,9 @@ pub struct Status {
     pub traffic: Traffic,
     /// What the process takes of the machine.
     pub process: Process,
+    /// What it has given up, in words.
+    #[serde(default)]
+    pub sandbox: String,
     /// Counters by name.
     pub counters: BTreeMap<String, u64>,
     /// Refusals by reason.

@@ -1,11 +1,27 @@
 //! What this process takes of the machine, as the kernel counts it.
 
-use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::Dir;
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
+
+/// Of `/proc/self`, held open: a sandboxed process cannot open it any more.
+static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
+/// The same. Locked for one look; `status` alone looks.
+static FILES: LazyLock<Option<Mutex<Dir>>> = LazyLock::new(|| {
+    File::open("/proc/self/fd").ok().and_then(|folder| Dir::new(folder).ok()).map(Mutex::new)
+});
+
+/// Opens what the functions below read.
+pub fn open_beforehand() {
+    LazyLock::force(&STATM);
+    LazyLock::force(&FILES);
+}
 
 /// Processor time of all threads since the start.
 pub fn cpu_time() -> Duration {
@@ -15,15 +31,20 @@ pub fn cpu_time() -> Duration {
 
 /// Memory that is in use (RSS), in bytes; 0 where `/proc` does not tell.
 pub fn resident_bytes() -> u64 {
-    let pages = fs::read_to_string("/proc/self/statm").ok();
-    let pages = pages.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok());
+    let mut line = [0; 128];
+    let read = STATM.as_ref().and_then(|statm| statm.read_at(&mut line, 0).ok()).unwrap_or(0);
+    let line = str::from_utf8(line.get(..read).unwrap_or_default()).unwrap_or_default();
+    let pages = line.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * page_size() as u64
 }
 
 /// Open descriptors; 0 where `/proc` does not tell.
 pub fn open_files() -> u64 {
-    // One of them is this look at the folder.
-    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as u64)
+    let Some(files) = &*FILES else { return 0 };
+    let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+    files.rewind();
+    // Less the folder itself and the one above.
+    (files.by_ref().map_while(Result::ok).count() as u64).saturating_sub(2)
 }
 
 /// Most descriptors that may be open.
@@ -33,6 +54,8 @@ pub fn open_files_max() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -44,5 +67,16 @@ mod tests {
         let spent = cpu_time();
         while cpu_time() == spent {}
         assert!(cpu_time() > spent);
+    }
+
+    #[test]
+    fn each_look_is_a_new_one() {
+        let files: Vec<_> = (0..50).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
+        let (many, memory) = (open_files(), vec![1_u8; 32 << 20]);
+        let before = resident_bytes();
+        drop(files);
+        assert!(open_files() <= many - 25, "other tests open some meanwhile");
+        drop(std::hint::black_box(memory));
+        assert!(before > 32 << 20 && resident_bytes() < before);
     }
 }

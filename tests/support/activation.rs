@@ -75,6 +75,7 @@ impl Sockets {
         command.stdout(slots.next().unwrap_or_else(Stdio::null));
         command.stderr(slots.next().unwrap_or_else(Stdio::null));
         let held: Vec<&str> = self.held.iter().map(|(name, _)| name.as_str()).collect();
+        command.env("SANEDGE_DUMPABLE", "1");
         command.env("LISTEN_FDS", self.count.unwrap_or(held.len()).to_string());
         command.env("LISTEN_FDNAMES", self.names.clone().unwrap_or_else(|| held.join(":")));
         command

@@ -73,6 +73,7 @@ fn head(status: &Status) -> String {
                 process.open_files_max
             ),
         ),
+        ("sandbox", status.sandbox.clone()),
         (
             "so far",
             format!(
