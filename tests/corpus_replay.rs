@@ -38,6 +38,11 @@ fn ws_sequence() {
 }
 
 #[test]
+fn proxy_protocol() {
+    replay("proxy_protocol", sanedge::proxy_protocol::fuzz_proxy_protocol, 20);
+}
+
+#[test]
 fn engineio_open() {
     replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 16);
 }

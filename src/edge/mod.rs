@@ -29,6 +29,7 @@ mod calendar;
 mod control;
 mod exchange;
 mod plain;
+mod proxied;
 mod pulse;
 mod relay;
 mod serving;

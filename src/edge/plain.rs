@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Serving;
 use super::accept::{Permit, Worker};
+use super::{Serving, proxied};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
 use crate::ops::metrics::Reason;
@@ -28,6 +28,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers one request and closes.
 pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr, _permit: Permit) {
+    let Some(peer) = proxied::client(&worker, &mut stream, peer).await.map(|named| named.ip()) else {
+        return;
+    };
     let serving = worker.shared.serving.load_full();
     let time = Duration::from_millis(serving.bundle.limits.head_timeout_ms.into());
     let Ok(answer) = timeout(time, answer_one(&worker, &serving, &mut stream, peer)).await else {

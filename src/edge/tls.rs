@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -263,6 +264,11 @@ impl Client {
             sent => Poll::Ready(Ok(sent?)),
         });
         self.unsent.len() < before
+    }
+
+    /// Our end of the connection.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
     }
 
     /// Sends close_notify and FIN.
