@@ -13,6 +13,8 @@ pub mod cli;
 pub mod doctor;
 pub mod edge;
 pub mod engineio;
+#[doc(hidden)]
+pub mod fuzz_session;
 pub mod http;
 pub mod limits;
 pub mod names;

@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CORE: [&str; 9] = [
+const CORE: [&str; 10] = [
     "bundle",
     "http",
     "ws",
     "engineio.rs",
+    "fuzz_session.rs",
     "proxy_protocol.rs",
     "route.rs",
     "names.rs",

@@ -293,6 +293,10 @@ impl Session {
             head_only: head.method == "HEAD",
         };
         let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
+        // RFC 9110 §7.4: what was asked for without TLS is not what is here.
+        if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
+            return refuse(Problem::Misdirected, "an http target on a TLS connection".to_owned(), None);
+        }
         if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         }

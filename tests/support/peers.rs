@@ -32,7 +32,7 @@ pub fn free_address() -> SocketAddr {
 /// listens at `socket` there.
 pub fn haproxy(sections: &str, socket: &str) -> Peer {
     let config = format!(
-        "global\n  maxconn 100\ndefaults\n  mode http\n  timeout client 10s\n  timeout server 10s\n  timeout connect 5s\n{sections}\n"
+        "global\n  maxconn 100\n  tune.bufsize 65536\ndefaults\n  mode http\n  timeout client 10s\n  timeout server 10s\n  timeout connect 5s\n{sections}\n"
     );
     start(&config, socket, |path| {
         let mut command = Command::new("haproxy");
