@@ -6,10 +6,12 @@
 use crate::bundle::{Route, Site};
 use crate::names::{Host, SanName};
 
-/// The path leads to one route as it stands and to another once normalised: an upstream could read either.
+/// The path leads to one route as it stands and to another once normalised: an upstream could read either. Or servers
+/// differ on whether it is a path at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved"
+    "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved, climbs \
+    above `/`, or has `%00` or a `%` without two hexadecimal digits"
 )]
 pub struct Ambiguous;
 
@@ -22,7 +24,7 @@ pub struct Misdirected;
 /// route of `/a/b`, `/a/` and `/a`, not of `/ab`.
 ///
 /// # Errors
-/// [`Ambiguous`] where the path and its normalised form have different routes.
+/// [`Ambiguous`] where the path and its normalised form have different routes, and where it has no normalised form.
 pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)>, Ambiguous> {
     let literal = longest(site, path);
     // `*` of OPTIONS is about the whole server
@@ -31,8 +33,11 @@ pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)
         return Ok(literal);
     }
     // One pass takes the escapes that every server takes; the second, those of a server that decodes twice.
-    let once = normalise(path);
-    let twice = normalise(&once);
+    if path.split(|&byte| byte == b'%').skip(1).any(|escape| hex_pair(escape).is_none_or(|byte| byte == 0)) {
+        return Err(Ambiguous);
+    }
+    let once = normalise(path).ok_or(Ambiguous)?;
+    let twice = normalise(&once).ok_or(Ambiguous)?;
     let index = |found: Option<(usize, &Route)>| found.map(|(index, _)| index);
     let same = [once, twice].iter().all(|path| index(longest(site, path)) == index(literal));
     if same { Ok(literal) } else { Err(Ambiguous) }
@@ -71,8 +76,8 @@ fn is_plain(path: &[u8]) -> bool {
 }
 
 /// The path as an eager server reads it: `%XX` decoded, `\` is `/`, path parameters (`;x`) cut, empty and dot segments
-/// resolved.
-fn normalise(path: &[u8]) -> Vec<u8> {
+/// resolved. `None`: it climbs above the root.
+fn normalise(path: &[u8]) -> Option<Vec<u8>> {
     let decoded = decode(path);
     let mut segments: Vec<&[u8]> = Vec::new();
     let slash = |byte: &u8| matches!(byte, b'/' | b'\\');
@@ -82,7 +87,7 @@ fn normalise(path: &[u8]) -> Vec<u8> {
         last_is_empty = matches!(segment, b"" | b"." | b"..");
         match segment {
             b"" | b"." => {}
-            b".." => drop(segments.pop()),
+            b".." => drop(segments.pop()?),
             _ => segments.push(segment),
         }
     }
@@ -94,7 +99,7 @@ fn normalise(path: &[u8]) -> Vec<u8> {
     if last_is_empty || normal.is_empty() {
         normal.push(b'/');
     }
-    normal
+    Some(normal)
 }
 
 fn decode(path: &[u8]) -> Vec<u8> {
@@ -225,11 +230,33 @@ mod tests {
             ("/admin//b", "/admin/"),
             ("/admin/%e2%82%ac;v=1", "/admin/"),
             ("/a%20b/.well-known/x", "/"),
-            ("/..", "/"),
-            ("/%", "/"),
-            ("/%zz/%4", "/"),
+            ("/a/..", "/"),
+            ("/100%25", "/"),
+            ("/%25zz/%254", "/"),
         ] {
             assert_eq!(found(&site, path), Ok(Some(expected.to_owned())), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_some_servers_refuse_is_refused() {
+        let site = site(&["/"]);
+        for path in [
+            "/..",
+            "/../x",
+            "/a/../../x",
+            "/%2e%2e/x",
+            "/%252e%252e/x",
+            "/..\\x",
+            "/..;/x",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/a%zz/b",
+            "/%00",
+            "/a%00b",
+        ] {
+            assert_eq!(found(&site, path), Err(Ambiguous), "{path}");
         }
     }
 

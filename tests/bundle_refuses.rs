@@ -270,12 +270,6 @@ fn source_rows() -> Vec<Row> {
                 f.change("rpi4", "host");
             },
         ),
-        row(
-            Code::NotYetEnforced,
-            "a key of a later version",
-            |f| drop(f.append("send_proxy_protocol = 2\n")),
-            |f| drop(f.append("ping_interval = \"20s\"\n")),
-        ),
     ]
 }
 
@@ -1181,8 +1175,7 @@ fn one_mistake_in_toml_is_one_finding_that_says_what_to_type() {
     let sites = one(|f| drop(f.change("[[site]]", "[[sites]]")));
     assert_eq!((sites.code, sites.remedy.as_str()), (Code::UnknownKey, "Did you mean `site`?"));
     let strange = one(|f| drop(f.append("qqqqqq = 1\n")));
-    assert!(strange.expected.contains("access_log"), "{strange:?}");
-    assert!(!strange.expected.contains("send_proxy_protocol"), "{strange:?}");
+    assert!(strange.expected.contains("send_proxy_protocol, access_log"), "{strange:?}");
     let twice = one(|f| drop(f.change("[\"recre.store\"]", "[\"recre.store\", \"recre.store\"]")));
     assert_eq!(twice.found, "it stands twice on this line");
     let home = one(|f| drop(f.change("\"key.pem\"", "\"~/key.pem\"")));
@@ -1333,14 +1326,13 @@ fn all_problems_are_told_in_one_run_and_in_the_order_of_severity() {
             .change("127.0.0.1:3000", "8.8.8.8:80")
             .change("[\"recre.store\"]", "[\"x.recre.store\"]");
         f.write("key.pem", "");
-        f.append("nonsense = 1\nsend_proxy_protocol = 2\n");
+        f.append("nonsense = 1\n");
     });
     let errors = codes(&outcome, Severity::Error);
     let expected =
         [Code::UnknownKey, Code::UnknownBoard, Code::PublicUpstream, Code::FileEmpty, Code::HostNotCovered];
     assert_eq!(errors, BTreeSet::from(expected), "{}", texts(&outcome));
     assert!(outcome.findings.is_sorted_by_key(|f| f.severity()));
-    assert_eq!(outcome.findings.last().unwrap().code, Code::NotYetEnforced);
 }
 
 #[test]
@@ -1449,33 +1441,15 @@ fn the_largest_number_of_sessions_that_fits_is_told_and_fits() {
 }
 
 #[test]
-fn every_later_key_is_named_and_stored() {
-    let site = "upstream = [\"127.0.0.1:3000\"]";
-    let keys = [
-        ("send_proxy_protocol = 2", site),
-        ("proxy_protocol_from = [\"10.0.0.0/8\"]", "https = [\"[::]:443\"]"),
-    ];
-    for (line, beside) in keys {
-        let mut folder = Folder::good();
-        folder.change(beside, &format!("{beside}\n{line}"));
-        let outcome = compile(&folder.sanedge_toml(), NOW);
-        let key = line.split(' ').next().unwrap();
-        let finding = of(&outcome, Code::NotYetEnforced);
-        assert!(finding.message.contains(&format!("`{key}`")), "{finding:?}");
-        assert!(finding.message.contains("stored"), "{finding:?}");
-        assert!(outcome.bundle.is_some(), "{key}: {}", texts(&outcome));
-    }
-}
-
-#[test]
-fn a_key_that_is_acted_on_has_no_finding() {
+fn keys_of_every_kind_have_no_finding() {
     let site = "upstream = [\"127.0.0.1:3000\"]";
     let mut folder = Folder::good();
-    let keys = "frame_bytes_max = \"1MiB\"\nmessage_bytes_max = \"2MiB\"\nping_interval = \"20s\"\ncheck_utf8 = true";
+    let keys = "frame_bytes_max = \"1MiB\"\nmessage_bytes_max = \"2MiB\"\nping_interval = \"20s\"\ncheck_utf8 = true\n\
+        send_proxy_protocol = 2";
     folder.change(site, &format!("{site}\n{keys}"));
     folder.change("trust = \"ca.pem\"", "trust = \"ca.pem\"\ndrain_spread = \"5s\"");
     let mut outcome = compile(&folder.sanedge_toml(), NOW);
-    assert!(outcome.findings.iter().all(|f| f.code != Code::NotYetEnforced), "{}", texts(&outcome));
+    assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
     let bundle = opened(&mut outcome).unwrap();
     let route = &bundle.sites[0].routes[0];
     assert_eq!((route.frame_bytes_max, route.message_bytes_max), (Some(1 << 20), Some(2 << 20)));
@@ -1651,7 +1625,7 @@ fn no_text_makes_the_reader_panic() {
     let whole = String::from_utf8(data("valid/every_key.toml")).unwrap();
     let path = std::path::Path::new("/etc/sanedge/sanedge.toml");
     let (_, fine) = sanedge::bundle::source::parse(path, &whole);
-    assert!(fine.iter().all(|f| f.code == Code::NotYetEnforced), "{fine:?}");
+    assert!(fine.is_empty(), "{fine:?}");
     assert!(whole.is_ascii() && whole.len() > 1000);
     let read = |text: &str| {
         let (source, findings) = sanedge::bundle::source::parse(path, text);

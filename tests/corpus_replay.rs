@@ -38,6 +38,21 @@ fn ws_sequence() {
 }
 
 #[test]
+fn proxy_protocol() {
+    replay("proxy_protocol", sanedge::proxy_protocol::fuzz_proxy_protocol, 20);
+}
+
+#[test]
+fn http_forward() {
+    replay("http_forward", sanedge::http::forward::fuzz_http_forward, 20);
+}
+
+#[test]
+fn session() {
+    replay("session", sanedge::fuzz_session::fuzz_session, 10);
+}
+
+#[test]
 fn engineio_open() {
     replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 16);
 }

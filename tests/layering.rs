@@ -4,8 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CORE: [&str; 8] =
-    ["bundle", "http", "ws", "engineio.rs", "route.rs", "names.rs", "limits.rs", "board.rs"];
+const CORE: [&str; 10] = [
+    "bundle",
+    "http",
+    "ws",
+    "engineio.rs",
+    "fuzz_session.rs",
+    "proxy_protocol.rs",
+    "route.rs",
+    "names.rs",
+    "limits.rs",
+    "board.rs",
+];
 const FORBIDDEN: [&str; 8] = [
     "crate::edge",
     "crate::ops",

@@ -61,8 +61,6 @@ codes! {
     TooMany = "too-many", Error;
     /// No board profile has this name.
     UnknownBoard = "unknown-board", Error;
-    /// This version stores the key and does not act on it.
-    NotYetEnforced = "not-yet-enforced", Warning;
 
     // hosts, listeners, upstreams
     /// A host listed twice.

@@ -364,6 +364,15 @@ impl Permit {
     pub(crate) fn is_limited(&self) -> bool {
         self.place.is_some()
     }
+
+    /// Counts the session for the client that a proxy has named; the proxy's own address has no place.
+    ///
+    /// # Errors
+    /// Which limit the client is over.
+    pub(crate) fn count_for(&mut self, client: IpAddr) -> Result<(), (Reason, &'static str)> {
+        self.place = self.worker.shared.place(client)?;
+        Ok(())
+    }
 }
 
 impl Drop for Permit {

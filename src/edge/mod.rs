@@ -33,6 +33,7 @@ mod exchange;
 mod lobby;
 mod pace;
 mod plain;
+mod proxied;
 mod pulse;
 mod relay;
 mod serving;

@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Serving;
 use super::accept::{Permit, Worker};
 use super::lobby::Guest;
 use super::session::unless_sent_away;
+use super::{Serving, proxied};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
 use crate::ops::metrics::Reason;
@@ -29,8 +29,19 @@ const CHALLENGE_BYTES_MAX: u64 = 4 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers one request and closes.
-pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, _permit: Permit, guest: Guest) {
-    let _ = unless_sent_away(&worker, &guest, peer, Box::pin(serve(&worker, stream, peer))).await;
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    peer: IpAddr,
+    mut permit: Permit,
+    guest: Guest,
+) {
+    let work = async {
+        if let Some(client) = proxied::client(&worker, &mut stream, peer, &mut permit).await {
+            serve(&worker, stream, client.ip()).await;
+        }
+    };
+    let _ = unless_sent_away(&worker, &guest, peer, Box::pin(work)).await;
 }
 
 async fn serve(worker: &Worker, mut stream: TcpStream, peer: IpAddr) {

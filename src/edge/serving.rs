@@ -37,6 +37,8 @@ pub(crate) struct RouteState {
     pub(super) turn: AtomicUsize,
     /// An answer to a handshake told no sid that we could read.
     pub(super) unheard: AtomicBool,
+    /// A page of an origin that is not listed polls here, and that was said.
+    pub(super) foreign_said: AtomicBool,
 }
 
 /// Who a TLS connection was opened for.
@@ -61,8 +63,8 @@ impl Serving {
         });
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
-            let (turn, unheard) = (AtomicUsize::new(0), AtomicBool::new(false));
-            Arc::new(RouteState { rules: rules.clone(), upstreams, turn, unheard })
+            let (turn, [unheard, foreign_said]) = (AtomicUsize::new(0), [false; 2].map(AtomicBool::new));
+            Arc::new(RouteState { rules: rules.clone(), upstreams, turn, unheard, foreign_said })
         };
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,

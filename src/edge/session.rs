@@ -4,16 +4,18 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::info;
 
 use super::accept::{Permit, Worker};
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
@@ -22,14 +24,16 @@ use super::pace::Pace;
 use super::relay::Relay;
 use super::tls::{Client, Refused};
 use super::upstream::{Dial, Want};
-use super::{Identity, RouteState, Serving, plain};
+use super::{Identity, RouteState, Serving, plain, proxied};
+use crate::engineio::Asks;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
 use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_scanned_request};
 use crate::ops::access::Line;
-use crate::ops::log::ShownTarget;
+use crate::ops::log::{Said, ShownTarget};
 use crate::ops::metrics::Reason;
+use crate::proxy_protocol::{WRITTEN_BYTES_MAX, header};
 use crate::route;
 use crate::ws::handshake;
 
@@ -45,14 +49,32 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 const SHED: &str = "sessions_max reached, and it had sent no request";
 
 /// Runs a session from its first byte to its last.
-pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit, guest: Guest) {
-    let handshake = Box::pin(handshake(&worker, stream, peer, permit.is_limited()));
-    let handshaken = unless_sent_away(&worker, &guest, peer, handshake).await;
-    let Some((client, identity)) = handshaken.flatten() else { return };
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    peer: IpAddr,
+    mut permit: Permit,
+    guest: Guest,
+) {
+    let handshaken = async {
+        let named = proxied::client(&worker, &mut stream, peer, &mut permit).await?;
+        let (client, identity) = handshake(&worker, stream, named.ip(), permit.is_limited()).await?;
+        Some((named, client, identity))
+    };
+    let handshaken = unless_sent_away(&worker, &guest, peer, Box::pin(handshaken)).await;
+    let Some((named, client, identity)) = handshaken.flatten() else { return };
     worker.shared.lobby.handshaken(&guest);
-    let newcomer_until = Some(Instant::now() + NEWCOMER);
-    let (own, input, guest) = (Rc::clone(&worker), Input::default(), Some(guest));
-    let session = Session { worker: own, client, input, identity, peer, newcomer_until, guest, requests: 0 };
+    let session = Session {
+        worker: Rc::clone(&worker),
+        client,
+        input: Input::default(),
+        identity,
+        peer: named.ip(),
+        peer_port: named.port(),
+        newcomer_until: Some(Instant::now() + NEWCOMER),
+        guest: Some(guest),
+        requests: 0,
+    };
     if let Some((relay, route)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
         spawn_local(relay.run(permit, route));
@@ -148,7 +170,9 @@ struct Session {
     client: Client,
     input: Input,
     identity: Identity,
+    /// Of the TCP connection, or as a PROXY protocol header named it.
     peer: IpAddr,
+    peer_port: u16,
     /// None once it has sent a request.
     newcomer_until: Option<Instant>,
     /// The same.
@@ -353,6 +377,10 @@ impl Session {
             head_only: head.method == "HEAD",
         };
         let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
+        // RFC 9110 §7.4: what was asked for without TLS is not what is here.
+        if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
+            return refuse(Problem::Misdirected, "an http target on a TLS connection".to_owned(), None);
+        }
         if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         }
@@ -394,6 +422,9 @@ impl Session {
             let found = "address_websockets_per_s_max reached".to_owned();
             return refuse(Problem::TooManyRequests, found, None);
         }
+        if offer.is_none() && !route.foreign_said.load(Relaxed) {
+            self.foresee(route, head);
+        }
         let context = ForwardContext {
             peer: self.peer,
             trusted_proxies: &serving.bundle.trusted_proxies,
@@ -424,15 +455,34 @@ impl Session {
             limits: ExchangeLimits {
                 head: serving.head_limits,
                 pace: Pace::of(&serving.bundle.limits),
-                pool_idle_max: serving.bundle.limits.pool_idle_max.into(),
+                pool_idle_max: match rules.send_proxy_protocol {
+                    Some(_) => 0, // it was this client's alone
+                    None => serving.bundle.limits.pool_idle_max.into(),
+                },
             },
         };
         let access = rules.access_log.then(|| Access::new(head));
         Decision::Forward(request, access)
     }
 
+    /// A page that opens a session by polling wants a WebSocket next. That its origin will be refused then is said here,
+    /// once for each route: polling alone works, and nobody would look for the reason.
+    fn foresee(&self, route: &RouteState, head: &RequestHead<'_>) {
+        if Asks::of(head) != Asks::Open {
+            return;
+        }
+        let Err(error) = handshake::origin(&route.rules.origins, false, head) else { return };
+        if !route.foreign_said.swap(true, Relaxed) {
+            let (found, check) = (Said(&error.found), error.remedy);
+            info!(host = %head.host, peer = %self.peer, %found, check, "would be refused as WebSocket");
+        }
+    }
+
     async fn forward(&mut self, request: &Request, dial: Dial) -> End {
+        let preface = self.preface(request);
         let mut want = match (&request.offer, request.repeatable) {
+            // What a header says of a connection holds for all of it.
+            _ if preface.is_some() => Want::New,
             (Some(_), _) => Want::New,
             (None, true) => Want::Repeatable,
             (None, false) => Want::Once,
@@ -443,12 +493,17 @@ impl Session {
                 .pool
                 .connect(&request.route.upstreams, request.choice.first, &request.host, want, dial)
                 .await;
-            let connection = match connected {
+            let mut connection = match connected {
                 Ok(connection) => connection,
                 Err((upstream, error)) => {
                     return End::Failed(Problem::UpstreamUnreachable, format!("{upstream}: {error}"));
                 }
             };
+            if let Some(preface) = &preface
+                && let Err(error) = connection.io.write_all(preface).await
+            {
+                return End::Failed(Problem::UpstreamClosed, error.to_string());
+            }
             let end =
                 exchange::run(&self.worker, &mut self.client, &mut self.input, request, connection).await;
             match end {
@@ -456,6 +511,14 @@ impl Session {
                 end => return end,
             }
         }
+    }
+
+    /// The PROXY protocol header that goes before the request, where its route wants one. It names who the request is
+    /// from, by the header or the fields of proxies in front that are believed; such a client's port is not known.
+    fn preface(&self, request: &Request) -> Option<heapless::Vec<u8, WRITTEN_BYTES_MAX>> {
+        let version = request.route.rules.send_proxy_protocol?;
+        let port = if request.client == self.peer { self.peer_port } else { 0 };
+        Some(header(version, SocketAddr::new(request.client, port), self.client.local_addr().ok()?))
     }
 
     fn upstream_answer(&self, request: &Request, problem: Problem, found: String) -> Answer {

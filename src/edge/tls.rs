@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -281,6 +282,11 @@ impl Client {
             Err(Errno::AGAIN) => Poll::Pending,
             sent => Poll::Ready(Ok(sent?)),
         });
+    }
+
+    /// Our end of the connection.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
     }
 
     /// Sends close_notify and FIN.

@@ -240,6 +240,11 @@ impl Io {
         either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
     }
 
+    /// Writes the first bytes of a connection; no more than any socket's buffer takes at once.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        either!(self, stream => tokio::io::AsyncWriteExt::write_all(stream, bytes).await)
+    }
+
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }

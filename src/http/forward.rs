@@ -11,6 +11,8 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use crate::http::body::Framing;
+#[doc(hidden)]
+pub use crate::http::fuzz::{forwarded, fuzz_http_forward};
 use crate::http::head::{
     FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, has_prefix, list,
     offset_in, same_name,
@@ -290,7 +292,7 @@ impl Plan {
 }
 
 /// The end of the target that goes upstream: the whole of an origin-form, what follows the authority of an
-/// absolute-form. Begins with `/`, `*` or `?`, or is empty where the path has to be inserted.
+/// absolute-form. Begins with `/` or `*`, or is empty where the path has to be inserted.
 fn local_target<'b>(head: &RequestHead<'b>) -> &'b str {
     if head.target.starts_with(['/', '*']) {
         return head.target;

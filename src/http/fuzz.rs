@@ -11,6 +11,7 @@ use crate::http::forward::{ForwardContext, Plan, ResponseForm, request_plan, res
 use crate::http::head::{
     HeadError, HeadLimits, HeadScanner, RequestHead, ResponseHead, Version, parse_request, parse_response,
 };
+use crate::http::sloppy;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
 
@@ -61,6 +62,89 @@ fn forward_request(head: &[u8]) {
         }
         assert_same_request(&request, &sent, &context);
     }
+}
+
+/// Forwards one request, head and body, and has two other readers read what goes upstream: httparse with all its
+/// leniency, and [`sloppy`]. The first byte says what the edge knows besides.
+pub fn fuzz_http_forward(data: &[u8]) {
+    let Some((&flags, request)) = data.split_first() else { return };
+    for piece_bytes in [usize::MAX, 1, usize::from(flags >> 4) + 2] {
+        let Some(sent) = forwarded_in_pieces(request, flags, piece_bytes) else { continue };
+        let (Ok(Some(end)), Ok(Some(sent_end))) = (
+            HeadScanner::request().scan(request, &LIMITS),
+            HeadScanner::request().scan(&sent, &LIMITS_UPSTREAM),
+        ) else {
+            panic!("forwarded without a head")
+        };
+        let head =
+            parse_request(request.get(..end).unwrap_or_default(), &LIMITS).unwrap_or_else(|e| panic!("{e}"));
+        let body = read_in_pieces(head.framing, request.get(end..).unwrap_or_default(), 1);
+        let body = body.unwrap_or_else(|error| panic!("{error}"));
+        for length_first in [true, false] {
+            let read = sloppy::read(&sent, length_first).unwrap_or_else(|| panic!("incomplete"));
+            assert_eq!(read.method, head.method.as_bytes());
+            assert!(read.target.ends_with(head.query.unwrap_or(head.path).as_bytes()));
+            assert_eq!(read.body, body.data, "another body, length first: {length_first}");
+            assert_eq!(read.bytes, sent.len(), "bytes behind the request, length first: {length_first}");
+        }
+        assert_lenient_reads_the_same(sent.get(..sent_end).unwrap_or_default());
+    }
+}
+
+/// httparse, forgiving all that it can, finds the fields that we find.
+fn assert_lenient_reads_the_same(sent: &[u8]) {
+    let mut config = httparse::ParserConfig::default();
+    config.allow_multiple_spaces_in_request_line_delimiters(true).ignore_invalid_headers_in_requests(true);
+    let mut slots = [httparse::EMPTY_HEADER; 64];
+    let mut lenient = httparse::Request::new(&mut slots);
+    assert_eq!(config.parse_request(&mut lenient, sent), Ok(httparse::Status::Complete(sent.len())));
+    let ours = parse_request(sent, &LIMITS_UPSTREAM).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((lenient.method, lenient.path), (Some(ours.method), Some(ours.target)));
+    assert_eq!(lenient.headers.len(), ours.fields.len());
+    for (theirs, ours) in lenient.headers.iter().zip(ours.fields.iter()) {
+        assert_eq!((theirs.name, theirs.value.trim_ascii()), (ours.name, ours.value.trim_ascii()));
+    }
+}
+
+/// What goes upstream of the one request in `request`; `None` where it is refused or not complete. For tests that have
+/// other programs read it.
+pub fn forwarded(request: &[u8]) -> Option<Vec<u8>> {
+    forwarded_in_pieces(request, 0, usize::MAX)
+}
+
+fn forwarded_in_pieces(request: &[u8], flags: u8, piece_bytes: usize) -> Option<Vec<u8>> {
+    let end = HeadScanner::request().scan(request, &LIMITS).ok()??;
+    let (head_bytes, rest) = request.split_at_checked(end)?;
+    let head = parse_request(head_bytes, &LIMITS).ok()?;
+    let trusted = ["127.0.0.0/8".parse().ok()].map(Option::unwrap_or_default);
+    let context = ForwardContext {
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        trusted_proxies: if flags & 1 == 1 { &trusted } else { &[] },
+        public_https_port: 443,
+        websocket: flags & 2 == 2 && head.framing == Framing::None,
+        extensions: flags & 4 == 4,
+    };
+    let mut sent = written(&request_plan(&head, &context).ok()?, head_bytes);
+    let mut reader = BodyReader::new(head.framing);
+    for piece in rest.chunks(piece_bytes) {
+        let mut at = 0;
+        while !reader.is_done() && at < piece.len() {
+            let step = reader.step(piece.get(at..)?).ok()?;
+            let data = piece.get(at..)?.get(step.data)?;
+            if head.framing == Framing::Chunked && !data.is_empty() {
+                sent.extend_from_slice(chunk_head(data.len(), &mut [0; 20]));
+                sent.extend_from_slice(data);
+                sent.extend_from_slice(b"\r\n");
+            } else {
+                sent.extend_from_slice(data);
+            }
+            at += step.consumed;
+        }
+    }
+    if head.framing == Framing::Chunked && reader.is_done() {
+        sent.extend(reader.last_chunk().concat());
+    }
+    reader.is_done().then_some(sent)
 }
 
 /// The bytes of a plan, as writes of at most three slices would send them.

@@ -22,6 +22,44 @@ use crate::names::Host;
 /// Most connection options beside `close`, `keep-alive` and `upgrade`: each is compared with every field name.
 pub const CONNECTION_OPTIONS_MAX: usize = 16;
 
+/// Methods that are served: those that Node's parser knows (llhttp, `HTTP_METHOD_MAP`) but CONNECT and TRACE. A method
+/// that a server takes for another's beginning, or refuses, is no request of a Socket.IO client.
+pub const METHODS: [&str; 33] = [
+    "GET",
+    "POST",
+    "OPTIONS",
+    "HEAD",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "COPY",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "NOTIFY",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+];
+
 /// Bounds of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
@@ -74,7 +112,7 @@ struct Line {
 /// A request head that means exactly one thing.
 #[derive(Clone, Debug)]
 pub struct RequestHead<'b> {
-    /// Method; any token but CONNECT, TRACE and PRI.
+    /// Method; one of [`METHODS`].
     pub method: &'b str,
     /// Target as it came: origin-form, absolute-form, or `*`.
     pub target: &'b str,
@@ -158,8 +196,8 @@ pub enum HeadFault {
     /// 501.
     #[error("the method is longer than {METHOD_BYTES_MAX} bytes")]
     MethodTooLong,
-    /// 501: a tunnel, an echo of the request, or the preface of HTTP/2.
-    #[error("CONNECT, TRACE and PRI are not served")]
+    /// 501: a method that Node would not know, a tunnel, an echo of the request, or the preface of HTTP/2.
+    #[error("a method that is not served; names are of upper case (RFC 9110 §9.1)")]
     MethodNotServed,
     /// RFC 9112 §2.2.
     #[error("a line ends with LF alone; CR LF is expected")]
@@ -227,7 +265,7 @@ pub enum HeadFault {
     #[error("the Host field differs from the target's authority")]
     HostDiffers,
     /// RFC 9110 §8.6.
-    #[error("Content-Length is not one decimal number below 2^64")]
+    #[error("Content-Length is not one decimal number below 2^63 without zeros in front")]
     LengthMalformed,
     /// RFC 9112 §6.3, 5; we refuse equal ones too.
     #[error("a second Content-Length")]
@@ -238,8 +276,11 @@ pub enum HeadFault {
     /// RFC 9112 §6.1.
     #[error("Transfer-Encoding in an HTTP/1.0 message")]
     CodingInHttp10,
+    /// RFC 1945 §8: it had none, and an old server may take it for the next request.
+    #[error("a GET, HEAD or DELETE of HTTP/1.0 with a body")]
+    BodyInHttp10,
     /// RFC 9112 §6.3, 4.
-    #[error("chunked is not the only and last transfer coding, or is there twice")]
+    #[error("Transfer-Encoding is malformed, or chunked is not its last coding, once and without parameters")]
     CodingMalformed,
     /// 501 (RFC 9112 §6.1).
     #[error("a transfer coding other than chunked")]
@@ -253,6 +294,9 @@ pub enum HeadFault {
     /// `Content_Length` is `Content-Length` to some servers (CGI) and nothing to us.
     #[error("an underscore in the name of a field that decides where the message ends")]
     UnderscoreInName,
+    /// RFC 9110 §5.5 takes it for white space, nginx for a part of the value.
+    #[error("a tab in a field that decides where the message goes or ends")]
+    TabInFraming,
     /// 417 (RFC 9110 §10.1.1).
     #[error("an expectation other than 100-continue")]
     ExpectationUnknown,
@@ -359,7 +403,7 @@ fn request_meaning<'b>(
 ) -> Result<RequestHead<'b>, HeadError> {
     let line = offset_in(fields.head, method.as_bytes());
     let line_fault = |fault| HeadError { offset: line, fault };
-    if ["CONNECT", "TRACE", "PRI"].iter().any(|refused| method.eq_ignore_ascii_case(refused)) {
+    if !is_served(method) {
         return Err(line_fault(HeadFault::MethodNotServed));
     }
     let parts = TargetParts::split(method, target).map_err(line_fault)?;
@@ -368,7 +412,11 @@ fn request_meaning<'b>(
     let named = meaning.host.map(str_of).transpose().map_err(line_fault)?;
     let authority = named.or(parts.authority).ok_or(line_fault(HeadFault::HostMissing))?;
     let (host, port) = parse_authority(authority).map_err(line_fault)?;
-    parts.check_authority(&host, port, version, named.is_some()).map_err(line_fault)?;
+    parts.check_authority(named, version).map_err(line_fault)?;
+    let bodiless = matches!(method, "GET" | "HEAD" | "DELETE");
+    if version == Version::Http10 && bodiless && !matches!(framing, Framing::None | Framing::Length(0)) {
+        return Err(line_fault(HeadFault::BodyInHttp10));
+    }
     Ok(RequestHead {
         method,
         target,
@@ -416,6 +464,11 @@ fn response_meaning(
     })
 }
 
+/// Methods have a case (RFC 9110 §9.1).
+fn is_served(method: &str) -> bool {
+    METHODS.contains(&method)
+}
+
 /// What stands between the status code and the end of the status line.
 fn reason(head: &[u8]) -> &[u8] {
     let from_reason = head.get("HTTP/1.1 200 ".len()..).unwrap_or_default();
@@ -433,9 +486,8 @@ fn keep_alive_timeout_s(fields: &Fields<'_>) -> Option<u32> {
 
 /// The parts of a request target (RFC 9112 §3.2).
 struct TargetParts<'b> {
-    /// Absolute-form: its authority, and the scheme's default port.
+    /// Of an absolute-form.
     authority: Option<&'b str>,
-    default_port: u16,
     path: &'b str,
     query: Option<&'b str>,
 }
@@ -444,36 +496,34 @@ impl<'b> TargetParts<'b> {
     fn split(method: &str, target: &'b str) -> Result<Self, HeadFault> {
         if target.starts_with('/') {
             let (path, query) = split_query(target);
-            return Ok(Self { authority: None, default_port: 443, path, query });
+            return Ok(Self { authority: None, path, query });
         }
         if target == "*" && method == "OPTIONS" {
-            return Ok(Self { authority: None, default_port: 443, path: "*", query: None });
+            return Ok(Self { authority: None, path: "*", query: None });
         }
-        let (default_port, rest) = strip_scheme(target).ok_or(HeadFault::TargetForm)?;
+        let rest = strip_scheme(target).ok_or(HeadFault::TargetForm)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, local) = rest.split_at(end);
+        // RFC 3986 §3.3 lets a path be empty before a query; HAProxy reads the query into the host.
+        if local.starts_with('?') {
+            return Err(HeadFault::TargetForm);
+        }
         let (path, query) = split_query(local);
         // RFC 9112 §3.2.4: OPTIONS for a whole server is `*` again once the authority is gone.
         let whole = if method == "OPTIONS" && local.is_empty() { "*" } else { "/" };
         let path = if path.is_empty() { whole } else { path };
-        Ok(Self { authority: Some(authority), default_port, path, query })
+        Ok(Self { authority: Some(authority), path, query })
     }
 
-    /// An absolute-form says the same as Host, or stands alone in HTTP/1.0.
-    fn check_authority(
-        &self,
-        host: &Host,
-        port: Option<u16>,
-        version: Version,
-        named: bool,
-    ) -> Result<(), HeadFault> {
-        let Some(authority) = self.authority else { return Ok(()) };
-        if !named && version == Version::Http11 {
-            return Err(HeadFault::HostMissing);
+    /// An absolute-form says the same as Host (RFC 9112 §3.2: identical), or stands alone in HTTP/1.0.
+    fn check_authority(&self, named: Option<&str>, version: Version) -> Result<(), HeadFault> {
+        match (self.authority, named) {
+            (Some(_), None) if version == Version::Http11 => Err(HeadFault::HostMissing),
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+                Err(HeadFault::HostDiffers)
+            }
+            _ => Ok(()),
         }
-        let (other, other_port) = parse_authority(authority)?;
-        let same_port = port.unwrap_or(self.default_port) == other_port.unwrap_or(self.default_port);
-        if other == *host && same_port { Ok(()) } else { Err(HeadFault::HostDiffers) }
     }
 }
 
@@ -484,13 +534,10 @@ fn split_query(target: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn strip_scheme(target: &str) -> Option<(u16, &str)> {
+fn strip_scheme(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
-    match scheme {
-        _ if scheme.eq_ignore_ascii_case("https") => Some((443, rest)),
-        _ if scheme.eq_ignore_ascii_case("http") => Some((80, rest)),
-        _ => None,
-    }
+    let is_ours = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
+    is_ours.then_some(rest)
 }
 
 fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), HeadFault> {
@@ -541,6 +588,10 @@ impl<'b> Meaning<'b> {
             let Some(known) = known(field.name) else { continue };
             let taken = if field.name.contains('_') {
                 Err(HeadFault::UnderscoreInName)
+            } else if known != "connection"
+                && fields.head.get(field.line.clone()).is_some_and(|line| line.contains(&b'\t'))
+            {
+                Err(HeadFault::TabInFraming)
             } else {
                 meaning.take(known, field.value, version)
             };
@@ -570,8 +621,9 @@ impl<'b> Meaning<'b> {
         }
     }
 
-    fn take_coding(&mut self, value: &[u8], version: Version) -> Result<(), HeadFault> {
+    fn take_coding(&mut self, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
         let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        let name = |coding: &'b [u8]| trim(coding.split(|&byte| byte == b';').next().unwrap_or_default());
         if version == Version::Http10 {
             Err(HeadFault::CodingInHttp10)
         } else if self.length.is_some() {
@@ -580,6 +632,10 @@ impl<'b> Meaning<'b> {
             Err(HeadFault::CodingMalformed)
         } else if chunked(value) {
             Ok(())
+        } else if list(value)
+            .any(|coding| !is_token(name(coding)) || chunked(name(coding)) && !chunked(coding))
+        {
+            Err(HeadFault::CodingMalformed) // chunked has no parameters (RFC 9112 §7.1)
         } else if list(value).filter(|coding| chunked(coding)).count() == 1
             && list(value).next_back().is_some_and(chunked)
         {
@@ -608,7 +664,8 @@ impl<'b> Meaning<'b> {
     /// RFC 9110 §10.1.1: HTTP/1.0 does not know Expect.
     fn take_expectations(&mut self, value: &[u8], version: Version) -> Result<(), HeadFault> {
         self.expects = true;
-        let known = list(value).all(|member| member.eq_ignore_ascii_case(b"100-continue"));
+        let mut members = list(value).map(|member| member.eq_ignore_ascii_case(b"100-continue"));
+        let known = members.next().is_some_and(|first| first && members.all(|other| other));
         if known || version == Version::Http10 { Ok(()) } else { Err(HeadFault::ExpectationUnknown) }
     }
 
@@ -678,11 +735,15 @@ pub(crate) fn trim(value: &[u8]) -> &[u8] {
     value.get(start..end).unwrap_or_default()
 }
 
-/// `1*DIGIT` below 2^64; no sign, no space, no list.
+/// `1*DIGIT` below 2^63, which is where others end; no sign, no space, no list, and no zero in front, which makes it octal
+/// to some.
 fn decimal(value: &[u8]) -> Option<u64> {
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    let append = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
-    if value.is_empty() { None } else { value.iter().try_fold(0, append) }
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
+    let append = |number: i64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    match value {
+        [] | [b'0', _, ..] => None,
+        _ => value.iter().try_fold(0, append)?.try_into().ok(),
+    }
 }
 
 /// Offset of `part` in `whole`, which it was sliced from.

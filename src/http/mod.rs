@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod body;
 pub mod forward;
-mod fuzz;
+pub(crate) mod fuzz;
 pub mod head;
 mod scan;
+pub(crate) mod sloppy;

@@ -288,12 +288,14 @@ pub enum Reason {
     Upstream,
     /// A WebSocket frame that breaks a rule, from either side.
     WebSocket,
+    /// No PROXY protocol header, or a broken one, from a peer that must send one.
+    ProxyProtocol,
     /// Admin socket: peer not allowed.
     Admin,
 }
 
 impl Reason {
-    const NAMES: [&'static str; 23] = [
+    const NAMES: [&'static str; 24] = [
         "unknown-server-name",
         "no-server-name",
         "handshake",
@@ -316,6 +318,7 @@ impl Reason {
         "no-route",
         "upstream",
         "websocket",
+        "proxy-protocol",
         "admin",
     ];
 

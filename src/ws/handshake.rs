@@ -61,6 +61,9 @@ pub enum UpgradeError {
     /// RFC 6455 §4.1, 2 and 3 of the server's response.
     #[error("the 101 lacks `Upgrade: websocket` or `Connection: Upgrade`")]
     ResponseUpgrade,
+    /// RFC 9110 §7.8, §8.6; RFC 9112 §6.1.
+    #[error("the 101 is of HTTP/1.0, or has a Content-Length or Transfer-Encoding")]
+    ResponseFraming,
     /// RFC 6455 §4.1, 4.
     #[error("Sec-WebSocket-Accept does not answer the client's key")]
     Accept,
@@ -89,6 +92,7 @@ impl UpgradeError {
             Self::Version => Problem::WebSocketVersion,
             Self::NotSwitching { .. }
             | Self::ResponseUpgrade
+            | Self::ResponseFraming
             | Self::Accept
             | Self::Subprotocol
             | Self::Extension => Problem::UpstreamMalformed,
@@ -139,6 +143,12 @@ pub fn response(
     }
     if !response.asks_upgrade || !only(fields, "upgrade").is_some_and(is_websocket) {
         return Err(UpgradeError::ResponseUpgrade);
+    }
+    // RFC 9110 §8.6, RFC 9112 §6.1: what stands behind it would be a body to one and frames to another.
+    let framed =
+        ["content-length", "transfer-encoding"].iter().any(|name| fields.values(name).next().is_some());
+    if framed || response.version == Version::Http10 {
+        return Err(UpgradeError::ResponseFraming);
     }
     if only(fields, "sec-websocket-accept") != Some(&offer.accept) {
         return Err(UpgradeError::Accept);

@@ -17,6 +17,7 @@ pub mod edge;
 pub mod engineio;
 pub mod frames;
 pub mod node;
+pub mod peers;
 pub mod program;
 pub mod prometheus;
 pub mod raw;

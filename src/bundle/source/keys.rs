@@ -71,14 +71,6 @@ pub(super) fn limit_keys() -> Vec<&'static str> {
     limits::LIMITS.iter().map(|limit| limit.range.key).collect()
 }
 
-/// Keys that are stored for a later version: known, and offered to nobody.
-const LATER: [&str; 2] = ["proxy_protocol_from", "send_proxy_protocol"];
-
-/// The keys of `section` that do something.
-pub(super) fn acted_on(section: &Section) -> Vec<&'static str> {
-    section.keys.iter().copied().filter(|key| !LATER.contains(key)).collect()
-}
-
 /// What to do about an unknown key: mend its spelling, move it, or both.
 pub(super) fn advice(key: &str, section: &Section) -> String {
     let homes = || [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS].into_iter();

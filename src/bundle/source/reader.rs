@@ -126,9 +126,7 @@ impl<'a> Reader<'a> {
                 .get("acme_dir")
                 .and_then(|v| self.file(v, "acme_dir", "\"/var/lib/acme\""))
                 .map(|f| Lined { value: f.value.path, line: f.line }),
-            proxy_protocol_from: self
-                .later_key(table, "proxy_protocol_from", Self::networks)
-                .unwrap_or_default(),
+            proxy_protocol_from: self.networks(table, "proxy_protocol_from").unwrap_or_default(),
         }
     }
 
@@ -219,7 +217,7 @@ impl<'a> Reader<'a> {
             message_bytes_max: self.ranged(table, &limits::MESSAGE_BYTES_MAX),
             body_bytes_max: self.ranged(table, &limits::BODY_BYTES_MAX),
             check_utf8: self.boolean(table, "check_utf8"),
-            send_proxy_protocol: self.later_key(table, "send_proxy_protocol", Self::proxy_version),
+            send_proxy_protocol: self.proxy_version(table, "send_proxy_protocol"),
             access_log: self.boolean(table, "access_log"),
         }
     }

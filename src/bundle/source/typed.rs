@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{LIMITS, Section, TOP, acted_on, advice, limit_keys};
+use super::keys::{LIMITS, Section, TOP, advice, limit_keys};
 use super::reader::Reader;
 use super::values::{Bad, parse_listener, parse_network};
 use super::{Lined, NamedFile};
@@ -184,26 +184,6 @@ impl Reader<'_> {
         Some(list)
     }
 
-    /// Reads a key whose behaviour has not landed: stored, and said so.
-    pub(super) fn later_key<T>(
-        &mut self,
-        table: &DeTable<'_>,
-        key: &'static str,
-        read: impl FnOnce(&mut Self, &DeTable<'_>, &'static str) -> Option<T>,
-    ) -> Option<T> {
-        let found = read(self, table, key)?;
-        let line = table.get(key).map_or(0, |v| self.line_of(v));
-        let finding = Finding::new(
-            Code::NotYetEnforced,
-            format!("`{key}` is stored, but this version does not act on it"),
-        )
-        .expected("a key that this version acts on")
-        .found(format!("`{key}`"))
-        .remedy("Do not rely on it yet. A later version will act on it without a change here.");
-        self.push(line, finding);
-        Some(found)
-    }
-
     pub(super) fn bad(&mut self, value: &Value<'_>, key: &str, bad: Bad) {
         let code = if key == "hosts" || key == "default_host" { Code::BadHost } else { Code::BadValue };
         let found = shown(value);
@@ -288,7 +268,7 @@ impl Reader<'_> {
             let line = self.line_of(key);
             let finding =
                 Finding::new(Code::UnknownKey, format!("unknown key `{}` {}", key.get_ref(), section.place))
-                    .expected(format!("one of {}", acted_on(section).join(", ")))
+                    .expected(format!("one of {}", section.keys.join(", ")))
                     .found(format!("`{}`", key.get_ref()))
                     .remedy(advice(key.get_ref(), section));
             self.push(line, finding);
