@@ -1,4 +1,4 @@
-//! What the edge takes from the heap for each relayed frame and each keep-alive exchange. The edge runs in a process of
+//! What the edge takes from the heap for each relayed frame, each keep-alive exchange and each connection that it refuses. The edge runs in a process of
 //! its own under an allocator that keeps the stack of every allocation; two runs that differ only in how much passes
 //! are compared place by place. Ours must be none, and each that remains is named here with its place.
 #![allow(
@@ -22,6 +22,7 @@ use support::edge::Edge;
 use support::frames::{client_frame, echo, frame};
 use support::raw::{Raw, upgrade};
 use support::upstream::{OK, SWITCHING, Upstream};
+use tokio::io::AsyncReadExt;
 
 #[global_allocator]
 static COUNTED: dhat::Alloc = dhat::Alloc;
@@ -37,6 +38,9 @@ const PROFILE: &str = "SANEDGE_TEST_PROFILE";
 const REMAINING: [(&str, f64); 4] =
     [("rustls::", 2.0), ("tokio::", 0.0), ("ring::", 0.0), ("sanedge::", 0.0)];
 
+/// What is refused costs nothing.
+const NOTHING: [(&str, f64); 0] = [];
+
 /// No test harness: the same program is the edge, in another process, and must be alone there.
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -44,8 +48,9 @@ fn main() {
         ["serve", bundle] => serve(Path::new(bundle)),
         _ if arguments.iter().any(|argument| argument == "--list") => {}
         _ => {
-            alone(compare("echoed frame", echoes));
-            alone(compare("keep-alive exchange", exchanges));
+            alone(compare("echoed frame", &REMAINING, echoes));
+            alone(compare("keep-alive exchange", &REMAINING, exchanges));
+            alone(compare("refused connection", &NOTHING, refusals));
             alone(rest());
         }
     }
@@ -60,7 +65,9 @@ fn serve(bundle: &Path) {
 /// What an open WebSocket at rest keeps, in bytes.
 async fn rest() {
     let at_most = "gb"; // bytes held when the heap was fullest: with all of them open
-    let (few, more) = (profile(FEW, &idlers, at_most).await, profile(FEW + MORE, &idlers, at_most).await);
+    let all_of_them = FEW + MORE;
+    let few = profile(FEW, &idlers, at_most, all_of_them).await;
+    let more = profile(all_of_them, &idlers, at_most, all_of_them).await;
     let mut all = 0.0;
     println!("bytes that an open WebSocket keeps on the heap:");
     for (place, bytes) in &more {
@@ -85,9 +92,9 @@ async fn idlers(edge: &Edge, count: u32) {
     }
 }
 
-async fn compare(each: &str, run: impl AsyncFn(&Edge, u32)) {
+async fn compare(each: &str, remaining: &[(&str, f64)], run: impl AsyncFn(&Edge, u32)) {
     let blocks = "tbk";
-    let (few, more) = (profile(FEW, &run, blocks).await, profile(FEW + MORE, &run, blocks).await);
+    let (few, more) = (profile(FEW, &run, blocks, 1).await, profile(FEW + MORE, &run, blocks, 1).await);
     let mut found = BTreeMap::<&str, f64>::new();
     println!("heap allocations for each {each}:");
     for (place, blocks) in &more {
@@ -97,7 +104,7 @@ async fn compare(each: &str, run: impl AsyncFn(&Edge, u32)) {
             *found.entry(owner(place).unwrap_or(place)).or_default() += each;
         } // else a table that grows now and then
     }
-    for (owner, known) in REMAINING {
+    for (owner, known) in remaining.iter().copied() {
         let now = found.remove(owner).unwrap_or_default();
         assert!((now - known).abs() < 0.1, "{owner} {now:.2} for each {each}, known are {known}; see above");
     }
@@ -111,7 +118,12 @@ fn owner(function: &str) -> Option<&'static str> {
 }
 
 /// A number of the profile by place, after a run of so many.
-async fn profile(count: u32, run: &impl AsyncFn(&Edge, u32), number: &str) -> BTreeMap<String, u64> {
+async fn profile(
+    count: u32,
+    run: &impl AsyncFn(&Edge, u32),
+    number: &str,
+    address_sessions_max: u32,
+) -> BTreeMap<String, u64> {
     let upstream = Upstream::scripted(|mut connection| async move {
         while let Some(head) = connection.head().await {
             if head.contains("websocket") {
@@ -122,7 +134,10 @@ async fn profile(count: u32, run: &impl AsyncFn(&Edge, u32), number: &str) -> BT
         }
     })
     .await;
-    let desk = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).limits("workers = 1").write();
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).top("exempt = [\"::1/128\"]");
+    let rates = "address_handshakes_per_s_max = 0\nhandshakes_per_s_max = 0";
+    let limits = format!("workers = 1\naddress_sessions_max = {address_sessions_max}\n{rates}");
+    let desk = edge.limits(&limits).write();
     desk.bundled();
     let folder = tempfile::tempdir().unwrap();
     let profile = folder.path().join("heap.json");
@@ -168,5 +183,14 @@ async fn exchanges(edge: &Edge, count: u32) {
     let mut client = Raw::open(edge, HOST).await;
     for _ in 0..count {
         client.get(HOST, "/socket.io/?EIO=4&transport=polling", "").await.assert_apps(200, "ok");
+    }
+}
+
+/// Beside the one session that the address may have.
+async fn refusals(edge: &Edge, count: u32) {
+    let _one = Raw::open(edge, HOST).await;
+    for _ in 0..count {
+        let mut refused = tokio::net::TcpStream::connect(edge.https).await.unwrap();
+        assert!(matches!(refused.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     }
 }

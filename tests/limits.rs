@@ -194,6 +194,8 @@ async fn all_together_begin_no_more_handshakes_than_their_rate_and_silence_is_no
     .await;
     assert!((10..=most).contains(&served), "{served}, at most {most}");
     assert!(refused(&edge, "handshake-rate") >= 1);
+    let error = try_from(&edge, "127.0.0.100").await.err().map(|error| error.to_string());
+    assert!(error.as_ref().is_none_or(|error| error.contains("InternalError")), "no wrong name: {error:?}");
     served_soon(&edge, "127.0.0.200").await;
 }
 

@@ -22,7 +22,7 @@ use super::exchange::{self, End, ExchangeLimits, Input, Request};
 use super::lobby::Guest;
 use super::pace::Pace;
 use super::relay::Relay;
-use super::tls::{Client, Refused};
+use super::tls::{Alert, Client, Refused};
 use super::upstream::{Dial, Want};
 use super::{Identity, RouteState, Serving, plain, proxied};
 use crate::engineio::Asks;
@@ -120,11 +120,12 @@ async fn handshake(
         let serving = shared.serving.load();
         // Only now: a connection that says nothing must not take the place of one that does.
         let limits = &serving.bundle.limits;
-        let place = shared.handshaking(limits.handshakes_max).ok_or(Unanswered::Full)?;
+        let place =
+            shared.handshaking(limits.handshakes_max).ok_or((Alert::InternalError, Unanswered::Full))?;
         if is_limited && !shared.may_handshake(limits.handshakes_per_s_max) {
-            return Err(Unanswered::Rate);
+            return Err((Alert::InternalError, Unanswered::Rate));
         }
-        let unknown = || Unanswered::Unknown(name.map(str::to_owned));
+        let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(name.map(str::to_owned)));
         let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         Ok((config, (identity, place)))
     });

@@ -44,8 +44,20 @@ const HELLO_BYTES: usize = 2 * 1024;
 /// Longest ClientHello, its record headers included. rustls has 64 KiB; no client needs a fourth of that.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
 
-/// Fatal `unrecognized_name` (RFC 6066 §3, RFC 8446 §6) in a plaintext record: rustls has no call for it.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// A fatal alert (RFC 8446 §6) in a plaintext record: rustls has no call for it before a configuration is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alert {
+    /// RFC 6066 §3.
+    UnrecognizedName = 112,
+    /// Nothing is wrong with the hello.
+    InternalError = 80,
+}
+
+impl Alert {
+    fn record(self) -> [u8; 7] {
+        [21, 3, 3, 0, 2, 2, self as u8]
+    }
+}
 
 /// The suite that leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +177,7 @@ impl Client {
     pub(crate) async fn accept<R, C>(
         mut io: TcpStream,
         write_bytes_max: usize,
-        choose: impl FnOnce(Option<&str>) -> Result<(Arc<ServerConfig>, C), R>,
+        choose: impl FnOnce(Option<&str>) -> Result<(Arc<ServerConfig>, C), (Alert, R)>,
     ) -> Result<(Self, C), Refused<R>> {
         let (accepted, hello) = match read_hello(&mut io).await {
             Ok(hello) => hello,
@@ -174,8 +186,8 @@ impl Client {
         };
         let (config, chosen) = match choose(accepted.client_hello().server_name()) {
             Ok(chosen) => chosen,
-            Err(reason) => {
-                let _ = io.write_all(&UNRECOGNIZED_NAME).await;
+            Err((alert, reason)) => {
+                let _ = io.write_all(&alert.record()).await;
                 let _ = io.shutdown().await;
                 return Err(Refused::Name(reason));
             }
