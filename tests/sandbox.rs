@@ -109,6 +109,10 @@ async fn another_program_of_its_user_cannot_look_into_it() {
     // proc(5): files of a process that is not dumpable are root's.
     assert_eq!(fs::metadata(format!("/proc/{}/mem", edge.pid())).unwrap().uid(), 0);
     assert!(!edge.log().contains("running as root"), "{}", edge.log());
+    // It can look at itself still.
+    let process = status(&edge)["process"].clone();
+    assert!(process["resident_bytes"].as_u64().unwrap() > 1 << 20, "{process}");
+    assert!(process["open_files"].as_u64().unwrap() > 5, "{process}");
     edge.stop();
 }
 
@@ -169,6 +173,29 @@ async fn tokens_are_found_in_a_folder_that_comes_and_goes() {
         assert_eq!((answer.status, answer.text()), (200, content));
         fs::remove_dir_all(elsewhere.path().join(".well-known")).unwrap();
     }
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_looked_up_within_the_sandbox() {
+    // Any that is this machine's own.
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let names =
+        hosts.lines().map(|line| line.split('#').next().unwrap().split_whitespace().collect::<Vec<_>>());
+    let mut local = names.filter(|words| words.len() > 1 && words[0] == "127.0.0.1");
+    let name =
+        local.find_map(|words| words[1..].iter().find(|name| **name != "localhost").map(|n| (*n).to_owned()));
+    let Some(name) = name else {
+        return skip(
+            "a_name_is_looked_up_within_the_sandbox",
+            "/etc/hosts has no name for 127.0.0.1 but localhost",
+        );
+    };
+    let app = support::upstream::Upstream::answering(support::upstream::OK).await;
+    let port = app.to_string().rsplit_once(':').unwrap().1.to_owned();
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], format!("{name}:{port}")).start();
+    let answer = Raw::open(&edge, HOST).await.get(HOST, "/", "").await;
+    answer.assert_apps(200, "ok");
     edge.stop();
 }
 

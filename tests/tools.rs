@@ -117,6 +117,41 @@ fn versions_older_than_1_2_are_refused() {
 }
 
 #[test]
+fn no_renegotiation_no_compression_no_early_data() {
+    let Some(edge) = edge("no_renegotiation_no_compression_no_early_data", "openssl", "version") else {
+        return;
+    };
+    // s_client asks for a new handshake at a line of `R`.
+    let mut command = Command::new("openssl");
+    command.args([
+        "s_client",
+        "-connect",
+        &edge.https.to_string(),
+        "-tls1_2",
+        "-servername",
+        HOST,
+        "-CAfile",
+    ]);
+    command.arg(edge.desk().ca_file()).args(["-comp", "-msg"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"R\n").unwrap();
+    let said = text(&child.wait_with_output().unwrap());
+    assert!(
+        said.contains("Secure Renegotiation IS supported") && said.contains("Compression: NONE"),
+        "{said}"
+    );
+    assert!(said.contains("RENEGOTIATING"), "{said}");
+    assert_eq!(said.matches(", ServerHello\n").count(), 1, "one handshake and no other: {said}");
+    // A ticket that allows none.
+    let session = first_session(&edge, "-tls1_3");
+    let shown =
+        Command::new("openssl").args(["sess_id", "-noout", "-text", "-in", &session]).output().unwrap();
+    assert!(text(&shown).contains("Max Early Data: 0"), "{}", text(&shown));
+    edge.stop();
+}
+
+#[test]
 fn alpn_is_http_1_1_or_nothing() {
     let Some(edge) = edge("alpn_is_http_1_1_or_nothing", "openssl", "version") else { return };
     let offered = |protocols| s_client(&edge, &["-servername", HOST, "-alpn", protocols]);

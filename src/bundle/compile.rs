@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::PrivateKeyDer;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Origins;
 use super::finding::{Finding, Severity};
@@ -83,7 +83,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
     let anchors = chain::Anchors::load(&mut desk, source.trust.as_ref());
     let loaded: Vec<_> = source.certificates.iter().map(|files| load(&mut desk, files, &anchors)).collect();
     let all_readable = loaded.iter().all(Option::is_some);
-    let (candidates, keys): (Vec<_>, Vec<_>) = loaded.into_iter().flatten().unzip();
+    let (candidates, mut keys): (Vec<_>, Vec<_>) = loaded.into_iter().flatten().unzip();
     let chosen = cover::assign(&mut desk, source, &candidates, all_readable);
     let hosts = table(source, &candidates, &chosen, now);
     let parts = encode::Parts {
@@ -94,6 +94,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
         settled: settled.as_ref(),
     };
     let bundle = if desk.errors() == 0 { encode::encode(&mut desk, &parts) } else { None };
+    keys.iter_mut().flatten().for_each(Zeroize::zeroize);
     desk.findings.sort_by_key(|f| (f.severity(), f.place.line));
     Outcome { findings: desk.findings, hosts, memory: settled.map(|l| l.memory.to_string()), bundle }
 }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustls::server::ServerConfig;
 use rustls::sign::CertifiedKey;
 
 use super::tickets::Tickets;
@@ -20,7 +19,7 @@ pub(crate) struct Serving {
     pub(crate) bundle: Bundle,
     pub(crate) head_limits: HeadLimits,
     /// By certificate.
-    tls: Vec<Arc<ServerConfig>>,
+    tls: Vec<Arc<tls::Configs>>,
     covered: Vec<Arc<[SanName]>>,
     /// By site and route.
     pub(super) routes: Vec<Vec<Arc<RouteState>>>,
@@ -57,10 +56,10 @@ impl Serving {
         tallies: &HostTallies,
     ) -> Result<Self, rustls::Error> {
         let lead = tls::Lead::choose(bundle.suite_order);
-        let tls = bundle.certificates.iter().map(|certificate| {
-            let ticketer = Arc::clone(tickets);
-            tls::server_config(Arc::clone(&certificate.key), lead, ticketer).map(Arc::new)
-        });
+        let tls = bundle
+            .certificates
+            .iter()
+            .map(|certificate| tls::Configs::new(&certificate.key, lead, tickets).map(Arc::new));
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
             let (turn, [unheard, foreign_said]) = (AtomicUsize::new(0), [false; 2].map(AtomicBool::new));
@@ -85,7 +84,7 @@ impl Serving {
     }
 
     /// Configuration and identity for a hello with this server name, or without one.
-    pub(super) fn identify(&self, name: Option<&str>) -> Option<(Arc<ServerConfig>, Identity)> {
+    pub(super) fn identify(&self, name: Option<&str>) -> Option<(Arc<tls::Configs>, Identity)> {
         let name = name.map(Host::parse).transpose().ok()?;
         let entry = match &name {
             Some(name) => self.bundle.host(name),

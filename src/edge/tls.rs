@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{
     Accepted, Acceptor, NoServerSessionStorage, ProducesTickets, ServerConfig, ServerConnectionData,
@@ -89,24 +90,65 @@ impl Lead {
 
     fn provider(self) -> CryptoProvider {
         let mut provider = rustls::crypto::ring::default_provider();
-        let is_chacha =
-            |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).contains("CHACHA20");
-        // A stable sort keeps ring's own order within each family, TLS 1.3 before 1.2.
+        // TLS 1.3 before 1.2; AES-128 before AES-256, as browsers have it: it is quicker, and nobody breaks it. A stable sort keeps
+        // ring's own order otherwise, ECDSA before RSA.
         provider.cipher_suites.sort_by_key(|suite| {
             (
                 suite.version().version != rustls::ProtocolVersion::TLSv1_3,
-                is_chacha(suite) == (self == Self::Aes),
+                Self::of(suite.suite()) != Some(self),
+                suite.suite().as_str().is_some_and(|name| name.contains("AES_256")),
             )
         });
         provider
     }
+
+    /// The family of a suite that we have; none of others.
+    fn of(suite: CipherSuite) -> Option<Self> {
+        let name = suite.as_str()?;
+        match name {
+            _ if name.contains("CHACHA20") => Some(Self::Chacha),
+            _ if name.starts_with("TLS13_AES") || name.starts_with("TLS_ECDHE") && name.contains("_GCM_") => {
+                Some(Self::Aes)
+            }
+            _ => None,
+        }
+    }
+
+    /// The family that a client wants first, of what it offers that we have.
+    fn wanted(suites: &[CipherSuite]) -> Option<Self> {
+        suites.iter().copied().find_map(Self::of)
+    }
 }
 
-/// The rustls configuration that answers with `key`: TLS 1.2 and 1.3, ALPN `http/1.1`, tickets from `ticketer`.
-///
-/// # Errors
-/// rustls's own, when the provider cannot do the protocol versions.
-pub(crate) fn server_config(
+/// The configurations that answer with one certificate.
+pub(crate) struct Configs {
+    aes: Arc<ServerConfig>,
+    chacha: Arc<ServerConfig>,
+}
+
+impl Configs {
+    /// To answer with `key`: TLS 1.2 and 1.3, ALPN `http/1.1`, tickets from `ticketer`. The order of suites is ours; but where AES
+    /// leads, a client that puts ChaCha20 first gets it: it has no instructions for AES.
+    ///
+    /// # Errors
+    /// rustls's own, when the provider cannot do the protocol versions.
+    pub(crate) fn new(
+        key: &Arc<CertifiedKey>,
+        lead: Lead,
+        ticketer: &Arc<impl ProducesTickets + 'static>,
+    ) -> Result<Self, rustls::Error> {
+        let config = |lead| server_config(Arc::clone(key), lead, Arc::clone(ticketer) as _).map(Arc::new);
+        let chacha = config(Lead::Chacha)?;
+        let aes = if lead == Lead::Aes { config(lead)? } else { Arc::clone(&chacha) };
+        Ok(Self { aes, chacha })
+    }
+
+    fn for_suites(&self, suites: &[CipherSuite]) -> &Arc<ServerConfig> {
+        if Lead::wanted(suites) == Some(Lead::Chacha) { &self.chacha } else { &self.aes }
+    }
+}
+
+fn server_config(
     key: Arc<CertifiedKey>,
     lead: Lead,
     ticketer: Arc<dyn ProducesTickets>,
@@ -116,7 +158,7 @@ pub(crate) fn server_config(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.ignore_client_order = lead == Lead::Chacha;
+    config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ticketer;
     config.send_tls13_tickets = 1;
@@ -177,14 +219,14 @@ impl Client {
     pub(crate) async fn accept<R, C>(
         mut io: TcpStream,
         write_bytes_max: usize,
-        choose: impl FnOnce(Option<&str>) -> Result<(Arc<ServerConfig>, C), (Alert, R)>,
+        choose: impl FnOnce(Option<&str>) -> Result<(Arc<Configs>, C), (Alert, R)>,
     ) -> Result<(Self, C), Refused<R>> {
         let (accepted, hello) = match read_hello(&mut io).await {
             Ok(hello) => hello,
             Err(Unread::PlainHttp) => return Err(Refused::PlainHttp(io)),
             Err(Unread::Io(error)) => return Err(Refused::Handshake(error)),
         };
-        let (config, chosen) = match choose(accepted.client_hello().server_name()) {
+        let (configs, chosen) = match choose(accepted.client_hello().server_name()) {
             Ok(chosen) => chosen,
             Err((alert, reason)) => {
                 let _ = io.write_all(&alert.record()).await;
@@ -192,7 +234,8 @@ impl Client {
                 return Err(Refused::Name(reason));
             }
         };
-        drop(accepted);
+        let config = Arc::clone(configs.for_suites(accepted.client_hello().cipher_suites()));
+        drop((accepted, configs));
         let tls = UnbufferedServerConnection::new(config).map_err(|e| Refused::Handshake(invalid(e)))?;
         let mut client = Self {
             io,
@@ -557,6 +600,10 @@ mod tests {
         assert!(aes[0].starts_with("TLS13_AES_"), "{aes:?}");
         assert!(chacha[0].starts_with("TLS13_CHACHA20"), "{chacha:?}");
         assert_eq!(aes.len(), chacha.len());
+        assert!(
+            aes[0].contains("AES_128") && aes[1].contains("AES_256") && aes[2].contains("CHACHA20"),
+            "{aes:?}"
+        );
         assert_eq!(aes.len(), rustls::crypto::ring::default_provider().cipher_suites.len());
     }
     #[test]
@@ -578,5 +625,17 @@ mod tests {
             }
             assert!(looks < 110, "none is left out while somebody waits: {looks}");
         });
+    }
+    #[test]
+    fn who_wants_chacha_first_gets_it() {
+        let wanted = |suites: &[u16]| Lead::wanted(&suites.iter().map(|s| (*s).into()).collect::<Vec<_>>());
+        // Chrome with AES instructions and without; what is only for show, or not ours, does not count.
+        assert_eq!(wanted(&[0x6a6a, 0x1301, 0x1302, 0x1303]), Some(Lead::Aes));
+        assert_eq!(wanted(&[0x6a6a, 0x1303, 0x1301, 0x1302]), Some(Lead::Chacha));
+        assert_eq!(wanted(&[0xc014, 0x009c, 0xc02f, 0xcca8]), Some(Lead::Aes));
+        assert_eq!(wanted(&[0x009e, 0xc013, 0xcca8, 0xc02f]), Some(Lead::Chacha));
+        assert_eq!(wanted(&[0x6a6a, 0x0035]), None);
+        let ours = rustls::crypto::ring::default_provider().cipher_suites;
+        assert!(ours.iter().all(|suite| Lead::of(suite.suite()).is_some()));
     }
 }

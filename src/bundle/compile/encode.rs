@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivateKeyDer;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::cover::Candidate;
 use super::settle::Settled;
@@ -33,18 +33,13 @@ pub(super) fn encode(desk: &mut Desk, parts: &Parts<'_>) -> Option<Zeroizing<Vec
     // Only certificates that some host uses, and so no key that lies on the board for nothing.
     let used: Vec<usize> =
         (0..parts.candidates.len()).filter(|at| parts.chosen.values().any(|c| c == at)).collect();
-    let keys: Vec<PrivateKeyDer<'static>> =
+    let mut keys: Vec<PrivateKeyDer<'static>> =
         used.iter().filter_map(|at| parts.keys.get(*at)?.as_ref().map(PrivateKeyDer::clone_key)).collect();
     let certificates: Vec<Certificate> =
         used.iter().zip(&keys).filter_map(|(at, key)| certificate(parts.candidates.get(*at)?, key)).collect();
-    let bundle = bundle(parts, &used, certificates)?;
-    match bundle.encode(&keys) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            desk.push(0, refused(&error));
-            None
-        }
-    }
+    let encoded = bundle(parts, &used, certificates).map(|bundle| bundle.encode(&keys));
+    keys.iter_mut().for_each(Zeroize::zeroize);
+    encoded?.map_err(|error| desk.push(0, refused(&error))).ok()
 }
 
 fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> Option<Bundle> {
