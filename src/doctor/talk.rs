@@ -3,9 +3,11 @@
 mod cors;
 mod websocket;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
+use tokio::time::timeout;
 
 use super::check::{Finding, Section};
 use super::engineio::{self, Body, Eio, EngineError, Open, escape};
@@ -16,6 +18,10 @@ use super::way::{Trouble, Way};
 
 /// For a packet that the server owes at once.
 const PACKET_TIME: Duration = Duration::from_secs(4);
+/// A noop that is not answered by then is tried otherwise.
+const NOOP_TIME: Duration = Duration::from_secs(1);
+/// What is said of a POST that arrived.
+const POST_TAKEN: &str = "POST on the session is taken";
 /// A heartbeat rarer than this does not keep nginx's default of 60 s awake.
 const PING_LONG_MS: u64 = 55_000;
 /// Longest part of somebody else's text that stands in the report.
@@ -188,7 +194,7 @@ impl Talk<'_> {
                         self.worded(Code::EioWebsocketOnly, "the server refuses polling, with which clients begin: give the client `transports: [\"websocket\"]`")
                             .seen("WebSocket", answer.shown())
                     }
-                    _ => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query (`?EIO=4&transport=...`) is lost on its way to the app: look for a rewrite in the proxy"),
+                    _ => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query (`?EIO=4&transport=...`) is lost on its way to the app: look for a rewrite in the proxy (nginx: a path behind the port in `proxy_pass`)"),
                 }
             }
             1 => self.worded(Code::EioSidUnknown, "\"Session ID unknown\" to a handshake: the request was changed on its way"),
@@ -285,20 +291,38 @@ impl Talk<'_> {
 
     /// A POST that says nothing; the session that it left usable.
     async fn post(&self, eio: Eio, open: Open, section: &mut Section) -> Option<Open> {
-        let finding = match self.deliver(eio, &open, eio.noop()).await {
-            Ok(answer) if is_taken(&answer) => {
-                section.passed(Group::Polling, "POST on the session is taken");
-                return Some(open);
-            }
-            Ok(answer) => match self.heartbeat(eio, &answer).await {
+        let session = open.clone();
+        let mut noop = pin!(self.deliver(eio, &session, eio.noop()));
+        let said = match timeout(NOOP_TIME, &mut noop).await {
+            Ok(said) => said,
+            Err(_) => match self.heartbeat(eio).await {
                 Some(fresh) => {
-                    section.passed(Group::Polling, "POST on the session is taken");
+                    section.passed(Group::Polling, POST_TAKEN);
                     return Some(fresh);
                 }
-                None => self.no_post(&answer),
+                None => noop.await,
             },
+        };
+        let finding = match said {
+            Ok(answer) if is_taken(&answer) => {
+                section.passed(Group::Polling, POST_TAKEN);
+                return Some(open);
+            }
+            Ok(answer) => {
+                // Engine.IO's own errors, and what a proxy says, are no matter of the packet.
+                let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
+                let fresh = if refuses_noop { self.heartbeat(eio).await } else { None };
+                if fresh.is_some() {
+                    section.passed(Group::Polling, POST_TAKEN);
+                    return fresh;
+                }
+                self.no_post(&answer)
+            }
             Err(trouble) => self
-                .worded(Code::EioPostLost, "the handshake works and a POST on its session gets no answer")
+                .worded(
+                    Code::EioPostLost,
+                    "the handshake works and a POST on its session gets no answer: does a body parser in front of Socket.IO take it?",
+                )
                 .seen("seen", describe(&trouble)),
         };
         section.found(finding);
@@ -310,12 +334,9 @@ impl Talk<'_> {
         self.way.ask(&Ask { method: "POST", body, ..Ask::get(target).with(&self.fields) }).await
     }
 
-    /// Some servers (socketioxide, python-engineio) refuse a noop and may end its session: a heartbeat on a new one says
-    /// as little.
-    async fn heartbeat(&self, eio: Eio, refused: &Answer) -> Option<Open> {
-        if refused.status != 400 || engine_error(refused).is_some() {
-            return None;
-        }
+    /// A heartbeat on a new session says as little as a noop. Some servers want it: socketioxide refuses a noop, and
+    /// python-engineio ends its session and waits for a poll before it answers.
+    async fn heartbeat(&self, eio: Eio) -> Option<Open> {
         let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return None };
         let answer = self.deliver(eio, &fresh, eio.heartbeat()).await.ok()?;
         is_taken(&answer).then_some(fresh)

@@ -120,7 +120,7 @@ impl Plan {
     fn bundle(&mut self, path: &Path, options: &Options, section: &mut Section) {
         match Bundle::open(path) {
             Ok(bundle) => {
-                section.passed(Group::Files, format!("bundle for {} hosts", bundle.hosts.len()));
+                section.passed(Group::Files, format!("bundle for {}", hosts(bundle.hosts.len())));
                 self.hosts_of(&bundle, options);
             }
             Err(OpenError::File(ReadError::Denied { .. })) => {
@@ -156,7 +156,7 @@ impl Plan {
                 section.found(Finding::new(Code::BundleUnreadable, message));
             }
             None => {
-                section.passed(Group::Files, format!("sanedge.toml is right, {} hosts", outcome.hosts.len()))
+                section.passed(Group::Files, format!("sanedge.toml is right, {}", hosts(outcome.hosts.len())))
             }
         }
         for finding in &outcome.findings {
@@ -210,6 +210,10 @@ impl Plan {
             }
         }
     }
+}
+
+fn hosts(count: usize) -> String {
+    format!("{count} host{}", if count == 1 { "" } else { "s" })
 }
 
 fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Finding {

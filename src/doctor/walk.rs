@@ -49,6 +49,9 @@ impl Walk<'_> {
             ],
         );
         self.on_the_way(&mut section).await;
+        if section.checks.iter().any(|check| check.group == Group::Port) {
+            self.outside(&mut section);
+        }
         section
     }
 

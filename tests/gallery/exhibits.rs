@@ -137,7 +137,7 @@ fn healthy(house: &mut House, edges: &mut Vec<Edge>) {
     ] {
         house.exhibit(code, &[&bundle]);
         house.machine(&Machine { unit, ..Machine::default() });
-        house.says(&["sanedge listens at", "is no address of this machine, which has 192.168.77.1"]);
+        house.says(&["sanedge listens at", "is no address of this machine, which has"]);
     }
 }
 
@@ -529,6 +529,12 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     let later = SystemTime::now() + Duration::from_secs(5);
     std::fs::File::options().append(true).open(served.desk().toml()).unwrap().set_modified(later).unwrap();
     house.exhibit("bundle-stale", &[&word(&served.desk().toml())]);
+    edges.push(served);
+
+    // Whoever may read the key may be the server.
+    let served = desk(house, "key-readable.recre.store", "127.0.0.1:4004", "").serve();
+    std::fs::set_permissions(served.desk().path("0.key"), PermissionsExt::from_mode(0o644)).unwrap();
+    house.exhibit("key-readable", &[&word(&served.desk().toml())]);
     edges.push(served);
 
     let served = desk(house, "config-errors.recre.store", "127.0.0.1:4004", "").serve();

@@ -49,8 +49,8 @@ impl Talk<'_> {
         let by = answer.author();
         let finding = match (engine_error(answer).map(|error| error.code), answer.status) {
             (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy makes it up"),
-            (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so that the app sees a plain request: let it pass the upgrade on"),
-            (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200): the proxy loses `Upgrade: websocket`"),
+            (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so that the app sees a plain request: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
+            (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
             (Some(0), _) if seat.open.is_some() => self.worded(Code::EioPollingOnly, "the server takes polling only (`transports`), and the client asks for a WebSocket"),
             (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server takes polling only"),
             (Some(4), _) => self.worded(Code::EioForbidden, "the app itself refuses this client (its `allowRequest`)"),

@@ -33,7 +33,6 @@ impl Walk<'_> {
             }
             let finding = self.closed(&knocks).await;
             section.found(finding);
-            self.outside(section);
             return None;
         };
         let time = open.result.as_ref().map(Duration::as_millis).unwrap_or_default();
@@ -46,7 +45,6 @@ impl Walk<'_> {
             );
             section.found(Finding::new(Code::NameIpv6Dead, text).seen(dead_label(dead), describe(dead)));
         }
-        self.outside(section);
         Some(open.address)
     }
 
@@ -76,7 +74,7 @@ impl Walk<'_> {
             Finding::new(
                 Code::PortRefused,
                 format!(
-                    "nothing listens on port {port}: start the proxy, or look where the router sends the port"
+                    "nothing listens on port {port}: start what should (sanedge, nginx, the app), or look where the router sends the port"
                 ),
             )
         } else if any(io::ErrorKind::TimedOut) {
@@ -117,7 +115,7 @@ impl Walk<'_> {
     }
 
     /// What cannot be seen from inside.
-    fn outside(&self, section: &mut Section) {
+    pub(super) fn outside(&self, section: &mut Section) {
         if !is_home(&self.target.host) && self.target.tls {
             let target = self.target;
             section.unknown(
