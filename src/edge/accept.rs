@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::task::Waker;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -125,6 +126,8 @@ pub(crate) struct Worker {
     drain: Cell<Option<Drain>>,
     /// Wakes idle sessions when the drain begins, and the drain when the last session ends.
     pub(crate) drain_begins: Notify,
+    /// The same for open WebSockets, each of which would hold 64 bytes of a `Notified`.
+    sleepers: RefCell<Sleepers>,
     last_session_ends: Notify,
 }
 
@@ -143,6 +146,7 @@ impl Worker {
             sessions: Cell::new(0),
             drain: Cell::new(None),
             drain_begins: Notify::new(),
+            sleepers: RefCell::default(),
             last_session_ends: Notify::new(),
         })
     }
@@ -187,7 +191,7 @@ impl Worker {
         self.shared.sessions_peak.raise(u64::from(before) + 1);
         self.sessions.set(self.sessions.get() + 1);
         self.shared.balance.tell();
-        Some(Permit { worker: Rc::clone(self) })
+        Some(Permit { worker: Rc::clone(self), sleeper: Cell::new(None) })
     }
 
     fn begin(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
@@ -257,6 +261,7 @@ impl Worker {
         }
         self.drain.set(Some(drain));
         self.drain_begins.notify_waiters();
+        self.sleepers.borrow().wake();
         self.wait_for_sessions(drain.deadline).await;
     }
 
@@ -304,10 +309,55 @@ fn is_the_peers(error: &io::Error) -> bool {
 /// The right to be a session; given back when dropped.
 pub(crate) struct Permit {
     pub(crate) worker: Rc<Worker>,
+    /// Its place among the worker's sleepers.
+    sleeper: Cell<Option<u32>>,
+}
+
+impl Permit {
+    /// Has the task of `waker`, which stays the same, woken when the drain begins.
+    pub(crate) fn wake_at_drain(&self, waker: &Waker) {
+        if self.sleeper.get().is_none() {
+            self.sleeper.set(Some(self.worker.sleepers.borrow_mut().enter(waker.clone())));
+        }
+    }
+}
+
+/// Tasks by place; places that are free are taken first.
+#[derive(Default)]
+struct Sleepers {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<u32>,
+}
+
+impl Sleepers {
+    fn enter(&mut self, waker: Waker) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() as u32 - 1
+        });
+        if let Some(free) = self.wakers.get_mut(place as usize) {
+            *free = Some(waker);
+        }
+        place
+    }
+
+    fn leave(&mut self, place: u32) {
+        if let Some(taken) = self.wakers.get_mut(place as usize) {
+            *taken = None;
+            self.free.push(place);
+        }
+    }
+
+    fn wake(&self) {
+        self.wakers.iter().flatten().for_each(Waker::wake_by_ref);
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(place) = self.sleeper.get() {
+            self.worker.sleepers.borrow_mut().leave(place);
+        }
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
         self.worker.sessions.set(self.worker.sessions.get() - 1);
         self.worker.shared.balance.tell();

@@ -47,7 +47,7 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, per
     let session = Session { worker: own, client, input, identity, peer, newcomer_until };
     if let Some((relay, route)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
-        spawn_local(relay.run(permit, route));
+        spawn_local(relay.run(permit, &route.rules));
     }
 }
 
