@@ -17,7 +17,7 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 #[path = "peers/upstream.rs"]
 mod upstream;
 

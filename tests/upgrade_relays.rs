@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::edge::Edge;
+use support::edge::{Edge, PATIENCE};
 use support::frames::{BINARY, MORE, TEXT, client_frame, echo, frame, server_frame};
 use support::raw::{Raw, upgrade};
 use support::upstream::{OK, SWITCHING, Upstream};
@@ -455,4 +455,41 @@ async fn an_idle_websocket_ends_after_idle_timeout_and_a_busy_one_does_not() {
     }
     busy.send(FRAME).await;
     assert_eq!(busy.exactly(ECHO.len()).await, ECHO, "outlives the idle one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_looks_after_both_sides_of_an_idle_websocket() {
+    let upstream = Upstream::switching(echo).await;
+    let edge = edge(&upstream);
+    let mut client = Raw::open(&edge, HOST).await;
+    client.send(upgrade(HOST, TARGET, "")).await;
+    assert_echoes(&mut client).await;
+    let (own, behind) = (edge.https.port(), upstream.port());
+    let begun = Instant::now();
+    loop {
+        let (accepted, connected) =
+            (keep_alive_timers(Some(own), None), keep_alive_timers(None, Some(behind)));
+        if (&accepted[..], &connected[..]) == (&[true], &[true]) {
+            break;
+        }
+        // Another timer may run while the last bytes are on their way.
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "keep-alive: {accepted:?} to clients, {connected:?} to upstreams"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Of each established connection with this local or remote port, whether its timer is the keep-alive's: 2 in the column
+/// `tr` of `/proc/net/tcp`.
+fn keep_alive_timers(local: Option<u16>, remote: Option<u16>) -> Vec<bool> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |address: &str| u16::from_str_radix(address.split(':').nth(1).unwrap(), 16).unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.filter(|row| {
+        let is = |wanted: Option<u16>, at: usize| wanted.is_none_or(|wanted| port(row[at]) == wanted);
+        row[3] == "01" && is(local, 1) && is(remote, 2)
+    });
+    rows.map(|row| row[5].starts_with("02:")).collect()
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::task::Waker;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -131,6 +132,8 @@ pub(crate) struct Worker {
     drain: Cell<Option<Drain>>,
     /// Wakes idle sessions when the drain begins, and the drain when the last session ends.
     pub(crate) drain_begins: Notify,
+    /// The same for open WebSockets, each of which would hold 64 bytes of a `Notified`.
+    sleepers: RefCell<Sleepers>,
     last_session_ends: Notify,
 }
 
@@ -149,6 +152,7 @@ impl Worker {
             sessions: Cell::new(0),
             drain: Cell::new(None),
             drain_begins: Notify::new(),
+            sleepers: RefCell::default(),
             last_session_ends: Notify::new(),
         })
     }
@@ -198,7 +202,7 @@ impl Worker {
         self.shared.sessions_peak.raise(u64::from(before.min(most - 1)) + 1);
         self.sessions.set(self.sessions.get() + 1);
         self.shared.balance.tell();
-        Ok(Permit { worker: Rc::clone(self), place })
+        Ok(Permit { worker: Rc::clone(self), place, sleeper: Cell::new(None) })
     }
 
     /// Nothing is allocated for a connection that is refused here.
@@ -301,6 +305,7 @@ impl Worker {
         }
         self.drain.set(Some(drain));
         self.drain_begins.notify_waiters();
+        self.sleepers.borrow().wake();
         self.wait_for_sessions(drain.deadline).await;
     }
 
@@ -357,6 +362,8 @@ pub(crate) struct Permit {
     pub(crate) worker: Rc<Worker>,
     /// `None`: no limit by address holds for it.
     place: Option<Slot>,
+    /// Its place among the worker's sleepers.
+    sleeper: Cell<Option<u32>>,
 }
 
 impl Permit {
@@ -373,10 +380,51 @@ impl Permit {
         self.place = self.worker.shared.place(client)?;
         Ok(())
     }
+
+    /// Has the task of `waker`, which stays the same, woken when the drain begins.
+    pub(crate) fn wake_at_drain(&self, waker: &Waker) {
+        if self.sleeper.get().is_none() {
+            self.sleeper.set(Some(self.worker.sleepers.borrow_mut().enter(waker.clone())));
+        }
+    }
+}
+
+/// Tasks by place; places that are free are taken first.
+#[derive(Default)]
+struct Sleepers {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<u32>,
+}
+
+impl Sleepers {
+    fn enter(&mut self, waker: Waker) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() as u32 - 1
+        });
+        if let Some(free) = self.wakers.get_mut(place as usize) {
+            *free = Some(waker);
+        }
+        place
+    }
+
+    fn leave(&mut self, place: u32) {
+        if let Some(taken) = self.wakers.get_mut(place as usize) {
+            *taken = None;
+            self.free.push(place);
+        }
+    }
+
+    fn wake(&self) {
+        self.wakers.iter().flatten().for_each(Waker::wake_by_ref);
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(place) = self.sleeper.get() {
+            self.worker.sleepers.borrow_mut().leave(place);
+        }
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
         self.place.take().into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
         self.worker.sessions.set(self.worker.sessions.get() - 1);

@@ -6,7 +6,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::RouteState;
 use super::accept::{Permit, Worker};
 use super::pace::{Backlog, Pace};
 use super::sticky::Listener;
 use super::tls::Client;
 use super::upstream::Io;
+use crate::bundle::Route;
 use crate::ops::metrics::{Flow, OpenWebSocket, Reason};
 use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
 use crate::ws::tracker::{Direction, Rules, Then, Tracker};
@@ -38,37 +37,42 @@ pub(crate) fn poll_later<T>(cx: &mut Context<'_>) -> Poll<T> {
     Poll::Pending
 }
 
-/// Bytes that a side has not taken yet. Owns memory only while there are any.
+/// Bytes that a side has not taken yet. Owns memory only while there are any, and is small while there are none.
 #[derive(Debug, Default)]
-pub(crate) struct Pending {
+pub(crate) struct Pending(Option<Box<Waiting>>);
+
+/// Never without bytes behind `taken`.
+#[derive(Debug)]
+struct Waiting {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.taken
+        self.rest().len()
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        match &mut self.0 {
+            Some(waiting) => waiting.bytes.extend_from_slice(bytes),
+            None if bytes.is_empty() => {}
+            None => self.0 = Some(Box::new(Waiting { bytes: bytes.to_vec(), taken: 0 })),
+        }
     }
 
     /// Moves as much as fits to the front of `buffer`; how much.
     pub(crate) fn take(&mut self, buffer: &mut [u8]) -> usize {
-        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let rest = self.rest();
         let count = rest.len().min(buffer.len());
         if let (Some(room), Some(front)) = (buffer.get_mut(..count), rest.get(..count)) {
             room.copy_from_slice(front);
         }
-        self.taken += count;
-        if self.taken == self.bytes.len() {
-            *self = Self::default();
-        }
+        self.step(count);
         count
     }
 
@@ -78,22 +82,35 @@ impl Pending {
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<bool>> {
         let mut moved = false;
-        while let Some(rest) = self.bytes.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let written = ready!(write(rest))?;
+        while !self.is_empty() {
+            let written = ready!(write(self.rest()))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.taken += written;
+            self.step(written);
             moved = true;
         }
-        *self = Self::default();
         Poll::Ready(Ok(moved))
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.0.as_ref().and_then(|waiting| waiting.bytes.get(waiting.taken..)).unwrap_or_default()
+    }
+
+    fn step(&mut self, count: usize) {
+        let Some(waiting) = &mut self.0 else { return };
+        waiting.taken += count;
+        if waiting.taken >= waiting.bytes.len() {
+            self.0 = None;
+        }
     }
 }
 
 impl From<&[u8]> for Pending {
     fn from(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), taken: 0 }
+        let mut pending = Self::default();
+        pending.push(bytes);
+        pending
     }
 }
 
@@ -137,8 +154,8 @@ impl Side for Io {
 
 /// A control frame of ours that waits for the end of the frame that is passing.
 enum Insert {
-    Ping(Box<ControlFrame>),
-    Close(Box<ControlFrame>),
+    Ping(ControlFrame),
+    Close(ControlFrame),
 }
 
 /// One direction of a relay, from its source to its sink.
@@ -146,7 +163,7 @@ struct Lane {
     to_client: bool,
     tracker: Tracker,
     pending: Pending,
-    insert: Option<Insert>,
+    insert: Option<Box<Insert>>,
     /// Hears the beginning of what the source says.
     listener: Option<Box<Listener>>,
     /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
@@ -288,10 +305,10 @@ impl Lane {
     }
 
     fn insert_now(&mut self) {
-        match self.insert.take() {
-            Some(Insert::Ping(frame)) => self.pending.push(&frame),
+        match self.insert.take().as_deref() {
+            Some(Insert::Ping(frame)) => self.pending.push(frame),
             Some(Insert::Close(frame)) => {
-                self.pending.push(&frame);
+                self.pending.push(frame);
                 (self.sealed, self.finish) = (true, true);
             }
             None => {}
@@ -311,7 +328,7 @@ impl Lane {
             return;
         }
         if !self.sealed {
-            self.insert = Some(Insert::Close(Box::new(frame)));
+            self.insert = Some(Box::new(Insert::Close(frame)));
             return;
         }
         if self.tracker.at_boundary() {
@@ -322,7 +339,7 @@ impl Lane {
 
     /// A Close of ours waits for the end of a frame that may still come.
     fn waits_to_close(&self) -> bool {
-        matches!(self.insert, Some(Insert::Close(_))) && !self.source_ended && !self.sink_closed
+        matches!(self.insert.as_deref(), Some(Insert::Close(_))) && !self.source_ended && !self.sink_closed
     }
 
     /// Its sink has failed: there is nobody to pass anything to.
@@ -403,28 +420,25 @@ impl Relay {
 
     /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
     /// Close between two frames.
-    // No `async fn`: that would keep its arguments a second time, half a KiB for each open WebSocket.
-    pub(crate) fn run(mut self, permit: Permit, route: Arc<RouteState>) -> impl Future<Output = ()> {
-        let mut timer = Timer::new(route);
-        async move {
+    // No `async`: that would keep beside the relay what it waits for and by what it is polled, a fourth of its size.
+    pub(crate) fn run(mut self, permit: Permit, rules: &Route) -> impl Future<Output = ()> + use<> {
+        let mut timer = Timer::new(rules.idle_timeout, rules.ping_interval);
+        poll_fn(move |cx| {
+            permit.wake_at_drain(cx.waker());
             let worker = &permit.worker;
-            let mut drain = pin!(worker.drain_begins.notified());
-            poll_fn(|cx| {
-                if !timer.told && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
-                    timer.told = true;
-                    timer.leave_at =
-                        worker.drain().map(|drain| Instant::now() + drain.spread.mul_f32(fraction()));
-                }
-                self.poll_until_due(cx, worker, &mut timer)
-            })
-            .await;
+            if let (false, Some(drain)) = (timer.told, worker.drain()) {
+                timer.told = true;
+                timer.times().leave_at = Some(Instant::now() + drain.spread.mul_f32(fraction()));
+            }
+            ready!(self.poll_until_due(cx, worker, &mut timer));
             if timer.told {
                 worker.shared.endings.websockets.increment();
             }
             if !self.broken {
                 worker.shared.closes.count(self.close_code(worker));
             }
-        }
+            Poll::Ready(())
+        })
     }
 
     fn poll_until_due(&mut self, cx: &mut Context<'_>, worker: &Worker, timer: &mut Timer) -> Poll<()> {
@@ -551,7 +565,7 @@ impl Relay {
         if self.down.insert.is_none() && !self.down.sealed && !self.up.tracker.awaits_pong() {
             let payload = random();
             self.up.tracker.await_pong(payload);
-            self.down.insert = Some(Insert::Ping(Box::new(ping_frame(payload, None))));
+            self.down.insert = Some(Box::new(Insert::Ping(ping_frame(payload, None))));
         }
     }
 }
@@ -603,49 +617,55 @@ enum Due {
 }
 
 /// When a relay ends or speaks by itself: idle for too long, one side ended and the other standing still, a drain, a
-/// Ping. Costs nothing where none applies.
+/// Ping. Costs nothing where none applies, and little memory.
+#[derive(Default)]
 struct Timer {
-    /// Its `idle_timeout` and `ping_interval`.
-    route: Arc<RouteState>,
+    /// Once there are any.
+    times: Option<Box<Times>>,
+    /// The drain has been noticed.
+    told: bool,
+    ending: bool,
+}
+
+#[derive(Default)]
+struct Times {
+    idle_timeout: Option<Duration>,
+    ping_interval: Option<Duration>,
     quiet_until: Option<Instant>,
     ping_at: Option<Instant>,
     leave_at: Option<Instant>,
     /// What waits for the client to take it.
     backlog: Option<Backlog>,
-    /// The drain has been noticed.
-    told: bool,
-    ending: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn new(route: Arc<RouteState>) -> Self {
-        let ping_at = route.rules.ping_interval.map(|interval| Instant::now() + interval);
-        Self {
-            route,
-            quiet_until: None,
-            ping_at,
-            leave_at: None,
-            backlog: None,
-            told: false,
-            ending: false,
-            sleep: None,
+    fn new(idle_timeout: Option<Duration>, ping_interval: Option<Duration>) -> Self {
+        let mut timer = Self::default();
+        if idle_timeout.is_some() || ping_interval.is_some() {
+            let ping_at = ping_interval.map(|interval| Instant::now() + interval);
+            *timer.times() = Times { idle_timeout, ping_interval, ping_at, ..Times::default() };
         }
+        timer
+    }
+
+    fn times(&mut self) -> &mut Times {
+        self.times.get_or_insert_default()
     }
 
     /// Looks whether the client has something to take; `added`: it had taken all that was there before.
     fn watch(&mut self, waiting_bytes: usize, added: bool, worker: &Worker) {
         if waiting_bytes == 0 {
-            self.backlog = None;
-        } else if self.backlog.is_none() || added {
+            self.times.iter_mut().for_each(|times| times.backlog = None);
+        } else if added || self.times().backlog.is_none() {
             let pace = Pace::of(&worker.shared.serving.load().bundle.limits);
-            self.backlog = Some(Backlog::new(waiting_bytes, &pace, Instant::now()));
+            self.times().backlog = Some(Backlog::new(waiting_bytes, &pace, Instant::now()));
         }
     }
 
     /// Whether the client has taken enough since to be given more time.
     fn is_in_time(&mut self, waiting_bytes: usize, worker: &Worker) -> bool {
-        let Some(backlog) = &mut self.backlog else { return true };
+        let Some(backlog) = self.times.as_mut().and_then(|times| times.backlog.as_mut()) else { return true };
         let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
         backlog.look(waiting_bytes, &pace, now);
         backlog.due > now
@@ -655,27 +675,34 @@ impl Timer {
     /// both are told to.
     fn poll(&mut self, cx: &mut Context<'_>, passed: bool, ending: bool) -> Poll<Due> {
         let changed = ending != std::mem::replace(&mut self.ending, ending);
-        if changed || passed || self.quiet_until.is_none() {
-            let timeout = if ending { Some(LINGER) } else { self.route.rules.idle_timeout };
-            self.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
+        if !ending && self.times.is_none() {
+            return Poll::Pending;
+        }
+        let times = self.times.get_or_insert_default();
+        let timeout = if ending { Some(LINGER) } else { times.idle_timeout };
+        if changed || passed || times.quiet_until.is_none() {
+            times.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
         loop {
-            let slow_at = self.backlog.map(|backlog| backlog.due);
-            let first = [self.quiet_until, self.ping_at, self.leave_at, slow_at].into_iter().flatten().min();
+            let slow_at = times.backlog.map(|backlog| backlog.due);
+            let first =
+                [times.quiet_until, times.ping_at, times.leave_at, slow_at].into_iter().flatten().min();
             let Some(first) = first else { return Poll::Pending };
             if first <= Instant::now() {
-                return Poll::Ready(self.due(first));
+                return Poll::Ready(times.due(first));
             }
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(first)));
+            let sleep = times.sleep.get_or_insert_with(|| Box::pin(sleep_until(first)));
             // Later than what it is set for: moving it for every message would cost more than waking for nothing.
             if first < sleep.deadline() {
                 sleep.as_mut().reset(first);
             }
             ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
+            times.sleep = None;
         }
     }
+}
 
+impl Times {
     fn due(&mut self, first: Instant) -> Due {
         if self.leave_at == Some(first) {
             self.leave_at = None;
@@ -683,12 +710,27 @@ impl Timer {
         }
         if self.ping_at == Some(first) {
             // From now: after a standstill two at once would leave the first no time for its answer.
-            self.ping_at = self.route.rules.ping_interval.map(|interval| Instant::now() + interval);
+            self.ping_at = self.ping_interval.map(|interval| Instant::now() + interval);
             return Due::Ping;
         }
         match &self.backlog {
             Some(backlog) if backlog.due == first => Due::Slow,
             _ => Due::Over,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_open_websocket_keeps_fits_a_small_task() {
+        fn size_of_output<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_output(|relay: Relay, permit, rules: Box<Route>| relay.run(permit, &rules));
+        // With its own 104 bytes tokio rounds a task up to a multiple of 128.
+        assert!(bytes <= 512 - 104, "{bytes} bytes: the next size is 640 for each open WebSocket");
     }
 }

@@ -77,7 +77,7 @@ pub(crate) async fn run(
     };
     if let Some((relay, route)) = Box::pin(session.serve()).await {
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
-        spawn_local(relay.run(permit, route));
+        spawn_local(relay.run(permit, &route.rules));
     }
 }
 

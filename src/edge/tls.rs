@@ -200,7 +200,7 @@ pub(crate) struct Client {
     // Boxed: moving 1 KB through every future's state costs more than the pointer.
     tls: Box<UnbufferedServerConnection>,
     /// The beginning of a record whose end has not come yet.
-    partial: Vec<u8>,
+    partial: Box<[u8]>,
     /// Decrypted bytes that did not fit the reader's buffer.
     plain: Pending,
     /// Records that the kernel has not taken yet.
@@ -240,7 +240,7 @@ impl Client {
         let mut client = Self {
             io,
             tls: Box::new(tls),
-            partial: Vec::new(),
+            partial: Box::default(),
             plain: Pending::default(),
             unsent: Pending::default(),
             write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES),
@@ -254,7 +254,7 @@ impl Client {
     async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
         let processed = in_turn(|_| self.process(&mut hello, &mut [])).await;
         let (used, _) = self.or_alert(processed).await?;
-        self.partial = hello.split_off(used.min(hello.len()));
+        self.partial = hello.get(used..).unwrap_or_default().into();
         drop(hello);
         loop {
             // What is unsent then, tickets above all, goes in one segment with the first answer, or when there is
@@ -385,7 +385,7 @@ impl Client {
                 (self.ended, self.close_sent) = (true, true);
                 return Poll::Ready(Err(invalid("a handshake message longer than any client needs")));
             }
-            self.partial = rest.to_vec();
+            self.partial = rest.into();
             Poll::Ready(Ok(opened))
         })
     }
@@ -461,9 +461,9 @@ impl Client {
         make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
         // Not with nothing: the partial record may hold a fragment of a handshake message; see `queue_alert`.
-        let mut partial = std::mem::take(&mut self.partial);
+        let mut partial = std::mem::take(&mut self.partial).into_vec();
         let sealed = self.seal_beside(&mut partial, cx, make);
-        self.partial = partial;
+        self.partial = partial.into_boxed_slice();
         sealed
     }
 

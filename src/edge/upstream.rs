@@ -199,9 +199,8 @@ async fn connect_tcp(address: SocketAddr, dial: Dial) -> io::Result<TcpStream> {
     }
     let connected = timeout(dial.time, socket.connect(address)).await;
     let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the SYN"))??;
-    if !address.ip().is_loopback() {
-        super::accept::keep_alive(&SockRef::from(&stream));
-    }
+    // On loopback too: it may lead into a container, whose network goes without a word.
+    super::accept::keep_alive(&SockRef::from(&stream));
     Ok(stream)
 }
 

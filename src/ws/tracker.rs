@@ -10,6 +10,7 @@
 //! So the receiver stands between frames whenever [`Tracker::at_boundary`] says so, and of a frame with a broken rule
 //! nothing has passed unless it is one about a payload that came in pieces.
 
+use std::num::NonZeroU64;
 use std::ops::Deref;
 
 use super::frame::{
@@ -95,13 +96,18 @@ pub enum Then {
 pub struct Tracker {
     phase: Phase,
     direction: Direction,
-    rules: Rules,
+    /// [`Rules`], apart: an idle relay has two of these, and together they would have gaps.
+    frame_bytes_max: u64,
+    message_bytes_max: u64,
+    check_utf8: bool,
+    deflate: bool,
     message: Message,
     /// Payload bytes of the open message, or of the last one.
     message_bytes: u64,
     /// Of the open text message; from a Close on, of its reason.
     utf8: Utf8,
-    ping: Option<PingPayload>,
+    /// Payload of our Ping, as a number that is never 0.
+    ping: Option<NonZeroU64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +163,10 @@ impl Tracker {
         Self {
             phase: Phase::Between(Held::default()),
             direction,
-            rules,
+            frame_bytes_max: rules.frame_bytes_max,
+            message_bytes_max: rules.message_bytes_max,
+            check_utf8: rules.check_utf8,
+            deflate: rules.deflate,
             message: Message::None,
             message_bytes: 0,
             utf8: Utf8::default(),
@@ -204,9 +213,9 @@ impl Tracker {
 
     /// A Ping of ours with this payload is on its way to this direction's sender: the first Pong that answers it does
     /// not pass. Takes the place of an earlier one, whose answer would pass then; nobody minds a Pong that was not asked
-    /// for (RFC 6455 §5.5.3).
+    /// for (RFC 6455 §5.5.3). A payload of zeros is not waited for.
     pub fn await_pong(&mut self, payload: PingPayload) {
-        self.ping = Some(payload);
+        self.ping = NonZeroU64::new(u64::from_ne_bytes(payload));
     }
 
     /// Our Ping has not been answered.
@@ -332,7 +341,7 @@ impl Tracker {
         let first = matches!(opcode, Opcode::Text | Opcode::Binary);
         match header.rsv1 {
             _ if header.rsv2_rsv3 != 0 => Err(Violation::ReservedBits { found: header.rsv2_rsv3 }),
-            true if !self.rules.deflate => Err(Violation::Rsv1NotNegotiated),
+            true if !self.deflate => Err(Violation::Rsv1NotNegotiated),
             true if !first => Err(Violation::Rsv1Misplaced { opcode }),
             _ => Ok(()),
         }
@@ -352,11 +361,11 @@ impl Tracker {
         if header.opcode.is_control() {
             return Ok(());
         }
-        let (found, max) = (header.payload_bytes, self.rules.frame_bytes_max);
+        let (found, max) = (header.payload_bytes, self.frame_bytes_max);
         if found > max {
             return Err(Violation::FrameTooBig { found, max });
         }
-        let (found, max) = (self.message_bytes_with(header), self.rules.message_bytes_max);
+        let (found, max) = (self.message_bytes_with(header), self.message_bytes_max);
         if found > max { Err(Violation::MessageTooBig { found, max }) } else { Ok(()) }
     }
 
@@ -367,9 +376,12 @@ impl Tracker {
 
     /// Whether this Pong is the answer to our Ping: told by the whole of it.
     fn judge_pong(&self, header: &Header, payload: &[u8]) -> Judged {
-        let Some(ping) = self.ping.filter(|ping| header.payload_bytes == ping.len() as u64) else {
+        let Some(ping) = self.ping.map(|ping| ping.get().to_ne_bytes()) else {
             return Judged::Frame(*header, header.header_bytes);
         };
+        if header.payload_bytes != ping.len() as u64 {
+            return Judged::Frame(*header, header.header_bytes);
+        }
         let Some(payload) = payload.get(..ping.len()) else { return Judged::Unfinished };
         let key = header.mask.unwrap_or_default();
         let ours = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).eq(ping);
@@ -395,7 +407,7 @@ impl Tracker {
 
     fn enter_data(&mut self, header: &Header) -> Kind {
         let examined = match (header.opcode, self.message) {
-            (Opcode::Text, _) => self.rules.check_utf8 && !header.rsv1,
+            (Opcode::Text, _) => self.check_utf8 && !header.rsv1,
             (Opcode::Continuation, Message::Open { examined }) => examined,
             _ => false,
         };

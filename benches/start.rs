@@ -1,0 +1,84 @@
+//! How long the edge takes from exec to ready, and what it has in memory then: `cargo bench --bench start`, for another build
+//! of it `SANEDGE_PROGRAM=… cargo bench --bench start`.
+//!
+//! Ready is the moment when systemd is told so (`READY=1`); the time is the median of many starts with 16 hosts, each with a
+//! certificate of its own. Memory is the resident set with one site. Ends with 1 above a bound.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use support::edge::{Desk, Edge, sanedge};
+
+/// Nobody listens there.
+const UPSTREAM: &str = "127.0.0.1:9";
+const HOSTS: usize = 16;
+const STARTS: usize = 41;
+const READY_MS_MAX: f64 = 10.0;
+const RSS_KIB_MAX: u64 = 4 * 1024;
+
+fn main() -> ExitCode {
+    // `cargo test --benches` passes nothing of cargo bench's: then there is nothing to measure.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("cargo bench --bench start");
+        return ExitCode::SUCCESS;
+    }
+    let rss =
+        Edge::certified_for(&["recre.store"]).site(&["recre.store"], UPSTREAM).start().memory_kib("Rss");
+    println!("one site: {rss} KiB resident when ready (at most {RSS_KIB_MAX})");
+    let desk = with_hosts();
+    let mut times: Vec<f64> = (0..STARTS).map(|_| ready_after(&desk).as_secs_f64() * 1e3).collect();
+    times.sort_unstable_by(f64::total_cmp);
+    let (median, least, most) = (times[STARTS / 2], times[0], times[STARTS - 1]);
+    println!(
+        "{HOSTS} hosts: ready {median:.1} ms after exec, median of {STARTS} (at most {READY_MS_MAX}); \
+        {least:.1} to {most:.1} ms"
+    );
+    if rss <= RSS_KIB_MAX && median <= READY_MS_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn with_hosts() -> Desk {
+    let hosts: Vec<String> = (0..HOSTS).map(|n| format!("host{n}.recre.store")).collect();
+    let mut edge = Edge::certified_for(&[&hosts[0]]);
+    for host in &hosts[1..] {
+        edge = edge.certificate(&[host]);
+    }
+    let edge = hosts.iter().fold(edge, |edge, host| edge.site(&[host], UPSTREAM));
+    let desk = edge.write();
+    desk.bundled();
+    desk
+}
+
+fn ready_after(desk: &Desk) -> Duration {
+    let address = desk.path("notify");
+    let _ = std::fs::remove_file(&address);
+    let told = UnixDatagram::bind(&address).unwrap();
+    let mut command = sanedge();
+    command.arg("serve").arg(desk.bundle_file()).env("NOTIFY_SOCKET", &address);
+    command.env_remove("RUNTIME_DIRECTORY").stdout(Stdio::null()).stderr(Stdio::null());
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap();
+    told.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut message = [0; 1024];
+    loop {
+        let count = told.recv(&mut message).expect("READY=1");
+        if message[..count].starts_with(b"READY=1") {
+            break;
+        }
+    }
+    let time = begun.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    time
+}
