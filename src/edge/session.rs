@@ -42,11 +42,11 @@ const LINGER: Duration = Duration::from_secs(2);
 const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// What a full house says of those it sends away.
-const SHED: &str = "sessions_max reached, and it had sent no request";
+const SHED: &str = "sessions_max or handshakes_max reached, and it had sent no request";
 
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, permit: Permit, guest: Guest) {
-    let handshake = Box::pin(handshake(&worker, stream, peer, permit.is_limited()));
+    let handshake = Box::pin(handshake(&worker, stream, peer, permit.is_limited(), &guest));
     let handshaken = unless_sent_away(&worker, &guest, peer, handshake).await;
     let Some((client, identity)) = handshaken.flatten() else { return };
     worker.shared.lobby.handshaken(&guest);
@@ -88,6 +88,7 @@ async fn handshake(
     stream: TcpStream,
     peer: IpAddr,
     is_limited: bool,
+    guest: &Guest,
 ) -> Option<(Client, Identity)> {
     let shared = &worker.shared;
     let (time, tls_buffer_bytes) = {
@@ -103,6 +104,7 @@ async fn handshake(
         if is_limited && !shared.may_handshake(limits.handshakes_per_s_max) {
             return Err((Alert::InternalError, Unanswered::Rate));
         }
+        shared.lobby.handshakes(guest);
         let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(name.map(str::to_owned)));
         let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         Ok((config, (identity, place)))
@@ -162,6 +164,8 @@ struct Session {
 enum NoHead {
     /// The client or the keep-alive time ended, or the edge drains: nothing to say.
     Over,
+    /// By a full house.
+    SentAway,
     Slow,
     Bad(HeadError),
 }
@@ -198,9 +202,9 @@ impl Session {
                 let serving = self.worker.shared.serving.load_full();
                 let decision = match head {
                     Ok(_) if self.guest.take().is_some_and(|guest| !guest.stays()) => {
-                        self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
-                        break;
+                        return self.sent_away();
                     }
+                    Err(NoHead::SentAway) => return self.sent_away(),
                     Ok(scanner) => self.decide(&serving, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
@@ -259,6 +263,7 @@ impl Session {
                 }
                 self.input.compact(&self.worker);
             }
+            self.guest = None;
             self.close().await;
             if self.worker.drain().is_some() {
                 let endings = &self.worker.shared.endings;
@@ -266,6 +271,12 @@ impl Session {
             }
             None
         }
+    }
+
+    /// It ends at once: a proper close would hold its place for longer.
+    fn sent_away<T>(&self) -> Option<T> {
+        self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
+        None
     }
 
     /// Reads until a head is complete; the scanner that found its end.
@@ -307,8 +318,7 @@ impl Session {
             if let Some(guest) = &self.guest
                 && guest.poll_sent_away(cx).is_ready()
             {
-                worker.shared.refuse(Reason::Shed, self.peer, SHED);
-                return Poll::Ready(Err(NoHead::Over));
+                return Poll::Ready(Err(NoHead::SentAway));
             }
             ready!(timer.as_mut().poll(cx));
             if begun {
