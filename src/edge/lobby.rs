@@ -116,7 +116,7 @@ impl Guest {
         Poll::Pending
     }
 
-    /// It has sent a request; `false`: too late, it has been sent away.
+    /// It has sent a request, or ends by itself; `false`: too late, it has been sent away.
     pub(crate) fn stays(self) -> bool {
         self.0.moves(SILENT, OUT)
     }

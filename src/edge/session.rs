@@ -162,10 +162,8 @@ struct Session {
 
 /// Why no request came.
 enum NoHead {
-    /// The client or the keep-alive time ended, or the edge drains: nothing to say.
+    /// The client or the keep-alive time ended, a full house sent it away, or the edge drains: nothing to say.
     Over,
-    /// By a full house.
-    SentAway,
     Slow,
     Bad(HeadError),
 }
@@ -199,12 +197,14 @@ impl Session {
             loop {
                 // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
                 let head = self.read_head().await;
+                // Whatever comes now may take its time, and is not to be counted on any more.
+                if self.guest.take().is_some_and(|guest| !guest.stays()) {
+                    // No proper close, which would hold its place for longer.
+                    self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
+                    return None;
+                }
                 let serving = self.worker.shared.serving.load_full();
                 let decision = match head {
-                    Ok(_) if self.guest.take().is_some_and(|guest| !guest.stays()) => {
-                        return self.sent_away();
-                    }
-                    Err(NoHead::SentAway) => return self.sent_away(),
                     Ok(scanner) => self.decide(&serving, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
@@ -263,7 +263,6 @@ impl Session {
                 }
                 self.input.compact(&self.worker);
             }
-            self.guest = None;
             self.close().await;
             if self.worker.drain().is_some() {
                 let endings = &self.worker.shared.endings;
@@ -271,12 +270,6 @@ impl Session {
             }
             None
         }
-    }
-
-    /// It ends at once: a proper close would hold its place for longer.
-    fn sent_away<T>(&self) -> Option<T> {
-        self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
-        None
     }
 
     /// Reads until a head is complete; the scanner that found its end.
@@ -318,7 +311,7 @@ impl Session {
             if let Some(guest) = &self.guest
                 && guest.poll_sent_away(cx).is_ready()
             {
-                return Poll::Ready(Err(NoHead::SentAway));
+                return Poll::Ready(Err(NoHead::Over));
             }
             ready!(timer.as_mut().poll(cx));
             if begun {
