@@ -455,9 +455,16 @@ async fn handshakes_max_counts_those_who_have_spoken_and_touches_no_open_session
         assert!(stream.read(&mut [0; 1]).await.unwrap() > 0, "the edge's flight");
         begun.push(stream);
     }
-    assert!(edge.try_tls(HOST).await.is_err(), "one too many");
+    // One too many: the longest of them makes room, and no other.
+    Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
+    edge.wait_for_log("reason=shed", PATIENCE);
+    let [first, second] = begun.try_into().unwrap();
+    Raw::from(first).until_ended().await;
+    let mut second = Raw::from(second);
+    let flight =
+        async { while second.stream.read_buf(&mut second.buffer).await.is_ok_and(|count| count > 0) {} };
+    assert!(timeout(Duration::from_millis(200), flight).await.is_err(), "still there");
     open.get(HOST, "/", "").await.assert_apps(200, "ok");
-    begun.pop();
     wait_for_room(&edge).await.get(HOST, "/", "").await.assert_apps(200, "ok");
 }
 

@@ -199,7 +199,7 @@ impl Worker {
             place.into_iter().for_each(|place| self.shared.addresses.leave(place));
             return Err((Reason::Full, "sessions_max reached, and all have sent a request"));
         }
-        self.shared.sessions_peak.raise(u64::from(before.min(most - 1)) + 1);
+        self.shared.sessions_peak.raise(u64::from((before + 1).min(most)));
         self.sessions.set(self.sessions.get() + 1);
         self.shared.balance.tell();
         Ok(Permit { worker: Rc::clone(self), place, sleeper: Cell::new(None) })
@@ -233,9 +233,14 @@ impl Worker {
         loop {
             for _ in 0..ACCEPT_RUN {
                 self.wait_for_share().await;
-                match listener.async_io(Interest::READABLE, accept).await {
-                    // A descriptor that was given up for the admin socket is not a client's.
-                    Ok(_) if self.shared.exhausted.load(SeqCst) => self.wait_for_descriptors(&listener).await,
+                let exhausted = &self.shared.exhausted;
+                let accepted =
+                    listener.async_io(Interest::READABLE, |listener| match exhausted.load(SeqCst) {
+                        // A descriptor that is given up for the admin socket is not a client's.
+                        true => Err(Errno::MFILE.into()),
+                        false => accept(listener),
+                    });
+                match accepted.await {
                     Ok((socket, peer)) => self.begin(socket, peer, kind),
                     // The connection ended before we took it (accept(2), "Error handling").
                     Err(error) if is_the_peers(&error) => {}

@@ -475,8 +475,10 @@ impl Exchange<'_> {
         let pace = &self.request.limits.pace;
         self.up.moved = Instant::now();
         self.up.due = match moved {
-            Moved::Body(bytes) => pace.extended(self.up.due, bytes, self.up.moved),
-            Moved::Other => self.up.moved + pace.stall,
+            Moved::Body(bytes) if self.up.pending.is_empty() => {
+                pace.extended(self.up.due, bytes, self.up.moved)
+            }
+            _ => self.up.moved + pace.stall,
         };
         Poll::Ready(Ok(()))
     }

@@ -106,9 +106,9 @@ pub(crate) struct Shared {
     handshakes: AtomicU32,
     /// Handshakes begun. An atomic.
     handshake_rate: SharedMeter,
-    /// What each client address has. Mutexes, each taken for one look-up.
+    /// What each client address has; as large as the limits at the start want it. Mutexes, each taken for one look-up.
     pub(crate) addresses: Addresses,
-    /// Who is in the handshake, or silent since. A mutex, taken a few times in a connection's first second.
+    /// Who has sent no request yet. A mutex, taken a few times before a connection's first request.
     pub(crate) lobby: Lobby,
     /// Descriptors have run out, and no worker accepts.
     pub(crate) exhausted: AtomicBool,
@@ -191,7 +191,8 @@ impl Shared {
         self.started.elapsed()
     }
 
-    /// A place among the handshakes, given back when dropped.
+    /// A place among the handshakes, given back when dropped. Where all are taken, the one that has been in its handshake
+    /// longest is sent away.
     pub(crate) fn handshaking(self: &Arc<Self>, most: u32) -> Option<impl Drop + use<>> {
         struct Handshaking(Arc<Shared>);
         impl Drop for Handshaking {
@@ -200,7 +201,8 @@ impl Shared {
             }
         }
         let place = Handshaking(Arc::clone(self));
-        (self.handshakes.fetch_add(1, Relaxed) < most).then_some(place)
+        let has_room = self.handshakes.fetch_add(1, Relaxed) < most || self.lobby.send_away_handshaking();
+        has_room.then_some(place)
     }
 }
 

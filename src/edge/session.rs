@@ -46,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// What a full house says of those it sends away.
-const SHED: &str = "sessions_max reached, and it had sent no request";
+const SHED: &str = "sessions_max or handshakes_max reached, and it had sent no request";
 
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(
@@ -58,7 +58,7 @@ pub(crate) async fn run(
 ) {
     let handshaken = async {
         let named = proxied::client(&worker, &mut stream, peer, &mut permit).await?;
-        let (client, identity) = handshake(&worker, stream, named.ip(), permit.is_limited()).await?;
+        let (client, identity) = handshake(&worker, stream, named.ip(), permit.is_limited(), &guest).await?;
         Some((named, client, identity))
     };
     let handshaken = unless_sent_away(&worker, &guest, peer, Box::pin(handshaken)).await;
@@ -110,6 +110,7 @@ async fn handshake(
     stream: TcpStream,
     peer: IpAddr,
     is_limited: bool,
+    guest: &Guest,
 ) -> Option<(Client, Identity)> {
     let shared = &worker.shared;
     let (time, tls_buffer_bytes) = {
@@ -125,6 +126,7 @@ async fn handshake(
         if is_limited && !shared.may_handshake(limits.handshakes_per_s_max) {
             return Err((Alert::InternalError, Unanswered::Rate));
         }
+        shared.lobby.handshakes(guest);
         let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(name.map(str::to_owned)));
         let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         Ok((config, (identity, place)))
@@ -184,7 +186,7 @@ struct Session {
 
 /// Why no request came.
 enum NoHead {
-    /// The client or the keep-alive time ended, or the edge drains: nothing to say.
+    /// The client or the keep-alive time ended, a full house sent it away, or the edge drains: nothing to say.
     Over,
     Slow,
     Bad(HeadError),
@@ -219,12 +221,14 @@ impl Session {
             loop {
                 // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
                 let head = self.read_head().await;
+                // Whatever comes now may take its time, and is not to be counted on any more.
+                if self.guest.take().is_some_and(|guest| !guest.stays()) {
+                    // No proper close, which would hold its place for longer.
+                    self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
+                    return None;
+                }
                 let serving = self.worker.shared.serving.load_full();
                 let decision = match head {
-                    Ok(_) if self.guest.take().is_some_and(|guest| !guest.stays()) => {
-                        self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
-                        break;
-                    }
                     Ok(scanner) => self.decide(&serving, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
@@ -331,7 +335,6 @@ impl Session {
             if let Some(guest) = &self.guest
                 && guest.poll_sent_away(cx).is_ready()
             {
-                worker.shared.refuse(Reason::Shed, self.peer, SHED);
                 return Poll::Ready(Err(NoHead::Over));
             }
             ready!(timer.as_mut().poll(cx));
