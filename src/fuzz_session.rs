@@ -35,6 +35,9 @@ struct Feed<'b> {
     piece_bytes: usize,
 }
 
+/// Data, and the trailer lines that pass.
+type Body = (Vec<u8>, Vec<u8>);
+
 /// What came of a session.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
@@ -65,7 +68,7 @@ impl<'b> Feed<'b> {
     }
 
     /// A body; `Err` where it breaks a rule, `Ok(None)` where it ends too early.
-    fn body(&mut self, framing: Framing) -> Result<Option<(Vec<u8>, Vec<u8>)>, BodyError> {
+    fn body(&mut self, framing: Framing) -> Result<Option<Body>, BodyError> {
         let (mut reader, mut data) = (BodyReader::new(framing), Vec::new());
         while !reader.is_done() {
             let step = reader.step(&self.held)?;
@@ -226,7 +229,7 @@ fn decide(request: &RequestHead<'_>, site: &Site) -> Result<Option<Offer>, Probl
     Ok(offer)
 }
 
-fn push_body((data, trailers): &(Vec<u8>, Vec<u8>), framing: Framing, out: &mut Vec<u8>) {
+fn push_body((data, trailers): &Body, framing: Framing, out: &mut Vec<u8>) {
     if framing != Framing::Chunked {
         return out.extend_from_slice(data);
     }

@@ -259,6 +259,34 @@ async fn a_refused_origin_is_told_the_line_to_add_in_the_answer_and_in_the_log()
     assert_eq!(upstream.connections(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_foreign_origin_that_polls_is_named_once() {
+    let (edge, upstream) = edge_with(|edge| edge).await;
+    let mut client = Raw::open(&edge, HOST).await;
+    let open = "/socket.io/?EIO=4&transport=polling&t=x";
+    for (target, origin) in [
+        (open, "Origin: https://socket.recre.store\r\n"),
+        (open, ""),
+        ("/", "Origin: https://evil.test\r\n"),
+        ("/socket.io/?EIO=4&transport=polling&sid=abc", "Origin: https://evil.test\r\n"),
+        (open, "Origin: https://app.test:8443\r\n"),
+        (open, "Origin: https://evil.test\r\n"),
+        (open, "Origin: https://app.test:8443\r\n"),
+    ] {
+        client.get(HOST, target, origin).await.assert_apps(200, "ok");
+    }
+    let line = edge.wait_for_log("would be refused as WebSocket", PATIENCE);
+    let said = pairs(&line);
+    assert_eq!(said["found"], "origin `https://app.test:8443` is not allowed");
+    assert!(said["check"].contains("add \"https://app.test:8443\" to this site's origins"), "{line}");
+    assert_eq!((said["host"].as_str(), said["peer"].as_str()), (HOST, "127.0.0.1"));
+    assert_eq!(upstream.count("GET"), 7, "CORS is the app's");
+    drop(client);
+    let log = edge.stop();
+    assert_eq!(log.matches("would be refused as WebSocket").count(), 1, "{log}");
+    assert_honest(&log);
+}
+
 // --- limits, just below and just above -------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
