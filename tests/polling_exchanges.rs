@@ -172,7 +172,7 @@ async fn a_request_may_be_split_at_every_byte() {
     let chunked = post(
         "/c",
         "Trailer: Content-Digest\r\nTransfer-Encoding: chunked\r\n",
-        "5;ext=\"a b\";q\r\nhello\r\n0001\r\n \r\n5 ;x\r\nworld\r\n0;last\r\n\
+        "5;ext=\"a b\";q\r\nhello\r\n0001\r\n \r\n5;x\r\nworld\r\n0;last\r\n\
         Content-Digest: sha-256=:AA==:\r\nX-Forwarded-For: 6.6.6.6\r\nHost: evil\r\n\r\n",
     );
     for (request, line) in [(&length, "POST /l HTTP/1.1|"), (&chunked, "POST /c HTTP/1.1|")] {
