@@ -130,7 +130,7 @@ impl UpstreamState {
             return false;
         }
         self.probing.store(false, SeqCst);
-        !(self.down.load(SeqCst) && !self.probing.swap(true, SeqCst))
+        !self.down.load(SeqCst) || self.probing.swap(true, SeqCst)
     }
 
     async fn connect(&self, dial: Dial) -> io::Result<Io> {
