@@ -1,6 +1,6 @@
 //! What a start and a reload pay for the bundle: opening one with 16 hosts, each with a P-256 key and certificate of its own.
 //!
-//! `cargo bench --bench bundle_open`; in instructions, as `docs/instructions.md` keeps them, `tests/instructions/run`.
+//! `cargo bench --bench bundle_open`; in instructions `tests/instructions/run`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "../tests/support/mod.rs"]

@@ -42,9 +42,9 @@ const REMAINING: [(&str, f64); 4] =
 /// What is refused costs nothing.
 const NOTHING: [(&str, f64); 0] = [];
 
-/// What an open WebSocket at rest may hold of the heap, allocator's own bytes not counted. rustls keeps 3.3 KB of it, the
-/// runtime 512 bytes for two sockets; the rest is the relay and its task.
-const REST_BYTES_MAX: f64 = 4_500.0;
+/// What an open WebSocket may hold of the heap, the allocator's own bytes not counted. rustls keeps 3.3 KB of it, the runtime
+/// 512 bytes for two sockets, the relay and its task 512; the timer with which each ends is in it.
+const REST_BYTES_MAX: f64 = 4_600.0;
 
 /// No test harness: the same program is the edge, in another process, and must be alone there.
 fn main() {

@@ -33,6 +33,7 @@ async fn five_hundred_slow_readers_stay_within_the_equation() {
     assert!(output.status.success(), "{}", text(&output));
     let equation = text(&output);
     let edge = desk.serve();
+    let machine_before = tcp_mib();
     let mut clients = Vec::new();
     for _ in 0..READERS {
         let mut client = Raw::open(&edge, HOST).await;
@@ -46,7 +47,7 @@ async fn five_hundred_slow_readers_stay_within_the_equation() {
     let found = format!(
         "{READERS} slow readers: process {process:.1} of {promised:.1} MiB, kernel {kernel:.1} of {promised_kernel:.1} MiB"
     );
-    println!("{found}");
+    println!("{found}; all TCP sockets of this machine {:.1} MiB more", tcp_mib() - machine_before);
     assert!(process <= promised && kernel <= promised_kernel, "{found}\n{equation}");
     // Else nobody was slow, and nothing is shown.
     assert!(kernel > promised_kernel / 10.0 && process > promised / 10.0, "{found}\n{equation}");
@@ -88,6 +89,14 @@ fn term(equation: &str, name: &str) -> f64 {
     let line =
         equation.lines().find_map(|line| line.trim().strip_prefix(name)).expect("a line of the equation");
     line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// `mem` of `/proc/net/sockstat`, pages: of the whole machine, so the other ends of the edge's connections are in it.
+fn tcp_mib() -> f64 {
+    let sockstat = std::fs::read_to_string("/proc/net/sockstat").unwrap();
+    let line = sockstat.lines().find(|line| line.starts_with("TCP:")).unwrap();
+    let pages: f64 = line.split("mem ").nth(1).unwrap().trim().parse().unwrap();
+    pages * rustix::param::page_size() as f64 / MIB
 }
 
 /// What the kernel holds for the edge's sockets, those accepted and those to the upstream, as `ss` shows it:
