@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::check::{Finding, Section};
+use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
 use super::way::Patience;
 
@@ -22,7 +22,7 @@ const DESCRIPTORS_PER_SESSION: u64 = 2;
 
 /// Looks at this machine; `listens` is where the edge should listen.
 pub(super) async fn look(listens: &[SocketAddr], sessions_max: Option<u64>, patience: Patience) -> Section {
-    let mut section = Section::new("this machine", Vec::new());
+    let mut section = Section::new(Kind::Machine, "this machine", Vec::new());
     owners(listens, &mut section);
     unit(sessions_max, patience, &mut section).await;
     clock(patience, &mut section).await;
@@ -112,7 +112,7 @@ fn kernel_address(hex: &str) -> Option<IpAddr> {
 // --- the unit ---------------------------------------------------------------------------------------------
 
 async fn unit(sessions_max: Option<u64>, patience: Patience, section: &mut Section) {
-    let properties = "LoadState,ActiveState,SubState,LimitNOFILESoft,MemoryMax,Result";
+    let properties = "LoadState,ActiveState,SubState,LimitNOFILE,MemoryMax,Result";
     let Some(shown) = run("systemctl", &["show", "sanedge", "-p", properties], patience).await else {
         section.skipped(Group::Board, "no systemd here: the state of the service is not known");
         return;
@@ -131,7 +131,7 @@ async fn unit(sessions_max: Option<u64>, patience: Patience, section: &mut Secti
     } else {
         section.passed(Group::Board, format!("the service sanedge is {state}"));
     }
-    limits(&of("LimitNOFILESoft"), sessions_max, section);
+    limits(&of("LimitNOFILE"), sessions_max, section);
     if !matches!(of("MemoryMax").as_str(), "" | "infinity") && !has_memory_cgroup() {
         section.found(Finding::new(
             Code::MemoryMax,

@@ -1,5 +1,7 @@
 //! What a check gives back: a typed result with its evidence. Text and JSON are made of these values and nothing else.
 
+use serde::Serialize;
+
 use super::explain::{Code, Group, Level, fill};
 
 /// One finding: a code, one sentence about the case at hand, and what it was seen in.
@@ -36,9 +38,25 @@ pub struct Check {
     pub outcome: Outcome,
 }
 
+/// What a section is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A file that named hosts.
+    File,
+    /// A host, as a client sees it.
+    Host,
+    /// The app behind it, past the edge.
+    App,
+    /// This machine.
+    Machine,
+}
+
 /// Everything about one thing that was looked at: a host, the app behind it, this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
+    /// Its kind.
+    pub kind: Kind,
     /// Its name: an URL, an address, `this machine`.
     pub subject: String,
     /// In the order of the way.
@@ -84,8 +102,8 @@ impl Finding {
 
 impl Section {
     /// An empty section; `words` fill the braces of all its explanations.
-    pub fn new(subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
-        Self { subject: subject.into(), checks: Vec::new(), words }
+    pub fn new(kind: Kind, subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
+        Self { kind, subject: subject.into(), checks: Vec::new(), words }
     }
 
     /// It is as it should be.
@@ -131,5 +149,40 @@ impl Report {
             .flat_map(Section::findings)
             .filter(|finding| finding.code.level() == level)
             .count()
+    }
+
+    /// The app or the path to it? Where both were looked at and one is at fault, a sentence that says which.
+    pub fn verdict(&self) -> Option<&'static str> {
+        let of = |kind: Kind| self.sections.iter().filter(move |section| section.kind == kind);
+        let failures =
+            |kind: Kind| -> Vec<&Finding> { of(kind).filter_map(Section::first_failure).collect() };
+        if of(Kind::App).next().is_none() || of(Kind::Host).next().is_none() {
+            return None;
+        }
+        let (path, app) = (failures(Kind::Host), failures(Kind::App));
+        if path.iter().chain(&app).any(|finding| finding.code == Code::TimeUp) {
+            return None;
+        }
+        // The app is asked for its namespace by the path only, so that it sees one client and not two.
+        let begins = |group| path.iter().any(|finding| finding.code.group() < group);
+        let says_app = path.iter().all(|finding| finding.code.group() == Group::Namespace);
+        match (path.is_empty(), app.is_empty()) {
+            (true, true) => None,
+            (false, true) if says_app => {
+                Some("the path is fine, the app is not: it refuses what the client sends")
+            }
+            (false, true) => {
+                Some("the app is fine, the path to it is not: on its own port it answers as it should")
+            }
+            (true, false) => {
+                Some("the path is fine, the app is not: begin with what is said about the app itself")
+            }
+            (false, false) if begins(Group::Http) => {
+                Some("neither the path nor the app is fine: the app fails on its own port as well")
+            }
+            (false, false) => Some(
+                "the app is not fine, and the path only passes that on: begin with what is said about the app itself",
+            ),
+        }
     }
 }

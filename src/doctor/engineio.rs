@@ -199,6 +199,32 @@ pub fn fuzz_engineio(bytes: &[u8]) {
 mod tests {
     use super::*;
 
+    /// The edge's ear takes pieces and looks for the session only, this reads a whole body and all of it: of one body both
+    /// must hear the same session.
+    #[test]
+    fn the_edge_hears_the_same_session() {
+        use crate::engineio::{Ear, Heard};
+        let heard = |body: &str| match Ear::body().hear(body.as_bytes()) {
+            Heard::Open(open) => Some(open.sid),
+            _ => None,
+        };
+        let read = |body: &str| match Body::read(body) {
+            Body::Open(_, open) => Some(open.sid),
+            _ => None,
+        };
+        let v3 = format!("{}:0{JSON}", JSON.len() + 1);
+        for body in [
+            format!("0{JSON}"),
+            v3.clone(),
+            format!("{v3}2:40"),
+            JSON.to_owned(),
+            format!("4{JSON}"),
+            String::new(),
+        ] {
+            assert_eq!(heard(&body), read(&body), "{body}");
+        }
+    }
+
     const JSON: &str = r#"{"sid":"x","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
     #[test]

@@ -3,9 +3,11 @@
 //!
 //! In braces stand words of the case at hand (`{host}`), which the finding fills in and the page gives examples for.
 
-use std::fmt::Write as _;
+mod page;
 
 use serde::Serialize;
+
+pub use page::page;
 
 /// The part of the way that a check is about, in the order in which a client goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -167,12 +169,12 @@ NameIpv6Dead = "name-ipv6-dead", Name, Warn;
     title: "the IPv6 address does not answer, the IPv4 address does";
     see: "Some clients connect at once, others only after seconds or never.";
     why: "An AAAA record is there, and nothing listens behind it, or the router filters IPv6. Clients that try IPv6 first wait for its time-out; older Node (before 20) never tries the other address.";
-    fix: "Open the port for IPv6 in the router and let the edge listen on `[::]:443`, or take the AAAA record away.";
+    fix: "Open the port for IPv6 in the router and let the proxy listen on `[::]:443`, or take the AAAA record away.";
 PortRefused = "port-refused", Port, Fail;
     title: "nothing listens on the port";
     see: "Node: connect ECONNREFUSED\ncurl: (7) Failed to connect to {host} port {port}: Connection refused\nChrome: ERR_CONNECTION_REFUSED";
-    why: "The machine is there and says that the port is closed: the edge is not running, listens on another port or address, or the router sends the port to a machine where nothing listens.";
-    fix: "On the board, see whether it runs, and what listens:\n  systemctl status sanedge\n  ss -ltnp 'sport = :{port}'\nIf it listens, look where the router sends port {port}.";
+    why: "The machine is there and says that the port is closed: the proxy is not running, listens on another port or address, or the router sends the port to a machine where nothing listens.";
+    fix: "On the machine of the server, see whether it runs (sanedge, nginx, haproxy, caddy), and what listens:\n  systemctl status sanedge\n  ss -ltnp 'sport = :{port}'\nIf it listens, look where the router sends port {port}.";
 PortFiltered = "port-filtered", Port, Fail;
     title: "the port does not answer";
     see: "Node: connect ETIMEDOUT\ncurl: (28) Failed to connect to {host} port {port}: Connection timed out\nChrome: ERR_CONNECTION_TIMED_OUT";
@@ -186,18 +188,18 @@ PortUnreachable = "port-unreachable", Port, Fail;
 PortHairpin = "port-hairpin", Port, Fail;
     title: "the server is on this network, and its public name does not lead to it from here";
     see: "From outside it may work; at home clients wait: ETIMEDOUT or ECONNREFUSED";
-    why: "The edge answers on this machine with the right certificate, yet not by the address in DNS. Either the router does not forward port {port}, or it forwards only what comes from outside (no NAT loopback, hairpin).";
+    why: "The proxy answers on this machine with the right certificate, yet not by the address in DNS. Either the router does not forward port {port}, or it forwards only what comes from outside (no NAT loopback, hairpin).";
     fix: "Open {url} on a phone off Wi-Fi. If it works there, only home lacks the way back: switch on NAT loopback in the router, or let its DNS answer `{host}` with the board's own address. If it fails there as well, forward TCP {port} to the board.";
 PortPlainHttp = "port-plain-http", Port, Fail;
     title: "the port speaks plain HTTP, not TLS";
     see: "Node: SSL routines:ssl3_get_record:wrong version number, EPROTO\ncurl: (35) wrong version number\nChrome: ERR_SSL_PROTOCOL_ERROR\nPython: ssl.SSLError: [SSL: WRONG_VERSION_NUMBER]";
-    why: "A web server without TLS answers on port {port}: the app itself where the edge should be, a `listen` without `ssl` in nginx, or the router sends {port} to port 80 or to the app.";
-    fix: "Send port {port} to the edge and not to the app. In nginx:\n  listen 443 ssl;";
+    why: "A web server without TLS answers on port {port}: the app itself where the proxy should be, a `listen` without `ssl` in nginx, or the router sends {port} to port 80 or to the app.";
+    fix: "Send port {port} to the proxy and not to the app. In nginx:\n  listen 443 ssl;";
 PortNotTls = "port-not-tls", Port, Fail;
     title: "the port speaks another protocol, not TLS";
     see: "Node: EPROTO, wrong version number\nChrome: ERR_SSL_PROTOCOL_ERROR";
     why: "Another kind of server answers on port {port}. SSH on 443 is a common one, as is the router's own remote administration.";
-    fix: "Move the other server to another port, or the forwarding in the router to the edge:\n  ss -ltnp 'sport = :{port}'";
+    fix: "Move the other server to another port, or the forwarding in the router to the proxy:\n  ss -ltnp 'sport = :{port}'";
 PortSilent = "port-silent", Port, Fail;
     title: "the port accepts connections and says nothing";
     see: "Node: socket hang up after a long wait, or connect timeout\ncurl: (28) SSL connection timeout\nChrome: ERR_TIMED_OUT";
@@ -207,12 +209,12 @@ PortCloses = "port-closes", Port, Fail;
     title: "the port accepts connections and closes them without a word";
     see: "Node: Client network socket disconnected before secure TLS connection was established, ECONNRESET\ncurl: (35) OpenSSL SSL_connect: SSL_ERROR_SYSCALL, or unexpected eof\nChrome: ERR_CONNECTION_CLOSED, ERR_CONNECTION_RESET";
     why: "The far end hangs up before any TLS: a listener that wants the PROXY protocol first, an edge at its limit of sessions, a filter that dislikes the name in the hello, or a forwarding without a server behind.";
-    fix: "Look into the log of the edge at this second. nginx: take `proxy_protocol` out of `listen`; HAProxy: take `accept-proxy` out of `bind`, unless a load balancer stands in front.";
+    fix: "Look into the log of the proxy at this second. nginx: take `proxy_protocol` out of `listen`; HAProxy: take `accept-proxy` out of `bind`, unless a load balancer stands in front.";
 Port80Refused = "port-80-closed", Port, Warn;
     title: "nothing answers on port 80";
     see: "Whoever types the name without https:// gets an error; certbot --standalone or http-01 fails.";
     why: "Redirects to https and the proof for a certificate (ACME http-01) need port 80.";
-    fix: "Forward TCP 80 as well, and let the edge listen there:\n  [listen]\n  http = [\"[::]:80\"]";
+    fix: "Forward TCP 80 as well, and let the proxy listen there:\n  [listen]\n  http = [\"[::]:80\"]";
 TlsVersion = "tls-version", Tls, Fail;
     title: "the server speaks only TLS versions that are switched off everywhere";
     see: "Node: ERR_SSL_UNSUPPORTED_PROTOCOL, tlsv1 alert protocol version\ncurl: (35) unsupported protocol\nChrome: ERR_SSL_VERSION_OR_CIPHER_MISMATCH\nFirefox: SSL_ERROR_UNSUPPORTED_VERSION";
@@ -226,7 +228,7 @@ TlsNoCommonSuite = "tls-no-common-suite", Tls, Fail;
 TlsUnknownName = "tls-unknown-name", Tls, Fail;
     title: "the server does not serve this name";
     see: "Node: EPROTO, tlsv1 unrecognized name\ncurl: (35) tlsv1 unrecognized name\nChrome: ERR_SSL_UNRECOGNIZED_NAME_ALERT\nFirefox: SSL_ERROR_UNRECOGNIZED_NAME_ALERT";
-    why: "The edge has no certificate and no site for `{host}`, and says so with an alert in place of a wrong certificate.";
+    why: "The proxy has no certificate and no site for `{host}`, and says so with an alert in place of a wrong certificate.";
     fix: "Add the host to a [[site]] of sanedge.toml (its certificate must cover it), then:\n  sanedge bundle sanedge.toml && sanedge reload\nHAProxy with strict-sni: add a certificate with this name.";
 TlsClientCertificate = "tls-client-certificate", Tls, Fail;
     title: "the server wants a certificate from the client";
@@ -242,7 +244,7 @@ TlsHandshake = "tls-handshake", Tls, Fail;
     title: "the TLS handshake fails";
     see: "Node: EPROTO\nChrome: ERR_SSL_PROTOCOL_ERROR";
     why: "The server broke off, or answered against the protocol.";
-    fix: "Look into the log of the edge at this second; the alert or error is given above.";
+    fix: "Look into the log of the proxy at this second; the alert or error is given above.";
 TlsName = "tls-name", Tls, Fail;
     title: "the certificate does not cover the name";
     see: "Node: Hostname/IP does not match certificate's altnames: Host: {host}. is not in the cert's altnames: {altnames}\nsocket.io-client: websocket error, or xhr poll error\nChrome: ERR_CERT_COMMON_NAME_INVALID\nFirefox: SSL_ERROR_BAD_CERT_DOMAIN\ncurl: (60) SSL: no alternative certificate subject name matches target host name '{host}'\nPython: certificate verify failed: Hostname mismatch, certificate is not valid for '{host}'\nAndroid: Hostname {host} not verified";
@@ -366,47 +368,47 @@ TlsExpiresSoon = "tls-expires-soon", Tls, Warn;
 HttpSilent = "http-silent", Http, Fail;
     title: "the server takes the request and does not answer";
     see: "Node: xhr poll error after a long wait, ETIMEDOUT\nnginx: 504 later\nChrome: ERR_TIMED_OUT";
-    why: "TLS works and the request vanishes: the app behind hangs (an endless loop, a database that does not answer), or the edge waits for an upstream that drops packets.";
-    fix: "Ask the app directly on the board:\n  curl -v http://127.0.0.1:PORT/\nIf that hangs as well, restart the app and look into its log; else look at the upstream address in the edge's configuration.";
+    why: "TLS works and the request vanishes: the app behind hangs (an endless loop, a database that does not answer), or the proxy waits for an upstream that drops packets.";
+    fix: "Ask the app directly on the board:\n  curl -v http://127.0.0.1:PORT/\nIf that hangs as well, restart the app and look into its log; else look at the upstream address in the proxy's configuration.";
 HttpClosed = "http-closed", Http, Fail;
     title: "the server closes the connection without an answer";
     see: "Node: socket hang up, ECONNRESET\ncurl: (52) Empty reply from server\nChrome: ERR_EMPTY_RESPONSE, ERR_CONNECTION_CLOSED";
-    why: "The request reached something that hangs up: the app crashes on it, or the edge passes TLS on to a port that does not expect it.";
+    why: "The request reached something that hangs up: the app crashes on it, or the proxy passes TLS on to a port that does not expect it.";
     fix: "Look into the log of the app at this second. HAProxy: `mode http` is missing, or the server wants TLS (`ssl` on its line).";
 HttpMalformed = "http-malformed", Http, Fail;
     title: "the answer is not HTTP";
     see: "Node: Parse Error: Expected HTTP/\ncurl: (1) Received HTTP/0.9 when not allowed\nChrome: ERR_INVALID_HTTP_RESPONSE";
     why: "Behind TLS something else answers: an MQTT or SSH server, a TCP tunnel to the wrong port.";
-    fix: "Look at the port that the edge sends this name to.";
+    fix: "Look at the port that the proxy sends this name to.";
 HttpRedirectLoop = "http-redirect-loop", Http, Fail;
     title: "the server redirects to itself";
     see: "Chrome: ERR_TOO_MANY_REDIRECTS\nsocket.io-client: xhr poll error, with status 301";
-    why: "The app behind the edge wants https, sees plain HTTP from the edge, and sends everybody to where they are already. With Cloudflare: the mode Flexible.";
-    fix: "Let the edge tell that the client used https, and the app believe it. nginx:\n  proxy_set_header X-Forwarded-Proto $scheme;\nExpress: app.set('trust proxy', 'loopback'). Cloudflare: mode Full (strict).";
+    why: "The app behind the proxy wants https, sees plain HTTP from the proxy, and sends everybody to where they are already. With Cloudflare: the mode Flexible.";
+    fix: "Let the proxy tell that the client used https, and the app believe it. nginx:\n  proxy_set_header X-Forwarded-Proto $scheme;\nExpress: app.set('trust proxy', 'loopback'). Cloudflare: mode Full (strict).";
 HttpMisdirected = "http-misdirected", Http, Fail;
-    title: "the edge says that this name is not served on this connection";
+    title: "the proxy says that this name is not served on this connection";
     see: "421 Misdirected Request";
     why: "The Host of the request and the name in the TLS hello do not belong to one site.";
-    fix: "Add the host to the site of the edge.";
+    fix: "Add the host to the site of the proxy.";
 HttpBadGateway = "http-bad-gateway", Http, Fail;
-    title: "the edge cannot reach the app behind it (502)";
+    title: "the proxy cannot reach the app behind it (502)";
     see: "nginx: 502 Bad Gateway; connect() failed (111: Connection refused) while connecting to upstream\nsanedge: upstream_unreachable\nsocket.io-client: xhr poll error, with status 502";
-    why: "The app is not running, listens on another port, or only on ::1 or 127.0.0.1 while the edge asks the other.";
-    fix: "On the board, see whether it listens where the edge looks:\n  ss -ltnp\n  journalctl -u YOUR-APP -n 50\nNode: server.listen(3002, '127.0.0.1') for an upstream of 127.0.0.1:3002.";
+    why: "The app is not running, listens on another port, or only on ::1 or 127.0.0.1 while the proxy asks the other.";
+    fix: "On the board, see whether it listens where the proxy looks:\n  ss -ltnp\n  journalctl -u YOUR-APP -n 50\nNode: server.listen(3002, '127.0.0.1') for an upstream of 127.0.0.1:3002.";
 HttpUnavailable = "http-unavailable", Http, Fail;
-    title: "the edge has no server for the request (503)";
+    title: "the proxy has no server for the request (503)";
     see: "HAProxy: 503 Service Unavailable, No server is available to handle this request\nsocket.io-client: xhr poll error, with status 503";
     why: "Every server behind it counts as down (health check), or a limit of sessions is reached.";
     fix: "Start the app. HAProxy: take `check` off the server line to see whether only the health check is wrong; Socket.IO answers 404 on /, so check with\n  option httpchk GET /socket.io/?EIO=4&transport=polling";
 HttpGatewayTimeout = "http-gateway-timeout", Http, Fail;
-    title: "the app behind the edge does not answer in time (504)";
+    title: "the app behind the proxy does not answer in time (504)";
     see: "nginx: 504 Gateway Time-out; upstream timed out (110: Connection timed out)\nsocket.io-client: xhr poll error, with status 504";
-    why: "The edge reaches the app's machine and gets no answer: the app hangs, or a firewall drops packets.";
+    why: "The proxy reaches the app's machine and gets no answer: the app hangs, or a firewall drops packets.";
     fix: "Ask the app directly on the board:\n  curl -v http://127.0.0.1:PORT/socket.io/?EIO=4\\&transport=polling";
 HttpError = "http-error", Http, Fail;
     title: "the server answers with an error of its own";
     see: "500 Internal Server Error";
-    why: "The app, or the edge, failed on a plain request.";
+    why: "The app, or the proxy, failed on a plain request.";
     fix: "Look into the log of whoever answered, which the evidence names.";
 HttpNoRedirect = "http-no-redirect", Http, Warn;
     title: "port 80 does not lead to https";
@@ -421,8 +423,8 @@ HttpRedirectElsewhere = "http-redirect-elsewhere", Http, Warn;
 EioTransportUnknown = "eio-transport-unknown", Polling, Fail;
     title: "Transport unknown: the query does not reach the app";
     see: "{\"code\":0,\"message\":\"Transport unknown\"}\nsocket.io-client: xhr poll error, or websocket error, with status 400";
-    why: "Engine.IO finds no known `transport=` in the request, over polling nor over WebSocket: a proxy on the way drops or rewrites the query string.";
-    fix: "Look for a rewrite or a fixed path in the edge. nginx: write `proxy_pass http://127.0.0.1:3002;` without a path behind the port (with variables in it: add `$is_args$args`); Apache: the flag [QSA]; HAProxy: no `set-path` that cuts the query.";
+    why: "Engine.IO finds no known `transport=` in the request: a proxy on the way drops or rewrites the query string.";
+    fix: "Look for a rewrite or a fixed path in the proxy. nginx: write `proxy_pass http://127.0.0.1:3002;` without a path behind the port (with variables in it: add `$is_args$args`); Apache: the flag [QSA]; HAProxy: no `set-path` that cuts the query.";
 EioWebsocketOnly = "eio-websocket-only", Polling, Fail;
     title: "Transport unknown: the server takes WebSockets only, and clients begin by polling";
     see: "{\"code\":0,\"message\":\"Transport unknown\"}\nsocket.io-client: xhr poll error, with status 400";
@@ -447,7 +449,7 @@ EioBadRequest = "eio-bad-request", Polling, Fail;
     title: "Bad request: Engine.IO does not understand the handshake";
     see: "{\"code\":3,\"message\":\"Bad request\"}\nsocket.io-client: xhr poll error, with status 400";
     why: "The request was changed on its way: a rewritten query, or a polling request on a session that is a WebSocket already (TRANSPORT_MISMATCH).";
-    fix: "Look for rewrites in the edge; compare with what the app itself says on its own port.";
+    fix: "Look for rewrites in the proxy; compare with what the app itself says on its own port.";
 EioForbidden = "eio-forbidden", Polling, Fail;
     title: "the app refuses this client (Engine.IO code 4, allowRequest)";
     see: "{\"code\":4,\"message\":...}\nsocket.io-client: xhr poll error, with status 403";
@@ -471,13 +473,13 @@ EioV3Server = "eio-v3-server", Polling, Warn;
 EioNotFound = "eio-not-found", Polling, Fail;
     title: "nothing answers at the path (404)";
     see: "Cannot GET {path}\nsocket.io-client: xhr poll error, with status 404";
-    why: "The server behind the name has no Socket.IO at this path: the edge sends the path to another app, the app listens with another `path`, or `new Server()` is not attached to the server that listens.";
+    why: "The server behind the name has no Socket.IO at this path: the proxy sends the path to another app, the app listens with another `path`, or `new Server()` is not attached to the server that listens.";
     fix: "Send the path to the Socket.IO app. nginx:\n  location {path} { proxy_pass http://127.0.0.1:3002; }\nNode: `new Server(httpServer)` and httpServer.listen(), not app.listen(). Another path: --path /my/path/ here and { path: ... } in the client.";
 EioWrongPath = "eio-wrong-path", Polling, Fail;
     title: "Socket.IO answers at another path";
     see: "socket.io-client: xhr poll error, with status 404";
     why: "Server or edge use another path than the client: a prefix was added or taken away on the way, or the server has a `path` of its own.";
-    fix: "Tell the client where it is:\n  io(\"{origin}\", { path: \"{found_path}\" })\nOr take the prefix out of the edge. nginx: `proxy_pass http://127.0.0.1:3002;` without anything behind the port keeps the path.";
+    fix: "Tell the client where it is:\n  io(\"{origin}\", { path: \"{found_path}\" })\nOr take the prefix out of the proxy. nginx: `proxy_pass http://127.0.0.1:3002;` without anything behind the port keeps the path.";
 EioNotSocketio = "eio-not-socketio", Polling, Fail;
     title: "a page answers in place of Socket.IO";
     see: "socket.io-client: xhr poll error, parse error; the network tab shows HTML at {path}";
@@ -487,17 +489,17 @@ EioRedirected = "eio-redirected", Polling, Fail;
     title: "the handshake is redirected";
     see: "socket.io-client: xhr poll error; Chrome: CORS error on a redirect; WebSocket: Unexpected response code: 301";
     why: "Browsers do not follow redirects of WebSockets, and lose headers on others. A missing slash at the end of the path, http in place of https, www or not, or a login page.";
-    fix: "Connect to where it leads: `{location}`. If that is a login page, let the edge pass {path} without it.";
+    fix: "Connect to where it leads: `{location}`. If that is a login page, let the proxy pass {path} without it.";
 EioUnauthorized = "eio-unauthorized", Polling, Fail;
-    title: "the edge asks for a password (401)";
+    title: "the proxy asks for a password (401)";
     see: "socket.io-client: xhr poll error, with status 401";
     why: "Basic authentication or a single sign-on stands in front, which a Socket.IO client cannot answer.";
     fix: "Leave {path} out of it, and check who connects in the app. nginx:\n  location {path} { auth_basic off; ... }";
 EioRefused = "eio-refused-by-edge", Polling, Fail;
-    title: "the edge refuses the request (403)";
+    title: "the proxy refuses the request (403)";
     see: "403 Forbidden\nsocket.io-client: xhr poll error, with status 403";
-    why: "A rule of the edge or of a filter in front of it (allow and deny, a country block, a bot check) refuses; the app never saw the request.";
-    fix: "Look into the log of the edge for the rule. nginx: `deny`; Cloudflare: Security, Events; sanedge: `allow` of the site.";
+    why: "A rule of the proxy or of a filter in front of it (allow and deny, a country block, a bot check) refuses; the app never saw the request.";
+    fix: "Look into the log of the proxy for the rule. nginx: `deny`; Cloudflare: Security, Events; sanedge: `allow` of the site.";
 EioStatus = "eio-status", Polling, Fail;
     title: "the handshake gets an answer that is not Engine.IO's";
     see: "socket.io-client: xhr poll error";
@@ -514,12 +516,12 @@ EioCached = "eio-cached", Polling, Fail;
     why: "Two handshakes gave one sid: the proxy keeps answers of {path}, and one client gets what was meant for another.";
     fix: "Never cache this path. nginx: `proxy_cache off;` there; a CDN: a rule that bypasses the cache for {path}.";
 EioPostRefused = "eio-post-refused", Polling, Fail;
-    title: "the edge lets GET pass and refuses POST";
+    title: "the proxy lets GET pass and refuses POST";
     see: "socket.io-client: connects and breaks off at the first message, xhr post error";
     why: "Polling sends with POST, and a rule allows only GET, or asks for a token (CSRF).";
     fix: "Allow POST on {path}. nginx: look for `limit_except`; a firewall for web apps: an exception for {path}.";
 EioPostTooLarge = "eio-post-too-large", Polling, Fail;
-    title: "the edge refuses even a tiny POST as too large (413)";
+    title: "the proxy refuses even a tiny POST as too large (413)";
     see: "socket.io-client: xhr post error, with status 413";
     why: "A limit on request bodies is far too small for Engine.IO, whose own is 1 MB.";
     fix: "nginx:\n  client_max_body_size 2m;";
@@ -528,6 +530,11 @@ EioPostLost = "eio-post-lost", Polling, Fail;
     see: "socket.io-client: xhr post error";
     why: "The handshake worked, and the first thing that a client sends did not: a proxy that loses bodies, or an app that fails on them. A body parser in front of Socket.IO does so.";
     fix: "Node: attach Socket.IO to the http server, in front of body parsers. Look at the status in the evidence.";
+EioPollHeld = "eio-poll-held", Polling, Fail;
+    title: "a proxy holds the answers of polls back";
+    see: "socket.io-client: connects after a long wait, or stays on polling; messages come in bursts, or only with the next heartbeat";
+    why: "A poll waits at the server until the app has something to say. The app said it, and the answer did not arrive: something on the way collects answers before it passes them on (a CDN, an antivirus program, a compressing or caching proxy), or does not pass on what comes late.";
+    fix: "Switch buffering, compression and caching off for {path}. nginx:\n  proxy_buffering off;\n  gzip off;\nIf there is no such proxy of yours, try from another network; clients can go round it with transports: [\"websocket\"].";
 EioPingLong = "eio-ping-long", Polling, Warn;
     title: "the heartbeat is slower than most proxies' patience";
     see: "transport close, ping timeout after about a minute of silence";
@@ -548,26 +555,31 @@ CorsStar = "cors-star-with-credentials", Polling, Fail;
     see: "Chrome: The value of the 'Access-Control-Allow-Origin' header in the response must not be the wildcard '*' when the request's credentials mode is 'include'";
     why: "The client has withCredentials: true (or sends cookies), and for that the server must name the origin.";
     fix: "Server:\n  cors: { origin: \"{page}\", credentials: true }\nOr client: withCredentials: false";
+CorsPreflight = "cors-preflight", Polling, Fail;
+    title: "the browser's question (OPTIONS) before the page's own fields is answered with no";
+    see: "Chrome: Response to preflight request doesn't pass access control check: It does not have HTTP ok status.\nChrome: Request header field authorization is not allowed by Access-Control-Allow-Headers in preflight response.\nFirefox: CORS preflight response did not succeed";
+    why: "The client has `extraHeaders`, so the browser sends OPTIONS first. The proxy refuses or answers it itself, or the app's `cors` has an `allowedHeaders` without these names.";
+    fix: "Server: name them, or leave `allowedHeaders` out:\n  new Server(http, { cors: { origin: \"{page}\", allowedHeaders: [{fields}] } })\nEdge: let OPTIONS pass to the app. nginx: no `limit_except GET POST`, no `return` for OPTIONS. Or send a token with `auth` in place of a header.";
 CorsTwice = "cors-twice", Polling, Fail;
     title: "the CORS field is there twice";
     see: "Chrome: The 'Access-Control-Allow-Origin' header contains multiple values, but only one is allowed";
-    why: "The edge adds it, and the app as well.";
-    fix: "Take it out of the edge. nginx: remove `add_header Access-Control-Allow-Origin`, or there: proxy_hide_header Access-Control-Allow-Origin;";
+    why: "The proxy adds it, and the app as well.";
+    fix: "Take it out of the proxy. nginx: remove `add_header Access-Control-Allow-Origin`, or there: proxy_hide_header Access-Control-Allow-Origin;";
 WsUpgradeLost = "ws-upgrade-lost", Websocket, Fail;
     title: "the proxy loses the WebSocket upgrade";
     see: "{\"code\":3,\"message\":\"Bad request\"}\nWebSocket connection to 'wss://{host}{path}' failed: Error during WebSocket handshake: Unexpected response code: 400\nsocket.io-client: websocket error; without `transports` it stays on polling for ever";
     why: "The app got the request without `Upgrade: websocket`: it is a hop-by-hop field, and a proxy passes it on only where it is told to.";
     fix: "nginx, in the location of {path}:\n  proxy_http_version 1.1;\n  proxy_set_header Upgrade $http_upgrade;\n  proxy_set_header Connection \"upgrade\";\nNginx Proxy Manager: switch on Websockets Support. Apache: mod_proxy_wstunnel.";
 WsOriginRefused = "ws-origin-refused", Websocket, Fail;
-    title: "the edge refuses WebSockets of this page (Origin)";
+    title: "sanedge refuses WebSockets of this page (Origin)";
     see: "Sanedge-Error: origin_refused\nWebSocket connection failed: Unexpected response code: 403";
-    why: "Any page in the world can open a WebSocket with your visitors' cookies, so the edge allows only the origins of its site.";
+    why: "Any page in the world can open a WebSocket with your visitors' cookies, so sanedge allows only the origins of its site.";
     fix: "Add the page's origin to the site in sanedge.toml:\n  origins = [\"{page}\"]";
 WsForbidden = "ws-forbidden", Websocket, Fail;
     title: "polling works, and the WebSocket is refused (403)";
     see: "WebSocket connection failed: Unexpected response code: 403\nsocket.io-client: websocket error, or it stays on polling";
-    why: "A rule of the edge refuses upgrades, or the app checks the Origin of them.";
-    fix: "Look into the log of the edge for the rule; give the page's address with --origin to test as a browser.";
+    why: "A rule of the proxy refuses upgrades, or the app checks the Origin of them.";
+    fix: "Look into the log of the proxy for the rule; give the page's address with --origin to test as a browser.";
 WsUpgradeRequired = "ws-upgrade-required", Websocket, Fail;
     title: "the server asks for an upgrade that was sent (426)";
     see: "426 Upgrade Required";
@@ -576,7 +588,7 @@ WsUpgradeRequired = "ws-upgrade-required", Websocket, Fail;
 WsStatus = "ws-status", Websocket, Fail;
     title: "the WebSocket handshake gets another answer than 101";
     see: "WebSocket connection failed: Unexpected response code\nsocket.io-client: websocket error";
-    why: "Polling works and the upgrade does not reach the app: another rule of the edge takes it, or no one behind can do it.";
+    why: "Polling works and the upgrade does not reach the app: another rule of the proxy takes it, or no one behind can do it.";
     fix: "The evidence names status and server. Look for a rule that matches `Upgrade: websocket`.";
 WsNoAnswer = "ws-no-answer", Websocket, Fail;
     title: "polling works, and the WebSocket handshake gets no answer";
@@ -635,11 +647,11 @@ TimeUp = "time-up", Board, Fail;
     fix: "Give it longer:\n  sanedge doctor {url} --timeout 60s";
 AppDown = "app-down", Board, Fail;
     title: "the app itself does not accept connections";
-    see: "Through the edge: 502 Bad Gateway";
+    see: "Through the proxy: 502 Bad Gateway";
     why: "Nothing listens at the upstream address: the app is not running, crashed, or listens elsewhere.";
     fix: "Start it, and see where it listens:\n  ss -ltnp\n  journalctl -u YOUR-APP -n 50";
 PortOwner = "port-owner", Board, Fail;
-    title: "another program has the port of the edge";
+    title: "another program has the port that sanedge needs";
     see: "sanedge serve: Address already in use";
     why: "An nginx, Apache or Caddy of the system was there first.";
     fix: "Stop it, and keep it from coming back:\n  sudo systemctl disable --now {owner}";
@@ -680,82 +692,6 @@ PiHot = "pi-hot", Board, Warn;
     fix: "Give it air, or a heat sink.";
 }
 
-/// `docs/errors.md`: the whole table as a page, with example words in the braces.
-pub fn page() -> String {
-    let mut page = "# What went wrong: every finding of `sanedge doctor`\n\n\
-        Made from the program's own table (`src/doctor/explain.rs`); a test holds this page to it. Look for the message \
-        that you see, or type `sanedge doctor https://socket.recre.store`, and it looks for you.\n"
-        .to_owned();
-    let mut group = None;
-    for code in Code::ALL {
-        if group != Some(code.group()) {
-            group = Some(code.group());
-            let _ = write!(page, "\n## {}\n", heading(code.group()));
-        }
-        entry(&mut page, *code);
-    }
-    page
-}
-
-fn heading(group: Group) -> &'static str {
-    match group {
-        Group::Files => "Files: sanedge.toml and the bundle",
-        Group::Name => "Name: from a name to an address",
-        Group::Port => "Port: from an address to a connection",
-        Group::Tls => "TLS: handshake and certificate",
-        Group::Http => "HTTP: through the edge",
-        Group::Polling => "Engine.IO: polling",
-        Group::Websocket => "Engine.IO: WebSocket",
-        Group::Namespace => "Socket.IO: namespace",
-        Group::Board => "On the board",
-    }
-}
-
-fn entry(page: &mut String, code: Code) {
-    let text = code.explanation();
-    let level = if code.level() == Level::Fail { "FAIL" } else { "warn" };
-    let _ = write!(page, "\n### {}\n\n`{}` ({level})\n", text.title, code.as_str());
-    if !text.see.is_empty() {
-        let _ = write!(page, "\nYou see:\n\n```text\n{}\n```\n", example(text.see));
-    }
-    let _ = write!(page, "\n{}\n\n**Do:** ", example(text.why));
-    let mut fenced = false;
-    for line in example(text.fix).lines() {
-        let (is_code, line) = line.strip_prefix("  ").map_or((false, line), |code| (true, code));
-        if is_code != fenced {
-            page.push_str(if is_code { "\n```text\n" } else { "```\n\n" });
-            fenced = is_code;
-        }
-        let _ = writeln!(page, "{line}");
-    }
-    if fenced {
-        page.push_str("```\n");
-    }
-}
-
-/// Words that stand in the braces on the page.
-const EXAMPLES: &[(&str, &str)] = &[
-    ("host", "socket.recre.store"),
-    ("url", "https://socket.recre.store"),
-    ("origin", "https://socket.recre.store"),
-    ("port", "443"),
-    ("path", "/socket.io/"),
-    ("found_path", "/game/socket.io/"),
-    ("altnames", "DNS:recre.store"),
-    ("dnames", "-d recre.store -d socket.recre.store"),
-    ("page", "https://recre.store"),
-    ("namespace", "/catch"),
-    ("location", "https://socket.recre.store/socket.io/"),
-    ("file", "sanedge.toml"),
-    ("owner", "nginx"),
-];
-
-fn example(text: &str) -> String {
-    fill(text, |word| {
-        EXAMPLES.iter().find(|(known, _)| *known == word).map(|(_, example)| (*example).to_owned())
-    })
-}
-
 /// `text` with each `{word}` replaced by what `known` says; a word that it does not know stays.
 pub fn fill(text: &str, known: impl Fn(&str) -> Option<String>) -> String {
     let mut filled = String::new();
@@ -780,6 +716,7 @@ pub fn fill(text: &str, known: impl Fn(&str) -> Option<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::page::EXAMPLES;
     use super::*;
 
     #[test]

@@ -98,7 +98,7 @@ impl Answer {
         match (self.field("server"), self.field("x-powered-by")) {
             (Some(server), _) => format!("Server: {server}"),
             (None, Some(by)) => format!("X-Powered-By: {by}"),
-            (None, None) => "it does not say".to_owned(),
+            (None, None) => "no Server field".to_owned(),
         }
     }
 

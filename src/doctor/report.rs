@@ -27,6 +27,9 @@ pub fn text(report: &Report, colour: bool) -> String {
         explained(&mut out, at + 1, finding, colour);
     }
     let _ = writeln!(out, "{}", summary(report));
+    if let Some(verdict) = report.verdict() {
+        let _ = writeln!(out, "{verdict}");
+    }
     out
 }
 
@@ -107,6 +110,7 @@ fn field(out: &mut String, label: &str, text: &str) {
 pub fn json(report: &Report) -> Value {
     let sections = report.sections.iter().map(|section| {
         json!({
+            "kind": section.kind,
             "subject": section.subject,
             "checks": section.checks.iter().map(check_json).collect::<Vec<_>>(),
         })
@@ -116,6 +120,7 @@ pub fn json(report: &Report) -> Value {
         "healthy": report.count(Level::Fail) == 0,
         "failures": report.count(Level::Fail),
         "warnings": report.count(Level::Warn),
+        "verdict": report.verdict(),
         "sections": sections.collect::<Vec<_>>(),
     })
 }
@@ -149,11 +154,11 @@ fn finding_json(check: &Check, finding: &Finding) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::check::Section;
+    use crate::doctor::check::{Kind, Section};
     use crate::doctor::explain::{Code, Group};
 
     fn report() -> Report {
-        let mut section = Section::new("https://a.test", vec![("host", "a.test".to_owned())]);
+        let mut section = Section::new(Kind::Host, "https://a.test", vec![("host", "a.test".to_owned())]);
         section.passed(Group::Port, "open");
         section.found(
             Finding::new(Code::TlsName, "bad\x1b[2J")

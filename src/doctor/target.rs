@@ -8,7 +8,7 @@ use hyper::Uri;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::check::{Finding, Section};
+use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
 use super::options::Options;
 use crate::bundle::compile::{self, shell_word};
@@ -20,6 +20,8 @@ use crate::route;
 
 /// Where Socket.IO is unless somebody moved it.
 pub(super) const DEFAULT_PATH: &str = "/socket.io/";
+/// What is said to a name that is not ASCII.
+const IDN: &str = "expected a host name in its ASCII form, as DNS and the certificate have it (`xn--...`; Python prints it: python3 -c 'print(input().encode(\"idna\").decode())')";
 /// Where `--from-config` looks.
 const CONFIGS: [&str; 2] = ["sanedge.toml", "/etc/sanedge/sanedge.toml"];
 
@@ -36,6 +38,8 @@ pub(super) struct Target {
     /// The certificate that the bundle has for this host.
     pub(super) expected: Option<CertificateDer<'static>>,
     pub(super) upstreams: Vec<Upstream>,
+    /// The edge of this host should run on this machine, by the file that names it.
+    pub(super) here: bool,
     /// The port that should lead to https.
     pub(super) http_port: Option<u16>,
 }
@@ -95,13 +99,15 @@ impl Plan {
         let begins = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
         let denied = matches!(&begins, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied);
         if matches!(&begins, Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+            return Err(no_file(&path.display().to_string()));
+        }
+        if path.is_dir() {
+            let file = path.join("sanedge.toml");
             let shown = path.display();
-            return Err(format!(
-                "there is no file `{shown}`: give a bundle, a sanedge.toml, or an URL such as https://{shown}"
-            ));
+            return Err(format!("`{shown}` is a folder: give a file in it, such as {}", word(&file)));
         }
         let is_bundle = magic == wire::MAGIC || denied || path.extension().is_some_and(|end| end == "bundle");
-        let mut section = Section::new(path.display().to_string(), vec![("file", word(path))]);
+        let mut section = Section::new(Kind::File, path.display().to_string(), vec![("file", word(path))]);
         if is_bundle {
             self.bundle(path, options, &mut section);
         } else {
@@ -114,7 +120,7 @@ impl Plan {
     fn bundle(&mut self, path: &Path, options: &Options, section: &mut Section) {
         match Bundle::open(path) {
             Ok(bundle) => {
-                section.passed(Group::Files, format!("bundle for {} hosts", bundle.hosts.len()));
+                section.passed(Group::Files, format!("bundle for {}", hosts(bundle.hosts.len())));
                 self.hosts_of(&bundle, options);
             }
             Err(OpenError::File(ReadError::Denied { .. })) => {
@@ -150,7 +156,7 @@ impl Plan {
                 section.found(Finding::new(Code::BundleUnreadable, message));
             }
             None => {
-                section.passed(Group::Files, format!("sanedge.toml is right, {} hosts", outcome.hosts.len()))
+                section.passed(Group::Files, format!("sanedge.toml is right, {}", hosts(outcome.hosts.len())))
             }
         }
         for finding in &outcome.findings {
@@ -180,7 +186,8 @@ impl Plan {
             let expected = certificate.and_then(|certificate| certificate.key.cert.first().cloned());
             let port = bundle.listen.public_https_port;
             let http = bundle.listen.http.first().map(SocketAddr::port);
-            let target = Target { expected, upstreams, ..plain(&entry.host, port, http, options) };
+            let target =
+                Target { expected, upstreams, here: true, ..plain(&entry.host, port, http, options) };
             self.targets.push(target);
         }
     }
@@ -199,10 +206,14 @@ impl Plan {
                 .unwrap_or_default();
             for host in &site.hosts {
                 let plain = plain(&host.value, source.listen.public_https_port, http, options);
-                self.targets.push(Target { upstreams: upstreams.clone(), ..plain });
+                self.targets.push(Target { upstreams: upstreams.clone(), here: true, ..plain });
             }
         }
     }
+}
+
+fn hosts(count: usize) -> String {
+    format!("{count} host{}", if count == 1 { "" } else { "s" })
 }
 
 fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Finding {
@@ -238,6 +249,7 @@ fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> T
         path: options.path.clone().unwrap_or_else(|| DEFAULT_PATH.to_owned()),
         query: options.query.clone(),
         expected: None,
+        here: false,
         upstreams: options.upstream.clone(),
         http_port,
     }
@@ -261,7 +273,14 @@ fn named(options: &Options) -> Result<Vec<String>, String> {
 
 fn url(text: &str, options: &Options) -> Result<Target, String> {
     let wrong = |why: &str| format!("`{text}`: {why}");
-    let uri: Uri = text.parse().map_err(|_| wrong("expected an URL such as https://socket.recre.store"))?;
+    let authority =
+        text.split_once("://").map_or(text, |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest));
+    if !authority.is_ascii() {
+        return Err(wrong(IDN));
+    }
+    let uri: Uri = text.parse().map_err(|_| {
+        wrong("expected an URL such as https://socket.recre.store, without spaces and with each `[` of an IPv6 address closed")
+    })?;
     let tls = match uri.scheme_str() {
         Some("https" | "wss") => true,
         Some("http" | "ws") => false,
@@ -296,6 +315,23 @@ fn url(text: &str, options: &Options) -> Result<Target, String> {
         .filter(|(key, _)| !matches!(key.as_str(), "EIO" | "transport" | "sid" | "t" | "b64"));
     target.query = own.chain(std::mem::take(&mut target.query)).collect();
     Ok(target)
+}
+
+/// A word that is neither an URL nor a file: what was meant?
+fn no_file(text: &str) -> String {
+    let authority = match text.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => text.trim_end_matches('/').to_owned(),
+    };
+    let other = "give a bundle, a sanedge.toml, or an URL such as https://socket.recre.store";
+    match Host::parse_authority(&authority) {
+        Ok((Host::Dns(name), _)) if !name.as_str().contains('.') && name.as_str() != "localhost" => {
+            format!("there is no file `{text}`: {other}")
+        }
+        Ok(_) => format!("`{text}` is no file; if it is a host, type:\n  sanedge doctor https://{authority}"),
+        Err(_) if !text.is_ascii() && !text.contains(['/', ' ']) => format!("`{text}` is no file; {IDN}"),
+        Err(_) => format!("there is no file `{text}`: {other}"),
+    }
 }
 
 /// `a=b&c=d`, as it stands: still escaped.

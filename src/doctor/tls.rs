@@ -140,8 +140,7 @@ impl ServerCertVerifier for Recorder {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        self.proof(rustls::crypto::verify_tls12_signature(message, certificate, signed, &algorithms))
+        self.proof(rustls::crypto::verify_tls12_signature(message, certificate, signed, &algorithms()))
     }
 
     fn verify_tls13_signature(
@@ -150,13 +149,16 @@ impl ServerCertVerifier for Recorder {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        self.proof(rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms))
+        self.proof(rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms()))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        algorithms().supported_schemes()
     }
+}
+
+fn algorithms() -> rustls::crypto::WebPkiSupportedAlgorithms {
+    rustls::crypto::ring::default_provider().signature_verification_algorithms
 }
 
 impl ResolvesClientCert for Recorder {
@@ -234,7 +236,9 @@ fn not_tls(bytes: &[u8], port: u16) -> Finding {
     if bytes.starts_with(b"HTTP/") {
         return Finding::new(
             Code::PortPlainHttp,
-            format!("port {port} answers in plain HTTP, without TLS: send it to the edge instead of the app"),
+            format!(
+                "port {port} answers in plain HTTP, without TLS: send it to the proxy instead of the app"
+            ),
         )
         .seen("answered", line);
     }
@@ -243,7 +247,7 @@ fn not_tls(bytes: &[u8], port: u16) -> Finding {
     } else {
         "something that is not TLS answers"
     };
-    Finding::new(Code::PortNotTls, format!("{what} on port {port}, where the edge should be"))
+    Finding::new(Code::PortNotTls, format!("{what} on port {port}, where the proxy should be"))
         .seen("answered", line)
 }
 
@@ -259,6 +263,8 @@ pub(super) struct Case<'a> {
     pub(super) unproven: Option<&'a str>,
     /// Whether a made-up name gets the same certificate; `None` where that is not known.
     pub(super) default: Option<bool>,
+    /// Whether a second connection took up the session of the first; `None` where that is not known.
+    pub(super) resumed: Option<bool>,
     /// Seconds since 1970, by this machine and by the server's Date.
     pub(super) now: i64,
     pub(super) server_now: Option<i64>,
@@ -291,7 +297,11 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
         findings.insert(0, other);
     }
     findings.into_iter().for_each(|finding| section.found(finding));
-    let resumed = if session.resumed { ", resumed" } else { "" };
+    let resumed = match case.resumed {
+        Some(true) => ", resumption",
+        Some(false) => ", no resumption",
+        None => "",
+    };
     section.passed(
         Group::Tls,
         format!("{versions}, {} with {}{resumed}, HTTP/1.1", session.suite, session.group),
@@ -324,11 +334,10 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     let names = listed(found.names.iter().map(ToString::to_string));
     let mut all: Vec<String> = found.names.iter().map(ToString::to_string).collect();
     all.push(host.to_string());
+    let both = listed(all.iter().map(ToString::to_string));
     let words: Vec<String> =
         all.iter().map(|name| format!("-d {}", crate::bundle::compile::shell_word(name))).collect();
-    let message = format!(
-        "the certificate does not cover `{host}`, only {names}: issue it again with all of these names"
-    );
+    let message = format!("the certificate covers only {names}, not `{host}`: issue it again for {both}");
     let mut finding = Finding::new(Code::TlsName, message)
         .seen("altnames", altnames(found))
         .seen("issuer", format!("{}, until {}", found.issuer, day(found.not_after)))
@@ -419,6 +428,23 @@ fn code_of(seen: &finding::Finding, clock_is_wrong: bool) -> Option<Code> {
     })
 }
 
+/// In a few words, where the finding has no facts of its own.
+fn remedy(code: Code) -> &'static str {
+    match code {
+        Code::TlsChainOrder => "put the host's own first, then each that signed the one before",
+        Code::TlsChainExtra => "take it out of the file",
+        Code::TlsChainSignature => "serve the fullchain.pem of the last renewal, whole",
+        Code::TlsIntermediateExpired => "renew, and serve the fullchain.pem that comes with it",
+        Code::TlsNameConstraints | Code::TlsChainRefused => "get one of another CA",
+        Code::TlsWeakKey | Code::TlsEd25519 => "issue it again with an ECDSA key",
+        Code::TlsWeakSignature => "issue it again with SHA-256",
+        Code::TlsNoServerAuth => "issue it again with extendedKeyUsage serverAuth",
+        Code::TlsKeyUsage => "issue it again with keyUsage digitalSignature",
+        Code::TlsCaCertificate => "issue one for the host, with basicConstraints CA:FALSE",
+        _ => "issue it again",
+    }
+}
+
 fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Finding {
     let title = code.explanation().title;
     let until = format!("{} to {}", moment(found.not_before), moment(found.not_after));
@@ -427,13 +453,20 @@ fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Find
             "the certificate expired on {}: renew it (`certbot renew`) and have the server load it",
             day(found.not_after)
         ),
-        Code::TlsNotYetValid => format!("the certificate is not valid before {}", moment(found.not_before)),
+        Code::TlsNotYetValid => format!(
+            "the certificate is not valid before {}: wait, or set the clock of the machine that issued it and issue it again",
+            moment(found.not_before)
+        ),
+        Code::TlsExpiresSoon => format!(
+            "the certificate ends on {}, and its renewal has failed or was not loaded: see with `certbot renew --dry-run`",
+            day(found.not_after)
+        ),
         Code::TlsMissingIntermediate => {
             "the intermediate certificate is missing: serve fullchain.pem in place of cert.pem".to_owned()
         }
         Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one of a CA, `certbot certonly` is free of charge".to_owned(),
-        Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate", found.issuer),
-        _ => title.to_owned(),
+        Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate: get one of a public CA (`certbot certonly`), or give each client this root", found.issuer),
+        _ => format!("{title}: {}", remedy(code)),
     };
     let finding = Finding::new(code, message).seen("found", &seen.found);
     let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) {

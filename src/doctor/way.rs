@@ -49,6 +49,11 @@ impl Patience {
         Self { until: Instant::now() + time }
     }
 
+    /// The whole run had its time.
+    pub(super) fn is_over(self) -> bool {
+        Instant::now() >= self.until
+    }
+
     /// Waits at most `time`, and no longer than the run lasts.
     pub(super) async fn wait<T>(self, time: Duration, work: impl Future<Output = T>) -> Result<T, Late> {
         let step = Instant::now() + time;

@@ -1,0 +1,111 @@
+//! What a browser asks before a page of another origin may read an answer (the Fetch standard, CORS).
+
+use hyper::header::{self, HeaderName, HeaderValue};
+
+use super::{Talk, shown};
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::http::{Answer, Ask};
+
+impl Talk<'_> {
+    pub(super) async fn cors(&self, answer: &Answer, section: &mut Section) {
+        let Some(page) = &self.options.origin else { return };
+        if self.way.tls.is_some() && *page == format!("https://{}", self.way.authority) {
+            return; // the same origin needs no permission
+        }
+        let allowed: Vec<&str> = answer
+            .fields
+            .get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        let credentials = answer.field("access-control-allow-credentials") == Some("true");
+        let finding = match allowed.as_slice() {
+            [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): add it to `cors.origin` of the server")),
+            [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin is there twice, so browsers refuse it: take it out of the proxy, the app sends it"),
+            ["*"] if credentials || self.options.cookie.is_some() => self.worded(Code::CorsStar, format!("the server allows `*`, which browsers refuse together with credentials: name `{page}` in `cors.origin`")),
+            [one] if *one == "*" || one == page => {
+                match self.preflight(page).await {
+                    Some(finding) => section.found(finding),
+                    None => section.passed(Group::Polling, format!("CORS allows `{page}`")),
+                }
+                return;
+            }
+            [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): add it to `cors.origin` of the server", shown(other))),
+        };
+        section.found(finding.seen("allowed", shown(&allowed.join(", "))));
+    }
+
+    /// A browser asks for permission (OPTIONS) before a page sends fields of its own (`extraHeaders`). Names go along, no
+    /// values.
+    async fn preflight(&self, page: &str) -> Option<Finding> {
+        let names = self.unusual_fields();
+        if names.is_empty() {
+            return None;
+        }
+        let list = names.join(",");
+        let fields = [
+            (header::ORIGIN, HeaderValue::from_str(page).ok()?),
+            (header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET")),
+            (header::ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_str(&list).ok()?),
+        ];
+        let target = self.target(self.version(), self.path, "polling", None);
+        let ask = Ask { method: "OPTIONS", ..Ask::get(target).with(&fields) };
+        let finding = |why: &str| {
+            let message = format!("before a page sends `{list}` the browser asks with OPTIONS, and {why}");
+            self.worded(Code::CorsPreflight, message).word("fields", format!("\"{}\"", names.join("\", \"")))
+        };
+        let answer = match self.way.ask(&ask).await {
+            Ok(answer) => answer,
+            Err(trouble) => {
+                return Some(finding("nothing answers it").seen("seen", super::describe(&trouble)));
+            }
+        };
+        let why = match (answer.status, allows(&answer, page), allows_fields(&answer, &names)) {
+            (200..=299, true, true) => return None,
+            (200..=299, false, _) => format!("the answer does not allow `{page}`"),
+            (200..=299, true, false) => "the answer does not allow these fields".to_owned(),
+            (status, ..) => format!("gets {status} ({}): let OPTIONS pass to the app", answer.author()),
+        };
+        Some(finding(&why).seen("answered", shown(&answer.shown())))
+    }
+
+    /// Names of fields that make a browser ask first (Fetch, "CORS-safelisted request-header"), in its order.
+    fn unusual_fields(&self) -> Vec<&str> {
+        let usual = [
+            header::ORIGIN,
+            header::COOKIE,
+            header::ACCEPT,
+            header::ACCEPT_LANGUAGE,
+            header::CONTENT_LANGUAGE,
+        ];
+        let mut names: Vec<&str> = self
+            .fields
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !usual.contains(name))
+            .map(HeaderName::as_str)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+fn allows(answer: &Answer, page: &str) -> bool {
+    answer.field("access-control-allow-origin").is_some_and(|allowed| allowed == "*" || allowed == page)
+}
+
+/// `*` is every field but Authorization.
+fn allows_fields(answer: &Answer, names: &[&str]) -> bool {
+    let allowed = answer.fields.get_all(header::ACCESS_CONTROL_ALLOW_HEADERS).iter();
+    let allowed: Vec<&str> = allowed
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let is_allowed = |name: &&str| {
+        allowed.iter().any(|one| one.eq_ignore_ascii_case(name) || (*one == "*" && *name != "authorization"))
+    };
+    names.iter().all(is_allowed)
+}

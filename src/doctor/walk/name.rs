@@ -1,0 +1,286 @@
+//! From a name to addresses, and what those addresses say.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use super::Walk;
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::talk::time_up;
+use crate::doctor::way::Late;
+use crate::names::Host;
+
+/// For one name; the system's resolver would wait much longer.
+pub(super) const RESOLVE_TIME: Duration = Duration::from_secs(4);
+/// Addresses of a name that are tried.
+const ADDRESSES_MAX: usize = 8;
+/// Endings of names that exist at home only, where a private address is right.
+const HOME_ENDINGS: [&str; 7] = ["local", "lan", "home.arpa", "home", "internal", "localhost", "test"];
+
+impl Walk<'_> {
+    pub(super) async fn name(&self, section: &mut Section) -> Option<Vec<IpAddr>> {
+        let host = &self.target.host;
+        let given: Vec<IpAddr> = self
+            .options
+            .resolve
+            .iter()
+            .filter(|(name, _)| name == host)
+            .map(|(_, address)| *address)
+            .collect();
+        if let Host::Ip(address) = host {
+            return Some(vec![*address]);
+        }
+        if !given.is_empty() {
+            section.passed(Group::Name, format!("{} by --resolve", shown(&given)));
+            return Some(given);
+        }
+        let looked = tokio::net::lookup_host((host.to_string(), self.target.port));
+        let found = match self.patience.wait(RESOLVE_TIME, looked).await {
+            Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()),
+            Ok(Err(error)) => return self.no_name(&error.to_string(), section),
+            Err(Late::Step) => return self.no_name("no answer within 4 s: Try again", section),
+            Err(Late::Run) => {
+                section.found(time_up().seen("step", "the address of the name"));
+                return None;
+            }
+        };
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in found {
+            if !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return self.no_name("no address", section);
+        }
+        let usable = self.judge_addresses(&addresses, section);
+        if usable && self.target.here {
+            compare(&addresses, &own_addresses(), section);
+        }
+        usable.then_some(addresses)
+    }
+
+    fn no_name(&self, error: &str, section: &mut Section) -> Option<Vec<IpAddr>> {
+        let host = &self.target.host;
+        let passing = ["Temporary failure", "Try again", "try again"].iter().any(|text| error.contains(text));
+        let finding = match (passing, own_address()) {
+            (_, None) => Finding::new(
+                Code::NameOffline,
+                format!(
+                    "this machine is offline, so nothing can be said about `{host}`: connect it to the network"
+                ),
+            ),
+            (true, Some(_)) => Finding::new(
+                Code::NameResolver,
+                format!(
+                    "the name server that this machine asks gives no answer for `{host}`: try another (nslookup {host} 9.9.9.9)"
+                ),
+            ),
+            (false, _) => Finding::new(
+                Code::NameUnknown,
+                format!("`{host}` does not exist in DNS: make an A record for it, or look at its spelling"),
+            ),
+        };
+        section.found(finding.seen("resolver", error));
+        None
+    }
+
+    /// False where nothing can be tried at these addresses.
+    fn judge_addresses(&self, addresses: &[IpAddr], section: &mut Section) -> bool {
+        let host = &self.target.host;
+        let all = shown(addresses);
+        let about = |code, text: String| Finding::new(code, text).seen("addresses", all.clone());
+        if addresses.iter().all(unusable) {
+            let text = format!(
+                "`{host}` leads to {all}, which is no server's address: put the right one into the record"
+            );
+            section.found(about(Code::NameUnusable, text));
+            return false;
+        }
+        let at_home = is_home(host);
+        let finding = if addresses.iter().any(IpAddr::is_loopback) && !at_home {
+            let text = format!(
+                "`{host}` leads to {all}: to this machine itself, so that no other machine finds the server"
+            );
+            Some(about(Code::NameLoopback, text))
+        } else if addresses.iter().any(is_cgnat) {
+            let text = format!(
+                "`{host}` leads to {all}, an address that your provider shares among customers: nobody outside can reach it"
+            );
+            Some(about(Code::NameCgnat, text))
+        } else if addresses.iter().any(is_private) && !at_home {
+            let text = format!(
+                "`{host}` leads to the private address {all}: right at home, unreachable from the internet"
+            );
+            Some(about(Code::NamePrivate, text))
+        } else {
+            None
+        };
+        match finding {
+            Some(finding) => section.found(finding),
+            None => section.passed(Group::Name, all),
+        }
+        true
+    }
+}
+
+/// The address by which this machine would go out; `None`: it is offline. Nothing is sent.
+pub(super) fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // A public address: only a default route leads there.
+    socket.connect((Ipv4Addr::new(9, 9, 9, 9), 53)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
+}
+
+fn shown(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Where the edge should run on this machine: does the name lead here? Behind a router nobody can say, so it is a hint.
+fn compare(addresses: &[IpAddr], own: &[IpAddr], section: &mut Section) {
+    let elsewhere = |ip: &&IpAddr| !own.contains(ip) && !ip.is_loopback();
+    let foreign: Vec<IpAddr> = addresses.iter().filter(elsewhere).copied().collect();
+    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = foreign.into_iter().partition(IpAddr::is_ipv6);
+    let reachable: Vec<IpAddr> = own.iter().filter(|ip| !ip.is_loopback()).copied().collect();
+    let here = if reachable.is_empty() { "none".to_owned() } else { shown(&reachable) };
+    if !v4.is_empty() {
+        section.unknown(
+            Group::Name,
+            format!(
+                "{} is no address of this machine, which has {here}: right if that is your router's public address (look at the router's status page)",
+                shown(&v4)
+            ),
+        );
+    }
+    if !v6.is_empty() {
+        section.unknown(
+            Group::Name,
+            format!(
+                "{} is no address of this machine, which has {here}: routers pass IPv6 on unchanged, so put this machine's own into the AAAA record",
+                shown(&v6)
+            ),
+        );
+    }
+}
+
+/// The addresses of this machine's interfaces, as the kernel tells everybody; empty where it does not.
+fn own_addresses() -> Vec<IpAddr> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut own = addresses_v4(&read("/proc/net/fib_trie"));
+    own.extend(addresses_v6(&read("/proc/net/if_inet6")));
+    own
+}
+
+/// In the kernel's table of routes an address of ours is a line with it, and then `/32 host LOCAL`.
+fn addresses_v4(table: &str) -> Vec<IpAddr> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    let mut last = None;
+    for line in table.lines().map(str::trim) {
+        match line.strip_prefix("|-- ") {
+            Some(address) => last = address.parse().ok(),
+            None if line == "/32 host LOCAL" => found.extend(last.filter(|ip| !found.contains(ip))),
+            None => {}
+        }
+    }
+    found
+}
+
+/// One address a line: 32 digits, index, prefix, scope (20 is link-local, which no record may have), flags, name.
+fn addresses_v6(table: &str) -> Vec<IpAddr> {
+    let one = |line: &str| {
+        let mut words = line.split_whitespace();
+        let bits = u128::from_str_radix(words.next()?, 16).ok()?;
+        let global = words.nth(2)? != "20";
+        global.then(|| IpAddr::from(bits.to_be_bytes()))
+    };
+    table.lines().filter_map(one).collect()
+}
+
+pub(super) fn is_home(host: &Host) -> bool {
+    match host {
+        Host::Ip(address) => address.is_loopback() || is_private(address),
+        Host::Dns(name) => {
+            let name = name.as_str();
+            let under = |ending: &str| name == ending || name.ends_with(&format!(".{ending}"));
+            !name.contains('.') || HOME_ENDINGS.iter().any(|ending| under(ending))
+        }
+    }
+}
+
+pub(super) fn is_private(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
+fn is_cgnat(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
+}
+
+fn unusable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.octets()[0] == 0
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || v4.is_link_local()
+        }
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast() || v6.segments()[..2] == [0x2001, 0xdb8],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_our_addresses() {
+        let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     +-- 127.0.0.0/8 2 0 2\n\
+            |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 192.168.1.0\n        /24 link UNICAST\n\
+            |-- 192.168.1.5\n        /32 host LOCAL\n     |-- 192.168.1.255\n        /32 link BROADCAST\n\
+            Local:\n     |-- 192.168.1.5\n        /32 host LOCAL\n";
+        assert_eq!(shown(&addresses_v4(table)), "127.0.0.1, 192.168.1.5");
+        let table = "fe80000000000000023456fffe789abc 02 40 20 80 eth0\n\
+            2a010e0a000000000000000000000005 02 40 00 80 eth0\nshort line\n\n";
+        assert_eq!(shown(&addresses_v6(table)), "2a01:e0a::5");
+        assert!(addresses_v4("|-- x\n/32 host LOCAL\n").is_empty());
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_a_hint_and_no_finding() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let hints = |of: &[IpAddr]| {
+            let mut section = Section::new(crate::doctor::Kind::Host, "x", Vec::new());
+            compare(of, &[ip("127.0.0.1"), ip("192.168.1.5"), ip("2620:fe::5")], &mut section);
+            assert_eq!(section.findings().count(), 0);
+            format!("{:?}", section.checks)
+        };
+        assert_eq!(hints(&[ip("192.168.1.5"), ip("2620:fe::5"), ip("127.0.0.9")]), "[]");
+        assert!(
+            hints(&[ip("9.9.9.9")]).contains("9.9.9.9 is no address of this machine, which has 192.168.1.5")
+        );
+        assert!(hints(&[ip("2620:fe::6")]).contains("routers pass IPv6 on unchanged"));
+    }
+
+    #[test]
+    fn addresses_are_sorted_by_who_can_reach_them() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(is_cgnat(&ip("100.64.0.1")) && is_cgnat(&ip("100.127.255.255")));
+        assert!(!is_cgnat(&ip("100.63.255.255")) && !is_cgnat(&ip("100.128.0.0")));
+        assert!(
+            unusable(&ip("0.0.0.0"))
+                && unusable(&ip("::"))
+                && unusable(&ip("224.0.0.1"))
+                && unusable(&ip("2001:db8::1"))
+        );
+        assert!(!unusable(&ip("9.9.9.9")) && !unusable(&ip("2620:fe::fe")));
+        assert!(is_home(&Host::parse("pi.local").unwrap()) && is_home(&Host::parse("localhost").unwrap()));
+        assert!(
+            !is_home(&Host::parse("recre.store").unwrap())
+                && !is_home(&Host::parse("notlocal.store").unwrap())
+        );
+    }
+}

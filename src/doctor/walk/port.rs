@@ -1,0 +1,142 @@
+//! From an address to an open port.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
+
+use super::Walk;
+use super::name::{is_home, is_private, own_address};
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::talk::time_up;
+use crate::doctor::tls;
+use crate::doctor::way::CONNECT_TIME;
+
+/// How connecting to an address went.
+struct Knock {
+    address: SocketAddr,
+    result: Result<Duration, Option<io::Error>>,
+}
+
+impl Walk<'_> {
+    pub(super) async fn port(&self, addresses: &[IpAddr], section: &mut Section) -> Option<SocketAddr> {
+        let port = self.target.port;
+        let knocks = join_all(addresses.iter().map(|ip| self.knock(SocketAddr::new(*ip, port)))).await;
+        let open = knocks.iter().find(|knock| knock.result.is_ok());
+        let Some(open) = open else {
+            if self.patience.is_over() {
+                section.found(time_up().seen("step", format!("port {port}")));
+                return None;
+            }
+            let finding = self.closed(&knocks).await;
+            section.found(finding);
+            return None;
+        };
+        let time = open.result.as_ref().map(Duration::as_millis).unwrap_or_default();
+        section.passed(Group::Port, format!("{} is open ({time} ms)", open.address));
+        let dead = knocks.iter().find(|knock| knock.result.is_err() && knock.address.is_ipv6());
+        if let (Some(dead), true) = (dead, open.address.is_ipv4()) {
+            let text = format!(
+                "the IPv6 address {} does not answer while IPv4 does: open it as well, or take the AAAA record away",
+                dead.address.ip()
+            );
+            section.found(Finding::new(Code::NameIpv6Dead, text).seen(dead_label(dead), describe(dead)));
+        }
+        Some(open.address)
+    }
+
+    async fn knock(&self, address: SocketAddr) -> Knock {
+        let begin = tokio::time::Instant::now();
+        let result = match self.patience.wait(CONNECT_TIME, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => Ok(begin.elapsed()),
+            Ok(Err(error)) => Err(Some(error)),
+            Err(_) => Err(None),
+        };
+        Knock { address, result }
+    }
+
+    async fn closed(&self, knocks: &[Knock]) -> Finding {
+        let port = self.target.port;
+        let seen = knocks.iter().map(|knock| format!("{}: {}", knock.address, describe(knock)));
+        let seen = seen.collect::<Vec<_>>().join("; ");
+        if let Some(finding) = self.hairpin(knocks).await {
+            return finding.seen("seen", seen);
+        }
+        let kind = |knock: &Knock| match &knock.result {
+            Err(Some(error)) => error.kind(),
+            _ => io::ErrorKind::TimedOut,
+        };
+        let any = |wanted| knocks.iter().any(|knock| kind(knock) == wanted);
+        let finding = if any(io::ErrorKind::ConnectionRefused) {
+            Finding::new(
+                Code::PortRefused,
+                format!(
+                    "nothing listens on port {port}: start what should (sanedge, nginx, the app), or look where the router sends the port"
+                ),
+            )
+        } else if any(io::ErrorKind::TimedOut) {
+            Finding::new(
+                Code::PortFiltered,
+                format!(
+                    "port {port} does not answer at all: forward it in the router, and let it through the firewall"
+                ),
+            )
+        } else {
+            Finding::new(Code::PortUnreachable, "there is no way to this address from here: is the machine on, and is this still its address?".to_owned())
+        };
+        finding.seen("seen", seen)
+    }
+
+    /// Does the server answer on this machine, by another address than the one in DNS?
+    async fn hairpin(&self, knocks: &[Knock]) -> Option<Finding> {
+        let public = |knock: &Knock| !knock.address.ip().is_loopback() && !is_private(&knock.address.ip());
+        if !self.target.tls || !knocks.iter().all(public) {
+            return None;
+        }
+        let mut places = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        places.extend(own_address());
+        let answers = join_all(places.into_iter().map(|ip| self.answers(ip))).await;
+        let address = answers.into_iter().flatten().next()?;
+        let text = format!(
+            "the server answers at {address} with the right certificate, and its public name does not lead to it from here: look at the router's port forwarding, and whether it has NAT loopback"
+        );
+        Some(Finding::new(Code::PortHairpin, text))
+    }
+
+    /// The address, where the right server answers there.
+    async fn answers(&self, ip: IpAddr) -> Option<SocketAddr> {
+        let address = SocketAddr::new(ip, self.target.port);
+        let (way, client) = self.tls_way(address)?;
+        way.open().await.ok()?;
+        tls::acceptable(&self.target.host, &client.shown().chain, self.trust, self.now).then_some(address)
+    }
+
+    /// What cannot be seen from inside.
+    pub(super) fn outside(&self, section: &mut Section) {
+        if !is_home(&self.target.host) && self.target.tls {
+            let target = self.target;
+            section.unknown(
+                Group::Port,
+                format!(
+                    "whether it can be reached from the internet cannot be seen from here: open {}{}?EIO=4&transport=polling on a phone off Wi-Fi",
+                    target.url(), target.path
+                ),
+            );
+        }
+    }
+}
+
+fn describe(knock: &Knock) -> String {
+    match &knock.result {
+        Ok(_) => "open".to_owned(),
+        Err(Some(error)) => error.to_string(),
+        Err(None) => "no answer within 3.5 s".to_owned(),
+    }
+}
+
+fn dead_label(knock: &Knock) -> &'static str {
+    if knock.address.is_ipv6() { "IPv6" } else { "IPv4" }
+}
