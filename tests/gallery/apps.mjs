@@ -6,10 +6,10 @@
 // Says {"event":"listening"} when all of them listen; ends when stdin does.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, request as httpRequest } from 'node:http'
 import { createSecureServer } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
-import { createServer as createTcpServer } from 'node:net'
+import { connect, createServer as createTcpServer } from 'node:net'
 import { Server } from 'socket.io'
 import socketio2 from 'socket.io-2'
 
@@ -43,6 +43,7 @@ four(4015, { cors: { origin: '*', credentials: true } })
 four(4016, { cors: { origin: 'https://other.recre.store', credentials: true } })
 four(4017, { cors: { origin: true, credentials: true } })
 four(4018).of('/slow').use(() => {})
+four(4021, { cors: { origin: true, credentials: true, allowedHeaders: ['x-game'] } })
 four(4019, { path: '/api/socket.io/' })
 
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
@@ -88,6 +89,33 @@ half(4042, ({ switching, accept, socket }) => { switching(accept); socket.end(Bu
 half(4043, ({ socket }) => socket.end('HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n'))
 half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(packet()) }, { upgrades: [], pingInterval: 400, pingTimeout: 400 })
 half(4045, ({ switching, accept, text, packet, request, socket }) => { if (request.url.includes('sid=')) socket.destroy(); else { switching(accept); text(packet()) } })
+
+// A proxy in front of the good app that holds the answers of waiting polls back.
+const held = createServer((request, response) => {
+  const onward = httpRequest({ port: 4004, path: request.url, method: request.method, headers: request.headers }, answer => {
+    const pass = () => answer.pipe(response.writeHead(answer.statusCode, answer.headers))
+    if (request.method === 'GET' && request.url.includes('sid=')) setTimeout(pass, 60e3).unref()
+    else pass()
+  })
+  onward.on('error', () => response.destroy())
+  request.pipe(onward)
+})
+held.on('upgrade', (request, socket) => {
+  const onward = connect(4004, '127.0.0.1', () => {
+    const fields = request.rawHeaders.map((word, at) => at % 2 ? word + '\r\n' : word + ': ').join('')
+    onward.write(`GET ${request.url} HTTP/1.1\r\n${fields}\r\n`)
+    onward.pipe(socket).pipe(onward)
+  })
+  for (const end of [onward, socket]) end.on('error', () => {})
+})
+listen(held, 4046)
+
+// A good server that ends a session on a noop and answers only after a poll, as python-engineio does.
+const wary = createServer((request, response) => {
+  if (request.method !== 'POST') return response.end(`0{"sid":"${Math.random()}","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`)
+  request.on('data', body => { if (`${body}` !== '6') response.end('ok') })
+})
+listen(wary, 4047)
 
 process.stdin.on('end', () => process.exit(0)).resume()
 await Promise.all(waiting)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::certs::{Ca, Issued, ca_params, leaf_params};
-use crate::house::{House, SOCKETIO, banner, full, hang_up, odd, run, silent, to};
+use crate::house::{House, Machine, SOCKETIO, alert, banner, full, hang_up, malformed, odd, run, silent, to};
 use crate::odd_certs::{ca_for, ca_issuers, ca_without_cas_below, self_signed};
 use crate::support::edge::{Desk, Edge};
 
@@ -122,6 +122,23 @@ fn healthy(house: &mut House, edges: &mut Vec<Edge>) {
     let desk = desk(house, host, "127.0.0.1:4004", "");
     edges.push(desk.serve());
     visit(house, "healthy-sanedge", host);
+    house.says(&["resumption, HTTP/1.1", "nothing on the way holds answers back"]);
+    // By its bundle, on the board: two descriptors for each of the 16,384 sessions.
+    let bundle = edges.last().unwrap().desk().bundle_file().display().to_string();
+    for (code, unit) in [
+        (
+            "healthy-sanedge",
+            "LoadState=loaded\nActiveState=active\nSubState=running\nLimitNOFILE=32768\nMemoryMax=infinity",
+        ),
+        (
+            "fd-limit",
+            "LoadState=loaded\nActiveState=active\nSubState=running\nLimitNOFILE=32767\nMemoryMax=infinity",
+        ),
+    ] {
+        house.exhibit(code, &[&bundle]);
+        house.machine(&Machine { unit, ..Machine::default() });
+        house.says(&["sanedge listens at", "is no address of this machine, which has"]);
+    }
 }
 
 /// Files of our own edge for `host`, at an address of its own.
@@ -208,6 +225,10 @@ fn handshakes(house: &mut House) {
     let clients = house.path("clients.pem");
     let mutual = format!("ssl_verify_client on; ssl_client_certificate {}; {}", clients.display(), to(4004));
     house.nginx_fault("tls-client-certificate", &mutual, &[]);
+    house.raw("tls-handshake.recre.store", alert);
+    house.exhibit("tls-handshake", &["https://tls-handshake.recre.store"]);
+    house.raw("tls-malformed-certificate.recre.store", malformed);
+    house.exhibit("tls-malformed-certificate", &["https://tls-malformed-certificate.recre.store"]);
     let host = "tls-no-http1.recre.store";
     house.address(host);
     house.exhibit("tls-no-http1", &[&format!("https://{host}")]);
@@ -322,6 +343,7 @@ fn http(house: &mut House) {
         &[],
     );
     house.nginx_fault("http-error", &to(4035), &[]);
+    house.nginx_fault("http-misdirected", "return 421;", &[]);
     house.nginx_fault(
         "clock-skew",
         &to(4020).replace("proxy_pass", "proxy_pass_header Date; proxy_pass"),
@@ -410,6 +432,9 @@ fn polling(house: &mut House) {
         &[],
     );
     house.nginx_fault("eio-ping-long", &to(4014), &[]);
+    house.nginx("healthy-wary.recre.store", &to(4047));
+    house.exhibit("healthy-nginx", &["https://healthy-wary.recre.store", "--transport", "polling"]);
+    house.nginx_fault("eio-poll-held", &to(4046), &[]);
 }
 
 fn cors(house: &mut House) {
@@ -417,6 +442,20 @@ fn cors(house: &mut House) {
     house.nginx_fault("cors-missing", &to(4004), &page);
     house.nginx_fault("cors-other-origin", &to(4016), &page);
     house.nginx_fault("cors-star-with-credentials", &to(4015), &page);
+    let asking = [&page[..], &["--header", "Authorization: Bearer x"]].concat();
+    let refusing = |answer: &str| {
+        format!(
+            "location / {{ {SOCKETIO} if ($request_method = OPTIONS) {{ {answer} }} proxy_pass http://127.0.0.1:4017; }}"
+        )
+    };
+    house.nginx_fault("cors-preflight", &refusing("return 405;"), &asking);
+    house.says(&["gets 405"]);
+    house.nginx("other-fields.recre.store", &to(4021));
+    house.exhibit("cors-preflight", &[&["https://other-fields.recre.store"], &asking[..]].concat());
+    house.says(&["does not allow these fields"]);
+    house.nginx("healthy-cors.recre.store", &to(4017));
+    house.exhibit("healthy-nginx", &[&["https://healthy-cors.recre.store"], &asking[..]].concat());
+    house.says(&["CORS allows `https://recre.store`"]);
     house.nginx_fault(
         "cors-twice",
         &format!("add_header Access-Control-Allow-Origin https://recre.store; {}", to(4017)),
@@ -461,6 +500,22 @@ fn namespaces(house: &mut House) {
 
 fn board(house: &mut House, edges: &mut Vec<Edge>) {
     house.nginx_fault("app-down", &to(4004), &["--upstream", "127.0.0.1:4999"]);
+    house.says(&["the path is fine, the app is not"]);
+    // The same faults beside the edge: is it the app or the path?
+    for (code, upstream, verdict) in [
+        ("ws-upgrade-lost", "127.0.0.1:4004", "the app is fine, the path to it is not"),
+        ("tls-expired", "127.0.0.1:4004", "the app is fine, the path to it is not"),
+        ("http-bad-gateway", "127.0.0.1:4999", "the path only passes that on"),
+        ("eio-forbidden", "127.0.0.1:4012", "the path only passes that on"),
+        ("tls-self-signed", "127.0.0.1:4012", "neither the path nor the app is fine"),
+    ] {
+        house.exhibit(code, &[&format!("https://{code}.recre.store"), "--upstream", upstream]);
+        house.says(&[verdict]);
+    }
+    let refused = ["https://ns-refused.recre.store", "--namespace", "/catch", "--upstream", "127.0.0.1:4004"];
+    house.exhibit("ns-refused", &refused);
+    house.says(&["the path is fine, the app is not: it refuses"]);
+    machines(house);
 
     let word = |path: &Path| path.display().to_string();
     let served = desk(house, "tls-not-the-bundle.recre.store", "127.0.0.1:4004", "").serve();
@@ -476,6 +531,12 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     let later = SystemTime::now() + Duration::from_secs(5);
     std::fs::File::options().append(true).open(served.desk().toml()).unwrap().set_modified(later).unwrap();
     house.exhibit("bundle-stale", &[&word(&served.desk().toml())]);
+    edges.push(served);
+
+    // Whoever may read the key may be the server.
+    let served = desk(house, "key-readable.recre.store", "127.0.0.1:4004", "").serve();
+    std::fs::set_permissions(served.desk().path("0.key"), PermissionsExt::from_mode(0o644)).unwrap();
+    house.exhibit("key-readable", &[&word(&served.desk().toml())]);
     edges.push(served);
 
     let served = desk(house, "config-errors.recre.store", "127.0.0.1:4004", "").serve();
@@ -499,6 +560,36 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     house.redirect(&address, "https://$host$request_uri");
     house.exhibit("port-owner", &[&word(&planned.bundle_file())]);
     std::mem::forget(planned); // its folder stays as long as the gallery
+}
+
+/// One fault of the board each, as systemd and `/sys` of another machine show it.
+fn machines(house: &mut House) {
+    let mut fault = |code: &'static str, machine: Machine, says: &[&'static str]| {
+        house.exhibit(code, &["http://127.0.0.1:4004", "--upstream", "127.0.0.1:4004"]);
+        house.machine(&machine);
+        house.says(says);
+    };
+    let fine = ["the service sanedge is active (running)", "the clock is synchronised"];
+    fault("healthy-board", Machine::default(), &fine);
+    let failed = Machine {
+        unit: "LoadState=loaded\nActiveState=failed\nSubState=failed\nLimitNOFILE=65536\nMemoryMax=infinity\nResult=exit-code",
+        log: "error bundle /etc/sanedge/sanedge.bundle is damaged\nMain process exited, status=1/FAILURE",
+        ..Machine::default()
+    };
+    fault("unit-failed", failed, &["exit-code", "sanedge.bundle is damaged", "status=1/FAILURE"]);
+    fault("memory-max-ignored", Machine { controllers: "cpuset cpu io pids", ..Machine::default() }, &[]);
+    fault("clock-unsynchronised", Machine { synchronised: "no", ..Machine::default() }, &[]);
+    fault("healthy-board", Machine { millidegrees: "79999", ..Machine::default() }, &[]);
+    fault("pi-hot", Machine { millidegrees: "80000", ..Machine::default() }, &["80 °C"]);
+    fault(
+        "pi-throttled",
+        Machine { throttled: "50005", ..Machine::default() },
+        &["too weak right now", "0x50005"],
+    );
+    fault("pi-throttled", Machine { throttled: "0x50000", ..Machine::default() }, &["was or is slowed down"]);
+    // Neither a Pi nor systemd: nothing is known, and nothing is wrong.
+    let other = Machine { unit: "", synchronised: "", millidegrees: "", throttled: "", ..Machine::default() };
+    fault("healthy-board", other, &["there is no unit `sanedge`"]);
 }
 
 /// Keys and addresses of the apps that end TLS themselves.

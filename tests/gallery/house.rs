@@ -25,6 +25,10 @@ pub struct Exhibit {
     pub arguments: Vec<String>,
     /// Without any network.
     pub offline: bool,
+    /// A folder with programs (`bin`) and a `/sys` of another machine.
+    pub machine: Option<PathBuf>,
+    /// What must stand in the report as well.
+    pub says: Vec<&'static str>,
 }
 
 pub struct House {
@@ -192,7 +196,19 @@ impl House {
 
     pub fn exhibit(&mut self, code: &'static str, arguments: &[&str]) {
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        self.exhibits.push(Exhibit { code, arguments, offline: false });
+        self.exhibits.push(Exhibit { code, arguments, offline: false, machine: None, says: Vec::new() });
+    }
+
+    /// What the last exhibit's report must say as well.
+    pub fn says(&mut self, texts: &[&'static str]) {
+        self.exhibits.last_mut().unwrap().says.extend(texts);
+    }
+
+    /// Another machine for the last exhibit: what its systemd says and what stands in its `/sys`.
+    pub fn machine(&mut self, machine: &Machine) {
+        let folder = self.path(&format!("machine-{}", self.exhibits.len()));
+        machine.write(&folder);
+        self.exhibits.last_mut().unwrap().machine = Some(folder);
     }
 
     /// An nginx with one fault, looked at by its name.
@@ -250,6 +266,50 @@ impl House {
     }
 }
 
+/// A board as `systemctl`, `journalctl`, `timedatectl` and `/sys` show it; as it should be by default.
+pub struct Machine {
+    pub unit: &'static str,
+    pub log: &'static str,
+    pub synchronised: &'static str,
+    pub controllers: &'static str,
+    pub millidegrees: &'static str,
+    pub throttled: &'static str,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            unit: "LoadState=loaded\nActiveState=active\nSubState=running\nLimitNOFILE=65536\nMemoryMax=268435456\nResult=success",
+            log: "",
+            synchronised: "yes",
+            controllers: "cpuset cpu io memory pids",
+            millidegrees: "48300",
+            throttled: "0",
+        }
+    }
+}
+
+impl Machine {
+    fn write(&self, folder: &Path) {
+        let write = |path: &str, text: &str| {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, format!("{text}\n")).unwrap();
+        };
+        let program = |name: &str, says: &str| {
+            write(&format!("bin/{name}"), &format!("#!/bin/sh\ncat <<'END'\n{says}\nEND"));
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(folder.join("bin").join(name), mode).unwrap();
+        };
+        program("systemctl", self.unit);
+        program("journalctl", self.log);
+        program("timedatectl", self.synchronised);
+        write("sys/fs/cgroup/cgroup.controllers", self.controllers);
+        write("sys/class/thermal/thermal_zone0/temp", self.millidegrees);
+        write("sys/devices/platform/soc/soc:firmware/get_throttled", self.throttled);
+    }
+}
+
 fn wait_until_open(address: &str) {
     let begin = Instant::now();
     while TcpStream::connect(address).is_err() {
@@ -284,6 +344,27 @@ pub fn banner(mut stream: TcpStream) {
 
 pub fn silent(stream: TcpStream) {
     std::mem::forget(stream);
+}
+
+/// Breaks the handshake off, in the words of RFC 8446 §6: fatal, internal_error.
+pub fn alert(mut stream: TcpStream) {
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 80]);
+}
+
+/// Ends TLS with a certificate that is none.
+pub fn malformed(mut stream: TcpStream) {
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    let key = KeyPair::generate().unwrap();
+    let key =
+        rustls::crypto::ring::sign::any_supported_type(&key.serialize_der().try_into().unwrap()).unwrap();
+    let certificate = CertifiedKey::new(vec![b"0\x03\x02\x01\x00".to_vec().into()], key);
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth();
+    let config = config.with_cert_resolver(std::sync::Arc::new(SingleCertAndKey::from(certificate)));
+    let mut session = rustls::ServerConnection::new(std::sync::Arc::new(config)).unwrap();
+    let _ = rustls::Stream::new(&mut session, &mut stream).read(&mut [0; 4096]);
 }
 
 /// A leaf with something odd about it.
