@@ -387,9 +387,9 @@ struct Seat {
     open: Option<Open>,
 }
 
-/// What Engine.IO says to a POST.
+/// What Engine.IO says to a POST; python-engineio writes it in capitals.
 fn is_taken(answer: &Answer) -> bool {
-    answer.status == 200 && answer.body == "ok"
+    answer.status == 200 && answer.body.eq_ignore_ascii_case("ok")
 }
 
 /// Engine.IO's error in an answer. To an upgrade it answers in plain text.

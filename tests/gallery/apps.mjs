@@ -110,6 +110,13 @@ held.on('upgrade', (request, socket) => {
 })
 listen(held, 4046)
 
+// A good server that ends a session on a noop and answers only after a poll, as python-engineio does.
+const wary = createServer((request, response) => {
+  if (request.method !== 'POST') return response.end(`0{"sid":"${Math.random()}","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`)
+  request.on('data', body => { if (`${body}` !== '6') response.end('OK') })
+})
+listen(wary, 4047)
+
 process.stdin.on('end', () => process.exit(0)).resume()
 await Promise.all(waiting)
 process.stdout.write('{"event":"listening"}\n')

@@ -432,6 +432,8 @@ fn polling(house: &mut House) {
         &[],
     );
     house.nginx_fault("eio-ping-long", &to(4014), &[]);
+    house.nginx("healthy-wary.recre.store", &to(4047));
+    house.exhibit("healthy-nginx", &["https://healthy-wary.recre.store", "--transport", "polling"]);
     house.nginx_fault("eio-poll-held", &to(4046), &[]);
 }
 
