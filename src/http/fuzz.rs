@@ -65,7 +65,7 @@ fn forward_request(head: &[u8]) {
 }
 
 /// Forwards one request, head and body, and has two other readers read what goes upstream: httparse with all its
-/// leniency, and [`sloppy`]. The first byte says what the edge knows besides.
+/// leniency, and `sloppy`. The first byte says what the edge knows besides.
 pub fn fuzz_http_forward(data: &[u8]) {
     let Some((&flags, request)) = data.split_first() else { return };
     for piece_bytes in [usize::MAX, 1, usize::from(flags >> 4) + 2] {
