@@ -147,18 +147,21 @@ async fn profile(
         }
     })
     .await;
-    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).top("exempt = [\"::1/128\"]");
+    // The profiler names places by reading the program, and writes at the end: from within the sandbox, so where that lets it.
+    let program = std::env::current_exe().unwrap();
+    let readable = format!("acme_dir = {:?}", program.parent().unwrap());
     let rates = "address_handshakes_per_s_max = 0\nhandshakes_per_s_max = 0";
     let limits = format!("workers = 1\naddress_sessions_max = {address_sessions_max}\n{rates}");
-    let desk = edge.limits(&limits).write();
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).top("exempt = [\"::1/128\"]");
+    let desk = edge.limits(&limits).with_http().listen(&readable).write();
     desk.bundled();
-    let folder = tempfile::tempdir().unwrap();
-    let profile = folder.path().join("heap.json");
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let profile = desk.path("heap.json");
+    let mut command = Command::new(program);
     command.env(PROFILE, &profile);
-    let edge = desk.serve_by(command);
+    let mut edge = desk.serve_by(command);
     run(&edge, count).await;
-    edge.stop();
+    edge.signal(rustix::process::Signal::TERM);
+    edge.wait_until_ended();
     by_place(&serde_json::from_slice(&std::fs::read(profile).unwrap()).unwrap(), number)
 }
 
