@@ -16,7 +16,7 @@ use crate::bundle::{Admin, Bundle, check, file, report, wire};
 #[cfg(feature = "doctor")]
 use crate::doctor;
 use crate::ops::access;
-use crate::ops::admin::{self, client, text};
+use crate::ops::admin::{self, client};
 
 /// Time between two looks of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ pub fn run() -> ExitCode {
         Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
-        Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json, reload_text),
+        Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json),
         Command::Status { admin, watch, json } => status(&admin, watch, json),
         #[cfg(feature = "doctor")]
         Command::Doctor(options) => examine(&options),
@@ -142,28 +142,28 @@ pub fn command() -> clap::Command {
 }
 
 /// Asks the running edge and shows its answer; only a 200 that could be shown is a success.
-fn ask(admin: &Admin, method: &str, path: &str, json: bool, words: Words) -> ExitCode {
-    match answer(admin, method, path, json, words) {
+fn ask(admin: &Admin, method: &str, path: &str, json: bool) -> ExitCode {
+    match answer(admin, method, path, json) {
         Ok(text) => exit(print(&text)),
         Err(problem) => fail(&problem, json),
     }
 }
 
-/// Puts the body of an answer into words; `None`: it is of another version.
-type Words = fn(&[u8]) -> Option<String>;
-
 /// What a success says, or what is wrong; for a program both are JSON.
-fn answer(admin: &Admin, method: &str, path: &str, json: bool, words: Words) -> Result<String, String> {
+fn answer(admin: &Admin, method: &str, path: &str, json: bool) -> Result<String, String> {
     let document = |body: Vec<u8>| format!("{}\n", String::from_utf8_lossy(&body));
-    match client::ask(admin, method, path) {
-        Ok((200, body)) if json => Ok(document(body)),
-        Ok((_, body)) if json => Err(document(body)),
+    let accept = if json { "application/json" } else { "text/plain" };
+    match client::ask(admin, method, path, accept) {
+        Ok(found) if json && found.status == 200 => Ok(document(found.body)),
+        Ok(found) if json => Err(document(found.body)),
         Err(error) if json => Err(format!("{}\n", json!({ "ok": false, "message": error.to_string() }))),
-        Ok((200, body)) => {
-            words(&body).ok_or_else(|| "the edge gave an answer of another version".to_owned())
+        Ok(found) if found.status == 200 && found.is_text => {
+            let text = String::from_utf8_lossy(&found.body);
+            Ok(text.lines().map(|line| format!("{}\n", report::escaped(line))).collect())
         }
-        Ok((_, body)) => {
-            let found = serde_json::from_slice::<Value>(&body).ok();
+        Ok(found) if found.status == 200 => Err("the edge gave an answer of another version".to_owned()),
+        Ok(found) => {
+            let found = serde_json::from_slice::<Value>(&found.body).ok();
             let message = found.as_ref().and_then(|found| found.get("message")?.as_str());
             Err(message.unwrap_or("the edge refused and gave no reason").to_owned())
         }
@@ -182,12 +182,12 @@ fn fail(problem: &str, json: bool) -> ExitCode {
 
 fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
     if !watch {
-        return ask(admin, "GET", "/status", json, status_text);
+        return ask(admin, "GET", "/status", json);
     }
     let in_place = !json && io::stdout().is_terminal();
     let mut shown = false;
     loop {
-        let text = match answer(admin, "GET", "/status", json, status_text) {
+        let text = match answer(admin, "GET", "/status", json) {
             Ok(text) => text,
             Err(problem) if !shown => return fail(&problem, json),
             // It may be on its way back.
@@ -214,14 +214,6 @@ fn redrawn(text: &str, first: bool) -> String {
     let clear = if first { "\x1b[2J" } else { "" };
     let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("{clear}\x1b[H{lines}\x1b[J")
-}
-
-fn reload_text(body: &[u8]) -> Option<String> {
-    Some(text::reload(&serde_json::from_slice(body).ok()?))
-}
-
-fn status_text(body: &[u8]) -> Option<String> {
-    Some(text::status(&serde_json::from_slice(body).ok()?))
 }
 
 fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {

@@ -11,7 +11,7 @@ pub mod text;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::meter::{History, Rates, Traffic};
@@ -32,7 +32,7 @@ pub enum Ask {
 }
 
 /// How a reload went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReloadReport {
     /// The new bundle is in use.
     pub ok: bool,
@@ -45,7 +45,7 @@ pub struct ReloadReport {
 }
 
 /// How the edge is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
@@ -90,7 +90,7 @@ pub struct Status {
 }
 
 /// What the process takes of the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Process {
     /// Memory in use (RSS), in bytes.
     pub resident_bytes: u64,
@@ -105,7 +105,7 @@ pub struct Process {
 }
 
 /// One served host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HostStatus {
     /// The host.
     pub host: String,
@@ -126,7 +126,7 @@ pub struct HostStatus {
 }
 
 /// One upstream of a host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UpstreamStatus {
     /// Path prefix of the route.
     pub path: String,

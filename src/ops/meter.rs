@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heapless::HistoryBuf;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Time between two readings.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ pub struct Reading {
 }
 
 /// What has passed between clients and apps: WebSocket messages, and bytes of all kinds less what TLS adds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// WebSocket messages from clients.
     pub received_messages: u64,
@@ -37,7 +37,7 @@ pub struct Traffic {
 }
 
 /// How much of it there is a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Seconds that these rates are averages of.
     pub over_s: f64,
@@ -52,7 +52,7 @@ pub struct Rates {
 }
 
 /// The last hour, oldest first: three lists of the same length.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct History {
     /// Seconds between two entries.
     pub interval_s: u64,

@@ -3,17 +3,21 @@
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::bundle::Admin;
+use crate::http::body::Framing;
+use crate::http::head::{HeadLimits, HeadScanner, parse_scanned_response};
 
 /// For the whole of an answer: a reload opens a file and checks a few signatures.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// Of an answer, far above the status of an edge with every host and upstream that a bundle may hold.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The other side sends a dozen short fields.
+const HEAD_LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 8 * 1024, fields_max: 32, target_bytes_max: 256 };
 
 /// Why the admin socket gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,22 +53,36 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Sends one request to the admin socket and gives back status and body.
+/// What the edge answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Of the response.
+    pub status: u16,
+    /// `text/plain`; else it is JSON.
+    pub is_text: bool,
+    /// All of it.
+    pub body: Vec<u8>,
+}
+
+/// Sends one request to the admin socket; `accept` is the media type wanted.
 ///
 /// # Errors
 /// Nobody answers, or not in HTTP.
-pub fn ask(admin: &Admin, method: &str, path: &str) -> Result<(u16, Vec<u8>), AskError> {
+pub fn ask(admin: &Admin, method: &str, path: &str, accept: &str) -> Result<Answer, AskError> {
     let address = match admin {
         Admin::Unix(path) => format!("unix:{}", path.display()),
         Admin::Tcp(address) => address.to_string(),
     };
     let unreachable = |error| AskError::Connect { address: address.clone(), error };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let answered = runtime.map_err(unreachable)?.block_on(async {
         let answer = async {
             Ok(match admin {
-                Admin::Unix(socket) => exchange(UnixStream::connect(socket).await?, method, path).await,
-                Admin::Tcp(address) => exchange(TcpStream::connect(address).await?, method, path).await,
+                Admin::Unix(socket) => exchange(UnixStream::connect(socket).await?, &request).await,
+                Admin::Tcp(address) => exchange(TcpStream::connect(address).await?, &request).await,
             })
         };
         timeout(ANSWER_TIME, answer).await
@@ -72,18 +90,58 @@ pub fn ask(admin: &Admin, method: &str, path: &str) -> Result<(u16, Vec<u8>), As
     let late =
         |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", ANSWER_TIME.as_secs()));
     let found = answered.map_err(late).and_then(|answered| answered).map_err(unreachable)?;
-    found.map_err(|error| AskError::Answer { address, found: error.to_string() })
+    found.map_err(|found| AskError::Answer { address, found })
 }
 
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    method: &str,
-    path: &str,
-) -> Result<(u16, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
-    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
-    let status = response.status().as_u16();
-    Ok((status, response.into_body().collect().await?.to_bytes().to_vec()))
+/// One request, and the answer up to the end of the connection: the other side answers one and closes.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Result<Answer, String> {
+    let mut answer = Vec::new();
+    // A refusal may end the connection before all of the request is out; then the answer says why.
+    let sent = stream.write_all(request.as_bytes()).await;
+    let received = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await;
+    match parsed(&answer) {
+        Err(found) if answer.is_empty() => {
+            Err(sent.and(received).err().map_or(found, |error| error.to_string()))
+        }
+        parsed => parsed,
+    }
+}
+
+fn parsed(answer: &[u8]) -> Result<Answer, String> {
+    let mut scanner = HeadScanner::response();
+    let end = scanner.scan(answer, &HEAD_LIMITS).map_err(|error| error.to_string())?;
+    let Some((head, body)) = end.and_then(|end| answer.split_at_checked(end)) else {
+        return Err(format!("it ends within its head, after {} bytes", answer.len()));
+    };
+    let head = parse_scanned_response(head, false, &scanner).map_err(|error| error.to_string())?;
+    match head.framing {
+        Framing::Length(length) if length == body.len() as u64 => {
+            let mut media = head.fields.values("content-type");
+            let is_text = media.next().is_some_and(|media| media.starts_with(b"text/plain"));
+            Ok(Answer { status: head.status, is_text, body: body.to_vec() })
+        }
+        framing => Err(format!("its body has {} bytes, announced as {framing:?}", body.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_exactly_the_body_that_was_announced() {
+        let answer = |body: &str| {
+            parsed(format!("HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{body}").as_bytes())
+        };
+        assert_eq!(answer("{}"), Ok(Answer { status: 409, is_text: false, body: b"{}".to_vec() }));
+        assert_eq!(answer("{"), Err("its body has 1 bytes, announced as Length(2)".to_owned()));
+        assert_eq!(answer("{}}"), Err("its body has 3 bytes, announced as Length(2)".to_owned()));
+    }
+
+    #[test]
+    fn says_what_was_found_instead_of_an_answer() {
+        assert_eq!(parsed(b""), Err("it ends within its head, after 0 bytes".to_owned()));
+        assert_eq!(parsed(b"HTTP/1.1 200 OK\r\n"), Err("it ends within its head, after 17 bytes".to_owned()));
+        assert!(parsed(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").is_err());
+    }
 }

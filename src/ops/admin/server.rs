@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Ask, DEFAULT_PATH, Status, page};
+use super::{Ask, DEFAULT_PATH, Status, page, text};
 use crate::bundle::Admin;
 use crate::http::head::{HeadLimits, HeadScanner, RequestHead, parse_request};
 use crate::names::Host;
@@ -224,7 +224,7 @@ impl Answer {
 
     fn text(good: bool, body: &str) -> Self {
         let (status, reason) = if good { (200, "OK") } else { (503, "Service Unavailable") };
-        Self::new(status, reason, "text/plain; charset=utf-8", format!("{body}\n"))
+        Self::new(status, reason, "text/plain; charset=utf-8", format!("{}\n", body.trim_end()))
     }
 
     /// No field says that another origin may read this, so none may; and nothing here is to be kept or framed.
@@ -284,6 +284,9 @@ async fn answer(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
     }
     match (head.method, head.path) {
         ("GET", "/") => Answer::new(200, "OK", "text/html; charset=utf-8", page::HTML),
+        ("GET", "/status") if wants_text(head) => {
+            with_status(asks, |status| Answer::text(true, &text::status(&status))).await
+        }
         ("GET", "/status") => with_status(asks, |status| Answer::json(200, "OK", &status)).await,
         ("GET", "/history") => match ask(asks, Ask::History).await {
             Some(history) => Answer::json(200, "OK", &history),
@@ -324,10 +327,16 @@ async fn reload(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
         );
     }
     match ask(asks, Ask::Reload).await {
+        Some(report) if report.ok && wants_text(head) => Answer::text(true, &text::reload(&report)),
         Some(report) if report.ok => Answer::json(200, "OK", &report),
         Some(report) => Answer::json(409, "Conflict", &report),
         None => ending(),
     }
+}
+
+/// Whether it is the command line that asks: it shows what the edge itself has put into words.
+fn wants_text(head: &RequestHead<'_>) -> bool {
+    head.fields.values("accept").any(|accept| accept == b"text/plain")
 }
 
 /// Asks the edge; `None`: it is ending.

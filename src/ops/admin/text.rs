@@ -1,4 +1,4 @@
-//! What `sanedge reload` and `sanedge status` say on a terminal. Pure: answers of the edge in, text out.
+//! What `sanedge reload` and `sanedge status` say on a terminal. Pure: state in, text out.
 
 use std::fmt::Write as _;
 
