@@ -150,7 +150,8 @@ async fn profile(
     // The profiler names places by reading the program, and writes at the end: from within the sandbox, so where that lets it.
     let program = std::env::current_exe().unwrap();
     let readable = format!("acme_dir = {:?}", program.parent().unwrap());
-    let rates = "address_handshakes_per_s_max = 0\nhandshakes_per_s_max = 0";
+    let rates =
+        "address_handshakes_per_s_max = 0\naddress_websockets_per_s_max = 0\nhandshakes_per_s_max = 0";
     let limits = format!("workers = 1\naddress_sessions_max = {address_sessions_max}\n{rates}");
     let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).top("exempt = [\"::1/128\"]");
     let desk = edge.limits(&limits).with_http().listen(&readable).write();

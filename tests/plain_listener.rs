@@ -42,7 +42,7 @@ async fn known_hosts_are_redirected_with_their_target() {
     assert_eq!(location(&get(&edge, HOST, target).await), format!("https://{HOST}{target}"));
     assert_eq!(location(&get(&edge, "RECRE.store.:80", "/").await), "https://recre.store/");
     assert_eq!(location(&get(&edge, "a.recre.test:8080", "/x").await), "https://a.recre.test/x");
-    assert_eq!(location(&get(&edge, HOST, "http://recre.store?q").await), "https://recre.store/?q");
+    assert_eq!(location(&get(&edge, HOST, "http://recre.store/?q").await), "https://recre.store/?q");
     let post = format!("POST /form HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!(location(&ask(&edge, &post).await), "https://recre.store/form");
     assert_eq!(
