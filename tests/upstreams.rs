@@ -335,7 +335,7 @@ async fn the_longest_path_on_a_segment_boundary_chooses_the_server() {
         ("/socket.io/deeper", "socket"),
         ("/x?/socket.io/", "root"),
         ("https://recre.store/socket.io/x", "socket"),
-        ("https://recre.store?x", "root"),
+        ("https://recre.store/?x", "root"),
     ] {
         client.get(HOST, target, "").await.assert_apps(200, name);
     }
