@@ -91,7 +91,20 @@ impl Plan {
                 None => plan.file(Path::new(name), options, now)?,
             }
         }
+        if plan.sees_nothing() && options.upstream.is_empty() {
+            return Err(
+                "this user may not read the bundle, and there is no sanedge.toml beside it: nothing can be \
+                 looked at. Type the same with sudo, or give https://HOST"
+                    .to_owned(),
+            );
+        }
         Ok(plan)
+    }
+
+    /// Nothing is left to look at, and nothing wrong was found either: that is not health.
+    fn sees_nothing(&self) -> bool {
+        let mut findings = self.files.iter().flat_map(Section::findings);
+        self.targets.is_empty() && findings.all(|finding| finding.code == Code::BundleUnreadable)
     }
 
     fn file(&mut self, path: &Path, options: &Options, now: i64) -> Result<(), String> {

@@ -382,7 +382,10 @@ impl Permit {
     /// # Errors
     /// Which limit the client is over.
     pub(crate) fn count_for(&mut self, client: IpAddr) -> Result<(), (Reason, &'static str)> {
-        self.place = self.worker.shared.place(client)?;
+        let place = self.worker.shared.place(client)?;
+        // There is one already where a reload between has just made the peer a proxy.
+        let before = std::mem::replace(&mut self.place, place);
+        before.into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
         Ok(())
     }
 

@@ -125,6 +125,9 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.0.stage.store(OUT, SeqCst);
+        // The seat may stay in its queue for long; with its waker it would keep the whole task's memory.
+        let waker = lock(&self.0.waker).take();
+        drop(waker);
     }
 }
 

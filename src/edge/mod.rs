@@ -357,6 +357,9 @@ fn listen_error(address: String, error: io::Error) -> ServeError {
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need the socket units (`systemctl enable --now sanedge-https.socket`, sanedge-http.socket for port 80), CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start=80`"
         }
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
+            "; stop it, or give this edge an `admin` of its own in [listen]"
+        }
         io::ErrorKind::AddrInUse => "; another program listens there: `ss -ltnp` shows which",
         io::ErrorKind::AddrNotAvailable => {
             "; this machine has no such address: `ip address` lists those it has"

@@ -555,7 +555,7 @@ impl Relay {
     /// A Ping has been with the client for a whole interval, and neither its Pong nor anything else has come back.
     /// While the upstream takes nothing we do not listen to the client: silence means nothing then.
     fn is_deaf(&self) -> bool {
-        let sent = self.down.insert.is_none() && self.down.pending.is_empty();
+        let sent = self.down.insert.is_none() && self.waiting_bytes() == 0;
         let listens = self.up.pending.is_empty() && !self.up.heard;
         self.up.tracker.awaits_pong() && sent && !self.down.sealed && listens
     }
@@ -665,6 +665,9 @@ impl Timer {
 
     /// Whether the client has taken enough since to be given more time.
     fn is_in_time(&mut self, waiting_bytes: usize, worker: &Worker) -> bool {
+        if waiting_bytes == 0 {
+            return true; // it has just taken all of it
+        }
         let Some(backlog) = self.times.as_mut().and_then(|times| times.backlog.as_mut()) else { return true };
         let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
         backlog.look(waiting_bytes, &pace, now);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -70,10 +70,14 @@ pub(crate) enum Lead {
 impl Lead {
     /// For `order` on this processor.
     pub(crate) fn choose(order: SuiteOrder) -> Self {
+        // Asked once, whatever the order, and so before the sandbox: where a word of it is 0, rustix reads `/proc/self/auxv`
+        // again each time, and panics once it may not (Linux before 6.4).
+        static HWCAP: OnceLock<usize> = OnceLock::new();
+        let hwcap = *HWCAP.get_or_init(|| rustix::param::linux_hwcap().0);
         match order {
             SuiteOrder::Aes => Self::Aes,
             SuiteOrder::Chacha => Self::Chacha,
-            SuiteOrder::Auto => Self::for_processor(std::env::consts::ARCH, rustix::param::linux_hwcap().0),
+            SuiteOrder::Auto => Self::for_processor(std::env::consts::ARCH, hwcap),
         }
     }
 
