@@ -18,7 +18,7 @@ use sanedge::ops::sandbox::{Needs, Sandbox};
 use serde_json::Value;
 use support::edge::{Edge, sanedge, text};
 use support::engineio::{Http, serve_default};
-use support::node::skip;
+use support::node::{has, skip};
 use support::raw::Raw;
 
 const HOST: &str = "recre.store";
@@ -156,6 +156,69 @@ async fn a_reload_that_would_leave_the_sandbox_needs_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_in_a_folder_that_was_replaced_needs_a_restart() {
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).start();
+    if !landlock("a_bundle_in_a_folder_that_was_replaced_needs_a_restart", &edge).0 {
+        return edge.stop().clear();
+    }
+    let folder = edge.desk().bundle_file().parent().unwrap().to_owned();
+    let copy = folder.with_extension("copy");
+    assert!(Command::new("cp").arg("-a").args([&folder, &copy]).status().unwrap().success());
+    let away = folder.with_extension("away");
+    fs::rename(&folder, &away).unwrap();
+    fs::rename(&copy, &folder).unwrap();
+    // What it made in its folder is in the old one.
+    let admin = format!("unix:{}", away.join("admin.sock").display());
+    let said = text(&sanedge().args(["reload", "--admin", &admin]).output().unwrap());
+    assert!(said.contains("the folder was replaced"), "{said}");
+    assert!(said.contains("restart"), "{said}");
+    fs::remove_dir_all(&away).unwrap();
+    edge.stop();
+}
+
+/// As on a kernel that answers `landlock_create_ruleset` like that when it is first asked, which is for its version.
+#[tokio::test(flavor = "multi_thread")]
+async fn older_kernels_restrict_less_and_it_is_said() {
+    let test = "older_kernels_restrict_less_and_it_is_said";
+    if !has("strace", "--version") {
+        return skip(test, "it needs strace");
+    }
+    let here = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).start();
+    if !landlock(test, &here).0 {
+        return here.stop().clear();
+    }
+    here.stop();
+    for (answer, says, leaves) in [
+        ("error=ENOSYS", "all files and ports of its user (no Landlock in this kernel)", true), // before 5.13
+        ("error=EOPNOTSUPP", "all files and ports of its user (no Landlock in this kernel)", true), // not at boot
+        ("retval=1", "its files alone (Landlock; ports are restricted by kernels from 6.7 on)", false), // 5.13
+        ("retval=3", "its files alone (Landlock; ports are restricted by kernels from 6.7 on)", false), // 6.2
+    ] {
+        let app = serve_default().await;
+        let desk = Edge::certified_for(&[HOST]).site(&[HOST], app).write();
+        desk.bundled();
+        let mut traced = Command::new("strace");
+        // -D: the edge is our child, and the tracer its grandchild.
+        traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=landlock_create_ruleset", "-e"]);
+        let first = if answer.starts_with("error") { "" } else { ":when=1" };
+        traced.arg(format!("inject=landlock_create_ruleset:{answer}{first}")).arg(sanedge().get_program());
+        let edge = desk.serve_by(traced);
+        assert!(status(&edge)["sandbox"].as_str().unwrap().ends_with(says), "{answer}: {}", status(&edge));
+        let mut client = Http::new(edge.tls(HOST).await);
+        let polling = "/socket.io/?EIO=4&transport=polling";
+        assert_eq!(client.exchange("GET", HOST, polling, "").await.status, 200, "{answer}");
+        // Where nothing keeps it from another port, a reload may name one.
+        let said = rewritten(&edge, &app.to_string(), "127.0.0.1:9");
+        assert!(said.contains("is in use"), "{answer}: {said}");
+        // And so for another folder where files are free.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let said = rewritten(&edge, "[listen]", &format!("[listen]\nacme_dir = {:?}", elsewhere.path()));
+        assert_eq!(said.contains("needs a restart"), !leaves, "{answer}: {said}");
+        edge.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_found_in_a_folder_that_comes_and_goes() {
     let upstream = serve_default().await;
     let elsewhere = tempfile::tempdir().unwrap();
@@ -165,6 +228,9 @@ async fn tokens_are_found_in_a_folder_that_comes_and_goes() {
         .listen(&format!("acme_dir = {folder:?}"))
         .site(&[HOST], upstream)
         .start();
+    // Started while a renewal goes on, too.
+    fs::create_dir_all(&folder).unwrap();
+    let edge = edge.restarted();
     for content in ["one", "two"] {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("token"), content).unwrap();

@@ -41,6 +41,15 @@ pub enum ReadError {
         /// Our effective gid.
         gid: u32,
     },
+    /// Its mode would let us, the sandbox does not: its folder is another than the one at the start.
+    #[error(
+        "bundle {} is in a folder that this process may not read: since its start the folder was replaced; restart it, under \
+         systemd with `systemctl restart sanedge`", .path.display()
+    )]
+    Outside {
+        /// The file.
+        path: PathBuf,
+    },
     /// A directory, pipe, socket or device.
     #[error("bundle {} is {found}: expected a regular file, which `sanedge bundle` writes", word(.path))]
     Kind {
@@ -169,6 +178,10 @@ fn refused(path: &Path, error: io::Error) -> ReadError {
     let path = path.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound => ReadError::Missing { path },
+        // Landlock refuses to open, and has no say in what access(2) looks at.
+        io::ErrorKind::PermissionDenied if rustix::fs::access(&path, rustix::fs::Access::READ_OK).is_ok() => {
+            ReadError::Outside { path }
+        }
         io::ErrorKind::PermissionDenied => ReadError::Denied {
             path,
             uid: rustix::process::geteuid().as_raw(),

@@ -387,8 +387,13 @@ impl Exchange<'_> {
     fn client_moves(&mut self) -> bool {
         if let Some(mut backlog) = self.backlog {
             self.client.nudge();
-            backlog.look(self.waiting_bytes(), &self.request.limits.pace, Instant::now());
-            self.backlog = Some(backlog);
+            let waiting_bytes = self.waiting_bytes();
+            backlog.look(waiting_bytes, &self.request.limits.pace, Instant::now());
+            // With all of it taken just now, what is waited for is the upstream.
+            self.backlog = (waiting_bytes > 0).then_some(backlog);
+            if waiting_bytes == 0 {
+                self.down_moved = Instant::now();
+            }
         }
         self.due().is_none_or(|due| due > Instant::now())
     }

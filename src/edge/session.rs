@@ -121,14 +121,15 @@ async fn handshake(
         let serving = shared.serving.load();
         // Only now: a connection that says nothing must not take the place of one that does.
         let limits = &serving.bundle.limits;
-        let place =
-            shared.handshaking(limits.handshakes_max).ok_or((Alert::InternalError, Unanswered::Full))?;
+        // What is refused for other reasons must not have sent another away for its place.
+        let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(name.map(str::to_owned)));
+        let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         if is_limited && !shared.may_handshake(limits.handshakes_per_s_max) {
             return Err((Alert::InternalError, Unanswered::Rate));
         }
+        let place =
+            shared.handshaking(limits.handshakes_max).ok_or((Alert::InternalError, Unanswered::Full))?;
         shared.lobby.handshakes(guest);
-        let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(name.map(str::to_owned)));
-        let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
         Ok((config, (identity, place)))
     });
     match timeout(time, accept).await {

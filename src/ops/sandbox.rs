@@ -54,7 +54,7 @@ impl Needs {
         for file in [Some(path.to_owned()), fs::canonicalize(path).ok()].into_iter().flatten() {
             reads.extend(file.parent().map(|folder| ("bundle", folder.to_owned())));
         }
-        reads.extend(bundle.listen.acme_dir.clone().map(|folder| ("[listen] acme_dir", folder)));
+        reads.extend(bundle.listen.acme_dir.as_deref().map(|folder| ("[listen] acme_dir", webroot(folder))));
         let mut writes = vec![tickets.to_owned()];
         let mut binds = None;
         match &bundle.listen.admin {
@@ -76,6 +76,13 @@ impl Needs {
         }
         Self { reads, writes, connects, binds, resolver }
     }
+}
+
+/// Above what certbot makes for its tokens and takes away again, for a rule would go with it.
+fn webroot(acme_dir: &Path) -> PathBuf {
+    let made = Path::new(".well-known/acme-challenge");
+    let above = acme_dir.ends_with(made).then(|| acme_dir.ancestors().nth(made.components().count()));
+    above.flatten().unwrap_or(acme_dir).to_owned()
 }
 
 /// What the process was left with.
@@ -166,8 +173,9 @@ impl Needs {
         let mut resolver = Vec::new();
         if self.resolver {
             resolver.push("/etc".into());
-            let servers = fs::canonicalize("/etc/resolv.conf").ok();
-            resolver.extend(servers.and_then(|file| file.parent().map(Path::to_owned)));
+            // Early in a boot that link leads to where nothing is yet.
+            let servers = fs::read_link("/etc/resolv.conf").map(|file| Path::new("/etc").join(file));
+            resolver.extend(servers.ok().and_then(|file| file.parent().map(Path::to_owned)));
             // glibc loads what nsswitch.conf names.
             let libraries: &[&str] =
                 if cfg!(target_env = "gnu") { &["/lib", "/lib64", "/usr/lib"] } else { &[] };
