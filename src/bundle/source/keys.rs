@@ -75,6 +75,13 @@ pub(super) fn limit_keys() -> Vec<&'static str> {
 pub(super) fn advice(key: &str, section: &Section) -> String {
     let homes = || [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS].into_iter();
     if let Some(home) = homes().find(|home| home.known().contains(&key)) {
+        if home.title == TOP.title {
+            return format!(
+                "`{key}` is a key of the whole file. TOML gives what stands below a header such as {} to that table: move \
+                 `{key}` above the first [table].",
+                section.title
+            );
+        }
         return format!("`{key}` belongs {}: move it there.", home.place);
     }
     if let Some(near) = did_you_mean(key, section.known()) {

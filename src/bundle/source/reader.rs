@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         self.unknown_keys(root, &TOP);
         let board = root.get("board").and_then(|v| self.text(v, "board", "\"rpi4\""));
         let board = board.map(|b| Lined { value: b.value.to_owned(), line: b.line });
-        if !root.contains_key("board") {
+        if !root.contains_key("board") && !is_below(root, "board") {
             self.missing(1, "board", &TOP, "board = \"rpi4\", or \"host\" for the machine that compiles");
         }
         self.wanted(root, &CERTIFICATE, "certificate", "chain = \"fullchain.pem\"\n  key = \"privkey.pem\"");
@@ -351,6 +351,13 @@ fn unquoted(text: &str, at: usize) -> Option<(&str, &str)> {
         && !value.contains(char::is_control);
     let known = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     (bare && known).then_some((key, value))
+}
+
+/// Whether `key` stands in one of the tables, where it has a finding of its own.
+fn is_below(root: &DeTable<'_>, key: &str) -> bool {
+    let holds = |value: &Value<'_>| value.get_ref().as_table().is_some_and(|table| table.contains_key(key));
+    root.values()
+        .any(|value| holds(value) || value.get_ref().as_array().is_some_and(|items| items.iter().any(holds)))
 }
 
 fn default_https() -> Lined<SocketAddr> {
