@@ -406,6 +406,12 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.change("[\"[::]:443\"]", "[\"127.0.0.1:18443\"]\npublic_https_port = 443")),
         ),
         row(
+            Code::SendsProxyProtocol,
+            "an app that must speak it",
+            |f| drop(f.append("send_proxy_protocol = 2\n")),
+            as_is,
+        ),
+        row(
             Code::PublicUpstream,
             "8.8.8.8",
             |f| drop(f.change("127.0.0.1", "8.8.8.8")),
@@ -1094,6 +1100,59 @@ fn every_code_has_a_row() {
     let missing: Vec<_> = Code::ALL.iter().filter(|code| !seen.contains(code)).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
     assert_eq!(seen.len(), Code::ALL.len());
+}
+
+#[test]
+fn a_slip_in_a_key_is_told_before_what_follows_from_it() {
+    let outcome = run(|f| drop(f.change("hosts = ", "hostz = ").change("board = \"rpi4\"\n", "")));
+    let told: Vec<Code> = outcome.findings.iter().map(|f| f.code).take(2).collect();
+    assert_eq!(told, [Code::UnknownKey, Code::MissingKey], "{}", texts(&outcome));
+    assert!(outcome.findings[0].remedy.contains("`hosts`"), "{}", texts(&outcome));
+}
+
+#[test]
+fn a_key_of_the_whole_file_below_a_table_is_told_where_it_belongs_and_not_that_it_is_missing() {
+    for (header, place) in [("[limits]", "[limits]"), ("[[certificate]]", "[[certificate]]")] {
+        let outcome = run(|f| {
+            f.change("board = \"rpi4\"\n", "");
+            let moved = if header == "[limits]" {
+                f.source =
+                    format!("[limits]\nboard = \"rpi4\"\n{}", f.source.replace("trust = \"ca.pem\"\n", ""));
+                return;
+            } else {
+                "[[certificate]]\nboard = \"rpi4\""
+            };
+            f.change(header, moved);
+        });
+        let finding = of(&outcome, Code::UnknownKey);
+        assert!(finding.remedy.contains("above the first [table]"), "{finding:?}");
+        assert!(finding.remedy.contains(place), "{finding:?}");
+        let missing = outcome.findings.iter().any(|f| f.code == Code::MissingKey);
+        assert!(!missing, "{}", texts(&outcome));
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_is_told_by_where_it_should_be() {
+    let remedy = |chain: &str| {
+        let outcome = run(|f| drop(f.change("chain = \"cert.pem\"", &format!("chain = \"{chain}\""))));
+        of(&outcome, Code::FileMissing).remedy.clone()
+    };
+    let certbot = remedy("/etc/letsencrypt/live/no-such.store/fullchain.pem");
+    for said in [
+        "sudo certbot certonly --standalone --cert-name no-such.store -d recre.store",
+        "--webroot -w /var/lib/sanedge/acme",
+        "acme_dir",
+    ] {
+        assert!(certbot.contains(said), "{said} in {certbot}");
+    }
+    for absolute in ["/nowhere/at/all.pem", "/etc/no-such.pem"] {
+        let said = remedy(absolute);
+        assert!(!said.contains("Relative paths") && !said.contains("certbot"), "{said}");
+    }
+    for relative in ["nowhere/at-all.pem", "no-such.pem"] {
+        assert!(remedy(relative).contains("Relative paths begin at"), "{}", remedy(relative));
+    }
 }
 
 #[test]

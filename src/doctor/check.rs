@@ -96,7 +96,16 @@ impl Finding {
 
     /// A text of its explanation, with the braces filled.
     pub fn told(&self, text: &str) -> String {
-        let default = |word: &str| (word == "reload").then(|| "sanedge reload".to_owned());
+        // What the files of an edge are called where none was named.
+        let default = |word: &str| {
+            let usual = match word {
+                "reload" | "load" => "sanedge reload",
+                "file" => "sanedge.toml",
+                "http_port" => "80",
+                _ => return None,
+            };
+            Some(usual.to_owned())
+        };
         let known =
             |word: &str| self.words.iter().find(|(known, _)| *known == word).map(|(_, value)| value.clone());
         fill(text, |word| known(word).or_else(|| default(word)))
