@@ -1108,6 +1108,16 @@ fn a_slip_in_a_key_is_told_before_what_follows_from_it() {
     let told: Vec<Code> = outcome.findings.iter().map(|f| f.code).take(2).collect();
     assert_eq!(told, [Code::UnknownKey, Code::MissingKey], "{}", texts(&outcome));
     assert!(outcome.findings[0].remedy.contains("`hosts`"), "{}", texts(&outcome));
+    for (word, ours) in [("servr", "upstream"), ("servers", "upstream"), ("proxy_pass", "upstream")] {
+        let mut folder = Folder::good();
+        folder.change("upstream = ", &format!("{word} = "));
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        let first = &outcome.findings[0];
+        assert_eq!(
+            (first.code, first.remedy.as_str()),
+            (Code::UnknownKey, format!("Did you mean `{ours}`?").as_str())
+        );
+    }
 }
 
 #[test]

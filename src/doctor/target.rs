@@ -278,10 +278,14 @@ fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Find
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
+    let file = first.place.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    let place = first.place.line.map_or(file.clone(), |line| format!("{file}:{line}"));
     let codes: Vec<&str> = errors.iter().map(|finding| finding.code.as_str()).collect();
     Finding::new(Code::ConfigErrors, format!("{}{more}", first.message))
+        .seen("at", place)
         .seen("expected", &first.expected)
         .seen("found", &first.found)
+        .seen("remedy", &first.remedy)
         .seen("codes", codes.join(", "))
 }
 

@@ -596,6 +596,7 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     let added = toml.replace("hosts = [", "hosts = [\"socket.recre.store\", ");
     std::fs::write(served.desk().toml(), added).unwrap();
     house.exhibit("config-errors", &[&word(&served.desk().toml())]);
+    house.says(&["certbot certonly --expand", "sanedge.toml:"]);
     edges.push(served);
 
     let served = desk(house, "bundle-refused.recre.store", "127.0.0.1:4004", "").serve();

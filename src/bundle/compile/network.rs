@@ -37,14 +37,14 @@ fn speaks_proxy_protocol(version: u8, upstream: &Upstream) -> Finding {
     let shown = show(upstream);
     Finding::new(
         Code::SendsProxyProtocol,
-        format!("`{shown}` must expect a PROXY protocol header (version {version}) in front of each connection"),
+        format!(
+            "`{shown}` must expect a PROXY protocol header (version {version}); plain Node does not and answers 400: leave \
+             `send_proxy_protocol` out for it"
+        ),
     )
     .expected("a server that is told to take one: nginx `proxy_protocol`, HAProxy `accept-proxy`")
     .found(format!("send_proxy_protocol = {version}"))
-    .remedy(
-        "Plain Node and Socket.IO do not speak it and answer 400: leave `send_proxy_protocol` out for them; they have the \
-         client in X-Forwarded-For.",
-    )
+    .remedy("Plain Node and Socket.IO have the client in X-Forwarded-For.")
 }
 
 fn listeners(desk: &mut Desk, source: &Source) {

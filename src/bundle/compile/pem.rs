@@ -189,7 +189,7 @@ fn quoted(path: &Path) -> String {
 
 fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts: &[Host]) -> Finding {
     let (code, message, remedy) = match trouble {
-        FileTrouble::Missing => (Code::FileMissing, "is not there", missing_advice(file, hosts)),
+        FileTrouble::Missing => (Code::FileMissing, "is not there", missing_advice(file, wanted, hosts)),
         FileTrouble::NotRegular(_) => {
             (Code::FileNotRegular, "is not a file", "Name the PEM file itself.".to_owned())
         }
@@ -217,7 +217,7 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts:
         .remedy(remedy)
 }
 
-fn missing_advice(file: &NamedFile, hosts: &[Host]) -> String {
+fn missing_advice(file: &NamedFile, wanted: Wanted, hosts: &[Host]) -> String {
     if file.label.starts_with('~') {
         return "`~` means your home folder to a shell only: write the path in full, as `echo ~` prints it."
             .to_owned();
@@ -226,7 +226,10 @@ fn missing_advice(file: &NamedFile, hosts: &[Host]) -> String {
     let is_there = folder.is_dir();
     let certbot = file.path.strip_prefix("/etc/letsencrypt/live").ok().filter(|_| !is_there);
     if let Some(name) = certbot.and_then(|rest| rest.iter().next()) {
-        return first_certificate(&name.to_string_lossy(), hosts);
+        return match wanted {
+            Wanted::Certificates => first_certificate(&name.to_string_lossy(), hosts),
+            Wanted::Key => "certbot makes it together with the certificate, see there.".to_owned(),
+        };
     }
     let begin = if Path::new(&file.label).is_absolute() {
         ""

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, Section, TOP};
-use super::typed::{Value, holds_items, integer, preset};
+use super::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, Section, TOP, limit_keys};
+use super::typed::{Value, holds_items, integer, out_of_bounds, preset};
 use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
 use super::{CertificateFiles, LimitSetting, LimitValue, Lined, Listen, OriginEntry, Route, Site, Source};
 use crate::bundle::Upstream;
@@ -227,6 +227,12 @@ impl<'a> Reader<'a> {
         let mut settings = Vec::new();
         for (name, value) in table.iter() {
             let name = Lined { value: name.get_ref().to_string(), line: self.line_of(name) };
+            if !limit_keys().contains(&name.value.as_str()) {
+                // Here, so that it is said whether or not the board is known.
+                let unknown = limits::LimitError::Unknown { key: name.value.clone(), suggestion: None };
+                self.push(name.line, out_of_bounds(&name.value, &unknown, ""));
+                continue;
+            }
             if let Some(value) = self.limit(&name.value, value) {
                 settings.push(LimitSetting { name, value });
             }
