@@ -93,7 +93,7 @@ pub(super) struct Plan {
     pub(super) files: Vec<Section>,
     /// Roots beside Mozilla's.
     pub(super) trust: Vec<CertificateDer<'static>>,
-    /// TLS listeners of an edge that should run on this machine.
+    /// Listeners of an edge that should run on this machine.
     pub(super) listens: Vec<SocketAddr>,
     /// Most sessions of that edge.
     pub(super) sessions_max: Option<u64>,
@@ -175,6 +175,13 @@ impl Plan {
         match Bundle::open(path) {
             Ok(bundle) => {
                 section.passed(Group::Files, format!("bundle for {}", hosts(bundle.hosts.len())));
+                let beside = path.with_file_name("sanedge.toml");
+                if path == beside.with_file_name("sanedge.bundle")
+                    && let (Some(source), _) = source::read(&beside)
+                {
+                    section.word("reload", reload_command(bundle.listen.admin.as_ref()));
+                    stale(&beside, &source, section);
+                }
                 self.hosts_of(&bundle, Named::bundle(path, bundle.listen.admin.as_ref()), options);
             }
             Err(OpenError::File(ReadError::Denied { .. })) => {
@@ -233,7 +240,7 @@ impl Plan {
 
     fn hosts_of(&mut self, bundle: &Bundle, named: Named, options: &Options) {
         let path = options.path.as_deref().unwrap_or(DEFAULT_PATH);
-        self.listens.extend(&bundle.listen.https);
+        self.listens.extend(bundle.listen.https.iter().chain(&bundle.listen.http));
         self.sessions_max = Some(u64::from(bundle.limits.sessions_max));
         for entry in &bundle.hosts {
             let site = bundle.sites.get(usize::from(entry.site));
@@ -252,7 +259,8 @@ impl Plan {
     fn hosts_of_source(&mut self, path: &Path, options: &Options) {
         let (Some(source), _) = source::read(path) else { return };
         let wanted = options.path.as_deref().unwrap_or(DEFAULT_PATH);
-        self.listens.extend(source.listen.https.iter().map(|address| address.value));
+        let listens = source.listen.https.iter().chain(&source.listen.http);
+        self.listens.extend(listens.map(|address| address.value));
         let http = source.listen.http.first().map(|address| address.value.port());
         for site in &source.sites {
             let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());
@@ -306,7 +314,7 @@ fn stale(path: &Path, source: &source::Source, section: &mut Section) {
     match newest {
         Some(file) => {
             let message = format!("`{file}` is newer than the bundle `{shown}`: write the bundle anew");
-            section.found(Finding::new(Code::BundleStale, message));
+            section.found(Finding::new(Code::BundleStale, message).word("file", word(path)));
         }
         None => section.passed(Group::Files, format!("the bundle `{shown}` is newer than its sources")),
     }

@@ -138,7 +138,8 @@ fn healthy(house: &mut House, edges: &mut Vec<Edge>) {
     ] {
         house.exhibit(code, &[&bundle]);
         house.machine(&Machine { unit, ..Machine::default() });
-        house.says(&["sanedge listens at", "is no address of this machine, which has"]);
+        house.says(&["sanedge listens at", "listens at 127.0.0.1:4004, where the app should"]);
+        house.says(&[":80", "MiB of memory are available", "is no address of this machine, which has"]);
     }
 }
 
@@ -574,6 +575,8 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     std::fs::File::options().append(true).open(served.desk().toml()).unwrap().set_modified(later).unwrap();
     house.exhibit("bundle-stale", &[&word(&served.desk().toml())]);
     house.says(&["/sanedge.bundle`: write", "sanedge reload --admin /"]);
+    house.exhibit("bundle-stale", &[&word(&served.desk().bundle_file())]);
+    house.says(&["sanedge bundle /", "sanedge.toml && sanedge reload --admin /"]);
     edges.push(served);
 
     // Its plain listener is on another port than 80, and not there yet.
