@@ -247,6 +247,7 @@ impl Talk<'_> {
             401 => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot give: take the password off this path")),
             403 if self.between != Between::Somebody => self.worded(Code::EioRefused, format!("the app refuses the client (403, {by}) before Socket.IO is asked: look for a middleware in front of it")),
             403 => self.worded(Code::EioRefused, format!("the proxy refuses the client (403, {by}), and the app never saw it: look for a `deny` or a filter there")),
+            404 if self.between != Between::Somebody => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
             404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy sends it to the wrong app, or Socket.IO is at another path")),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
             502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?")),
@@ -262,7 +263,7 @@ impl Talk<'_> {
 
     /// What our own edge says by itself, and is not said of every proxy.
     fn by_edge(&self, answer: &Answer) -> Option<Finding> {
-        let said = answer.field("sanedge-error")?;
+        let said = &*shown(answer.field("sanedge-error")?);
         let (path, itself) = (self.path, format!("sanedge itself answers {} ({said})", answer.status));
         Some(match said {
             "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host leads from {path} to an app: add one in sanedge.toml")),
@@ -285,9 +286,9 @@ impl Talk<'_> {
 
     /// Who made an answer, as far as anybody can say.
     fn who(&self, answer: &Answer) -> String {
-        let author = answer.author();
+        let author = shown(&answer.author());
         match (answer.field("sanedge-error"), self.between) {
-            (Some(code), _) => format!("sanedge itself, code {code}"),
+            (Some(code), _) => format!("sanedge itself, code {}", shown(code)),
             (None, Between::Sanedge) => format!("the app behind sanedge, {author}"),
             (None, Between::Nobody) => format!("the app, {author}"),
             (None, Between::Somebody) => author,

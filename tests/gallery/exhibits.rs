@@ -473,7 +473,7 @@ fn our_own_codes(house: &mut House, edges: &mut Vec<Edge>) {
     // Not the edge but the app behind it: by the bundle, whose certificate is served.
     let served = desk(house, "no-socketio.recre.store", "127.0.0.1:4013", "").serve();
     house.exhibit("eio-not-found", &[&served.desk().bundle_file().display().to_string()]);
-    house.says(&["the app behind sanedge"]);
+    house.says(&["the app answers 404 at /socket.io/ (the app behind sanedge"]);
     edges.push(served);
 }
 
