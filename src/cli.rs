@@ -47,7 +47,8 @@ enum Command {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
         /// Instead say only what needs somebody, and fail then: a certificate in use with less than 14 days left, or a
-        /// bundle that is older than the certificates that the sanedge.toml beside it names.
+        /// bundle that is older than the certificates that the sanedge.toml beside it names. Without one there it compares
+        /// nothing, and says so.
         #[arg(long)]
         check: bool,
         /// With --check: the sanedge.toml that the bundle was made of, where it is not beside it.
@@ -59,7 +60,7 @@ enum Command {
     },
     /// Ask the running edge to open its bundle again; says what came of it.
     Reload {
-        /// Admin socket of the edge: `unix:PATH`, or a path.
+        /// Admin socket of the edge: `unix:PATH`, or a path with a slash in it. A relative one begins at the current folder.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse_unix)]
         admin: Admin,
         /// Print one JSON document.
@@ -68,7 +69,8 @@ enum Command {
     },
     /// Show how the running edge is: hosts, certificates, sessions, upstreams.
     Status {
-        /// Admin socket of the edge: `unix:PATH`, a path, or a loopback address with its port.
+        /// Admin socket of the edge: `unix:PATH`, a path with a slash in it, or a loopback address with its port. A
+        /// relative path begins at the current folder.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse)]
         admin: Admin,
         /// Go on every two seconds, in place on a terminal, until Ctrl-C.
@@ -309,13 +311,15 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let source = source.or_else(beside);
     let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
     let troubles = check::check(&bundle, path, fresh, now());
+    let compared = source.as_deref();
     let said = if json {
         let row =
             |trouble: &check::Trouble| json!({ "code": trouble.code(), "message": trouble.to_string() });
-        print(&format!("{:#}\n", json!({ "troubles": troubles.iter().map(row).collect::<Vec<_>>() })))
+        let rows: Vec<_> = troubles.iter().map(row).collect();
+        print(&format!("{:#}\n", json!({ "troubles": rows, "compared_with": compared })))
     } else if troubles.is_empty() {
-        let compared = source
-            .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(&source)));
+        let compared = compared
+            .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(source)));
         print(&format!("every certificate has {} days or more left{compared}\n", check::DAYS_LEFT_MIN))
     } else {
         let line = |trouble: &check::Trouble| {
@@ -324,6 +328,12 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
         complain(&troubles.iter().map(line).collect::<String>());
         true
     };
+    if compared.is_none() && !json {
+        complain(&format!(
+            "note not compared with its sources: there is no {}; name the file that it was made of with --source\n",
+            report::escaped(&path.with_file_name("sanedge.toml").display().to_string())
+        ));
+    }
     exit(said && troubles.is_empty())
 }
 

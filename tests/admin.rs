@@ -374,6 +374,41 @@ async fn an_answer_that_cannot_be_shown_is_a_failure() {
     assert!(text(&nobody).contains("--admin"), "{}", text(&nobody));
 }
 
+#[test]
+fn who_asks_where_no_edge_is_gets_told_what_to_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let say = |arguments: &[&str]| sanedge().args(arguments).current_dir(&folder).output().unwrap();
+    for (arguments, status, said) in [
+        (&["status", "--admin", "./admin.sock"][..], 1, "unix:./admin.sock: No such file"),
+        (&["status", "--admin", "unix:admin.sock"], 1, "No edge answers there."),
+        (&["reload", "--admin", "unix:admin.sock"], 1, "sudo systemctl start sanedge"),
+        (&["status", "--admin", "127.0.0.1:1"], 1, "no edge can be reached at 127.0.0.1:1"),
+        (&["status", "--admin", "admin.sock"], 2, "a path with a slash in it (`./admin.sock`)"),
+        (&["status", "--admin", "unix:"], 2, "a path with a slash in it"),
+        (&["reload", "--admin", "127.0.0.1:9443"], 2, "an edge can only be read"),
+        (&["reload", "--admin", "127.0.0.1:9443"], 2, "sudo systemctl kill -s HUP sanedge"),
+        (&["status", "--help"], 0, "a relative path begins at the current folder"),
+        (&["reload", "--help"], 0, "A relative one begins at the current folder"),
+    ] {
+        let output = say(arguments);
+        let told = text(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {told}");
+        assert!(told.to_lowercase().contains(&said.to_lowercase()), "{said} in {told}");
+        assert!(!told.contains("SIGHUP"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relative_path_to_the_admin_socket_begins_at_the_current_folder() {
+    let edge = edge().await;
+    for admin in ["./admin.sock", "unix:admin.sock"] {
+        let mut command = sanedge();
+        let folder = edge.desk().toml().parent().unwrap().to_owned();
+        let output = command.args(["status", "--admin", admin]).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{admin}: {}", text(&output));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn status_goes_on_while_it_is_watched_and_over_an_outage() {
     let edge = edge().await;

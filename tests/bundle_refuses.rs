@@ -406,6 +406,12 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.change("[\"[::]:443\"]", "[\"127.0.0.1:18443\"]\npublic_https_port = 443")),
         ),
         row(
+            Code::SendsProxyProtocol,
+            "an app that must speak it",
+            |f| drop(f.append("send_proxy_protocol = 2\n")),
+            as_is,
+        ),
+        row(
             Code::PublicUpstream,
             "8.8.8.8",
             |f| drop(f.change("127.0.0.1", "8.8.8.8")),
@@ -1097,6 +1103,65 @@ fn every_code_has_a_row() {
 }
 
 #[test]
+fn a_slip_in_a_key_is_told_before_what_follows_from_it() {
+    let outcome = run(|f| drop(f.change("hosts = ", "hostz = ").change("board = \"rpi4\"\n", "")));
+    let told: Vec<Code> = outcome.findings.iter().map(|f| f.code).take(2).collect();
+    assert_eq!(told, [Code::UnknownKey, Code::MissingKey], "{}", texts(&outcome));
+    assert!(outcome.findings[0].remedy.contains("`hosts`"), "{}", texts(&outcome));
+    for (word, ours) in [("servr", "upstream"), ("servers", "upstream"), ("proxy_pass", "upstream")] {
+        let mut folder = Folder::good();
+        folder.change("upstream = ", &format!("{word} = "));
+        let outcome = compile(&folder.sanedge_toml(), NOW);
+        let first = &outcome.findings[0];
+        assert_eq!(
+            (first.code, first.remedy.as_str()),
+            (Code::UnknownKey, format!("Did you mean `{ours}`?").as_str())
+        );
+    }
+}
+
+#[test]
+fn a_key_of_the_whole_file_below_a_table_is_told_where_it_belongs_and_not_that_it_is_missing() {
+    for (table, change) in [
+        ("[limits]", (|f| drop(f.change("board = ", "[limits]\nboard = "))) as Change),
+        ("[[certificate]]", |f| {
+            f.change("board = \"rpi4\"\n", "").change("key = ", "board = \"rpi4\"\nkey = ");
+        }),
+    ] {
+        let outcome = run(change);
+        let finding = outcome.findings.iter().find(|f| f.message.contains("`board`")).unwrap();
+        assert_eq!(finding.code, Code::UnknownKey, "{}", texts(&outcome));
+        assert!(finding.remedy.contains("above the first [table]"), "{finding:?}");
+        assert!(finding.remedy.contains(table), "{finding:?}");
+        let missing = outcome.findings.iter().any(|f| f.code == Code::MissingKey);
+        assert!(!missing, "{}", texts(&outcome));
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_is_told_by_where_it_should_be() {
+    let remedy = |chain: &str| {
+        let outcome = run(|f| drop(f.change("chain = \"cert.pem\"", &format!("chain = \"{chain}\""))));
+        of(&outcome, Code::FileMissing).remedy.clone()
+    };
+    let certbot = remedy("/etc/letsencrypt/live/no-such.store/fullchain.pem");
+    for said in [
+        "sudo certbot certonly --standalone --cert-name no-such.store -d recre.store",
+        "--webroot -w /var/lib/sanedge/acme",
+        "acme_dir",
+    ] {
+        assert!(certbot.contains(said), "{said} in {certbot}");
+    }
+    for absolute in ["/nowhere/at/all.pem", "/etc/no-such.pem"] {
+        let said = remedy(absolute);
+        assert!(!said.contains("Relative paths") && !said.contains("certbot"), "{said}");
+    }
+    for relative in ["nowhere/at-all.pem", "no-such.pem"] {
+        assert!(remedy(relative).contains("Relative paths begin at"), "{}", remedy(relative));
+    }
+}
+
+#[test]
 fn a_good_folder_has_nothing_to_say() {
     let mut outcome = run(as_is);
     assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
@@ -1356,7 +1421,10 @@ fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
     assert!(remedies.iter().any(|r| r.contains("belongs in [limits]")), "{remedies:?}");
     let outcome = run(|f| drop(f.change("trust", "sesions_max = 5\ntrust")));
     assert_eq!(of(&outcome, Code::UnknownKey).remedy, "Did you mean `sessions_max` in [limits]?");
-    assert!(remedies.iter().any(|r| r.contains("belongs at the top of the file")), "{remedies:?}");
+    assert!(
+        remedies.iter().any(|r| r.contains("`trusted_proxies` is a key of the whole file")),
+        "{remedies:?}"
+    );
 }
 
 #[test]
@@ -1441,7 +1509,7 @@ fn the_largest_number_of_sessions_that_fits_is_told_and_fits() {
 }
 
 #[test]
-fn keys_of_every_kind_have_no_finding() {
+fn keys_of_every_kind_are_taken() {
     let site = "upstream = [\"127.0.0.1:3000\"]";
     let mut folder = Folder::good();
     let keys = "frame_bytes_max = \"1MiB\"\nmessage_bytes_max = \"2MiB\"\nping_interval = \"20s\"\ncheck_utf8 = true\n\
@@ -1449,7 +1517,8 @@ fn keys_of_every_kind_have_no_finding() {
     folder.change(site, &format!("{site}\n{keys}"));
     folder.change("trust = \"ca.pem\"", "trust = \"ca.pem\"\ndrain_spread = \"5s\"");
     let mut outcome = compile(&folder.sanedge_toml(), NOW);
-    assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
+    let told: Vec<_> = outcome.findings.iter().map(|f| f.code).collect();
+    assert_eq!(told, [Code::SendsProxyProtocol], "{}", texts(&outcome));
     let bundle = opened(&mut outcome).unwrap();
     let route = &bundle.sites[0].routes[0];
     assert_eq!((route.frame_bytes_max, route.message_bytes_max), (Some(1 << 20), Some(2 << 20)));

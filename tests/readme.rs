@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use sanedge::limits::{KEYS, LIMITS, Preset, Range};
+use sanedge::ops::metrics::Reason;
 
 const BEGIN: &str = "<!-- limits -->\n";
 const END: &str = "<!-- /limits -->";
@@ -40,6 +41,22 @@ fn the_table_of_limits_is_the_programs_own() {
         return;
     }
     assert_eq!(found, table(), "run SANEDGE_WRITE_README=1 cargo test --test readme");
+}
+
+#[test]
+fn the_table_of_reasons_is_the_programs_own() {
+    let (_, rows) =
+        include_str!("../README.md").split_once("| reason | which limit, or what was wrong |\n").unwrap();
+    let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let words = |row: &str| -> Vec<String> {
+        let first = row.split('|').nth(1).unwrap();
+        first.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let mut found: Vec<String> = rows.flat_map(words).collect();
+    let mut known = Reason::NAMES.to_vec();
+    found.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(found, known);
 }
 
 #[test]

@@ -165,6 +165,8 @@ fn the_daily_check_fails_when_a_renewal_did_not_get_through() {
         "{}",
         text(&stale)
     );
+    let reload = format!("sanedge reload --admin {}", desk.path("admin.sock").display());
+    assert!(text(&stale).contains(&reload), "{}", text(&stale));
     let json: serde_json::Value = serde_json::from_slice(&show_check(&desk, &["--json"]).stdout).unwrap();
     assert_eq!(json["troubles"][0]["code"], "older-than-its-sources");
 
@@ -173,7 +175,15 @@ fn the_daily_check_fails_when_a_renewal_did_not_get_through() {
     assert!(text(&broken).contains("sources-broken") && broken.status.code() == Some(1), "{}", text(&broken));
     // Elsewhere, and not there at all.
     std::fs::rename(desk.toml(), desk.path("other.toml")).unwrap();
-    assert!(show_check(&desk, &[]).status.success(), "a bundle from the desk has no source");
+    let alone = show_check(&desk, &[]);
+    assert!(alone.status.success(), "a bundle from the desk has no source");
+    let said = text(&alone);
+    assert!(
+        said.contains("not compared with its sources: there is no") && said.contains("--source"),
+        "{said}"
+    );
+    let json: serde_json::Value = serde_json::from_slice(&show_check(&desk, &["--json"]).stdout).unwrap();
+    assert!(json["compared_with"].is_null(), "{json}");
     let other = desk.path("other.toml");
     assert_eq!(show_check(&desk, &["--source", other.to_str().unwrap()]).status.code(), Some(1));
     desk.write_certificate(0, &[HOST]);

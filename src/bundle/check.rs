@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::compile::Outcome;
 use super::file::word;
 use super::finding::{Severity, listed};
-use super::{Bundle, Certificate};
+use super::{Admin, Bundle, Certificate};
 use crate::names::Host;
 
 /// Fewest days that every certificate in use must have left. Let's Encrypt's clients renew 30 days before the end: at 14
@@ -34,7 +34,7 @@ pub enum Trouble {
     /// The certificate files have changed.
     #[error(
         "{} in use are not what {source_file} names now: expected the bundle of today's certificates, found an older one. \
-         Type `sanedge bundle {source_file} -o {bundle} && sanedge reload`",
+         Type `sanedge bundle {source_file} -o {bundle} && {reload}`",
         listed(.hosts)
     )]
     OlderThanItsSources {
@@ -44,6 +44,8 @@ pub enum Trouble {
         source_file: String,
         /// The bundle, as a word for a shell.
         bundle: String,
+        /// What has the running edge open it.
+        reload: String,
     },
     /// The next renewal would not get through.
     #[error(
@@ -94,7 +96,18 @@ fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -
     };
     let other = |entry: &&super::HostEntry| chain(bundle, &entry.host) != chain(&fresh, &entry.host);
     let hosts: Vec<String> = fresh.hosts.iter().filter(other).map(|entry| entry.host.to_string()).collect();
-    (!hosts.is_empty()).then_some(Trouble::OlderThanItsSources { hosts, source_file, bundle: file })
+    let reload = reload_command(bundle.listen.admin.as_ref());
+    (!hosts.is_empty()).then_some(Trouble::OlderThanItsSources { hosts, source_file, bundle: file, reload })
+}
+
+/// What to type so that the edge with this admin listener opens its bundle again. Over TCP it can only be read.
+pub fn reload_command(admin: Option<&Admin>) -> String {
+    match admin {
+        None => "sanedge reload".to_owned(),
+        Some(Admin::Unix(path)) if path == Path::new(Admin::DEFAULT_PATH) => "sanedge reload".to_owned(),
+        Some(Admin::Unix(path)) => format!("sanedge reload --admin {}", word(path)),
+        Some(Admin::Tcp(_)) => "sudo systemctl kill -s HUP sanedge".to_owned(),
+    }
 }
 
 fn chain<'b>(bundle: &'b Bundle, host: &Host) -> Option<&'b [rustls_pki_types::CertificateDer<'static>]> {

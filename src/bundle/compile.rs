@@ -19,7 +19,7 @@ use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Origins;
-use super::finding::{Finding, Severity};
+use super::finding::{Code, Finding, Severity};
 use super::source::{self, CertificateFiles, OriginEntry, Source};
 use crate::names::{Host, Origin};
 use cover::Candidate;
@@ -36,7 +36,8 @@ pub const RSA_BITS_MAX: usize = 4096;
 /// What came out.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Errors first, then warnings, then notes; within each in the order of the file.
+    /// Errors first, then warnings, then notes; of the errors unknown keys first, of which others may only follow; then in
+    /// the order of the file.
     pub findings: Vec<Finding>,
     /// One row a host.
     pub hosts: Vec<HostRow>,
@@ -95,7 +96,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
     };
     let bundle = if desk.errors() == 0 { encode::encode(&mut desk, &parts) } else { None };
     keys.iter_mut().flatten().for_each(Zeroize::zeroize);
-    desk.findings.sort_by_key(|f| (f.severity(), f.place.line));
+    desk.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
     Outcome { findings: desk.findings, hosts, memory: settled.map(|l| l.memory.to_string()), bundle }
 }
 

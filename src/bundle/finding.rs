@@ -95,6 +95,9 @@ codes! {
     /// `public_https_port` is left out and follows a listener that is not on 443.
     PublicPortFollows = "public-port-follows", Note;
 
+    /// An upstream is sent a PROXY protocol header, which it must expect.
+    SendsProxyProtocol = "sends-proxy-protocol", Note;
+
     // files
     /// No such file.
     FileMissing = "file-missing", Error;

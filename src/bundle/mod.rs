@@ -85,6 +85,11 @@ pub enum Admin {
     Tcp(SocketAddr),
 }
 
+impl Admin {
+    /// Where the admin socket is unless `[listen] admin` says otherwise.
+    pub const DEFAULT_PATH: &'static str = "/run/sanedge/admin.sock";
+}
+
 /// Which cipher suites lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -20,14 +20,35 @@ const HOT_MILLIDEGREES: i64 = 80_000;
 /// Descriptors per session: the client's and the app's.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// Looks at this machine; `listens` is where the edge should listen.
-pub(super) async fn look(listens: &[SocketAddr], sessions_max: Option<u64>, patience: Patience) -> Section {
+/// Looks at this machine; `listens` is where the edge should listen, `apps` where the apps behind it should.
+pub(super) async fn look(
+    listens: &[SocketAddr],
+    apps: &[SocketAddr],
+    sessions_max: Option<u64>,
+    patience: Patience,
+) -> Section {
     let mut section = Section::new(Kind::Machine, "this machine", Vec::new());
     owners(listens, &mut section);
+    // That nobody does has a finding of its own, from asking the app.
+    for address in apps.iter().filter(|address| address.ip().is_loopback()) {
+        if let Owner::Process(name) = owner(*address) {
+            section.passed(Group::Board, format!("`{name}` listens at {address}, where the app should"));
+        }
+    }
     unit(sessions_max, patience, &mut section).await;
     clock(patience, &mut section).await;
     heat(&mut section);
+    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_available(&text));
+    if let Some(mebibytes) = available {
+        section.passed(Group::Board, format!("{mebibytes} MiB of memory are available"));
+    }
     section
+}
+
+/// `MemAvailable` of /proc/meminfo, in MiB.
+fn memory_available(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
 }
 
 // --- who listens ------------------------------------------------------------------------------------------
@@ -45,6 +66,15 @@ fn owners(listens: &[SocketAddr], section: &mut Section) {
             }
             Owner::Process(name) if name == "sanedge" => {
                 section.passed(Group::Board, format!("sanedge listens at {address}"));
+            }
+            // A socket unit's, until the service takes it.
+            Owner::Process(name) if name == "systemd" => {
+                section.unknown(
+                    Group::Board,
+                    format!(
+                        "systemd keeps {address} for a service that does not run: systemctl status sanedge"
+                    ),
+                );
             }
             Owner::Process(name) => {
                 let message = format!("`{name}` has port {}, which the edge needs: stop it", address.port());
@@ -230,6 +260,13 @@ mod tests {
         assert!(at("[::]:8443").is_empty());
         assert!(listening("x\nshort line\n", "[::]:443".parse().unwrap()).is_empty());
         assert_eq!(kernel_address("00000000000000000000000001000000"), Some("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_memory_that_is_left_is_read_in_mebibytes() {
+        let text = "MemTotal:        3884320 kB\nMemAvailable:    2097152 kB\n";
+        assert_eq!(memory_available(text), Some(2048));
+        assert_eq!(memory_available("MemFree: 1 kB\n"), None);
     }
 
     #[test]

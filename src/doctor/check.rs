@@ -96,7 +96,19 @@ impl Finding {
 
     /// A text of its explanation, with the braces filled.
     pub fn told(&self, text: &str) -> String {
-        fill(text, |word| self.words.iter().find(|(known, _)| *known == word).map(|(_, value)| value.clone()))
+        // What the files of an edge are called where none was named.
+        let default = |word: &str| {
+            let usual = match word {
+                "reload" | "load" => "sanedge reload",
+                "file" => "sanedge.toml",
+                "http_port" => "80",
+                _ => return None,
+            };
+            Some(usual.to_owned())
+        };
+        let known =
+            |word: &str| self.words.iter().find(|(known, _)| *known == word).map(|(_, value)| value.clone());
+        fill(text, |word| known(word).or_else(|| default(word)))
     }
 }
 
@@ -104,6 +116,11 @@ impl Section {
     /// An empty section; `words` fill the braces of all its explanations.
     pub fn new(kind: Kind, subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
         Self { kind, subject: subject.into(), checks: Vec::new(), words }
+    }
+
+    /// One more word for the braces of its explanations.
+    pub fn word(&mut self, word: &'static str, value: impl Into<String>) {
+        self.words.push((word, value.into()));
     }
 
     /// It is as it should be.

@@ -129,7 +129,7 @@ BundleStale = "bundle-stale", Files, Warn;
     title: "a source file is newer than the bundle";
     see: "You renewed or edited, and clients still get the old certificate or route.";
     why: "The edge serves the bundle, not the files that it was made of.";
-    fix: "Write it anew and have it taken into use:\n  sanedge bundle {file} && sanedge reload";
+    fix: "Write it anew and have it taken into use:\n  sanedge bundle {file} && {reload}";
 NameOffline = "name-offline", Name, Fail;
     title: "this machine is offline";
     see: "Every name fails: Temporary failure in name resolution, EAI_AGAIN, ERR_INTERNET_DISCONNECTED";
@@ -174,7 +174,7 @@ PortRefused = "port-refused", Port, Fail;
     title: "nothing listens on the port";
     see: "Node: connect ECONNREFUSED\ncurl: (7) Failed to connect to {host} port {port}: Connection refused\nChrome: ERR_CONNECTION_REFUSED";
     why: "The machine is there and says that the port is closed: the proxy is not running, listens on another port or address, or the router sends the port to a machine where nothing listens.";
-    fix: "On the machine of the server, see whether it runs (sanedge, nginx, haproxy, caddy), and what listens:\n  systemctl status sanedge\n  ss -ltnp 'sport = :{port}'\nIf it listens, look where the router sends port {port}.";
+    fix: "On the machine of the server, see whether it runs (sanedge, nginx, haproxy, caddy), and what listens:\n  systemctl status sanedge\n  journalctl -u sanedge -n 20\n  ss -ltnp 'sport = :{port}'\nIf it listens, look where the router sends port {port}.";
 PortFiltered = "port-filtered", Port, Fail;
     title: "the port does not answer";
     see: "Node: connect ETIMEDOUT\ncurl: (28) Failed to connect to {host} port {port}: Connection timed out\nChrome: ERR_CONNECTION_TIMED_OUT";
@@ -204,17 +204,17 @@ PortSilent = "port-silent", Port, Fail;
     title: "the port accepts connections and says nothing";
     see: "Node: socket hang up after a long wait, or connect timeout\ncurl: (28) SSL connection timeout\nChrome: ERR_TIMED_OUT";
     why: "The connection opens and the TLS hello gets no answer: a tunnel or port forwarding whose far end is gone, a process that hangs, or a server that waits for something else first.";
-    fix: "On the board see which process has the port, and restart it:\n  ss -ltnp 'sport = :{port}'";
+    fix: "On the board see which process has the port, look into its log, and restart it:\n  ss -ltnp 'sport = :{port}'\n  journalctl -u sanedge -n 20";
 PortCloses = "port-closes", Port, Fail;
     title: "the port accepts connections and closes them without a word";
     see: "Node: Client network socket disconnected before secure TLS connection was established, ECONNRESET\ncurl: (35) OpenSSL SSL_connect: SSL_ERROR_SYSCALL, or unexpected eof\nChrome: ERR_CONNECTION_CLOSED, ERR_CONNECTION_RESET";
     why: "The far end hangs up before any TLS: a listener that wants the PROXY protocol first, an edge at its limit of sessions, a filter that dislikes the name in the hello, or a forwarding without a server behind.";
-    fix: "Look into the log of the proxy at this second. nginx: take `proxy_protocol` out of `listen`; HAProxy: take `accept-proxy` out of `bind`, unless a load balancer stands in front.";
+    fix: "Look into the log of the proxy at this second. sanedge counts and logs whom it sends away (full, address-sessions, proxy-protocol):\n  systemctl status sanedge\n  journalctl -u sanedge -n 20\n  sanedge status\nnginx: take `proxy_protocol` out of `listen`; HAProxy: take `accept-proxy` out of `bind`, unless a load balancer stands in front.";
 Port80Refused = "port-80-closed", Port, Warn;
     title: "nothing answers on port 80";
     see: "Whoever types the name without https:// gets an error; certbot --standalone or http-01 fails.";
-    why: "Redirects to https and the proof for a certificate (ACME http-01) need port 80.";
-    fix: "Forward TCP 80 as well, and let the proxy listen there:\n  [listen]\n  http = [\"[::]:80\"]";
+    why: "Redirects to https and the proof for a certificate (ACME http-01) need a plain port: 80 for clients, here looked for at {http_port}.";
+    fix: "Let the proxy listen there, and forward TCP 80 to it as well. sanedge.toml:\n  [listen]\n  http = [\"[::]:{http_port}\"]\nIf it should listen there already:\n  systemctl status sanedge\n  journalctl -u sanedge -n 20";
 TlsVersion = "tls-version", Tls, Fail;
     title: "the server speaks only TLS versions that are switched off everywhere";
     see: "Node: ERR_SSL_UNSUPPORTED_PROTOCOL, tlsv1 alert protocol version\ncurl: (35) unsupported protocol\nChrome: ERR_SSL_VERSION_OR_CIPHER_MISMATCH\nFirefox: SSL_ERROR_UNSUPPORTED_VERSION";
@@ -229,7 +229,7 @@ TlsUnknownName = "tls-unknown-name", Tls, Fail;
     title: "the server does not serve this name";
     see: "Node: EPROTO, tlsv1 unrecognized name\ncurl: (35) tlsv1 unrecognized name\nChrome: ERR_SSL_UNRECOGNIZED_NAME_ALERT\nFirefox: SSL_ERROR_UNRECOGNIZED_NAME_ALERT";
     why: "The proxy has no certificate and no site for `{host}`, and says so with an alert in place of a wrong certificate.";
-    fix: "Add the host to a [[site]] of sanedge.toml (its certificate must cover it), then:\n  sanedge bundle sanedge.toml && sanedge reload\nHAProxy with strict-sni: add a certificate with this name.";
+    fix: "Add the host to a [[site]] of sanedge.toml (its certificate must cover it), then:\n  sanedge bundle {file} && {reload}\nHAProxy with strict-sni: add a certificate with this name.";
 TlsClientCertificate = "tls-client-certificate", Tls, Fail;
     title: "the server wants a certificate from the client";
     see: "Node: tlsv13 alert certificate required\nnginx: 400 No required SSL certificate was sent\nChrome: ERR_BAD_SSL_CLIENT_AUTH_CERT";
@@ -259,7 +259,7 @@ TlsExpired = "tls-expired", Tls, Fail;
     title: "the certificate has expired";
     see: "Node: certificate has expired (CERT_HAS_EXPIRED)\nChrome: ERR_CERT_DATE_INVALID\nFirefox: SEC_ERROR_EXPIRED_CERTIFICATE\ncurl: (60) SSL certificate problem: certificate has expired\nPython: certificate verify failed: certificate has expired\nAndroid: CertificateExpiredException, Chain validation failed";
     why: "It was not renewed, or it was renewed and the server still holds the old one in memory.";
-    fix: "See whether there is a newer one on the disk, and renew if not:\n  certbot certificates\n  certbot renew\nThen have the server load it: sanedge bundle sanedge.toml && sanedge reload, or nginx -s reload.";
+    fix: "See whether there is a newer one on the disk, and renew if not:\n  certbot certificates\n  certbot renew\nThen have the server load it (nginx -s reload), or:\n  sanedge bundle {file} && {reload}";
 TlsNotYetValid = "tls-not-yet-valid", Tls, Fail;
     title: "the certificate is not valid yet";
     see: "Node: certificate is not yet valid (CERT_NOT_YET_VALID)\nChrome: ERR_CERT_DATE_INVALID\ncurl: (60) SSL certificate problem: certificate is not yet valid";
@@ -346,10 +346,10 @@ TlsEd25519 = "tls-ed25519", Tls, Fail;
     why: "Node and OpenSSL take Ed25519, no browser does.";
     fix: "Issue it again with ECDSA P-256: certbot --key-type ecdsa, or\n  openssl ecparam -name prime256v1 -genkey -noout -out key.pem";
 TlsNotTheBundle = "tls-not-the-bundle", Tls, Fail;
-    title: "another certificate is served than the one in the bundle";
+    title: "another certificate is served than the file has that was compared";
     see: "You renewed, and clients still see the old certificate.";
-    why: "The bundle was written and not taken into use, or another server answers on this port (an old nginx, the router, a machine that had the address before).";
-    fix: "Have the running edge open it:\n  sanedge reload\nIf that says that it is in use, something else answers: ss -ltnp 'sport = :{port}'";
+    why: "The certificate was renewed or the bundle written, and not taken into use, or another server answers on this port (an old nginx, the router, a machine that had the address before).";
+    fix: "Have the running edge open it:\n  {load}\nIf that says that it is in use, something else answers: ss -ltnp 'sport = :{port}'";
 TlsChainOrder = "tls-chain-order", Tls, Warn;
     title: "the certificates are sent in the wrong order";
     see: "Most clients sort them; some phones and devices: handshake failure, unknown CA";
@@ -389,7 +389,7 @@ HttpMisdirected = "http-misdirected", Http, Fail;
     title: "the proxy says that this name is not served on this connection";
     see: "421 Misdirected Request";
     why: "The Host of the request and the name in the TLS hello do not belong to one site.";
-    fix: "Add the host to the site of the proxy.";
+    fix: "Add the host to the site of the proxy. sanedge: to `hosts` of the [[site]] in sanedge.toml, then:\n  sanedge bundle {file} && {reload}";
 HttpBadGateway = "http-bad-gateway", Http, Fail;
     title: "the proxy cannot reach the app behind it (502)";
     see: "nginx: 502 Bad Gateway; connect() failed (111: Connection refused) while connecting to upstream\nsanedge: upstream_unreachable\nsocket.io-client: xhr poll error, with status 502";
@@ -413,13 +413,13 @@ HttpError = "http-error", Http, Fail;
 HttpNoRedirect = "http-no-redirect", Http, Warn;
     title: "port 80 does not lead to https";
     see: "Whoever types the name without https:// gets a page without TLS, or an error.";
-    why: "Port 80 answers by itself.";
-    fix: "nginx:\n  return 301 https://$host$request_uri;\nsanedge.toml: http = [\"[::]:80\"] in [listen]";
+    why: "Port {http_port} answers by itself: another server than the edge has it, or the edge has no site for this host there (sanedge: 404 unknown_host).";
+    fix: "nginx:\n  return 301 https://$host$request_uri;\nsanedge.toml: http = [\"[::]:{http_port}\"] in [listen], the host in a [[site]], then:\n  sanedge bundle {file} && {reload}";
 HttpRedirectElsewhere = "http-redirect-elsewhere", Http, Warn;
     title: "port 80 leads to another host";
     see: "The name without https:// ends on another site.";
-    why: "A default site answers on port 80 in place of this one.";
-    fix: "Give this host a site on port 80 as well.";
+    why: "A default site answers on port {http_port} in place of this one.";
+    fix: "Give this host a site on port {http_port} as well.";
 EioTransportUnknown = "eio-transport-unknown", Polling, Fail;
     title: "Transport unknown: the query does not reach the app";
     see: "{\"code\":0,\"message\":\"Transport unknown\"}\nsocket.io-client: xhr poll error, or websocket error, with status 400";
@@ -481,10 +481,10 @@ EioWrongPath = "eio-wrong-path", Polling, Fail;
     why: "Server or edge use another path than the client: a prefix was added or taken away on the way, or the server has a `path` of its own.";
     fix: "Tell the client where it is:\n  io(\"{origin}\", { path: \"{found_path}\" })\nOr take the prefix out of the proxy. nginx: `proxy_pass http://127.0.0.1:3002;` without anything behind the port keeps the path.";
 EioNotSocketio = "eio-not-socketio", Polling, Fail;
-    title: "a page answers in place of Socket.IO";
-    see: "socket.io-client: xhr poll error, parse error; the network tab shows HTML at {path}";
-    why: "A static site, or a single-page app that answers every path with index.html, stands where Socket.IO should be.";
-    fix: "Send the path to the Socket.IO app before the rule for everything else. nginx:\n  location {path} { proxy_pass http://127.0.0.1:3002; }\nVite and webpack: an entry in `proxy` with ws: true.";
+    title: "something else answers in place of Socket.IO";
+    see: "socket.io-client: xhr poll error, parse error; the network tab shows HTML, JSON or text at {path}";
+    why: "What has the port is no Socket.IO: another app, a bare WebSocket server (`ws`, which a Socket.IO client cannot talk to), a static site, or a single-page app that answers every path with index.html. Or Socket.IO is attached at another path.";
+    fix: "See which program has the port of the app, and whether it is yours:\n  ss -ltnp\nNode: `new Server(httpServer)` and httpServer.listen(), not app.listen(). Another path: --path /my/path/ here and { path: ... } in the client.\nIf the app is right and the proxy sends the path elsewhere, send the path to the Socket.IO app before the rule for everything else. nginx:\n  location {path} { proxy_pass http://127.0.0.1:3002; }\nVite and webpack: an entry in `proxy` with ws: true.";
 EioRedirected = "eio-redirected", Polling, Fail;
     title: "the handshake is redirected";
     see: "socket.io-client: xhr poll error; Chrome: CORS error on a redirect; WebSocket: Unexpected response code: 301";
@@ -498,8 +498,8 @@ EioUnauthorized = "eio-unauthorized", Polling, Fail;
 EioRefused = "eio-refused-by-edge", Polling, Fail;
     title: "the proxy refuses the request (403)";
     see: "403 Forbidden\nsocket.io-client: xhr poll error, with status 403";
-    why: "A rule of the proxy or of a filter in front of it (allow and deny, a country block, a bot check) refuses; the app never saw the request.";
-    fix: "Look into the log of the proxy for the rule. nginx: `deny`; Cloudflare: Security, Events; sanedge: `allow` of the site.";
+    why: "A rule of the proxy or of a filter in front of it (allow and deny, a country block, a bot check) refuses; the app never saw the request. Where the evidence names the app: a middleware in front of Socket.IO.";
+    fix: "Look into the log of the proxy for the rule. nginx: `deny`; Cloudflare: Security, Events. In the app: what checks logins, tokens (CSRF) or origins before Socket.IO.";
 EioStatus = "eio-status", Polling, Fail;
     title: "the handshake gets an answer that is not Engine.IO's";
     see: "socket.io-client: xhr poll error";
@@ -508,8 +508,38 @@ EioStatus = "eio-status", Polling, Fail;
 EioGarbled = "eio-garbled", Polling, Fail;
     title: "the handshake's answer was changed on its way";
     see: "socket.io-client: parse error, transport error right after connecting";
-    why: "The body is neither an open packet of Engine.IO nor an error of it: a proxy that rewrites, minifies or injects.";
+    why: "The body has the fields of an open packet of Engine.IO and is none: a proxy that rewrites, minifies or injects.";
     fix: "Switch off whatever changes bodies for {path} (sub_filter, Rocket Loader, analytics injection).";
+EdgeUnknownPath = "edge-unknown-path", Polling, Fail;
+    title: "sanedge has no route for the path (404 unknown_path)";
+    see: "Sanedge-Error: unknown_path\nsocket.io-client: xhr poll error, with status 404";
+    why: "sanedge answers by itself: the host is served, and none of its routes covers {path}. The app never saw the request.";
+    fix: "Give the site an `upstream` of its own, or a route:\n  [[site.route]]\n  path = \"{path}\"\n  upstream = [\"127.0.0.1:3002\"]\nThen:\n  sanedge bundle {file} && {reload}";
+EdgeUnknownHost = "edge-unknown-host", Polling, Fail;
+    title: "sanedge does not serve this host (404 unknown_host)";
+    see: "Sanedge-Error: unknown_host";
+    why: "The plain listener of sanedge answers by itself: it redirects the hosts of its bundle to https and knows no other.";
+    fix: "Ask for a name of the bundle, and by https (`sanedge show` lists them). A new host goes into `hosts` of a [[site]]; then:\n  sanedge bundle {file} && {reload}";
+EdgeAddressRefused = "edge-address-refused", Polling, Fail;
+    title: "sanedge refuses this client's address (403 address_refused)";
+    see: "Sanedge-Error: address_refused\nsocket.io-client: xhr poll error, with status 403";
+    why: "The site has `allow`, and the address that sanedge sees is in none of its networks. The app never saw the request. Behind a proxy or tunnel every client has its address.";
+    fix: "Add the client's network to `allow` of the site, or leave `allow` out; behind a proxy list that in `trusted_proxies`, so that the client is the one that it names. Then:\n  sanedge bundle {file} && {reload}";
+EdgeUpstreamBroken = "edge-upstream-broken", Polling, Fail;
+    title: "sanedge reaches the app and gets no proper answer (502 upstream_closed, upstream_malformed)";
+    see: "Sanedge-Error: upstream_closed, or upstream_malformed\nsocket.io-client: xhr poll error, with status 502";
+    why: "Something accepts the connection at the upstream's address and then hangs up, or answers what is no HTTP/1.1: the app crashes on the request, another program has the port, it wants TLS, or `send_proxy_protocol` sends it a header that it does not expect.";
+    fix: "Ask it directly on the board, and look into its log at this second:\n  curl -v http://127.0.0.1:PORT{path}\n  journalctl -u YOUR-APP -n 50\nTake `send_proxy_protocol` out of the site unless the app expects it: plain Node does not.";
+EdgeBusy = "edge-busy", Polling, Fail;
+    title: "sanedge is at a limit or about to end (429, 503)";
+    see: "Sanedge-Error: too_many_requests, overloaded, or draining";
+    why: "429: this address opens more WebSockets a second than `address_websockets_per_s_max`. 503: the edge is at one of its limits, or is told to stop.";
+    fix: "See which limit was reached, and raise it in [limits]:\n  sanedge status\n  journalctl -u sanedge -n 20\nWhere all clients come from one address (a tunnel, Docker), list that in `exempt` or `trusted_proxies`.";
+EdgeRefused = "edge-refused", Polling, Fail;
+    title: "sanedge refuses the request by itself, by another code of its own";
+    see: "Sanedge-Error: the code that the evidence names";
+    why: "sanedge refuses what breaks a rule or a limit, and the app never sees it. What this client sends is in order, so a proxy in front has changed it, a field or cookie is too long, or a limit is very low.";
+    fix: "{remedy}\nThe log says more:\n  journalctl -u sanedge -n 20";
 EioCached = "eio-cached", Polling, Fail;
     title: "a cache answers in place of the app";
     see: "Session ID unknown now and then; several people get one session";
@@ -571,10 +601,10 @@ WsUpgradeLost = "ws-upgrade-lost", Websocket, Fail;
     why: "The app got the request without `Upgrade: websocket`: it is a hop-by-hop field, and a proxy passes it on only where it is told to.";
     fix: "nginx, in the location of {path}:\n  proxy_http_version 1.1;\n  proxy_set_header Upgrade $http_upgrade;\n  proxy_set_header Connection \"upgrade\";\nNginx Proxy Manager: switch on Websockets Support. Apache: mod_proxy_wstunnel.";
 WsOriginRefused = "ws-origin-refused", Websocket, Fail;
-    title: "sanedge refuses WebSockets of this page (Origin)";
+    title: "sanedge refuses WebSockets of this page (403 origin_refused)";
     see: "Sanedge-Error: origin_refused\nWebSocket connection failed: Unexpected response code: 403";
     why: "Any page in the world can open a WebSocket with your visitors' cookies, so sanedge allows only the origins of its site.";
-    fix: "Add the page's origin to the site in sanedge.toml:\n  origins = [\"{page}\"]";
+    fix: "Add the page's origin to the site in sanedge.toml:\n  origins = [\"{page}\"]\nThen:\n  sanedge bundle {file} && {reload}";
 WsForbidden = "ws-forbidden", Websocket, Fail;
     title: "polling works, and the WebSocket is refused (403)";
     see: "WebSocket connection failed: Unexpected response code: 403\nsocket.io-client: websocket error, or it stays on polling";
@@ -664,12 +694,12 @@ UnitFailed = "unit-failed", Board, Fail;
     title: "the service sanedge failed";
     see: "systemctl status sanedge: failed";
     why: "The last lines of its log say why.";
-    fix: "Mend that, then:\n  sudo systemctl restart sanedge";
+    fix: "Mend that, then:\n  sudo systemctl restart sanedge\nMore of the log:\n  journalctl -u sanedge -n 50";
 FdLimit = "fd-limit", Board, Warn;
     title: "the service may open too few files for its sessions";
     see: "accept: Too many open files";
     why: "Each session takes two descriptors.";
-    fix: "In the unit:\n  LimitNOFILE=65536";
+    fix: "In the unit:\n  LimitNOFILE=65536\nWithout systemd, in the shell that starts it:\n  ulimit -n 65536";
 MemoryMax = "memory-max-ignored", Board, Warn;
     title: "MemoryMax has no effect on this kernel";
     see: "";
@@ -690,6 +720,43 @@ PiHot = "pi-hot", Board, Warn;
     see: "";
     why: "Above 80 °C the processor slows down.";
     fix: "Give it air, or a heat sink.";
+}
+
+/// What to do about each code of the edge's own that has no row above.
+pub const EDGE_REMEDIES: [(&str, &str); 15] = [
+    (
+        "bad_request",
+        "something in front of sanedge makes the request ambiguous: ask sanedge without it, and compare",
+    ),
+    ("ambiguous_path", "write the path without `//`, `.` and `..`"),
+    (
+        "bad_upgrade",
+        "something in front of sanedge changes the WebSocket handshake: let it pass Upgrade, Connection and Sec-WebSocket-* unchanged",
+    ),
+    ("plain_http", "this port speaks TLS: use https:// or wss://"),
+    ("method_not_allowed", "the plain port answers GET and HEAD only: use https:// or wss://"),
+    (
+        "request_timeout",
+        "the request came too slowly: raise head_timeout or stall_timeout in [limits], or look at the line",
+    ),
+    ("body_too_large", "raise body_bytes_max of the site or route (Engine.IO sends up to 1 MB)"),
+    ("target_too_long", "the query is too long: send less in it, or raise target_bytes_max in [limits]"),
+    ("expectation_failed", "something in front of sanedge adds Expect: let it send 100-continue or nothing"),
+    ("websocket_version", "something in front of sanedge changes Sec-WebSocket-Version: it must be 13"),
+    (
+        "head_too_large",
+        "fields and cookies are too long: send fewer, or raise head_bytes_max or fields_max in [limits]",
+    ),
+    ("not_implemented", "something in front of sanedge changes the method or the transfer coding"),
+    ("version_not_supported", "something in front of sanedge sends neither HTTP/1.0 nor HTTP/1.1"),
+    ("upstream_timeout", "the app does not answer in time: look into its log"),
+    ("upstream_unreachable", "the app does not accept connections: start it"),
+];
+
+/// What to do about a code of the edge's own, also one that a later edge has.
+pub fn edge_remedy(code: &str) -> &'static str {
+    let row = EDGE_REMEDIES.iter().find(|(known, _)| *known == code);
+    row.map_or("look into its log at this second", |(_, remedy)| remedy)
 }
 
 /// `text` with each `{word}` replaced by what `known` says; a word that it does not know stays.

@@ -63,9 +63,19 @@ async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
         sections.push(walk::app(upstream, &of(target)).await);
     }
     if !plan.listens.is_empty() || !options.upstream.is_empty() {
-        sections.push(board::look(&plan.listens, plan.sessions_max, patience).await);
+        sections.push(
+            board::look(&plan.listens, &app_addresses(&plan.targets), plan.sessions_max, patience).await,
+        );
     }
     sections
+}
+
+fn app_addresses(targets: &[Target]) -> Vec<std::net::SocketAddr> {
+    let address = |(upstream, _): (&crate::bundle::Upstream, &Target)| match upstream {
+        crate::bundle::Upstream::Address(address) => Some(*address),
+        _ => None,
+    };
+    apps(targets).into_iter().filter_map(address).collect()
 }
 
 /// Each upstream once, with the first target that leads to it.

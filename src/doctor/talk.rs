@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::check::{Finding, Section};
 use super::engineio::{self, Body, Eio, EngineError, Open, escape};
-use super::explain::{Code, Group};
+use super::explain::{self, Code, Group};
 use super::http::{Answer, Ask};
 use super::options::{Options, Transport};
 use super::way::{Trouble, Way};
@@ -38,6 +38,18 @@ pub(super) struct Talk<'a> {
     /// The namespace to connect to; `None`: none.
     pub(super) namespace: Option<&'a str>,
     pub(super) hold: Option<Duration>,
+    pub(super) between: Between,
+}
+
+/// Who stands between us and the app, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Between {
+    /// The app is asked on its own port.
+    Nobody,
+    /// An edge of ours: it showed the certificate of its bundle.
+    Sanedge,
+    /// Whoever.
+    Somebody,
 }
 
 /// How a polling handshake went.
@@ -178,7 +190,7 @@ impl Talk<'_> {
     /// An error of Engine.IO's own.
     async fn refused(&self, error: &EngineError, answer: &Answer, section: &mut Section) {
         let said =
-            |finding: Finding| finding.seen("answered", answer.shown()).seen("answered by", answer.author());
+            |finding: Finding| finding.seen("answered", answer.shown()).seen("answered by", self.who(answer));
         let finding = match error.code {
             0 => {
                 let direct = self.websocket(self.version(), None).await;
@@ -211,23 +223,31 @@ impl Talk<'_> {
     async fn strange(&self, body: &Body, answer: &Answer) -> Finding {
         let finding = self.strange_status(body, answer);
         let finding = match finding.code {
-            Code::EioNotFound | Code::EioNotSocketio | Code::EioStatus => {
-                self.elsewhere().await.unwrap_or(finding)
+            Code::EioNotFound | Code::EioNotSocketio | Code::EioStatus | Code::EdgeUnknownPath => {
+                match self.elsewhere().await {
+                    Some(found) => found,
+                    None => self.alike(answer, finding).await,
+                }
             }
             _ => finding,
         };
-        finding.seen("answered", shown(&answer.shown())).seen("answered by", answer.author())
+        finding.seen("answered", shown(&answer.shown())).seen("answered by", self.who(answer))
     }
 
     fn strange_status(&self, body: &Body, answer: &Answer) -> Finding {
         let path = self.path;
         let status = answer.status;
-        let by = answer.author();
+        let by = self.who(answer);
+        if let Some(finding) = self.by_edge(answer) {
+            return finding;
+        }
         match status {
             300..=399 => self.redirected(answer),
             400 if answer.body.contains("No required SSL certificate") => super::tls::wants_certificate("status 400"),
             401 => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot give: take the password off this path")),
+            403 if self.between != Between::Somebody => self.worded(Code::EioRefused, format!("the app refuses the client (403, {by}) before Socket.IO is asked: look for a middleware in front of it")),
             403 => self.worded(Code::EioRefused, format!("the proxy refuses the client (403, {by}), and the app never saw it: look for a `deny` or a filter there")),
+            404 if self.between != Between::Somebody => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
             404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy sends it to the wrong app, or Socket.IO is at another path")),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
             502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?")),
@@ -235,8 +255,43 @@ impl Talk<'_> {
             504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Look into its log")),
             500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): look into its log")),
             200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: send {path} to the app")),
-            200 => self.worded(Code::EioGarbled, "the answer to the handshake is no packet of Engine.IO: something on the way changes it, or something else answers"),
+            200 if looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged packet of Engine.IO: something on the way changes it"),
+            200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or has Socket.IO another path?")),
             _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): look into the log of who answered")),
+        }
+    }
+
+    /// What our own edge says by itself, and is not said of every proxy.
+    fn by_edge(&self, answer: &Answer) -> Option<Finding> {
+        let said = &*shown(answer.field("sanedge-error")?);
+        let (path, itself) = (self.path, format!("sanedge itself answers {} ({said})", answer.status));
+        Some(match said {
+            "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host leads from {path} to an app: add one in sanedge.toml")),
+            "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and ask by https://")),
+            "misdirected" => self.worded(Code::HttpMisdirected, format!("{itself}: the Host of the request and the name in the TLS hello are of different sites")),
+            "address_refused" => self.worded(Code::EdgeAddressRefused, format!("{itself}: the site's `allow` does not list this client's address: add its network")),
+            "origin_refused" => {
+                let page = self.options.origin.clone().unwrap_or_default();
+                self.worded(Code::WsOriginRefused, format!("sanedge refuses WebSockets of `{page}`: add it to `origins` of the site"))
+            }
+            "upstream_unreachable" | "upstream_timeout" => return None,
+            "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app takes the connection and answers no proper HTTP: look into its log, and whether it is the right port")),
+            "overloaded" | "draining" | "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: it is at a limit, or about to end: `sanedge status` says which")),
+            _ => {
+                let remedy = explain::edge_remedy(said);
+                self.worded(Code::EdgeRefused, format!("{itself}: {remedy}")).word("remedy", remedy)
+            }
+        })
+    }
+
+    /// Who made an answer, as far as anybody can say.
+    fn who(&self, answer: &Answer) -> String {
+        let author = shown(&answer.author());
+        match (answer.field("sanedge-error"), self.between) {
+            (Some(code), _) => format!("sanedge itself, code {}", shown(code)),
+            (None, Between::Sanedge) => format!("the app behind sanedge, {author}"),
+            (None, Between::Nobody) => format!("the app, {author}"),
+            (None, Between::Somebody) => author,
         }
     }
 
@@ -264,6 +319,18 @@ impl Talk<'_> {
         self.worded(Code::EioRedirected, message).word("location", location)
     }
 
+    /// Where the front page is the same answer, that is said: whoever answers does not know the path at all.
+    async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
+        let kind = answer.field("content-type").unwrap_or_default().to_owned();
+        let finding = finding.seen("type", shown(&kind));
+        match self.way.ask(&Ask::get("/")).await {
+            Ok(root) if root.status == answer.status && root.body == answer.body => {
+                finding.seen("GET /", "the same answer: who gives it does not look at the path")
+            }
+            _ => finding,
+        }
+    }
+
     /// Looks for Socket.IO where others have it. Nothing private goes along.
     async fn elsewhere(&self) -> Option<Finding> {
         let doubled = format!("{}socket.io/", self.path);
@@ -275,6 +342,7 @@ impl Talk<'_> {
             options: self.options,
             namespace: None,
             hold: None,
+            between: self.between,
         };
         let paths = ["/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
         let tries =
@@ -345,12 +413,13 @@ impl Talk<'_> {
     fn no_post(&self, answer: &Answer) -> Finding {
         let status = answer.status;
         let finding = match (engine_error(answer), status) {
+            _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (Some(EngineError { code: 1, .. }), _) => self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make the processes sticky, or run one"),
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
             (None, 401 | 403 | 405) => self.worded(Code::EioPostRefused, format!("the proxy lets GET pass and refuses POST ({status}), with which polling clients send: allow it there")),
             _ => self.worded(Code::EioPostLost, format!("the handshake works and a POST on its session does not ({status}): look into the log of who answered")),
         };
-        finding.seen("answered", shown(&answer.shown())).seen("answered by", answer.author())
+        finding.seen("answered", shown(&answer.shown())).seen("answered by", self.who(answer))
     }
 
     /// Two clients get two sessions. A server of 2.x would show each to the app: there it is left out.
@@ -390,6 +459,11 @@ struct Seat {
 /// What Engine.IO says to a POST; python-engineio writes it in capitals.
 fn is_taken(answer: &Answer) -> bool {
     answer.status == 200 && answer.body.eq_ignore_ascii_case("ok")
+}
+
+/// Whether a body has the fields of an open packet, in whatever state.
+fn looks_like_open(body: &str) -> bool {
+    body.contains("\"sid\"") && (body.contains("\"upgrades\"") || body.contains("\"pingInterval\""))
 }
 
 /// Engine.IO's error in an answer. To an upgrade it answers in plain text.
@@ -452,4 +526,41 @@ pub(super) fn describe(trouble: &Trouble) -> String {
 /// Somebody else's text, cut.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::answer::PROBLEMS;
+
+    #[test]
+    fn every_code_of_the_edge_has_a_remedy() {
+        let of_their_own = [
+            "origin_refused",
+            "address_refused",
+            "unknown_path",
+            "unknown_host",
+            "misdirected",
+            "too_many_requests",
+            "upstream_closed",
+            "upstream_malformed",
+            "overloaded",
+            "draining",
+        ];
+        for problem in PROBLEMS {
+            let code = problem.code();
+            let known = explain::EDGE_REMEDIES.iter().any(|(known, _)| *known == code);
+            assert!(known || of_their_own.contains(&code), "{code}");
+        }
+        assert_eq!(explain::EDGE_REMEDIES.len() + of_their_own.len(), PROBLEMS.len());
+    }
+
+    #[test]
+    fn a_packet_that_was_changed_is_told_from_another_app() {
+        assert!(looks_like_open(r#"0{"sid":"x","upgrades"<script src=/inject.js></script>"#));
+        assert!(looks_like_open(r#"<b>{"pingInterval":1,"sid":"x"}"#));
+        for other in ["", "hello", r#"{"sid":"x"}"#, "<html>pingInterval", r#"{"ok":true}"#] {
+            assert!(!looks_like_open(other), "{other}");
+        }
+    }
 }

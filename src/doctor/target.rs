@@ -11,10 +11,11 @@ use rustls_pki_types::pem::PemObject as _;
 use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
 use super::options::Options;
+use crate::bundle::check::reload_command;
 use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
 use crate::bundle::finding::{self, Severity};
-use crate::bundle::{Bundle, OpenError, Upstream, source, wire};
+use crate::bundle::{Admin, Bundle, OpenError, Upstream, source, wire};
 use crate::names::Host;
 use crate::route;
 
@@ -42,6 +43,46 @@ pub(super) struct Target {
     pub(super) here: bool,
     /// The port that should lead to https.
     pub(super) http_port: Option<u16>,
+    /// The file that says all this.
+    pub(super) named: Named,
+}
+
+/// What remedies call the files of an edge of ours, and how it is told to open its bundle again.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// Where `expected` is from, in the middle of a sentence.
+    pub(super) expected_in: String,
+    /// The sanedge.toml, as a word for a shell.
+    pub(super) config: String,
+    /// Has the running edge open its bundle.
+    pub(super) reload: String,
+    /// Gets `expected` served.
+    pub(super) load: String,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        let reload = reload_command(None);
+        let load = reload.clone();
+        Self { expected_in: "the bundle".to_owned(), config: "sanedge.toml".to_owned(), reload, load }
+    }
+}
+
+impl Named {
+    /// By a bundle.
+    fn bundle(path: &Path, admin: Option<&Admin>) -> Self {
+        let reload = reload_command(admin);
+        let load = reload.clone();
+        Self { expected_in: format!("`{}`", path.display()), reload, load, ..Self::default() }
+    }
+
+    /// By a sanedge.toml, which the edge serves only once it is a bundle.
+    fn config(path: &Path, admin: Option<&Admin>) -> Self {
+        let (config, reload) = (word(path), reload_command(admin));
+        let expected_in = format!("a bundle made of `{}` now", path.display());
+        let load = format!("sanedge bundle {config} && {reload}");
+        Self { expected_in, config, reload, load }
+    }
 }
 
 /// Everything that will be looked at.
@@ -52,7 +93,7 @@ pub(super) struct Plan {
     pub(super) files: Vec<Section>,
     /// Roots beside Mozilla's.
     pub(super) trust: Vec<CertificateDer<'static>>,
-    /// TLS listeners of an edge that should run on this machine.
+    /// Listeners of an edge that should run on this machine.
     pub(super) listens: Vec<SocketAddr>,
     /// Most sessions of that edge.
     pub(super) sessions_max: Option<u64>,
@@ -134,7 +175,14 @@ impl Plan {
         match Bundle::open(path) {
             Ok(bundle) => {
                 section.passed(Group::Files, format!("bundle for {}", hosts(bundle.hosts.len())));
-                self.hosts_of(&bundle, options);
+                let beside = path.with_file_name("sanedge.toml");
+                if path == beside.with_file_name("sanedge.bundle")
+                    && let (Some(source), _) = source::read(&beside)
+                {
+                    section.word("reload", reload_command(bundle.listen.admin.as_ref()));
+                    stale(&beside, &source, section);
+                }
+                self.hosts_of(&bundle, Named::bundle(path, bundle.listen.admin.as_ref()), options);
             }
             Err(OpenError::File(ReadError::Denied { .. })) => {
                 let message =
@@ -179,17 +227,20 @@ impl Plan {
             }
         }
         if let Some(source) = &source {
+            section.word("reload", reload_command(admin_of(source)));
             stale(path, source, section);
         }
         match outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) {
-            Some(bundle) => self.hosts_of(&bundle, options),
+            Some(bundle) => {
+                self.hosts_of(&bundle, Named::config(path, bundle.listen.admin.as_ref()), options);
+            }
             None => self.hosts_of_source(path, options),
         }
     }
 
-    fn hosts_of(&mut self, bundle: &Bundle, options: &Options) {
+    fn hosts_of(&mut self, bundle: &Bundle, named: Named, options: &Options) {
         let path = options.path.as_deref().unwrap_or(DEFAULT_PATH);
-        self.listens.extend(&bundle.listen.https);
+        self.listens.extend(bundle.listen.https.iter().chain(&bundle.listen.http));
         self.sessions_max = Some(u64::from(bundle.limits.sessions_max));
         for entry in &bundle.hosts {
             let site = bundle.sites.get(usize::from(entry.site));
@@ -199,9 +250,8 @@ impl Plan {
             let expected = certificate.and_then(|certificate| certificate.key.cert.first().cloned());
             let port = bundle.listen.public_https_port;
             let http = bundle.listen.http.first().map(SocketAddr::port);
-            let target =
-                Target { expected, upstreams, here: true, ..plain(&entry.host, port, http, options) };
-            self.targets.push(target);
+            let plain = plain(&entry.host, port, http, options);
+            self.targets.push(Target { expected, upstreams, here: true, named: named.clone(), ..plain });
         }
     }
 
@@ -209,7 +259,8 @@ impl Plan {
     fn hosts_of_source(&mut self, path: &Path, options: &Options) {
         let (Some(source), _) = source::read(path) else { return };
         let wanted = options.path.as_deref().unwrap_or(DEFAULT_PATH);
-        self.listens.extend(source.listen.https.iter().map(|address| address.value));
+        let listens = source.listen.https.iter().chain(&source.listen.http);
+        self.listens.extend(listens.map(|address| address.value));
         let http = source.listen.http.first().map(|address| address.value.port());
         for site in &source.sites {
             let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());
@@ -219,7 +270,8 @@ impl Plan {
                 .unwrap_or_default();
             for host in &site.hosts {
                 let plain = plain(&host.value, source.listen.public_https_port, http, options);
-                self.targets.push(Target { upstreams: upstreams.clone(), here: true, ..plain });
+                let named = Named::config(path, admin_of(&source));
+                self.targets.push(Target { upstreams: upstreams.clone(), here: true, named, ..plain });
             }
         }
     }
@@ -234,23 +286,37 @@ fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Find
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
+    let file = first.place.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    let place = first.place.line.map_or(file.clone(), |line| format!("{file}:{line}"));
     let codes: Vec<&str> = errors.iter().map(|finding| finding.code.as_str()).collect();
     Finding::new(Code::ConfigErrors, format!("{}{more}", first.message))
+        .seen("at", place)
         .seen("expected", &first.expected)
         .seen("found", &first.found)
+        .seen("remedy", &first.remedy)
         .seen("codes", codes.join(", "))
 }
 
 fn stale(path: &Path, source: &source::Source, section: &mut Section) {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
-    let Some(written) = changed(&path.with_file_name("sanedge.bundle")) else { return };
+    let bundle = path.with_file_name("sanedge.bundle");
+    let shown = bundle.display();
+    let Some(written) = changed(&bundle) else {
+        let text = format!(
+            "there is no `{shown}` to compare its age with; name the bundle that is served to look at it as well"
+        );
+        return section.skipped(Group::Files, text);
+    };
     let files = source.certificates.iter().flat_map(|files| [&files.chain.value.path, &files.key.value.path]);
     let newer = |file: &&Path| changed(file).is_some_and(|changed| changed > written);
     let files = files.map(PathBuf::as_path);
     let newest = std::iter::once(path).chain(files).find(newer).map(|file| file.display().to_string());
-    if let Some(file) = newest {
-        let message = format!("`{file}` is newer than the bundle: write the bundle anew");
-        section.found(Finding::new(Code::BundleStale, message));
+    match newest {
+        Some(file) => {
+            let message = format!("`{file}` is newer than the bundle `{shown}`: write the bundle anew");
+            section.found(Finding::new(Code::BundleStale, message).word("file", word(path)));
+        }
+        None => section.passed(Group::Files, format!("the bundle `{shown}` is newer than its sources")),
     }
 }
 
@@ -264,8 +330,13 @@ fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> T
         expected: None,
         here: false,
         upstreams: options.upstream.clone(),
-        http_port,
+        http_port: http_port.filter(|port| *port != 0),
+        named: Named::default(),
     }
+}
+
+fn admin_of(source: &source::Source) -> Option<&Admin> {
+    source.listen.admin.as_ref().map(|admin| &admin.value)
 }
 
 /// The targets, or the configuration where none is named.

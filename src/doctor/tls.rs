@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::check::{Finding, Section};
 use super::explain::{Code, Group, Level};
+use super::target::Named;
 use super::way::{NoTls, Session};
 use crate::bundle::compile::{Presented, day, moment, presented};
 use crate::bundle::finding::{self, Code as ChainCode, listed};
@@ -259,6 +260,8 @@ pub(super) struct Case<'a> {
     pub(super) trust: &'a [CertificateDer<'static>],
     /// The certificate that the bundle has for this host.
     pub(super) expected: Option<&'a CertificateDer<'static>>,
+    /// What says so.
+    pub(super) named: &'a Named,
     /// Why the handshake's signature proves nothing.
     pub(super) unproven: Option<&'a str>,
     /// Whether a made-up name gets the same certificate; `None` where that is not known.
@@ -367,9 +370,11 @@ fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     }
     let theirs = presented(std::slice::from_ref(expected), &[], case.now).ok();
     let of = |one: &Presented| format!("{} by {}, until {}", altnames(one), one.issuer, day(one.not_after));
-    let message = "another certificate is served than the bundle has: if you wrote the bundle anew, type `sanedge reload`";
+    let named = case.named;
+    let message =
+        format!("another certificate is served than the one in {}: type `{}`", named.expected_in, named.load);
     let finding = Finding::new(Code::TlsNotTheBundle, message).seen("served", of(found));
-    Some(finding.seen("bundle", theirs.as_ref().map(of).unwrap_or_default()))
+    Some(finding.seen("expected", theirs.as_ref().map(of).unwrap_or_default()))
 }
 
 /// By the server's clock the certificate is valid, by ours it is not.

@@ -12,7 +12,7 @@ use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
 use super::http::{Answer, Ask};
 use super::options::Options;
-use super::talk::Talk;
+use super::talk::{Between, Talk};
 use super::target::Target;
 use super::tls::{self, Case, Client, Shown};
 use super::way::{Patience, Place, Session, Trouble, Way};
@@ -46,6 +46,10 @@ impl Walk<'_> {
                 ("origin", url.clone()),
                 ("url", url),
                 ("path", target.path.clone()),
+                ("http_port", target.http_port.unwrap_or(80).to_string()),
+                ("file", target.named.config.clone()),
+                ("reload", target.named.reload.clone()),
+                ("load", target.named.load.clone()),
             ],
         );
         self.on_the_way(&mut section).await;
@@ -115,7 +119,9 @@ impl Walk<'_> {
             client.guard(host, self.trust, self.now);
         }
         let open = trusted || self.options.insecure;
-        let talk = self.talk(&way, open);
+        let ours = self.target.expected.as_ref().is_some_and(|own| shown.chain.first() == Some(own));
+        let between = if ours { Between::Sanedge } else { Between::Somebody };
+        let talk = Talk { between, ..self.talk(&way, open) };
         let root = Ask::get("/");
         let (page, http, met) = tokio::join!(way.ask(&root), self.plain_http(&plain, address), talk.begin());
         let page = page.ok();
@@ -131,6 +137,7 @@ impl Walk<'_> {
             chain: &shown.chain,
             trust: self.trust,
             expected: self.target.expected.as_ref(),
+            named: &self.target.named,
             unproven: shown.unproven.as_deref(),
             resumed,
             default: nobody.map(|other| Some(&other) == shown.chain.first()),
@@ -218,6 +225,7 @@ impl Walk<'_> {
             options,
             namespace: options.namespace.as_deref().filter(|_| open),
             hold: options.hold,
+            between: Between::Somebody,
         }
     }
 
@@ -242,7 +250,10 @@ impl Walk<'_> {
         match http {
             None => {}
             Some(Err(trouble)) => {
-                let message = "nothing answers on port 80: nobody is led to https, and certbot cannot use it";
+                let message = format!(
+                    "nothing answers on port {}: nobody is led to https, and certbot cannot use it",
+                    self.http_port()
+                );
                 section.found(
                     Finding::new(Code::Port80Refused, message).seen("seen", super::talk::describe(&trouble)),
                 );
@@ -251,20 +262,33 @@ impl Walk<'_> {
         }
     }
 
+    fn http_port(&self) -> u16 {
+        self.target.http_port.unwrap_or(80)
+    }
+
     fn redirect(&self, answer: &Answer, section: &mut Section) {
+        let port = self.http_port();
         let location = answer.field("location").unwrap_or_default();
         let host = self.target.host.uri_host().to_string();
         let rest = location.strip_prefix("https://");
         let same = rest.is_some_and(|rest| rest.split(['/', ':']).next() == Some(&host));
         match (answer.status, same) {
-            (301 | 302 | 303 | 307 | 308, true) => section.passed(Group::Http, "port 80 leads to https"),
+            (301 | 302 | 303 | 307 | 308, true) => {
+                section.passed(Group::Http, format!("port {port} leads to https"));
+            }
             (300..=399, false) => {
-                let message = format!("port 80 leads to `{location}`, not to https on `{host}`");
+                let message = format!("port {port} leads to `{location}`, not to https on `{host}`");
                 section.found(Finding::new(Code::HttpRedirectElsewhere, message));
+            }
+            _ if answer.field("sanedge-error") == Some("unknown_host") => {
+                let message = format!(
+                    "sanedge answers on port {port} and does not know `{host}` (404 unknown_host): add it to a site, or have the new bundle opened"
+                );
+                section.found(Finding::new(Code::HttpNoRedirect, message).seen("answered", answer.shown()));
             }
             (status, _) => {
                 let message = format!(
-                    "port 80 answers {status} by itself ({}) and leads nobody to https",
+                    "port {port} answers {status} by itself ({}) and leads nobody to https",
                     answer.author()
                 );
                 section.found(Finding::new(Code::HttpNoRedirect, message));
@@ -296,7 +320,8 @@ pub(super) async fn app(upstream: &Upstream, walk: &Walk<'_>) -> Section {
         match way.open().await {
             Ok(_) => {
                 section.passed(Group::Port, "it accepts connections");
-                let talk = Talk { namespace: None, hold: None, ..walk.talk(&way, true) };
+                let talk =
+                    Talk { namespace: None, hold: None, between: Between::Nobody, ..walk.talk(&way, true) };
                 let met = talk.begin().await;
                 talk.go_on(met, &mut section).await;
                 return section;

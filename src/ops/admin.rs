@@ -18,7 +18,7 @@ use super::meter::{History, Rates, Traffic};
 use crate::bundle::Admin;
 
 /// Where the admin socket is unless sanedge.toml says otherwise.
-pub const DEFAULT_PATH: &str = "/run/sanedge/admin.sock";
+pub const DEFAULT_PATH: &str = Admin::DEFAULT_PATH;
 
 /// What the admin socket asks of the edge.
 #[derive(Debug)]
@@ -174,17 +174,24 @@ pub fn parse(text: &str) -> Result<Admin, String> {
     }
 }
 
-/// Reads `unix:PATH` or a path: a reload is never asked for over TCP.
+/// Reads `unix:PATH`, or a path with a slash in it: a reload is never asked for over TCP. A relative path begins at the
+/// current folder.
 ///
 /// # Errors
 /// What was expected, as a sentence.
 pub fn parse_unix(text: &str) -> Result<Admin, String> {
-    let path = text.strip_prefix("unix:").unwrap_or(text);
-    if path.contains('/') {
-        Ok(Admin::Unix(PathBuf::from(path)))
-    } else {
-        Err(format!(
-            "expected `unix:/path/to/admin.sock` (for `status` also a loopback address with its port: reading only), found `{text}`"
-        ))
+    let path = text.strip_prefix("unix:").or_else(|| Some(text).filter(|text| text.contains('/')));
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        return Ok(Admin::Unix(PathBuf::from(path)));
     }
+    if text.parse::<std::net::SocketAddr>().is_ok() {
+        return Err(format!(
+            "over TCP ({text}) an edge can only be read (`sanedge status`). Give its Unix socket, or have it reload by a \
+             signal: sudo systemctl kill -s HUP sanedge"
+        ));
+    }
+    Err(format!(
+        "expected `unix:PATH` or a path with a slash in it (`./admin.sock`), for `status` also a loopback address with its \
+         port; found `{text}`"
+    ))
 }

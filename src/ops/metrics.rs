@@ -295,7 +295,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const NAMES: [&'static str; 24] = [
+    /// Every label, in the order of the variants.
+    pub const NAMES: [&'static str; 24] = [
         "unknown-server-name",
         "no-server-name",
         "handshake",

@@ -68,6 +68,16 @@ listen(createServer((request, response) => response.writeHead(301, { Location: `
 listen(createServer((_, response) => response.writeHead(500).end('TypeError: undefined is not a function')), 4035)
 listen(createServer((_, response) => response.end('0{"sid":"x","upgrades"<script src=/inject.js></script>')), 4036)
 listen(createServer((request, response) => response.writeHead(302, { Location: `https://elsewhere.recre.store/login?sent=${request.headers.cookie ?? 'nothing'}` }).end()), 4037)
+// Other apps that have the port: one with an answer of its own for every path, one with bare WebSockets (the package `ws`).
+listen(createServer((_, response) => response.setHeader('Content-Type', 'application/json').end('{"ok":true}')), 4048)
+const bare = createServer((_, response) => response.writeHead(426, { 'Content-Type': 'text/plain' }).end('Upgrade Required'))
+bare.on('upgrade', (request, socket) => {
+  const accept = createHash('sha1').update(request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest('base64')
+  socket.on('error', () => {})
+  socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`)
+  socket.write(Buffer.concat([Buffer.from([0x81, 5]), Buffer.from('hello')]))
+})
+listen(bare, 4049)
 
 // Polling that works, with a WebSocket that does not: the fault is what `onUpgrade` does.
 function half(port, onUpgrade, open = { pingInterval: 25000, pingTimeout: 20000 }) {

@@ -25,6 +25,7 @@ pub fn hang(house: &mut House) -> (Value, Vec<Edge>) {
     old_certificates(house);
     http(house);
     polling(house);
+    our_own_codes(house, &mut edges);
     cors(house);
     websockets(house, &mut edges);
     namespaces(house);
@@ -137,7 +138,8 @@ fn healthy(house: &mut House, edges: &mut Vec<Edge>) {
     ] {
         house.exhibit(code, &[&bundle]);
         house.machine(&Machine { unit, ..Machine::default() });
-        house.says(&["sanedge listens at", "is no address of this machine, which has"]);
+        house.says(&["sanedge listens at", "listens at 127.0.0.1:4004, where the app should"]);
+        house.says(&[":80", "MiB of memory are available", "is no address of this machine, which has"]);
     }
 }
 
@@ -416,6 +418,16 @@ fn polling(house: &mut House) {
     house.nginx_fault("eio-refused-by-edge", &location(&format!("deny all; {app}")), &[]);
     house.nginx_fault("eio-status", &location("return 418;"), &[]);
     house.nginx_fault("eio-garbled", &to(4036), &[]);
+    // No page, and no proxy's fault either: another app has the port.
+    house.nginx("other-app.recre.store", &to(4048));
+    house.exhibit("eio-not-socketio", &["https://other-app.recre.store"]);
+    house.says(&["application/json", "who gives it does not look at the path"]);
+    house.exhibit("eio-not-socketio", &["http://127.0.0.1:4048", "--upstream", "127.0.0.1:4048"]);
+    house.says(&["the app, no Server field"]);
+    house.exhibit("eio-not-socketio", &["http://127.0.0.1:4049"]);
+    house.says(&["a bare WebSocket server"]);
+    house.exhibit("eio-not-socketio", &["http://127.0.0.1:4049", "--transport", "websocket"]);
+    house.says(&["a WebSocket server answers that is not Socket.IO"]);
     let cache = house.path("cache");
     house.nginx_line(&format!("proxy_cache_path {} keys_zone=game:1m;", cache.display()));
     let cached = "proxy_cache game; proxy_cache_key $uri$arg_transport; proxy_cache_valid 200 1m; proxy_ignore_headers Cache-Control Set-Cookie Vary Expires;";
@@ -435,6 +447,34 @@ fn polling(house: &mut House) {
     house.nginx("healthy-wary.recre.store", &to(4047));
     house.exhibit("healthy-nginx", &["https://healthy-wary.recre.store", "--transport", "polling"]);
     house.nginx_fault("eio-poll-held", &to(4046), &[]);
+}
+
+/// What our own edge answers by itself.
+fn our_own_codes(house: &mut House, edges: &mut Vec<Edge>) {
+    let mut refuse = |house: &mut House, code: &'static str, upstream: &str, keys: &str, more: &[&str]| {
+        let host = format!("{code}.recre.store");
+        edges.push(desk(house, &host, upstream, keys).serve());
+        house.exhibit(code, &[&[format!("https://{host}").as_str()], more].concat());
+    };
+    let app = "127.0.0.1:4004";
+    refuse(house, "edge-unknown-path", app, "path = \"/app/\"\n", &[]);
+    house.says(&["sanedge itself, code unknown_path"]);
+    refuse(house, "edge-address-refused", app, "allow = [\"10.0.0.0/8\"]\n", &[]);
+    refuse(house, "edge-upstream-broken", "127.0.0.1:4033", "", &[]);
+    house.says(&["upstream_malformed"]);
+    refuse(house, "edge-refused", "127.0.0.1:4002", "body_bytes_max = 1\n", &["--eio", "3"]);
+    house.says(&["body_too_large", "raise body_bytes_max"]);
+    // Its plain port is asked for a name that it does not have.
+    let address = house.address_of("edge-refused.recre.store");
+    house.record("edge-unknown-host.recre.store", vec![address.parse().unwrap()]);
+    house.exhibit("edge-unknown-host", &["http://edge-unknown-host.recre.store"]);
+    // At a limit for longer than a test can hold it there: its answer, from nginx.
+    house.nginx_fault("edge-busy", "add_header Sanedge-Error overloaded always; return 503;", &[]);
+    // Not the edge but the app behind it: by the bundle, whose certificate is served.
+    let served = desk(house, "no-socketio.recre.store", "127.0.0.1:4013", "").serve();
+    house.exhibit("eio-not-found", &[&served.desk().bundle_file().display().to_string()]);
+    house.says(&["the app answers 404 at /socket.io/ (the app behind sanedge"]);
+    edges.push(served);
 }
 
 fn cors(house: &mut House) {
@@ -522,6 +562,9 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     served.desk().write_certificate(0, &["tls-not-the-bundle.recre.store"]);
     served.desk().bundled();
     house.exhibit("tls-not-the-bundle", &[&word(&served.desk().bundle_file())]);
+    house.says(&["than the one in `/", "sanedge reload --admin /"]);
+    house.exhibit("tls-not-the-bundle", &[&word(&served.desk().toml())]);
+    house.says(&["a bundle made of `/", "sanedge bundle /", "is newer than its sources"]);
     edges.push(served);
 
     let served = desk(house, "bundle-stale.recre.store", "127.0.0.1:4004", "").serve();
@@ -531,6 +574,18 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     let later = SystemTime::now() + Duration::from_secs(5);
     std::fs::File::options().append(true).open(served.desk().toml()).unwrap().set_modified(later).unwrap();
     house.exhibit("bundle-stale", &[&word(&served.desk().toml())]);
+    house.says(&["/sanedge.bundle`: write", "sanedge reload --admin /"]);
+    house.exhibit("bundle-stale", &[&word(&served.desk().bundle_file())]);
+    house.says(&["sanedge bundle /", "sanedge.toml && sanedge reload --admin /"]);
+    edges.push(served);
+
+    // Its plain listener is on another port than 80, and not there yet.
+    let served = desk(house, "other-plain-port.recre.store", "127.0.0.1:4004", "").serve();
+    let toml = std::fs::read_to_string(served.desk().toml()).unwrap();
+    std::fs::write(served.desk().toml(), toml.replace(":80\"]", ":8081\"]")).unwrap();
+    served.desk().bundled();
+    house.exhibit("port-80-closed", &[&word(&served.desk().bundle_file())]);
+    house.says(&["nothing answers on port 8081", "[::]:8081"]);
     edges.push(served);
 
     // Whoever may read the key may be the server.
@@ -544,6 +599,7 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     let added = toml.replace("hosts = [", "hosts = [\"socket.recre.store\", ");
     std::fs::write(served.desk().toml(), added).unwrap();
     house.exhibit("config-errors", &[&word(&served.desk().toml())]);
+    house.says(&["certbot certonly --expand", "sanedge.toml:"]);
     edges.push(served);
 
     let served = desk(house, "bundle-refused.recre.store", "127.0.0.1:4004", "").serve();

@@ -10,7 +10,7 @@ use crate::bundle::{Admin, Upstream};
 use crate::names::Host;
 
 /// Where serve puts the admin socket when nothing is written.
-const ADMIN_DEFAULT: &str = "/run/sanedge/admin.sock";
+const ADMIN_DEFAULT: &str = Admin::DEFAULT_PATH;
 
 /// Every proof about addresses.
 pub(super) fn check(desk: &mut Desk, source: &Source) {
@@ -20,6 +20,9 @@ pub(super) fn check(desk: &mut Desk, source: &Source) {
     trusted(desk, source);
     hosts(desk, source);
     for route in source.sites.iter().flat_map(|site| &site.routes) {
+        if let (Some(version), Some(upstream)) = (route.send_proxy_protocol, route.upstreams.first()) {
+            desk.push(upstream.line, speaks_proxy_protocol(version, &upstream.value));
+        }
         for upstream in &route.upstreams {
             if let Some(whom) = own(&upstream.value, source) {
                 desk.push(upstream.line, ourselves(&upstream.value, &whom));
@@ -28,6 +31,20 @@ pub(super) fn check(desk: &mut Desk, source: &Source) {
             }
         }
     }
+}
+
+fn speaks_proxy_protocol(version: u8, upstream: &Upstream) -> Finding {
+    let shown = show(upstream);
+    Finding::new(
+        Code::SendsProxyProtocol,
+        format!(
+            "`{shown}` must expect a PROXY protocol header (version {version}); plain Node does not and answers 400: leave \
+             `send_proxy_protocol` out for it"
+        ),
+    )
+    .expected("a server that is told to take one: nginx `proxy_protocol`, HAProxy `accept-proxy`")
+    .found(format!("send_proxy_protocol = {version}"))
+    .remedy("Plain Node and Socket.IO have the client in X-Forwarded-For.")
 }
 
 fn listeners(desk: &mut Desk, source: &Source) {

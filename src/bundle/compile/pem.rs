@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::Desk;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{FileTrouble, Lined, NamedFile, read_bounded};
+use crate::names::Host;
 
 /// Largest PEM file in bytes. A chain of ten 4096-bit certificates has under 30 KiB.
 pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -87,7 +88,8 @@ fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zero
     let bytes = match read_bounded(&file.value.path, PEM_BYTES_MAX) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(trouble) => {
-            desk.push(file.line, unusable_file(&file.value, &trouble, wanted));
+            let finding = unusable_file(&file.value, &trouble, wanted, &desk.hosts);
+            desk.push(file.line, finding);
             return None;
         }
     };
@@ -185,9 +187,9 @@ fn quoted(path: &Path) -> String {
 
 // --- findings ---------------------------------------------------------------------------------------------
 
-fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted) -> Finding {
+fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts: &[Host]) -> Finding {
     let (code, message, remedy) = match trouble {
-        FileTrouble::Missing => (Code::FileMissing, "is not there", missing_advice(file)),
+        FileTrouble::Missing => (Code::FileMissing, "is not there", missing_advice(file, wanted, hosts)),
         FileTrouble::NotRegular(_) => {
             (Code::FileNotRegular, "is not a file", "Name the PEM file itself.".to_owned())
         }
@@ -215,20 +217,46 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted) -> Fin
         .remedy(remedy)
 }
 
-fn missing_advice(file: &NamedFile) -> String {
+fn missing_advice(file: &NamedFile, wanted: Wanted, hosts: &[Host]) -> String {
     if file.label.starts_with('~') {
         return "`~` means your home folder to a shell only: write the path in full, as `echo ~` prints it."
             .to_owned();
     }
     let folder = file.path.parent().unwrap_or(Path::new("/"));
-    if folder.is_dir() {
-        format!(
-            "Relative paths begin at the folder of sanedge.toml. Look what is there: ls {}",
-            quoted(folder)
-        )
-    } else {
-        format!("Relative paths begin at the folder of sanedge.toml; there is no folder {}.", quoted(folder))
+    let is_there = folder.is_dir();
+    let certbot = file.path.strip_prefix("/etc/letsencrypt/live").ok().filter(|_| !is_there);
+    if let Some(name) = certbot.and_then(|rest| rest.iter().next()) {
+        return match wanted {
+            Wanted::Certificates => first_certificate(&name.to_string_lossy(), hosts),
+            Wanted::Key => "certbot makes it together with the certificate, see there.".to_owned(),
+        };
     }
+    let begin = if Path::new(&file.label).is_absolute() {
+        ""
+    } else {
+        "Relative paths begin at the folder of sanedge.toml. "
+    };
+    if is_there {
+        format!("{begin}Look what is there: ls {}", quoted(folder))
+    } else {
+        format!("{begin}There is no folder {}.", quoted(folder))
+    }
+}
+
+/// What makes the folder that certbot calls `name`.
+fn first_certificate(name: &str, hosts: &[Host]) -> String {
+    let names: String = hosts
+        .iter()
+        .filter(|host| matches!(host, Host::Dns(_)))
+        .map(|host| format!(" -d {}", super::shell_word(&host.to_string())))
+        .collect();
+    let name = super::shell_word(name);
+    format!(
+        "certbot makes this folder with the first certificate (another client: name its files here). While nothing listens \
+         on port 80:\n  sudo certbot certonly --standalone --cert-name {name}{names}\n\
+         While an edge or another server has port 80, by a folder that it serves (`acme_dir` here):\n  \
+         sudo certbot certonly --webroot -w /var/lib/sanedge/acme --cert-name {name}{names}"
+    )
 }
 
 /// DER begins with a SEQUENCE; what its first item is tells certificates, keys, PKCS #7 and PKCS #12 apart.

@@ -71,13 +71,44 @@ pub(super) fn limit_keys() -> Vec<&'static str> {
     limits::LIMITS.iter().map(|limit| limit.range.key).collect()
 }
 
+/// What others call our keys.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("server", "upstream"),
+    ("backend", "upstream"),
+    ("target", "upstream"),
+    ("proxy_pass", "upstream"),
+    ("server_name", "hosts"),
+    ("domain", "hosts"),
+    ("names", "hosts"),
+    ("fullchain", "chain"),
+    ("cert", "chain"),
+    ("ssl_certificate", "chain"),
+    ("privkey", "key"),
+    ("ssl_certificate_key", "key"),
+];
+
+/// Our key for a word of others, where this table has it.
+fn translated(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let words = ELSEWHERE.iter().filter(|(_, ours)| known.contains(ours)).map(|(word, _)| *word);
+    let word = did_you_mean(key, words)?;
+    ELSEWHERE.iter().find(|(known, _)| *known == word).map(|(_, ours)| *ours)
+}
+
 /// What to do about an unknown key: mend its spelling, move it, or both.
 pub(super) fn advice(key: &str, section: &Section) -> String {
     let homes = || [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS].into_iter();
     if let Some(home) = homes().find(|home| home.known().contains(&key)) {
+        if home.title == TOP.title {
+            return format!(
+                "`{key}` is a key of the whole file. TOML gives what stands below a header such as {} to that table: move \
+                 `{key}` above the first [table].",
+                section.title
+            );
+        }
         return format!("`{key}` belongs {}: move it there.", home.place);
     }
-    if let Some(near) = did_you_mean(key, section.known()) {
+    let known = section.known();
+    if let Some(near) = did_you_mean(key, known.iter().copied()).or_else(|| translated(key, &known)) {
         return format!("Did you mean `{near}`?");
     }
     let elsewhere = homes().find_map(|home| Some((did_you_mean(key, home.known())?, home.place)));

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, Section, TOP};
-use super::typed::{Value, holds_items, integer, preset};
+use super::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, Section, TOP, limit_keys};
+use super::typed::{Value, holds_items, integer, out_of_bounds, preset};
 use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
 use super::{CertificateFiles, LimitSetting, LimitValue, Lined, Listen, OriginEntry, Route, Site, Source};
 use crate::bundle::Upstream;
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         self.unknown_keys(root, &TOP);
         let board = root.get("board").and_then(|v| self.text(v, "board", "\"rpi4\""));
         let board = board.map(|b| Lined { value: b.value.to_owned(), line: b.line });
-        if !root.contains_key("board") {
+        if !root.contains_key("board") && !is_below(root, "board") {
             self.missing(1, "board", &TOP, "board = \"rpi4\", or \"host\" for the machine that compiles");
         }
         self.wanted(root, &CERTIFICATE, "certificate", "chain = \"fullchain.pem\"\n  key = \"privkey.pem\"");
@@ -227,6 +227,12 @@ impl<'a> Reader<'a> {
         let mut settings = Vec::new();
         for (name, value) in table.iter() {
             let name = Lined { value: name.get_ref().to_string(), line: self.line_of(name) };
+            if !limit_keys().contains(&name.value.as_str()) {
+                // Here, so that it is said whether or not the board is known.
+                let unknown = limits::LimitError::Unknown { key: name.value.clone(), suggestion: None };
+                self.push(name.line, out_of_bounds(&name.value, &unknown, ""));
+                continue;
+            }
             if let Some(value) = self.limit(&name.value, value) {
                 settings.push(LimitSetting { name, value });
             }
@@ -351,6 +357,13 @@ fn unquoted(text: &str, at: usize) -> Option<(&str, &str)> {
         && !value.contains(char::is_control);
     let known = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     (bare && known).then_some((key, value))
+}
+
+/// Whether `key` stands in one of the tables, where it has a finding of its own.
+fn is_below(root: &DeTable<'_>, key: &str) -> bool {
+    let holds = |value: &Value<'_>| value.get_ref().as_table().is_some_and(|table| table.contains_key(key));
+    root.values()
+        .any(|value| holds(value) || value.get_ref().as_array().is_some_and(|items| items.iter().any(holds)))
 }
 
 fn default_https() -> Lined<SocketAddr> {

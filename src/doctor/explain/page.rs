@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Code, Group, Level, fill};
+use super::{Code, EDGE_REMEDIES, Group, Level, fill};
 
 /// `docs/errors.md`: the whole table as a page, with example words in the braces.
 pub fn page() -> String {
@@ -73,10 +73,21 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("file", "sanedge.toml"),
     ("owner", "nginx"),
     ("fields", "\"authorization\""),
+    ("http_port", "80"),
+    ("reload", "sanedge reload"),
+    ("load", "sanedge reload"),
+    ("remedy", ""),
 ];
 
 fn example(text: &str) -> String {
-    fill(text, |word| {
+    let text = text.replace("{remedy}", &remedies());
+    fill(&text, |word| {
         EXAMPLES.iter().find(|(known, _)| *known == word).map(|(_, example)| (*example).to_owned())
     })
+}
+
+/// One code a line, as a table of its own.
+fn remedies() -> String {
+    let row = |(code, remedy): &(&str, &str)| format!("  {code}: {remedy}\n");
+    format!("By the code:\n{}", EDGE_REMEDIES.iter().map(row).collect::<String>().trim_end())
 }

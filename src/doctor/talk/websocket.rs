@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{PACKET_TIME, Seat, Talk, describe, engine_error, shown, silence};
+use super::{PACKET_TIME, Seat, Talk, describe, engine_error, looks_like_open, shown, silence};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::engineio::{self, Body, Eio, Joined, Open, escape};
 use crate::doctor::explain::{Code, Group};
@@ -46,7 +46,7 @@ impl Talk<'_> {
     }
 
     fn no_websocket(&self, answer: &Answer, seat: &Seat) -> Finding {
-        let by = answer.author();
+        let by = self.who(answer);
         let finding = match (engine_error(answer).map(|error| error.code), answer.status) {
             (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy makes it up"),
             (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so that the app sees a plain request: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
@@ -55,10 +55,7 @@ impl Talk<'_> {
             (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server takes polling only"),
             (Some(4), _) => self.worded(Code::EioForbidden, "the app itself refuses this client (its `allowRequest`)"),
             (Some(5), _) => self.worded(Code::EioProtocol, "the client is of Socket.IO 2.x and the server of 3.x or 4.x without `allowEIO3`"),
-            (_, 403) if answer.field("sanedge-error") == Some("origin_refused") => {
-                let page = self.options.origin.clone().unwrap_or_default();
-                self.worded(Code::WsOriginRefused, format!("sanedge refuses WebSockets of `{page}`: add it to `origins` of the site"))
-            }
+            _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (_, 403) if seat.open.is_some() => self.worded(Code::WsForbidden, format!("polling works, and the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there")),
             (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that was sent (426): the proxy does not pass it on"),
             (_, status) if seat.open.is_some() => self.worded(Code::WsStatus, format!("polling works, and the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that takes upgrades")),
@@ -81,6 +78,7 @@ impl Talk<'_> {
                     seat.open.get_or_insert(open);
                     return Some(socket);
                 }
+                None if !looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", shown(&text)),
                 None => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", shown(&text)),
             },
             Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", shown(&how)),

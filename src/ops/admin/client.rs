@@ -23,7 +23,7 @@ const HEAD_LIMITS: HeadLimits =
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens, or not for us.
-    #[error("cannot reach an edge at {address}: {error}. {}", hint(.error))]
+    #[error("no edge can be reached at {address}: {error}. {}", hint(.error))]
     Connect {
         /// Where.
         address: String,
@@ -47,8 +47,8 @@ fn hint(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::TimedOut => "It is there and does not answer: look at its log, or restart it.",
         _ => {
-            "No edge is running here, or its admin socket is elsewhere ([listen] admin; name it with --admin). \
-             SIGHUP reloads as well."
+            "No edge answers there. See whether it runs (`systemctl status sanedge`) and start it (`sudo systemctl start \
+             sanedge`, or `sanedge serve BUNDLE`); if its admin socket is elsewhere ([listen] admin), name it with --admin."
         }
     }
 }
