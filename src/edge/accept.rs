@@ -259,8 +259,9 @@ impl Worker {
     fn exhausted(&self, error: &io::Error) {
         if !self.shared.exhausted.swap(true, SeqCst) {
             let nobody = Ipv4Addr::UNSPECIFIED.into();
-            let check =
-                Some("accepting pauses until there is room again; raise LimitNOFILE=, or lower sessions_max");
+            let check = Some(
+                "accepting pauses until there is room again; raise LimitNOFILE= (without systemd: `ulimit -n`), or lower sessions_max",
+            );
             self.shared.refuse_with_check(Reason::Exhausted, nobody, &error.to_string(), check);
         }
     }

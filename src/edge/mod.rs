@@ -388,7 +388,7 @@ fn fit_descriptors(sessions_max: u32) -> u32 {
             sessions_max = fits,
             asked = sessions_max,
             open_files = got,
-            "sessions_max lowered to what the limit of open files allows; raise LimitNOFILE="
+            "sessions_max lowered to what the limit of open files allows; raise LimitNOFILE= (without systemd: `ulimit -n`)"
         );
     }
     fits.min(sessions_max)

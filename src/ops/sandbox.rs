@@ -111,7 +111,7 @@ impl Sandbox {
         }
         if rustix::process::geteuid().is_root() {
             warn!(
-                "running as root: its files are open to whoever breaks in; a user of its own, as the unit's, has none"
+                "running as root: whoever breaks in has root's files. The packaged unit gives it a user of its own; by hand: `sudo -u USER sanedge serve BUNDLE`"
             );
         }
         match drop_capabilities() {
