@@ -533,6 +533,13 @@ impl Limits {
         (2 * u64::from(self.sessions_max)).max(ADDRESS_ROWS_MIN)
     }
 
+    /// File descriptors beside the two of each session, with `upstreams` different upstreams: the process's own, and the idle
+    /// connections to them.
+    pub fn other_descriptors(&self, upstreams: u64) -> u64 {
+        let workers = u64::from(self.workers);
+        PROCESS_DESCRIPTORS + 8 * workers + upstreams * workers * u64::from(self.pool_idle_max)
+    }
+
     /// Checks every range, and the limits that bound each other.
     ///
     /// # Errors
@@ -651,17 +658,13 @@ impl Memory {
     /// Solves the equation for `limits` on `machine` with `upstreams` different upstreams.
     pub fn of(limits: &Limits, machine: &Machine, upstreams: u64) -> Self {
         let (sessions, handshakes) = (u64::from(limits.sessions_max), u64::from(limits.handshakes_max));
-        let workers = u64::from(limits.workers);
         let session_each = session_user_bytes(limits);
         Self {
             handshake_bytes: handshakes * HANDSHAKE_BYTES,
             session_bytes: process_bytes(limits) + sessions * session_each,
             kernel_bytes: kernel_shared_bytes(limits, machine) + sessions * session_kernel_bytes(limits),
             budget_bytes: machine.budget_bytes,
-            descriptors: PROCESS_DESCRIPTORS
-                + 8 * workers
-                + 2 * sessions
-                + upstreams * workers * u64::from(limits.pool_idle_max),
+            descriptors: 2 * sessions + limits.other_descriptors(upstreams),
             sessions,
             handshakes,
             session_each,

@@ -574,6 +574,27 @@ fn systemd_hears_of_readiness_reloads_and_the_end() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_takes_back_that_the_edge_stops() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).write();
+    let manager = Manager::in_folder(&desk);
+    let edge = desk.serve_with(&[("NOTIFY_SOCKET", &manager.path.clone())]);
+    // Its client answers no Close, so that there is something to wait for.
+    let mut open = Raw::open(&edge, HOST).await;
+    open.send(upgrade(HOST, "/socket.io/?EIO=4&transport=websocket", "")).await;
+    assert!(open.head().await.starts_with("HTTP/1.1 101 "));
+    edge.signal(Signal::TERM);
+    manager.wait("STOPPING=1");
+    edge.signal(Signal::HUP);
+    edge.wait_for_log("is draining and takes no new bundle", PATIENCE);
+    manager.socket.set_nonblocking(true).unwrap();
+    while let Some(said) = manager.next() {
+        assert!(!said.contains("READY=1") && !said.contains("RELOADING=1"), "{said}");
+    }
+    drop(open);
+    edge.ended();
+}
+
 #[test]
 fn a_stuck_worker_stops_the_watchdogs_pings() {
     let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").limits("workers = 2").write();

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -97,7 +98,16 @@ async fn other_listeners_need_a_restart_and_the_reload_says_so() {
     let refused = ask(&edge, "reload");
     assert_eq!(refused.status.code(), Some(1));
     let said = text(&refused);
-    assert!(said.contains("needs a restart") && said.contains("127.0.0.1:1"), "{said}");
+    assert!(said.contains("[listen] https was 127.0.0.1:0 and is 127.0.0.1:1; "), "{said}");
+    // The same in another order is the same.
+    let both = "127.0.0.1:0\", \"[::1]:0";
+    std::fs::write(edge.desk().toml(), toml.replace("127.0.0.1:0", both)).unwrap();
+    edge.desk().bundled();
+    let edge = edge.restarted();
+    std::fs::write(edge.desk().toml(), toml.replace("127.0.0.1:0", "[::1]:0\", \"127.0.0.1:0")).unwrap();
+    edge.desk().bundled();
+    assert!(ask(&edge, "reload").status.success());
+    edge.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,6 +117,13 @@ async fn a_watched_file_is_taken_into_use_by_itself() {
     edge.desk().bundled();
     // However often somebody asks how things are.
     until(&edge, "reloaded", |status| status["counters"]["reloads_total"] == 1).await;
+    // The log says what to do about a mode that is refused, and then no more has to be done.
+    let mode =
+        |mode| std::fs::set_permissions(edge.desk().bundle_file(), PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    edge.wait_for_log("chmod 0640", PATIENCE);
+    mode(0o640);
+    until(&edge, "reloaded", |status| status["counters"]["reloads_total"] == 2).await;
     edge.stop();
 }
 
@@ -137,16 +154,19 @@ async fn limits_sites_and_upstreams_change_for_new_sessions_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reload_cannot_follow_is_said() {
-    let edge = edge().await;
+    let app = serve_default().await;
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], app).limits("sessions_max = 600").start();
     let toml = std::fs::read_to_string(edge.desk().toml()).unwrap();
     let limits = "[limits]\nworkers = 7\nscratch_bytes = \"8KiB\"\nsocket_buffer_bytes = \"4KiB\"";
-    std::fs::write(edge.desk().toml(), toml.replace("[limits]", limits)).unwrap();
+    let toml_after = toml.replace("[limits]", limits).replace("= 600", "= 700");
+    std::fs::write(edge.desk().toml(), toml_after).unwrap();
     edge.desk().bundled();
     let reloaded = ask(&edge, "reload");
     assert!(reloaded.status.success(), "{}", text(&reloaded));
     let report: Value = serde_json::from_slice(&reloaded.stdout).unwrap();
     let notes: Vec<&str> = report["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(notes.iter().any(|note| note.starts_with("the table of addresses keeps its ")), "{notes:?}");
     for key in ["workers", "scratch_bytes", "socket_buffer_bytes"] {
         let wanted = format!("`{key}` stays ");
         assert!(notes.iter().any(|note| note.starts_with(&wanted) && note.contains("restart")), "{notes:?}");

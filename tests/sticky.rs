@@ -53,7 +53,7 @@ async fn engine_at(address: &str, name: &'static str, form: Form) -> Upstream {
                 connection.send(server_frame(TEXT, true, name.as_bytes())).await;
                 return connection.until_closed().await;
             }
-            if head.contains("eio=") && !head.contains("sid=") {
+            if head.contains("/socket.io/?eio=") && !head.contains("sid=") {
                 if !answer_open(&mut connection, form, open).await {
                     return;
                 }
@@ -201,6 +201,29 @@ async fn where_no_sid_can_be_read_new_sessions_go_by_address_from_then_on() {
     let wanted = if owner == "one" { (before.0 + 7, before.1) } else { (before.0, before.1 + 7) };
     assert_eq!(after, wanted, "all with {owner}, as the sessions' later requests");
     assert_eq!(edge.log().matches("new sessions go by client address").count(), 1);
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_no_handshakes_costs_no_session() {
+    let (one, two) = (engine("one", Form::Length).await, engine("two", Form::Length).await);
+    let edge = edge(&[&one, &two]);
+    let mut openers = BTreeSet::new();
+    for _ in 0..4 {
+        // What any stranger can ask for: it has a handshake's query.
+        let script = "/socket.io/socket.io.js?EIO=4&transport=polling";
+        Raw::open(&edge, HOST).await.get(HOST, script, "").await;
+        for _ in 0..3 {
+            let (sid, opener) = open(&edge).await;
+            for host in 1..=8 {
+                let roams = format!("X-Forwarded-For: 198.51.100.{host}\r\n");
+                assert_eq!(who(&edge, "GET", &sid, &roams).await, opener, "{sid}");
+            }
+            openers.insert(opener);
+        }
+    }
+    assert_eq!(openers.len(), 2, "one handshake that was read, and they go in turn again");
+    assert_eq!(edge.log().matches("new sessions go by client address").count(), 1, "one line a minute");
     edge.stop();
 }
 

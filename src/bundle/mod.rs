@@ -90,6 +90,15 @@ impl Admin {
     pub const DEFAULT_PATH: &'static str = "/run/sanedge/admin.sock";
 }
 
+impl std::fmt::Display for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "{address}"),
+        }
+    }
+}
+
 /// Which cipher suites lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -236,6 +245,11 @@ impl std::fmt::Display for Upstream {
 }
 
 impl Bundle {
+    /// Every upstream of every route; the same one again where it is named again.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        self.sites.iter().flat_map(|site| &site.routes).flat_map(|route| &route.upstreams)
+    }
+
     /// Opens the bundle file at `path`: looks at owner and mode first (see [`file::read`]), then as
     /// [`Bundle::decode`].
     ///

@@ -174,11 +174,8 @@ pub fn bundle(bundle: &Bundle, now: i64) -> String {
 }
 
 fn admin(admin: Option<&Admin>) -> String {
-    match admin {
-        Some(Admin::Unix(path)) => format!("unix:{}", path.display()),
-        Some(Admin::Tcp(address)) => address.to_string(),
-        None => "the default path, where its folder can be used".to_owned(),
-    }
+    let default = "the default path, where its folder can be used";
+    admin.map_or_else(|| default.to_owned(), ToString::to_string)
 }
 
 fn days_left(certificate: &Certificate, now: i64) -> i64 {

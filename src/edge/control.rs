@@ -1,6 +1,8 @@
 //! The main thread: signals, the admin socket, reloads, status and the drain.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +18,7 @@ use super::calendar::{Calendar, wall_clock};
 use super::pulse::{self, Pulse};
 use super::serving::Serving;
 use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
-use crate::bundle::{Bundle, Listen, OpenError, Upstream};
+use crate::bundle::{Admin, Bundle, Listen, OpenError, Upstream};
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
@@ -174,7 +176,11 @@ impl Control {
 
     /// Opens the bundle again and takes it into use if it is good; says how it went.
     async fn reload(&self, pulse: &Pulse) -> ReloadReport {
-        systemd::reloading();
+        let draining = self.shared.drain.borrow().is_some();
+        // Nothing takes back that the edge stops.
+        if !draining {
+            systemd::reloading();
+        }
         let report = match self.open_again().await {
             Ok(report) => report,
             Err(refused) => {
@@ -184,7 +190,9 @@ impl Control {
                 ReloadReport { ok: false, message, bundle: self.digest(), notes: Vec::new() }
             }
         };
-        systemd::ready(&self.summary(&pulse.meter));
+        if !draining {
+            systemd::ready(&self.summary(&pulse.meter));
+        }
         report
     }
 
@@ -192,7 +200,7 @@ impl Control {
         if self.shared.drain.borrow().is_some() {
             return Err("the edge is draining and takes no new bundle".to_owned());
         }
-        // On a thread of its own: reading and checking must not hold up signals and the admin socket.
+        // On a thread of its own: a panic there is the reload's end and not the edge's.
         let (sender, opened) = oneshot::channel();
         let path = self.path.clone();
         let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
@@ -204,7 +212,7 @@ impl Control {
         self.needs_no_restart(&bundle)?;
         let unchanged = bundle.digest == self.shared.serving.load().bundle.digest;
         let notes = self.notes(&bundle);
-        let sessions_max = fit_descriptors(bundle.limits.sessions_max);
+        let sessions_max = fit_descriptors(&bundle);
         let serving =
             Serving::new(bundle, &self.shared.upstreams, &self.shared.tickets, &self.shared.tallies);
         let serving = serving.map_err(|error| error.to_string())?;
@@ -237,9 +245,9 @@ impl Control {
     fn needs_no_restart(&self, bundle: &Bundle) -> Result<(), String> {
         let (old, new) = (&self.listen, &bundle.listen);
         let changed = [
-            ("https", format!("{:?}", old.https), format!("{:?}", new.https)),
-            ("http", format!("{:?}", old.http), format!("{:?}", new.http)),
-            ("admin", format!("{:?}", old.admin), format!("{:?}", new.admin)),
+            ("https", addresses(&old.https), addresses(&new.https)),
+            ("http", addresses(&old.http), addresses(&new.http)),
+            ("admin", admin(old), admin(new)),
         ];
         match changed.iter().find(|(_, old, new)| old != new) {
             Some((key, old, new)) => Err(format!(
@@ -291,7 +299,11 @@ impl Control {
             ("socket_buffer_bytes", old.socket_buffer_bytes, new.socket_buffer_bytes),
         ];
         let changed = fixed.into_iter().filter(|(_, old, new)| old != new);
-        changed.map(|(key, old, _)| format!("`{key}` stays {old} until the next restart")).collect()
+        let stays = changed.map(|(key, old, _)| format!("`{key}` stays {old} until the next restart"));
+        let rows = (new.address_rows() > old.address_rows()).then(|| {
+            format!("the table of addresses keeps its {} rows until the next restart", old.address_rows())
+        });
+        stays.chain(rows).collect()
     }
 
     pub(super) fn digest(&self) -> String {
@@ -299,19 +311,31 @@ impl Control {
     }
 }
 
+fn addresses(all: &[SocketAddr]) -> String {
+    let all: BTreeSet<_> = all.iter().collect();
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn admin(listen: &Listen) -> String {
+    listen.admin.as_ref().map_or_else(|| format!("unix:{}", Admin::DEFAULT_PATH), ToString::to_string)
+}
+
 fn needs_a_restart(what: String) -> String {
     format!("needs a restart: {what} that this process was started with; `systemctl restart sanedge`")
 }
 
 fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {
-    let upstreams = bundle.sites.iter().flat_map(|site| &site.routes).flat_map(|route| &route.upstreams);
-    upstreams.filter_map(|upstream| match upstream {
+    bundle.upstreams().filter_map(|upstream| match upstream {
         Upstream::Unix(path) => Some(path.as_path()),
         _ => None,
     })
 }
 
-/// Which file is at a path: told apart by inode, size and time.
+/// Which file is at a path, and who may read it: told apart by inode, size and the time of the last change, of its mode as well.
 #[derive(Debug, PartialEq, Eq)]
 struct Watched(Option<(u64, u64, i64, i64)>);
 
@@ -319,7 +343,7 @@ impl Watched {
     fn new(path: &Path) -> Self {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(path).ok();
-        Self(metadata.map(|file| (file.ino(), file.size(), file.mtime(), file.mtime_nsec())))
+        Self(metadata.map(|file| (file.ino(), file.size(), file.ctime(), file.ctime_nsec())))
     }
 
     /// A missing file is no change: it may be on its way.

@@ -2,6 +2,7 @@
 //!
 //! State across workers is `Shared` and nothing else; each part of it names its lock or is an atomic.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
@@ -53,9 +54,6 @@ pub(crate) use serving::{Identity, RouteState, Serving};
 use sticky::Sids;
 use tickets::Tickets;
 use upstream::Upstreams;
-
-/// Descriptors beyond two per session: listeners, epoll, the admin socket, the bundle while it is read, the pools.
-const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// How often every worker gives a sign of life, unless systemd's watchdog wants to know sooner. Four of them missed, and
 /// it counts as stuck.
@@ -281,7 +279,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let access = AccessLog::open(form, &place).map_err(|error| ServeError::Access(place.clone(), error))?;
     let upstreams = Upstreams::default();
     let needs = Needs::of(path, &bundle, &tickets_folder);
-    let sessions_max = fit_descriptors(bundle.limits.sessions_max);
+    let sessions_max = fit_descriptors(&bundle);
     let counters = Arc::default();
     let tallies = HostTallies::new(&counters);
     let serving = Serving::new(bundle, &upstreams, &tickets, &tallies)?;
@@ -369,9 +367,11 @@ fn listen_error(address: String, error: io::Error) -> ServeError {
     ServeError::Listen { address, error, hint }
 }
 
-/// Raises the soft limit of open files to what `sessions_max` needs, or lowers `sessions_max` to what it allows.
-fn fit_descriptors(sessions_max: u32) -> u32 {
-    let needed = u64::from(sessions_max) * 2 + DESCRIPTORS_RESERVED;
+/// Raises the soft limit of open files to what `bundle` needs, or lowers its `sessions_max`, which this gives, to what it allows.
+fn fit_descriptors(bundle: &Bundle) -> u32 {
+    let sessions_max = bundle.limits.sessions_max;
+    let others = bundle.limits.other_descriptors(bundle.upstreams().collect::<HashSet<_>>().len() as u64);
+    let needed = u64::from(sessions_max) * 2 + others;
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     if needed <= soft {
@@ -382,7 +382,7 @@ fn fit_descriptors(sessions_max: u32) -> u32 {
         Ok(()) => raised,
         Err(_) => soft,
     };
-    let fits = u32::try_from(got.saturating_sub(DESCRIPTORS_RESERVED) / 2).unwrap_or(u32::MAX).max(1);
+    let fits = u32::try_from(got.saturating_sub(others) / 2).unwrap_or(u32::MAX).max(1);
     if fits < sessions_max {
         warn!(
             sessions_max = fits,

@@ -1,8 +1,10 @@
 //! A bundle in use: what a session asks of it, and the keys that are still in memory.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 
@@ -34,10 +36,24 @@ pub(crate) struct RouteState {
     pub(crate) upstreams: Vec<Arc<UpstreamState>>,
     /// Whose turn it is to open a session.
     pub(super) turn: AtomicUsize,
-    /// An answer to a handshake told no sid that we could read.
+    /// The last answer to a handshake told no sid that we could read.
     pub(super) unheard: AtomicBool,
-    /// A page of an origin that is not listed polls here, and that was said.
-    pub(super) foreign_said: AtomicBool,
+    /// Says that.
+    pub(super) unheard_news: OncePerMinute,
+    /// Says that a page of an origin that is not listed polls here.
+    pub(super) foreign_news: OncePerMinute,
+}
+
+/// For a line in the log that strangers can bring about at will.
+#[derive(Debug, Default)]
+pub(super) struct OncePerMinute(AtomicU64);
+
+impl OncePerMinute {
+    /// Whether it is due, `uptime` after the start; then it is taken as said.
+    pub(super) fn is_due(&self, uptime: Duration) -> bool {
+        let minute = uptime.as_secs() / 60 + 1;
+        self.0.swap(minute, Relaxed) != minute
+    }
 }
 
 /// Who a TLS connection was opened for.
@@ -62,8 +78,14 @@ impl Serving {
             .map(|certificate| tls::Configs::new(&certificate.key, lead, tickets).map(Arc::new));
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
-            let (turn, [unheard, foreign_said]) = (AtomicUsize::new(0), [false; 2].map(AtomicBool::new));
-            Arc::new(RouteState { rules: rules.clone(), upstreams, turn, unheard, foreign_said })
+            Arc::new(RouteState {
+                rules: rules.clone(),
+                upstreams,
+                turn: AtomicUsize::new(0),
+                unheard: AtomicBool::new(false),
+                unheard_news: OncePerMinute::default(),
+                foreign_news: OncePerMinute::default(),
+            })
         };
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,

@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -427,7 +426,7 @@ impl Session {
             let found = "address_websockets_per_s_max reached".to_owned();
             return refuse(Problem::TooManyRequests, found, None);
         }
-        if offer.is_none() && !route.foreign_said.load(Relaxed) {
+        if offer.is_none() {
             self.foresee(route, head);
         }
         let context = ForwardContext {
@@ -471,13 +470,13 @@ impl Session {
     }
 
     /// A page that opens a session by polling wants a WebSocket next. That its origin will be refused then is said here,
-    /// once for each route: polling alone works, and nobody would look for the reason.
+    /// once a minute for each route: polling alone works, and nobody would look for the reason.
     fn foresee(&self, route: &RouteState, head: &RequestHead<'_>) {
         if Asks::of(head) != Asks::Open {
             return;
         }
         let Err(error) = handshake::origin(&route.rules.origins, false, head) else { return };
-        if !route.foreign_said.swap(true, Relaxed) {
+        if route.foreign_news.is_due(self.worker.shared.uptime()) {
             let (found, check) = (Said(&error.found), error.remedy);
             info!(host = %head.host, peer = %self.peer, %found, check, "would be refused as WebSocket");
         }

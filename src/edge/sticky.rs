@@ -121,11 +121,14 @@ impl Shared {
                 let own = id.and_then(|id| route.upstreams.iter().position(|upstream| upstream.id == id));
                 Choice { first: own.unwrap_or(by_address), opens: false }
             }
-            // An answer that cannot be read tells no sid: then only the address brings the client back.
-            Asks::Open if !route.unheard.load(Relaxed) => {
-                Choice { first: route.turn.fetch_add(1, Relaxed) % several, opens: true }
+            // An answer that cannot be read tells no sid: then only the address brings the client back. It may have been to a
+            // request that is no handshake but for its query, so the next answers are listened to all the same.
+            Asks::Open => {
+                let unheard = route.unheard.load(Relaxed);
+                let in_turn = || route.turn.fetch_add(1, Relaxed) % several;
+                Choice { first: if unheard { by_address } else { in_turn() }, opens: true }
             }
-            Asks::Open | Asks::Nothing => Choice { first: by_address, opens: false },
+            Asks::Nothing => Choice { first: by_address, opens: false },
         }
     }
 }
@@ -147,15 +150,21 @@ impl Listener {
     pub(crate) fn hear(&mut self, bytes: &[u8]) -> bool {
         match self.ear.hear(bytes) {
             Heard::More => return false,
-            Heard::Open(open) => self.shared.sids.keep(&open, self.upstream, Instant::now()),
+            Heard::Open(open) => {
+                self.shared.sids.keep(&open, self.upstream, Instant::now());
+                if self.route.unheard.load(Relaxed) {
+                    self.route.unheard.store(false, Relaxed);
+                }
+            }
             Heard::Else => self.missed(),
         }
         true
     }
 
-    /// The answer told no sid: from now on this route's sessions go by address, which needs none.
+    /// The answer told no sid: until one does again, this route's new sessions go by address, which needs none.
     pub(crate) fn missed(&self) {
-        if !self.route.unheard.swap(true, Relaxed) {
+        let before = self.route.unheard.swap(true, Relaxed);
+        if !before && self.route.unheard_news.is_due(self.shared.uptime()) {
             warn!(
                 path = self.route.rules.path,
                 "the answer to an Engine.IO handshake could not be read (compressed?): new sessions go by client address"

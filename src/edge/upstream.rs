@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -341,7 +342,13 @@ impl Pool {
                     return Ok(Connection { io, upstream: Arc::clone(upstream), reused: false });
                 }
                 Err(error) => {
-                    upstream.failed(host, &error, dial);
+                    // For want of descriptors of ours, the upstream is not down.
+                    if !matches!(
+                        error.raw_os_error().map(Errno::from_raw_os_error),
+                        Some(Errno::MFILE | Errno::NFILE)
+                    ) {
+                        upstream.failed(host, &error, dial);
+                    }
                     failed = (upstream.text.clone(), error);
                 }
             }

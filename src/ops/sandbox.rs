@@ -63,7 +63,7 @@ impl Needs {
             None => writes.extend(Path::new(admin::DEFAULT_PATH).parent().map(Path::to_owned)),
         }
         let (mut connects, mut resolver) = (BTreeSet::new(), false);
-        for upstream in bundle.sites.iter().flat_map(|site| &site.routes).flat_map(|route| &route.upstreams) {
+        for upstream in bundle.upstreams() {
             match upstream {
                 Upstream::Address(address) => drop(connects.insert(address.port())),
                 Upstream::Name { host, port } => {

@@ -69,10 +69,7 @@ pub struct Answer {
 /// # Errors
 /// Nobody answers, or not in HTTP.
 pub fn ask(admin: &Admin, method: &str, path: &str, accept: &str) -> Result<Answer, AskError> {
-    let address = match admin {
-        Admin::Unix(path) => format!("unix:{}", path.display()),
-        Admin::Tcp(address) => address.to_string(),
-    };
+    let address = admin.to_string();
     let unreachable = |error| AskError::Connect { address: address.clone(), error };
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
