@@ -9,7 +9,7 @@ use rustls::version::TLS13;
 use support::edge::{Edge, PATIENCE, client_config};
 use support::engineio::Socket;
 use support::raw::Raw;
-use support::upstream::Upstream;
+use support::upstream::{Connection, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -29,10 +29,12 @@ enum Answer {
 use Answer::{Alert, End, Hello as Taken};
 
 const UNEXPECTED_MESSAGE: Answer = Alert(10);
+const RECORD_OVERFLOW: Answer = Alert(22);
 const HANDSHAKE_FAILURE: Answer = Alert(40);
 const ILLEGAL_PARAMETER: Answer = Alert(47);
 const DECODE_ERROR: Answer = Alert(50);
 const PROTOCOL_VERSION: Answer = Alert(70);
+const INAPPROPRIATE_FALLBACK: Answer = Alert(86);
 const UNRECOGNIZED_NAME: Answer = Alert(112);
 
 /// A ClientHello in its parts (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2).
@@ -162,7 +164,15 @@ async fn answer(edge: &Edge, bytes: &[u8], end: bool) -> Answer {
 }
 
 async fn edge() -> (Edge, Upstream) {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let upstream = Upstream::scripted(async |mut connection: Connection| {
+        while let Some(request) = connection.request().await {
+            if request.head.contains("/slow") {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
     (Edge::certified_for(&[HOST]).site(&[HOST], &upstream).start(), upstream)
 }
 
@@ -185,7 +195,19 @@ async fn every_odd_hello_gets_its_alert() {
         ("an empty record first", [record(22, [3, 1], b""), v13().record()].concat(), DECODE_ERROR),
         ("empty records alone", record(22, [3, 1], b"").repeat(1000), DECODE_ERROR),
         ("SSLv2", sslv2, DECODE_ERROR),
-        ("a record of 64 KiB", [&[22, 3, 1, 0xff, 0xff][..], &[1; 4000]].concat(), DECODE_ERROR),
+        ("a record of 64 KiB", [&[22, 3, 1, 0xff, 0xff][..], &[1; 4000]].concat(), RECORD_OVERFLOW),
+        (
+            "a hello of 64 KiB in records",
+            record(22, [3, 1], &[&[1, 0, 0xff, 0xff][..], &[0; 4087]].concat()).repeat(4),
+            DECODE_ERROR,
+        ),
+        ("TLS 1.2 after something newer failed", suites(&[0xc02b, 0x5600]), INAPPROPRIATE_FALLBACK),
+        ("TLS 1.3 and the mark of that", v13().change(|parts| parts.suites.push(0x5600)).record(), Taken),
+        (
+            "a signature that the key has not",
+            v12().without(13).with(13, vec![0, 2, 5, 3]).record(),
+            HANDSHAKE_FAILURE,
+        ),
         (
             "a hello of 16 MiB",
             record(22, [3, 1], &[&[1, 0xff, 0xff, 0xff][..], &[0; 4000]].concat()),
@@ -253,7 +275,7 @@ async fn every_odd_hello_gets_its_alert() {
         open.get(HOST, "/", "").await.assert_apps(200, "ok");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(rows.len(), 52);
+    assert_eq!(rows.len(), 56);
     drop(open);
     edge.stop();
 }
@@ -341,7 +363,16 @@ async fn close_notify_is_answered_and_nothing_behind_it_is_read() {
     let _ = client.stream.flush().await;
     let _ = client.stream.get_mut().0.write_all(&[23, 3, 3, 0, 20].repeat(50)).await;
     client.until_ended().await;
-    // One that has asked and then ends its side is gone, as for nginx: it may hear the answer, and waits for nothing.
+    // Said by itself it closes one direction: the client may wait for its answer.
+    for path in ["/", "/slow"] {
+        let mut client = opened(&edge).await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: recre.store\r\n\r\n")).await;
+        client.stream.get_mut().1.send_close_notify();
+        client.stream.flush().await.unwrap();
+        client.response().await.assert_apps(200, "ok");
+        client.closed().await;
+    }
+    // One that has asked and then ends the connection as well is gone, as for nginx: it may hear the answer, and waits for nothing.
     for proper in [true, false] {
         let mut client = opened(&edge).await;
         client.send("GET / HTTP/1.1\r\nHost: recre.store\r\nConnection: close\r\n\r\n").await;
@@ -353,7 +384,7 @@ async fn close_notify_is_answered_and_nothing_behind_it_is_read() {
         let answer = client.until_ended().await;
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
     }
-    assert!(upstream.count("GET") >= 3);
+    assert!(upstream.count("GET") >= 5);
     edge.stop();
 }
 

@@ -140,6 +140,8 @@ pub(crate) struct Request {
     /// A safe method without a body: may be sent again while no response has begun.
     pub(crate) repeatable: bool,
     pub(crate) keep_alive: bool,
+    /// The client sends its body when it is asked to (RFC 9110 §10.1.1), or after a while.
+    pub(crate) expects_continue: bool,
     pub(crate) wants_html: bool,
     pub(crate) client: IpAddr,
     pub(crate) host: Host,
@@ -167,8 +169,10 @@ pub(crate) enum End {
     Next,
     /// The response is complete; the client's connection ends with it.
     Close,
-    /// The client is gone, or its response broke off: nothing more can be said.
+    /// The client is gone: nothing more can be said.
     Broken,
+    /// The response broke off after its beginning: nothing more can be said to the client.
+    BrokenOff(Problem, String),
     /// Nothing has reached the client yet: say this.
     Failed(Problem, String),
     /// An idle upstream connection ended before a response: send the request again on a new one.
@@ -274,6 +278,8 @@ struct Exchange<'s> {
     down_moved: Instant,
     /// What waits for the client to take it.
     backlog: Option<Backlog>,
+    /// A 100 has come for the client.
+    asked: bool,
     /// Something of a response went to the client.
     answered: bool,
     keep_client: bool,
@@ -322,6 +328,7 @@ pub(crate) async fn run(
         down_pending: Pending::default(),
         down_moved: now,
         backlog: None,
+        asked: false,
         answered: false,
         keep_client: false,
         keep_upstream: None,
@@ -329,10 +336,13 @@ pub(crate) async fn run(
         behind: Vec::new(),
         deflate: false,
     };
-    let end = exchange.complete().await;
-    if matches!(end, End::Failed(..)) && (exchange.answered || !exchange.down_pending.is_empty()) {
-        return End::Broken; // an answer of ours would stand in the middle of another
-    }
+    let end = match exchange.complete().await {
+        // An answer of ours would stand in the middle of another.
+        End::Failed(problem, found) if exchange.answered || !exchange.down_pending.is_empty() => {
+            return End::BrokenOff(problem, found);
+        }
+        end => end,
+    };
     if exchange.upgraded {
         let up = exchange.input.rest().to_vec();
         exchange.input.clear();
@@ -432,7 +442,7 @@ impl Exchange<'_> {
             (Down::Body { .. }, _) => {
                 self.request.route.rules.idle_timeout.map(|timeout| self.down_moved + timeout)
             }
-            (Down::Done, _) => Some(self.down_moved + self.request.limits.pace.stall),
+            (Down::Done, _) => sent.then(|| self.down_moved + self.request.limits.pace.stall),
         };
         up.into_iter().chain(down).min()
     }
@@ -445,12 +455,17 @@ impl Exchange<'_> {
         }
         let waits_for_client = self.up.head_written == self.request.plan.len() && self.up.pending.is_empty();
         match self.up.done || self.up.broken {
-            false if waits_for_client => {
+            false if waits_for_client && !self.waits_to_be_asked() => {
                 let found = "the body stalled, or came slower than body_bytes_per_s_min";
                 End::Failed(Problem::RequestTimeout, found.to_owned())
             }
             _ => End::Failed(Problem::UpstreamTimeout, "no response in time".to_owned()),
         }
+    }
+
+    /// Whether the client has sent nothing of its body yet, for it was not asked to.
+    fn waits_to_be_asked(&self) -> bool {
+        self.request.expects_continue && !self.asked && self.up.body_bytes == 0
     }
 
     // --- the request ---------------------------------------------------------------------------------------------
@@ -524,7 +539,10 @@ impl Exchange<'_> {
         let room = room.min(scratch.len());
         let read = ready!(self.client.poll_read(cx, scratch.get_mut(..room).unwrap_or_default()));
         let read = match read {
-            Ok(0) | Err(_) => return Poll::Ready(Err(Stop::End(End::Broken))),
+            Ok(0) | Err(_) => {
+                let has_all = matches!(self.down, Down::Done);
+                return Poll::Ready(Err(Stop::End(if has_all { End::Close } else { End::Broken })));
+            }
             Ok(count) => scratch.get(..count).unwrap_or_default(),
         };
         self.worker.tally.received.add(0, read.len());
@@ -567,8 +585,13 @@ impl Exchange<'_> {
         if !self.head_is_needed() && self.input.rest().is_empty() {
             self.input.compact(self.worker);
         }
+        if self.client.said_goodbye() {
+            return self.client.poll_gone(cx).map(|()| Err(End::Broken));
+        }
         let bytes_max = self.request.limits.head.head_bytes_max;
         match ready!(self.input.poll_fill(cx, self.client, self.worker, bytes_max)) {
+            // RFC 8446 §6.1: it has closed its own direction, and may wait for the response.
+            Ok(0) if self.client.said_goodbye() => Poll::Ready(Ok(())),
             Ok(0) | Err(_) => Poll::Ready(Err(End::Broken)),
             Ok(_) => Poll::Ready(Ok(())),
         }
@@ -595,6 +618,9 @@ impl Exchange<'_> {
     ) -> Poll<Result<(), End>> {
         ready!(self.poll_deliver(cx)).map_err(|_| End::Broken)?;
         if matches!(self.down, Down::Done) {
+            if self.app_reads_on() {
+                return Poll::Pending; // the request's half goes on, in its time
+            }
             return Poll::Ready(Err(if self.keep_client { End::Next } else { End::Close }));
         }
         let read = match ready!(self.io.poll_read(cx, scratch)) {
@@ -613,6 +639,12 @@ impl Exchange<'_> {
             _ => self.body_arrived(cx, read, out),
         };
         Poll::Ready(result)
+    }
+
+    /// An app may answer before it has read the body, and read it all the same. Of what it refused it wants no more.
+    fn app_reads_on(&self) -> bool {
+        let sent = self.up.done || self.up.broken;
+        !sent && self.request.status.get() < 400 && !self.waits_to_be_asked()
     }
 
     /// Brings what waits to the client; ready when the kernel has all of it.
@@ -649,8 +681,11 @@ impl Exchange<'_> {
                 Err(End::Failed(Problem::UpstreamClosed, found))
             }
             Down::Body { chunked, reader } => {
-                if error.is_some() || reader.end().is_err() {
-                    return Err(End::Broken);
+                let broke_off = |found| Err(End::Failed(Problem::UpstreamClosed, found));
+                match (error, reader.end()) {
+                    (Some(error), _) => return broke_off(format!("its response broke off: {error}")),
+                    (None, Err(error)) => return broke_off(format!("its response broke off: {error}")),
+                    (None, Ok(())) => {}
                 }
                 let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
                 self.down = Down::Done;
@@ -690,6 +725,7 @@ impl Exchange<'_> {
             if *interim > INTERIM_MAX {
                 return Err(upstream_malformed(&"too many interim responses"));
             }
+            self.asked |= head.status == 100;
             *scanner = HeadScanner::response();
             // RFC 9110 §15.2: an HTTP/1.0 client knows none.
             if self.request.version == Version::Http11 {
@@ -740,11 +776,12 @@ impl Exchange<'_> {
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
         self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);
         response_head(head, &self.form(framing_out, self.keep_client), out);
-        self.answered = true;
         self.down =
             Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
         self.listen(behind);
+        // Bad already here, it is still ours to say.
         self.translate(behind, out)?;
+        self.answered = true;
         self.deliver(cx, out)
     }
 
@@ -776,7 +813,7 @@ impl Exchange<'_> {
             return self.deliver(cx, out);
         };
         // Nothing is framed anew: the one run of data goes on from where it was read.
-        let step = reader.step(bytes).map_err(|_| End::Broken)?;
+        let step = reader.step(bytes).map_err(|error| upstream_malformed(&error))?;
         let whole = step.consumed == bytes.len();
         let data = bytes.get(step.data).unwrap_or_default();
         if !whole && !step.done {
@@ -794,7 +831,7 @@ impl Exchange<'_> {
     /// Appends what `bytes` hold of the body to `out`, in the framing that the client gets.
     fn translate(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
         let Down::Body { reader, chunked } = &mut self.down else { return Ok(()) };
-        let (used, _) = reframe(reader, *chunked, bytes, out).map_err(|_| End::Broken)?;
+        let (used, _) = reframe(reader, *chunked, bytes, out).map_err(|error| upstream_malformed(&error))?;
         if reader.is_done() {
             if *chunked {
                 reader.last_chunk().iter().for_each(|piece| out.extend_from_slice(piece));

@@ -451,7 +451,10 @@ impl Relay {
             let passed = up | down;
             // Who broke a rule gets no more time by sending on.
             match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
-                Due::Over => return Poll::Ready(()),
+                Due::Over => {
+                    let _ = self.client.poll_shutdown(cx); // close_notify and FIN, where the kernel takes them
+                    return Poll::Ready(());
+                }
                 Due::Slow => {
                     self.client.nudge();
                     if !timer.is_in_time(self.waiting_bytes(), worker) {

@@ -36,9 +36,11 @@ use crate::proxy_protocol::{WRITTEN_BYTES_MAX, header};
 use crate::route;
 use crate::ws::handshake;
 
-/// After the last response: how long unread bytes of the client are thrown away, so that a reset does not
-/// overtake the response on its way.
+/// After the last response bytes of the client are thrown away, so that a reset does not overtake the response on its way (RFC 9112
+/// §9.6): how long the first may take, how long after each the next, and all together.
 const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BETWEEN: Duration = Duration::from_secs(5);
+const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// From the end of its handshake a client may take this long for its first request although a drain begins: its new
 /// connection was taken, and what it is sending must not be lost.
@@ -278,6 +280,10 @@ impl Session {
                             }
                             End::Close | End::Again => false,
                             End::Broken => return None,
+                            End::BrokenOff(problem, found) => {
+                                self.note(&self.upstream_answer(request, problem, found));
+                                return None;
+                            }
                         }
                     }
                 };
@@ -448,6 +454,7 @@ impl Session {
             is_head: head.method == "HEAD",
             repeatable: head.framing == Framing::None && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
             keep_alive,
+            expects_continue: head.expects_continue,
             wants_html: form.html,
             client,
             host: head.host.clone(),
@@ -596,27 +603,25 @@ impl Session {
     async fn close(&mut self) {
         let client = &mut self.client;
         let worker = &self.worker;
+        let last = Instant::now() + LINGER_MAX;
+        let mut timer = pin!(sleep(LINGER));
         let mut shut = false;
-        let _ = timeout(
-            LINGER,
-            poll_fn(|cx| {
-                if !shut {
-                    match client.poll_shutdown(cx) {
-                        Poll::Ready(Ok(())) => shut = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(()),
-                        Poll::Pending => return Poll::Pending,
-                    }
+        poll_fn(|cx| {
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if !shut {
+                match ready!(client.poll_shutdown(cx)) {
+                    Ok(()) => shut = true,
+                    Err(_) => return Poll::Ready(()),
                 }
-                let mut scratch = worker.scratch.borrow_mut();
-                loop {
-                    match client.poll_read(cx, &mut scratch) {
-                        Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                        Poll::Ready(Ok(_)) => {}
-                        Poll::Pending => return Poll::Pending,
-                    }
-                }
-            }),
-        )
+            }
+            let mut scratch = worker.scratch.borrow_mut();
+            while let Ok(1..) = ready!(client.poll_read(cx, &mut scratch)) {
+                timer.as_mut().reset(last.min(Instant::now() + LINGER_BETWEEN));
+            }
+            Poll::Ready(())
+        })
         .await;
     }
 }
@@ -637,7 +642,7 @@ impl Access {
         let Some(skipped) = worker.shared.access.admit(worker.shared.uptime()) else { return };
         let outcome = match end {
             End::Upgraded(_) => "upgraded",
-            End::Failed(problem, _) => problem.code(),
+            End::Failed(problem, _) | End::BrokenOff(problem, _) => problem.code(),
             End::Broken => "broken-off",
             End::Next | End::Close | End::Again => "complete",
         };

@@ -52,6 +52,12 @@ pub(crate) enum Alert {
     UnrecognizedName = 112,
     /// Nothing is wrong with the hello.
     InternalError = 80,
+    /// RFC 7507 §3.
+    InappropriateFallback = 86,
+    UnexpectedMessage = 10,
+    RecordOverflow = 22,
+    HandshakeFailure = 40,
+    DecodeError = 50,
 }
 
 impl Alert {
@@ -210,6 +216,8 @@ pub(crate) struct Client {
     write_bytes_max: usize,
     /// close_notify or FIN has come, or what came was wrong: nothing more is read.
     ended: bool,
+    /// It was close_notify.
+    goodbye: bool,
     /// close_notify or a fatal alert is said: nothing more is sealed.
     close_sent: bool,
 }
@@ -235,6 +243,13 @@ impl Client {
                 return Err(Refused::Name(reason));
             }
         };
+        if is_fallback(accepted.client_hello().cipher_suites()) {
+            let _ = io.write_all(&Alert::InappropriateFallback.record()).await;
+            let _ = io.shutdown().await;
+            return Err(Refused::Handshake(invalid(
+                "a hello that fell back to TLS 1.2 from something newer",
+            )));
+        }
         let config = Arc::clone(configs.for_suites(accepted.client_hello().cipher_suites()));
         drop((accepted, configs));
         let tls = UnbufferedServerConnection::new(config).map_err(|e| Refused::Handshake(invalid(e)))?;
@@ -246,6 +261,7 @@ impl Client {
             unsent: Pending::default(),
             write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES),
             ended: false,
+            goodbye: false,
             close_sent: false,
         };
         client.handshake(hello).await.map_err(Refused::Handshake)?;
@@ -276,9 +292,13 @@ impl Client {
         }
     }
 
-    /// Sends the alert that goes with an error, then gives the error back.
+    /// Sends the alert that goes with an error of the first step, then gives the error back.
     async fn or_alert<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         if result.is_err() {
+            // rustls says none where no suite and signature goes with the key.
+            if self.unsent.is_empty() {
+                self.unsent.push(&Alert::HandshakeFailure.record());
+            }
             let _ = poll_fn(|cx| self.poll_flush(cx)).await;
         }
         result
@@ -297,6 +317,16 @@ impl Client {
                 return Poll::Ready(Ok(count));
             }
         }
+    }
+
+    /// Whether close_notify has come: what was said before it was all. By itself it closes one direction only (RFC 8446 §6.1).
+    pub(crate) fn said_goodbye(&self) -> bool {
+        self.goodbye
+    }
+
+    /// Ready once the peer is gone, or says more after its close_notify.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut [0])).map(drop)
     }
 
     /// Takes bytes to be encrypted, unless much is unsent; those taken may still be so: see [`Self::poll_flush`].
@@ -422,7 +452,7 @@ impl Client {
                     transmit.done(); // it waits in `unsent`, which is sent before anything else
                     encoded = false;
                 }
-                Ok(ConnectionState::PeerClosed) => self.ended = true,
+                Ok(ConnectionState::PeerClosed) => (self.ended, self.goodbye) = (true, true),
                 Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => is_idle = true,
                 Ok(ConnectionState::Closed) => (self.ended, is_idle) = (true, true),
                 Ok(_) => return Err(invalid("early data, which was never offered")),
@@ -493,6 +523,13 @@ impl Client {
     }
 }
 
+/// Whether a hello without TLS 1.3 says that its client could do better (TLS_FALLBACK_SCSV, RFC 7507).
+fn is_fallback(suites: &[CipherSuite]) -> bool {
+    const TLS_FALLBACK_SCSV: u16 = 0x5600;
+    let offers_tls13 = suites.iter().any(|suite| u16::from(*suite) >> 8 == 0x13);
+    !offers_tls13 && suites.iter().any(|suite| u16::from(*suite) == TLS_FALLBACK_SCSV)
+}
+
 /// Does one step of a handshake when it is its turn: of all that this worker has under way one step, so at most one signature,
 /// between two looks for what the kernel has for open sessions. First come, first served; how many wait is bounded by
 /// `handshakes_max`, how long by `handshake_timeout`.
@@ -512,6 +549,8 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
     loop {
         let before = hello.len();
         if before >= HELLO_BYTES_MAX {
+            let _ = io.write_all(&Alert::DecodeError.record()).await;
+            let _ = io.shutdown().await;
             return Err(invalid("a ClientHello longer than any client needs").into());
         }
         if io.read_buf(&mut hello).await? == 0 {
@@ -530,11 +569,18 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
                 Err((error, mut alert)) => {
                     let mut bytes = Vec::new();
                     alert.write_all(&mut bytes)?;
-                    // Where rustls has no alert to say: `unexpected_message` for what is no handshake, else `decode_error`. An alert
-                    // has no answer.
-                    let first = hello.first().copied();
-                    if bytes.is_empty() && first != Some(21) {
-                        bytes.extend([21, 3, 3, 0, 2, 2, if first == Some(22) { 50 } else { 10 }]);
+                    // Where rustls has no alert to say, or another than RFC 8446 §5.1 wants. An alert has no answer.
+                    let alert = match hello.get(..5) {
+                        Some([21, ..]) => None,
+                        Some([22, _, _, high, low]) if u16::from_be_bytes([*high, *low]) > 1 << 14 => {
+                            bytes.clear();
+                            Some(Alert::RecordOverflow)
+                        }
+                        Some([22, ..]) => Some(Alert::DecodeError),
+                        _ => Some(Alert::UnexpectedMessage),
+                    };
+                    if let (true, Some(alert)) = (bytes.is_empty(), alert) {
+                        bytes.extend(alert.record());
                     }
                     let _ = io.write_all(&bytes).await;
                     let _ = io.shutdown().await;
