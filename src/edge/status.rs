@@ -71,6 +71,7 @@ impl Control {
             uptime_s: reading.at.as_secs(),
             board: serving.bundle.board.clone(),
             bundle: self.digest(),
+            bundle_file: self.path.display().to_string(),
             draining: shared.drain.borrow().is_some(),
             clock_believable: calendar::is_believable(&serving.bundle, now),
             sessions: shared.sessions.load(Relaxed),

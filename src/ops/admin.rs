@@ -55,6 +55,8 @@ pub struct Status {
     pub board: String,
     /// First 8 bytes of the digest of the bundle in use, in hexadecimal.
     pub bundle: String,
+    /// The file that it is opened from again.
+    pub bundle_file: String,
     /// A drain has begun.
     pub draining: bool,
     /// The wall clock is not before the beginning of a certificate. Where it is, days left are not known.
