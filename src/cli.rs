@@ -190,9 +190,14 @@ fn reload_by_signal(admin: &Admin, process: Pid) -> Result<String, String> {
     let look = || {
         let found = client::ask(admin, "GET", "/status", "application/json").map_err(|e| e.to_string())?;
         let status: Value = serde_json::from_slice(&found.body).unwrap_or_default();
-        let count = |name| status["counters"][name].as_u64().ok_or("the edge's status has no such counter");
-        let bundle = status["bundle"].as_str().unwrap_or_default().to_owned();
-        Ok::<_, String>((count("reloads_total")?, count("reloads_refused_total")?, bundle))
+        let count =
+            |name| status.pointer(name).and_then(Value::as_u64).ok_or("its status has no such counter");
+        let bundle = status.get("bundle").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok::<_, String>((
+            count("/counters/reloads_total")?,
+            count("/counters/reloads_refused_total")?,
+            bundle,
+        ))
     };
     let (taken, refused, _) = look()?;
     kill_process(process, Signal::HUP).map_err(|error| format!("process {process:?}: {error}"))?;
@@ -433,8 +438,9 @@ fn served(bundle: &Bundle, path: &Path) -> Result<Option<String>, String> {
     };
     let status: Value = serde_json::from_slice(&found.body).unwrap_or_default();
     let same = |file: &str| std::fs::canonicalize(file).ok() == std::fs::canonicalize(path).ok();
-    let is_it = status["bundle_file"].as_str().is_some_and(same);
-    Ok(status["bundle"].as_str().filter(|_| is_it).map(str::to_owned))
+    let said = |name| status.get(name).and_then(Value::as_str);
+    let is_it = said("bundle_file").is_some_and(same);
+    Ok(said("bundle").filter(|_| is_it).map(str::to_owned))
 }
 
 fn show(path: &Path, json: bool) -> ExitCode {
