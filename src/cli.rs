@@ -5,9 +5,10 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::bundle::compile::{self, Outcome};
@@ -16,10 +17,14 @@ use crate::bundle::{Admin, Bundle, check, file, report, wire};
 #[cfg(feature = "doctor")]
 use crate::doctor;
 use crate::ops::access;
-use crate::ops::admin::{self, client};
+use crate::ops::admin;
+use crate::ops::admin::client::{self, AskError};
 
 /// Time between two looks of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a reload by signal may take, and how often is looked whether it is done.
+const RELOAD_TIME: Duration = Duration::from_secs(20);
+const RELOAD_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The TLS edge for the single-board computer at home.
 #[derive(Parser, Debug)]
@@ -46,9 +51,9 @@ enum Command {
     Show {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
-        /// Instead say only what needs somebody, and fail then: a certificate in use with less than 14 days left, or a
-        /// bundle that is older than the certificates that the sanedge.toml beside it names. Without one there it compares
-        /// nothing, and says so.
+        /// Instead say only what needs somebody, and fail then: a certificate in use with less than 14 days left, a bundle
+        /// that is older than the certificates that the sanedge.toml beside it names (without one there it compares
+        /// nothing, and says so), or a running edge that has not taken this file.
         #[arg(long)]
         check: bool,
         /// With --check: the sanedge.toml that the bundle was made of, where it is not beside it.
@@ -63,6 +68,10 @@ enum Command {
         /// Admin socket of the edge: `unix:PATH`, or a path with a slash in it. A relative one begins at the current folder.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse_unix)]
         admin: Admin,
+        /// Instead: the bundle that the edge serves, which says where its admin socket is. Where that is on TCP, which only reads,
+        /// the edge gets SIGHUP if the environment has its process id in MAINPID, as systemd sets it.
+        #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+        bundle: Option<PathBuf>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -73,6 +82,9 @@ enum Command {
         /// relative path begins at the current folder.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse)]
         admin: Admin,
+        /// Instead: the bundle that the edge serves, which says where its admin socket is.
+        #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+        bundle: Option<PathBuf>,
         /// Go on every two seconds, in place on a terminal, until Ctrl-C.
         #[arg(long)]
         watch: bool,
@@ -102,8 +114,10 @@ pub fn run() -> ExitCode {
         Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
-        Command::Reload { admin, json } => ask(&admin, "POST", "/reload", json),
-        Command::Status { admin, watch, json } => status(&admin, watch, json),
+        Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),
+        Command::Status { admin, bundle, watch, json } => {
+            at(admin, bundle, json, |admin| status(admin, watch, json))
+        }
         #[cfg(feature = "doctor")]
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, access_log, access_log_to } => {
@@ -141,6 +155,74 @@ fn examine(options: &doctor::Options) -> ExitCode {
 /// The command line as data, for man pages and completions.
 pub fn command() -> clap::Command {
     Arguments::command()
+}
+
+/// Does `what` where the edge that serves `bundle` is asked; without one at `admin`.
+fn at(admin: Admin, bundle: Option<PathBuf>, json: bool, what: impl FnOnce(&Admin) -> ExitCode) -> ExitCode {
+    let opened = bundle.map(|file| Bundle::open(&file)).transpose();
+    match opened {
+        Ok(None) => what(&admin),
+        Ok(Some(bundle)) => what(&admin_of(&bundle)),
+        Err(error) => refuse(&error.to_string(), json),
+    }
+}
+
+fn admin_of(bundle: &Bundle) -> Admin {
+    bundle.listen.admin.clone().unwrap_or_else(|| Admin::Unix(admin::DEFAULT_PATH.into()))
+}
+
+fn reload(admin: &Admin, json: bool) -> ExitCode {
+    let Admin::Tcp(address) = admin else { return ask(admin, "POST", "/reload", json) };
+    let process = std::env::var("MAINPID").ok().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+    let Some(process) = process else {
+        // What `--admin` says of such an address.
+        return refuse(&admin::parse_unix(&address.to_string()).err().unwrap_or_default(), json);
+    };
+    match reload_by_signal(admin, process) {
+        Ok(message) if json => exit(print(&format!("{}\n", json!({ "ok": true, "message": message })))),
+        Ok(message) => exit(print(&format!("{}\n", report::escaped(&message)))),
+        Err(problem) => refuse(&problem, json),
+    }
+}
+
+/// Sends SIGHUP and reads what came of it.
+fn reload_by_signal(admin: &Admin, process: Pid) -> Result<String, String> {
+    let look = || {
+        let found = client::ask(admin, "GET", "/status", "application/json").map_err(|e| e.to_string())?;
+        let status: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+        let count =
+            |name| status.pointer(name).and_then(Value::as_u64).ok_or("its status has no such counter");
+        let bundle = status.get("bundle").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok::<_, String>((
+            count("/counters/reloads_total")?,
+            count("/counters/reloads_refused_total")?,
+            bundle,
+        ))
+    };
+    let (taken, refused, _) = look()?;
+    kill_process(process, Signal::HUP).map_err(|error| format!("process {process:?}: {error}"))?;
+    let until = Instant::now() + RELOAD_TIME;
+    while Instant::now() < until {
+        std::thread::sleep(RELOAD_LOOK_INTERVAL);
+        match look()? {
+            (_, now, _) if now != refused => {
+                return Err(
+                    "the edge refused its bundle, and the one in use stays: its log says why".to_owned()
+                );
+            }
+            (now, _, bundle) if now != taken => return Ok(format!("its bundle is in use ({bundle})")),
+            _ => {}
+        }
+    }
+    Err(format!("no reload within {} s of SIGHUP to the process in MAINPID", RELOAD_TIME.as_secs()))
+}
+
+/// As [`fail`], in JSON as well.
+fn refuse(problem: &str, json: bool) -> ExitCode {
+    match json {
+        true => fail(&format!("{}\n", json!({ "ok": false, "message": problem })), json),
+        false => fail(problem, json),
+    }
 }
 
 /// Asks the running edge and shows its answer; only a 200 that could be shown is a success.
@@ -310,7 +392,9 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let beside = || Some(path.with_file_name("sanedge.toml")).filter(|file| file.exists());
     let source = source.or_else(beside);
     let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
-    let troubles = check::check(&bundle, path, fresh, now());
+    let mut troubles = check::check(&bundle, path, fresh, now());
+    let served = served(&bundle, path);
+    troubles.extend(served.as_ref().ok().and_then(|served| check::served(&bundle, path, served.as_deref()?)));
     let compared = source.as_deref();
     let said = if json {
         let row =
@@ -334,7 +418,29 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
             report::escaped(&path.with_file_name("sanedge.toml").display().to_string())
         ));
     }
+    if let Err(problem) = &served
+        && !json
+    {
+        complain(&format!("note not compared with the running edge: {}\n", report::escaped(problem)));
+    }
     exit(said && troubles.is_empty())
+}
+
+/// The bundle that the running edge has of the file at `path`, as its status names it; none where no edge runs, or with another file.
+fn served(bundle: &Bundle, path: &Path) -> Result<Option<String>, String> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let found = match client::ask(&admin_of(bundle), "GET", "/status", "application/json") {
+        Ok(found) => found,
+        Err(AskError::Connect { error, .. }) if matches!(error.kind(), NotFound | ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let status: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+    let same = |file: &str| std::fs::canonicalize(file).ok() == std::fs::canonicalize(path).ok();
+    let said = |name| status.get(name).and_then(Value::as_str);
+    let is_it = said("bundle_file").is_some_and(same);
+    Ok(said("bundle").filter(|_| is_it).map(str::to_owned))
 }
 
 fn show(path: &Path, json: bool) -> ExitCode {

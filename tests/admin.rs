@@ -480,17 +480,148 @@ async fn the_access_log_is_json_on_a_socket_and_tells_what_it_leaves_out() {
     }
     assert!(!edge.log().contains("msg=request"), "{}", edge.log());
     edge.stop();
+}
 
-    let nobody = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).write();
-    nobody.bundled();
-    let mut serve = sanedge();
-    let output = serve
-        .arg("serve")
-        .arg(nobody.bundle_file())
-        .args(["--access-log-to", "/nowhere/a.sock"])
-        .output()
-        .unwrap();
+/// Who reads an access log in JSON at `path`.
+fn access_reader(path: &std::path::Path) -> impl Fn() -> Value {
+    let reader = UnixDatagram::bind(path).unwrap();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    move || {
+        let mut bytes = [0; 16_384];
+        let count = reader.recv(&mut bytes).expect("a line in time");
+        serde_json::from_slice(&bytes[..count]).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_access_log_may_come_late_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.sock");
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&[HOST])
+        .site_with(&[HOST], &upstream, "access_log = true")
+        .options(&["--access-log", "json", "--access-log-to", &format!("unix:{}", path.display())])
+        .start();
+    edge.wait_for_log("access log: lines are lost", PATIENCE);
+    let mut http = Http::new(edge.tls(HOST).await);
+    for lost in [2, 1] {
+        for _ in 0..lost {
+            assert_eq!(http.exchange("GET", HOST, "/lost", "").await.status, 200);
+        }
+        let line = access_reader(&path);
+        assert_eq!(http.exchange("GET", HOST, "/read", "").await.status, 200);
+        // The last of them may be written when the reader has just come.
+        let mut told = 0;
+        loop {
+            let line = line();
+            told += line["skipped"].as_u64().unwrap_or(0);
+            match line["target"].as_str().unwrap() {
+                "/read" => break,
+                _ => told += 1,
+            }
+        }
+        assert_eq!(told, lost);
+        // A reader that ends leaves its socket's name behind, and the next one takes it.
+        drop(line);
+        std::fs::remove_file(&path).unwrap();
+    }
+    let said = edge.log().matches("lines are lost").count();
+    assert_eq!(said, 2, "at the start, and of the lines of this minute once: {}", edge.log());
+    edge.stop();
+}
+
+#[test]
+fn an_access_log_whose_path_no_socket_can_have_is_said_at_the_start() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
+    desk.bundled();
+    let place = format!("unix:/{}", "x".repeat(200));
+    let output =
+        sanedge().arg("serve").arg(desk.bundle_file()).args(["--access-log-to", &place]).output().unwrap();
     assert!(output.status.code() == Some(1) && text(&output).contains("access log"), "{}", text(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_edge_answers_itself_has_its_line_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.sock");
+    let line = access_reader(&path);
+    let site = "access_log = true
+        [[site.route]]\npath = \"/app\"\nupstream = [\"127.0.0.1:1\"]\nbody_bytes_max = 10\naccess_log = true
+        [[site.route]]\npath = \"/home\"\nupstream = [\"127.0.0.1:1\"]\nallow = [\"192.0.2.0/24\"]\naccess_log = true
+        [[site.route]]\npath = \"/quiet\"\nupstream = [\"127.0.0.1:1\"]\nallow = [\"192.0.2.0/24\"]\naccess_log = false\n";
+    let edge = Edge::certified_for(&[HOST, "quiet.recre.store"])
+        .site_with(&[HOST], "127.0.0.1:1", site)
+        .site_with(&["quiet.recre.store"], "127.0.0.1:1", "allow = [\"192.0.2.0/24\"]")
+        .limits("address_websockets_per_s_max = 1")
+        .top("exempt = []")
+        .options(&["--access-log", "json", "--access-log-to", &format!("unix:{}", path.display())])
+        .start();
+    let post = |bytes: usize| {
+        format!("POST /app HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {bytes}\r\n\r\n{}", "x".repeat(bytes))
+    };
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let mut asked = 0;
+    for (request, status, outcome) in [
+        (get("/"), 502, "upstream_unreachable"),
+        (get("/home"), 403, "address_refused"),
+        (get("/app/..%2fhome"), 400, "ambiguous_path"),
+        (post(11), 413, "body_too_large"),
+        (post(10), 502, "upstream_unreachable"),
+        ("GET / HTTP/1.1\r\nHost: unknown.test\r\n\r\n".to_owned(), 421, "misdirected"),
+        (upgrade(HOST, "/", "Origin: https://evil.test\r\n"), 403, "origin_refused"),
+        (upgrade(HOST, "/", "").replace("Version: 13", "Version: 12"), 426, "websocket_version"),
+    ] {
+        for quiet in ["/quiet", "/quiet/too"] {
+            let mut client = Raw::open(&edge, HOST).await;
+            client.get(HOST, quiet, "").await.assert_ours(403, "address_refused");
+        }
+        let mut client = Raw::open(&edge, "quiet.recre.store").await;
+        client.get("quiet.recre.store", "/", "").await.assert_ours(403, "address_refused");
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(&request).await;
+        client.response().await.assert_ours(status, outcome);
+        let line = line();
+        assert_eq!(
+            (&line["status"], &line["outcome"]),
+            (&status.into(), &outcome.into()),
+            "{request}: {line}"
+        );
+        assert!(line["client"] == "127.0.0.1" && line["ms"].is_u64(), "{line}");
+        asked += 1;
+    }
+    assert_eq!(asked, 8);
+    // Until the one that is too many within its second.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(upgrade(HOST, "/", "")).await;
+        let found = (client.response().await.status, line());
+        assert_eq!(found.1["status"], found.0, "{}", found.1);
+        if found.0 == 429 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "never too many");
+    }
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_the_access_log_is_cut_in_json_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.sock");
+    let line = access_reader(&path);
+    let upstream = Upstream::answering(OK).await;
+    let edge = Edge::certified_for(&[HOST])
+        .site_with(&[HOST], &upstream, "access_log = true")
+        .options(&["--access-log", "json", "--access-log-to", &format!("unix:{}", path.display())])
+        .start();
+    let mut http = Http::new(edge.tls(HOST).await);
+    let whole = format!("/?t={}", "x".repeat(196));
+    for (asked, shown) in [(whole.clone(), whole.clone()), (format!("{whole}yy"), format!("{whole}..."))] {
+        assert_eq!(http.exchange("GET", HOST, &asked, "").await.status, 200);
+        assert_eq!(line()["target"], shown.as_str());
+    }
+    edge.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
-use support::edge::{Edge, PATIENCE, sanedge, text};
+use support::edge::{Desk, Edge, PATIENCE, sanedge, text};
 use support::engineio::{Http, Socket, serve_default};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -187,7 +188,7 @@ async fn what_a_reload_cannot_follow_is_said() {
 async fn certificates_that_end_soon_are_said_and_a_wrong_clock_is_no_hindrance() {
     let desk = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).write();
     let now = SystemTime::now();
-    let write = |begins: SystemTime, ends: SystemTime| {
+    let write = |desk: &Desk, begins: SystemTime, ends: SystemTime| {
         let mut parameters = support::certs::leaf_params(&[HOST]);
         (parameters.not_before, parameters.not_after) = (begins.into(), ends.into());
         let issued = desk.ca.issue_with(parameters, rcgen::KeyPair::generate().unwrap());
@@ -195,13 +196,26 @@ async fn certificates_that_end_soon_are_said_and_a_wrong_clock_is_no_hindrance()
         std::fs::write(desk.path("0.key"), issued.key_pem).unwrap();
     };
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    write(now - DAY, now + 20 * DAY + DAY / 2);
+    write(&desk, now - DAY, now + 20 * DAY + DAY / 2);
     let edge = desk.serve();
     let line = edge.wait_for_log("certificate ends soon", PATIENCE);
     assert!(line.contains("level=warn") && line.contains("days_left=20") && line.contains("0.pem"), "{line}");
     assert_eq!(status(&edge)["clock_believable"], true);
     assert!(edge.try_tls(HOST).await.is_ok());
+    // A renewal that SIGHUP alone tells of, the old certificate being nearly at its end.
+    write(edge.desk(), now - DAY, now + 7 * DAY - DAY / 2);
+    let old = leaf(&edge).await;
+    edge.reload();
+    let line = edge.wait_for_log("days_left=6", PATIENCE);
+    assert!(line.contains("level=error") && line.contains("certificate ends soon"), "{line}");
+    assert_ne!(leaf(&edge).await, old, "the new certificate is served");
     edge.stop();
+}
+
+/// The certificate that a new connection gets.
+async fn leaf(edge: &Edge) -> Vec<u8> {
+    let stream = edge.tls(HOST).await;
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
 /// To the edge it is all one whether its clock is behind or a certificate's beginning ahead.
@@ -214,12 +228,26 @@ async fn a_clock_that_is_behind_is_said_and_does_not_stop_serving() {
     (bundle.certificates[0].not_before, bundle.certificates[0].not_after) = (now + 3600, now + 7200);
     let key = PrivateKeyDer::from_pem_file(desk.path("0.key")).unwrap();
     std::fs::write(desk.bundle_file(), bundle.encode(&[key]).unwrap()).unwrap();
-    let edge = desk.serve_as_it_is();
+    let notified = UnixDatagram::bind(desk.path("notify.sock")).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut serve = sanedge();
+    serve.env("NOTIFY_SOCKET", desk.path("notify.sock"));
+    let edge = desk.serve_by(serve);
     let line = edge.wait_for_log("the clock is not believable", PATIENCE);
     assert!(line.contains("level=warn"), "{line}");
     let output = ask(&edge, "status");
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["clock_believable"], false);
+    assert!(status["hosts"][0]["days_left"].is_null(), "{status}");
+    let said = sanedge().args(["status", "--admin"]).arg(edge.desk().path("admin.sock")).output().unwrap();
+    let said = text(&said);
+    let row =
+        said.lines().find(|line| line.starts_with(HOST)).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert!(row[2] == "?" && said.contains("days left are not known"), "{said}");
+    let mut bytes = [0; 4096];
+    let ready = notified.recv(&mut bytes).unwrap();
+    let ready = String::from_utf8_lossy(&bytes[..ready]);
+    assert!(ready.contains("STATUS=0 of ") && !ready.contains("days"), "{ready}");
     let mut client = Http::new(edge.tls(HOST).await);
     assert_eq!(client.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
     assert!(!edge.log().contains("certificate ends"), "days left are not known");

@@ -26,12 +26,8 @@ fn hook() -> PathBuf {
 }
 
 /// What the hook is told, whoever calls it.
-fn environment(desk: &Desk) -> [(&'static str, PathBuf); 3] {
-    [
-        ("SANEDGE_TOML", desk.toml()),
-        ("SANEDGE_ADMIN", desk.path("admin.sock")),
-        ("SANEDGE", env!("CARGO_BIN_EXE_sanedge").into()),
-    ]
+fn environment(desk: &Desk) -> [(&'static str, PathBuf); 2] {
+    [("SANEDGE_TOML", desk.toml()), ("SANEDGE", env!("CARGO_BIN_EXE_sanedge").into())]
 }
 
 fn deploy(desk: &Desk) -> Output {
@@ -41,7 +37,7 @@ fn deploy(desk: &Desk) -> Output {
 fn in_use(edge: &Edge) -> String {
     let mut status = sanedge();
     let output =
-        status.args(["status", "--json", "--admin"]).arg(edge.desk().path("admin.sock")).output().unwrap();
+        status.args(["status", "--json", "--bundle"]).arg(edge.desk().bundle_file()).output().unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     status["bundle"].as_str().unwrap().to_owned()
 }
@@ -112,6 +108,77 @@ fn the_old_bundle_stays_whatever_fails() {
     assert!(deploy(desk).status.success(), "and the next time it works");
     assert_ne!(in_use(&edge), used);
     edge.stop();
+}
+
+/// An edge whose admin listener is on TCP, which only reads.
+fn edge_on_tcp() -> Edge {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").admin(&format!("127.0.0.1:{port}")).start()
+}
+
+#[test]
+fn the_hook_finds_an_edge_whose_admin_listener_is_on_tcp() {
+    let edge = edge_on_tcp();
+    let desk = edge.desk();
+    let (before, toml) = (in_use(&edge), std::fs::read_to_string(desk.toml()).unwrap());
+    desk.write_certificate(0, &[HOST]);
+    let output = deploy(desk);
+    assert!(output.status.success() && text(&output).contains("its bundle is in use"), "{}", text(&output));
+    let used = in_use(&edge);
+    assert_ne!(used, before);
+    let bytes = std::fs::read(desk.bundle_file()).unwrap();
+    std::fs::write(desk.toml(), toml.replace("127.0.0.1:0", "127.0.0.1:2")).unwrap();
+    let output = deploy(desk);
+    assert!(
+        output.status.code() == Some(1) && text(&output).contains("its log says why"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!((std::fs::read(desk.bundle_file()).unwrap(), in_use(&edge)), (bytes, used));
+    // Nobody has named the process: then only who types can send the signal.
+    for json in [&[][..], &["--json"]] {
+        let mut reload = sanedge();
+        reload.env_remove("MAINPID").args(["reload", "--bundle"]).arg(desk.bundle_file()).args(json);
+        let output = reload.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output).contains("sudo systemctl kill -s HUP sanedge"), "{}", text(&output));
+    }
+    edge.stop();
+}
+
+#[test]
+fn an_edge_that_runs_and_cannot_be_asked_is_no_success() {
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").start();
+    let desk = edge.desk();
+    let bytes = std::fs::read(desk.bundle_file()).unwrap();
+    std::fs::remove_file(desk.path("admin.sock")).unwrap();
+    desk.write_certificate(0, &[HOST]);
+    let output = deploy(desk);
+    let said = text(&output);
+    assert!(output.status.code() == Some(1) && said.contains("did not take the new bundle"), "{said}");
+    assert_eq!(std::fs::read(desk.bundle_file()).unwrap(), bytes, "so that the daily check sees it too");
+}
+
+#[test]
+fn the_daily_check_asks_the_running_edge_what_it_has() {
+    for edge in [Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").start(), edge_on_tcp()] {
+        let desk = edge.desk();
+        assert!(show_check(desk, &[]).status.success());
+        desk.write_certificate(0, &[HOST]);
+        desk.bundled();
+        let output = show_check(desk, &[]);
+        let said = text(&output);
+        assert!(output.status.code() == Some(1) && said.contains("[not-in-use]"), "{said}");
+        assert!(said.contains("sanedge reload") || said.contains("kill -s HUP"), "{said}");
+        // Another file is nobody's trouble yet.
+        let staged = desk.path("staged.bundle");
+        std::fs::copy(desk.bundle_file(), &staged).unwrap();
+        let output = sanedge().args(["show", "--check"]).arg(&staged).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        edge.reload();
+        assert!(show_check(desk, &[]).status.success());
+        edge.stop();
+    }
 }
 
 #[test]

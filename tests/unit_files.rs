@@ -95,6 +95,39 @@ fn systemd_takes_the_units_and_every_drop_in_without_a_word() {
     }
 }
 
+/// Whatever `[listen] admin` says: a drop-in for each place would be forgotten.
+#[test]
+fn a_reload_by_the_unit_finds_the_edge_wherever_its_admin_socket_is() {
+    let line = &values(&unit("sanedge.service"), "ExecReload")[0];
+    let serve = &values(&unit("sanedge.service"), "ExecStart")[0];
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let here = || Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1");
+    let edges = [here().start(), here().admin(&format!("127.0.0.1:{port}")).start()];
+    for edge in edges {
+        let desk = edge.desk();
+        let file = serve.split(' ').next_back().unwrap();
+        let reload = || {
+            let words = line.split(' ').skip(1).map(|word| match word {
+                word if word == file => desk.bundle_file().display().to_string(),
+                word => word.to_owned(),
+            });
+            sanedge().args(words).env("MAINPID", edge.pid().to_string()).output().unwrap()
+        };
+        let mark = edge.log_mark();
+        desk.write_certificate(0, &[HOST]);
+        desk.bundled();
+        let output = reload();
+        assert!(output.status.success(), "{}", text(&output));
+        edge.wait_for_log_after(mark, "msg=reloaded", PATIENCE);
+        let toml = fs::read_to_string(desk.toml()).unwrap();
+        fs::write(desk.toml(), toml.replace("127.0.0.1:0", "127.0.0.1:2")).unwrap();
+        desk.bundled();
+        let output = reload();
+        assert_eq!(output.status.code(), Some(1), "refused: {}", text(&output));
+        edge.stop();
+    }
+}
+
 #[test]
 fn its_exposure_is_small() {
     if without_systemd("its_exposure_is_small") {

@@ -47,6 +47,19 @@ pub enum Trouble {
         /// What has the running edge open it.
         reload: String,
     },
+    /// A reload did not get through.
+    #[error(
+        "{bundle}: expected it in use, found the running edge with an older one ({served}). Type `{reload}`, and look into its \
+         log where that changes nothing"
+    )]
+    NotInUse {
+        /// The bundle, as a word for a shell.
+        bundle: String,
+        /// First bytes of the digest of the bundle in use.
+        served: String,
+        /// What has the running edge open it.
+        reload: String,
+    },
     /// The next renewal would not get through.
     #[error(
         "{source_file}: expected what a bundle can be made of, found {errors} errors. Type `sanedge bundle {source_file}` to \
@@ -66,6 +79,7 @@ impl Trouble {
         match self {
             Self::ExpiresSoon { .. } => "expires-soon",
             Self::OlderThanItsSources { .. } => "older-than-its-sources",
+            Self::NotInUse { .. } => "not-in-use",
             Self::SourcesBroken { .. } => "sources-broken",
         }
     }
@@ -78,6 +92,16 @@ pub fn check(bundle: &Bundle, path: &Path, fresh: Option<(&PathBuf, Outcome)>, n
         bundle.certificates.iter().enumerate().filter_map(|(at, c)| expires(bundle, at, c, now)).collect();
     troubles.extend(fresh.and_then(|(source, outcome)| stale(bundle, word(path), word(source), outcome)));
     troubles
+}
+
+/// Whether the running edge, which serves the file at `path`, has what is in it: `served` is how its status names its bundle,
+/// the first bytes of a digest.
+pub fn served(bundle: &Bundle, path: &Path, served: &str) -> Option<Trouble> {
+    (!super::report::hex(&bundle.digest).starts_with(served)).then(|| Trouble::NotInUse {
+        bundle: word(path),
+        served: served.to_owned(),
+        reload: reload_command(bundle.listen.admin.as_ref()),
+    })
 }
 
 /// Only of what a host uses: the rest is nobody's trouble.

@@ -239,7 +239,7 @@ fn limit_rows(bundle: &Bundle) -> String {
     columns(&rows)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out

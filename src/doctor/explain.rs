@@ -531,10 +531,10 @@ EdgeUpstreamBroken = "edge-upstream-broken", Polling, Fail;
     why: "Something accepts the connection at the upstream's address and then hangs up, or answers what is no HTTP/1.1: the app crashes on the request, another program has the port, it wants TLS, or `send_proxy_protocol` sends it a header that it does not expect.";
     fix: "Ask it directly on the board, and look into its log at this second:\n  curl -v http://127.0.0.1:PORT{path}\n  journalctl -u YOUR-APP -n 50\nTake `send_proxy_protocol` out of the site unless the app expects it: plain Node does not.";
 EdgeBusy = "edge-busy", Polling, Fail;
-    title: "sanedge is at a limit or about to end (429, 503)";
-    see: "Sanedge-Error: too_many_requests, overloaded, or draining";
-    why: "429: this address opens more WebSockets a second than `address_websockets_per_s_max`. 503: the edge is at one of its limits, or is told to stop.";
-    fix: "See which limit was reached, and raise it in [limits]:\n  sanedge status\n  journalctl -u sanedge -n 20\nWhere all clients come from one address (a tunnel, Docker), list that in `exempt` or `trusted_proxies`.";
+    title: "sanedge refuses one more WebSocket of this address (429 too_many_requests)";
+    see: "Sanedge-Error: too_many_requests";
+    why: "This address opens more WebSockets a second than `address_websockets_per_s_max`. (Other limits close the connection without an answer.)";
+    fix: "See that it was reached, and raise it in [limits]:\n  sanedge status\n  journalctl -u sanedge -n 20\nWhere all clients come from one address (a tunnel, Docker), list that in `exempt` or `trusted_proxies`.";
 EdgeRefused = "edge-refused", Polling, Fail;
     title: "sanedge refuses the request by itself, by another code of its own";
     see: "Sanedge-Error: the code that the evidence names";
@@ -723,7 +723,7 @@ PiHot = "pi-hot", Board, Warn;
 }
 
 /// What to do about each code of the edge's own that has no row above.
-pub const EDGE_REMEDIES: [(&str, &str); 15] = [
+pub const EDGE_REMEDIES: [(&str, &str); 14] = [
     (
         "bad_request",
         "something in front of sanedge makes the request ambiguous: ask sanedge without it, and compare",
@@ -734,7 +734,6 @@ pub const EDGE_REMEDIES: [(&str, &str); 15] = [
         "something in front of sanedge changes the WebSocket handshake: let it pass Upgrade, Connection and Sec-WebSocket-* unchanged",
     ),
     ("plain_http", "this port speaks TLS: use https:// or wss://"),
-    ("method_not_allowed", "the plain port answers GET and HEAD only: use https:// or wss://"),
     (
         "request_timeout",
         "the request came too slowly: raise head_timeout or stall_timeout in [limits], or look at the line",

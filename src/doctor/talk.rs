@@ -276,7 +276,7 @@ impl Talk<'_> {
             }
             "upstream_unreachable" | "upstream_timeout" => return None,
             "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app takes the connection and answers no proper HTTP: look into its log, and whether it is the right port")),
-            "overloaded" | "draining" | "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: it is at a limit, or about to end: `sanedge status` says which")),
+            "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: this address opens more WebSockets a second than address_websockets_per_s_max allows")),
             _ => {
                 let remedy = explain::edge_remedy(said);
                 self.worded(Code::EdgeRefused, format!("{itself}: {remedy}")).word("remedy", remedy)
@@ -544,8 +544,6 @@ mod tests {
             "too_many_requests",
             "upstream_closed",
             "upstream_malformed",
-            "overloaded",
-            "draining",
         ];
         for problem in PROBLEMS {
             let code = problem.code();

@@ -29,6 +29,7 @@ use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
 use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_scanned_request};
+use crate::names::Host;
 use crate::ops::access::Line;
 use crate::ops::log::{Said, ShownTarget};
 use crate::ops::metrics::Reason;
@@ -197,7 +198,7 @@ enum NoHead {
 /// What becomes of a request.
 #[allow(clippy::large_enum_variant)] // boxing it would allocate for every exchange
 enum Decision {
-    Forward(Request, Option<Access>),
+    Forward(Request, Option<Box<Access>>),
     Answer(Answer),
 }
 
@@ -206,11 +207,13 @@ struct Answer {
     found: String,
     check: Option<String>,
     form: AnswerForm,
+    access: Option<Box<Access>>,
 }
 
 impl Answer {
     fn closing(problem: Problem, found: String) -> Self {
-        Self { problem, found, check: None, form: AnswerForm { close: true, ..AnswerForm::default() } }
+        let form = AnswerForm { close: true, ..AnswerForm::default() };
+        Self { problem, found, check: None, form, access: None }
     }
 }
 
@@ -249,16 +252,23 @@ impl Session {
                 drop(serving);
                 // By reference: a request moved out of it would have its place in this future twice.
                 let keep = match &decision {
-                    Decision::Answer(answer) => self.answer(answer).await,
+                    Decision::Answer(answer) => {
+                        if let Some(access) = &answer.access {
+                            let status = answer.problem.status();
+                            access.log(&self.worker, status, answer.problem.code(), Duration::ZERO);
+                        }
+                        self.answer(answer).await
+                    }
                     Decision::Forward(request, access) => {
                         let started = Instant::now();
                         let end = self.forward(request, dial).await;
-                        request.tally.responded(match &end {
+                        let status = match &end {
                             End::Failed(problem, _) => problem.status(),
                             _ => request.status.get(),
-                        });
+                        };
+                        request.tally.responded(status);
                         if let Some(access) = access {
-                            access.log(&self.worker, request, &end, started.elapsed());
+                            access.log(&self.worker, status, outcome(&end), started.elapsed());
                         }
                         match end {
                             End::Upgraded(upgraded) => {
@@ -359,7 +369,13 @@ impl Session {
         let all = self.input.all();
         let head_bytes = scanner.end().unwrap_or(all.len());
         let decision = match parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner) {
-            Ok(head) => self.decide_head(serving, head_bytes, &head),
+            Ok(head) => {
+                let mut decision = self.decide_head(serving, head_bytes, &head);
+                if let Decision::Answer(answer) = &mut decision {
+                    answer.access = self.refused_access(serving, &head);
+                }
+                decision
+            }
             Err(error) => Decision::Answer(Answer::closing(error.problem(), error.to_string())),
         };
         self.worker.shared.counters.exchanges_total.increment();
@@ -386,7 +402,9 @@ impl Session {
             close: ends_here || !keep_alive || self.worker.drain().is_some(),
             head_only: head.method == "HEAD",
         };
-        let refuse = |problem, found: String, check| Decision::Answer(Answer { problem, found, check, form });
+        let refuse = |problem, found: String, check| {
+            Decision::Answer(Answer { problem, found, check, form, access: None })
+        };
         // RFC 9110 §7.4: what was asked for without TLS is not what is here.
         if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
             return refuse(Problem::Misdirected, "an http target on a TLS connection".to_owned(), None);
@@ -472,8 +490,22 @@ impl Session {
                 },
             },
         };
-        let access = rules.access_log.then(|| Access::new(head));
+        let access = rules.access_log.then(|| Access::new(head, client));
         Decision::Forward(request, access)
+    }
+
+    /// For a request that gets no further: by its route, where it has none by any of its site's. Where no site has its
+    /// host it is of the one that the connection was opened for.
+    fn refused_access(&self, serving: &Serving, head: &RequestHead<'_>) -> Option<Box<Access>> {
+        let named = || serving.site(self.identity.name.as_deref()?);
+        let (site, routes) = serving.site(&head.host).or_else(named)?;
+        let route = route::find(site, head.path.as_bytes()).ok().flatten().and_then(|(at, _)| routes.get(at));
+        let is_wanted = match route {
+            Some(route) => route.rules.access_log,
+            None => routes.iter().any(|route| route.rules.access_log),
+        };
+        let client = || client_address(self.peer, head, &serving.bundle.trusted_proxies);
+        is_wanted.then(|| Access::new(head, client()))
     }
 
     /// A page that opens a session by polling wants a WebSocket next. That its origin will be refused then is said here,
@@ -543,7 +575,7 @@ impl Session {
             _ => None,
         };
         let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
-        Answer { problem, found, check, form }
+        Answer { problem, found, check, form, access: None }
     }
 
     /// Sends an answer of our own. `true`: the connection can carry another request.
@@ -626,32 +658,39 @@ impl Session {
     }
 }
 
-/// One line of the access log.
+/// How an exchange ended, in the access log.
+fn outcome(end: &End) -> &'static str {
+    match end {
+        End::Upgraded(_) => "upgraded",
+        End::Failed(problem, _) | End::BrokenOff(problem, _) => problem.code(),
+        End::Broken => "broken-off",
+        End::Next | End::Close | End::Again => "complete",
+    }
+}
+
+/// One line of the access log. Boxed where it is kept: most have none.
 struct Access {
+    host: Host,
+    client: IpAddr,
     method: String,
     target: String,
 }
 
 impl Access {
-    fn new(head: &RequestHead<'_>) -> Self {
+    fn new(head: &RequestHead<'_>, client: IpAddr) -> Box<Self> {
         let target = ShownTarget(head.target.as_bytes()).bytes();
-        Self { method: head.method.to_owned(), target: String::from_utf8_lossy(&target).into_owned() }
+        let target = String::from_utf8_lossy(&target).into_owned();
+        Box::new(Self { host: head.host.clone(), client, method: head.method.to_owned(), target })
     }
 
-    fn log(&self, worker: &Worker, request: &Request, end: &End, time: Duration) {
+    fn log(&self, worker: &Worker, status: u16, outcome: &str, time: Duration) {
         let Some(skipped) = worker.shared.access.admit(worker.shared.uptime()) else { return };
-        let outcome = match end {
-            End::Upgraded(_) => "upgraded",
-            End::Failed(problem, _) | End::BrokenOff(problem, _) => problem.code(),
-            End::Broken => "broken-off",
-            End::Next | End::Close | End::Again => "complete",
-        };
         worker.shared.access.write(&Line {
-            host: &request.host,
-            client: request.client,
+            host: &self.host,
+            client: self.client,
             method: &self.method,
             target: &self.target,
-            status: request.status.get(),
+            status,
             outcome,
             ms: time.as_millis() as u64,
             skipped,

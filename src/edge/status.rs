@@ -43,8 +43,8 @@ impl Control {
     pub(super) fn summary(&self, meter: &Meter) -> String {
         let shared = &self.shared;
         let serving = shared.serving.load();
-        let days =
-            serving.bundle.hosts.iter().filter_map(|entry| days_left(&serving, entry, wall_clock())).min();
+        let now = wall_clock();
+        let days = serving.bundle.hosts.iter().filter_map(|entry| days_left(&serving, entry, now)).min();
         let days = days.map_or_else(String::new, |days| format!(", certificates for {days} days"));
         let stuck = shared.stuck_workers();
         let stuck = if stuck.is_empty() { String::new() } else { format!(", STUCK WORKERS {stuck:?}") };
@@ -71,6 +71,7 @@ impl Control {
             uptime_s: reading.at.as_secs(),
             board: serving.bundle.board.clone(),
             bundle: self.digest(),
+            bundle_file: self.path.display().to_string(),
             draining: shared.drain.borrow().is_some(),
             clock_believable: calendar::is_believable(&serving.bundle, now),
             sessions: shared.sessions.load(Relaxed),
@@ -105,9 +106,10 @@ fn memory_at_worst(limits: &Limits) -> u64 {
     memory.handshake_bytes + memory.session_bytes
 }
 
+/// None while the clock is not believable.
 fn days_left(serving: &Serving, entry: &HostEntry, now: i64) -> Option<i64> {
     let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
-    Some(calendar::days_left(certificate.not_after, now))
+    calendar::is_believable(&serving.bundle, now).then(|| calendar::days_left(certificate.not_after, now))
 }
 
 fn host(serving: &Serving, at: usize, now: i64) -> Option<HostStatus> {
@@ -126,7 +128,7 @@ fn host(serving: &Serving, at: usize, now: i64) -> Option<HostStatus> {
         host: entry.host.to_string(),
         certificate: certificate.label.clone(),
         not_after: certificate.not_after,
-        days_left: days_left(serving, entry, now)?,
+        days_left: days_left(serving, entry, now),
         websockets_open: tally.websockets_open.value(),
         websockets_total: tally.websockets_total.value(),
         responses: tally.responses().map(|(class, count)| (class.to_owned(), count)).collect(),

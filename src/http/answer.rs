@@ -30,8 +30,6 @@ pub enum Problem {
     UnknownPath,
     /// 404: the plain listener does not know this host.
     UnknownHost,
-    /// 405: only GET and HEAD here.
-    MethodNotAllowed,
     /// 408: the request did not arrive in time.
     RequestTimeout,
     /// 413: the body is larger than `body_bytes_max`.
@@ -56,10 +54,6 @@ pub enum Problem {
     UpstreamClosed,
     /// 502: the upstream's response is malformed or ambiguous.
     UpstreamMalformed,
-    /// 503: the edge is at a limit.
-    Overloaded,
-    /// 503: the edge is draining.
-    Draining,
     /// 504: the upstream did not answer in time.
     UpstreamTimeout,
     /// 505: neither HTTP/1.0 nor HTTP/1.1.
@@ -67,7 +61,7 @@ pub enum Problem {
 }
 
 /// Every problem, for tables and metrics.
-pub const PROBLEMS: [Problem; 25] = [
+pub const PROBLEMS: [Problem; 22] = [
     Problem::BadRequest,
     Problem::AmbiguousPath,
     Problem::BadUpgrade,
@@ -76,7 +70,6 @@ pub const PROBLEMS: [Problem; 25] = [
     Problem::AddressRefused,
     Problem::UnknownPath,
     Problem::UnknownHost,
-    Problem::MethodNotAllowed,
     Problem::RequestTimeout,
     Problem::BodyTooLarge,
     Problem::TargetTooLong,
@@ -89,8 +82,6 @@ pub const PROBLEMS: [Problem; 25] = [
     Problem::UpstreamUnreachable,
     Problem::UpstreamClosed,
     Problem::UpstreamMalformed,
-    Problem::Overloaded,
-    Problem::Draining,
     Problem::UpstreamTimeout,
     Problem::VersionNotSupported,
 ];
@@ -161,8 +152,6 @@ impl Problem {
                 "No server is configured for this path."),
             Self::UnknownHost => row(404, "Not Found", "unknown_host",
                 "This host is not served here."),
-            Self::MethodNotAllowed => Row { fields: "Allow: GET, HEAD\r\n",
-                ..row(405, "Method Not Allowed", "method_not_allowed", "Only GET and HEAD are answered here.") },
             Self::RequestTimeout => row(408, "Request Timeout", "request_timeout",
                 "The request did not arrive in time."),
             Self::BodyTooLarge => row(413, "Content Too Large", "body_too_large",
@@ -187,10 +176,6 @@ impl Problem {
                 "The server behind this edge closed the connection before its answer was complete."),
             Self::UpstreamMalformed => row(502, "Bad Gateway", "upstream_malformed",
                 "The answer of the server behind this edge is malformed, or can be read in two ways."),
-            Self::Overloaded => Row { fields: "Retry-After: 1\r\n",
-                ..row(503, "Service Unavailable", "overloaded", "This edge is at one of its limits.") },
-            Self::Draining => Row { fields: "Retry-After: 1\r\n",
-                ..row(503, "Service Unavailable", "draining", "This edge is shutting down or restarting.") },
             Self::UpstreamTimeout => row(504, "Gateway Timeout", "upstream_timeout",
                 "The server behind this edge did not answer in time."),
             Self::VersionNotSupported => row(505, "HTTP Version Not Supported", "version_not_supported",
@@ -418,8 +403,7 @@ mod tests {
         let upgrade = head(Problem::WebSocketVersion);
         assert!(upgrade.contains("Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"));
         assert!(upgrade.contains("Connection: Upgrade, close\r\n"));
-        assert!(head(Problem::MethodNotAllowed).contains("Allow: GET, HEAD\r\n"));
-        assert!(head(Problem::Draining).contains("Retry-After: 1\r\n"));
+        assert!(head(Problem::TooManyRequests).contains("Retry-After: 1\r\n"));
         assert!(head(Problem::UnknownPath).contains("Connection: close\r\n"));
     }
 

@@ -1,17 +1,19 @@
-//! The access log: one line a request, for sites with `access_log = true`.
+//! The access log: one line a request, for sites with `access_log = true`, whoever answered it.
 //!
 //! Never more than [`LINES_PER_SECOND_MAX`]: under load it is a sample, and a line says how many are missing before it. No
-//! `sid`, cookie or key is ever in it (see [`ShownTarget`](super::log::ShownTarget)).
+//! `sid`, cookie or key is ever in it (see [`ShownTarget`](super::log::ShownTarget)). A reader that is not there yet, or that comes
+//! back, is sent to again: each line goes to the path.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::Serialize;
+use tracing::warn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
@@ -76,7 +78,7 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The target, less what may be secret.
     pub target: &'a str,
-    /// Status of the response; 0: there was none.
+    /// Status that the client got; 0: none.
     pub status: u16,
     /// `complete`, `upgraded`, `broken-off`, or the code of the edge's own answer.
     pub outcome: &'a str,
@@ -102,21 +104,23 @@ pub struct AccessLog {
     form: Form,
     /// The journal notes the time by itself.
     without_time: bool,
-    socket: Option<UnixDatagram>,
+    socket: Option<Socket>,
     /// The second of the last line, and the lines in it.
     taken: AtomicU64,
     skipped: AtomicU64,
+    /// The minute in which it was last said that lines are lost, counted from 1.
+    said: AtomicU64,
 }
 
 impl AccessLog {
-    /// A log that is written so, and to there.
+    /// A log that is written so, and to there. That nobody reads there yet is a warning: a log must not keep an edge down.
     ///
     /// # Errors
-    /// What the kernel says of the socket.
+    /// What the kernel says of the socket; a path that is too long for one.
     pub fn open(form: Form, place: &Place) -> io::Result<Self> {
         let socket = match place {
             Place::Stderr => None,
-            Place::Socket(path) => Some(connect(path)?),
+            Place::Socket(path) => Some(Socket::open(path)?),
         };
         let without_time = socket.is_none() && std::env::var_os("JOURNAL_STREAM").is_some();
         Ok(Self { form, without_time, socket, ..Self::default() })
@@ -144,24 +148,59 @@ impl AccessLog {
             Form::Json => serde_json::to_string(&Stamped { time, line }).unwrap_or_default(),
         };
         let sent = match &self.socket {
-            Some(socket) => socket.send(text.as_bytes()).is_ok(),
+            Some(socket) => socket.send(&text),
             None => {
                 text.push('\n');
-                io::stderr().lock().write_all(text.as_bytes()).is_ok()
+                io::stderr().lock().write_all(text.as_bytes())
             }
         };
-        if !sent {
-            self.skipped.fetch_add(line.skipped + 1, Relaxed);
+        if let Err(error) = sent {
+            self.lost(line.skipped + 1, &error);
+        }
+    }
+
+    /// Counts lines for the next one to tell, and says so once a minute.
+    fn lost(&self, lines: u64, error: &io::Error) {
+        self.skipped.fetch_add(lines, Relaxed);
+        // The second of a line that was admitted lately: no clock is asked again.
+        let minute = (self.taken.load(Relaxed) >> LINES_BITS) / 60 + 1;
+        if let Some(socket) = &self.socket
+            && self.said.fetch_max(minute, Relaxed) < minute
+        {
+            socket.unread(error);
         }
     }
 }
 
-/// Never waits: a reader that is slow gets a sample.
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(path)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+/// Where lines go, one a datagram: to whoever reads at `path` at that moment.
+#[derive(Debug)]
+struct Socket {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Never waits: a reader that is slow gets a sample.
+    fn open(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let opened = Self { socket, address: SocketAddr::from_pathname(path)?, path: path.to_owned() };
+        // Tries who reads there, and sends nothing.
+        if let Err(error) = UnixDatagram::unbound()?.connect_addr(&opened.address) {
+            opened.unread(&error);
+        }
+        Ok(opened)
+    }
+
+    fn send(&self, line: &str) -> io::Result<()> {
+        self.socket.send_to_addr(line.as_bytes(), &self.address).map(drop)
+    }
+
+    fn unread(&self, error: &io::Error) {
+        let place = self.path.display();
+        warn!(%place, %error, "access log: lines are lost; is its reader running? Each later line tries again");
+    }
 }
 
 /// RFC 3339, as the rest of the log.

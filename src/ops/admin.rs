@@ -55,9 +55,11 @@ pub struct Status {
     pub board: String,
     /// First 8 bytes of the digest of the bundle in use, in hexadecimal.
     pub bundle: String,
+    /// The file that it is opened from again.
+    pub bundle_file: String,
     /// A drain has begun.
     pub draining: bool,
-    /// The wall clock is not before the beginning of a certificate. Where it is, days left mean nothing.
+    /// The wall clock is not before the beginning of a certificate. Where it is, days left are not known.
     pub clock_believable: bool,
     /// Open client connections.
     pub sessions: u32,
@@ -116,8 +118,8 @@ pub struct HostStatus {
     pub certificate: String,
     /// When that expires, in seconds since 1970.
     pub not_after: i64,
-    /// Whole days until then, by this machine's clock; negative once it has.
-    pub days_left: i64,
+    /// Whole days until then, by this machine's clock; negative once it has; none while that is not believable.
+    pub days_left: Option<i64>,
     /// Open WebSockets.
     pub websockets_open: u64,
     /// WebSockets opened since the start.

@@ -66,12 +66,13 @@ fn escape(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub struct ShownTarget<'a>(pub &'a [u8]);
 
 impl ShownTarget<'_> {
-    /// What may be shown of it; to be escaped still.
+    /// What may be shown of it, cut at [`OUTSIDE_BYTES_MAX`] with `...` behind; to be escaped still.
     pub fn bytes(&self) -> Vec<u8> {
         let mut parts = self.0.splitn(2, |&b| b == b'?');
         let path = parts.next().unwrap_or_default();
         let query = parts.next().unwrap_or_default();
-        let mut shown = path.iter().take(OUTSIDE_BYTES_MAX).copied().collect::<Vec<u8>>();
+        // One more than fits, to tell that it is cut.
+        let mut shown = path.iter().take(OUTSIDE_BYTES_MAX + 1).copied().collect::<Vec<u8>>();
         let mut separator = b'?';
         for pair in query.split(|&b| b == b'&') {
             let key = pair.split(|&b| b == b'=').next().unwrap_or_default();
@@ -80,6 +81,10 @@ impl ShownTarget<'_> {
                 shown.extend_from_slice(pair);
                 separator = b'&';
             }
+        }
+        if shown.len() > OUTSIDE_BYTES_MAX {
+            shown.truncate(OUTSIDE_BYTES_MAX);
+            shown.extend_from_slice(b"...");
         }
         shown
     }
@@ -237,5 +242,15 @@ mod tests {
         let shown = ShownTarget(target).to_string();
         assert!(shown.contains("EIO\\x3d4") && shown.contains("transport\\x3dpolling"), "{shown}");
         assert!(!shown.contains("secret") && !shown.contains("token"), "{shown}");
+    }
+
+    #[test]
+    fn a_target_is_cut_just_above_the_bound_in_path_and_query() {
+        for start in ["/", "/?t="] {
+            let whole = format!("{start}{}", "x".repeat(OUTSIDE_BYTES_MAX - start.len()));
+            assert_eq!(ShownTarget(whole.as_bytes()).bytes(), whole.as_bytes());
+            let cut = ShownTarget(format!("{whole}y").as_bytes()).bytes();
+            assert_eq!(cut, format!("{whole}...").as_bytes());
+        }
     }
 }

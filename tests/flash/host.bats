@@ -74,6 +74,20 @@ teardown() { rm -rf /tmp/sanedge.????????; }
   grep -q '8443' "$board/etc/systemd/system/sanedge-https.socket.d/50-bundle.conf"
 }
 
+@test "with another admin socket the unit reloads by the bundle, and needs no more" {
+  rm sanedge.toml
+  config rpi4 $'https = ["[::]:443"]\nadmin = "unix:/run/other/admin.sock"' >sanedge.toml
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  grep -qx 'ListenStream=/run/other/admin.sock' "$board/etc/systemd/system/sanedge-admin.socket.d/50-bundle.conf"
+  grep -qx 'ExecReload=/usr/bin/sanedge reload --bundle /etc/sanedge/sanedge.bundle' "$board/usr/lib/systemd/system/sanedge.service"
+  rm sanedge.toml
+  config rpi4 $'https = ["[::]:443"]\nadmin = "127.0.0.1:9443"' >sanedge.toml
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  [ ! -e "$board/etc/systemd/system/sockets.target.wants/sanedge-admin.socket" ]
+}
+
 # What is below $board, by name, mode and contents.
 snapshot() { (cd "$board" && find . -type f -printf '%p %m ' -exec sha256sum {} \; && find . -type l -printf '%p %l\n') | sort; }
 

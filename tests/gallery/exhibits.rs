@@ -469,7 +469,7 @@ fn our_own_codes(house: &mut House, edges: &mut Vec<Edge>) {
     house.record("edge-unknown-host.recre.store", vec![address.parse().unwrap()]);
     house.exhibit("edge-unknown-host", &["http://edge-unknown-host.recre.store"]);
     // At a limit for longer than a test can hold it there: its answer, from nginx.
-    house.nginx_fault("edge-busy", "add_header Sanedge-Error overloaded always; return 503;", &[]);
+    house.nginx_fault("edge-busy", "add_header Sanedge-Error too_many_requests always; return 429;", &[]);
     // Not the edge but the app behind it: by the bundle, whose certificate is served.
     let served = desk(house, "no-socketio.recre.store", "127.0.0.1:4013", "").serve();
     house.exhibit("eio-not-found", &[&served.desk().bundle_file().display().to_string()]);

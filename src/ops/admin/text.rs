@@ -101,7 +101,7 @@ fn hosts(hosts: &[HostStatus]) -> String {
         [
             host.host.clone(),
             host.certificate.clone(),
-            days(host.days_left),
+            host.days_left.map_or_else(|| "?".to_owned(), days),
             host.websockets_open.to_string(),
             of("2xx"),
             of("3xx"),
