@@ -69,7 +69,7 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse_unix)]
         admin: Admin,
         /// Instead: the bundle that the edge serves, which says where its admin socket is. Where that is on TCP, which only reads,
-        /// the edge gets SIGHUP if the environment has its process id in MAINPID, as systemd sets it.
+        /// the edge gets a signal if the environment has its process id in MAINPID, as systemd sets it.
         #[arg(long, value_name = "FILE", conflicts_with = "admin")]
         bundle: Option<PathBuf>,
         /// Print one JSON document.
