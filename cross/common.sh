@@ -60,8 +60,11 @@ zig_compiler() {
     "  rustup component add rust-src" "  apt-get install rustc-web cargo-web rust-web-src"
 }
 
-# rustc would look for start files that only rustup's target component has; zig brings its own.
+# rustc would look for start files that only rustup's target component has; zig brings its own. And zig takes no notice of
+# -static-pie, which rustc passes: without -pie the program would stand at the same address on every board.
+linking="-C link-self-contained=no -C link-arg=-pie"
+
 zig_flags() {
   # The builder's home is nobody's business, and its length would be part of the program's.
-  export RUSTFLAGS="-C link-self-contained=no --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
+  export RUSTFLAGS="$linking --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
 }
