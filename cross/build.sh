@@ -43,7 +43,8 @@ export CARGO_TARGET_DIR=$base/$way
 arguments=(--locked --release "${features[@]}" --target "$target" --bin sanedge -- -C strip=none)
 case $way in
   cross)
-    export CROSS_CONFIG=${CROSS_CONFIG:-cross/Cross.toml} RUSTFLAGS="-C link-self-contained=no${cpu:+ -C target-cpu=$cpu}"
+    read_linking
+    export CROSS_CONFIG=${CROSS_CONFIG:-cross/Cross.toml} RUSTFLAGS="$linking${cpu:+ -C target-cpu=$cpu}"
     cross "+$toolchain" rustc "${arguments[@]}"
     ;;
   zig)

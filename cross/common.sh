@@ -60,8 +60,16 @@ zig_compiler() {
     "  rustup component add rust-src" "  apt-get install rustc-web cargo-web rust-web-src"
 }
 
-# rustc would look for start files that only rustup's target component has; zig brings its own.
+# What the link is told, in $linking. rustc would look for start files that only rustup's target component has; zig brings its own.
+# zig takes no notice of rustc's -static-pie, so a position-independent program wants -pie; an aarch64 one has no room for that in
+# its budget (docs/boards.md).
+read_linking() {
+  linking="-C link-self-contained=no"
+  case $target in aarch64-*) ;; *) linking+=" -C link-arg=-pie" ;; esac
+}
+
 zig_flags() {
+  read_linking
   # The builder's home is nobody's business, and its length would be part of the program's.
-  export RUSTFLAGS="-C link-self-contained=no --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
+  export RUSTFLAGS="$linking --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
 }

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 complain() { printf 'packaging/deb.sh: %s\n' "$*" >&2; exit 1; }
 
-arch='' program='' builds=${CARGO_TARGET_DIR:-$PWD/target}
+arch='' program='' features=() builds=${CARGO_TARGET_DIR:-$PWD/target}
 folder=$builds/debian
 while [ $# -gt 0 ]; do
   case $1 in
@@ -28,6 +28,8 @@ case $arch in
   armhf) board=rpi-zero triple=arm-unknown-linux-musleabihf machine='28 00' ;;
   *) usage ;;
 esac
+# The pages tell of the commands that the program has: cross/build.sh leaves the doctor out.
+[ -z "$board" ] || features=(--no-default-features)
 command -v cargo-deb >/dev/null || complain "expected cargo-deb in PATH: type 'cargo install cargo-deb --locked'"
 
 # For the desk itself: what cross/build.sh does, without a board's budget and its instructions to look after.
@@ -63,8 +65,7 @@ trap 'rm -rf "$stage"' EXIT
 built=$stage/$triple/release
 mkdir -p "$built" "$folder"
 install -m 0755 "$program" "$built/sanedge"
-# Of the program that cross/build.sh makes, which is without the doctor.
-cargo run --quiet --locked --no-default-features --example assets -- "$built/assets" >/dev/null
+cargo run --quiet --locked "${features[@]}" --example assets -- "$built/assets" >/dev/null
 gzip -9n "$built"/assets/man/*
 
 deb=$(CARGO_TARGET_DIR=$stage cargo deb --quiet --no-build --no-strip --target "$triple" -o "$folder/")
