@@ -142,7 +142,7 @@ fn rows() -> Vec<Row> {
         "2;x\nok\r\n0\r\n\r\n", "2\r\nok\r\n0\n\n", "2\r\nok\r\n0\r\nX : y\r\n\r\n", "2\r\nok\r\n0\r\nHTTP/1.1 200 OK\r\n\r\n", "ffffffffffffffff\r\nok\r\n0\r\n\r\n",
         "2\r\nok\r\n\r\n0\r\n\r\n", "-1\r\nok\r\n0\r\n\r\n", "2\r\nok\r\n0\r\nContent-Length: 50\r\n\r\n",
     ] {
-        row("broken chunks", Get, &ok(chunked, body), Broken);
+        row("broken chunks", Get, &ok(chunked, body), Malformed);
     }
     row("trailers end here", Get, &ok(chunked, "2\r\nok\r\n0\r\nX: y\r\nSet-Cookie: a=b\r\n\r\n"), Kept(head(chunked), "ok"));
     row("extensions end here", Get, &ok(chunked, "2;x=y\r\nok\r\n0;z\r\n\r\n"), Kept(head(chunked), "ok"));
