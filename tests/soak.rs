@@ -179,6 +179,19 @@ fn descriptors(edge: &Edge) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", edge.pid())).unwrap().count()
 }
 
+/// Ready is said when it listens: its workers may still be opening what is theirs.
+async fn settled(edge: &Edge) -> usize {
+    let (mut last, mut since) = (descriptors(edge), Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        sleep(Duration::from_millis(50)).await;
+        let now = descriptors(edge);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
 /// Kills a server and starts it again on its port.
 async fn kill(interop: &Arc<Interop>, servers: &mut Vec<(Program, u16)>, tally: &Tally) {
     let (server, port) = servers.remove(0);
@@ -211,7 +224,7 @@ async fn soak() {
     let mut servers: Vec<_> = (0..SERVERS).map(|_| interop.server(&json!({}))).collect();
     let addresses: Vec<_> = servers.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
     let edge = Arc::new(Edge::certified_for(&[HOST]).site(&[HOST], addresses.join("\", \"")).start());
-    let descriptors_before = descriptors(&edge);
+    let descriptors_before = settled(&edge).await;
     let tally = Arc::new(Tally::default());
     let mut clients = JoinSet::new();
     for at in 0..WEBSOCKETS + POLLERS {
