@@ -335,15 +335,19 @@ fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {
     })
 }
 
-/// Which file is at a path, and who may read it: told apart by inode, size and the time of the last change, of its mode as well.
+/// Which file is at a path, and who may read it: told apart by inode, size and time, mode and owners. Not by ctime: the deploy hook
+/// gives the file a second name.
 #[derive(Debug, PartialEq, Eq)]
-struct Watched(Option<(u64, u64, i64, i64)>);
+struct Watched(Option<([u64; 2], [i64; 2], [u32; 3])>);
 
 impl Watched {
     fn new(path: &Path) -> Self {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(path).ok();
-        Self(metadata.map(|file| (file.ino(), file.size(), file.ctime(), file.ctime_nsec())))
+        Self(metadata.map(|file| {
+            let time = [file.mtime(), file.mtime_nsec()];
+            ([file.ino(), file.size()], time, [file.mode(), file.uid(), file.gid()])
+        }))
     }
 
     /// A missing file is no change: it may be on its way.
