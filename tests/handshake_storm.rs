@@ -42,10 +42,14 @@ struct Flood(Child);
 impl Flood {
     /// `rate` hellos a second, 0 for as many as are answered by a few connections.
     fn start(edge: &Edge, rate: u64, nice: &str) -> Self {
+        Self::at(edge.https, edge, rate, nice)
+    }
+
+    fn at(to: SocketAddr, edge: &Edge, rate: u64, nice: &str) -> Self {
         let mut command = Command::new("nice");
         command.args(["-n", nice]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", "flood", "--ignored", "--nocapture"]);
-        command.env("FLOOD_TO", edge.https.to_string()).env("FLOOD_RATE", rate.to_string());
+        command.env("FLOOD_TO", to.to_string()).env("FLOOD_RATE", rate.to_string());
         command.env("FLOOD_CA", edge.desk().ca_file());
         Self(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
     }
@@ -183,6 +187,18 @@ async fn a_short_flood_loses_no_websocket() {
     edge.stop();
 }
 
+/// A server of another program that reads a hello and closes.
+fn somebody_else() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+        }
+    });
+    address
+}
+
 /// The whole flood: `tests/storm/handshakes`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a minute: tests/storm/handshakes [SECONDS]"]
@@ -208,6 +224,15 @@ async fn handshakes_beyond_capacity() {
         println!("{name:<20}{} round trips, median {median:.2} ms, p99 {p99:.2} ms", trips.len());
     }
     println!("WebSockets lost     {}", WEBSOCKETS - sockets.len());
+    // What such a flood costs the machine where no edge has to answer it.
+    let flood = Flood::at(somebody_else(), &edge, capacity as u64 * TIMES, "19");
+    sleep(Duration::from_secs(1)).await;
+    let (sockets, elsewhere) = chat(sockets, length).await;
+    let (offered, _) = flood.stop();
+    let p99 = percentile(&elsewhere, 99).as_secs_f64() * 1e3;
+    println!(
+        "elsewhere           the same at a listener that only reads and closes: {offered:.0} a second, p99 {p99:.2} ms"
+    );
     drop(sockets);
     edge.stop();
     let added = percentile(&with, 99).saturating_sub(percentile(&before, 99));
