@@ -4,6 +4,7 @@
 //! whether one covers another. It refuses what RFC 9525 refuses: partial wildcards, `*` alone, `*.com`, the CN.
 //! It knows no public-suffix list, so `*.co.uk` is a wildcard like any other: certificate authorities refuse it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -198,8 +199,10 @@ impl DnsName {
             return Err(NameError::Empty);
         }
         check_characters(name)?;
-        name.split('.').try_for_each(|label| check_label(label, name))?;
-        if name.rsplit('.').next().is_some_and(is_number) {
+        // As bytes: each request names its host, and a search for a character costs more than the names are long.
+        let mut labels = name.as_bytes().split(|&byte| byte == b'.');
+        labels.clone().try_for_each(|label| check_label(label, name))?;
+        if labels.next_back().is_some_and(is_number) {
             return Err(NameError::NumericEnd { name: excerpt(name) });
         }
         let mut canonical = Text::try_from(name).map_err(|_| NameError::TooLong { found: name.len() })?;
@@ -235,7 +238,7 @@ impl Host {
         if let Some(address) = parse_address(text) {
             return Ok(Self::Ip(address));
         }
-        if text.contains([':', '[', ']']) {
+        if text.bytes().any(|byte| matches!(byte, b':' | b'[' | b']')) {
             return Err(NameError::Address { name: excerpt(text) });
         }
         DnsName::parse(text).map(Self::Dns)
@@ -416,23 +419,28 @@ fn check_characters(name: &str) -> Result<(), NameError> {
     }
 }
 
-fn check_label(label: &str, name: &str) -> Result<(), NameError> {
+fn check_label(label: &[u8], name: &str) -> Result<(), NameError> {
     if label.is_empty() {
         Err(NameError::EmptyLabel { name: excerpt(name) })
     } else if label.len() > LABEL_BYTES_MAX {
-        Err(NameError::LabelTooLong { label: excerpt(label), found: label.len() })
-    } else if label.starts_with('-') || label.ends_with('-') {
-        Err(NameError::HyphenAtEdge { label: excerpt(label) })
+        Err(NameError::LabelTooLong { label: excerpt(&label_text(label)), found: label.len() })
+    } else if label.starts_with(b"-") || label.ends_with(b"-") {
+        Err(NameError::HyphenAtEdge { label: excerpt(&label_text(label)) })
     } else {
         Ok(())
     }
 }
 
+/// Text of a label, whose characters were checked.
+fn label_text(label: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(label)
+}
+
 /// Whether a URL parser takes a last label for a part of an IPv4 address (WHATWG URL, "ends in a number").
-fn is_number(label: &str) -> bool {
-    let hexadecimal = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
-    label.bytes().all(|b| b.is_ascii_digit())
-        || hexadecimal.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+fn is_number(label: &[u8]) -> bool {
+    let hexadecimal = label.strip_prefix(b"0x").or_else(|| label.strip_prefix(b"0X"));
+    label.iter().all(u8::is_ascii_digit)
+        || hexadecimal.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 fn parse_address(text: &str) -> Option<IpAddr> {
@@ -452,11 +460,13 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 fn split_authority(authority: &str) -> Result<(&str, Option<&str>), NameError> {
     let refuse = || NameError::Address { name: excerpt(authority) };
     if !authority.starts_with('[') {
-        return Ok(match authority.split_once(':') {
-            Some((_, port)) if port.contains(':') => return Err(refuse()),
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        });
+        let Some(colon) = authority.bytes().position(|byte| byte == b':') else {
+            return Ok((authority, None));
+        };
+        return match (authority.get(..colon), authority.get(colon + 1..)) {
+            (Some(host), Some(port)) if !port.contains(':') => Ok((host, Some(port))),
+            _ => Err(refuse()),
+        };
     }
     let end = authority.find(']').ok_or_else(refuse)?;
     let (host, rest) = authority.split_at(end + 1);

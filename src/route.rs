@@ -27,8 +27,6 @@ pub struct Misdirected;
 /// [`Ambiguous`] where the path and its normalised form have different routes, and where it has no normalised form.
 pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)>, Ambiguous> {
     let literal = longest(site, path);
-    // `*` of OPTIONS is about the whole server
-    let literal = if path == b"*" { longest(site, b"/") } else { literal };
     if is_plain(path) {
         return Ok(literal);
     }
@@ -172,7 +170,6 @@ mod tests {
             ("/exact", "/exact"),
             ("/exact/x", "/exact"),
             ("/exactly", "/"),
-            ("*", "/"),
         ] {
             assert_eq!(found(&site, path), Ok(Some(expected.to_owned())), "{path}");
         }
@@ -183,7 +180,6 @@ mod tests {
         let site = site(&["/socket.io/"]);
         assert_eq!(found(&site, "/"), Ok(None));
         assert_eq!(found(&site, "/socket.iox"), Ok(None));
-        assert_eq!(found(&site, "*"), Ok(None));
         assert_eq!(found(&site, "/x%2fy"), Ok(None));
         assert_eq!(found(&site, "/socket.io"), Ok(Some("/socket.io/".to_owned())));
     }

@@ -115,7 +115,6 @@ async fn answer_head(worker: &Worker, serving: &Serving, head: &RequestHead<'_>,
 
 fn origin_form(head: &RequestHead<'_>) -> String {
     match head.query {
-        _ if head.path == "*" => "/".to_owned(),
         Some(query) => format!("{}?{query}", head.path),
         None => head.path.to_owned(),
     }

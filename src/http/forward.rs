@@ -154,10 +154,10 @@ impl Plan {
                 // the chain goes on: what the trusted proxy wrote, then the proxy itself
                 self.keep(field.line.start..value_end(&head.fields, &field))?;
                 self.insert(", ")?;
-                self.insert_address(context.peer)?;
+                self.insert_bytes(&address_text(context.peer))?;
                 self.insert("\r\n")?;
             } else if passes_upstream(&field, head, trusted)
-                && (context.extensions || !field.name.eq_ignore_ascii_case("sec-websocket-extensions"))
+                && (context.extensions || !field.name.eq_ignore_ascii_case(b"sec-websocket-extensions"))
             {
                 self.keep(field.line)?;
             }
@@ -178,7 +178,7 @@ impl Plan {
             return self.keep(method..line_end);
         }
         self.keep(method..target)?;
-        if !local.starts_with(['/', '*']) {
+        if !local.starts_with('/') {
             self.insert(head.path)?;
         }
         self.keep(target_end - local.len()..target_end)?;
@@ -197,9 +197,10 @@ impl Plan {
             self.insert("Host: ")?;
             self.authority(head)?;
         }
+        let peer = address_text(context.peer);
         if !chained {
             self.insert("X-Forwarded-For: ")?;
-            self.insert_address(context.peer)?;
+            self.insert_bytes(&peer)?;
             self.insert("\r\n")?;
         }
         if set("x-forwarded-proto") {
@@ -215,8 +216,9 @@ impl Plan {
             self.insert("\r\n")?;
         }
         let client = client_address(context.peer, head, context.trusted_proxies);
+        let client = if client == context.peer { peer } else { address_text(client) };
         self.insert("X-Real-IP: ")?;
-        self.insert_address(client)?;
+        self.insert_bytes(&client)?;
         self.insert("\r\n")?;
         if head.framing == Framing::Chunked {
             self.insert("Transfer-Encoding: chunked\r\n")?;
@@ -268,22 +270,6 @@ impl Plan {
         Ok(())
     }
 
-    /// What `Display` writes, without its machinery for the common kind: each request has two addresses, and those
-    /// were a tenth of the instructions spent on it.
-    fn insert_address(&mut self, address: IpAddr) -> Result<(), HeadFault> {
-        let IpAddr::V4(address) = address else {
-            let mut text = heapless::String::<45>::new();
-            let written = write!(text, "{address}");
-            debug_assert!(written.is_ok(), "an IPv6 address has at most 45 bytes");
-            return self.insert(&text);
-        };
-        for (at, octet) in address.octets().into_iter().enumerate() {
-            self.insert(if at == 0 { "" } else { "." })?;
-            self.insert_number(octet.into())?;
-        }
-        Ok(())
-    }
-
     fn insert_number(&mut self, number: u16) -> Result<(), HeadFault> {
         let digits = [10_000, 1_000, 100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8);
         let zeros = digits.iter().take(4).take_while(|&&digit| digit == b'0').count();
@@ -291,10 +277,33 @@ impl Plan {
     }
 }
 
+/// What `Display` writes, without its machinery for the common kind: each request has an address, and that was a tenth of
+/// the instructions spent on it.
+fn address_text(address: IpAddr) -> heapless::Vec<u8, 45> {
+    let mut text = heapless::Vec::new();
+    let written = match address {
+        IpAddr::V4(address) => address
+            .octets()
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, &octet)| {
+                let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                let zeros = digits.iter().take(2).take_while(|&&digit| digit == b'0').count();
+                let dot: &[u8] = if at == 0 { b"" } else { b"." };
+                text.extend_from_slice(dot)?;
+                text.extend_from_slice(digits.get(zeros..).unwrap_or_default())
+            })
+            .is_ok(),
+        IpAddr::V6(address) => write!(text, "{address}").is_ok(),
+    };
+    debug_assert!(written, "an address has at most 45 bytes");
+    text
+}
+
 /// The end of the target that goes upstream: the whole of an origin-form, what follows the authority of an
-/// absolute-form. Begins with `/` or `*`, or is empty where the path has to be inserted.
+/// absolute-form. Begins with `/`, or is empty where the path has to be inserted.
 fn local_target<'b>(head: &RequestHead<'b>) -> &'b str {
-    if head.target.starts_with(['/', '*']) {
+    if head.target.starts_with('/') {
         return head.target;
     }
     let after_scheme = head.target.split_once("://").map_or("", |(_, rest)| rest);
@@ -304,7 +313,7 @@ fn local_target<'b>(head: &RequestHead<'b>) -> &'b str {
 
 /// The X-Forwarded-For line that our peer is added to.
 fn last_forwarded_for<'b>(fields: &Fields<'b>) -> Option<Field<'b>> {
-    let is_chain = |field: &Field<'_>| field.name.eq_ignore_ascii_case("x-forwarded-for");
+    let is_chain = |field: &Field<'_>| field.name.eq_ignore_ascii_case(b"x-forwarded-for");
     fields.iter().rfind(|field| is_chain(field) && !field.value.is_empty())
 }
 
@@ -319,8 +328,8 @@ fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> 
     }
     if is_forwarding(field.name) {
         // `X_Forwarded_For` is nobody's honest spelling; an empty chain is no chain
-        let chain = field.name.eq_ignore_ascii_case("x-forwarded-for");
-        return trusted && !field.name.contains('_') && !(chain && field.value.is_empty());
+        let chain = field.name.eq_ignore_ascii_case(b"x-forwarded-for");
+        return trusted && !field.name.contains(&b'_') && !(chain && field.value.is_empty());
     }
     !(head.version == Version::Http10 && same_name(field.name, "expect"))
 }
@@ -328,7 +337,7 @@ fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> 
 /// Whether a field ends at this hop (RFC 9110 §7.6.1). Transfer-Encoding and Upgrade are made again where they
 /// apply. Trailer goes because few trailers pass, credentials for a proxy because nobody behind us is one, and
 /// HTTP2-Settings because h2c is not spoken.
-fn is_hop_by_hop(name: &str, fields: &Fields<'_>) -> bool {
+fn is_hop_by_hop(name: &[u8], fields: &Fields<'_>) -> bool {
     const HOP_BY_HOP: [&str; 12] = [
         "connection",
         "keep-alive",
@@ -344,11 +353,11 @@ fn is_hop_by_hop(name: &str, fields: &Fields<'_>) -> bool {
         "sanedge-error", // only we say it
     ];
     HOP_BY_HOP.iter().any(|known| same_name(name, known))
-        || fields.connection_options().any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+        || fields.connection_options().any(|option| option.eq_ignore_ascii_case(name))
 }
 
 /// Fields that tell a server who the client is or what it asked for, in every spelling that a server may read.
-fn is_forwarding(name: &str) -> bool {
+fn is_forwarding(name: &[u8]) -> bool {
     const FORWARDING: [&str; 8] = [
         "forwarded",
         "x-client-ip",
@@ -383,7 +392,7 @@ fn passes_downstream(field: &Field<'_>, head: &ResponseHead<'_>) -> bool {
         // RFC 9110 §8.6 forbids it in 1xx and 204; a client that believed it would wait
         return !matches!(head.status, 100..=199 | 204);
     }
-    let advice = advises_upgrade(head) && field.name.eq_ignore_ascii_case("upgrade");
+    let advice = advises_upgrade(head) && field.name.eq_ignore_ascii_case(b"upgrade");
     advice || !is_hop_by_hop(field.name, &head.fields)
 }
 

@@ -102,7 +102,7 @@ fn assert_lenient_reads_the_same(sent: &[u8]) {
     assert_eq!((lenient.method, lenient.path), (Some(ours.method), Some(ours.target)));
     assert_eq!(lenient.headers.len(), ours.fields.len());
     for (theirs, ours) in lenient.headers.iter().zip(ours.fields.iter()) {
-        assert_eq!((theirs.name, theirs.value.trim_ascii()), (ours.name, ours.value.trim_ascii()));
+        assert_eq!((theirs.name.as_bytes(), theirs.value.trim_ascii()), (ours.name, ours.value.trim_ascii()));
     }
 }
 
@@ -169,7 +169,7 @@ fn assert_same_request(request: &RequestHead<'_>, sent: &[u8], context: &Forward
     let again = parse_request(sent, &LIMITS_UPSTREAM).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((again.method, again.version), (request.method, Version::Http11));
     assert_eq!((again.path, again.query), (request.path, request.query));
-    assert!(again.target.starts_with(['/', '*']), "{}", again.target);
+    assert!(again.target.starts_with('/'), "{}", again.target);
     assert_eq!((again.framing, &again.host, again.port), (request.framing, &request.host, request.port));
     assert_eq!(again.asks_upgrade, context.websocket);
     let trusted = context.trusted_proxies.iter().any(|network| network.contains(&context.peer));

@@ -83,8 +83,8 @@ pub enum Version {
 /// One field line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field<'b> {
-    /// Name, as it came.
-    pub name: &'b str,
+    /// Name, as it came: a token.
+    pub name: &'b [u8],
     /// Value without the white space around it.
     pub value: &'b [u8],
     /// The whole line with its CRLF, as offsets in the head.
@@ -114,9 +114,9 @@ struct Line {
 pub struct RequestHead<'b> {
     /// Method; one of [`METHODS`].
     pub method: &'b str,
-    /// Target as it came: origin-form, absolute-form, or `*`.
+    /// Target as it came: origin-form or absolute-form.
     pub target: &'b str,
-    /// Path of the target, as it came; `/` where an absolute-form has none, `*` for `OPTIONS *`.
+    /// Path of the target, as it came; `/` where an absolute-form has none.
     pub path: &'b str,
     /// Query without its `?`, as it came.
     pub query: Option<&'b str>,
@@ -250,7 +250,7 @@ pub enum HeadFault {
     #[error("not parsed: {0}")]
     Unparsed(httparse::Error),
     /// RFC 9112 §3.2.
-    #[error("expected a target that begins with `/`, `http://` or `https://`, or `*` for OPTIONS")]
+    #[error("expected a target that begins with `/`, `http://` or `https://`; `*` is not served")]
     TargetForm,
     /// RFC 9112 §3.2.
     #[error("no Host field")]
@@ -498,9 +498,6 @@ impl<'b> TargetParts<'b> {
             let (path, query) = split_query(target);
             return Ok(Self { authority: None, path, query });
         }
-        if target == "*" && method == "OPTIONS" {
-            return Ok(Self { authority: None, path: "*", query: None });
-        }
         let rest = strip_scheme(target).ok_or(HeadFault::TargetForm)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, local) = rest.split_at(end);
@@ -509,9 +506,11 @@ impl<'b> TargetParts<'b> {
             return Err(HeadFault::TargetForm);
         }
         let (path, query) = split_query(local);
-        // RFC 9112 §3.2.4: OPTIONS for a whole server is `*` again once the authority is gone.
-        let whole = if method == "OPTIONS" && local.is_empty() { "*" } else { "/" };
-        let path = if path.is_empty() { whole } else { path };
+        // RFC 9112 §3.2.4: it would have to become `OPTIONS *`, which nginx refuses and no client of ours says.
+        if method == "OPTIONS" && local.is_empty() {
+            return Err(HeadFault::TargetForm);
+        }
+        let path = if path.is_empty() { "/" } else { path };
         Ok(Self { authority: Some(authority), path, query })
     }
 
@@ -528,7 +527,9 @@ impl<'b> TargetParts<'b> {
 }
 
 fn split_query(target: &str) -> (&str, Option<&str>) {
-    match target.split_once('?') {
+    // By bytes: most targets are short, and the search for a character is made for long ones.
+    let end = target.bytes().position(|byte| byte == b'?');
+    match end.and_then(|end| Some((target.get(..end)?, target.get(end + 1..)?))) {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     }
@@ -568,7 +569,7 @@ impl<'b> Meaning<'b> {
     const OF_REQUESTS: [&'static str; 2] = ["host", "expect"];
 
     fn of_request(fields: &mut Fields<'b>, version: Version) -> Result<Self, HeadError> {
-        let known = |name: &str| {
+        let known = |name: &[u8]| {
             Self::OF_ANY.iter().chain(&Self::OF_REQUESTS).copied().find(|it| same_name(name, it))
         };
         Self::read(fields, version, known)
@@ -581,12 +582,12 @@ impl<'b> Meaning<'b> {
     fn read(
         fields: &mut Fields<'b>,
         version: Version,
-        known: impl Fn(&str) -> Option<&'static str>,
+        known: impl Fn(&[u8]) -> Option<&'static str>,
     ) -> Result<Self, HeadError> {
         let mut meaning = Self::default();
         for field in fields.iter() {
             let Some(known) = known(field.name) else { continue };
-            let taken = if field.name.contains('_') {
+            let taken = if field.name.contains(&b'_') {
                 Err(HeadFault::UnderscoreInName)
             } else if known != "connection"
                 && fields.head.get(field.line.clone()).is_some_and(|line| line.contains(&b'\t'))
@@ -705,21 +706,20 @@ fn is_end_to_end(option: &[u8]) -> bool {
         "x-real-ip",
         "x-forwarded",
     ];
-    let Ok(option) = std::str::from_utf8(option) else { return true };
     EXACT.iter().any(|name| same_name(option, name))
         || has_prefix(option, "x-forwarded-")
         || has_prefix(option, "sec-websocket-")
 }
 
 /// Whether two field names are one to a server that reads `_` as `-` (CGI); `known` is lower case.
-pub(crate) fn same_name(name: &str, known: &str) -> bool {
+pub(crate) fn same_name(name: &[u8], known: &str) -> bool {
     name.len() == known.len() && has_prefix(name, known)
 }
 
 /// [`same_name`] for the start of a name.
-pub(crate) fn has_prefix(name: &str, known: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() >= known.len() && name.bytes().map(fold).zip(known.bytes()).all(|(a, b)| a == b)
+pub(crate) fn has_prefix(name: &[u8], known: &str) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() >= known.len() && name.iter().map(fold).zip(known.bytes()).all(|(a, b)| a == b)
 }
 
 /// Members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
@@ -817,9 +817,8 @@ impl<'b> Fields<'b> {
     fn at(&self, index: usize) -> Option<Field<'b>> {
         let line = self.lines.get(index)?;
         let end = self.lines.get(index + 1).map_or(self.end(), |next| usize::from(next.start));
-        let name = std::str::from_utf8(self.name(line)).ok()?; // a token: ASCII
         let value = self.cut(line.value, line.value_bytes);
-        Some(Field { name, value, line: usize::from(line.start)..end })
+        Some(Field { name: self.name(line), value, line: usize::from(line.start)..end })
     }
 
     fn name(&self, line: &Line) -> &'b [u8] {

@@ -88,6 +88,11 @@ impl HeadScanner {
             self.part = self.turn(bytes, stop, limits).map_err(|fault| self.error(fault))?;
             if stop.is_some() {
                 self.at += 1;
+                // The usual end of a line, without a turn of its own.
+                if self.part == Part::LineLf && rest.get(run + 1) == Some(&b'\n') {
+                    self.part = Part::Name;
+                    self.at += 1;
+                }
                 self.part_start = self.at;
             }
         }

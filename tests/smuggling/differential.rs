@@ -1,5 +1,5 @@
 //! The same bytes read by others: Node's own parser, and nginx and HAProxy as proxies before a recording upstream. Where
-//! we would forward what one of them refuses, or read another body, we are laxer: that list is empty but for [`REASONED`].
+//! we would forward what one of them refuses, or read another body, we are laxer: that list is empty.
 //!
 //! Ours is not the program here but its core, in the order a session asks it: so tens of thousands of requests can be
 //! tried. That program and core agree is held against every row of the table of requests.
@@ -28,14 +28,6 @@ use super::support::node::{has, skip};
 use super::support::peers::{self, Peer};
 use super::support::upstream::{Connection, Upstream};
 use super::{HOST, bytes};
-
-/// Where we forward what another refuses, on purpose: who refuses, the beginning of the request line or a part of the
-/// request, and why it is forwarded all the same.
-const REASONED: [(&str, &str, &str); 1] = [(
-    "nginx",
-    "OPTIONS *",
-    "RFC 9110 §9.3.7 has it, it has one meaning, and Node answers it; nginx takes no asterisk-form at all",
-)];
 
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 16 * 1024, fields_max: 100, target_bytes_max: 8 * 1024 };
@@ -329,7 +321,6 @@ async fn we_are_laxer_than_nobody() {
     let readers =
         [("node", node.await.unwrap()), ("nginx", nginx.await.unwrap()), ("haproxy", haproxy.await.unwrap())];
     let mut laxer: BTreeMap<String, usize> = BTreeMap::new();
-    let mut excused = 0;
     for (reader, read) in &readers {
         assert_eq!(read.len(), requests.len(), "{reader}");
         let took = read.iter().flatten().count();
@@ -339,15 +330,11 @@ async fn we_are_laxer_than_nobody() {
                 continue;
             }
             let text: String = request.iter().map(|&byte| char::from(byte)).collect();
-            if REASONED.iter().any(|(who, part, _)| who == reader && text.contains(part)) {
-                excused += 1;
-                continue;
-            }
             let what = if theirs.is_none() { "refuses" } else { "reads otherwise" };
             *laxer.entry(format!("{reader} {what} {}", text.escape_debug())).or_default() += 1;
         }
     }
-    println!("{} requests, {} of them forwarded; {excused} excused", all.len(), requests.len());
+    println!("{} requests, {} of them forwarded", all.len(), requests.len());
     let shown: Vec<&str> = laxer.keys().map(String::as_str).collect();
     assert!(shown.is_empty(), "laxer in {} places:\n{}", shown.len(), shown.join("\n"));
 }

@@ -359,8 +359,9 @@ pub(crate) fn rows() -> Vec<Row> {
     row("a target that is a host", line("GET HOST HTTP/1.1"), Refused(400));
     row("a target without its slash", line("GET x HTTP/1.1"), Refused(400));
     row("a target of a question", line("GET ?x HTTP/1.1"), Refused(400));
-    row("asterisk-form", line("OPTIONS * HTTP/1.1"), Same);
-    row("asterisk-form in full", line("OPTIONS https://HOST HTTP/1.1"), becomes(&line("OPTIONS * HTTP/1.1")));
+    row("asterisk-form", line("OPTIONS * HTTP/1.1"), Refused(400));
+    row("asterisk-form in full", line("OPTIONS https://HOST HTTP/1.1"), Refused(400));
+    row("absolute-form of OPTIONS", line("OPTIONS https://HOST/ HTTP/1.1"), becomes(&line("OPTIONS / HTTP/1.1")));
     row("asterisk-form of GET", line("GET * HTTP/1.1"), Refused(400));
     row("asterisk-form and more", line("OPTIONS *x HTTP/1.1"), Refused(400));
     row("a fragment", line("GET /x#y HTTP/1.1"), Refused(400));
