@@ -130,9 +130,7 @@ pub(crate) struct Worker {
     large: RefCell<Vec<Box<[u8]>>>,
     sessions: Cell<usize>,
     drain: Cell<Option<Drain>>,
-    /// Wakes idle sessions when the drain begins, and the drain when the last session ends.
-    pub(crate) drain_begins: Notify,
-    /// The same for open WebSockets, each of which would hold 64 bytes of a `Notified`.
+    /// Woken when the drain begins: a `Notified` would be 64 bytes for each of them.
     sleepers: RefCell<Sleepers>,
     last_session_ends: Notify,
 }
@@ -151,7 +149,6 @@ impl Worker {
             large: RefCell::default(),
             sessions: Cell::new(0),
             drain: Cell::new(None),
-            drain_begins: Notify::new(),
             sleepers: RefCell::default(),
             last_session_ends: Notify::new(),
         })
@@ -310,7 +307,6 @@ impl Worker {
             task.abort();
         }
         self.drain.set(Some(drain));
-        self.drain_begins.notify_waiters();
         self.sleepers.borrow().wake();
         self.wait_for_sessions(drain.deadline).await;
     }
@@ -390,10 +386,17 @@ impl Permit {
         Ok(())
     }
 
-    /// Has the task of `waker`, which stays the same, woken when the drain begins.
+    /// Has the task of `waker`, which stays the same until [`Self::sleep_on`], woken when the drain begins.
     pub(crate) fn wake_at_drain(&self, waker: &Waker) {
         if self.sleeper.get().is_none() {
             self.sleeper.set(Some(self.worker.sleepers.borrow_mut().enter(waker.clone())));
+        }
+    }
+
+    /// Another task goes on with the session.
+    pub(crate) fn sleep_on(&self) {
+        if let Some(place) = self.sleeper.take() {
+            self.worker.sleepers.borrow_mut().leave(place);
         }
     }
 }
@@ -431,9 +434,7 @@ impl Sleepers {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(place) = self.sleeper.get() {
-            self.worker.sleepers.borrow_mut().leave(place);
-        }
+        self.sleep_on();
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
         self.place.take().into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
         self.worker.sessions.set(self.worker.sessions.get() - 1);

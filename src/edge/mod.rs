@@ -28,6 +28,7 @@ use crate::ops::systemd;
 
 mod accept;
 mod addresses;
+mod alarm;
 mod calendar;
 mod control;
 mod exchange;

@@ -5,15 +5,16 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::yield_now;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::accept::{Permit, Worker};
+use super::alarm::Alarm;
 use super::pace::{Backlog, Pace};
 use super::sticky::Listener;
 use super::tls::Client;
@@ -639,7 +640,7 @@ struct Times {
     leave_at: Option<Instant>,
     /// What waits for the client to take it.
     backlog: Option<Backlog>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Timer {
@@ -689,22 +690,10 @@ impl Timer {
         if changed || passed || times.quiet_until.is_none() {
             times.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
-        loop {
-            let slow_at = times.backlog.map(|backlog| backlog.due);
-            let first =
-                [times.quiet_until, times.ping_at, times.leave_at, slow_at].into_iter().flatten().min();
-            let Some(first) = first else { return Poll::Pending };
-            if first <= Instant::now() {
-                return Poll::Ready(times.due(first));
-            }
-            let sleep = times.sleep.get_or_insert_with(|| Box::pin(sleep_until(first)));
-            // Later than what it is set for: moving it for every message would cost more than waking for nothing.
-            if first < sleep.deadline() {
-                sleep.as_mut().reset(first);
-            }
-            ready!(sleep.as_mut().poll(cx));
-            times.sleep = None;
-        }
+        let slow_at = times.backlog.map(|backlog| backlog.due);
+        let first = [times.quiet_until, times.ping_at, times.leave_at, slow_at].into_iter().flatten().min();
+        let Some(first) = first else { return Poll::Pending };
+        times.alarm.poll(cx, first).map(|()| times.due(first))
     }
 }
 

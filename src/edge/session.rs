@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use super::accept::{Permit, Worker};
+use super::alarm::Alarm;
 use super::exchange::{self, End, ExchangeLimits, Input, Request};
 use super::lobby::Guest;
 use super::pace::Pace;
@@ -70,6 +71,7 @@ pub(crate) async fn run(
         worker: Rc::clone(&worker),
         client,
         input: Input::default(),
+        alarm: Alarm::default(),
         identity,
         peer: named.ip(),
         peer_port: named.port(),
@@ -77,7 +79,9 @@ pub(crate) async fn run(
         guest: Some(guest),
         requests: 0,
     };
+    poll_fn(|cx| Poll::Ready(permit.wake_at_drain(cx.waker()))).await;
     if let Some((relay, route)) = Box::pin(session.serve()).await {
+        permit.sleep_on();
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
         spawn_local(relay.run(permit, &route.rules));
     }
@@ -175,6 +179,7 @@ struct Session {
     worker: Rc<Worker>,
     client: Client,
     input: Input,
+    alarm: Alarm,
     identity: Identity,
     /// Of the TCP connection, or as a PROXY protocol header named it.
     peer: IpAddr,
@@ -260,14 +265,14 @@ impl Session {
                         self.answer(answer).await
                     }
                     Decision::Forward(request, access) => {
-                        let started = Instant::now();
+                        let started = access.as_ref().map(|_| Instant::now());
                         let end = self.forward(request, dial).await;
                         let status = match &end {
                             End::Failed(problem, _) => problem.status(),
                             _ => request.status.get(),
                         };
                         request.tally.responded(status);
-                        if let Some(access) = access {
+                        if let (Some(access), Some(started)) = (access, started) {
                             access.log(&self.worker, status, outcome(&end), started.elapsed());
                         }
                         match end {
@@ -323,9 +328,8 @@ impl Session {
         };
         let mut scanner = HeadScanner::request();
         let mut begun = !self.input.all().is_empty();
-        let mut timer = pin!(sleep(if begun { head_time } else { idle_time }));
+        let mut due = Instant::now() + if begun { head_time } else { idle_time };
         let worker = Rc::clone(&self.worker);
-        let mut drain = pin!(worker.drain_begins.notified());
         poll_fn(|cx| {
             loop {
                 let all = self.input.all();
@@ -334,7 +338,7 @@ impl Session {
                 }
                 if !begun && !all.is_empty() {
                     begun = true;
-                    timer.as_mut().reset(Instant::now() + head_time);
+                    due = Instant::now() + head_time;
                 }
                 let head_bytes_max = head_limits.head_bytes_max;
                 match self.input.poll_fill(cx, &mut self.client, &worker, head_bytes_max) {
@@ -343,17 +347,17 @@ impl Session {
                     Poll::Pending => break,
                 }
             }
-            if !begun && (worker.drain().is_some() || drain.as_mut().poll(cx).is_ready()) {
+            if !begun && worker.drain().is_some() {
                 let until = self.newcomer_until.filter(|until| *until > Instant::now());
                 let Some(until) = until else { return Poll::Ready(Err(NoHead::Over)) };
-                timer.as_mut().reset(until);
+                due = until;
             }
             if let Some(guest) = &self.guest
                 && guest.poll_sent_away(cx).is_ready()
             {
                 return Poll::Ready(Err(NoHead::Over));
             }
-            ready!(timer.as_mut().poll(cx));
+            ready!(self.alarm.poll(cx, due));
             if begun {
                 return Poll::Ready(Err(NoHead::Slow));
             }
@@ -415,8 +419,7 @@ impl Session {
         let (Some(site), Some(tally)) = (serving.site(&head.host), serving.tally(&head.host)) else {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         };
-        let path = if head.path == "*" { "/" } else { head.path };
-        let route = match route::find(site.0, path.as_bytes()) {
+        let route = match route::find(site.0, head.path.as_bytes()) {
             Ok(found) => found.and_then(|(index, _)| site.1.get(index)),
             Err(error) => return refuse(Problem::AmbiguousPath, error.to_string(), None),
         };
@@ -547,8 +550,15 @@ impl Session {
             {
                 return End::Failed(Problem::UpstreamClosed, error.to_string());
             }
-            let end =
-                exchange::run(&self.worker, &mut self.client, &mut self.input, request, connection).await;
+            let end = exchange::run(
+                &self.worker,
+                &mut self.client,
+                &mut self.input,
+                &mut self.alarm,
+                request,
+                connection,
+            )
+            .await;
             match end {
                 End::Again if want != Want::New => want = Want::New,
                 end => return end,
@@ -636,10 +646,9 @@ impl Session {
         let client = &mut self.client;
         let worker = &self.worker;
         let last = Instant::now() + LINGER_MAX;
-        let mut timer = pin!(sleep(LINGER));
-        let mut shut = false;
+        let (mut due, mut shut) = (Instant::now() + LINGER, false);
         poll_fn(|cx| {
-            if timer.as_mut().poll(cx).is_ready() {
+            if self.alarm.poll(cx, due).is_ready() {
                 return Poll::Ready(());
             }
             if !shut {
@@ -650,7 +659,7 @@ impl Session {
             }
             let mut scratch = worker.scratch.borrow_mut();
             while let Ok(1..) = ready!(client.poll_read(cx, &mut scratch)) {
-                timer.as_mut().reset(last.min(Instant::now() + LINGER_BETWEEN));
+                due = last.min(Instant::now() + LINGER_BETWEEN);
             }
             Poll::Ready(())
         })

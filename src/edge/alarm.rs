@@ -1,0 +1,53 @@
+//! The one timer of a session, whatever it waits for.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Wakes its task when something is due. What is due moves on with every message and the timer does not: it is set anew
+/// only when it would fire too late or has fired too early, since that costs more than waking for nothing now and then.
+#[derive(Default)]
+pub(crate) struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    /// Ready once it is `due`.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rings_when_due_whatever_it_was_set_for_before() {
+        let (start, mut alarm) = (Instant::now(), Alarm::default());
+        let at = |ms| start + Duration::from_millis(ms);
+        // Later than before: it is woken at 10 for nothing. Earlier than before: it is set anew.
+        for (asked_first, due) in [(10, 30), (3_600_000, 60)] {
+            let first = poll_fn(|cx| Poll::Ready(alarm.poll(cx, at(asked_first)))).await;
+            assert!(first.is_pending());
+            poll_fn(|cx| alarm.poll(cx, at(due))).await;
+            assert!(Instant::now() >= at(due), "{due}");
+        }
+        assert!(start.elapsed() < Duration::from_secs(3_600));
+        poll_fn(|cx| alarm.poll(cx, start)).await; // past: at once
+    }
+}

@@ -1,0 +1,99 @@
+//! What was read from a client and not used yet.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::super::accept::Worker;
+use super::super::tls::Client;
+
+/// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
+#[derive(Default)]
+pub(crate) struct Input {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    /// Everything, the head in hand included.
+    pub(crate) fn all(&self) -> &[u8] {
+        self.buffer.get(..self.end).unwrap_or_default()
+    }
+
+    /// What came behind the part that is used.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Marks the first `count` bytes of [`Self::rest`] as used.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Forgets what is used; gives the buffer back if nothing is left.
+    pub(crate) fn compact(&mut self, worker: &Worker) {
+        if self.start == self.end {
+            worker.give_buffer(std::mem::take(&mut self.buffer));
+            (self.start, self.end) = (0, 0);
+        } else {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.start = self.end;
+    }
+
+    /// Room for at least one more byte within `bytes_max`, if there is any.
+    fn grow(&mut self, worker: &Worker, wanted: usize, bytes_max: usize) -> bool {
+        if self.end + wanted <= self.buffer.len() {
+            return true;
+        }
+        if self.end + wanted > bytes_max {
+            return false;
+        }
+        let mut larger = worker.take_buffer(self.end + wanted, bytes_max);
+        if let Some(front) = larger.get_mut(..self.end) {
+            front.copy_from_slice(self.buffer.get(..self.end).unwrap_or_default());
+        }
+        worker.give_buffer(std::mem::replace(&mut self.buffer, larger));
+        true
+    }
+
+    /// Reads more from the client; 0: it has ended. Pending, without a buffer where none was needed before, while
+    /// nothing comes, and for good once `bytes_max` are held.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        worker: &Worker,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        if !self.grow(worker, 1, bytes_max) {
+            return Poll::Pending;
+        }
+        let end = self.end;
+        let read = client.poll_read(cx, self.buffer.get_mut(end..).unwrap_or_default());
+        match read {
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                worker.tally.received.add(0, count);
+            }
+            _ if self.end == 0 => worker.give_buffer(std::mem::take(&mut self.buffer)),
+            _ => {}
+        }
+        read
+    }
+
+    /// Keeps bytes that were read past a body; the caller never reads more than `bytes_max`.
+    pub(super) fn push(&mut self, worker: &Worker, bytes: &[u8], bytes_max: usize) {
+        if bytes.is_empty() || !self.grow(worker, bytes.len(), bytes_max) {
+            return;
+        }
+        if let Some(room) = self.buffer.get_mut(self.end..self.end + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.end += bytes.len();
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The request's half of an exchange: its head and body to the upstream, and then a look for a client that goes away.
+
+use std::io::IoSlice;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant;
+
+use super::super::relay::{Pending, forward};
+use super::super::upstream::Io;
+use super::{Down, End, Exchange, Request, reframe};
+use crate::http::answer::Problem;
+use crate::http::body::{BodyReader, Framing};
+
+/// Slices of one vectored write: a head has far fewer pieces.
+const SLICES_MAX: usize = 64;
+
+/// The request's half.
+pub(super) struct Up {
+    pub(super) head_written: usize,
+    pub(super) body: BodyReader,
+    pub(super) body_bytes: u64,
+    pub(super) pending: Pending,
+    /// A chunked body's end is in `pending` or further.
+    pub(super) ended: bool,
+    /// The whole request is on its way.
+    pub(super) done: bool,
+    /// The upstream takes no more; its response may still come.
+    pub(super) broken: bool,
+    pub(super) moved: Instant,
+    /// When the client, or the upstream where that takes nothing, has had its time.
+    pub(super) due: Instant,
+}
+
+/// What a step of the request's half moved.
+enum Moved {
+    /// Bytes of the client's body.
+    Body(usize),
+    /// What the upstream had to take first.
+    Other,
+}
+
+/// Why one step of sending went no further.
+enum Stop {
+    /// The upstream takes nothing more.
+    Upstream,
+    End(End),
+}
+
+impl Exchange<'_> {
+    /// Moves the request on by one step.
+    pub(super) fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), End>> {
+        if self.up.done || self.up.broken {
+            return self.poll_watch(cx);
+        }
+        let moved = match ready!(self.poll_send(cx, scratch, out)) {
+            Err(Stop::End(end)) => return Poll::Ready(Err(end)),
+            Err(Stop::Upstream) => {
+                self.up.broken = true;
+                Moved::Other
+            }
+            Ok(moved) => {
+                // Known at once and not with the next step: the response may be read before that.
+                self.up.done = self.up.is_sent(self.request.plan.len());
+                moved
+            }
+        };
+        let pace = &self.request.limits.pace;
+        self.up.moved = Instant::now();
+        self.up.due = match moved {
+            Moved::Body(bytes) if self.up.pending.is_empty() => {
+                pace.extended(self.up.due, bytes, self.up.moved)
+            }
+            _ => self.up.moved + pace.stall,
+        };
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<Moved, Stop>> {
+        if self.up.head_written < self.request.plan.len() {
+            return self.poll_send_head(cx).map_ok(|()| Moved::Other);
+        }
+        let was_waited_for = ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
+            .map_err(|_| Stop::Upstream)?;
+        // The client could not send on while the upstream took nothing.
+        let moved = |bytes| if was_waited_for { Moved::Other } else { Moved::Body(bytes) };
+        if self.up.body.is_done() {
+            if !self.up.ended {
+                self.up.ended = true;
+                self.up.body.last_chunk().iter().for_each(|piece| self.up.pending.push(piece));
+            }
+            return Poll::Ready(Ok(Moved::Other));
+        }
+        if !self.input.rest().is_empty() {
+            let used = self.up.send(cx, &mut self.io, self.request, self.input.rest(), out)?;
+            self.input.consume(used);
+            return Poll::Ready(Ok(moved(used)));
+        }
+        // The head is sent and a request with a body is never repeated: the buffer can go.
+        self.input.compact(self.worker);
+        // Never past the end of a body whose end is known; else no more than the input can hold behind it.
+        let head_bytes_max = self.request.limits.head.head_bytes_max;
+        let room = match self.request.framing {
+            Framing::Length(length) => usize::try_from(length - self.up.body_bytes).unwrap_or(usize::MAX),
+            _ => head_bytes_max,
+        };
+        let room = room.min(scratch.len());
+        let read = ready!(self.client.poll_read(cx, scratch.get_mut(..room).unwrap_or_default()));
+        let read = match read {
+            Ok(0) | Err(_) => {
+                let has_all = matches!(self.down, Down::Done);
+                return Poll::Ready(Err(Stop::End(if has_all { End::Close } else { End::Broken })));
+            }
+            Ok(count) => scratch.get(..count).unwrap_or_default(),
+        };
+        self.worker.tally.received.add(0, read.len());
+        let used = self.up.send(cx, &mut self.io, self.request, read, out)?;
+        // What follows the body is the next request's head.
+        self.input.push(self.worker, read.get(used..).unwrap_or_default(), head_bytes_max);
+        Poll::Ready(Ok(moved(used)))
+    }
+
+    /// Sends the head, and in the same write the beginning of a body that is already here.
+    fn poll_send_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let (plan, input) = (&self.request.plan, &*self.input);
+        let head_left = plan.len() - self.up.head_written;
+        let mut slices = heapless::Vec::<IoSlice<'_>, SLICES_MAX>::new();
+        plan.slices(input.all(), self.up.head_written, &mut slices);
+        let mut body = self.up.body.clone();
+        let mut first = None;
+        let whole = slices.iter().map(|slice| slice.len()).sum::<usize>() == head_left;
+        if whole && matches!(self.request.framing, Framing::Length(_)) {
+            let step = body.step(input.rest()).map_err(|error| malformed(&error))?;
+            let data = input.rest().get(step.data).unwrap_or_default();
+            if slices.push(IoSlice::new(data)).is_ok() {
+                first = Some((step.consumed, data));
+            }
+        }
+        let written = ready!(self.io.poll_write_vectored(cx, &slices)).map_err(|_| Stop::Upstream)?;
+        self.up.head_written += written.min(head_left);
+        if let (Some((consumed, data)), true) = (first, written >= head_left) {
+            self.up.pending.push(data.get(written - head_left..).unwrap_or_default());
+            self.up.body = body;
+            self.up.body_bytes += data.len() as u64;
+            drop(slices);
+            self.input.consume(consumed);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The request is with the upstream: notices a client that goes away, and holds the start of its next request.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if !self.head_is_needed() && self.input.rest().is_empty() {
+            self.input.compact(self.worker);
+        }
+        if self.client.said_goodbye() {
+            return self.client.poll_gone(cx).map(|()| Err(End::Broken));
+        }
+        let bytes_max = self.request.limits.head.head_bytes_max;
+        match ready!(self.input.poll_fill(cx, self.client, self.worker, bytes_max)) {
+            // RFC 8446 §6.1: it has closed its own direction, and may wait for the response.
+            Ok(0) if self.client.said_goodbye() => Poll::Ready(Ok(())),
+            Ok(0) | Err(_) => Poll::Ready(Err(End::Broken)),
+            Ok(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The head may be sent again, or the upstream's 101 will be held against it.
+    fn head_is_needed(&self) -> bool {
+        let waiting = matches!(self.down, Down::Head { .. });
+        waiting && (self.request.offer.is_some() || self.may_repeat())
+    }
+
+    pub(super) fn may_repeat(&self) -> bool {
+        self.reused && self.request.repeatable && !self.answered
+    }
+}
+
+impl Up {
+    /// Whether the upstream's kernel has the whole request.
+    fn is_sent(&self, head_bytes: usize) -> bool {
+        self.head_written == head_bytes && self.body.is_done() && self.ended && self.pending.is_empty()
+    }
+
+    /// Sends what `bytes` hold of the body; returns how many of them belong to it.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Io,
+        request: &Request,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Stop> {
+        let (used, data) = if request.framing == Framing::Chunked {
+            out.clear();
+            let (used, data_bytes) =
+                reframe(&mut self.body, true, bytes, out).map_err(|error| malformed(&error))?;
+            self.body_bytes += data_bytes as u64;
+            (used, out.as_slice())
+        } else {
+            let step = self.body.step(bytes).map_err(|error| malformed(&error))?;
+            self.body_bytes += step.data.len() as u64;
+            (step.consumed, bytes.get(step.data).unwrap_or_default())
+        };
+        if request.route.rules.body_bytes_max.is_some_and(|limit| self.body_bytes > limit) {
+            return Err(Stop::End(End::Failed(
+                Problem::BodyTooLarge,
+                "body_bytes_max is reached".to_owned(),
+            )));
+        }
+        match forward(&mut self.pending, data, |bytes| io.poll_write(cx, bytes)) {
+            Poll::Ready(Err(_)) => Err(Stop::Upstream),
+            _ => Ok(used),
+        }
+    }
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> Stop {
+    Stop::End(End::Failed(Problem::BadRequest, error.to_string()))
+}

@@ -1,0 +1,281 @@
+//! The response's half of an exchange: interim heads, the final one, and the body in the framing that the client gets.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::pace::Backlog;
+use super::super::relay::forward;
+use super::{End, Exchange, each_run, reframe};
+use crate::http::answer::Problem;
+use crate::http::body::{BodyReader, Framing};
+use crate::http::forward::{ResponseForm, response_head};
+use crate::http::head::{HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response};
+use crate::ws::handshake;
+
+/// Interim responses (1xx) that an upstream may send before its final one.
+const INTERIM_MAX: u8 = 8;
+
+/// The response's half.
+pub(super) enum Down {
+    /// Waiting for the head; holds what has come of it.
+    Head {
+        scanner: HeadScanner,
+        held: Vec<u8>,
+        interim: u8,
+    },
+    Body {
+        reader: BodyReader,
+        chunked: bool,
+    },
+    /// Everything is with the client, or in `down_pending`.
+    Done,
+}
+
+impl Exchange<'_> {
+    /// Moves the response on by one step; `Err` is its end.
+    pub(super) fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), End>> {
+        ready!(self.poll_deliver(cx)).map_err(|_| End::Broken)?;
+        if matches!(self.down, Down::Done) {
+            if self.app_reads_on() {
+                return Poll::Pending; // the request's half goes on, in its time
+            }
+            return Poll::Ready(Err(if self.keep_client { End::Next } else { End::Close }));
+        }
+        let read = match ready!(self.io.poll_read(cx, scratch)) {
+            Ok(0) => return Poll::Ready(self.upstream_ended(cx, None)),
+            Err(error) => return Poll::Ready(self.upstream_ended(cx, Some(error))),
+            Ok(count) => scratch.get(..count).unwrap_or_default(),
+        };
+        self.down_moved = Instant::now();
+        let result = match &mut self.down {
+            Down::Head { held, .. } if held.is_empty() => self.head_arrived(cx, read, out),
+            Down::Head { held, .. } => {
+                let mut bytes = std::mem::take(held);
+                bytes.extend_from_slice(read);
+                self.head_arrived(cx, &bytes, out)
+            }
+            _ => self.body_arrived(cx, read, out),
+        };
+        Poll::Ready(result)
+    }
+
+    /// An app may answer before it has read the body, and read it all the same. Of what it refused it wants no more.
+    pub(super) fn app_reads_on(&self) -> bool {
+        let sent = self.up.done || self.up.broken;
+        !sent && self.request.status.get() < 400 && !self.waits_to_be_asked()
+    }
+
+    /// Brings what waits to the client; ready when the kernel has all of it.
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let delivered = match self.down_pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)) {
+            Poll::Ready(drained) => drained.map_or_else(
+                |error| Poll::Ready(Err(error)),
+                |moved| self.client.poll_flush(cx).map_ok(|()| moved),
+            ),
+            Poll::Pending => Poll::Pending,
+        };
+        if delivered.is_pending() {
+            if self.backlog.is_none() {
+                let bytes = self.waiting_bytes();
+                self.backlog = Some(Backlog::new(bytes, &self.request.limits.pace, Instant::now()));
+            }
+            return Poll::Pending;
+        }
+        let was_slow = self.backlog.take().is_some();
+        delivered.map_ok(|moved| {
+            if moved || was_slow {
+                self.down_moved = Instant::now();
+            }
+        })
+    }
+
+    fn upstream_ended(&mut self, cx: &mut Context<'_>, error: Option<io::Error>) -> Result<(), End> {
+        let may_repeat = self.may_repeat();
+        match &mut self.down {
+            Down::Head { held, .. } if held.is_empty() && may_repeat => Err(End::Again),
+            Down::Head { .. } => {
+                let found =
+                    error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
+                Err(End::Failed(Problem::UpstreamClosed, found))
+            }
+            Down::Body { chunked, reader } => {
+                let broke_off = |found| Err(End::Failed(Problem::UpstreamClosed, found));
+                match (error, reader.end()) {
+                    (Some(error), _) => return broke_off(format!("its response broke off: {error}")),
+                    (None, Err(error)) => return broke_off(format!("its response broke off: {error}")),
+                    (None, Ok(())) => {}
+                }
+                let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
+                self.down = Down::Done;
+                self.keep_upstream = None;
+                self.deliver(cx, &tail)
+            }
+            Down::Done => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+        self.worker.tally.sent.add(0, bytes.len());
+        match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
+            Poll::Ready(Err(_)) => Err(End::Broken),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads heads from `bytes`: interim ones go on to the client, the final one begins the response.
+    fn head_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        let limits = self.request.limits.head;
+        let mut rest = bytes;
+        loop {
+            let Down::Head { scanner, held, interim } = &mut self.down else { return Ok(()) };
+            let Some(length) = scanner.scan(rest, &limits).map_err(|error| upstream_malformed(&error))?
+            else {
+                held.extend_from_slice(rest);
+                return Ok(());
+            };
+            let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            let head = parse_scanned_response(head, self.request.is_head, scanner);
+            let head = head.map_err(|error| upstream_malformed(&error))?;
+            if head.status >= 200 || head.status == 101 {
+                return self.begin(cx, &head, behind, out);
+            }
+            *interim += 1;
+            if *interim > INTERIM_MAX {
+                return Err(upstream_malformed(&"too many interim responses"));
+            }
+            self.asked |= head.status == 100;
+            *scanner = HeadScanner::response();
+            // RFC 9110 §15.2: an HTTP/1.0 client knows none.
+            if self.request.version == Version::Http11 {
+                out.clear();
+                response_head(&head, &self.form(Framing::None, true), out);
+                self.reused = false; // the upstream has begun to answer: nothing is repeated now
+                self.deliver(cx, out)?;
+            }
+            rest = behind;
+        }
+    }
+
+    fn form(&self, framing_out: Framing, keep_alive: bool) -> ResponseForm {
+        ResponseForm { client_version: self.request.version, keep_alive, framing_out, websocket: false }
+    }
+
+    /// A final head, or a 101: decides what becomes of both connections and sends the head with the beginning of
+    /// the body in one write.
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &ResponseHead<'_>,
+        behind: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        out.clear();
+        self.request.status.set(head.status);
+        if head.status == 101 {
+            self.check_upgrade(head)?;
+            response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
+            self.behind = behind.to_vec();
+            self.deflate = handshake::deflate_negotiated(head);
+            self.upgraded = true;
+            self.deliver(cx, out)?;
+            return Err(End::Close);
+        }
+        let framing_out = match (head.framing, self.request.version) {
+            (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
+            (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+            (framing, _) => framing,
+        };
+        let is_upgrade = self.request.offer.is_some();
+        self.keep_client = self.request.keep_alive
+            && self.up.done
+            && !is_upgrade
+            && self.worker.drain().is_none()
+            && framing_out != Framing::UntilClose;
+        let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
+        self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);
+        response_head(head, &self.form(framing_out, self.keep_client), out);
+        self.down =
+            Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
+        self.listen(behind);
+        // Bad already here, it is still ours to say.
+        self.translate(behind, out)?;
+        self.answered = true;
+        self.deliver(cx, out)
+    }
+
+    /// Before the client has the bytes: it may come back with the sid at once.
+    fn listen(&mut self, bytes: &[u8]) {
+        let (Some(listener), Down::Body { reader, .. }) = (&mut self.listener, &self.down) else { return };
+        let mut done = self.request.status.get() != 200;
+        let _ = each_run(&mut reader.clone(), bytes, |data| done = done || listener.hear(data));
+        if done {
+            self.listener = None;
+        }
+    }
+
+    fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
+        let Some(offer) = &self.request.offer else {
+            return Err(upstream_malformed(&"101 to a request that asked for no upgrade"));
+        };
+        let sent = self.input.all().get(..self.request.head_bytes).unwrap_or_default();
+        let sent =
+            parse_request(sent, &self.request.limits.head).map_err(|error| upstream_malformed(&error))?;
+        handshake::response(offer, &sent, head).map_err(|error| upstream_malformed(&error))
+    }
+
+    fn body_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        self.listen(bytes);
+        let Down::Body { reader, chunked: false } = &mut self.down else {
+            out.clear();
+            self.translate(bytes, out)?;
+            return self.deliver(cx, out);
+        };
+        // Nothing is framed anew: the one run of data goes on from where it was read.
+        let step = reader.step(bytes).map_err(|error| upstream_malformed(&error))?;
+        let whole = step.consumed == bytes.len();
+        let data = bytes.get(step.data).unwrap_or_default();
+        if !whole && !step.done {
+            out.clear();
+            self.deliver(cx, data)?;
+            self.translate(bytes.get(step.consumed..).unwrap_or_default(), out)?;
+            return self.deliver(cx, out);
+        }
+        if step.done {
+            self.end_body(whole);
+        }
+        self.deliver(cx, data)
+    }
+
+    /// Appends what `bytes` hold of the body to `out`, in the framing that the client gets.
+    fn translate(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        let Down::Body { reader, chunked } = &mut self.down else { return Ok(()) };
+        let (used, _) = reframe(reader, *chunked, bytes, out).map_err(|error| upstream_malformed(&error))?;
+        if reader.is_done() {
+            if *chunked {
+                reader.last_chunk().iter().for_each(|piece| out.extend_from_slice(piece));
+            }
+            self.end_body(used == bytes.len());
+        }
+        Ok(())
+    }
+
+    /// The response is complete. Bytes behind it make its end ambiguous: that connection is not used again.
+    fn end_body(&mut self, nothing_behind: bool) {
+        self.down = Down::Done;
+        if !nothing_behind {
+            self.keep_upstream = None;
+        }
+    }
+}
+
+fn upstream_malformed(error: &dyn std::fmt::Display) -> End {
+    End::Failed(Problem::UpstreamMalformed, error.to_string())
+}
