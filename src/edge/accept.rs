@@ -33,7 +33,7 @@ use crate::ops::metrics::{Reason, WorkerTally};
 /// `net.core.somaxconn` was raised.
 const BACKLOG: i32 = 4096;
 /// Accepts in a row before sessions get their turn.
-const ACCEPT_RUN: usize = 16;
+const ACCEPT_RUN: usize = 4;
 /// How often is looked for room after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors that must be there before accepting goes on: with fewer each connection would fail at its upstream.

@@ -514,7 +514,8 @@ impl Session {
     /// A page that opens a session by polling wants a WebSocket next. That its origin will be refused then is said here,
     /// once a minute for each route: polling alone works, and nobody would look for the reason.
     fn foresee(&self, route: &RouteState, head: &RequestHead<'_>) {
-        if Asks::of(head) != Asks::Open {
+        // Pages of the site's own origin name none where they poll: most requests end here.
+        if head.fields.values("origin").next().is_none() || Asks::of(head) != Asks::Open {
             return;
         }
         let Err(error) = handshake::origin(&route.rules.origins, false, head) else { return };
