@@ -79,7 +79,11 @@ pub(crate) async fn run(
         guest: Some(guest),
         requests: 0,
     };
-    poll_fn(|cx| Poll::Ready(permit.wake_at_drain(cx.waker()))).await;
+    poll_fn(|cx| {
+        permit.wake_at_drain(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     if let Some((relay, route)) = Box::pin(session.serve()).await {
         permit.sleep_on();
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.

@@ -269,7 +269,15 @@ impl Client {
     }
 
     async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
-        let processed = in_turn(|_| self.process(&mut hello, &mut [])).await;
+        let processed = in_turn(|cx| {
+            let processed = self.process(&mut hello, &mut [])?;
+            // At once: signed for and then sent away in the yield would be for nothing.
+            if let Poll::Ready(sent) = self.poll_flush(cx) {
+                sent?;
+            }
+            Ok(processed)
+        })
+        .await;
         let (used, _) = self.or_alert(processed).await?;
         self.partial = hello.get(used..).unwrap_or_default().into();
         drop(hello);
