@@ -80,9 +80,14 @@ struct Counts {
     open: AtomicU64,
 }
 
+impl Counts {
+    fn begin(&self) {
+        self.open.fetch_add(1, Relaxed);
+        self.offered.fetch_add(1, Relaxed);
+    }
+}
+
 async fn one(to: SocketAddr, hello: Arc<Vec<u8>>, counts: Arc<Counts>) {
-    counts.open.fetch_add(1, Relaxed);
-    counts.offered.fetch_add(1, Relaxed);
     let exchange = async {
         let mut stream = TcpStream::connect(to).await.ok()?;
         stream.write_all(&hello).await.ok()?;
@@ -108,6 +113,7 @@ async fn flood() {
             let (hello, counts) = (Arc::clone(&hello), Arc::clone(&counts));
             tokio::spawn(async move {
                 loop {
+                    counts.begin();
                     one(to, Arc::clone(&hello), Arc::clone(&counts)).await;
                 }
             });
@@ -119,6 +125,7 @@ async fn flood() {
         let due =
             (begun.elapsed().as_millis() as u64 * rate / 1000).saturating_sub(counts.offered.load(Relaxed));
         for _ in 0..due.min(FLOOD_OPEN_MAX.saturating_sub(counts.open.load(Relaxed))) {
+            counts.begin(); // here: what is only to begin is open to the next tick, too
             tokio::spawn(one(to, Arc::clone(&hello), Arc::clone(&counts)));
         }
         if tick % 10 == 9 {
