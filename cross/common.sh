@@ -41,8 +41,8 @@ zig_tools() {
 }
 
 # A standard library made from its source, with only what panic = "unwind" needs: the binary is stripped, so the code that turns
-# addresses into names for a backtrace would find none. rustup's ready-made library has that code in it, which is beyond a
-# board's budget (docs/boards.md).
+# addresses into names for a backtrace would find none. rustup's ready-made library has that code in it, and a board's
+# budget has no room for it (docs/boards.md).
 std_crates=std,panic_unwind
 std_features=panic-unwind,optimize_for_size
 
