@@ -19,15 +19,27 @@ board=$1
 read_board "$board"
 case_target
 
+# cross takes docker where there is a program of that name, also where no engine answers it.
 engine() {
-  if [ -n "${CROSS_CONTAINER_ENGINE:-}" ]; then "$CROSS_CONTAINER_ENGINE" info; else docker info || podman info; fi >/dev/null 2>&1
+  local name
+  for name in ${CROSS_CONTAINER_ENGINE:-docker podman}; do
+    if "$name" info >/dev/null 2>&1; then export CROSS_CONTAINER_ENGINE=$name; return; fi
+  done
+  return 1
 }
 # cross 0.2.5 does not find the active toolchain in the list that rustup 1.28 prints, and "adds" it: that moves `stable` to
 # the newest release behind the user's back. One that is named by its version stays what it is.
 toolchain=${CROSS_TOOLCHAIN:-$(rustc -vV | sed -n 's/^release: //p')-$(rustc -vV | sed -n 's/^host: //p')}
-installed() { rustup toolchain list | grep -qxF "$toolchain"; }
+# What cross finds missing it has rustup download, and RUSTUP_AUTO_INSTALL=0 says that nothing is to come unasked.
+cross_has_all() {
+  rustup toolchain list | grep -qxF "$toolchain" || return
+  [ -z "${CROSS_CUSTOM_TOOLCHAIN:-}" ] || return 0
+  local parts
+  parts=$(rustup component list --installed --toolchain "$toolchain") || return
+  grep -qx rust-src <<<"$parts" && grep -qx "rust-std-$target" <<<"$parts"
+}
 cross_may_run() {
-  command -v cross >/dev/null && engine && { installed || [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ]; }
+  command -v cross >/dev/null && engine && { [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ] || cross_has_all; }
 }
 if [ -z "$way" ]; then
   if cross_may_run; then way=cross; else way=zig; fi
@@ -43,6 +55,12 @@ export CARGO_TARGET_DIR=$base/$way
 arguments=(--locked --release "${features[@]}" --target "$target" --bin sanedge -- -C strip=none)
 case $way in
   cross)
+    engine || die "cross needs a container engine that runs: docker or podman"
+    if has_source rustc "+$toolchain"; then
+      export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=$std_crates CARGO_UNSTABLE_BUILD_STD_FEATURES=$std_features
+    else
+      ready_made "$toolchain"
+    fi
     read_linking
     export CROSS_CONFIG=${CROSS_CONFIG:-cross/Cross.toml} RUSTFLAGS="$linking${cpu:+ -C target-cpu=$cpu}"
     cross "+$toolchain" rustc "${arguments[@]}"

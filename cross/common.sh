@@ -40,24 +40,36 @@ zig_tools() {
   PATH=$venv/bin:$PATH
 }
 
-# Without containers: rustup's own library for the target where it is there, else one made from the library's source,
-# by the first compiler that has it: rustup's, or Debian's.
+# A standard library made from its source, with only what panic = "unwind" needs: the binary is stripped, so the code that turns
+# addresses into names for a backtrace would find none. rustup's ready-made library has that code in it, and a board's
+# budget has no room for it (docs/boards.md).
+std_crates=std,panic_unwind
+std_features=panic-unwind,optimize_for_size
+
+# Whether the compiler that `"$@"` runs has the library's source.
+has_source() { [ -d "$("$@" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ]; }
+
+# Says that toolchain $1 gives its library as it is.
+ready_made() {
+  printf '%s\n' "$1 has no source of the standard library, so the program will be larger than its budget;" \
+    "  rustup component add rust-src    makes it small" >&2
+}
+
+# Without containers: the library is made by the first compiler that has its source, rustup's or Debian's; else it is rustup's own.
 zig_compiler() {
   build_std=()
   zig_tools
-  if command -v rustup >/dev/null && rustup target list --installed | grep -qx "$target"; then return; fi
   local rustc
   for rustc in rustc /usr/bin/rustc; do
-    [ -d "$("$rustc" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ] || continue
-    # Of the library's features only what panic = "unwind" needs: the binary is stripped, so the code that turns
-    # addresses into names for a backtrace would find none.
-    build_std=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,optimize_for_size)
+    has_source "$rustc" || continue
+    build_std=("-Zbuild-std=$std_crates" "-Zbuild-std-features=$std_features")
     export RUSTC_BOOTSTRAP=1
     if [ "$rustc" = /usr/bin/rustc ]; then export RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo; fi
     return
   done
-  die "no standard library for $target; one of these gives it:" "  rustup target add $target" \
-    "  rustup component add rust-src" "  apt-get install rustc-web cargo-web rust-web-src"
+  if command -v rustup >/dev/null && rustup target list --installed | grep -qx "$target"; then ready_made "rustup's toolchain"; return; fi
+  die "no standard library for $target; one of these gives it:" "  rustup component add rust-src" \
+    "  apt-get install rustc-web cargo-web rust-web-src" "  rustup target add $target    (its programs are larger than their budget)"
 }
 
 # What the link is told, in $linking. rustc would look for start files that only rustup's target component has; zig brings its own.

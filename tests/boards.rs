@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -151,4 +152,56 @@ fn a_board_that_is_none_is_answered_with_those_that_are() {
             text_of(&output)
         );
     }
+}
+
+/// What `cross/build.sh rpi4` would build with on a computer whose rustup has `components` and auto-installs or not. Its programs
+/// are stand-ins: docker is there but nothing answers it, podman runs.
+fn chosen(components: &str, auto_install: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    let sources = folder.path().join("sysroot/lib/rustlib/src/rust/library");
+    std::fs::create_dir_all(sources).unwrap();
+    let chose = |what: &str| format!("echo {what} >>{at}/chosen; exit 1");
+    let programs = [
+        (
+            "rustc",
+            format!("case $* in *-vV) printf 'release: 1.0.0\\nhost: desk\\n';; *) echo {at}/sysroot;; esac"),
+        ),
+        (
+            "rustup",
+            format!("case $1 in toolchain) echo 1.0.0-desk;; component) printf '{components}';; esac"),
+        ),
+        ("docker", "exit 1".to_owned()),
+        ("podman", "exit 0".to_owned()),
+        ("zig", "exit 0".to_owned()),
+        ("aarch64-linux-gnu-strip", "exit 0".to_owned()),
+        ("cross", chose("cross by $CROSS_CONTAINER_ENGINE, $CARGO_UNSTABLE_BUILD_STD")),
+        ("cargo-zigbuild", chose("zig")),
+    ];
+    for (name, body) in programs {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{at}:{}", std::env::var("PATH").unwrap());
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cross/build.sh"))
+        .arg("rpi4")
+        .env("PATH", path)
+        .env("CARGO_TARGET_DIR", folder.path())
+        .env("RUSTUP_AUTO_INSTALL", auto_install)
+        .env_remove("CROSS_TOOLCHAIN")
+        .env_remove("CROSS_CUSTOM_TOOLCHAIN")
+        .env_remove("CROSS_CONTAINER_ENGINE")
+        .output()
+        .unwrap();
+    std::fs::read_to_string(folder.path().join("chosen")).unwrap_or_else(|_| text_of(&output))
+}
+
+#[test]
+fn cross_is_not_taken_where_it_would_download_what_rustup_may_not() {
+    let all = "rust-src\\nrust-std-aarch64-unknown-linux-musl\\n";
+    assert_eq!(chosen(all, "0"), "cross by podman, std,panic_unwind\n");
+    assert_eq!(chosen("rust-src\\n", "0"), "zig\n");
+    assert_eq!(chosen("rust-std-aarch64-unknown-linux-musl\\n", "0"), "zig\n");
+    assert_eq!(chosen("", "1"), "cross by podman, std,panic_unwind\n");
 }
