@@ -2,14 +2,15 @@
 //! for a name that we do not serve. How rustls is driven, nothing outside this file knows.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::thread::LocalKey;
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -40,6 +41,8 @@ const OUTGOING_PLAIN_BYTES: usize = 80 * 1024;
 const OUTGOING_BYTES: usize = OUTGOING_PLAIN_BYTES + 4 * 1024;
 /// What may wait for the next write, to go in one segment with it: tickets, an answer to a KeyUpdate.
 const JOINED_BYTES_MAX: usize = 1024;
+/// Reads of hellos between two looks for what open sessions have: together they cost about what a signature does.
+const HELLOS_AT_ONCE: usize = 4;
 /// A usual ClientHello, with a post-quantum key share.
 const HELLO_BYTES: usize = 2 * 1024;
 /// Longest ClientHello, its record headers included. rustls has 64 KiB; no client needs a fourth of that.
@@ -191,8 +194,10 @@ struct Buffers {
 }
 
 thread_local! {
-    /// See [`in_turn`].
+    /// Steps of handshakes that a worker may take between two looks at the kernel: see [`in_turn`].
     static TURN: Rc<Semaphore> = Rc::new(Semaphore::new(1));
+    /// Reads of hellos: the same.
+    static HELLOS: Rc<Semaphore> = Rc::new(Semaphore::new(HELLOS_AT_ONCE));
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         incoming: vec![0; INCOMING_BYTES].into_boxed_slice(),
         outgoing: vec![0; OUTGOING_BYTES].into_boxed_slice(),
@@ -269,7 +274,7 @@ impl Client {
     }
 
     async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
-        let processed = in_turn(|cx| {
+        let processed = in_turn(&TURN, |cx| {
             let processed = self.process(&mut hello, &mut [])?;
             // At once: signed for and then sent away in the yield would be for nothing.
             if let Poll::Ready(sent) = self.poll_flush(cx) {
@@ -294,7 +299,7 @@ impl Client {
             }
             // Before the turn: who has nothing to say holds nobody up.
             self.io.readable().await?;
-            if let Poll::Ready(result) = in_turn(|cx| self.poll_records(cx, &mut [])).await {
+            if let Poll::Ready(result) = in_turn(&TURN, |cx| self.poll_records(cx, &mut [])).await {
                 result?;
             }
         }
@@ -538,11 +543,15 @@ fn is_fallback(suites: &[CipherSuite]) -> bool {
     !offers_tls13 && suites.iter().any(|suite| u16::from(*suite) == TLS_FALLBACK_SCSV)
 }
 
-/// Does one step of a handshake when it is its turn: of all that this worker has under way one step, so at most one signature,
-/// between two looks for what the kernel has for open sessions. First come, first served; how many wait is bounded by
-/// `handshakes_max`, how long by `handshake_timeout`.
-async fn in_turn<T>(mut step: impl FnMut(&mut Context<'_>) -> T) -> T {
-    let turn = TURN.with(Rc::clone);
+/// Does one step when it is its turn: of the handshakes that this worker has under way one step, so at most one signature, and a few
+/// reads of hellos, between two looks for what the kernel has for open sessions. Who waits costs next to nothing, however many the
+/// kernel has news of at once. First come, first served; how many wait is bounded by `handshakes_max` and `sessions_max`, how long by
+/// `handshake_timeout`.
+async fn in_turn<T>(
+    turns: &'static LocalKey<Rc<Semaphore>>,
+    mut step: impl FnMut(&mut Context<'_>) -> T,
+) -> T {
+    let turn = turns.with(Rc::clone);
     let _turn = turn.acquire().await;
     let done = poll_fn(|cx| Poll::Ready(step(cx))).await;
     // Ready again only after that look.
@@ -553,50 +562,82 @@ async fn in_turn<T>(mut step: impl FnMut(&mut Context<'_>) -> T) -> T {
 /// Reads until rustls has a whole ClientHello; gives back every byte that was read as well.
 async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
     let mut acceptor = Acceptor::default();
-    let mut hello = Vec::with_capacity(HELLO_BYTES);
+    let mut hello = Vec::new();
     loop {
-        let before = hello.len();
-        if before >= HELLO_BYTES_MAX {
+        if hello.len() >= HELLO_BYTES_MAX {
             let _ = io.write_all(&Alert::DecodeError.record()).await;
             let _ = io.shutdown().await;
             return Err(invalid("a ClientHello longer than any client needs").into());
         }
-        if io.read_buf(&mut hello).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        // A method; a TLS record begins with its type, a small number.
-        if hello.first().is_some_and(u8::is_ascii_uppercase) {
-            return Err(Unread::PlainHttp);
-        }
-        let mut news = hello.get(before..).unwrap_or_default();
-        while !news.is_empty() {
-            acceptor.read_tls(&mut news)?;
-            match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok((accepted, hello)),
-                Ok(None) => {}
-                Err((error, mut alert)) => {
-                    let mut bytes = Vec::new();
-                    alert.write_all(&mut bytes)?;
-                    // Where rustls has no alert to say, or another than RFC 8446 §5.1 wants. An alert has no answer.
-                    let alert = match hello.get(..5) {
-                        Some([21, ..]) => None,
-                        Some([22, _, _, high, low]) if u16::from_be_bytes([*high, *low]) > 1 << 14 => {
-                            bytes.clear();
-                            Some(Alert::RecordOverflow)
-                        }
-                        Some([22, ..]) => Some(Alert::DecodeError),
-                        _ => Some(Alert::UnexpectedMessage),
-                    };
-                    if let (true, Some(alert)) = (bytes.is_empty(), alert) {
-                        bytes.extend(alert.record());
-                    }
-                    let _ = io.write_all(&bytes).await;
-                    let _ = io.shutdown().await;
-                    return Err(invalid(error).into());
-                }
+        io.readable().await?;
+        match in_turn(&HELLOS, |cx| take_hello(cx, io, &mut acceptor, &mut hello)).await? {
+            Heard::Whole(accepted) => return Ok((accepted, hello)),
+            Heard::Part => {}
+            Heard::Method => return Err(Unread::PlainHttp),
+            Heard::Bad(error, alert) => {
+                let _ = io.write_all(&alert).await;
+                let _ = io.shutdown().await;
+                return Err(invalid(error).into());
             }
         }
     }
+}
+
+/// What one read of a hello came to.
+enum Heard {
+    Whole(Accepted),
+    Part,
+    /// Of HTTP in the clear.
+    Method,
+    /// And the alert that goes with it; none for an alert.
+    Bad(rustls::Error, Vec<u8>),
+}
+
+fn take_hello(
+    cx: &mut Context<'_>,
+    io: &mut TcpStream,
+    acceptor: &mut Acceptor,
+    hello: &mut Vec<u8>,
+) -> io::Result<Heard> {
+    let before = hello.len();
+    if before == hello.capacity() {
+        hello.reserve(HELLO_BYTES); // only now: who says nothing has no buffer
+    }
+    match pin!(io.read_buf(hello)).poll(cx)? {
+        Poll::Ready(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Poll::Ready(_) => {}
+        Poll::Pending => return Ok(Heard::Part),
+    }
+    // A method; a TLS record begins with its type, a small number.
+    if hello.first().is_some_and(u8::is_ascii_uppercase) {
+        return Ok(Heard::Method);
+    }
+    let mut news = hello.get(before..).unwrap_or_default();
+    while !news.is_empty() {
+        acceptor.read_tls(&mut news)?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(Heard::Whole(accepted)),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut of_rustls = Vec::new();
+                alert.write_all(&mut of_rustls)?;
+                return Ok(Heard::Bad(error, alert_for(hello, of_rustls)));
+            }
+        }
+    }
+    Ok(Heard::Part)
+}
+
+/// What rustls would say, but where it says nothing, or another thing than RFC 8446 §5.1 wants. An alert has no answer.
+fn alert_for(hello: &[u8], of_rustls: Vec<u8>) -> Vec<u8> {
+    let alert = match hello.get(..5) {
+        Some([22, _, _, high, low]) if u16::from_be_bytes([*high, *low]) > 1 << 14 => Alert::RecordOverflow,
+        _ if !of_rustls.is_empty() => return of_rustls,
+        Some([21, ..]) => return Vec::new(),
+        Some([22, ..]) => Alert::DecodeError,
+        _ => Alert::UnexpectedMessage,
+    };
+    alert.record().to_vec()
 }
 
 /// Why there is no hello.
@@ -669,7 +710,7 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             for _ in 0..100 {
                 let steps = Rc::clone(&steps);
-                tokio::task::spawn_local(async move { in_turn(|_| steps.set(steps.get() + 1)).await });
+                tokio::task::spawn_local(async move { in_turn(&TURN, |_| steps.set(steps.get() + 1)).await });
             }
             let mut looks = 0;
             while steps.get() < 100 {
