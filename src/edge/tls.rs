@@ -571,7 +571,7 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
         }
         io.readable().await?;
         match in_turn(&HELLOS, |cx| take_hello(cx, io, &mut acceptor, &mut hello)).await? {
-            Heard::Whole(accepted) => return Ok((accepted, hello)),
+            Heard::Whole(accepted) => return Ok((*accepted, hello)),
             Heard::Part => {}
             Heard::Method => return Err(Unread::PlainHttp),
             Heard::Bad(error, alert) => {
@@ -585,7 +585,7 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
 
 /// What one read of a hello came to.
 enum Heard {
-    Whole(Accepted),
+    Whole(Box<Accepted>),
     Part,
     /// Of HTTP in the clear.
     Method,
@@ -616,7 +616,7 @@ fn take_hello(
     while !news.is_empty() {
         acceptor.read_tls(&mut news)?;
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(Heard::Whole(accepted)),
+            Ok(Some(accepted)) => return Ok(Heard::Whole(Box::new(accepted))),
             Ok(None) => {}
             Err((error, mut alert)) => {
                 let mut of_rustls = Vec::new();
