@@ -554,6 +554,8 @@ async fn in_turn<T>(
     let turn = turns.with(Rc::clone);
     let _turn = turn.acquire().await;
     let done = poll_fn(|cx| Poll::Ready(step(cx))).await;
+    // The app waits for the processor as our own sessions do.
+    rustix::thread::sched_yield();
     // Ready again only after that look.
     yield_now().await;
     done
