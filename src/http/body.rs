@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
+use crate::http::field::same_name;
 #[doc(hidden)]
 pub use crate::http::fuzz::fuzz_http_body;
-use crate::http::head::same_name;
 use crate::http::scan::{is_text_byte, is_token_byte};
 
 /// Trailer fields that pass (RFC 9110 §6.5.1: a field may be in the trailer section only if its definition says so).

@@ -11,11 +11,11 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use crate::http::body::Framing;
+use crate::http::field::Known;
 #[doc(hidden)]
 pub use crate::http::fuzz::{forwarded, fuzz_http_forward};
 use crate::http::head::{
-    FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, has_prefix, list,
-    offset_in, same_name,
+    FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, list, offset_in,
 };
 
 /// Pieces of a [`Plan`]: every second field may be dropped, and our own bytes stand at the request line, after
@@ -157,7 +157,7 @@ impl Plan {
                 self.insert_bytes(&address_text(context.peer))?;
                 self.insert("\r\n")?;
             } else if passes_upstream(&field, head, trusted)
-                && (context.extensions || !field.name.eq_ignore_ascii_case(b"sec-websocket-extensions"))
+                && (context.extensions || field.known != Known::Extensions)
             {
                 self.keep(field.line)?;
             }
@@ -323,52 +323,23 @@ fn value_end(fields: &Fields<'_>, field: &Field<'_>) -> usize {
 
 /// Whether a field of the request goes upstream as it came.
 fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> bool {
-    if is_hop_by_hop(field.name, &head.fields) || same_name(field.name, "x-real-ip") {
-        return false;
+    match field.known {
+        _ if ends_here(field, &head.fields) => false,
+        Known::RealIp => false,
+        Known::Forwarding => {
+            // `X_Forwarded_For` is nobody's honest spelling; an empty chain is no chain
+            let chain = field.name.eq_ignore_ascii_case(b"x-forwarded-for");
+            trusted && !field.name.contains(&b'_') && !(chain && field.value.is_empty())
+        }
+        Known::Expect => head.version != Version::Http10,
+        _ => true,
     }
-    if is_forwarding(field.name) {
-        // `X_Forwarded_For` is nobody's honest spelling; an empty chain is no chain
-        let chain = field.name.eq_ignore_ascii_case(b"x-forwarded-for");
-        return trusted && !field.name.contains(&b'_') && !(chain && field.value.is_empty());
-    }
-    !(head.version == Version::Http10 && same_name(field.name, "expect"))
 }
 
-/// Whether a field ends at this hop (RFC 9110 §7.6.1). Transfer-Encoding and Upgrade are made again where they
-/// apply. Trailer goes because few trailers pass, credentials for a proxy because nobody behind us is one, and
-/// HTTP2-Settings because h2c is not spoken.
-fn is_hop_by_hop(name: &[u8], fields: &Fields<'_>) -> bool {
-    const HOP_BY_HOP: [&str; 12] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-authorization",
-        "sanedge-error", // only we say it
-    ];
-    HOP_BY_HOP.iter().any(|known| same_name(name, known))
-        || fields.connection_options().any(|option| option.eq_ignore_ascii_case(name))
-}
-
-/// Fields that tell a server who the client is or what it asked for, in every spelling that a server may read.
-fn is_forwarding(name: &[u8]) -> bool {
-    const FORWARDING: [&str; 8] = [
-        "forwarded",
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "true-client-ip",
-        "cf-connecting-ip",
-        "fastly-client-ip",
-        "x-original-url",
-        "x-rewrite-url",
-    ];
-    FORWARDING.iter().any(|known| same_name(name, known)) || has_prefix(name, "x-forwarded")
+/// Whether a field ends at this hop: by its name, or because Connection names it.
+fn ends_here(field: &Field<'_>, fields: &Fields<'_>) -> bool {
+    field.known.is_hop_by_hop()
+        || fields.connection_options().any(|option| option.eq_ignore_ascii_case(field.name))
 }
 
 /// Appends the head sent to the client to `out`. The version is always ours (RFC 9112 §2.3), the reason and the order
@@ -388,12 +359,12 @@ pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec
 }
 
 fn passes_downstream(field: &Field<'_>, head: &ResponseHead<'_>) -> bool {
-    if same_name(field.name, "content-length") {
+    if field.known == Known::ContentLength {
         // RFC 9110 §8.6 forbids it in 1xx and 204; a client that believed it would wait
         return !matches!(head.status, 100..=199 | 204);
     }
-    let advice = advises_upgrade(head) && field.name.eq_ignore_ascii_case(b"upgrade");
-    advice || !is_hop_by_hop(field.name, &head.fields)
+    let advice = field.known == Known::Upgrade && advises_upgrade(head);
+    advice || !ends_here(field, &head.fields)
 }
 
 /// RFC 9110 §15.5.22: a 426 must say what to upgrade to.

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use crate::http::answer::Problem;
 use crate::http::body::Framing;
+use crate::http::field::{Known, has_prefix, same_name};
 #[doc(hidden)]
 pub use crate::http::fuzz::fuzz_http_head;
 pub(crate) use crate::http::scan::is_token;
@@ -89,9 +90,11 @@ pub struct Field<'b> {
     pub value: &'b [u8],
     /// The whole line with its CRLF, as offsets in the head.
     pub line: Range<usize>,
+    /// What its name means.
+    pub(crate) known: Known,
 }
 
-/// The field lines of a head, in order. Holds offsets only, 8 bytes a line.
+/// The field lines of a head, in order. Holds offsets only, 10 bytes a line.
 #[derive(Clone, Debug)]
 pub struct Fields<'b> {
     head: &'b [u8],
@@ -107,6 +110,7 @@ struct Line {
     name_bytes: u16,
     value: u16,
     value_bytes: u16,
+    known: Known,
 }
 
 /// A request head that means exactly one thing.
@@ -407,7 +411,7 @@ fn request_meaning<'b>(
         return Err(line_fault(HeadFault::MethodNotServed));
     }
     let parts = TargetParts::split(method, target).map_err(line_fault)?;
-    let meaning = Meaning::of_request(&mut fields, version)?;
+    let meaning = Meaning::read(&mut fields, version, true)?;
     let framing = meaning.framing().unwrap_or(Framing::None);
     let named = meaning.host.map(str_of).transpose().map_err(line_fault)?;
     let authority = named.or(parts.authority).ok_or(line_fault(HeadFault::HostMissing))?;
@@ -440,7 +444,7 @@ fn response_meaning(
     request_is_head: bool,
     mut fields: Fields<'_>,
 ) -> Result<ResponseHead<'_>, HeadError> {
-    let meaning = Meaning::of_response(&mut fields, version)?;
+    let meaning = Meaning::read(&mut fields, version, false)?;
     let announced = meaning.framing();
     let no_content = matches!(status, 100..=199 | 204);
     let framing = match (announced, no_content || status == 304 || request_is_head) {
@@ -563,38 +567,26 @@ struct Meaning<'b> {
 }
 
 impl<'b> Meaning<'b> {
-    /// Fields that a message of either kind is cut and connected by.
-    const OF_ANY: [&'static str; 3] = ["content-length", "transfer-encoding", "connection"];
-    /// Fields that mean something in a request only.
-    const OF_REQUESTS: [&'static str; 2] = ["host", "expect"];
-
-    fn of_request(fields: &mut Fields<'b>, version: Version) -> Result<Self, HeadError> {
-        let known = |name: &[u8]| {
-            Self::OF_ANY.iter().chain(&Self::OF_REQUESTS).copied().find(|it| same_name(name, it))
-        };
-        Self::read(fields, version, known)
+    /// Whether a field decides something in a message of this kind.
+    fn decides(known: Known, of_request: bool) -> bool {
+        match known {
+            Known::ContentLength | Known::TransferEncoding | Known::Connection => true,
+            Known::Host | Known::Expect => of_request,
+            _ => false,
+        }
     }
 
-    fn of_response(fields: &mut Fields<'b>, version: Version) -> Result<Self, HeadError> {
-        Self::read(fields, version, |name| Self::OF_ANY.iter().copied().find(|known| same_name(name, known)))
-    }
-
-    fn read(
-        fields: &mut Fields<'b>,
-        version: Version,
-        known: impl Fn(&[u8]) -> Option<&'static str>,
-    ) -> Result<Self, HeadError> {
+    fn read(fields: &mut Fields<'b>, version: Version, of_request: bool) -> Result<Self, HeadError> {
         let mut meaning = Self::default();
-        for field in fields.iter() {
-            let Some(known) = known(field.name) else { continue };
+        for field in fields.iter().filter(|field| Self::decides(field.known, of_request)) {
             let taken = if field.name.contains(&b'_') {
                 Err(HeadFault::UnderscoreInName)
-            } else if known != "connection"
+            } else if field.known != Known::Connection
                 && fields.head.get(field.line.clone()).is_some_and(|line| line.contains(&b'\t'))
             {
                 Err(HeadFault::TabInFraming)
             } else {
-                meaning.take(known, field.value, version)
+                meaning.take(field.known, field.value, version)
             };
             taken.map_err(|fault| HeadError { offset: field.line.start, fault })?;
         }
@@ -602,13 +594,13 @@ impl<'b> Meaning<'b> {
         Ok(meaning)
     }
 
-    fn take(&mut self, known: &str, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
+    fn take(&mut self, known: Known, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
         match known {
-            "host" if self.host.replace(value).is_some() => Err(HeadFault::HostRepeated),
-            "content-length" => self.take_length(value),
-            "transfer-encoding" => self.take_coding(value, version),
-            "connection" => list(value).try_for_each(|option| self.take_option(option)),
-            "expect" => self.take_expectations(value, version),
+            Known::Host if self.host.replace(value).is_some() => Err(HeadFault::HostRepeated),
+            Known::ContentLength => self.take_length(value),
+            Known::TransferEncoding => self.take_coding(value, version),
+            Known::Connection => list(value).try_for_each(|option| self.take_option(option)),
+            Known::Expect => self.take_expectations(value, version),
             _ => Ok(()),
         }
     }
@@ -711,17 +703,6 @@ fn is_end_to_end(option: &[u8]) -> bool {
         || has_prefix(option, "sec-websocket-")
 }
 
-/// Whether two field names are one to a server that reads `_` as `-` (CGI); `known` is lower case.
-pub(crate) fn same_name(name: &[u8], known: &str) -> bool {
-    name.len() == known.len() && has_prefix(name, known)
-}
-
-/// [`same_name`] for the start of a name.
-pub(crate) fn has_prefix(name: &[u8], known: &str) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() >= known.len() && name.iter().map(fold).zip(known.bytes()).all(|(a, b)| a == b)
-}
-
 /// Members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
 pub(crate) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
@@ -818,7 +799,7 @@ impl<'b> Fields<'b> {
         let line = self.lines.get(index)?;
         let end = self.lines.get(index + 1).map_or(self.end(), |next| usize::from(next.start));
         let value = self.cut(line.value, line.value_bytes);
-        Some(Field { name: self.name(line), value, line: usize::from(line.start)..end })
+        Some(Field { name: self.name(line), value, line: usize::from(line.start)..end, known: line.known })
     }
 
     fn name(&self, line: &Line) -> &'b [u8] {
@@ -842,6 +823,7 @@ impl Line {
             name_bytes: narrow(name.len()),
             value: if value.is_empty() { 0 } else { narrow(offset_in(head, value)) },
             value_bytes: narrow(value.len()),
+            known: Known::of(name),
         }
     }
 }

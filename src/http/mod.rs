@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod body;
+mod field;
 pub mod forward;
 pub(crate) mod fuzz;
 pub mod head;

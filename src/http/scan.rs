@@ -221,19 +221,25 @@ impl Version {
     }
 }
 
-/// How many bytes at the start of `rest`, in eights, are text for certain: a head is mostly field values, and eight of
-/// their bytes are looked at like one. Stops at a control byte, HTAB as well.
+/// How many bytes at the start of `rest` are text for certain: a head is mostly field values, and eight of their bytes are
+/// looked at like one. Stops at a control byte, HTAB as well, or within the last eight.
 fn plain_text(rest: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // The high bit of a byte that is 0, and perhaps of bytes above one that is: enough to stop at.
+    // The high bit of a byte that is 0, and perhaps of bytes behind one that is: the first is right.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let is_plain = |word: u64| {
+    let others = |word: u64| {
         let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        below_space | zeros(word ^ (ONES * 0x7f)) == 0
+        below_space | zeros(word ^ (ONES * 0x7f))
     };
     let (words, _) = rest.as_chunks::<8>();
-    8 * words.iter().take_while(|word| is_plain(u64::from_ne_bytes(**word))).count()
+    for (at, word) in words.iter().enumerate() {
+        let others = others(u64::from_le_bytes(*word));
+        if others != 0 {
+            return 8 * at + others.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * words.len()
 }
 
 /// How many bytes at the start of `rest`, in fours, are of `class`: names and targets are many short runs.

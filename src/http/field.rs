@@ -1,0 +1,119 @@
+//! Names of fields that the edge itself reads, makes or ends.
+
+/// What a field's name means to this hop. Told once for each line, in any spelling that a server may read: names have no
+/// case, and `_` counts as `-` (CGI).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Goes through as it came.
+    Other,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Upgrade,
+    Expect,
+    /// Sec-WebSocket-Extensions.
+    Extensions,
+    /// X-Real-IP.
+    RealIp,
+    /// Tells a server who the client is or what it asked for.
+    Forwarding,
+    /// Ends at this hop (RFC 9110 §7.6.1), as do [`Self::Connection`], [`Self::TransferEncoding`] and [`Self::Upgrade`],
+    /// which are made again where they apply.
+    Hop,
+}
+
+impl Known {
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let found = of_length(name.len()).iter().find(|(known, _)| has_prefix(name, known));
+        match found {
+            Some((_, known)) => *known,
+            None if has_prefix(name, "x-forwarded") => Self::Forwarding,
+            None => Self::Other,
+        }
+    }
+
+    /// Whether a field ends at this hop.
+    pub(crate) fn is_hop_by_hop(self) -> bool {
+        matches!(self, Self::Connection | Self::TransferEncoding | Self::Upgrade | Self::Hop)
+    }
+}
+
+/// Every name that means something and has `bytes` bytes: most fields are told from their length alone.
+fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
+    use Known::{
+        Connection, ContentLength, Expect, Extensions, Forwarding, Hop, Host, RealIp, TransferEncoding,
+        Upgrade,
+    };
+    match bytes {
+        2 => &[("te", Hop)],
+        4 => &[("host", Host)],
+        6 => &[("expect", Expect)],
+        // few trailers pass
+        7 => &[("upgrade", Upgrade), ("trailer", Hop)],
+        9 => &[("x-real-ip", RealIp), ("forwarded", Forwarding)],
+        10 => &[("connection", Connection), ("keep-alive", Hop)],
+        11 => &[("x-client-ip", Forwarding)],
+        // only we say sanedge-error
+        13 => &[("sanedge-error", Hop), ("x-rewrite-url", Forwarding)],
+        // h2c is not spoken
+        14 => &[
+            ("content-length", ContentLength),
+            ("http2-settings", Hop),
+            ("true-client-ip", Forwarding),
+            ("x-original-url", Forwarding),
+        ],
+        16 => {
+            &[("proxy-connection", Hop), ("cf-connecting-ip", Forwarding), ("fastly-client-ip", Forwarding)]
+        }
+        17 => &[("transfer-encoding", TransferEncoding)],
+        // nobody behind us is a proxy
+        18 => &[("proxy-authenticate", Hop)],
+        19 => &[("proxy-authorization", Hop), ("x-cluster-client-ip", Forwarding)],
+        24 => &[("sec-websocket-extensions", Extensions)],
+        25 => &[("proxy-authentication-info", Hop)],
+        _ => &[],
+    }
+}
+
+/// Whether two field names are one to a server that reads `_` as `-` (CGI); `known` is lower case.
+pub(crate) fn same_name(name: &[u8], known: &str) -> bool {
+    name.len() == known.len() && has_prefix(name, known)
+}
+
+/// [`same_name`] for the start of a name.
+pub(crate) fn has_prefix(name: &[u8], known: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() >= known.len() && name.iter().zip(known.bytes()).all(|(byte, known)| fold(*byte) == known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_stands_at_its_length_and_is_found_in_every_spelling() {
+        let mut names = 0;
+        for bytes in 0..64 {
+            for (name, known) in of_length(bytes) {
+                assert_eq!(name.len(), bytes, "{name}");
+                for spelling in [name.to_string(), name.to_uppercase(), name.replace('-', "_")] {
+                    assert_eq!(Known::of(spelling.as_bytes()), *known, "{spelling}");
+                }
+                for other in [format!("{name}x"), format!("a{name}"), name.replace('e', "f")] {
+                    assert!(other == *name || Known::of(other.as_bytes()) == Known::Other, "{other}");
+                }
+                names += 1;
+            }
+        }
+        assert_eq!(names, 25);
+    }
+
+    #[test]
+    fn whatever_begins_as_a_forwarded_field_is_one() {
+        for name in ["x-forwarded", "X-Forwarded-For", "x_forwarded-Proto", "X-FORWARDED_new"] {
+            assert_eq!(Known::of(name.as_bytes()), Known::Forwarding, "{name}");
+        }
+        assert_eq!(Known::of(b"x-forwarde"), Known::Other);
+    }
+}
