@@ -30,5 +30,5 @@ zig_flags
 runner=CARGO_TARGET_${target//-/_}_RUNNER
 export "${runner^^}=${qemu[*]}" SANEDGE_RUNNER="${qemu[*]}"
 # Emulated arithmetic is slow enough without a compiler that does not try.
-cargo-zigbuild test "${build_std[@]}" --locked --target "$target" --config profile.dev.debug=false \
+cargo-zigbuild test "${build_std[@]}" --no-fail-fast --locked --target "$target" --config profile.dev.debug=false \
   --config profile.dev.package.ring.opt-level=3 --config profile.dev.package.rustls.opt-level=1 "$@"

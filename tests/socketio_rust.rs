@@ -7,6 +7,7 @@ use serde_json::json;
 use socketioxide::SocketIo;
 use support::edge::Edge;
 use support::engineio::{Http, Poller, SHORT_PING, Socket, serve, serve_default, serve_websocket_only};
+use support::program::is_emulated;
 use tokio::net::TcpStream;
 
 const HOST: &str = "socket.recre.store";
@@ -116,7 +117,7 @@ async fn the_apps_refusals_arrive_in_its_own_words() {
 async fn two_hundred_clients_keep_their_messages_apart() {
     let edge = edge().await;
     // Emulated, the last of 200 comes after the server has given up on the first for want of its pong.
-    let clients = if std::env::var_os("SANEDGE_RUNNER").is_some() { 20 } else { 200 };
+    let clients = if is_emulated() { 20 } else { 200 };
     let mut sockets = Vec::new();
     for _ in 0..clients {
         let mut socket = Socket::open(&edge, HOST, "").await;

@@ -13,3 +13,8 @@ pub fn sanedge() -> Command {
     command.args(words);
     command
 }
+
+/// Whether this is a build for another processor, which an emulator runs.
+pub fn is_emulated() -> bool {
+    std::env::var_os("SANEDGE_RUNNER").is_some()
+}
