@@ -51,25 +51,30 @@ fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
         6 => &[("expect", Expect)],
         // few trailers pass
         7 => &[("upgrade", Upgrade), ("trailer", Hop)],
-        9 => &[("x-real-ip", RealIp), ("forwarded", Forwarding)],
+        9 => &[("x-real-ip", RealIp), ("forwarded", Forwarding), ("client-ip", Forwarding)],
         10 => &[("connection", Connection), ("keep-alive", Hop)],
         11 => &[("x-client-ip", Forwarding)],
         // only we say sanedge-error
-        13 => &[("sanedge-error", Hop), ("x-rewrite-url", Forwarding)],
+        13 => &[("sanedge-error", Hop), ("x-rewrite-url", Forwarding), ("forwarded-for", Forwarding)],
         // h2c is not spoken
         14 => &[
             ("content-length", ContentLength),
             ("http2-settings", Hop),
             ("true-client-ip", Forwarding),
             ("x-original-url", Forwarding),
+            ("cf-pseudo-ipv4", Forwarding),
         ],
         16 => {
             &[("proxy-connection", Hop), ("cf-connecting-ip", Forwarding), ("fastly-client-ip", Forwarding)]
         }
         17 => &[("transfer-encoding", TransferEncoding)],
         // nobody behind us is a proxy
-        18 => &[("proxy-authenticate", Hop)],
-        19 => &[("proxy-authorization", Hop), ("x-cluster-client-ip", Forwarding)],
+        18 => &[("proxy-authenticate", Hop), ("cf-connecting-ipv6", Forwarding)],
+        19 => &[
+            ("proxy-authorization", Hop),
+            ("x-cluster-client-ip", Forwarding),
+            ("x-appengine-user-ip", Forwarding),
+        ],
         24 => &[("sec-websocket-extensions", Extensions)],
         25 => &[("proxy-authentication-info", Hop)],
         _ => &[],
@@ -106,7 +111,7 @@ mod tests {
                 names += 1;
             }
         }
-        assert_eq!(names, 25);
+        assert_eq!(names, 30);
     }
 
     #[test]

@@ -99,9 +99,12 @@ pub struct Field<'b> {
 pub struct Fields<'b> {
     head: &'b [u8],
     lines: heapless::Vec<Line, FIELDS_MAX>,
-    /// Connection names fields that end here: saves the search for them where it names none.
-    names_fields: bool,
+    /// What [`Fields::connection_options`] gives: found once, since each of them is held against every field's name.
+    options: heapless::Vec<Span, CONNECTION_OPTIONS_MAX>,
 }
+
+/// Offset in a head, and bytes.
+type Span = (u16, u16);
 
 /// Offsets of one field line; it ends where the next begins.
 #[derive(Clone, Copy, Debug)]
@@ -563,7 +566,7 @@ struct Meaning<'b> {
     persist: bool,
     upgrade: bool,
     expects: bool,
-    options: usize,
+    options: heapless::Vec<&'b [u8], CONNECTION_OPTIONS_MAX>,
 }
 
 impl<'b> Meaning<'b> {
@@ -590,7 +593,8 @@ impl<'b> Meaning<'b> {
             };
             taken.map_err(|fault| HeadError { offset: field.line.start, fault })?;
         }
-        fields.names_fields = meaning.options > 0;
+        let span = |option: &&[u8]| (narrow(offset_in(fields.head, option)), narrow(option.len()));
+        fields.options = meaning.options.iter().map(span).collect();
         Ok(meaning)
     }
 
@@ -642,16 +646,16 @@ impl<'b> Meaning<'b> {
         }
     }
 
-    fn take_option(&mut self, option: &[u8]) -> Result<(), HeadFault> {
+    fn take_option(&mut self, option: &'b [u8]) -> Result<(), HeadFault> {
         match option {
             _ if !is_token(option) => return Err(HeadFault::ConnectionMalformed),
             _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
             _ if option.eq_ignore_ascii_case(b"keep-alive") => self.persist = true,
             _ if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             _ if is_end_to_end(option) => return Err(HeadFault::ConnectionNamesField),
-            _ => self.options += 1,
+            _ => return self.options.push(option).map_err(|_| HeadFault::ConnectionMalformed),
         }
-        if self.options > CONNECTION_OPTIONS_MAX { Err(HeadFault::ConnectionMalformed) } else { Ok(()) }
+        Ok(())
     }
 
     /// RFC 9110 §10.1.1: HTTP/1.0 does not know Expect.
@@ -676,7 +680,7 @@ impl<'b> Meaning<'b> {
 /// Fields that Connection may not name, because the message is another one without them (RFC 9110 §7.6.1: an option
 /// never corresponds to a field that is intended for all recipients).
 fn is_end_to_end(option: &[u8]) -> bool {
-    const EXACT: [&str; 20] = [
+    const EXACT: [&str; 17] = [
         "host",
         "content-length",
         "content-type",
@@ -694,12 +698,9 @@ fn is_end_to_end(option: &[u8]) -> bool {
         "vary",
         "location",
         "access-control-allow-origin",
-        "forwarded",
-        "x-real-ip",
-        "x-forwarded",
     ];
     EXACT.iter().any(|name| same_name(option, name))
-        || has_prefix(option, "x-forwarded-")
+        || matches!(Known::of(option), Known::Forwarding | Known::RealIp)
         || has_prefix(option, "sec-websocket-")
 }
 
@@ -754,7 +755,7 @@ impl<'b> Fields<'b> {
     /// The head was scanned: it has at most [`HEAD_BYTES_CEILING`] bytes and [`FIELDS_MAX`] fields.
     fn new(head: &'b [u8], parsed: &[httparse::Header<'b>]) -> Self {
         let lines = parsed.iter().map(|header| Line::new(head, header)).collect();
-        Self { head, lines, names_fields: false }
+        Self { head, lines, options: heapless::Vec::new() }
     }
 
     /// All field lines in order.
@@ -780,9 +781,7 @@ impl<'b> Fields<'b> {
 
     /// Connection options other than `close`, `keep-alive` and `upgrade`: names of fields that end here.
     pub(crate) fn connection_options(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
-        const OWN: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
-        let lines = self.names_fields.then(|| self.values("connection")).into_iter().flatten();
-        lines.flat_map(list).filter(|option| !OWN.iter().any(|own| option.eq_ignore_ascii_case(own)))
+        self.options.iter().map(|&(start, bytes)| self.cut(start, bytes))
     }
 
     /// The bytes that the fields stand in.
@@ -812,10 +811,13 @@ impl<'b> Fields<'b> {
     }
 }
 
+/// Lossless: a scanned head is no longer than [`HEAD_BYTES_CEILING`].
+fn narrow(offset: usize) -> u16 {
+    u16::try_from(offset).unwrap_or(u16::MAX)
+}
+
 impl Line {
     fn new(head: &[u8], header: &httparse::Header<'_>) -> Self {
-        // lossless: a scanned head is no longer than HEAD_BYTES_CEILING
-        let narrow = |offset: usize| u16::try_from(offset).unwrap_or(u16::MAX);
         let name = header.name.as_bytes();
         let value = trim(header.value);
         Self {

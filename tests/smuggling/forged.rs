@@ -24,6 +24,11 @@ const NAMES: [&str; 17] = [
     "Fastly-Client-IP",
     "X-Original-URL",
     "X-Rewrite-URL",
+    "Client-IP",
+    "Forwarded-For",
+    "CF-Connecting-IPv6",
+    "CF-Pseudo-IPv4",
+    "X-Appengine-User-IP",
 ];
 
 /// As it is written, in other cases, and with an underscore for each hyphen and for all.
