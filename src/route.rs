@@ -1,7 +1,8 @@
 //! SNI, Host and path to a route.
 //!
 //! A path is routed as it stands and goes upstream as it stands. Because a server may resolve `..` or `%2f` where we
-//! do not, a path that would change its route by that is refused rather than guessed.
+//! do not, read a host out of `//host/path`, or have no regard for case, a path that would change its route by that is
+//! refused rather than guessed.
 
 use crate::bundle::{Route, Site};
 use crate::names::{Host, SanName};
@@ -10,8 +11,8 @@ use crate::names::{Host, SanName};
 /// differ on whether it is a path at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved, climbs \
-    above `/`, or has `%00` or a `%` without two hexadecimal digits"
+    "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved, is that of \
+    a route with `allow` but for its case, climbs above `/`, or has `%00` or a `%` without two hexadecimal digits"
 )]
 pub struct Ambiguous;
 
@@ -24,21 +25,58 @@ pub struct Misdirected;
 /// route of `/a/b`, `/a/` and `/a`, not of `/ab`.
 ///
 /// # Errors
-/// [`Ambiguous`] where the path and its normalised form have different routes, and where it has no normalised form.
+/// [`Ambiguous`] where the path and another reading of it have different routes, and where it has no normalised form.
 pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)>, Ambiguous> {
     let literal = longest(site, path);
-    if is_plain(path) {
-        return Ok(literal);
-    }
-    // One pass takes the escapes that every server takes; the second, those of a server that decodes twice.
+    let index = |found: Option<(usize, &Route)>| found.map(|(index, _)| index);
+    let reads_alike = |reading: &[u8]| {
+        index(longest(site, reading)) == index(literal) && !enters_in_another_case(site, reading, literal)
+    };
+    let alike = match is_plain(path) {
+        true => !enters_in_another_case(site, path, literal),
+        false => readings(path)?.iter().all(|reading| reads_alike(reading)),
+    };
+    if alike { Ok(literal) } else { Err(Ambiguous) }
+}
+
+/// What servers make of a path that is not plain.
+fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, Ambiguous> {
     if path.split(|&byte| byte == b'%').skip(1).any(|escape| hex_pair(escape).is_none_or(|byte| byte == 0)) {
         return Err(Ambiguous);
     }
-    let once = normalise(path).ok_or(Ambiguous)?;
-    let twice = normalise(&once).ok_or(Ambiguous)?;
-    let index = |found: Option<(usize, &Route)>| found.map(|(index, _)| index);
-    let same = [once, twice].iter().all(|path| index(longest(site, path)) == index(literal));
-    if same { Ok(literal) } else { Err(Ambiguous) }
+    let mut readings = Vec::new();
+    for path in [Some(path), behind_authority(path)].into_iter().flatten() {
+        // One pass takes the escapes that every server takes; the second, those of a server that decodes twice.
+        let once = normalise(path).ok_or(Ambiguous)?;
+        let twice = normalise(&once).ok_or(Ambiguous)?;
+        readings.extend([once, twice]);
+    }
+    Ok(readings)
+}
+
+/// The path of `//host/path` to a server that takes its target for a reference (RFC 3986 §4.2), as Node's
+/// `new URL(request.url, base)` does, with `\` for `/` and any number of them in front.
+fn behind_authority(path: &[u8]) -> Option<&[u8]> {
+    let slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let authority = path.iter().position(|byte| !slash(byte)).unwrap_or(path.len());
+    if authority < 2 {
+        return None;
+    }
+    let behind = path.get(authority..).unwrap_or_default();
+    Some(behind.iter().position(slash).and_then(|end| behind.get(end..)).unwrap_or_default())
+}
+
+/// Whether a server without regard for case, as Express is, has `path` in a route that not everybody may enter.
+fn enters_in_another_case(site: &Site, path: &[u8], found: Option<(usize, &Route)>) -> bool {
+    let mut others =
+        site.routes.iter().enumerate().filter(|(index, _)| found.is_none_or(|found| found.0 != *index));
+    let depth = |route: &Route| route.path.trim_end_matches('/').len();
+    others.any(|(_, other)| {
+        let is_deeper = found.is_none_or(|(_, found)| depth(other) > depth(found));
+        !other.allow.is_empty()
+            && is_deeper
+            && covers(other.path.as_bytes(), path, <[u8]>::eq_ignore_ascii_case)
+    })
 }
 
 /// Host equals SNI; without SNI it is covered by the certificate that was sent.
@@ -55,14 +93,16 @@ pub fn check_host(host: &Host, sni: Option<&Host>, sent: &[SanName]) -> Result<(
 
 /// Routes are sorted, longest path first; we look at all and do not rely on it.
 fn longest<'b>(site: &'b Site, path: &[u8]) -> Option<(usize, &'b Route)> {
-    let matching = site.routes.iter().enumerate().filter(|(_, route)| covers(route.path.as_bytes(), path));
+    let is_prefix = |(_, route): &(usize, &Route)| covers(route.path.as_bytes(), path, PartialEq::eq);
+    let matching = site.routes.iter().enumerate().filter(is_prefix);
     matching.max_by_key(|(_, route)| route.path.trim_end_matches('/').len())
 }
 
-/// Whether `prefix` covers `path` on a segment boundary.
-fn covers(prefix: &[u8], path: &[u8]) -> bool {
+/// Whether `prefix` covers `path` on a segment boundary, as `same` compares them.
+fn covers(prefix: &[u8], path: &[u8], same: impl Fn(&[u8], &[u8]) -> bool) -> bool {
     let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-    path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+    let (front, rest) = path.split_at_checked(prefix.len()).unwrap_or((path, &[]));
+    same(front, prefix) && matches!(rest.first(), None | Some(b'/'))
 }
 
 /// Nothing in the path that a server could resolve: no `%`, no `\`, no `//`, no segment that begins with a dot. The
@@ -214,6 +254,43 @@ mod tests {
             "/admin/../",
         ] {
             assert_eq!(found(&site, path), Err(Ambiguous), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_behind_a_host_is_ambiguous_where_it_has_another_route() {
+        let site = site(&["/admin/", "/"]);
+        for path in [
+            "//x/admin/y",
+            "/\\x/admin/y",
+            "//user@x/admin",
+            "///x//admin/y",
+            "//x\\%61dmin",
+            "//x/%2561dmin",
+        ] {
+            assert_eq!(found(&site, path), Err(Ambiguous), "{path}");
+        }
+        for path in ["//x/y", "//", "//x", "/x//admin", "///"] {
+            assert_eq!(found(&site, path), Ok(Some("/".to_owned())), "{path}");
+        }
+        assert_eq!(found(&site, "//x/../y"), Err(Ambiguous), "climbs above the host's root");
+    }
+
+    #[test]
+    fn case_opens_no_route_that_not_everybody_may_enter() {
+        let mut site = site(&["/admin/", "/", "/Open/", "/admin/open/"]);
+        site.routes[0].allow = vec!["192.0.2.0/24".parse().unwrap()];
+        for path in ["/ADMIN/x", "/Admin", "/%41dmin/x", "//x/aDmin", "/x/../Admin", "/Admin/open/"] {
+            assert_eq!(found(&site, path), Err(Ambiguous), "{path}");
+        }
+        for (path, expected) in [
+            ("/admin/X", "/admin/"),
+            ("/admin/open/X", "/admin/open/"),
+            ("/open/", "/"),
+            ("/Administer", "/"),
+            ("/Open/admin", "/Open/"),
+        ] {
+            assert_eq!(found(&site, path), Ok(Some(expected.to_owned())), "{path}");
         }
     }
 

@@ -147,6 +147,23 @@ async fn a_trusted_proxy_is_believed_up_to_the_first_it_does_not_know() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_its_path_leads_around_a_routes_networks() {
+    let upstream = Upstream::answering(OK).await;
+    let private = format!(
+        "[[site.route]]\npath = \"/private/\"\nupstream = [\"{}\"]\nallow = [\"192.0.2.0/24\"]",
+        upstream.address
+    );
+    let edge = Edge::certified_for(&[HOST]).site_with(&[HOST], &upstream, &private).start();
+    let mut client = Raw::open(&edge, HOST).await;
+    client.get(HOST, "/private/x", "").await.assert_ours(403, "address_refused");
+    for path in ["//x/private/y", "/\\x/private/y", "//user@x/private/y", "/PRIVATE/x", "/x/../private/y"] {
+        client.get(HOST, path, "").await.assert_ours(400, "ambiguous_path");
+    }
+    assert_eq!(upstream.connections(), 0);
+    client.get(HOST, "//x/y", "").await.assert_apps(200, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_allowed_networks_reach_a_site() {
     for (networks, reached) in
         [("\"192.168.0.0/16\", \"::1/128\"", false), ("\"10.0.0.0/8\", \"127.0.0.1/32\"", true)]
