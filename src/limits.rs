@@ -284,7 +284,7 @@ pub static LIMITS: [Limit; 21] = [
     limit!(tls_buffer_bytes: u32, "tls_buffer_bytes", Bytes, 4 * KIB, MIB, Board("32KiB up to 1 GiB of memory, else 64KiB"),
         "what a client that stops reading can make rustls hold; two to four full TLS records"),
     limit!(scratch_bytes: u32, "scratch_bytes", Bytes, 4 * KIB, MIB, Fixed(64 * KIB),
-        "one per worker and not per session; larger reads save calls on large messages"),
+        "one per worker and not per session; larger reads save calls on large messages; no more of it than tls_buffer_bytes is used"),
 ];
 
 fn narrow(value: u64) -> u32 {
@@ -514,6 +514,11 @@ impl Limits {
         limits
     }
 
+    /// Most bytes that a worker reads at once: `scratch_bytes`, and no more than a session may hold.
+    pub fn read_bytes(&self) -> u32 {
+        self.scratch_bytes.min(self.tls_buffer_bytes)
+    }
+
     /// Sets what follows from `sessions_max` and `workers` anew, but for what `is_written` by its key.
     pub fn follow(&mut self, is_written: impl Fn(&str) -> bool) {
         let sessions_max = self.sessions_max;
@@ -716,13 +721,14 @@ impl fmt::Display for Memory {
     }
 }
 
-/// A client that stops reading fills `tls_buffer_bytes`; one that stops halfway in a head fills a head buffer, and
-/// the upstream's answer another one.
+/// A client that stops reading fills `tls_buffer_bytes`. Towards an upstream that does, one read waits; or before that a
+/// client stops halfway in a head and fills a head buffer, and the upstream's answer another one.
 fn session_user_bytes(limits: &Limits) -> u64 {
+    let heads = 2 * u64::from(limits.head_bytes_max);
     IDLE_SESSION_BYTES
         + TLS_RECEIVE_BYTES
         + u64::from(limits.tls_buffer_bytes)
-        + 2 * u64::from(limits.head_bytes_max)
+        + heads.max(limits.read_bytes().into())
 }
 
 /// The kernel doubles what is set, for its own bookkeeping (socket(7)), and each session has two sockets with two
@@ -740,7 +746,7 @@ fn kernel_shared_bytes(limits: &Limits, machine: &Machine) -> u64 {
 /// The table of addresses; scratch in both directions, and half a MiB for each worker's stack, runtime and allocator.
 fn process_bytes(limits: &Limits) -> u64 {
     let addresses = limits.address_rows() * ADDRESS_ROW_BYTES;
-    PROCESS_BYTES + addresses + u64::from(limits.workers) * (2 * u64::from(limits.scratch_bytes) + MIB / 2)
+    PROCESS_BYTES + addresses + u64::from(limits.workers) * (2 * u64::from(limits.read_bytes()) + MIB / 2)
 }
 
 fn socket_buffer_default(ram_bytes: u64) -> u64 {
@@ -1000,13 +1006,19 @@ mod tests {
         let memory = Memory::of(&limits, &PI, 3);
         assert_eq!(memory.handshake_bytes, 10 * 144 * KIB);
         let addresses = 1024 * 32;
-        let each = (12 + 52 + 64 + 32) * KIB;
+        let each = (12 + 52 + 64 + 64) * KIB;
         assert_eq!(memory.session_bytes, 8 * MIB + addresses + 2 * (128 + 512) * KIB + 100 * each);
         assert_eq!(memory.kernel_bytes, 100 * 8 * 32 * KIB);
         assert_eq!(memory.descriptors, 64 + 16 + 200 + 3 * 2 * 64);
         assert_eq!(memory.total_bytes(), memory.handshake_bytes + memory.session_bytes + memory.kernel_bytes);
         limits.socket_buffer_bytes = 0;
         assert_eq!(Memory::of(&limits, &PI, 3).kernel_bytes, 4 * GIB / 32 * 3);
+        // A read may wait in each session, whatever the scratch has room for.
+        (limits.head_bytes_max, limits.scratch_bytes) = (4096, 1 << 20);
+        assert_eq!(limits.read_bytes(), 65_536);
+        let each = (12 + 52 + 64 + 64) * KIB;
+        let memory = Memory::of(&limits, &PI, 3);
+        assert_eq!(memory.session_bytes, 8 * MIB + addresses + 2 * (128 + 512) * KIB + 100 * each);
     }
 
     #[test]

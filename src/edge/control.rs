@@ -295,7 +295,7 @@ impl Control {
         let (old, new) = (&self.limits, &bundle.limits);
         let fixed = [
             ("workers", u32::from(old.workers), u32::from(new.workers)),
-            ("scratch_bytes", old.scratch_bytes, new.scratch_bytes),
+            ("scratch_bytes", old.read_bytes(), new.read_bytes()),
             ("socket_buffer_bytes", old.socket_buffer_bytes, new.socket_buffer_bytes),
         ];
         let changed = fixed.into_iter().filter(|(_, old, new)| old != new);

@@ -273,7 +273,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let listen = bundle.listen.clone();
     inherited.agree(&listen)?;
     let limits = bundle.limits.clone();
-    let (workers, scratch_bytes) = (usize::from(limits.workers.max(1)), limits.scratch_bytes as usize);
+    let (workers, scratch_bytes) = (usize::from(limits.workers.max(1)), limits.read_bytes() as usize);
     let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
     let tickets_folder = tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY"));
     let tickets = Tickets::start(&tickets_folder)?;
