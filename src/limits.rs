@@ -237,7 +237,7 @@ use Preset::{Board, Fixed, Unbounded};
 /// Every limit of `[limits]`, in the order of [`Limits`].
 pub static LIMITS: [Limit; 21] = [
     limit!(sessions_max: u32, "sessions_max", Count, 1, 100_000, Board("what the memory budget holds at worst, at most 16384"),
-        "each session can cost its full buffers; a full house first sends away who is in its handshake or has sent no request, then refuses newcomers"),
+        "each session can cost its full buffers; a full house first sends away who is in its handshake or in no request, then refuses newcomers"),
     limit!(address_sessions_max: u32, "address_sessions_max", Count, 1, 100_000,
         Board("three quarters of sessions_max, at most 512"),
         "60 players behind one address have eight each; beyond, a connection is closed before its handshake. An address is an IPv4 one or an IPv6 /64; `exempt` says for whom no limit by address holds"),

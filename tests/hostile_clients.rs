@@ -376,23 +376,52 @@ async fn a_slow_head_is_a_408_and_an_idle_connection_just_ends() {
     client.response().await.assert_ours(408, "request_timeout");
     client.closed().await;
 
-    // A byte now and then does not buy more time.
-    let (reader, mut writer) = tokio::io::split(Raw::open(&edge, HOST).await.stream);
-    let mut reader = Raw::from(tokio::io::join(reader, tokio::io::sink()));
-    let trickle = tokio::spawn(async move {
-        while writer.write_all(b"G").await.is_ok() && writer.flush().await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    let response = reader.response().await;
-    assert!(matches!(response.status, 408 | 501), "{response:?}");
-    trickle.abort();
+    // A byte now and then does not buy more time, and would be a good head for some minutes.
+    for begun in ["GET /", "GET / HTTP/1.1\r\nX: "] {
+        let (reader, mut writer) = tokio::io::split(Raw::open(&edge, HOST).await.stream);
+        let mut reader = Raw::from(tokio::io::join(reader, tokio::io::sink()));
+        let trickle = tokio::spawn(async move {
+            writer.write_all(begun.as_bytes()).await.unwrap();
+            while writer.write_all(b"x").await.is_ok() && writer.flush().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        reader.response().await.assert_ours(408, "request_timeout");
+        trickle.abort();
+    }
 
     let mut client = Raw::open(&edge, HOST).await;
     client.get(HOST, "/", "").await.assert_apps(200, "ok");
     client.closed().await; // nothing said: a request may be on its way
     Raw::open(&edge, HOST).await.closed().await;
     assert_eq!(upstream.count("GET"), 2);
+}
+
+/// Half of each limit for each part, and more than each limit in all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_less_than_its_time_is_served() {
+    let limits = "handshake_timeout = \"4s\"\nhead_timeout = \"4s\"\nkeepalive_timeout = \"4s\"";
+    let (edge, _upstream) = edge_with(|edge| edge.limits(limits)).await;
+    let half = || tokio::time::sleep(Duration::from_secs(2));
+    let (slow, https) = (tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), edge.https);
+    let address = slow.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut client = slow.accept().await.unwrap().0;
+        let mut edge = TcpStream::connect(https).await.unwrap();
+        let mut begun = [0; 100];
+        client.read_exact(&mut begun).await.unwrap();
+        edge.write_all(&begun).await.unwrap();
+        half().await;
+        tokio::io::copy_bidirectional(&mut client, &mut edge).await
+    });
+    let mut client = Raw::open_at(&edge, address, HOST, true).await.unwrap();
+    for _ in 0..2 {
+        half().await;
+        client.send("GET / HTTP/1.1\r\nHost: ").await;
+        half().await;
+        client.send(format!("{HOST}\r\n\r\n")).await;
+        client.response().await.assert_apps(200, "ok");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -468,16 +497,19 @@ async fn wait_for_room(edge: &Edge) -> Raw {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_max_is_the_last_one_served() {
-    let (edge, _upstream) = edge_with(|edge| edge.limits("sessions_max = 3\nhandshakes_max = 3")).await;
+    let (edge, upstream) = edge_with(|edge| edge.limits("sessions_max = 3\nhandshakes_max = 3")).await;
+    let body = "POST / HTTP/1.1\r\nHost: socket.recre.store\r\nContent-Length: 1\r\n\r\n";
     let mut clients = Vec::new();
     for _ in 0..3 {
         let mut client = Raw::open(&edge, HOST).await;
-        client.get(HOST, "/", "").await.assert_apps(200, "ok");
+        client.send(body).await;
         clients.push(client);
     }
+    upstream.wait("their requests", |all| all.iter().filter(|one| one.bytes > 0).count() == 3).await;
     assert!(edge.try_tls(HOST).await.is_err(), "one too many");
     edge.wait_for_log("reason=full", PATIENCE);
-    clients[1].get(HOST, "/", "").await.assert_apps(200, "ok");
+    clients[1].send("x").await;
+    clients[1].response().await.assert_apps(200, "ok");
     clients.pop();
     wait_for_room(&edge).await.get(HOST, "/", "").await.assert_apps(200, "ok");
 }

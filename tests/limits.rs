@@ -298,26 +298,35 @@ async fn four_thousand_silent_connections_lock_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_house_sends_away_handshakes_then_the_silent_and_nobody_else() {
+async fn a_full_house_sends_away_handshakes_then_the_silent_then_who_rests_and_nobody_else() {
     let limits = "sessions_max = 4\nhandshakes_max = 4\nhandshake_timeout = \"2m\"\nworkers = 1";
     let (edge, _app) = edge_with(|e| e.limits(limits)).await;
-    let (_, mut websocket) = upgraded_from(&edge, "127.0.0.1", "").await;
-    let mut busy = served_from(&edge, "127.0.0.1").await.unwrap();
+    let (_, websocket) = upgraded_from(&edge, "127.0.0.1", "").await;
+    let mut resting = vec![served_from(&edge, "127.0.0.1").await.unwrap()];
     let mut silent = try_from(&edge, "127.0.0.1").await.unwrap();
     let mut begun = tcp_from(&edge, "127.0.0.1").await.unwrap();
     // It must have been accepted before the next: both are in the same queue, in order.
-    let mut first = served_from(&edge, "127.0.0.1").await.unwrap();
+    resting.push(served_from(&edge, "127.0.0.1").await.unwrap());
     assert!(matches!(timeout(PATIENCE, begun.read(&mut [0; 9])).await.expect("an end"), Ok(0) | Err(_)));
     wait_refused(&edge, "shed", 1).await;
-    let mut second = served_from(&edge, "127.0.0.1").await.unwrap();
+    resting.push(served_from(&edge, "127.0.0.1").await.unwrap());
     assert!(silent.until_ended().await.is_empty());
     wait_refused(&edge, "shed", 2).await;
-    assert!(try_from(&edge, "127.0.0.1").await.is_err(), "all have sent a request");
-    assert_eq!((refused(&edge, "shed"), refused(&edge, "full")), (2, 1));
-    for client in [&mut busy, &mut first, &mut second] {
+    for client in &mut resting {
         client.get(HOST, "/", "").await.assert_apps(200, "ok");
     }
-    assert_echoes(&mut websocket).await;
+    let mut websockets = Vec::new();
+    for (sent_away, mut client) in (3..).zip(resting) {
+        websockets.push(upgraded_from(&edge, "127.0.0.1", "").await.1);
+        assert!(client.until_ended().await.is_empty(), "the longest there");
+        wait_refused(&edge, "shed", sent_away).await;
+    }
+    assert!(try_from(&edge, "127.0.0.1").await.is_err(), "all are WebSockets");
+    assert_eq!((refused(&edge, "shed"), refused(&edge, "full")), (5, 1));
+    websockets.push(websocket);
+    for websocket in &mut websockets {
+        assert_echoes(websocket).await;
+    }
     edge.stop();
 }
 

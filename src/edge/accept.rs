@@ -194,7 +194,7 @@ impl Worker {
         if before >= most && !self.shared.lobby.send_away() {
             sessions.fetch_sub(1, Relaxed);
             place.into_iter().for_each(|place| self.shared.addresses.leave(place));
-            return Err((Reason::Full, "sessions_max reached, and all have sent a request"));
+            return Err((Reason::Full, "sessions_max reached, and all are in a request or a WebSocket"));
         }
         self.shared.sessions_peak.raise(u64::from((before + 1).min(most)));
         self.sessions.set(self.sessions.get() + 1);

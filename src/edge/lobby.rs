@@ -1,30 +1,35 @@
-//! Who has a place in the house and has done nothing for it yet: has said no hello, is in its handshake, or has sent no
-//! request since.
+//! Who has a place in the house and does nothing with it: has said no hello, is in its handshake, has sent no request since,
+//! or rests between two requests.
 //!
 //! A full house sends away one of the first that there are of these, the longest there first: a player is through within a
-//! second, a flood of silent connections only meets itself. Where only handshakes are too many, the longest of those goes.
-//! Whoever has sent a request is out of here, and an open WebSocket more than that.
+//! second, a flood of silent connections only meets itself, and a client takes the end of a resting connection for what its
+//! own server would do after some seconds. Where only handshakes are too many, the longest of those goes. Whoever waits for
+//! a response stays, and an open WebSocket is out of here.
 //!
-//! A mutex, taken when a connection comes, with its hello, when its handshake is done, and by a full house.
+//! A mutex, taken when a connection comes, with its hello, when its handshake is done, with its first request, and by a
+//! full house.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Stages of a [`Guest`], the first three in the order in which they are sent away.
+/// Stages of a [`Guest`], the first four in the order in which they are sent away.
 const CONNECTED: u8 = 0;
 const HANDSHAKING: u8 = 1;
 const SILENT: u8 = 2;
-const SENT_AWAY: u8 = 3;
-const OUT: u8 = 4;
+const RESTING: u8 = 3;
+/// In a request: has its place in the queue of those who rest.
+const BUSY: u8 = 4;
+const SENT_AWAY: u8 = 5;
+const OUT: u8 = 6;
 
 /// Rows of a queue before those that are out are looked for.
 const SWEEP_MIN: usize = 64;
 
 /// All guests.
 #[derive(Debug, Default)]
-pub(crate) struct Lobby(Mutex<[Queue; 3]>);
+pub(crate) struct Lobby(Mutex<[Queue; 4]>);
 
 /// First come, first sent away. Who has moved on stays in it until it is swept.
 #[derive(Debug, Default)]
@@ -62,6 +67,18 @@ impl Lobby {
         self.moves_on(guest, HANDSHAKING, SILENT);
     }
 
+    /// `guest` has sent a request, its first or another, or ends by itself; `false`: too late, it has been sent away.
+    pub(crate) fn asks(&self, guest: &Guest) -> bool {
+        if guest.0.moves(RESTING, BUSY) {
+            return true; // it is in its queue
+        }
+        let is_first = guest.0.moves(SILENT, BUSY);
+        if is_first {
+            self.push(RESTING, &guest.0);
+        }
+        is_first
+    }
+
     fn moves_on(&self, guest: &Guest, from: u8, to: u8) {
         if guest.0.moves(from, to) {
             self.push(to, &guest.0);
@@ -84,7 +101,7 @@ impl Lobby {
         let mut queues = lock(&self.0);
         let Some(queue) = queues.get_mut(usize::from(stage)) else { return };
         if queue.seats.len() >= queue.sweep_at.max(SWEEP_MIN) {
-            queue.seats.retain(|seat| seat.stage.load(SeqCst) == stage);
+            queue.seats.retain(|seat| seat.waits_in(stage));
             queue.sweep_at = 2 * queue.seats.len();
         }
         queue.seats.push_back(Arc::clone(seat));
@@ -93,10 +110,14 @@ impl Lobby {
 
 impl Queue {
     fn send_away(&mut self, stage: u8) -> bool {
-        while let Some(seat) = self.seats.pop_front() {
+        for _ in 0..self.seats.len() {
+            let Some(seat) = self.seats.pop_front() else { break };
             if seat.moves(stage, SENT_AWAY) {
                 lock(&seat.waker).take().into_iter().for_each(Waker::wake);
                 return true;
+            }
+            if seat.waits_in(stage) {
+                self.seats.push_back(seat);
             }
         }
         false
@@ -116,9 +137,9 @@ impl Guest {
         Poll::Pending
     }
 
-    /// It has sent a request, or ends by itself; `false`: too late, it has been sent away.
-    pub(crate) fn stays(self) -> bool {
-        self.0.moves(SILENT, OUT)
+    /// Its request is answered. Until the next it may be sent away.
+    pub(crate) fn rests(&self) {
+        self.0.moves(BUSY, RESTING);
     }
 }
 
@@ -132,6 +153,12 @@ impl Drop for Guest {
 }
 
 impl Seat {
+    /// Whether the queue of `stage` is its own.
+    fn waits_in(&self, stage: u8) -> bool {
+        let own = self.stage.load(SeqCst);
+        own == stage || (stage, own) == (RESTING, BUSY)
+    }
+
     fn moves(&self, from: u8, to: u8) -> bool {
         self.stage.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
@@ -179,12 +206,31 @@ mod tests {
         let (busy, gone, late) = (lobby.enter(), lobby.enter(), lobby.enter());
         lobby.handshakes(&busy);
         lobby.handshaken(&busy);
-        assert!(busy.stays());
+        assert!(lobby.asks(&busy));
         drop(gone);
         assert!(lobby.send_away() && is_away(&late) && !lobby.send_away());
         lobby.handshakes(&late);
         lobby.handshaken(&late);
-        assert!(!late.stays(), "too late");
+        assert!(!lobby.asks(&late), "too late");
+    }
+
+    #[test]
+    fn who_rests_between_requests_goes_last_and_who_is_in_one_never() {
+        let lobby = Lobby::default();
+        let [first, second, silent] = [0; 3].map(|_| lobby.enter());
+        for guest in [&first, &second, &silent] {
+            lobby.handshakes(guest);
+            lobby.handshaken(guest);
+        }
+        assert!(lobby.asks(&first) && lobby.asks(&second));
+        first.rests();
+        assert!(lobby.asks(&first));
+        second.rests();
+        assert!(lobby.send_away() && is_away(&silent));
+        assert!(lobby.send_away() && is_away(&second) && !is_away(&first));
+        assert!(!lobby.send_away() && !lobby.asks(&second));
+        first.rests();
+        assert!(lobby.send_away() && is_away(&first), "it kept its place in the queue");
     }
 
     #[test]
@@ -195,7 +241,7 @@ mod tests {
             let guest = lobby.enter();
             lobby.handshakes(&guest);
             lobby.handshaken(&guest);
-            assert!(guest.stays());
+            assert!(lobby.asks(&guest));
         }
         let queues = lobby.0.lock().unwrap();
         assert!(

@@ -49,7 +49,7 @@ const LINGER_MAX: Duration = Duration::from_secs(30);
 const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// What a full house says of those it sends away.
-const SHED: &str = "sessions_max or handshakes_max reached, and it had sent no request";
+const SHED: &str = "sessions_max or handshakes_max reached, and it was not in a request";
 
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(
@@ -76,7 +76,7 @@ pub(crate) async fn run(
         peer: named.ip(),
         peer_port: named.port(),
         newcomer_until: Some(Instant::now() + NEWCOMER),
-        guest: Some(guest),
+        guest,
         requests: 0,
     };
     poll_fn(|cx| {
@@ -190,8 +190,8 @@ struct Session {
     peer_port: u16,
     /// None once it has sent a request.
     newcomer_until: Option<Instant>,
-    /// The same.
-    guest: Option<Guest>,
+    /// Until it is a WebSocket's.
+    guest: Guest,
     /// Heads that were read.
     requests: u32,
 }
@@ -235,8 +235,8 @@ impl Session {
             loop {
                 // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
                 let head = self.read_head().await;
-                // Whatever comes now may take its time, and is not to be counted on any more.
-                if self.guest.take().is_some_and(|guest| !guest.stays()) {
+                // Whatever comes now may take its time.
+                if !self.worker.shared.lobby.asks(&self.guest) {
                     // No proper close, which would hold its place for longer.
                     self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
                     return None;
@@ -311,6 +311,7 @@ impl Session {
                     break;
                 }
                 self.input.compact(&self.worker);
+                self.guest.rests();
             }
             self.close().await;
             if self.worker.drain().is_some() {
@@ -356,9 +357,7 @@ impl Session {
                 let Some(until) = until else { return Poll::Ready(Err(NoHead::Over)) };
                 due = until;
             }
-            if let Some(guest) = &self.guest
-                && guest.poll_sent_away(cx).is_ready()
-            {
+            if self.guest.poll_sent_away(cx).is_ready() {
                 return Poll::Ready(Err(NoHead::Over));
             }
             ready!(self.alarm.poll(cx, due));

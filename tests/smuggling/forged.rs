@@ -6,7 +6,7 @@ use super::support::raw::{Raw, fields, upgrade};
 use super::support::upstream::{OK, Upstream};
 
 /// What the design names, and what is like it.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 22] = [
     "Forwarded",
     "X-Forwarded",
     "X-Forwarded-For",
