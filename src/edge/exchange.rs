@@ -249,17 +249,21 @@ impl Exchange<'_> {
 
     /// Whether nothing is due any more because a slow client took some bytes after all.
     fn client_moves(&mut self) -> bool {
-        if let Some(mut backlog) = self.backlog {
+        if self.is_waited_for() {
             self.client.nudge();
-            let waiting_bytes = self.waiting_bytes();
-            backlog.look(waiting_bytes, &self.request.limits.pace, Instant::now());
+            let (waiting_bytes, now) = (self.waiting_bytes(), Instant::now());
+            self.backlog.iter_mut().for_each(|it| it.look(waiting_bytes, &self.request.limits.pace, now));
             // With all of it taken just now, what is waited for is the upstream.
-            self.backlog = (waiting_bytes > 0).then_some(backlog);
             if waiting_bytes == 0 {
-                self.down_moved = Instant::now();
+                self.down_moved = now;
             }
         }
         self.due().is_none_or(|due| due > Instant::now())
+    }
+
+    /// Whether something waits for the client to take it.
+    fn is_waited_for(&self) -> bool {
+        self.backlog.is_some_and(|backlog| backlog.due().is_some())
     }
 
     /// Bytes that the client has not taken.
@@ -298,8 +302,8 @@ impl Exchange<'_> {
     fn due(&self) -> Option<Instant> {
         let sent = self.up.done || self.up.broken;
         let up = (!sent).then_some(self.up.due);
-        let down = match (&self.down, &self.backlog) {
-            (_, Some(backlog)) => Some(backlog.due),
+        let down = match (&self.down, self.backlog.and_then(|backlog| backlog.due())) {
+            (_, Some(due)) => Some(due),
             (Down::Head { .. }, _) => sent.then(|| self.up.moved + self.request.route.rules.response_timeout),
             (Down::Body { .. }, _) => {
                 self.request.route.rules.idle_timeout.map(|timeout| self.down_moved + timeout)
@@ -310,7 +314,7 @@ impl Exchange<'_> {
     }
 
     fn timed_out(&self) -> End {
-        if self.backlog.is_some_and(|backlog| backlog.due <= Instant::now()) {
+        if self.backlog.and_then(|backlog| backlog.due()).is_some_and(|due| due <= Instant::now()) {
             let shared = &self.worker.shared;
             shared.refuse(Reason::WriteStall, self.request.client, "the client did not take its response");
             return End::Broken;

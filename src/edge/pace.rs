@@ -29,24 +29,43 @@ impl Pace {
     }
 }
 
-/// What waits for a client that does not take it at once.
+/// What waits for a client that does not take it at once. Kept where it has taken everything: else one that is slower than
+/// the rate would begin anew with each read of ours that it takes to the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
     bytes: usize,
     /// When the client has had its time.
-    pub(crate) due: Instant,
+    due: Instant,
+    /// Since when nothing waits.
+    empty_since: Option<Instant>,
 }
 
 impl Backlog {
     /// Begins now, with all of the time.
     pub(crate) fn new(bytes: usize, pace: &Pace, now: Instant) -> Self {
-        Self { bytes, due: now + pace.stall }
+        Self { bytes, due: now + pace.stall, empty_since: None }
     }
 
-    /// Looks again, nothing having been added: what was taken since buys time.
+    /// When the client has had its time; `None` while nothing waits.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.empty_since.is_none().then_some(self.due)
+    }
+
+    /// Looks again, nothing having been added since anything waited: what was taken buys time.
     pub(crate) fn look(&mut self, bytes: usize, pace: &Pace, now: Instant) {
+        if self.empty_since.is_some() {
+            return;
+        }
         let taken = self.bytes.saturating_sub(bytes);
-        *self = Self { bytes, due: pace.extended(self.due, taken, now) };
+        let due = pace.extended(self.due, taken, now);
+        *self = Self { bytes, due, empty_since: (bytes == 0).then_some(now) };
+    }
+
+    /// `bytes` wait where nothing did: the time left is what was left, and what has passed since.
+    pub(crate) fn begin(&mut self, bytes: usize, pace: &Pace, now: Instant) {
+        let since = self.empty_since.unwrap_or(now);
+        let left = self.due.saturating_duration_since(since) + now.duration_since(since);
+        *self = Self { bytes, due: now + left.min(pace.stall), empty_since: None };
     }
 }
 
@@ -101,10 +120,31 @@ mod tests {
         let (pace, late) = (pace(100), now + Duration::from_secs(60));
         let mut backlog = Backlog::new(10_000, &pace, now);
         backlog.look(10_000, &pace, late);
-        assert_eq!(backlog.due, late);
+        assert_eq!(backlog.due(), Some(late));
         backlog.look(9_000, &pace, late);
-        assert_eq!(backlog.due, late + Duration::from_secs(10));
+        assert_eq!(backlog.due(), Some(late + Duration::from_secs(10)));
         backlog.look(1, &pace, late);
-        assert_eq!(backlog.due, late + Duration::from_secs(60));
+        assert_eq!(backlog.due(), Some(late + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn who_takes_all_of_each_read_too_slowly_runs_out_all_the_same() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let pace = pace(100);
+        let at = |seconds| now + seconds * second;
+        let mut backlog = Backlog::new(1000, &pace, now);
+        // 1,000 bytes in 30 seconds, for which 10 are given.
+        backlog.look(0, &pace, at(30));
+        assert_eq!(backlog.due(), None, "nothing waits");
+        backlog.look(0, &pace, at(31));
+        backlog.begin(1000, &pace, at(31));
+        assert_eq!(backlog.due(), Some(at(31 + 40 + 1)), "70 - 30, and the second between");
+        backlog.look(0, &pace, at(61));
+        backlog.begin(1000, &pace, at(61));
+        assert_eq!(backlog.due(), Some(at(82)));
+        // A pause gives all of the time again, and no more.
+        backlog.look(0, &pace, at(70));
+        backlog.begin(1, &pace, at(600));
+        assert_eq!(backlog.due(), Some(at(660)));
     }
 }

@@ -659,11 +659,21 @@ impl Timer {
 
     /// Looks whether the client has something to take; `added`: it had taken all that was there before.
     fn watch(&mut self, waiting_bytes: usize, added: bool, worker: &Worker) {
-        if waiting_bytes == 0 {
-            self.times.iter_mut().for_each(|times| times.backlog = None);
-        } else if added || self.times().backlog.is_none() {
-            let pace = Pace::of(&worker.shared.serving.load().bundle.limits);
-            self.times().backlog = Some(Backlog::new(waiting_bytes, &pace, Instant::now()));
+        let waited = self.times.as_ref().is_some_and(|times| times.slow_at().is_some());
+        match (waited, waiting_bytes > 0) {
+            (false, false) => return, // the usual case
+            (true, true) if !added => return,
+            _ => {}
+        }
+        let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
+        let backlog = &mut self.times().backlog;
+        if waited {
+            backlog.iter_mut().for_each(|backlog| backlog.look(0, &pace, now));
+        }
+        match backlog {
+            _ if waiting_bytes == 0 => {}
+            Some(backlog) => backlog.begin(waiting_bytes, &pace, now),
+            None => *backlog = Some(Backlog::new(waiting_bytes, &pace, now)),
         }
     }
 
@@ -675,7 +685,7 @@ impl Timer {
         let Some(backlog) = self.times.as_mut().and_then(|times| times.backlog.as_mut()) else { return true };
         let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
         backlog.look(waiting_bytes, &pace, now);
-        backlog.due > now
+        backlog.due().is_none_or(|due| due > now)
     }
 
     /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
@@ -690,14 +700,19 @@ impl Timer {
         if changed || passed || times.quiet_until.is_none() {
             times.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
-        let slow_at = times.backlog.map(|backlog| backlog.due);
-        let first = [times.quiet_until, times.ping_at, times.leave_at, slow_at].into_iter().flatten().min();
+        let first =
+            [times.quiet_until, times.ping_at, times.leave_at, times.slow_at()].into_iter().flatten().min();
         let Some(first) = first else { return Poll::Pending };
         times.alarm.poll(cx, first).map(|()| times.due(first))
     }
 }
 
 impl Times {
+    /// When the client has had its time for what waits.
+    fn slow_at(&self) -> Option<Instant> {
+        self.backlog.and_then(|backlog| backlog.due())
+    }
+
     fn due(&mut self, first: Instant) -> Due {
         if self.leave_at == Some(first) {
             self.leave_at = None;
@@ -708,10 +723,7 @@ impl Times {
             self.ping_at = self.ping_interval.map(|interval| Instant::now() + interval);
             return Due::Ping;
         }
-        match &self.backlog {
-            Some(backlog) if backlog.due == first => Due::Slow,
-            _ => Due::Over,
-        }
+        if self.slow_at() == Some(first) { Due::Slow } else { Due::Over }
     }
 }
 

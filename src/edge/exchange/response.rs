@@ -83,13 +83,20 @@ impl Exchange<'_> {
             Poll::Pending => Poll::Pending,
         };
         if delivered.is_pending() {
-            if self.backlog.is_none() {
-                let bytes = self.waiting_bytes();
-                self.backlog = Some(Backlog::new(bytes, &self.request.limits.pace, Instant::now()));
+            if !self.is_waited_for() {
+                let (bytes, pace, now) = (self.waiting_bytes(), &self.request.limits.pace, Instant::now());
+                match &mut self.backlog {
+                    Some(backlog) => backlog.begin(bytes, pace, now),
+                    None => self.backlog = Some(Backlog::new(bytes, pace, now)),
+                }
             }
             return Poll::Pending;
         }
-        let was_slow = self.backlog.take().is_some();
+        let was_slow = self.is_waited_for();
+        if was_slow {
+            let (pace, now) = (&self.request.limits.pace, Instant::now());
+            self.backlog.iter_mut().for_each(|backlog| backlog.look(0, pace, now));
+        }
         delivered.map_ok(|moved| {
             if moved || was_slow {
                 self.down_moved = Instant::now();
