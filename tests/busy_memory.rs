@@ -14,7 +14,7 @@ use support::frames::{BINARY, client_frame, server_frame};
 use support::node::{has, skip};
 use support::raw::{Raw, upgrade};
 use support::upstream::Upstream;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 const HOST: &str = "socket.recre.store";
 const MIB: f64 = 1_048_576.0;
@@ -26,7 +26,7 @@ async fn five_hundred_slow_readers_stay_within_the_equation() {
     if !has("ss", "-V") {
         return skip("five_hundred_slow_readers_stay_within_the_equation", "it needs ss of iproute2");
     }
-    stay_within(500, "32KiB", "", false).await;
+    println!("{}", stay_within(500, "32KiB", "", false).await);
 }
 
 /// Where the kernel and the scratch would have room for thirty times what a session may hold.
@@ -36,10 +36,10 @@ async fn websockets_that_nobody_reads_stay_within_the_equation() {
         return skip("websockets_that_nobody_reads_stay_within_the_equation", "it needs ss of iproute2");
     }
     let small = "scratch_bytes = \"1MiB\"\ntls_buffer_bytes = \"32KiB\"\nhead_bytes_max = \"8KiB\"";
-    stay_within(60, "1MiB", small, true).await;
+    println!("{}", stay_within(60, "1MiB", small, true).await);
 }
 
-async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: bool) {
+async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: bool) -> String {
     let sent = Arc::new(AtomicU64::new(0));
     let upstream = if websockets { deaf(Arc::clone(&sent)).await } else { endless(Arc::clone(&sent)).await };
     let limits = format!(
@@ -51,22 +51,25 @@ async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: 
     let equation = text(&output);
     let edge = desk.serve();
     let machine_before = tcp_mib();
-    let mut clients = Vec::new();
+    let mut clients = JoinSet::new();
     for _ in 0..readers {
         let mut client = Raw::open(&edge, HOST).await;
         if websockets {
             client.send(upgrade(HOST, "/", "")).await;
             client.head().await;
             let sent = Arc::clone(&sent);
-            clients.push(Client::Sends(tokio::spawn(async move {
+            clients.spawn(async move {
                 let frame = client_frame(BINARY, true, &[0; 4096]);
                 while client.try_send(&frame).await.is_ok() {
                     sent.fetch_add(4096, Relaxed);
                 }
-            })));
+            });
         } else {
             client.send(format!("GET /big HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
-            clients.push(Client::Waits(client));
+            clients.spawn(async move {
+                let _open = client;
+                std::future::pending().await
+            });
         }
     }
     stands_still(&sent).await;
@@ -76,7 +79,8 @@ async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: 
     let found = format!(
         "{readers} slow readers: process {process:.1} of {promised:.1} MiB, kernel {kernel:.1} of {promised_kernel:.1} MiB"
     );
-    println!("{found}; all TCP sockets of this machine {:.1} MiB more", tcp_mib() - machine_before);
+    let found =
+        format!("{found}; all TCP sockets of this machine {:.1} MiB more", tcp_mib() - machine_before);
     // The kernel takes one packet more than a buffer has room for.
     assert!(process <= promised && kernel <= 1.05 * promised_kernel, "{found}\n{equation}");
     // Else nobody was slow, and nothing is shown.
@@ -85,20 +89,7 @@ async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: 
     assert!(sent.load(Relaxed) < readers * BODY_BYTES / 2, "{} bytes were taken", sent.load(Relaxed));
     drop(clients);
     edge.stop();
-}
-
-/// One that reads nothing.
-enum Client {
-    Waits(#[allow(dead_code)] Raw),
-    Sends(JoinHandle<()>),
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Self::Sends(task) = self {
-            task.abort();
-        }
-    }
+    found
 }
 
 /// Sends frames as fast as they are taken, and reads none.

@@ -248,16 +248,9 @@ async fn healthy(mut socket: Socket, tally: Arc<Tally>) {
     socket.close().await;
 }
 
-fn status(edge: &Edge) -> Value {
-    let admin = format!("unix:{}", edge.desk().path("admin.sock").display());
-    let output = sanedge().args(["status", "--json", "--admin", &admin]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 async fn status_of(edge: &Arc<Edge>) -> Value {
     let edge = Arc::clone(edge);
-    tokio::task::spawn_blocking(move || status(&edge)).await.unwrap()
+    tokio::task::spawn_blocking(move || edge.status()).await.unwrap()
 }
 
 fn descriptors(edge: &Edge) -> usize {

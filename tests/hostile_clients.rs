@@ -328,6 +328,7 @@ async fn bodies_are_bounded_by_body_bytes_max() {
         client.response().await.assert_ours(413, "body_too_large");
         client.closed().await;
     }
+    assert_eq!(edge.refused("body-too-large"), 2);
     for index in 0..upstream.connections() {
         let received = upstream.received(index);
         assert!(!received.contains("Content-Length: 1001"), "refused before anything goes upstream");
@@ -364,6 +365,7 @@ async fn heads_are_bounded() {
             client.closed().await;
         }
     }
+    assert_eq!((edge.refused("head-too-large"), edge.refused("bad-request")), (6, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -395,6 +397,7 @@ async fn a_slow_head_is_a_408_and_an_idle_connection_just_ends() {
     client.closed().await; // nothing said: a request may be on its way
     Raw::open(&edge, HOST).await.closed().await;
     assert_eq!(upstream.count("GET"), 2);
+    assert_eq!((edge.refused("request-timeout"), edge.refused("keepalive")), (3, 2));
 }
 
 /// Half of each limit for each part, and more than each limit in all.

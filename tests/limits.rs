@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use rustls_pki_types::ServerName;
-use serde_json::Value;
-use support::edge::{Edge, EdgeBuilder, PATIENCE, client_config, sanedge, text};
+use support::edge::{Edge, EdgeBuilder, PATIENCE, client_config};
 use support::frames::{BINARY, client_frame, echo, frame, server_frame};
 use support::raw::{Raw, upgrade};
 use support::upstream::{Connection, OK, SWITCHING, Upstream};
@@ -100,22 +99,11 @@ async fn assert_echoes(client: &mut Raw) {
     assert_eq!(frame(client).await.payload, b"still here");
 }
 
-fn status(edge: &Edge) -> Value {
-    let admin = edge.desk().path("admin.sock");
-    let output = sanedge().args(["status", "--json", "--admin"]).arg(admin).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn refused(edge: &Edge, reason: &str) -> u64 {
-    status(edge)["refused"][reason].as_u64().unwrap_or_else(|| panic!("no reason {reason}"))
-}
-
 /// Waits until `status` has counted `reason`.
 async fn wait_refused(edge: &Edge, reason: &str, at_least: u64) {
     let until = Instant::now() + PATIENCE;
-    while refused(edge, reason) < at_least {
-        assert!(Instant::now() < until, "{reason}: {} of {at_least}", refused(edge, reason));
+    while edge.refused(reason) < at_least {
+        assert!(Instant::now() < until, "{reason}: {} of {at_least}", edge.refused(reason));
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -134,7 +122,7 @@ async fn an_address_has_address_sessions_max_and_another_its_own() {
         assert!(try_from(&edge, "127.0.0.2").await.is_err(), "one too many");
     }
     served_from(&edge, "127.0.0.3").await.unwrap();
-    assert_eq!(refused(&edge, "address-sessions"), 50);
+    assert_eq!(edge.refused("address-sessions"), 50);
     assert_eq!(edge.log_mark() - mark, 1, "one line for all of them:\n{}", edge.log());
     edge.wait_for_log("reason=address-sessions peer=127.0.0.2", PATIENCE);
     clients[0].get(HOST, "/", "").await.assert_apps(200, "ok");
@@ -155,7 +143,7 @@ async fn on_a_listener_of_both_families_each_ipv4_client_has_its_own_limit() {
         clients.push(served_from(&edge, address).await.unwrap());
         assert!(try_from(&edge, address).await.is_err(), "a second of {address}");
     }
-    assert_eq!(refused(&edge, "address-sessions"), 3);
+    assert_eq!(edge.refused("address-sessions"), 3);
 }
 
 /// How many of up to `most` are served at once, and how many more could be by what is saved up meanwhile at one a second.
@@ -174,7 +162,7 @@ async fn an_address_begins_no_more_connections_than_its_rate() {
     let (edge, _app) = edge_with(|e| e.top(NOBODY_IS_EXEMPT).limits(limits)).await;
     let (served, most) = burst(60, async || served_from(&edge, "127.0.0.2").await.is_ok()).await;
     assert!((10..=most).contains(&served), "{served}, at most {most}");
-    assert!(refused(&edge, "address-handshakes") >= 1);
+    assert!(edge.refused("address-handshakes") >= 1);
     served_from(&edge, "127.0.0.3").await.unwrap();
     served_soon(&edge, "127.0.0.2").await;
 }
@@ -193,7 +181,7 @@ async fn all_together_begin_no_more_handshakes_than_their_rate_and_silence_is_no
     })
     .await;
     assert!((10..=most).contains(&served), "{served}, at most {most}");
-    assert!(refused(&edge, "handshake-rate") >= 1);
+    assert!(edge.refused("handshake-rate") >= 1);
     let error = try_from(&edge, "127.0.0.100").await.err().map(|error| error.to_string());
     assert!(error.as_ref().is_none_or(|error| error.contains("InternalError")), "no wrong name: {error:?}");
     served_soon(&edge, "127.0.0.200").await;
@@ -205,7 +193,7 @@ async fn an_address_opens_no_more_websockets_than_its_rate() {
     let (edge, _app) = edge_with(|e| e.top(NOBODY_IS_EXEMPT).limits(limits)).await;
     let (opened, most) = burst(60, async || upgraded_from(&edge, "127.0.0.2", "").await.0 == 101).await;
     assert!((10..=most).contains(&opened), "{opened}, at most {most}");
-    assert!(refused(&edge, "address-websockets") >= 1);
+    assert!(edge.refused("address-websockets") >= 1);
     assert_eq!(upgraded_from(&edge, "127.0.0.3", "").await.0, 101);
     served_from(&edge, "127.0.0.2").await.expect("other requests are not WebSockets");
 }
@@ -287,7 +275,7 @@ async fn four_thousand_silent_connections_lock_nobody_out() {
         assert_echoes(client).await;
     }
     resting.get(HOST, "/", "").await.assert_apps(200, "ok");
-    let status = status(&edge);
+    let status = edge.status();
     assert!(status["sessions"].as_u64().unwrap() <= SESSIONS_MAX as u64 + 1, "{status}");
     let shed = status["refused"]["shed"].as_u64().unwrap();
     assert!(shed >= (4000 + 500 - SESSIONS_MAX) as u64, "{status}");
@@ -322,7 +310,7 @@ async fn a_full_house_sends_away_handshakes_then_the_silent_then_who_rests_and_n
         wait_refused(&edge, "shed", sent_away).await;
     }
     assert!(try_from(&edge, "127.0.0.1").await.is_err(), "all are WebSockets");
-    assert_eq!((refused(&edge, "shed"), refused(&edge, "full")), (5, 1));
+    assert_eq!((edge.refused("shed"), edge.refused("full")), (5, 1));
     websockets.push(websocket);
     for websocket in &mut websockets {
         assert_echoes(websocket).await;
@@ -397,7 +385,7 @@ async fn a_body_that_comes_slower_than_its_rate_is_a_408() {
     let (edge, _app) = edge_with(|e| e.limits(limits)).await;
     assert!(uploads(&edge, 200, Duration::from_secs(4)).await, "four times the rate");
     assert!(!uploads(&edge, 10, Duration::from_secs(10)).await, "a fifth of it");
-    assert!(refused(&edge, "request-timeout") >= 1);
+    assert!(edge.refused("request-timeout") >= 1);
     edge.wait_for_log("slower than body_bytes_per_s_min", PATIENCE);
     // A phone in a lift, twice.
     let mut client = Raw::open(&edge, HOST).await;
@@ -480,7 +468,7 @@ async fn who_takes_responses_or_messages_slower_than_the_rate_is_cut() {
         cut += 1;
         wait_refused(&strict, "write-stall", cut).await;
         assert!(fine, "10 kB/s where 1 kB/s is asked for: {request}");
-        assert_eq!(refused(&mild, "write-stall"), 0);
+        assert_eq!(mild.refused("write-stall"), 0);
     }
 }
 
@@ -497,7 +485,7 @@ async fn out_of_descriptors_accepting_pauses_and_the_admin_socket_answers() {
     let (edge, _app) = edge_with(|e| e.limits("workers = 2\nhandshake_timeout = \"2m\"")).await;
     let mut open = served_from(&edge, "127.0.0.1").await.unwrap();
     let (_, mut websocket) = upgraded_from(&edge, "127.0.0.1", "").await;
-    let taken = status(&edge)["process"]["open_files"].as_u64().unwrap();
+    let taken = edge.status()["process"]["open_files"].as_u64().unwrap();
     let mark = edge.log_mark();
     let process = Pid::from_raw(edge.pid().try_into().unwrap());
     let limit = getrlimit(Resource::Nofile);
@@ -509,7 +497,7 @@ async fn out_of_descriptors_accepting_pauses_and_the_admin_socket_answers() {
     }
     edge.wait_for_log_after(mark, "reason=exhausted", PATIENCE);
     for _ in 0..20 {
-        let status = status(&edge);
+        let status = edge.status();
         assert!(status["refused"]["exhausted"].as_u64().unwrap() >= 1, "{status}");
         assert!(status["process"]["open_files"].as_u64().unwrap() > taken, "{status}");
     }

@@ -28,17 +28,11 @@ fn ask(edge: &Edge, command: &str) -> Output {
     sanedge().args([command, "--json", "--admin", &admin]).output().unwrap()
 }
 
-fn status(edge: &Edge) -> Value {
-    let output = ask(edge, "status");
-    assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 /// Waits until `look` holds of the status.
 async fn until(edge: &Edge, what: &str, look: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let status = status(edge);
+        let status = edge.status();
         if look(&status) {
             return status;
         }
@@ -54,7 +48,7 @@ async fn a_reload_frees_the_old_key_while_its_sessions_live_on() {
     socket.join("/").await;
     let mut idle = Http::new(edge.tls(HOST).await);
     assert_eq!(idle.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
-    assert_eq!(status(&edge)["keys_in_memory"], 1);
+    assert_eq!(edge.status()["keys_in_memory"], 1);
 
     edge.desk().write_certificate(0, &[HOST, "socket.recre.store"]);
     edge.reload();
@@ -69,12 +63,12 @@ async fn a_reload_frees_the_old_key_while_its_sessions_live_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sanedge_reload_succeeds_only_when_the_new_bundle_is_in_use() {
     let edge = edge().await;
-    let before = status(&edge)["bundle"].clone();
+    let before = edge.status()["bundle"].clone();
     edge.desk().write_certificate(0, &[HOST, "new.recre.store"]);
     edge.desk().bundled();
     let reloaded = ask(&edge, "reload");
     assert_eq!(reloaded.status.code(), Some(0), "{}", text(&reloaded));
-    let after = status(&edge)["bundle"].clone();
+    let after = edge.status()["bundle"].clone();
     assert_ne!(before, after);
 
     let bytes = std::fs::read(edge.desk().bundle_file()).unwrap();
@@ -141,7 +135,7 @@ async fn limits_sites_and_upstreams_change_for_new_sessions_only() {
     std::fs::write(edge.desk().toml(), format!("{before}[[site]]{sites}")).unwrap();
     edge.desk().write_certificate(0, &["new.recre.store"]);
     edge.reload();
-    assert_eq!(status(&edge)["sessions_max"], 77);
+    assert_eq!(edge.status()["sessions_max"], 77);
     assert!(edge.try_tls(HOST).await.is_err(), "the old name is served no more");
     let mut new = Http::new(edge.tls("new.recre.store").await);
     let target = "/socket.io/?EIO=4&transport=polling";
@@ -200,7 +194,7 @@ async fn certificates_that_end_soon_are_said_and_a_wrong_clock_is_no_hindrance()
     let edge = desk.serve();
     let line = edge.wait_for_log("certificate ends soon", PATIENCE);
     assert!(line.contains("level=warn") && line.contains("days_left=20") && line.contains("0.pem"), "{line}");
-    assert_eq!(status(&edge)["clock_believable"], true);
+    assert_eq!(edge.status()["clock_believable"], true);
     assert!(edge.try_tls(HOST).await.is_ok());
     // A renewal that SIGHUP alone tells of, the old certificate being nearly at its end.
     write(edge.desk(), now - DAY, now + 7 * DAY - DAY / 2);
@@ -310,7 +304,7 @@ async fn the_admin_socket_is_for_its_group_and_survives_a_killed_edge() {
     assert_eq!(second.status.code(), Some(1), "{}", text(&second));
     assert!(text(&second).contains("another sanedge answers there"), "{}", text(&second));
     let edge = edge.killed_and_served_again();
-    assert_eq!(status(&edge)["draining"], false);
+    assert_eq!(edge.status()["draining"], false);
     edge.stop();
     assert!(!socket.exists(), "a clean end takes the socket along");
 }

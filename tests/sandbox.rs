@@ -15,7 +15,6 @@ use std::process::{Command, Output};
 
 use sanedge::bundle::Bundle;
 use sanedge::ops::sandbox::{Needs, Sandbox};
-use serde_json::Value;
 use support::edge::{Edge, sanedge, text};
 use support::engineio::{Http, serve_default};
 use support::node::{has, skip};
@@ -27,7 +26,7 @@ const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
 /// Whether this kernel restricts files, and ports as well; said aloud where it does not.
 fn landlock(test: &str, edge: &Edge) -> (bool, bool) {
-    let said = status(edge)["sandbox"].as_str().unwrap().to_owned();
+    let said = edge.status()["sandbox"].as_str().unwrap().to_owned();
     let (files, ports) = (said.contains("its files"), said.contains("its files and ports alone"));
     if !ports {
         skip(test, &format!("it needs a kernel with Landlock of Linux 6.7 or later; here: {said}"));
@@ -38,10 +37,6 @@ fn landlock(test: &str, edge: &Edge) -> (bool, bool) {
 fn ask(edge: &Edge, command: &str) -> Output {
     let admin = format!("unix:{}", edge.desk().path("admin.sock").display());
     sanedge().args([command, "--json", "--admin", &admin]).output().unwrap()
-}
-
-fn status(edge: &Edge) -> Value {
-    serde_json::from_slice(&ask(edge, "status").stdout).unwrap()
 }
 
 /// `/proc/PID/status` of every thread.
@@ -91,7 +86,7 @@ async fn no_thread_has_a_capability_or_can_gain_one() {
     let line = edge.wait_for_log("msg=sandboxed", support::edge::PATIENCE);
     assert!(line.contains("no core dumps, no capabilities, no new privileges"), "{line}");
     // What status tells of the process was opened before.
-    let status = status(&edge);
+    let status = edge.status();
     assert!(status["process"]["resident_bytes"].as_u64().unwrap() > 1 << 20, "{status}");
     assert!(status["process"]["open_files"].as_u64().unwrap() > 5, "{status}");
     edge.stop();
@@ -110,7 +105,7 @@ async fn another_program_of_its_user_cannot_look_into_it() {
     assert_eq!(fs::metadata(format!("/proc/{}/mem", edge.pid())).unwrap().uid(), 0);
     assert!(!edge.log().contains("running as root"), "{}", edge.log());
     // It can look at itself still.
-    let process = status(&edge)["process"].clone();
+    let process = edge.status()["process"].clone();
     assert!(process["resident_bytes"].as_u64().unwrap() > 1 << 20, "{process}");
     assert!(process["open_files"].as_u64().unwrap() > 5, "{process}");
     edge.stop();
@@ -203,7 +198,7 @@ async fn older_kernels_restrict_less_and_it_is_said() {
         let first = if answer.starts_with("error") { "" } else { ":when=1" };
         traced.arg(format!("inject=landlock_create_ruleset:{answer}{first}")).arg(sanedge().get_program());
         let edge = desk.serve_by(traced);
-        assert!(status(&edge)["sandbox"].as_str().unwrap().ends_with(says), "{answer}: {}", status(&edge));
+        assert!(edge.status()["sandbox"].as_str().unwrap().ends_with(says), "{answer}: {}", edge.status());
         let mut client = Http::new(edge.tls(HOST).await);
         let polling = "/socket.io/?EIO=4&transport=polling";
         assert_eq!(client.exchange("GET", HOST, polling, "").await.status, 200, "{answer}");

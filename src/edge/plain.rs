@@ -87,7 +87,11 @@ async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, 
             }
         }
     };
-    worker.shared.refuse(Reason::BadRequest, peer, &format!("plain request: {error}"));
+    let reason = match error.problem() {
+        Problem::HeadTooLarge | Problem::TargetTooLong => Reason::HeadTooLarge,
+        _ => Reason::BadRequest,
+    };
+    worker.shared.refuse(reason, peer, &format!("plain request: {error}"));
     answer::write(error.problem(), &Detail::default(), close, &mut out);
     out
 }

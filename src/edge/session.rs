@@ -616,6 +616,8 @@ impl Session {
             Problem::UnknownPath => Reason::NoRoute,
             Problem::RequestTimeout => Reason::RequestTimeout,
             Problem::TooManyRequests => Reason::AddressWebSockets,
+            Problem::HeadTooLarge | Problem::TargetTooLong => Reason::HeadTooLarge,
+            Problem::BodyTooLarge => Reason::BodyTooLarge,
             // The outage has its own line, once.
             Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
             Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {

@@ -268,6 +268,10 @@ pub enum Reason {
     Exhausted,
     /// Head, body or upgrade that is not allowed.
     BadRequest,
+    /// `head_bytes_max`, `fields_max` or `target_bytes_max` reached.
+    HeadTooLarge,
+    /// `body_bytes_max` reached.
+    BodyTooLarge,
     /// Head or body too slow.
     RequestTimeout,
     /// A client did not take what waited for it.
@@ -296,7 +300,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every label, in the order of the variants.
-    pub const NAMES: [&'static str; 24] = [
+    pub const NAMES: [&'static str; 26] = [
         "unknown-server-name",
         "no-server-name",
         "handshake",
@@ -309,6 +313,8 @@ impl Reason {
         "handshake-rate",
         "exhausted",
         "bad-request",
+        "head-too-large",
+        "body-too-large",
         "request-timeout",
         "write-stall",
         "requests",

@@ -340,6 +340,19 @@ impl Edge {
         &self.desk
     }
 
+    /// What `sanedge status --json` says.
+    pub fn status(&self) -> serde_json::Value {
+        let admin = self.desk.path("admin.sock");
+        let output = sanedge().args(["status", "--json", "--admin"]).arg(admin).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// How often `status` says that was refused.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.status()["refused"][reason].as_u64().unwrap_or_else(|| panic!("no reason {reason}"))
+    }
+
     /// Process id of the edge.
     pub fn pid(&self) -> u32 {
         self.child.id()
