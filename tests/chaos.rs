@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rustls_pki_types::ServerName;
 use serde_json::Value;
-use support::edge::{Edge, client_config, sanedge, text};
+use support::edge::{Edge, client_config, text};
 use support::engineio::{Http, Socket, serve_default};
 use support::node::skip;
 use support::raw::upgrade;
@@ -258,7 +258,13 @@ fn descriptors(edge: &Edge) -> usize {
 }
 
 async fn chaos(villains: usize, clients: usize, length: Duration) {
-    let edge = Arc::new(Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).start());
+    // A full house and small buffers: the equation promises little.
+    let limits = format!(
+        "sessions_max = {}\nhandshakes_max = 64\nsocket_buffer_bytes = \"16KiB\"\ntls_buffer_bytes = \"16KiB\"",
+        villains + clients
+    );
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).limits(&limits).start();
+    let edge = Arc::new(edge);
     status_of(&edge).await;
     let before = descriptors(&edge);
     let (tally, mut healthy_ones, mut all) = (Arc::new(Tally::default()), JoinSet::new(), JoinSet::new());
