@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::accept::{Permit, Worker};
 use super::alarm::Alarm;
+use super::control::SERVICE_RESTART;
 use super::pace::{Backlog, Pace};
 use super::sticky::Listener;
 use super::tls::Client;
@@ -552,7 +553,8 @@ impl Relay {
     }
 
     fn leave(&mut self, code: u16) {
-        self.down.close(close_frame(code, "the server is restarting", None));
+        let reason = if code == SERVICE_RESTART { "the server is restarting" } else { "the server is shutting down" };
+        self.down.close(close_frame(code, reason, None));
         (self.leaving, self.leave_upstream) = (true, true);
     }
 
