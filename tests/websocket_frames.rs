@@ -449,6 +449,32 @@ async fn compressed_messages_pass_and_check_utf8_keeps_them_from_being_offered()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_reserved_bits_of_another_extension_are_its_two_ends_affair() {
+    const OTHER: &str = "Sec-WebSocket-Extensions: x-webkit-deflate-frame\r\n";
+    let upstream = Upstream::scripted(async |mut connection: Connection| {
+        let request = connection.request().await.unwrap();
+        let used = if request.head.contains("x-webkit-deflate-frame") { OTHER } else { "" };
+        connection.send(SWITCHING.replace("\r\n\r\n", &format!("\r\n{used}\r\n"))).await;
+        echo(connection).await;
+    })
+    .await;
+    let edge = edge(&upstream);
+    let mut client = Raw::open(&edge, HOST).await;
+    client.send(upgrade(HOST, "/", OTHER)).await;
+    assert!(switched(&mut client).await.contains("x-webkit-deflate-frame"));
+    let sequence = |make: Make| {
+        [make(TEXT | RSV1, false, b"a"), make(MORE | RSV1, true, b"b"), make(BINARY | 0x30, true, b"c")]
+            .concat()
+    };
+    client.send(sequence(client_frame)).await;
+    let back = sequence(server_frame);
+    assert_eq!(client.exactly(back.len()).await, back);
+    // Its payloads may be anything, its frames may not.
+    client.send(client_frame(MORE, true, b"x")).await;
+    assert_eq!(frame(&mut client).await.close().0, 1002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn text_is_not_looked_at_unless_asked_for() {
     let upstream = Upstream::switching(echo).await;
     let edge = edge(&upstream);

@@ -553,7 +553,8 @@ impl Relay {
     }
 
     fn leave(&mut self, code: u16) {
-        let reason = if code == SERVICE_RESTART { "the server is restarting" } else { "the server is shutting down" };
+        let reason =
+            if code == SERVICE_RESTART { "the server is restarting" } else { "the server is shutting down" };
         self.down.close(close_frame(code, reason, None));
         (self.leaving, self.leave_upstream) = (true, true);
     }

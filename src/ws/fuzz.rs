@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::frame::{
     Decoded, Header, Opcode, PingPayload, Violation, close_frame, decode, is_close_code, ping_frame,
 };
-use super::tracker::{Direction, Rules, Then, Tracker};
+use super::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
 /// The Ping that is under way in some of the sequences.
 pub(crate) const PING: PingPayload = *b"sanedge!";
@@ -52,7 +52,8 @@ fn make_frames(data: &[u8]) {
     let (code, rest) = rest.split_first_chunk::<2>().unwrap_or((&[0; 2], rest));
     let code = Some(u16::from_be_bytes(*code)).filter(|&code| is_close_code(code)).unwrap_or(1001);
     let direction = if mask.is_some() { Direction::FromClient } else { Direction::FromUpstream };
-    let rules = Rules { frame_bytes_max: 0, message_bytes_max: 0, check_utf8: true, deflate: false };
+    let rules =
+        Rules { frame_bytes_max: 0, message_bytes_max: 0, check_utf8: true, extensions: Extensions::None };
     let mut tracker = Tracker::new(direction, rules);
     let ping = ping_frame(PING, mask);
     let tracked = tracker.track(&ping);
@@ -76,7 +77,11 @@ pub fn fuzz_ws_sequence(data: &[u8]) {
             frame_bytes_max: max(1),
             message_bytes_max: max(2),
             check_utf8: is(2),
-            deflate: is(4),
+            extensions: match (is(4), is(32)) {
+                (_, true) => Extensions::Unknown,
+                (true, _) => Extensions::Deflate,
+                _ => Extensions::None,
+            },
         },
         ping: is(8).then_some(PING),
     };
@@ -370,20 +375,21 @@ impl Oracle {
     }
 
     fn judge_whole_header(&self, opcode: Opcode, masked: bool, length: u64) -> Result<(), Violation> {
-        let Rules { frame_bytes_max, message_bytes_max, deflate, .. } = self.case.rules;
+        let Rules { frame_bytes_max, message_bytes_max, extensions, .. } = self.case.rules;
         let client = self.case.direction == Direction::FromClient;
         let (first, control) = (self.frame[0], self.frame[0] & 0x08 != 0);
-        let rsv1 = first & 0x40 != 0;
+        let judged = extensions != Extensions::Unknown;
+        let rsv1 = judged && first & 0x40 != 0;
         if client && !masked {
             return Err(Violation::NotMasked);
         }
         if masked && !client {
             return Err(Violation::Masked);
         }
-        if first & 0x30 != 0 {
+        if judged && first & 0x30 != 0 {
             return Err(Violation::ReservedBits { found: first & 0x30 });
         }
-        if rsv1 && !deflate {
+        if rsv1 && extensions == Extensions::None {
             return Err(Violation::Rsv1NotNegotiated);
         }
         if rsv1 && (control || opcode == Opcode::Continuation) {

@@ -57,8 +57,20 @@ pub struct Rules {
     pub message_bytes_max: u64,
     /// Text must be UTF-8. Messages that are compressed (RSV1) are not looked at.
     pub check_utf8: bool,
-    /// permessage-deflate was negotiated: the first frame of a message may have RSV1.
-    pub deflate: bool,
+    /// Those that were negotiated.
+    pub extensions: Extensions,
+}
+
+/// What gives the reserved bits a meaning (RFC 6455 §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extensions {
+    /// Nothing: they are 0.
+    #[default]
+    None,
+    /// permessage-deflate alone: the first frame of a message may have RSV1 (RFC 7692 §6).
+    Deflate,
+    /// Another one, perhaps beside it: all three, on every frame, are its two ends' affair.
+    Unknown,
 }
 
 /// What may be done with the bytes given to [`Tracker::track`].
@@ -100,7 +112,7 @@ pub struct Tracker {
     frame_bytes_max: u64,
     message_bytes_max: u64,
     check_utf8: bool,
-    deflate: bool,
+    extensions: Extensions,
     message: Message,
     /// Payload bytes of the open message, or of the last one.
     message_bytes: u64,
@@ -166,7 +178,7 @@ impl Tracker {
             frame_bytes_max: rules.frame_bytes_max,
             message_bytes_max: rules.message_bytes_max,
             check_utf8: rules.check_utf8,
-            deflate: rules.deflate,
+            extensions: rules.extensions,
             message: Message::None,
             message_bytes: 0,
             utf8: Utf8::default(),
@@ -339,10 +351,12 @@ impl Tracker {
     fn check_reserved_bits(&self, header: &Header) -> Result<(), Violation> {
         let opcode = header.opcode;
         let first = matches!(opcode, Opcode::Text | Opcode::Binary);
-        match header.rsv1 {
+        match (header.rsv1, self.extensions) {
+            (false, _) if header.rsv2_rsv3 == 0 => Ok(()),
+            (_, Extensions::Unknown) => Ok(()),
             _ if header.rsv2_rsv3 != 0 => Err(Violation::ReservedBits { found: header.rsv2_rsv3 }),
-            true if !self.deflate => Err(Violation::Rsv1NotNegotiated),
-            true if !first => Err(Violation::Rsv1Misplaced { opcode }),
+            (_, Extensions::None) => Err(Violation::Rsv1NotNegotiated),
+            _ if !first => Err(Violation::Rsv1Misplaced { opcode }),
             _ => Ok(()),
         }
     }

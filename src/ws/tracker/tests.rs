@@ -5,8 +5,12 @@ use super::Violation::*;
 use super::*;
 use crate::ws::fuzz::{Case, End, PING, Step, frame};
 
-const RULES: Rules =
-    Rules { frame_bytes_max: u64::MAX, message_bytes_max: u64::MAX, check_utf8: false, deflate: false };
+const RULES: Rules = Rules {
+    frame_bytes_max: u64::MAX,
+    message_bytes_max: u64::MAX,
+    check_utf8: false,
+    extensions: Extensions::None,
+};
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const CONTINUATION: u8 = 0x0;
@@ -85,7 +89,7 @@ fn the_mask_goes_with_the_direction() {
 
 #[test]
 fn reserved_bits_are_those_of_permessage_deflate() {
-    let deflate = Rules { deflate: true, ..RULES };
+    let deflate = Rules { extensions: Extensions::Deflate, ..RULES };
     let first = || plain(TEXT | RSV1, b"x");
     assert_passes(FromUpstream, deflate, &[first(), plain(CONTINUATION | FIN, b"x")]);
     assert_passes(FromUpstream, deflate, &[plain(BINARY | FIN | RSV1, b"x"), plain(TEXT | FIN, b"x")]);
@@ -100,6 +104,17 @@ fn reserved_bits_are_those_of_permessage_deflate() {
         assert_eq!(broken(FromUpstream, deflate, &[plain(TEXT | found, b"")]), ReservedBits { found });
         assert_eq!(broken(FromUpstream, RULES, &[plain(PONG | found, b"")]), ReservedBits { found });
     }
+}
+
+#[test]
+fn the_reserved_bits_of_an_unknown_extension_are_its_own() {
+    let unknown = Rules { extensions: Extensions::Unknown, ..RULES };
+    for bits in [0x10, 0x20, RSV1, 0x70] {
+        let message =
+            [plain(TEXT | bits, b"x"), plain(PING_FRAME | bits, b""), plain(CONTINUATION | FIN | bits, b"x")];
+        assert_passes(FromUpstream, unknown, &message);
+    }
+    assert_eq!(broken(FromUpstream, unknown, &[plain(CONTINUATION | RSV1, b"x")]), NothingToContinue);
 }
 
 #[test]
@@ -211,7 +226,7 @@ fn what_follows_a_close_is_dropped() {
     assert_eq!(tracker.track_to_boundary(b"\xff").then, Then::Closed);
 }
 
-const EXAMINED: Rules = Rules { check_utf8: true, deflate: true, ..RULES };
+const EXAMINED: Rules = Rules { check_utf8: true, extensions: Extensions::Deflate, ..RULES };
 
 #[test]
 fn text_is_utf8_over_all_its_frames_where_asked_for() {
@@ -386,7 +401,11 @@ fn legal() -> impl Strategy<Value = (Case, Vec<u8>)> {
         |(mask, (check_utf8, deflate, awaits), mut messages, close)| {
             messages.iter_mut().for_each(|message| message.compressed &= deflate);
             let direction = if mask.is_some() { FromClient } else { FromUpstream };
-            let rules = Rules { check_utf8, deflate, ..RULES };
+            let rules = Rules {
+                check_utf8,
+                extensions: if deflate { Extensions::Deflate } else { Extensions::None },
+                ..RULES
+            };
             let case = Case { direction, rules, ping: awaits.then_some(PING) };
             let close = close.map(|reason| frame(CLOSE, &[b"\x0f\xa0", reason.as_bytes()].concat(), mask));
             let frames = messages.iter().flat_map(|message| message.frames(mask)).chain(close);
