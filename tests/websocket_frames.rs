@@ -598,7 +598,7 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
         busy.send(&word).await;
         let mut back = frame(&mut busy).await;
         if back.opcode() == PING {
-            pings += 1; // and no answer
+            pings += 1; // and no answer: what else is said is a sign of life as good (RFC 6455 §5.5.3)
             back = frame(&mut busy).await;
         }
         assert_eq!(back.payload, b"still here");
@@ -607,9 +607,61 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
     let got = frames(&ended.unwrap().unwrap());
     assert!(got.len() == 1 && got[0].opcode() == PING, "{got:?}");
     upstream.wait_closed(0).await;
-    busy.send(&word).await;
-    assert!(pings <= 1, "an unanswered Ping is not repeated");
     assert_eq!(websockets_open(&edge), 1, "the busy one lives");
+    // And is asked anew, so that its silence would be noticed too.
+    while pings < 3 {
+        busy.send(&word).await;
+        if frame(&mut busy).await.opcode() == PING {
+            pings += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_the_last_of_several_pings_only_is_alive() {
+    let upstream = Upstream::switching(echo).await;
+    let edge = edge_with(&upstream, "ping_interval = \"700ms\"");
+    let mut client = open(&edge).await;
+    let apps = client_frame(PONG, true, b"the application's");
+    let mut payload = None;
+    for _ in 0..4 {
+        // The application's Ping has overtaken ours: its Pong is all that the client says in this interval.
+        let ping = frame(&mut client).await;
+        assert_eq!(ping.opcode(), PING);
+        assert_eq!(*payload.get_or_insert(ping.payload.clone()), ping.payload, "late answers are known");
+        client.send(&apps).await;
+        assert_eq!(frame(&mut client).await.payload, b"the application's");
+    }
+    // Late, and more than once.
+    let late = client_frame(PONG, true, &payload.unwrap());
+    client.send([&late[..], &late, &apps].concat()).await;
+    assert_eq!(frame(&mut client).await.payload, b"the application's");
+    assert_eq!(upstream.behind_the_head(0), apps.repeat(5), "no Pong to the edge's Pings");
+    // Silence ends it.
+    let rest = frames(&client.until_ended().await);
+    assert!(rest.iter().all(|frame| frame.opcode() == PING) && (1..3).contains(&rest.len()), "{rest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_pinged_or_judged_behind_a_close() {
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let asked = received(&mut connection).await.unwrap();
+            gate.acquire().await.unwrap().forget();
+            connection.send(server_frame(CLOSE, true, &asked.payload)).await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let edge = edge_with(&upstream, "ping_interval = \"300ms\"");
+    let mut client = open(&edge).await;
+    client.send(client_frame(CLOSE, true, &close(1000, "bye"))).await;
+    assert!(client.is_silent(Duration::from_millis(1500)).await, "cut, or a Ping: {:x?}", client.buffer);
+    go.add_permits(1);
+    assert_eq!(frame(&mut client).await.close(), (1000, "bye".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

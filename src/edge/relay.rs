@@ -363,6 +363,17 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// What became of our last Ping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    /// There was none, or the client has been heard since.
+    None,
+    /// Others may stand before it: the rest of a frame, or bytes that the client has yet to take.
+    Waits,
+    /// It has been on its way for the whole interval.
+    Sent,
+}
+
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
 pub(crate) struct Relay {
     client: Client,
@@ -373,6 +384,7 @@ pub(crate) struct Relay {
     peer: IpAddr,
     /// Counts it.
     _open: OpenWebSocket,
+    ping: Ping,
     /// A rule was broken, and both sides are being told.
     broken: bool,
     /// The edge drains: the client is being told.
@@ -401,6 +413,7 @@ impl Relay {
             down: Lane::new(Direction::FromUpstream, rules, unsent),
             peer,
             _open: open,
+            ping: Ping::None,
             broken: false,
             leaving: false,
             leave_upstream: false,
@@ -466,8 +479,8 @@ impl Relay {
                     }
                 }
                 Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
-                Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
-                Due::Ping => self.ping(),
+                Due::Ping if self.probe() => return Poll::Ready(()), // nobody is there
+                Due::Ping => {}
             }
         }
     }
@@ -559,21 +572,41 @@ impl Relay {
         (self.leaving, self.leave_upstream) = (true, true);
     }
 
-    /// A Ping has been with the client for a whole interval, and neither its Pong nor anything else has come back.
-    /// While the upstream takes nothing we do not listen to the client: silence means nothing then.
-    fn is_deaf(&self) -> bool {
-        let sent = self.down.insert.is_none() && self.waiting_bytes() == 0;
-        let listens = self.up.pending.is_empty() && !self.up.heard;
-        self.up.tracker.awaits_pong() && sent && !self.down.sealed && listens
+    /// An interval is over: pings, or tells that nobody is there (`true`). Whoever has said anything since the last Ping
+    /// is, and is asked anew: a client may answer the last of several Pings only (RFC 6455 §5.5.3), and that may have
+    /// been the application's.
+    fn probe(&mut self) -> bool {
+        // Behind a Close no Ping is sent, and none is answered (RFC 6455 §5.5.1, §5.5.2).
+        let closes = [&self.up, &self.down].into_iter().any(|lane| lane.sealed || lane.waits_to_close());
+        // While the upstream takes nothing we do not listen to the client: silence means nothing then.
+        let listens = self.up.pending.is_empty();
+        if closes || (!listens && self.ping != Ping::None) {
+            return false;
+        }
+        if std::mem::take(&mut self.up.heard) {
+            self.ping = Ping::None;
+        }
+        match self.ping {
+            Ping::None => self.send_ping(),
+            Ping::Waits if self.down.insert.is_none() && self.has_sent_all() => self.ping = Ping::Sent,
+            Ping::Waits => {}
+            Ping::Sent => return true,
+        }
+        false
     }
 
-    fn ping(&mut self) {
-        self.up.heard = false;
-        if self.down.insert.is_none() && !self.down.sealed && !self.up.tracker.awaits_pong() {
-            let payload = random();
-            self.up.tracker.await_pong(payload);
-            self.down.insert = Some(Box::new(Insert::Ping(ping_frame(payload, None))));
-        }
+    fn send_ping(&mut self) {
+        // Always the same: an answer that comes late is known as well.
+        let payload = self.up.tracker.ping_payload().unwrap_or_else(random);
+        self.up.tracker.expect_pongs(payload);
+        let is_next = self.down.tracker.at_boundary() && self.has_sent_all();
+        self.ping = if is_next { Ping::Sent } else { Ping::Waits };
+        self.down.insert = Some(Box::new(Insert::Ping(ping_frame(payload, None))));
+    }
+
+    /// Nothing is on this side of the wire that the client has yet to take.
+    fn has_sent_all(&self) -> bool {
+        self.waiting_bytes() == 0
     }
 }
 

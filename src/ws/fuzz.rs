@@ -13,7 +13,7 @@ use super::frame::{
 };
 use super::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
-/// The Ping that is under way in some of the sequences.
+/// What our Pings carry that are under way in some of the sequences.
 pub(crate) const PING: PingPayload = *b"sanedge!";
 
 /// Bytes of a sequence that are looked at: the oracle takes the square of their number.
@@ -94,7 +94,7 @@ pub fn fuzz_ws_sequence(data: &[u8]) {
 pub(crate) struct Case {
     pub(crate) direction: Direction,
     pub(crate) rules: Rules,
-    /// Awaits the answer to this one from the start.
+    /// Expects answers to Pings with this payload from the start.
     pub(crate) ping: Option<PingPayload>,
 }
 
@@ -127,7 +127,7 @@ impl Case {
 
     fn told(&self, input: &[u8]) -> Told {
         let mut oracle = Oracle::new(*self);
-        let mut told = Told { boundaries: vec![0], our_pong: None, end: End::Open { judged: false } };
+        let mut told = Told { boundaries: vec![0], our_pongs: Vec::new(), end: End::Open { judged: false } };
         for (at, &byte) in input.iter().enumerate() {
             let start = at - oracle.frame.len();
             told.end = match oracle.byte(byte) {
@@ -137,7 +137,7 @@ impl Case {
                 Ok(seen) => {
                     told.boundaries.push(at + 1);
                     if seen == Seen::OurPong {
-                        told.our_pong = Some(start..at + 1);
+                        told.our_pongs.push(start..at + 1);
                     }
                     End::Open { judged: false }
                 }
@@ -152,11 +152,11 @@ impl Case {
     /// What a relay would do with the tracker's answers.
     fn relay(&self, input: &[u8], steps: &[Step]) -> Relayed {
         let mut tracker = Tracker::new(self.direction, self.rules);
-        self.ping.into_iter().for_each(|ping| tracker.await_pong(ping));
+        self.ping.into_iter().for_each(|ping| tracker.expect_pongs(ping));
         let mut relayed = Relayed {
             passed: Vec::new(),
             inserted: Vec::new(),
-            our_pong: None,
+            our_pongs: Vec::new(),
             end: Then::More,
             before: 0,
             tracker,
@@ -179,7 +179,7 @@ struct Relayed {
     passed: Vec<u8>,
     /// Where frames of ours were put, as offsets in the input.
     inserted: Vec<usize>,
-    our_pong: Option<Range<usize>>,
+    our_pongs: Vec<Range<usize>>,
     end: Then,
     /// Where in the input the last call began, what was held included.
     before: usize,
@@ -189,7 +189,7 @@ struct Relayed {
 impl Relayed {
     /// How much of the input has passed or was left out.
     fn offset(&self) -> usize {
-        self.passed.len() + self.our_pong.as_ref().map_or(0, Range::len)
+        self.passed.len() + self.our_pongs.iter().map(Range::len).sum::<usize>()
     }
 
     fn take(&mut self, piece: &[u8], mut inserts: bool, read: &[u8]) {
@@ -211,7 +211,7 @@ impl Relayed {
                 }
                 Then::OurPong(more) => {
                     let (start, end) = (self.offset(), read.len() - rest.len() + more);
-                    assert_eq!(self.our_pong.replace(start..end), None);
+                    self.our_pongs.push(start..end);
                     rest = &rest[more..];
                 }
                 end => {
@@ -237,12 +237,10 @@ impl Relayed {
             }
         };
         assert_eq!((self.offset(), self.end), (stop, end));
-        assert_eq!(self.our_pong, told.our_pong.clone());
-        let left_out = self.our_pong.clone().unwrap_or_default();
-        assert_eq!(
-            self.passed,
-            [&input[..left_out.start], &input[left_out.end..stop.max(left_out.end)]].concat()
-        );
+        assert_eq!(self.our_pongs, told.our_pongs);
+        let ours = |at: &usize| self.our_pongs.iter().any(|pong| pong.contains(at));
+        let theirs: Vec<u8> = (0..stop).filter(|at| !ours(at)).map(|at| input[at]).collect();
+        assert_eq!(self.passed, theirs);
         assert!(self.inserted.iter().all(|at| told.boundaries.contains(at)), "{:?}", self.inserted);
         assert_eq!(self.tracker.at_boundary(), stop == last && end != Then::Closed && !judged);
         assert_eq!(self.tracker.closed(), end == Then::Closed);
@@ -258,7 +256,7 @@ impl Relayed {
 pub(crate) struct Told {
     /// Where a frame may be inserted, while none is broken: offsets of the ends of whole frames, and 0.
     pub(crate) boundaries: Vec<usize>,
-    pub(crate) our_pong: Option<Range<usize>>,
+    pub(crate) our_pongs: Vec<Range<usize>>,
     pub(crate) end: End,
 }
 
@@ -414,13 +412,10 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_pong(&mut self, payload: &[u8], length: u64) -> Seen {
+    fn judge_pong(&self, payload: &[u8], length: u64) -> Seen {
         let complete = payload.len() as u64 == length;
         match self.case.ping {
-            Some(ping) if complete && payload == ping => {
-                self.case.ping = None;
-                Seen::OurPong
-            }
+            Some(ping) if complete && payload == ping => Seen::OurPong,
             _ if complete => Seen::Frame,
             ping => Seen::Part { judged: ping.is_none() || length != PING.len() as u64 },
         }

@@ -94,7 +94,7 @@ pub enum Then {
     More,
     /// Only from [`Tracker::track_to_boundary`]: a frame of ours may be put here. Bytes behind `pass` were not looked at.
     Boundary,
-    /// The next so many bytes are (the rest of) the Pong to our Ping: leave them out and track those behind them.
+    /// The next so many bytes are (the rest of) a Pong to our Pings: leave them out and track those behind them.
     OurPong(usize),
     /// A Close has passed, or an earlier call told of a broken rule: nothing passes any more.
     Closed,
@@ -118,7 +118,7 @@ pub struct Tracker {
     message_bytes: u64,
     /// Of the open text message; from a Close on, of its reason.
     utf8: Utf8,
-    /// Payload of our Ping, as a number that is never 0.
+    /// Payload of our Pings, as a number that is never 0.
     ping: Option<NonZeroU64>,
 }
 
@@ -223,16 +223,16 @@ impl Tracker {
         }
     }
 
-    /// A Ping of ours with this payload is on its way to this direction's sender: the first Pong that answers it does
-    /// not pass. Takes the place of an earlier one, whose answer would pass then; nobody minds a Pong that was not asked
-    /// for (RFC 6455 §5.5.3). A payload of zeros is not waited for.
-    pub fn await_pong(&mut self, payload: PingPayload) {
+    /// Pings of ours, all with this payload, are on their way to this direction's sender: no Pong that answers one
+    /// passes, however late or often it comes (RFC 6455 §5.5.3 lets a peer answer the last of several only). A payload
+    /// of zeros is not waited for.
+    pub fn expect_pongs(&mut self, payload: PingPayload) {
         self.ping = NonZeroU64::new(u64::from_ne_bytes(payload));
     }
 
-    /// Our Ping has not been answered.
-    pub fn awaits_pong(&self) -> bool {
-        self.ping.is_some()
+    /// What our Pings carry, once there are any.
+    pub fn ping_payload(&self) -> Option<PingPayload> {
+        self.ping.map(|ping| ping.get().to_ne_bytes())
     }
 
     fn run(&mut self, bytes: &[u8], to_boundary: bool) -> Tracked {
@@ -303,10 +303,7 @@ impl Tracker {
                 let payload = self.enter(&header, start.get(..head_bytes).unwrap_or_default());
                 self.pass_payload(payload, rest.get(passing..).unwrap_or_default(), tracked)
             }
-            Judged::OurPong(frame_bytes) => {
-                self.ping = None;
-                Ok(Some(Then::OurPong(frame_bytes.saturating_sub(held.len()))))
-            }
+            Judged::OurPong(frame_bytes) => Ok(Some(Then::OurPong(frame_bytes.saturating_sub(held.len())))),
             Judged::Unfinished => {
                 self.phase = Phase::Between(held.with(rest));
                 Ok(Some(Then::More))
@@ -388,9 +385,9 @@ impl Tracker {
         before.saturating_add(header.payload_bytes)
     }
 
-    /// Whether this Pong is the answer to our Ping: told by the whole of it.
+    /// Whether this Pong is an answer to our Pings: told by the whole of it.
     fn judge_pong(&self, header: &Header, payload: &[u8]) -> Judged {
-        let Some(ping) = self.ping.map(|ping| ping.get().to_ne_bytes()) else {
+        let Some(ping) = self.ping_payload() else {
             return Judged::Frame(*header, header.header_bytes);
         };
         if header.payload_bytes != ping.len() as u64 {
