@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use support::edge::{Edge, PATIENCE};
 use support::frames::{
     BINARY, CLOSE, Frame, MORE, PING, PONG, RSV1, TEXT, client_frame, close, echo, frame, frames, received,
@@ -640,6 +641,36 @@ async fn who_answers_the_last_of_several_pings_only_is_alive() {
     // Silence ends it.
     let rest = frames(&client.until_ended().await);
     assert!(rest.iter().all(|frame| frame.opcode() == PING) && (1..3).contains(&rest.len()), "{rest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_its_bytes_slowly_is_not_dead() {
+    const BYTES: usize = 1 << 20; // less than the kernel takes at once
+    let upstream = Upstream::switching(async |mut connection: Connection| {
+        connection.send(server_frame(BINARY, true, &vec![1; BYTES])).await;
+        connection.until_closed().await;
+    })
+    .await;
+    let edge = Edge::certified_for(&[HOST])
+        .site_with(&[HOST], &upstream, "ping_interval = \"400ms\"")
+        .limits("socket_buffer_bytes = 0")
+        .start();
+    let mut client = Raw::open(&edge, HOST).await;
+    SockRef::from(client.stream.get_ref().0).set_recv_buffer_size(32 << 10).unwrap();
+    client.send(upgrade(HOST, "/", "")).await;
+    switched(&mut client).await;
+    // Five intervals behind the message, where the first Ping is.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.exactly(40_000).await;
+    }
+    client.exactly(BYTES + 10 - 20 * 40_000).await;
+    for _ in 0..3 {
+        let ping = frame(&mut client).await;
+        assert_eq!(ping.opcode(), PING);
+        client.send(client_frame(PONG, true, &ping.payload)).await;
+    }
+    assert_eq!(websockets_open(&edge), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -606,7 +606,7 @@ impl Relay {
 
     /// Nothing is on this side of the wire that the client has yet to take.
     fn has_sent_all(&self) -> bool {
-        self.waiting_bytes() == 0
+        self.waiting_bytes() == 0 && self.client.kernel_has_sent_all()
     }
 }
 
