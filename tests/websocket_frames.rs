@@ -608,6 +608,8 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
     let got = frames(&ended.unwrap().unwrap());
     assert!(got.len() == 1 && got[0].opcode() == PING, "{got:?}");
     upstream.wait_closed(0).await;
+    let reason = assert_going_away(&upstream.behind_the_head(0), b"", "a deaf client");
+    assert_eq!(reason, "the client answers no Ping");
     assert_eq!(websockets_open(&edge), 1, "the busy one lives");
     // And is asked anew, so that its silence would be noticed too.
     while pings < 3 {
@@ -734,19 +736,128 @@ async fn pings_do_not_keep_an_idle_session_alive() {
     let mut client = open(&edge).await;
     let mut pings = 0;
     let answering = async {
-        let mut bytes = [0; 10];
-        while client.stream.read_exact(&mut bytes).await.is_ok() {
+        loop {
+            let frame = frame(&mut client).await;
+            if frame.opcode() != PING {
+                return frame;
+            }
             pings += 1;
-            assert_eq!(bytes[..2], [0x80 | PING, 8]);
-            if client.try_send(&client_frame(PONG, true, &bytes[2..])).await.is_err() {
+            client.send(client_frame(PONG, true, &frame.payload)).await;
+        }
+    };
+    let last = timeout(PATIENCE, answering).await.expect("the session ends");
+    assert_eq!(last.close(), (1001, "nothing has passed for idle_timeout".to_owned()));
+    client.closed().await;
+    assert!(pings > 0);
+    upstream.wait_closed(0).await;
+    let reason = assert_going_away(&upstream.behind_the_head(0), b"", "idle");
+    assert_eq!(reason, "nothing has passed for idle_timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_ends_between_two_frames() {
+    let upstream = Upstream::switching(async |mut connection: Connection| {
+        connection.send(&server_frame(BINARY, true, &[1; 100])[..50]).await;
+        connection.until_closed().await;
+    })
+    .await;
+    let edge = edge_with(&upstream, "idle_timeout = \"500ms\"");
+    let mut client = open(&edge).await;
+    let ours = client_frame(TEXT, true, b"whole");
+    client.send(&ours).await;
+    // The upstream's frame has no end: no Close can come behind its beginning.
+    assert_eq!(client.until_ended().await, server_frame(BINARY, true, &[1; 100])[..50]);
+    upstream.wait_closed(0).await;
+    assert_going_away(&upstream.behind_the_head(0), &ours, "idle within a frame");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstream_is_told_of_a_client_that_takes_nothing() {
+    let upstream = Upstream::switching(async |mut connection: Connection| {
+        let flood = server_frame(BINARY, true, &[1; 60_000]);
+        for _ in 0..1000 {
+            if timeout(Duration::from_millis(200), connection.send(&flood)).await.is_err() {
                 break;
             }
         }
-    };
-    timeout(PATIENCE, answering).await.expect("the session ends");
-    assert!(pings > 0);
+        connection.until_closed().await;
+    })
+    .await;
+    let edge = Edge::certified_for(&[HOST])
+        .site(&[HOST], &upstream)
+        .limits("stall_timeout = \"500ms\"\nsocket_buffer_bytes = \"16KiB\"")
+        .start();
+    let client = open(&edge).await;
     upstream.wait_closed(0).await;
-    assert!(upstream.behind_the_head(0).is_empty());
+    let reason = assert_going_away(&upstream.behind_the_head(0), b"", "a stalled client");
+    assert_eq!(reason, "the client did not take its messages");
+    wait_for_no_websocket(&edge).await;
+    drop(client);
+    edge.wait_for_log("reason=write-stall", PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_is_not_answered_ends_both_sides_within_stall_timeout() {
+    let edge = |upstream: &Upstream| {
+        Edge::certified_for(&[HOST]).site(&[HOST], upstream).limits("stall_timeout = \"1s\"").start()
+    };
+    // By an upstream that goes on as before, which buys no time.
+    let word = server_frame(TEXT, true, b"so?");
+    let said = word.clone();
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let said = said.clone();
+        async move {
+            received(&mut connection).await.unwrap();
+            while connection.send(&said).await {
+                let _ = timeout(Duration::from_millis(50), connection.until_closed()).await;
+            }
+        }
+    })
+    .await;
+    let talking = edge(&upstream);
+    let mut client = open(&talking).await;
+    let bye = client_frame(CLOSE, true, &close(1000, "bye"));
+    let begun = Instant::now();
+    client.send(&bye).await;
+    let mut last = frame(&mut client).await;
+    while last.opcode() == TEXT {
+        last = frame(&mut client).await;
+    }
+    assert_eq!(last.close(), (1001, "a Close was not answered".to_owned()));
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    client.closed().await;
+    drop(client);
+    wait_for_no_websocket(&talking).await;
+    assert_eq!(upstream.behind_the_head(0), bye, "which has had its Close");
+
+    // By a client that does.
+    let bye = server_frame(CLOSE, true, &close(1000, "bye"));
+    let said = bye.clone();
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let said = said.clone();
+        async move {
+            connection.send(&said).await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let talked_to = edge(&upstream);
+    let mut client = open(&talked_to).await;
+    assert_eq!(client.exactly(bye.len()).await, bye);
+    let word = client_frame(TEXT, true, b"so?");
+    while client.try_send(&word).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if upstream.records()[0].closed {
+            break;
+        }
+    }
+    upstream.wait_closed(0).await;
+    let got = upstream.behind_the_head(0);
+    let words = frames(&got).len() - 1;
+    assert!(words > 1, "{got:x?}");
+    let reason = assert_going_away(&got, &word.repeat(words), "unanswered");
+    assert_eq!(reason, "a Close was not answered");
+    client.until_ended().await;
 }
 
 /// Numbers that look random and are the same in every run (splitmix64).
