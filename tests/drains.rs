@@ -149,6 +149,7 @@ async fn a_restart_says_that_it_is_one() {
     let mut client = open(&edge).await;
     drain(&edge, Signal::USR1);
     assert_eq!(answer_close(&mut client).await.0, 1012); // which looks at the reason as well
+    drop(client);
     assert_drained(&edge.ended());
 }
 
