@@ -7,10 +7,14 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sanedge::ws::frame::{close_frame, decode};
-use sanedge::ws::tracker::{Direction, Rules, Then, Tracker};
+use sanedge::ws::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
-const RULES: Rules =
-    Rules { frame_bytes_max: 1 << 20, message_bytes_max: 1 << 20, check_utf8: false, deflate: true };
+const RULES: Rules = Rules {
+    frame_bytes_max: 1 << 20,
+    message_bytes_max: 1 << 20,
+    check_utf8: false,
+    extensions: Extensions::Deflate,
+};
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What a relay reads at once.

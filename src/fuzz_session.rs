@@ -20,7 +20,7 @@ use crate::http::sloppy;
 use crate::names::Host;
 use crate::route;
 use crate::ws::handshake::{self, Offer};
-use crate::ws::tracker::{Direction, Rules, Then, Tracker};
+use crate::ws::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
 const ROOMY: HeadLimits = HeadLimits { head_bytes_max: 8192, fields_max: 48, target_bytes_max: 1024 };
@@ -278,9 +278,9 @@ fn respond(
             }
             push_head(request, &response, Framing::None, true, outcome);
             outcome.upgraded = true;
-            let deflate = handshake::deflate_negotiated(&response);
-            relay(client, Direction::FromClient, deflate);
-            relay(upstream, Direction::FromUpstream, deflate);
+            let extensions = handshake::negotiated(&response);
+            relay(client, Direction::FromClient, extensions);
+            relay(upstream, Direction::FromUpstream, extensions);
             return false;
         }
         if request.version == Version::Http11 {
@@ -327,8 +327,8 @@ fn finish(
 }
 
 /// Frames until a Close, a broken rule, or the end. Never more passes than came.
-fn relay(side: &mut Feed<'_>, direction: Direction, deflate: bool) {
-    let rules = Rules { frame_bytes_max: 1000, message_bytes_max: 2000, check_utf8: false, deflate };
+fn relay(side: &mut Feed<'_>, direction: Direction, extensions: Extensions) {
+    let rules = Rules { frame_bytes_max: 1000, message_bytes_max: 2000, check_utf8: false, extensions };
     let mut tracker = Tracker::new(direction, rules);
     loop {
         let piece = side.take(usize::MAX);

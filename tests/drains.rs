@@ -47,7 +47,8 @@ async fn answer_close(client: &mut Raw) -> (u16, Instant) {
     let last = frame(client).await;
     let came = Instant::now();
     let (code, reason) = last.close();
-    assert!(!last.masked && !reason.is_empty(), "{last:?}");
+    let said = if code == 1012 { "restarting" } else { "shutting down" };
+    assert!(!last.masked && reason.contains(said), "{last:?}");
     client.send(client_frame(CLOSE, true, &last.payload)).await;
     client.closed().await;
     (code, came)
@@ -138,6 +139,17 @@ async fn a_restart_tells_everybody_within_a_second() {
         assert_eq!((code, end), (Some(1012), None));
         assert!(came - begun < Duration::from_secs(2), "0.8 s are asked for, it took {:?}", came - begun);
     }
+    assert_drained(&edge.ended());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_says_that_it_is_one() {
+    let upstream = Upstream::switching(echo_until_close).await;
+    let edge = edge(&upstream, "drain_timeout = \"30s\"");
+    let mut client = open(&edge).await;
+    drain(&edge, Signal::USR1);
+    assert_eq!(answer_close(&mut client).await.0, 1012); // which looks at the reason as well
+    drop(client);
     assert_drained(&edge.ended());
 }
 

@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use support::edge::{Edge, PATIENCE};
 use support::frames::{
     BINARY, CLOSE, Frame, MORE, PING, PONG, RSV1, TEXT, client_frame, close, echo, frame, frames, received,
@@ -449,6 +450,32 @@ async fn compressed_messages_pass_and_check_utf8_keeps_them_from_being_offered()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_reserved_bits_of_another_extension_are_its_two_ends_affair() {
+    const OTHER: &str = "Sec-WebSocket-Extensions: x-webkit-deflate-frame\r\n";
+    let upstream = Upstream::scripted(async |mut connection: Connection| {
+        let request = connection.request().await.unwrap();
+        let used = if request.head.contains("x-webkit-deflate-frame") { OTHER } else { "" };
+        connection.send(SWITCHING.replace("\r\n\r\n", &format!("\r\n{used}\r\n"))).await;
+        echo(connection).await;
+    })
+    .await;
+    let edge = edge(&upstream);
+    let mut client = Raw::open(&edge, HOST).await;
+    client.send(upgrade(HOST, "/", OTHER)).await;
+    assert!(switched(&mut client).await.contains("x-webkit-deflate-frame"));
+    let sequence = |make: Make| {
+        [make(TEXT | RSV1, false, b"a"), make(MORE | RSV1, true, b"b"), make(BINARY | 0x30, true, b"c")]
+            .concat()
+    };
+    client.send(sequence(client_frame)).await;
+    let back = sequence(server_frame);
+    assert_eq!(client.exactly(back.len()).await, back);
+    // Its payloads may be anything, its frames may not.
+    client.send(client_frame(MORE, true, b"x")).await;
+    assert_eq!(frame(&mut client).await.close().0, 1002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn text_is_not_looked_at_unless_asked_for() {
     let upstream = Upstream::switching(echo).await;
     let edge = edge(&upstream);
@@ -572,7 +599,7 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
         busy.send(&word).await;
         let mut back = frame(&mut busy).await;
         if back.opcode() == PING {
-            pings += 1; // and no answer
+            pings += 1; // and no answer: what else is said is a sign of life as good (RFC 6455 §5.5.3)
             back = frame(&mut busy).await;
         }
         assert_eq!(back.payload, b"still here");
@@ -581,9 +608,93 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
     let got = frames(&ended.unwrap().unwrap());
     assert!(got.len() == 1 && got[0].opcode() == PING, "{got:?}");
     upstream.wait_closed(0).await;
-    busy.send(&word).await;
-    assert!(pings <= 1, "an unanswered Ping is not repeated");
+    let reason = assert_going_away(&upstream.behind_the_head(0), b"", "a deaf client");
+    assert_eq!(reason, "the client answers no Ping");
     assert_eq!(websockets_open(&edge), 1, "the busy one lives");
+    // And is asked anew, so that its silence would be noticed too.
+    while pings < 3 {
+        busy.send(&word).await;
+        if frame(&mut busy).await.opcode() == PING {
+            pings += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_the_last_of_several_pings_only_is_alive() {
+    let upstream = Upstream::switching(echo).await;
+    let edge = edge_with(&upstream, "ping_interval = \"700ms\"");
+    let mut client = open(&edge).await;
+    let apps = client_frame(PONG, true, b"the application's");
+    let mut payload = None;
+    for _ in 0..4 {
+        // The application's Ping has overtaken ours: its Pong is all that the client says in this interval.
+        let ping = frame(&mut client).await;
+        assert_eq!(ping.opcode(), PING);
+        assert_eq!(*payload.get_or_insert(ping.payload.clone()), ping.payload, "late answers are known");
+        client.send(&apps).await;
+        assert_eq!(frame(&mut client).await.payload, b"the application's");
+    }
+    // Late, and more than once.
+    let late = client_frame(PONG, true, &payload.unwrap());
+    client.send([&late[..], &late, &apps].concat()).await;
+    assert_eq!(frame(&mut client).await.payload, b"the application's");
+    assert_eq!(upstream.behind_the_head(0), apps.repeat(5), "no Pong to the edge's Pings");
+    // Silence ends it.
+    let rest = frames(&client.until_ended().await);
+    assert!(rest.iter().all(|frame| frame.opcode() == PING) && (1..3).contains(&rest.len()), "{rest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_its_bytes_slowly_is_not_dead() {
+    const BYTES: usize = 1 << 20; // less than the kernel takes at once
+    let upstream = Upstream::switching(async |mut connection: Connection| {
+        connection.send(server_frame(BINARY, true, &vec![1; BYTES])).await;
+        connection.until_closed().await;
+    })
+    .await;
+    let edge = Edge::certified_for(&[HOST])
+        .site_with(&[HOST], &upstream, "ping_interval = \"400ms\"")
+        .limits("socket_buffer_bytes = 0")
+        .start();
+    let mut client = Raw::open(&edge, HOST).await;
+    SockRef::from(client.stream.get_ref().0).set_recv_buffer_size(32 << 10).unwrap();
+    client.send(upgrade(HOST, "/", "")).await;
+    switched(&mut client).await;
+    // Five intervals behind the message, where the first Ping is.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.exactly(40_000).await;
+    }
+    client.exactly(BYTES + 10 - 20 * 40_000).await;
+    for _ in 0..3 {
+        let ping = frame(&mut client).await;
+        assert_eq!(ping.opcode(), PING);
+        client.send(client_frame(PONG, true, &ping.payload)).await;
+    }
+    assert_eq!(websockets_open(&edge), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_pinged_or_judged_behind_a_close() {
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let asked = received(&mut connection).await.unwrap();
+            gate.acquire().await.unwrap().forget();
+            connection.send(server_frame(CLOSE, true, &asked.payload)).await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let edge = edge_with(&upstream, "ping_interval = \"300ms\"");
+    let mut client = open(&edge).await;
+    client.send(client_frame(CLOSE, true, &close(1000, "bye"))).await;
+    assert!(client.is_silent(Duration::from_millis(1500)).await, "cut, or a Ping: {:x?}", client.buffer);
+    go.add_permits(1);
+    assert_eq!(frame(&mut client).await.close(), (1000, "bye".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -625,19 +736,128 @@ async fn pings_do_not_keep_an_idle_session_alive() {
     let mut client = open(&edge).await;
     let mut pings = 0;
     let answering = async {
-        let mut bytes = [0; 10];
-        while client.stream.read_exact(&mut bytes).await.is_ok() {
+        loop {
+            let frame = frame(&mut client).await;
+            if frame.opcode() != PING {
+                return frame;
+            }
             pings += 1;
-            assert_eq!(bytes[..2], [0x80 | PING, 8]);
-            if client.try_send(&client_frame(PONG, true, &bytes[2..])).await.is_err() {
+            client.send(client_frame(PONG, true, &frame.payload)).await;
+        }
+    };
+    let last = timeout(PATIENCE, answering).await.expect("the session ends");
+    assert_eq!(last.close(), (1001, "nothing has passed for idle_timeout".to_owned()));
+    client.closed().await;
+    assert!(pings > 0);
+    upstream.wait_closed(0).await;
+    let reason = assert_going_away(&upstream.behind_the_head(0), b"", "idle");
+    assert_eq!(reason, "nothing has passed for idle_timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_ends_between_two_frames() {
+    let upstream = Upstream::switching(async |mut connection: Connection| {
+        connection.send(&server_frame(BINARY, true, &[1; 100])[..50]).await;
+        connection.until_closed().await;
+    })
+    .await;
+    let edge = edge_with(&upstream, "idle_timeout = \"500ms\"");
+    let mut client = open(&edge).await;
+    let ours = client_frame(TEXT, true, b"whole");
+    client.send(&ours).await;
+    // The upstream's frame has no end: no Close can come behind its beginning.
+    assert_eq!(client.until_ended().await, server_frame(BINARY, true, &[1; 100])[..50]);
+    upstream.wait_closed(0).await;
+    assert_going_away(&upstream.behind_the_head(0), &ours, "idle within a frame");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstream_is_told_of_a_client_that_takes_nothing() {
+    let upstream = Upstream::switching(async |mut connection: Connection| {
+        let flood = server_frame(BINARY, true, &[1; 60_000]);
+        for _ in 0..1000 {
+            if timeout(Duration::from_millis(200), connection.send(&flood)).await.is_err() {
                 break;
             }
         }
-    };
-    timeout(PATIENCE, answering).await.expect("the session ends");
-    assert!(pings > 0);
+        connection.until_closed().await;
+    })
+    .await;
+    let edge = Edge::certified_for(&[HOST])
+        .site(&[HOST], &upstream)
+        .limits("stall_timeout = \"500ms\"\nsocket_buffer_bytes = \"16KiB\"")
+        .start();
+    let client = open(&edge).await;
     upstream.wait_closed(0).await;
-    assert!(upstream.behind_the_head(0).is_empty());
+    let reason = assert_going_away(&upstream.behind_the_head(0), b"", "a stalled client");
+    assert_eq!(reason, "the client did not take its messages");
+    wait_for_no_websocket(&edge).await;
+    drop(client);
+    edge.wait_for_log("reason=write-stall", PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_is_not_answered_ends_both_sides_within_stall_timeout() {
+    let edge = |upstream: &Upstream| {
+        Edge::certified_for(&[HOST]).site(&[HOST], upstream).limits("stall_timeout = \"1s\"").start()
+    };
+    // By an upstream that goes on as before, which buys no time.
+    let word = server_frame(TEXT, true, b"so?");
+    let said = word.clone();
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let said = said.clone();
+        async move {
+            received(&mut connection).await.unwrap();
+            while connection.send(&said).await {
+                let _ = timeout(Duration::from_millis(50), connection.until_closed()).await;
+            }
+        }
+    })
+    .await;
+    let talking = edge(&upstream);
+    let mut client = open(&talking).await;
+    let bye = client_frame(CLOSE, true, &close(1000, "bye"));
+    let begun = Instant::now();
+    client.send(&bye).await;
+    let mut last = frame(&mut client).await;
+    while last.opcode() == TEXT {
+        last = frame(&mut client).await;
+    }
+    assert_eq!(last.close(), (1001, "a Close was not answered".to_owned()));
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    client.closed().await;
+    drop(client);
+    wait_for_no_websocket(&talking).await;
+    assert_eq!(upstream.behind_the_head(0), bye, "which has had its Close");
+
+    // By a client that does.
+    let bye = server_frame(CLOSE, true, &close(1000, "bye"));
+    let said = bye.clone();
+    let upstream = Upstream::switching(move |mut connection: Connection| {
+        let said = said.clone();
+        async move {
+            connection.send(&said).await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let talked_to = edge(&upstream);
+    let mut client = open(&talked_to).await;
+    assert_eq!(client.exactly(bye.len()).await, bye);
+    let word = client_frame(TEXT, true, b"so?");
+    while client.try_send(&word).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if upstream.records()[0].closed {
+            break;
+        }
+    }
+    upstream.wait_closed(0).await;
+    let got = upstream.behind_the_head(0);
+    let words = frames(&got).len() - 1;
+    assert!(words > 1, "{got:x?}");
+    let reason = assert_going_away(&got, &word.repeat(words), "unanswered");
+    assert_eq!(reason, "a Close was not answered");
+    client.until_ended().await;
 }
 
 /// Numbers that look random and are the same in every run (splitmix64).

@@ -31,7 +31,7 @@ const RESTART_DRAIN: Duration = Duration::from_secs(2);
 const RESTART_SPREAD: Duration = Duration::from_millis(800);
 /// Close codes of the two drains (RFC 6455 §7.4.1, and the registry of its §11.7).
 const GOING_AWAY: u16 = 1001;
-const SERVICE_RESTART: u16 = 1012;
+pub(super) const SERVICE_RESTART: u16 = 1012;
 /// How often a watched bundle file is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// How often ticket keys and the calendar are looked at.

@@ -31,7 +31,7 @@ use crate::http::head::{HeadLimits, HeadScanner, Version};
 use crate::names::Host;
 use crate::ops::metrics::{HostTally, Reason};
 use crate::ws::handshake::Offer;
-use crate::ws::tracker::Rules;
+use crate::ws::tracker::{Extensions, Rules};
 
 pub(crate) use input::Input;
 use request::Up;
@@ -99,7 +99,7 @@ pub(crate) struct Upgraded {
     behind: Vec<u8>,
     /// What the client has not taken yet of the 101.
     unsent: Pending,
-    deflate: bool,
+    extensions: Extensions,
     listener: Option<Box<Listener>>,
 }
 
@@ -116,7 +116,7 @@ impl Upgraded {
             frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
             message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
             check_utf8: route.check_utf8,
-            deflate: self.deflate,
+            extensions: self.extensions,
         };
         let begun = (&self.up[..], &self.behind[..], self.unsent);
         Relay::new((client, self.upstream), rules, begun, self.listener, peer, tally.websocket(), worker)
@@ -149,7 +149,7 @@ struct Exchange<'s> {
     upgraded: bool,
     /// Of a 101: the bytes behind it, and whether its frames may be compressed.
     behind: Vec<u8>,
-    deflate: bool,
+    extensions: Extensions,
 }
 
 /// Runs one exchange on `connection` until its end.
@@ -197,7 +197,7 @@ pub(crate) async fn run(
         keep_upstream: None,
         upgraded: false,
         behind: Vec::new(),
-        deflate: false,
+        extensions: Extensions::None,
     };
     let end = match exchange.complete().await {
         // An answer of ours would stand in the middle of another.
@@ -214,7 +214,7 @@ pub(crate) async fn run(
             up,
             behind: exchange.behind,
             unsent: exchange.down_pending,
-            deflate: exchange.deflate,
+            extensions: exchange.extensions,
             listener: exchange.listener,
         }));
     }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::accept::{Permit, Worker};
 use super::alarm::Alarm;
+use super::control::SERVICE_RESTART;
 use super::pace::{Backlog, Pace};
 use super::sticky::Listener;
 use super::tls::Client;
@@ -263,8 +264,8 @@ impl Lane {
         Poll::Ready(Ok(false))
     }
 
-    /// The upstream takes nothing more. What the client still says is dropped, so that what the upstream said before
-    /// it went reaches the client.
+    /// The sink takes nothing more. What the source still says is dropped, so that what the sink said before it went
+    /// passes.
     fn lose_sink(&mut self) {
         (self.sealed, self.finish, self.sink_closed) = (true, true, true);
         (self.pending, self.insert) = (Pending::default(), None);
@@ -362,6 +363,17 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// What became of our last Ping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    /// There was none, or the client has been heard since.
+    None,
+    /// Others may stand before it: the rest of a frame, or bytes that the client has yet to take.
+    Waits,
+    /// It has been on its way for the whole interval.
+    Sent,
+}
+
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
 pub(crate) struct Relay {
     client: Client,
@@ -372,8 +384,9 @@ pub(crate) struct Relay {
     peer: IpAddr,
     /// Counts it.
     _open: OpenWebSocket,
-    /// A rule was broken, and both sides are being told.
-    broken: bool,
+    ping: Ping,
+    /// The edge ends it (a rule was broken, a time is over), and whoever is there is being told.
+    ended: bool,
     /// The edge drains: the client is being told.
     leaving: bool,
     /// ... and the upstream is to be told when the client has been: an upstream that hears of it earlier may never end
@@ -400,7 +413,8 @@ impl Relay {
             down: Lane::new(Direction::FromUpstream, rules, unsent),
             peer,
             _open: open,
-            broken: false,
+            ping: Ping::None,
+            ended: false,
             leaving: false,
             leave_upstream: false,
         };
@@ -435,7 +449,7 @@ impl Relay {
             if timer.told {
                 worker.shared.endings.websockets.increment();
             }
-            if !self.broken {
+            if !self.ended {
                 worker.shared.closes.count(self.close_code(worker));
             }
             Poll::Ready(())
@@ -450,30 +464,47 @@ impl Relay {
             let [up, down] = [&mut self.up, &mut self.down].map(|lane| std::mem::take(&mut lane.passed));
             timer.watch(self.waiting_bytes(), down, worker);
             let passed = up | down;
-            // Who broke a rule gets no more time by sending on.
-            match ready!(timer.poll(cx, passed && !self.broken, self.is_ending())) {
+            // Who is told of the end gets no more time by sending on.
+            match ready!(timer.poll(cx, passed && !self.ended, self.is_ending(), self.answer_within(worker)))
+            {
+                Due::Over if !self.is_ending() => {
+                    self.part(worker, Some(GOING_AWAY), "nothing has passed for idle_timeout");
+                }
                 Due::Over => {
                     let _ = self.client.poll_shutdown(cx); // close_notify and FIN, where the kernel takes them
                     return Poll::Ready(());
                 }
                 Due::Slow => {
                     self.client.nudge();
-                    if !timer.is_in_time(self.waiting_bytes(), worker) {
+                    let is_in_time = timer.is_in_time(self.waiting_bytes(), worker);
+                    if !is_in_time && self.ended {
+                        return Poll::Ready(()); // it does not take its Close either
+                    }
+                    if !is_in_time {
                         let found = "the client did not take its messages";
                         worker.shared.refuse(Reason::WriteStall, self.peer, found);
-                        return Poll::Ready(());
+                        self.lose_client(worker, found);
                     }
                 }
                 Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
-                Due::Ping if self.is_deaf() => return Poll::Ready(()), // nobody is there
-                Due::Ping => self.ping(),
+                Due::Ping if self.probe() => self.lose_client(worker, "the client answers no Ping"),
+                Due::Ping => {}
+                Due::Unanswered if self.leaving => {} // the drain has its own bound
+                Due::Unanswered => self.part(worker, self.close_code(worker), "a Close was not answered"),
             }
         }
     }
 
-    /// Bytes that the client has not taken.
+    /// Bytes that the client has not taken and is to take.
     fn waiting_bytes(&self) -> usize {
-        self.down.pending.len() + self.client.unsent_bytes()
+        if self.down.sink_closed { 0 } else { self.down.pending.len() + self.client.unsent_bytes() }
+    }
+
+    /// While a Close waits for its answer: how long it may.
+    fn answer_within(&self, worker: &Worker) -> Option<Duration> {
+        let closed = self.up.tracker.closed() || self.down.tracker.closed();
+        (closed && !self.ended && !self.leaving)
+            .then(|| Pace::of(&worker.shared.serving.load().bundle.limits).stall)
     }
 
     /// What this WebSocket ended with: our own code before the client's, that before the upstream's. What broke a rule
@@ -511,7 +542,7 @@ impl Relay {
             }
             for (from, step) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
                 match step {
-                    Poll::Ready(Err(Stop::Io)) if self.broken || self.leaving => match from {
+                    Poll::Ready(Err(Stop::Io)) if self.ended || self.leaving => match from {
                         Direction::FromClient => self.up.give_up(),
                         Direction::FromUpstream => self.down.give_up(),
                     },
@@ -527,18 +558,17 @@ impl Relay {
         poll_later(cx)
     }
 
-    /// One side has ended, both have had their Close, or a rule was broken: what is left gets [`LINGER`]. Not while a
+    /// One side has ended, both have had their Close, or the edge ends it: what is left gets [`LINGER`]. Not while a
     /// draining edge waits for the end of a frame.
     fn is_ending(&self) -> bool {
         let lanes = [&self.up, &self.down];
         let ends = |lane: &&Lane| lane.source_ended || lane.finish;
         let waits = lanes.iter().any(|lane| lane.waits_to_close());
-        self.broken || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sealed)))
+        self.ended || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sealed)))
     }
 
     /// Tells both sides of a broken rule, and the log.
     fn tell(&mut self, worker: &Worker, from: Direction, violation: Violation) {
-        self.broken = true;
         let (said, reason) = match from {
             Direction::FromClient => {
                 (violation.to_string(), "the client broke a rule of WebSocket".to_owned())
@@ -546,31 +576,72 @@ impl Relay {
             Direction::FromUpstream => (format!("from the upstream: {violation}"), violation.to_string()),
         };
         worker.shared.refuse(Reason::WebSocket, self.peer, &said);
-        worker.shared.closes.count(Some(violation.close_code()));
-        self.down.close(close_frame(violation.close_code(), said, None));
-        self.up.close(close_frame(GOING_AWAY, reason, Some(random())));
+        let code = violation.close_code();
+        self.end(worker, Some(code), close_frame(code, said, None), &reason);
+    }
+
+    /// A time is over: both sides are told, where they have had no Close; `code` is for the count.
+    fn part(&mut self, worker: &Worker, code: Option<u16>, reason: &str) {
+        self.end(worker, code, close_frame(GOING_AWAY, reason, None), reason);
+    }
+
+    /// Nobody is there, or nobody who takes anything: only the upstream is told.
+    fn lose_client(&mut self, worker: &Worker, reason: &str) {
+        self.down.lose_sink();
+        self.up.source_ended = true;
+        self.part(worker, self.close_code(worker), reason);
+    }
+
+    fn end(&mut self, worker: &Worker, code: Option<u16>, to_client: ControlFrame, to_upstream: &str) {
+        if !std::mem::replace(&mut self.ended, true) {
+            worker.shared.closes.count(code);
+        }
+        self.down.close(to_client);
+        self.up.close(close_frame(GOING_AWAY, to_upstream, Some(random())));
     }
 
     fn leave(&mut self, code: u16) {
-        self.down.close(close_frame(code, "the server is restarting", None));
+        let reason =
+            if code == SERVICE_RESTART { "the server is restarting" } else { "the server is shutting down" };
+        self.down.close(close_frame(code, reason, None));
         (self.leaving, self.leave_upstream) = (true, true);
     }
 
-    /// A Ping has been with the client for a whole interval, and neither its Pong nor anything else has come back.
-    /// While the upstream takes nothing we do not listen to the client: silence means nothing then.
-    fn is_deaf(&self) -> bool {
-        let sent = self.down.insert.is_none() && self.waiting_bytes() == 0;
-        let listens = self.up.pending.is_empty() && !self.up.heard;
-        self.up.tracker.awaits_pong() && sent && !self.down.sealed && listens
+    /// An interval is over: pings, or tells that nobody is there (`true`). Whoever has said anything since the last Ping
+    /// is, and is asked anew: a client may answer the last of several Pings only (RFC 6455 §5.5.3), and that may have
+    /// been the application's.
+    fn probe(&mut self) -> bool {
+        // Behind a Close no Ping is sent, and none is answered (RFC 6455 §5.5.1, §5.5.2).
+        let closes = self.ended || self.leaving || self.up.sealed || self.down.sealed;
+        // While the upstream takes nothing we do not listen to the client: silence means nothing then.
+        let listens = self.up.pending.is_empty();
+        if closes || (!listens && self.ping != Ping::None) {
+            return false;
+        }
+        if std::mem::take(&mut self.up.heard) {
+            self.ping = Ping::None;
+        }
+        match self.ping {
+            Ping::None => self.send_ping(),
+            Ping::Waits if self.down.insert.is_none() && self.has_sent_all() => self.ping = Ping::Sent,
+            Ping::Waits => {}
+            Ping::Sent => return true,
+        }
+        false
     }
 
-    fn ping(&mut self) {
-        self.up.heard = false;
-        if self.down.insert.is_none() && !self.down.sealed && !self.up.tracker.awaits_pong() {
-            let payload = random();
-            self.up.tracker.await_pong(payload);
-            self.down.insert = Some(Box::new(Insert::Ping(ping_frame(payload, None))));
-        }
+    fn send_ping(&mut self) {
+        // Always the same: an answer that comes late is known as well.
+        let payload = self.up.tracker.ping_payload().unwrap_or_else(random);
+        self.up.tracker.expect_pongs(payload);
+        let is_next = self.down.tracker.at_boundary() && self.has_sent_all();
+        self.ping = if is_next { Ping::Sent } else { Ping::Waits };
+        self.down.insert = Some(Box::new(Insert::Ping(ping_frame(payload, None))));
+    }
+
+    /// Nothing is on this side of the wire that the client has yet to take.
+    fn has_sent_all(&self) -> bool {
+        self.waiting_bytes() == 0 && self.client.kernel_has_sent_all()
     }
 }
 
@@ -618,10 +689,11 @@ enum Due {
     Slow,
     Leave,
     Ping,
+    Unanswered,
 }
 
-/// When a relay ends or speaks by itself: idle for too long, one side ended and the other standing still, a drain, a
-/// Ping. Costs nothing where none applies, and little memory.
+/// When a relay ends or speaks by itself: idle for too long, one side ended and the other standing still, a Close without
+/// an answer, a drain, a Ping. Costs nothing where none applies, and little memory.
 #[derive(Default)]
 struct Timer {
     /// Once there are any.
@@ -638,6 +710,8 @@ struct Times {
     quiet_until: Option<Instant>,
     ping_at: Option<Instant>,
     leave_at: Option<Instant>,
+    /// When a Close is to have been answered.
+    answer_at: Option<Instant>,
     /// What waits for the client to take it.
     backlog: Option<Backlog>,
     alarm: Alarm,
@@ -689,19 +763,28 @@ impl Timer {
     }
 
     /// Ready when something is due. `passed`: bytes have passed since the last call; `ending`: one side has ended, or
-    /// both are told to.
-    fn poll(&mut self, cx: &mut Context<'_>, passed: bool, ending: bool) -> Poll<Due> {
+    /// both are told to; `answer_within`: a Close waits for its answer. Nothing that passes makes that longer.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        passed: bool,
+        ending: bool,
+        answer_within: Option<Duration>,
+    ) -> Poll<Due> {
         let changed = ending != std::mem::replace(&mut self.ending, ending);
-        if !ending && self.times.is_none() {
+        if !ending && answer_within.is_none() && self.times.is_none() {
             return Poll::Pending;
         }
         let times = self.times.get_or_insert_default();
+        if times.answer_at.is_none() {
+            times.answer_at = answer_within.map(|bound| Instant::now() + bound);
+        }
         let timeout = if ending { Some(LINGER) } else { times.idle_timeout };
         if changed || passed || times.quiet_until.is_none() {
             times.quiet_until = timeout.map(|timeout| Instant::now() + timeout);
         }
-        let first =
-            [times.quiet_until, times.ping_at, times.leave_at, times.slow_at()].into_iter().flatten().min();
+        let all = [times.quiet_until, times.ping_at, times.leave_at, times.answer_at, times.slow_at()];
+        let first = all.into_iter().flatten().min();
         let Some(first) = first else { return Poll::Pending };
         times.alarm.poll(cx, first).map(|()| times.due(first))
     }
@@ -717,6 +800,10 @@ impl Times {
         if self.leave_at == Some(first) {
             self.leave_at = None;
             return Due::Leave;
+        }
+        if self.answer_at == Some(first) {
+            self.answer_at = None;
+            return Due::Unanswered;
         }
         if self.ping_at == Some(first) {
             // From now: after a standstill two at once would leave the first no time for its answer.

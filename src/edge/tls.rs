@@ -12,8 +12,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::thread::LocalKey;
 
+use rustix::event::{self, PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use rustix::time::Timespec;
 use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{
@@ -24,6 +26,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -381,6 +384,19 @@ impl Client {
             Err(Errno::AGAIN) => Poll::Pending,
             sent => Poll::Ready(Ok(sent?)),
         });
+    }
+
+    /// Whether all that the kernel took is on the wire, as far as the client's window and the network allowed. Costs
+    /// three calls: the kernel counts for this option what it has not sent, and poll(2) then tells whether that is any.
+    pub(crate) fn kernel_has_sent_all(&self) -> bool {
+        let socket = SockRef::from(&self.io);
+        if socket.set_tcp_notsent_lowat(1).is_err() {
+            return true; // before Linux 3.12
+        }
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let writable = event::poll(&mut [PollFd::new(&self.io, PollFlags::OUT)], Some(&now));
+        let _ = socket.set_tcp_notsent_lowat(0); // the system's own again
+        writable != Ok(0)
     }
 
     /// Our end of the connection.

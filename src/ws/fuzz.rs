@@ -11,9 +11,9 @@ use std::ops::Range;
 use super::frame::{
     Decoded, Header, Opcode, PingPayload, Violation, close_frame, decode, is_close_code, ping_frame,
 };
-use super::tracker::{Direction, Rules, Then, Tracker};
+use super::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
-/// The Ping that is under way in some of the sequences.
+/// What our Pings carry that are under way in some of the sequences.
 pub(crate) const PING: PingPayload = *b"sanedge!";
 
 /// Bytes of a sequence that are looked at: the oracle takes the square of their number.
@@ -52,7 +52,8 @@ fn make_frames(data: &[u8]) {
     let (code, rest) = rest.split_first_chunk::<2>().unwrap_or((&[0; 2], rest));
     let code = Some(u16::from_be_bytes(*code)).filter(|&code| is_close_code(code)).unwrap_or(1001);
     let direction = if mask.is_some() { Direction::FromClient } else { Direction::FromUpstream };
-    let rules = Rules { frame_bytes_max: 0, message_bytes_max: 0, check_utf8: true, deflate: false };
+    let rules =
+        Rules { frame_bytes_max: 0, message_bytes_max: 0, check_utf8: true, extensions: Extensions::None };
     let mut tracker = Tracker::new(direction, rules);
     let ping = ping_frame(PING, mask);
     let tracked = tracker.track(&ping);
@@ -76,7 +77,11 @@ pub fn fuzz_ws_sequence(data: &[u8]) {
             frame_bytes_max: max(1),
             message_bytes_max: max(2),
             check_utf8: is(2),
-            deflate: is(4),
+            extensions: match (is(4), is(32)) {
+                (_, true) => Extensions::Unknown,
+                (true, _) => Extensions::Deflate,
+                _ => Extensions::None,
+            },
         },
         ping: is(8).then_some(PING),
     };
@@ -89,7 +94,7 @@ pub fn fuzz_ws_sequence(data: &[u8]) {
 pub(crate) struct Case {
     pub(crate) direction: Direction,
     pub(crate) rules: Rules,
-    /// Awaits the answer to this one from the start.
+    /// Expects answers to Pings with this payload from the start.
     pub(crate) ping: Option<PingPayload>,
 }
 
@@ -122,7 +127,7 @@ impl Case {
 
     fn told(&self, input: &[u8]) -> Told {
         let mut oracle = Oracle::new(*self);
-        let mut told = Told { boundaries: vec![0], our_pong: None, end: End::Open { judged: false } };
+        let mut told = Told { boundaries: vec![0], our_pongs: Vec::new(), end: End::Open { judged: false } };
         for (at, &byte) in input.iter().enumerate() {
             let start = at - oracle.frame.len();
             told.end = match oracle.byte(byte) {
@@ -132,7 +137,7 @@ impl Case {
                 Ok(seen) => {
                     told.boundaries.push(at + 1);
                     if seen == Seen::OurPong {
-                        told.our_pong = Some(start..at + 1);
+                        told.our_pongs.push(start..at + 1);
                     }
                     End::Open { judged: false }
                 }
@@ -147,11 +152,11 @@ impl Case {
     /// What a relay would do with the tracker's answers.
     fn relay(&self, input: &[u8], steps: &[Step]) -> Relayed {
         let mut tracker = Tracker::new(self.direction, self.rules);
-        self.ping.into_iter().for_each(|ping| tracker.await_pong(ping));
+        self.ping.into_iter().for_each(|ping| tracker.expect_pongs(ping));
         let mut relayed = Relayed {
             passed: Vec::new(),
             inserted: Vec::new(),
-            our_pong: None,
+            our_pongs: Vec::new(),
             end: Then::More,
             before: 0,
             tracker,
@@ -174,7 +179,7 @@ struct Relayed {
     passed: Vec<u8>,
     /// Where frames of ours were put, as offsets in the input.
     inserted: Vec<usize>,
-    our_pong: Option<Range<usize>>,
+    our_pongs: Vec<Range<usize>>,
     end: Then,
     /// Where in the input the last call began, what was held included.
     before: usize,
@@ -184,7 +189,7 @@ struct Relayed {
 impl Relayed {
     /// How much of the input has passed or was left out.
     fn offset(&self) -> usize {
-        self.passed.len() + self.our_pong.as_ref().map_or(0, Range::len)
+        self.passed.len() + self.our_pongs.iter().map(Range::len).sum::<usize>()
     }
 
     fn take(&mut self, piece: &[u8], mut inserts: bool, read: &[u8]) {
@@ -206,7 +211,7 @@ impl Relayed {
                 }
                 Then::OurPong(more) => {
                     let (start, end) = (self.offset(), read.len() - rest.len() + more);
-                    assert_eq!(self.our_pong.replace(start..end), None);
+                    self.our_pongs.push(start..end);
                     rest = &rest[more..];
                 }
                 end => {
@@ -232,12 +237,10 @@ impl Relayed {
             }
         };
         assert_eq!((self.offset(), self.end), (stop, end));
-        assert_eq!(self.our_pong, told.our_pong.clone());
-        let left_out = self.our_pong.clone().unwrap_or_default();
-        assert_eq!(
-            self.passed,
-            [&input[..left_out.start], &input[left_out.end..stop.max(left_out.end)]].concat()
-        );
+        assert_eq!(self.our_pongs, told.our_pongs);
+        let ours = |at: &usize| self.our_pongs.iter().any(|pong| pong.contains(at));
+        let theirs: Vec<u8> = (0..stop).filter(|at| !ours(at)).map(|at| input[at]).collect();
+        assert_eq!(self.passed, theirs);
         assert!(self.inserted.iter().all(|at| told.boundaries.contains(at)), "{:?}", self.inserted);
         assert_eq!(self.tracker.at_boundary(), stop == last && end != Then::Closed && !judged);
         assert_eq!(self.tracker.closed(), end == Then::Closed);
@@ -253,7 +256,7 @@ impl Relayed {
 pub(crate) struct Told {
     /// Where a frame may be inserted, while none is broken: offsets of the ends of whole frames, and 0.
     pub(crate) boundaries: Vec<usize>,
-    pub(crate) our_pong: Option<Range<usize>>,
+    pub(crate) our_pongs: Vec<Range<usize>>,
     pub(crate) end: End,
 }
 
@@ -370,20 +373,21 @@ impl Oracle {
     }
 
     fn judge_whole_header(&self, opcode: Opcode, masked: bool, length: u64) -> Result<(), Violation> {
-        let Rules { frame_bytes_max, message_bytes_max, deflate, .. } = self.case.rules;
+        let Rules { frame_bytes_max, message_bytes_max, extensions, .. } = self.case.rules;
         let client = self.case.direction == Direction::FromClient;
         let (first, control) = (self.frame[0], self.frame[0] & 0x08 != 0);
-        let rsv1 = first & 0x40 != 0;
+        let judged = extensions != Extensions::Unknown;
+        let rsv1 = judged && first & 0x40 != 0;
         if client && !masked {
             return Err(Violation::NotMasked);
         }
         if masked && !client {
             return Err(Violation::Masked);
         }
-        if first & 0x30 != 0 {
+        if judged && first & 0x30 != 0 {
             return Err(Violation::ReservedBits { found: first & 0x30 });
         }
-        if rsv1 && !deflate {
+        if rsv1 && extensions == Extensions::None {
             return Err(Violation::Rsv1NotNegotiated);
         }
         if rsv1 && (control || opcode == Opcode::Continuation) {
@@ -408,13 +412,10 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_pong(&mut self, payload: &[u8], length: u64) -> Seen {
+    fn judge_pong(&self, payload: &[u8], length: u64) -> Seen {
         let complete = payload.len() as u64 == length;
         match self.case.ping {
-            Some(ping) if complete && payload == ping => {
-                self.case.ping = None;
-                Seen::OurPong
-            }
+            Some(ping) if complete && payload == ping => Seen::OurPong,
             _ if complete => Seen::Frame,
             ping => Seen::Part { judged: ping.is_none() || length != PING.len() as u64 },
         }

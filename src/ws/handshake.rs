@@ -11,6 +11,7 @@ use crate::http::answer::Problem;
 use crate::http::body::Framing;
 use crate::http::head::{Fields, RequestHead, ResponseHead, Version, is_token, list, trim};
 use crate::names::Origin;
+use crate::ws::tracker::Extensions;
 
 /// What the server's proof of understanding is made with (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -167,10 +168,14 @@ pub fn response(
     check_extensions(&request.fields, fields)
 }
 
-/// Whether a 101 that [`response`] passed uses permessage-deflate (RFC 7692 §7): the one extension that RSV1 is for.
-pub fn deflate_negotiated(response: &ResponseHead<'_>) -> bool {
-    extensions(&response.fields)
-        .any(|extension| extension_name(extension).eq_ignore_ascii_case(b"permessage-deflate"))
+/// What a 101 that [`response`] passed uses.
+pub fn negotiated(response: &ResponseHead<'_>) -> Extensions {
+    let is_deflate = |extension| extension_name(extension).eq_ignore_ascii_case(b"permessage-deflate");
+    match extensions(&response.fields).map(is_deflate).reduce(|all, deflate| all && deflate) {
+        None => Extensions::None,
+        Some(true) => Extensions::Deflate,
+        Some(false) => Extensions::Unknown,
+    }
 }
 
 /// Checks the Origin of an upgrade (RFC 6455 §10.2). No Origin is a program, not a browser, and passes unless
@@ -405,24 +410,27 @@ mod tests {
     }
 
     #[test]
-    fn deflate_is_negotiated_where_the_101_names_it() {
+    fn a_101_names_the_extensions_that_it_uses() {
         let uses = |fields: &str| {
             let head = format!("HTTP/1.1 101\r\n{UPGRADE}{ACCEPT}{fields}\r\n");
-            deflate_negotiated(&parse_response(head.as_bytes(), false, &LIMITS).unwrap())
+            negotiated(&parse_response(head.as_bytes(), false, &LIMITS).unwrap())
         };
         let with = |value: &str| uses(&format!("Sec-WebSocket-Extensions: {value}\r\n"));
+        for value in ["permessage-deflate", "Permessage-Deflate ;client_max_window_bits=9"] {
+            assert_eq!(with(value), Extensions::Deflate, "{value}");
+        }
         for value in [
-            "permessage-deflate",
-            "Permessage-Deflate ;client_max_window_bits=9",
             "x; y=1, permessage-deflate",
+            "permessage-deflate, x",
+            "x; permessage-deflate",
+            "permessage-deflate-2",
+            "permessage-bzip2",
         ] {
-            assert!(with(value), "{value}");
+            assert_eq!(with(value), Extensions::Unknown, "{value}");
         }
-        for value in ["", "x; permessage-deflate", "permessage-deflate-2", "permessage-bzip2"] {
-            assert!(!with(value), "{value}");
-        }
-        assert!(!uses(""));
-        assert!(uses("Sec-WebSocket-Extensions: x\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"));
+        assert_eq!((uses(""), with("")), (Extensions::None, Extensions::None));
+        let two = "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Extensions: x\r\n";
+        assert_eq!(uses(two), Extensions::Unknown);
     }
 
     fn from(allowed: &Origins, require: bool, fields: &str) -> Result<(), String> {

@@ -57,8 +57,20 @@ pub struct Rules {
     pub message_bytes_max: u64,
     /// Text must be UTF-8. Messages that are compressed (RSV1) are not looked at.
     pub check_utf8: bool,
-    /// permessage-deflate was negotiated: the first frame of a message may have RSV1.
-    pub deflate: bool,
+    /// Those that were negotiated.
+    pub extensions: Extensions,
+}
+
+/// What gives the reserved bits a meaning (RFC 6455 §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extensions {
+    /// Nothing: they are 0.
+    #[default]
+    None,
+    /// permessage-deflate alone: the first frame of a message may have RSV1 (RFC 7692 §6).
+    Deflate,
+    /// Another one, perhaps beside it: all three, on every frame, are its two ends' affair.
+    Unknown,
 }
 
 /// What may be done with the bytes given to [`Tracker::track`].
@@ -82,7 +94,7 @@ pub enum Then {
     More,
     /// Only from [`Tracker::track_to_boundary`]: a frame of ours may be put here. Bytes behind `pass` were not looked at.
     Boundary,
-    /// The next so many bytes are (the rest of) the Pong to our Ping: leave them out and track those behind them.
+    /// The next so many bytes are (the rest of) a Pong to our Pings: leave them out and track those behind them.
     OurPong(usize),
     /// A Close has passed, or an earlier call told of a broken rule: nothing passes any more.
     Closed,
@@ -100,13 +112,13 @@ pub struct Tracker {
     frame_bytes_max: u64,
     message_bytes_max: u64,
     check_utf8: bool,
-    deflate: bool,
+    extensions: Extensions,
     message: Message,
     /// Payload bytes of the open message, or of the last one.
     message_bytes: u64,
     /// Of the open text message; from a Close on, of its reason.
     utf8: Utf8,
-    /// Payload of our Ping, as a number that is never 0.
+    /// Payload of our Pings, as a number that is never 0.
     ping: Option<NonZeroU64>,
 }
 
@@ -166,7 +178,7 @@ impl Tracker {
             frame_bytes_max: rules.frame_bytes_max,
             message_bytes_max: rules.message_bytes_max,
             check_utf8: rules.check_utf8,
-            deflate: rules.deflate,
+            extensions: rules.extensions,
             message: Message::None,
             message_bytes: 0,
             utf8: Utf8::default(),
@@ -211,16 +223,16 @@ impl Tracker {
         }
     }
 
-    /// A Ping of ours with this payload is on its way to this direction's sender: the first Pong that answers it does
-    /// not pass. Takes the place of an earlier one, whose answer would pass then; nobody minds a Pong that was not asked
-    /// for (RFC 6455 §5.5.3). A payload of zeros is not waited for.
-    pub fn await_pong(&mut self, payload: PingPayload) {
+    /// Pings of ours, all with this payload, are on their way to this direction's sender: no Pong that answers one
+    /// passes, however late or often it comes (RFC 6455 §5.5.3 lets a peer answer the last of several only). A payload
+    /// of zeros is not waited for.
+    pub fn expect_pongs(&mut self, payload: PingPayload) {
         self.ping = NonZeroU64::new(u64::from_ne_bytes(payload));
     }
 
-    /// Our Ping has not been answered.
-    pub fn awaits_pong(&self) -> bool {
-        self.ping.is_some()
+    /// What our Pings carry, once there are any.
+    pub fn ping_payload(&self) -> Option<PingPayload> {
+        self.ping.map(|ping| ping.get().to_ne_bytes())
     }
 
     fn run(&mut self, bytes: &[u8], to_boundary: bool) -> Tracked {
@@ -291,10 +303,7 @@ impl Tracker {
                 let payload = self.enter(&header, start.get(..head_bytes).unwrap_or_default());
                 self.pass_payload(payload, rest.get(passing..).unwrap_or_default(), tracked)
             }
-            Judged::OurPong(frame_bytes) => {
-                self.ping = None;
-                Ok(Some(Then::OurPong(frame_bytes.saturating_sub(held.len()))))
-            }
+            Judged::OurPong(frame_bytes) => Ok(Some(Then::OurPong(frame_bytes.saturating_sub(held.len())))),
             Judged::Unfinished => {
                 self.phase = Phase::Between(held.with(rest));
                 Ok(Some(Then::More))
@@ -339,10 +348,12 @@ impl Tracker {
     fn check_reserved_bits(&self, header: &Header) -> Result<(), Violation> {
         let opcode = header.opcode;
         let first = matches!(opcode, Opcode::Text | Opcode::Binary);
-        match header.rsv1 {
+        match (header.rsv1, self.extensions) {
+            (false, _) if header.rsv2_rsv3 == 0 => Ok(()),
+            (_, Extensions::Unknown) => Ok(()),
             _ if header.rsv2_rsv3 != 0 => Err(Violation::ReservedBits { found: header.rsv2_rsv3 }),
-            true if !self.deflate => Err(Violation::Rsv1NotNegotiated),
-            true if !first => Err(Violation::Rsv1Misplaced { opcode }),
+            (_, Extensions::None) => Err(Violation::Rsv1NotNegotiated),
+            _ if !first => Err(Violation::Rsv1Misplaced { opcode }),
             _ => Ok(()),
         }
     }
@@ -374,9 +385,9 @@ impl Tracker {
         before.saturating_add(header.payload_bytes)
     }
 
-    /// Whether this Pong is the answer to our Ping: told by the whole of it.
+    /// Whether this Pong is an answer to our Pings: told by the whole of it.
     fn judge_pong(&self, header: &Header, payload: &[u8]) -> Judged {
-        let Some(ping) = self.ping.map(|ping| ping.get().to_ne_bytes()) else {
+        let Some(ping) = self.ping_payload() else {
             return Judged::Frame(*header, header.header_bytes);
         };
         if header.payload_bytes != ping.len() as u64 {

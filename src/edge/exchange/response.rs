@@ -190,7 +190,7 @@ impl Exchange<'_> {
             self.check_upgrade(head)?;
             response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
             self.behind = behind.to_vec();
-            self.deflate = handshake::deflate_negotiated(head);
+            self.extensions = handshake::negotiated(head);
             self.upgraded = true;
             self.deliver(cx, out)?;
             return Err(End::Close);

@@ -5,8 +5,12 @@ use super::Violation::*;
 use super::*;
 use crate::ws::fuzz::{Case, End, PING, Step, frame};
 
-const RULES: Rules =
-    Rules { frame_bytes_max: u64::MAX, message_bytes_max: u64::MAX, check_utf8: false, deflate: false };
+const RULES: Rules = Rules {
+    frame_bytes_max: u64::MAX,
+    message_bytes_max: u64::MAX,
+    check_utf8: false,
+    extensions: Extensions::None,
+};
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const CONTINUATION: u8 = 0x0;
@@ -85,7 +89,7 @@ fn the_mask_goes_with_the_direction() {
 
 #[test]
 fn reserved_bits_are_those_of_permessage_deflate() {
-    let deflate = Rules { deflate: true, ..RULES };
+    let deflate = Rules { extensions: Extensions::Deflate, ..RULES };
     let first = || plain(TEXT | RSV1, b"x");
     assert_passes(FromUpstream, deflate, &[first(), plain(CONTINUATION | FIN, b"x")]);
     assert_passes(FromUpstream, deflate, &[plain(BINARY | FIN | RSV1, b"x"), plain(TEXT | FIN, b"x")]);
@@ -100,6 +104,17 @@ fn reserved_bits_are_those_of_permessage_deflate() {
         assert_eq!(broken(FromUpstream, deflate, &[plain(TEXT | found, b"")]), ReservedBits { found });
         assert_eq!(broken(FromUpstream, RULES, &[plain(PONG | found, b"")]), ReservedBits { found });
     }
+}
+
+#[test]
+fn the_reserved_bits_of_an_unknown_extension_are_its_own() {
+    let unknown = Rules { extensions: Extensions::Unknown, ..RULES };
+    for bits in [0x10, 0x20, RSV1, 0x70] {
+        let message =
+            [plain(TEXT | bits, b"x"), plain(PING_FRAME | bits, b""), plain(CONTINUATION | FIN | bits, b"x")];
+        assert_passes(FromUpstream, unknown, &message);
+    }
+    assert_eq!(broken(FromUpstream, unknown, &[plain(CONTINUATION | RSV1, b"x")]), NothingToContinue);
 }
 
 #[test]
@@ -211,7 +226,7 @@ fn what_follows_a_close_is_dropped() {
     assert_eq!(tracker.track_to_boundary(b"\xff").then, Then::Closed);
 }
 
-const EXAMINED: Rules = Rules { check_utf8: true, deflate: true, ..RULES };
+const EXAMINED: Rules = Rules { check_utf8: true, extensions: Extensions::Deflate, ..RULES };
 
 #[test]
 fn text_is_utf8_over_all_its_frames_where_asked_for() {
@@ -299,7 +314,7 @@ fn a_boundary_is_found_behind_the_current_frame() {
 }
 
 #[test]
-fn the_pong_to_our_ping_is_left_out_once() {
+fn every_pong_to_our_pings_is_left_out() {
     for (direction, frame) in [(FromClient, masked as fn(u8, &[u8]) -> Vec<u8>), (FromUpstream, plain)] {
         let other = [&PING[..7], b"?"].concat();
         let longer = [&PING[..], b"?"].concat();
@@ -309,19 +324,19 @@ fn the_pong_to_our_ping_is_left_out_once() {
         let input = [&before[..], &ours, &ours, &frame(CONTINUATION | FIN, b"")].concat();
         let case = Case { direction, rules: RULES, ping: Some(PING) };
         let seen = case.check(&input, &[Step { bytes: 5, inserts: true }]);
-        assert_eq!(seen.our_pong, Some(before.len()..before.len() + ours.len()));
+        let (first, second) = (before.len(), before.len() + ours.len());
+        assert_eq!(seen.our_pongs, [first..second, second..second + ours.len()]);
 
         let mut tracker = Tracker::new(direction, RULES);
-        tracker.await_pong(PING);
-        assert!(tracker.awaits_pong());
+        assert_eq!(tracker.clone().track(&ours).pass, ours.len(), "nobody has asked");
+        tracker.expect_pongs(PING);
+        assert_eq!(tracker.ping_payload(), Some(PING));
         let tracked = tracker.track(&input);
         assert_eq!((tracked.pass, tracked.then), (before.len(), Then::OurPong(ours.len())));
-        assert!(!tracker.awaits_pong() && tracker.at_boundary());
-        // A second one is an answer to nobody, until another Ping has been sent.
-        assert_eq!(tracker.clone().track(&ours).pass, ours.len());
-        tracker.await_pong([1; 8]);
-        assert_eq!(tracker.track(&ours).pass, ours.len());
-        assert_eq!(tracker.track(&frame(PONG, &[1; 8])).then, Then::OurPong(ours.len()));
+        assert!(tracker.at_boundary());
+        // The answer to one Ping, late, and to the next: neither is the application's.
+        assert_eq!(tracker.track(&ours).then, Then::OurPong(ours.len()));
+        assert_eq!(tracker.track(&frame(PONG, &[1; 8])).pass, ours.len());
     }
 }
 
@@ -386,7 +401,11 @@ fn legal() -> impl Strategy<Value = (Case, Vec<u8>)> {
         |(mask, (check_utf8, deflate, awaits), mut messages, close)| {
             messages.iter_mut().for_each(|message| message.compressed &= deflate);
             let direction = if mask.is_some() { FromClient } else { FromUpstream };
-            let rules = Rules { check_utf8, deflate, ..RULES };
+            let rules = Rules {
+                check_utf8,
+                extensions: if deflate { Extensions::Deflate } else { Extensions::None },
+                ..RULES
+            };
             let case = Case { direction, rules, ping: awaits.then_some(PING) };
             let close = close.map(|reason| frame(CLOSE, &[b"\x0f\xa0", reason.as_bytes()].concat(), mask));
             let frames = messages.iter().flat_map(|message| message.frames(mask)).chain(close);
