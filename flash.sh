@@ -102,13 +102,18 @@ leave() {
   local status=$?
   trap - EXIT
   [ -z "$child" ] || kill "$child" 2>/dev/null || true
-  [ -z "$there" ] || on_board -- "$host" "rm -rf $there" </dev/null || true
+  [ -z "$there" ] || clear_board
   [ -z "$work" ] || [ ! -S "$work/ssh" ] || ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
   [ -z "$unfinished" ] || rm -f -- "$unfinished"
   [ -z "$work" ] || rm -rf -- "$work"
   [ -z "$card_begun" ] ||
     printf 'error %s is not complete and will not boot: write it again\n' "$device" >&2
   exit "$status"
+}
+# Keys are in that folder. Once `install` there has begun, also where the line broke, it needs it, and takes it away itself.
+clear_board() {
+  on_board -- "$host" "[ -e $there/begun ] || rm -rf $there" </dev/null ||
+    printf 'error private keys may be left on %s: remove %s there\n' "$host" "$there" >&2
 }
 trap leave EXIT
 trap 'exit 129' HUP
@@ -811,6 +816,17 @@ set -eu
 trap '' HUP INT PIPE
 umask 077
 dir=$(dirname "$0")
+: >"$dir/begun"
+was_active='' was_healthy='' kept='' committed=''
+finish() {
+  status=$?
+  trap - EXIT
+  if [ -n "$kept" ] && [ -z "$committed" ]; then rollback; fi
+  rm -rf "$dir"
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 143' TERM
 root=${SANEDGE_ROOT:-}
 say() { printf '      %s\n' "$*" || :; }
 old=$dir/old
@@ -891,18 +907,14 @@ doctor() {
   timeout 60 "$root/usr/bin/sanedge" doctor /etc/sanedge/sanedge.bundle
 }
 
-was_active=
 systemctl is-active --quiet sanedge.service && was_active=1
-was_healthy=
 if [ -n "$was_active" ] && doctor >/dev/null 2>&1; then was_healthy=1; fi
 systemd-sysusers "$dir/root/usr/lib/sysusers.d/sanedge.conf"
 keep
+kept=1
 
-committed=
 rollback() {
-  status=$?
-  trap - EXIT
-  [ -z "$committed" ] || exit "$status"
+  status=1
   set +e
   say "not ready; the unit says:"
   journalctl -u sanedge.service -n 15 --no-pager -o cat | sed 's/^/        /'
@@ -916,9 +928,7 @@ rollback() {
     systemctl stop sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket
     say "rolled back: everything new was taken away"
   fi
-  exit 1
 }
-trap rollback EXIT
 
 sockets_differ=1
 put_new
@@ -959,13 +969,14 @@ install_on_host() {
   there=$(on_board -- "$host" 'umask 077; mktemp -d /tmp/sanedge.XXXXXXXX' </dev/null)
   [[ $there =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] || refuse "$host did not make a folder" "/tmp/sanedge.…" "$there" ""
   watched packing 0 - in_work tar -cf payload.tar root plan install
-  local bytes folder=$there status=0
+  local bytes status=0
   bytes=$(size_of "$work/payload.tar")
   watched sending "$bytes" 0 on_board -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
   local terminal=()
   [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
-  there='' # from here on it looks after itself, also where the line breaks
-  on_board "${terminal[@]}" -- "$host" "${sudo}sh $folder/install; status=\$?; ${sudo}rm -rf $folder; exit \$status" || status=$?
+  # What sudo did not let begin is still the login's own.
+  on_board "${terminal[@]}" -- "$host" "${sudo}sh $there/install; status=\$?; rm -rf $there; exit \$status" || status=$?
+  [ "$status" -ne 0 ] || there=''
   [ "$status" -eq 0 ] || refuse "the edge was not installed on $host" "a unit that becomes ready" "see above" \
     "mend what the journal names, and do this again"
 }
