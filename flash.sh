@@ -159,7 +159,8 @@ check_board() {
   target=$(profile target) budget=$(profile budget)
   case $target in
     aarch64-*) machine=183 triplet=aarch64-linux-gnu ;;
-    arm*) machine=40 triplet=arm-linux-gnueabihf ;;
+    armv7-*) machine=40 triplet=arm-linux-gnueabihf cores='v7' ;;
+    arm-*) machine=40 triplet=arm-linux-gnueabihf cores='v6' ;;
     *) refuse "board \`$board\` is no board for this" "a profile whose target is ARM" "$target" "" ;;
   esac
   word=$(machine_word "$machine")
@@ -169,6 +170,16 @@ check_board() {
 elf_machine() {
   [ "$(head -c 4 -- "$1" | od -An -tx1 | tr -d ' \n')" = 7f454c46 ] || return 0
   od -An -tu2 --endian=little -j 18 -N 2 -- "$1" | tr -d ' \n'
+}
+# The architecture that a 32-bit ARM program was compiled for, as its build attributes have it (Addenda to the ABI for the Arm
+# Architecture, Tag_CPU_arch); nothing if it does not say.
+arm_arch() { readelf -A -- "$1" 2>/dev/null | sed -n 's/^ *Tag_CPU_arch: *//p' | head -n 1; }
+# runs_on CORES ARCH: whether a core of ARMv6 (v6: the ARM1176 of a Zero) or ARMv7 (v7) has its instructions
+runs_on() {
+  case $1-$2 in
+    v[67]-v[45]* | v[67]-v6 | v[67]-v6K | v[67]-v6KZ | v7-v6T2 | v7-v7) ;;
+    *) return 1 ;;
+  esac
 }
 machine_word() {
   case $1 in
@@ -201,7 +212,7 @@ check_files() {
 }
 
 check_tools() {
-  need realpath coreutils
+  [ "$machine" != 40 ] || need readelf binutils
   if [ -n "$host" ]; then
     need ssh openssh-client
     need tar tar
@@ -340,6 +351,11 @@ find_binary() {
   [ "$found" = "$machine" ] ||
     refuse "$binary is not for $board" "a program for $word" "$(machine_word "$found")" \
       "cross/build.sh $board makes the right one"
+  [ "$machine" = 40 ] || return 0
+  found=$(arm_arch "$binary")
+  runs_on "$cores" "$found" ||
+    refuse "$binary is not for $board, whose processor would stop at its first foreign instruction" "a program for ARM$cores" \
+      "${found:+one for ARM}${found:-no build attributes that tell (readelf -A)}" "cross/build.sh $board makes the right one"
 }
 
 # --- what goes onto the board: one list, for images and for running boards ------------------------------------------
@@ -795,13 +811,13 @@ on_board() {
 check_host_machine() {
   doing "look at $host"
   local found
-  found=$(on_board -- "$host" 'uname -m; id -u; systemctl --version' </dev/null) ||
+  found=$(on_board -- "$host" 'uname -m && id -u && { systemctl --version || :; }' </dev/null) ||
     refuse "$host cannot be reached by ssh" "a login" "" "try: ssh $host"
   local kernel number
   { read -r kernel && read -r number && read -r _ systemd_version _; } <<<"$found" ||
     refuse "$host does not run systemd" "a system that starts services by it" "" ""
-  case $machine-$kernel in
-    183-aarch64 | 40-armv[678]* | 40-aarch64) ;;
+  case $machine${cores:-}-$kernel in
+    183-aarch64 | 40v6-armv6* | 40v?-armv[78]* | 40v?-aarch64) ;;
     *) refuse "$host is not a $board" "$word" "$kernel" "give the board that it is" ;;
   esac
   if [ "$number" = 0 ]; then sudo=''; else sudo='sudo '; fi
@@ -966,8 +982,11 @@ install_on_host() {
   step "restart it there, wait until it is ready, roll back if it is not"
   [ -z "$dry" ] || return 0
   board_half >"$work/install"
-  there=$(on_board -- "$host" 'umask 077; mktemp -d /tmp/sanedge.XXXXXXXX' </dev/null)
-  [[ $there =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] || refuse "$host did not make a folder" "/tmp/sanedge.…" "$there" ""
+  local folder
+  folder=$(on_board -- "$host" 'umask 077; mktemp -d /tmp/sanedge.XXXXXXXX' </dev/null) || folder=''
+  [[ $folder =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] ||
+    refuse "$host did not make a folder" "/tmp/sanedge.…" "${folder:-nothing}" "ssh $host must print nothing by itself, and /tmp have room"
+  there=$folder # not before: it is removed there
   watched packing 0 - in_work tar -cf payload.tar root plan install
   local bytes status=0
   bytes=$(size_of "$work/payload.tar")

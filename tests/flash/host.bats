@@ -9,6 +9,7 @@ setup() {
   enter
   board=$BATS_TEST_TMPDIR/board state=$BATS_TEST_TMPDIR/state bin=$BATS_TEST_TMPDIR/bin
   mkdir -p "$board/etc/systemd/system" "$state"
+  export STATE=$state
   stand_in uname 'echo "$(cat '"$state"'/machine)"'
   echo aarch64 >"$state/machine"
   # ssh OPTIONS -- HOST COMMAND
@@ -95,7 +96,6 @@ nothing_in_tmp() {
   echo 0 >"$state/uid"
   sed -i '3s/exit 255/mkfifo "$STATE"\/go; "$0.whole" "$@" >"$STATE"\/said 2>\&1 3>\&- \& while [ ! -p "$STATE"\/begun ]; do sleep 0.05; done; exit 255/' "$bin/ssh"
   stand_in systemd-sysusers 'mkfifo "$STATE/begun"; read -r _ <"$STATE/go"'
-  export STATE=$state
   flash --host root@board
   [ "$status" -eq 1 ]
   [ -e "$(tail -n 1 "$state/folders")/begun" ]
@@ -208,14 +208,42 @@ http = ["[::]:80"]' >sanedge.toml
   flash --host pi@board
   [ "$status" -eq 1 ]
   says "pi@board is not a rpi4" armv6l
-  stand_in systemctl 'exit 1'
+  # profile, kernel, whether they go together
+  local profile kernel right
+  while read -r profile kernel right; do
+    rm -f sanedge.toml && config "$profile" >sanedge.toml
+    echo "$kernel" >"$state/machine"
+    flash --board "$profile" --binary program.arm --host pi@board --dry-run
+    [ "$status" -eq "$right" ] || { echo "$profile $kernel: $output"; false; }
+    [ "$right" -eq 0 ] || says "pi@board is not a $profile" "$kernel"
+  done <<'TABLE'
+rpi2 armv6l 1
+rpi2 armv7l 0
+rpi2 aarch64 0
+rpi2 x86_64 1
+rpi-zero armv6l 0
+rpi-zero armv7l 0
+TABLE
+  rm sanedge.toml && config rpi4 >sanedge.toml
   echo aarch64 >"$state/machine"
+  cp "$bin/systemctl" systemctl.true
+  stand_in systemctl 'echo "systemctl: not found" >&2; exit 127'
   flash --host pi@board
   [ "$status" -eq 1 ]
+  says "pi@board does not run systemd"
+  cp systemctl.true "$bin/systemctl"
+  # What a login says may be anything: it is removed nowhere.
+  mkdir "$state/precious"
+  stand_in mktemp 'case "$*" in *" /tmp/sanedge."*) echo "$STATE/precious" ;; *) exec "$real" "$@" ;; esac'
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "pi@board did not make a folder" "/tmp/sanedge.…" "$state/precious"
+  [ -d "$state/precious" ]
+  rm "$bin/mktemp"
   stand_in ssh 'exit 255'
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "cannot be reached by ssh"
+  says "pi@board cannot be reached by ssh" "try: ssh pi@board"
   [ -z "$(snapshot)" ]
 }
 

@@ -70,6 +70,41 @@ teardown() {
   refused 1 'no ELF file'
 }
 
+@test "a program for a later 32-bit ARM" {
+  # board:Tag_CPU_arch:what the refusal finds, if it refuses
+  local one board arch found checked=0
+  make_image other.img "$arm"
+  for one in rpi-zero:10:ARMv7 rpi-zero:8:ARMv6T2 rpi-zero:14:ARMv8 rpi-zero::'no build attributes' rpi-zero:6 rpi-zero:7 \
+    rpi2:14:ARMv8 rpi2::'no build attributes' rpi2:6 rpi2:10; do
+    IFS=: read -r board arch found <<<"$one"
+    rm -f sanedge.toml && config "$board" >sanedge.toml
+    elf_arm "$arch" program.any
+    flash --board "$board" --binary program.any --image other.img --out card.img --dry-run
+    if [ -n "$found" ]; then
+      refused 1 "program.any is not for $board" "$found" "cross/build.sh $board"
+    else
+      [ "$status" -eq 0 ] || { echo "$one: $output"; false; }
+    fi
+    checked=$((checked + 1))
+  done
+  [ "$checked" -eq 10 ]
+}
+
+@test "a package for armhf with a program that an ARMv6 board cannot run" {
+  stand_in cargo-deb ''
+  stand_in cargo 'echo "cargo went to work"; exit 7'
+  elf_arm 10 program.v7
+  run "$repository/packaging/deb.sh" armhf "$PWD/program.v7" -o .
+  [ "$status" -eq 1 ] || { echo "$status $output"; false; }
+  says 'program.v7 is not for every armhf board' 'ARMv6' 'ARMv7'
+  elf_arm '' program.mute
+  run "$repository/packaging/deb.sh" armhf "$PWD/program.mute" -o .
+  [ "$status" -eq 1 ]
+  says 'found no word of it'
+  run "$repository/packaging/deb.sh" armhf "$PWD/program.arm" -o .
+  [ "$status" -eq 7 ]
+}
+
 @test "no program for the board, no sanedge here" {
   mkdir own
   cp "$flash" own/
