@@ -65,6 +65,7 @@ need() {
 # Runs a long command beside us, so that a signal to us is heard at once, and shows how far its descriptor has come, or
 # for `-` how long it has taken.
 #   watched LABEL BYTES_TOTAL DESCRIPTOR|- COMMAND…      (0 bytes: the total is not known)
+# COMMAND is a program or `build`: below another function it would be a child's child, which outlives its parent.
 child=''
 watched() {
   local label=$1 total=$2 descriptor=$3 from=$SECONDS shown=$SECONDS at
@@ -91,8 +92,8 @@ watched() {
   child=''
   return "$status"
 }
-# What is built here is nobody's secret.
-shared() { (umask 022 && exec "$@"); }
+# What is built here is nobody's secret. In a session of its own, so that all of it can be stopped: it asks nobody anything.
+build() { umask 022 && exec setsid "$@"; }
 of_total() { [ "$1" -eq 0 ] || printf ' of %s' "$(mebibytes "$1")"; }
 
 # --- what is left when we go ----------------------------------------------------------------------------------------
@@ -101,7 +102,8 @@ work='' unfinished='' card_begun='' there=''
 leave() {
   local status=$?
   trap - EXIT
-  [ -z "$child" ] || kill "$child" 2>/dev/null || true
+  # A build is a group of its own, with compilers in it; anything else is one process.
+  [ -z "$child" ] || kill -- "-$child" 2>/dev/null || kill "$child" 2>/dev/null || true
   [ -z "$there" ] || clear_board
   [ -z "$work" ] || [ ! -S "$work/ssh" ] || ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
   [ -z "$unfinished" ] || rm -f -- "$unfinished"
@@ -213,6 +215,7 @@ check_files() {
 
 check_tools() {
   [ "$machine" != 40 ] || need readelf binutils
+  [ -n "$binary" ] || need setsid util-linux
   if [ -n "$host" ]; then
     need ssh openssh-client
     need tar tar
@@ -249,15 +252,18 @@ check_device() {
     refuse "$device is no disk" "a block device, as /dev/sdX or /dev/mmcblk0" \
       "$(stat -Lc %F -- "$device" 2>/dev/null || echo nothing)" "lsblk shows what there is"
   device=$(realpath -- "$device")
-  local type removable hotplug read_only
-  read -r type removable hotplug read_only < <(lsblk -dnro TYPE,RM,HOTPLUG,RO -- "$device")
+  local said type removable hotplug read_only
+  said=$(ask_device -d TYPE,RM,HOTPLUG,RO)
+  read -r type removable hotplug read_only <<<"$said" || true
   case $type in
     disk | loop) ;;
     *) refuse "$device is not a whole disk" "the device of the card itself, without a partition's number" "$type" \
       "lsblk shows what there is" ;;
   esac
   local mounted system=''
-  mounted=$(lsblk -nro MOUNTPOINTS -- "$device" | sed 's/\\x0a/\n/g' | grep . | tr '\n' ' ') || true
+  # All of them since util-linux 2.37; before that one for each partition.
+  mounted=$(lsblk -nro MOUNTPOINTS -- "$device" 2>/dev/null) || mounted=$(ask_device MOUNTPOINT)
+  mounted=$(sed '/./!d' <<<"${mounted//\\x0a/$'\n'}" | tr '\n' ' ')
   for point in $mounted; do
     case $point in
       / | /boot | /boot/* | /usr | /usr/* | /var | /var/* | /home | '[SWAP]') system=$point ;;
@@ -269,8 +275,9 @@ check_device() {
   if [ -n "$mounted" ]; then
     refuse "$device is mounted" "a card that nothing uses" "$mounted" "umount ${mounted% }"
   fi
-  if lsblk -nro TYPE -- "$device" | grep -Evq '^(disk|part|loop)$'; then
-    refuse "$device is in use" "a card that nothing uses" "$(lsblk -nro TYPE,NAME -- "$device" | tail -n +2 | tr '\n' ' ')" \
+  said=$(ask_device TYPE,NAME)
+  if grep -Evq '^(disk|part|loop) ' <<<"$said"; then
+    refuse "$device is in use" "a card that nothing uses" "$(tail -n +2 <<<"$said" | tr '\n' ' ')" \
       "close the volume that stands on it"
   fi
   [ "$read_only" = 0 ] ||
@@ -281,11 +288,16 @@ check_device() {
   fi
   [ -n "$dry" ] || [ -w "$device" ] || refuse "$device cannot be written by $(id -un)" "rights to write it" "" "sudo ./flash.sh …"
 }
+# ask_device [-d] COLUMNS: what nobody can say of a device is no reason to write to it
+ask_device() {
+  lsblk -nr "${@:1:$#-1}" -o "${!#}" -- "$device" ||
+    refuse "it is not known how $device is used" "what \`lsblk -o ${!#}\` says of it" "lsblk failed, as above" "apt install util-linux"
+}
 describe_device() { lsblk -dnro VENDOR,MODEL,SIZE,TRAN -- "$device" | sed 's/\\x20/ /g; s/  */ /g; s/^ //'; }
 
 device_holds() {
   local room wanted=$1
-  room=$(lsblk -bdnro SIZE -- "$device")
+  room=$(ask_device -bd SIZE)
   [ "$room" -ge "$wanted" ] ||
     refuse "$device is too small" "$(mebibytes "$wanted") for the image" "$(mebibytes "$room")" "take a larger card"
 }
@@ -304,7 +316,7 @@ find_sanedge() {
     refuse "there is no sanedge $(version) on this machine to compile the bundle" "one on PATH, or cargo to build it" "" \
       "cargo install --path . --locked, or give --sanedge FILE"
   doing "build the sanedge of this machine: cargo build --release"
-  watched cargo 0 - shared cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
+  watched cargo 0 - build cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
   sanedge=$(cargo metadata --format-version 1 --no-deps --locked --manifest-path "$here/Cargo.toml" |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/sanedge
 }
@@ -342,7 +354,7 @@ find_binary() {
       refuse "there is no program for $board" "cross/build.sh, or --binary FILE" "" "give --binary FILE"
     step "build the program for $board: cross/build.sh $board"
     if [ -n "$dry" ]; then binary=/dev/null && return; fi
-    watched cross/build.sh 0 - shared "$here/cross/build.sh" "$board"
+    watched cross/build.sh 0 - build "$here/cross/build.sh" "$board"
     binary=${CARGO_TARGET_DIR:-$here/target}/boards/$board/sanedge
     [ -f "$binary" ] || refuse "cross/build.sh left no program for $board" "$binary" "" "give --binary FILE"
   fi
@@ -792,24 +804,23 @@ write_device() {
 
 # From the card itself, not from memory.
 read_back() {
-  local direct='' sum
+  local direct='' sum pipe
   blockdev --flushbufs "$device" 2>/dev/null || direct=,direct
-  mkfifo "$work/fifo"
-  sha256sum <"$work/fifo" >"$work/sum" &
+  exec {pipe}> >(sha256sum >"$work/sum")
   sum=$!
-  watched reading "$1" 0 dd if="$device" of="$work/fifo" bs=4M count="$1" iflag="count_bytes$direct" status=none
+  watched reading "$1" 0 dd if="$device" bs=4M count="$1" iflag="count_bytes$direct" status=none >&"$pipe" ||
+    refuse "$device cannot be read back" "what was written" "see above" "take another card, or another reader for it"
+  exec {pipe}>&-
   wait "$sum"
-  rm -f "$work/fifo"
 }
 
 # --- a running board ------------------------------------------------------------------------------------------------
 
-on_board() {
-  ssh -o ControlMaster=auto -o ControlPath="$work/ssh" -o ControlPersist=60 "$@"
-}
+on_board() { "${ssh[@]}" "$@"; }
 
 check_host_machine() {
   doing "look at $host"
+  ssh=(ssh -o ControlMaster=auto -o ControlPath="$work/ssh" -o ControlPersist=60)
   local found
   found=$(on_board -- "$host" 'uname -m && id -u && { systemctl --version || :; }' </dev/null) ||
     refuse "$host cannot be reached by ssh" "a login" "" "try: ssh $host"
@@ -987,10 +998,10 @@ install_on_host() {
   [[ $folder =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] ||
     refuse "$host did not make a folder" "/tmp/sanedge.…" "${folder:-nothing}" "ssh $host must print nothing by itself, and /tmp have room"
   there=$folder # not before: it is removed there
-  watched packing 0 - in_work tar -cf payload.tar root plan install
+  watched packing 0 - tar -C "$work" -cf "$work/payload.tar" root plan install
   local bytes status=0
   bytes=$(size_of "$work/payload.tar")
-  watched sending "$bytes" 0 on_board -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
+  watched sending "$bytes" 0 "${ssh[@]}" -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
   local terminal=()
   [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
   # What sudo did not let begin is still the login's own.

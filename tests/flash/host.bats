@@ -249,10 +249,11 @@ TABLE
 
 @test "stopped while it sends, it leaves no key on the board" {
   cp "$bin/ssh" "$bin/ssh.whole"
-  sed -i '2a case "$*" in *"tar -xf"*) "$0.whole" "$@"; kill -TERM "$(cat '"$state"'/pid)"; sleep 60 ;; esac' "$bin/ssh"
+  sed -i '2a case "$*" in *"tar -xf"*) "$0.whole" "$@"; echo $$ >'"$state"'/sender; kill -TERM "$(cat '"$state"'/pid)"; exec sleep 60 ;; esac' "$bin/ssh"
   run bash -c 'echo $$ >"$1"; shift; exec "$@"' - "$state/pid" "$flash" --board rpi4 --config sanedge.toml \
     --sanedge "$(host_sanedge)" --binary program --host pi@board
   [ "$status" -eq 143 ] || { echo "$status $output"; false; }
+  gone "$(cat "$state/sender")"
   nothing_in_tmp
   [ -z "$(snapshot)" ]
   only_the_image_is_left

@@ -274,8 +274,7 @@ disk() {
   stand_in lsblk 'case "$*" in
   *TYPE,RM,HOTPLUG,RO*) echo '"'$1'"' ;;
   *MOUNTPOINTS*) printf '"'$2'"' ;;
-  *TYPE,NAME*) printf "disk sda\n'"$3"' x\n" ;;
-  *TYPE*) printf "disk\n'"${3:-part}"'\n" ;;
+  *TYPE,NAME*) printf "disk sda\n'"${3:-part}"' x\n" ;;
   *) echo "a card" ;;
 esac'
 }
@@ -297,6 +296,24 @@ esac'
   disk "disk 1 1 0" '\n/media/a\\x0a/mnt/b\n' ''
   flash --image image.img --device "$loop"
   refused 1 'is mounted' '/media/a /mnt/b'
+}
+
+@test "devices: what lsblk does not say is no reason to write" {
+  truncate -s 64M card
+  loop card
+  local fails
+  for fails in TYPE,RM,HOTPLUG,RO MOUNTPOINT TYPE,NAME SIZE; do
+    disk "disk 1 1 0" "\n\n" ''
+    sed -i '2a case "$*" in *"-o '"$fails"' "* | *'"$fails"'S*) echo "lsblk: it failed" >&2; exit 1 ;; esac' "$BATS_TEST_TMPDIR/bin/lsblk"
+    flash --image image.img --device "$loop"
+    refused 1 "it is not known how $loop is used" "lsblk: it failed" "lsblk -o $fails"
+  done
+  # util-linux before 2.37 has the singular alone.
+  disk "disk 1 1 0" "\n/media/card\n" ''
+  sed -i '2a case "$*" in *MOUNTPOINTS*) exit 1 ;; esac' "$BATS_TEST_TMPDIR/bin/lsblk"
+  sed -i 's/MOUNTPOINTS\*) printf/MOUNTPOINT*) printf/' "$BATS_TEST_TMPDIR/bin/lsblk"
+  flash --image image.img --device "$loop"
+  refused 1 "$loop is mounted" '/media/card'
 }
 
 @test "devices: without rights to it" {

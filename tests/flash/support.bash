@@ -145,6 +145,14 @@ only_the_image_is_left() {
   [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }
 
+# gone PID: within ten seconds; what is left of it is ended here
+gone() {
+  for _ in {1..100}; do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
+  kill -KILL "$1"
+  echo "process $1 was still running"
+  return 1
+}
+
 # with TOOL SCRIPT: a stand-in for a tool, first on PATH for this test; $real is the true one
 stand_in() {
   mkdir -p "$BATS_TEST_TMPDIR/bin"
