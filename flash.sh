@@ -163,7 +163,6 @@ check_board() {
     aarch64-*) machine=183 triplet=aarch64-linux-gnu ;;
     armv7-*) machine=40 triplet=arm-linux-gnueabihf cores='v7' ;;
     arm-*) machine=40 triplet=arm-linux-gnueabihf cores='v6' ;;
-    *) refuse "board \`$board\` is no board for this" "a profile whose target is ARM" "$target" "" ;;
   esac
   word=$(machine_word "$machine")
 }
@@ -614,7 +613,7 @@ plan_ssh_key() {
 plan_boot() {
   local words="cgroup_enable=memory"
   [ -z "$wifi_country" ] || words+=" cfg80211.ieee80211_regdom=$wifi_country"
-  [ -s "$work/cmdline.txt" ] || refuse "the cmdline.txt of $image is empty" "the kernel's parameters" "" ""
+  head -n 1 "$work/cmdline.txt" | grep -q '[^[:space:]]' || refuse "the cmdline.txt of $image is empty" "the kernel's parameters" "" ""
   tr -d '\r' <"$work/cmdline.txt" | head -n 1 |
     sed -E "s/(^| )cgroup_enable=memory( |\$)/ /g; ${wifi_country:+s/(^| )cfg80211\.ieee80211_regdom=[^ ]*//g;}
       s/  +/ /g; s/^ //; s/ *\$/ $words/" >"$work/cmdline.new"
@@ -953,7 +952,7 @@ rollback() {
     else say "rolled back, but the old edge does not start either"; fi
   else
     systemctl stop sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket
-    say "rolled back: everything new was taken away"
+    say "rolled back: program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
   fi
 }
 

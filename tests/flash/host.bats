@@ -178,8 +178,9 @@ http = ["[::]:80"]' >sanedge.toml
   touch "$state/broken"
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "everything new was taken away"
+  says "program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
   [ -z "$(snapshot)" ]
+  [ -d "$board/etc/sanedge" ]
 }
 
 @test "the doctor takes an upgrade back only where there was nothing wrong before" {

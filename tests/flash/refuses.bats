@@ -58,6 +58,9 @@ teardown() {
   refused 1 'no such file: none'
   flash --image image.img --out none/card.img
   refused 1 'no such folder: none'
+  : >plain
+  run "$flash" --board rpi4 --config sanedge.toml --sanedge plain --binary program --image image.img --out card.img
+  refused 1 'cannot be run: plain'
 }
 
 @test "a program for another processor" {
@@ -111,6 +114,11 @@ teardown() {
   ln -s "$repository"/{boards,systemd,Cargo.toml} own/
   run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
   refused 1 'no program for rpi4' '--binary FILE'
+  mkdir own/cross
+  printf '#!/bin/sh\n' >own/cross/build.sh
+  chmod +x own/cross/build.sh
+  CARGO_TARGET_DIR=$PWD/target run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
+  refused 1 'cross/build.sh left no program for rpi4' "$PWD/target/boards/rpi4/sanedge"
   stand_in sanedge 'echo sanedge 0.0.0-other'
   mkdir "$BATS_TEST_TMPDIR/path"
   for one in /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/bin/sanedge"; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
@@ -153,6 +161,31 @@ teardown() {
   cp image.img noext.img && dd if=/dev/zero of=noext.img bs=1M seek=9 count=1 conv=notrunc status=none
   flash --image noext.img --out card.img
   refused 1 'no ext4'
+}
+
+@test "an image whose kernel is told nothing" {
+  local contents
+  for contents in '' '\n' ' \r\nroot=x\n'; do
+    cp image.img mute.img
+    # shellcheck disable=SC2059
+    printf "$contents" >cmdline.txt
+    mcopy -o -i "mute.img@@$fat_at" cmdline.txt ::
+    flash --image mute.img --out card.img
+    refused 1 'the cmdline.txt of mute.img is empty'
+  done
+}
+
+@test "a key for an image without a user or without sshd" {
+  cp image.img nobody.img
+  grep -v '^pi:' <<<"$(inside image.img /etc/passwd)" >passwd
+  printf 'rm /etc/passwd\ncd /etc\nwrite passwd passwd\n' >commands
+  debugfs -w -f commands "nobody.img?offset=$ext4_at" >/dev/null 2>&1
+  flash --image nobody.img --out card.img --ssh-key id.pub
+  refused 1 'nobody.img has no user that could log in' 'leave --ssh-key out'
+  cp image.img nosshd.img
+  debugfs -w -R 'rm /usr/lib/systemd/system/ssh.service' "nosshd.img?offset=$ext4_at" 2>/dev/null
+  flash --image nosshd.img --out card.img --ssh-key id.pub
+  refused 1 'nosshd.img has no sshd' 'leave --ssh-key out'
 }
 
 @test "an image with half an account" {
@@ -213,18 +246,37 @@ teardown() {
 
 @test "a missing tool, with its package" {
   gzip -1 <image.img >image.img.gz
-  local tool checked=0
-  for tool in debugfs:e2fsprogs mcopy:mtools gzip:gzip; do
+  : >image.img.xz
+  : >image.img.zst
+  truncate -s 64M card
+  loop card
+  local checked=0 tool package options
+  while read -r tool package options; do
     # A PATH that has everything but this tool.
     rm -rf "$BATS_TEST_TMPDIR/path" && mkdir "$BATS_TEST_TMPDIR/path"
-    for one in /usr/bin/* /usr/sbin/*; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
-    rm -f "$BATS_TEST_TMPDIR/path/${tool%:*}"
+    ln -sf /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/path/"
+    rm -f "$BATS_TEST_TMPDIR/path/$tool"
     sed 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|; s|^here=.*|here='"$repository"'|' "$flash" >alone.sh
-    run bash alone.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program --image image.img.gz --out card.img
-    refused 1 "\`${tool%:*}\` is missing" "apt install ${tool#*:}"
+    # shellcheck disable=SC2086 # words
+    run bash alone.sh --config sanedge.toml --sanedge "$(host_sanedge)" ${options//LOOP/$loop}
+    refused 1 "\`$tool\` is missing" "apt install $package"
     checked=$((checked + 1))
-  done
-  [ "$checked" -eq 3 ]
+  done <<'TABLE'
+debugfs e2fsprogs --board rpi4 --binary program --image image.img --out card.img
+e2fsck e2fsprogs --board rpi4 --binary program --image image.img --out card.img
+dumpe2fs e2fsprogs --board rpi4 --binary program --image image.img --out card.img
+mcopy mtools --board rpi4 --binary program --image image.img --out card.img
+xz xz-utils --board rpi4 --binary program --image image.img.xz --out card.img
+gzip gzip --board rpi4 --binary program --image image.img.gz --out card.img
+zstd zstd --board rpi4 --binary program --image image.img.zst --out card.img
+lsblk util-linux --board rpi4 --binary program --image image.img --device LOOP
+blockdev util-linux --board rpi4 --binary program --image image.img --device LOOP
+readelf binutils --board rpi-zero --binary program.arm --image image.img --out card.img
+setsid util-linux --board rpi4 --image image.img --out card.img
+ssh openssh-client --board rpi4 --binary program --host pi@board
+tar tar --board rpi4 --binary program --host pi@board
+TABLE
+  [ "$checked" -eq "$(grep -Ec '(^| )need [a-z0-9]+ [a-z0-9-]+( ;;)?$' "$flash")" ] || { echo "$checked of them"; false; }
 }
 
 @test "a file system that nobody can mend" {
@@ -240,6 +292,15 @@ teardown() {
   stand_in debugfs 'for word in "$@"; do [ "$word" != -w ] || exit 0; done; exec "$real" "$@"'
   flash --image image.img --out card.img
   refused 1 'was not written as it should be'
+  stand_in debugfs 'exec "$real" "$@"'
+  # The second check, which changes nothing, is the last word.
+  stand_in e2fsck 'case "$1" in -fn) echo "UNEXPECTED INCONSISTENCY"; exit 4 ;; esac; exec "$real" "$@"'
+  flash --image image.img --out card.img
+  refused 1 'did not come out clean' 'UNEXPECTED INCONSISTENCY'
+  stand_in e2fsck 'exec "$real" "$@"'
+  stand_in mcopy 'case "$*" in *put.cmdline.txt*) exit 0 ;; esac; exec "$real" "$@"'
+  flash --image image.img --out card.img
+  refused 1 'cmdline.txt was not written to the boot partition'
 }
 
 @test "devices: no disk, a partition, too small, not removable" {
