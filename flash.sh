@@ -65,6 +65,7 @@ need() {
 # Runs a long command beside us, so that a signal to us is heard at once, and shows how far its descriptor has come, or
 # for `-` how long it has taken.
 #   watched LABEL BYTES_TOTAL DESCRIPTOR|- COMMAND…      (0 bytes: the total is not known)
+# COMMAND is a program or `build`: below another function it would be a child's child, which outlives its parent.
 child=''
 watched() {
   local label=$1 total=$2 descriptor=$3 from=$SECONDS shown=$SECONDS at
@@ -91,8 +92,8 @@ watched() {
   child=''
   return "$status"
 }
-# What is built here is nobody's secret.
-shared() { (umask 022 && exec "$@"); }
+# What is built here is nobody's secret. In a session of its own, so that all of it can be stopped: it asks nobody anything.
+build() { umask 022 && exec setsid "$@"; }
 of_total() { [ "$1" -eq 0 ] || printf ' of %s' "$(mebibytes "$1")"; }
 
 # --- what is left when we go ----------------------------------------------------------------------------------------
@@ -101,14 +102,20 @@ work='' unfinished='' card_begun='' there=''
 leave() {
   local status=$?
   trap - EXIT
-  [ -z "$child" ] || kill "$child" 2>/dev/null || true
-  [ -z "$there" ] || on_board -- "$host" "rm -rf $there" </dev/null || true
+  # A build is a group of its own, with compilers in it; anything else is one process.
+  [ -z "$child" ] || kill -- "-$child" 2>/dev/null || kill "$child" 2>/dev/null || true
+  [ -z "$there" ] || clear_board
   [ -z "$work" ] || [ ! -S "$work/ssh" ] || ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
   [ -z "$unfinished" ] || rm -f -- "$unfinished"
   [ -z "$work" ] || rm -rf -- "$work"
   [ -z "$card_begun" ] ||
     printf 'error %s is not complete and will not boot: write it again\n' "$device" >&2
   exit "$status"
+}
+# Keys are in that folder. Once `install` there has begun, also where the line broke, it needs it, and takes it away itself.
+clear_board() {
+  on_board -- "$host" "[ -e $there/begun ] || rm -rf $there" </dev/null ||
+    printf 'error private keys may be left on %s: remove %s there\n' "$host" "$there" >&2
 }
 trap leave EXIT
 trap 'exit 129' HUP
@@ -154,8 +161,8 @@ check_board() {
   target=$(profile target) budget=$(profile budget)
   case $target in
     aarch64-*) machine=183 triplet=aarch64-linux-gnu ;;
-    arm*) machine=40 triplet=arm-linux-gnueabihf ;;
-    *) refuse "board \`$board\` is no board for this" "a profile whose target is ARM" "$target" "" ;;
+    armv7-*) machine=40 triplet=arm-linux-gnueabihf cores='v7' ;;
+    arm-*) machine=40 triplet=arm-linux-gnueabihf cores='v6' ;;
   esac
   word=$(machine_word "$machine")
 }
@@ -164,6 +171,16 @@ check_board() {
 elf_machine() {
   [ "$(head -c 4 -- "$1" | od -An -tx1 | tr -d ' \n')" = 7f454c46 ] || return 0
   od -An -tu2 --endian=little -j 18 -N 2 -- "$1" | tr -d ' \n'
+}
+# The architecture that a 32-bit ARM program was compiled for, as its build attributes have it (Addenda to the ABI for the Arm
+# Architecture, Tag_CPU_arch); nothing if it does not say.
+arm_arch() { readelf -A -- "$1" 2>/dev/null | sed -n 's/^ *Tag_CPU_arch: *//p' | head -n 1; }
+# runs_on CORES ARCH: whether a core of ARMv6 (v6: the ARM1176 of a Zero) or ARMv7 (v7) has its instructions
+runs_on() {
+  case $1-$2 in
+    v[67]-v[45]* | v[67]-v6 | v[67]-v6K | v[67]-v6KZ | v7-v6T2 | v7-v7) ;;
+    *) return 1 ;;
+  esac
 }
 machine_word() {
   case $1 in
@@ -196,7 +213,8 @@ check_files() {
 }
 
 check_tools() {
-  need realpath coreutils
+  [ "$machine" != 40 ] || need readelf binutils
+  [ -n "$binary" ] || need setsid util-linux
   if [ -n "$host" ]; then
     need ssh openssh-client
     need tar tar
@@ -233,15 +251,18 @@ check_device() {
     refuse "$device is no disk" "a block device, as /dev/sdX or /dev/mmcblk0" \
       "$(stat -Lc %F -- "$device" 2>/dev/null || echo nothing)" "lsblk shows what there is"
   device=$(realpath -- "$device")
-  local type removable hotplug read_only
-  read -r type removable hotplug read_only < <(lsblk -dnro TYPE,RM,HOTPLUG,RO -- "$device")
+  local said type removable hotplug read_only
+  said=$(ask_device -d TYPE,RM,HOTPLUG,RO)
+  read -r type removable hotplug read_only <<<"$said" || true
   case $type in
     disk | loop) ;;
     *) refuse "$device is not a whole disk" "the device of the card itself, without a partition's number" "$type" \
       "lsblk shows what there is" ;;
   esac
   local mounted system=''
-  mounted=$(lsblk -nro MOUNTPOINTS -- "$device" | sed 's/\\x0a/\n/g' | grep . | tr '\n' ' ') || true
+  # All of them since util-linux 2.37; before that one for each partition.
+  mounted=$(lsblk -nro MOUNTPOINTS -- "$device" 2>/dev/null) || mounted=$(ask_device MOUNTPOINT)
+  mounted=$(sed '/./!d' <<<"${mounted//\\x0a/$'\n'}" | tr '\n' ' ')
   for point in $mounted; do
     case $point in
       / | /boot | /boot/* | /usr | /usr/* | /var | /var/* | /home | '[SWAP]') system=$point ;;
@@ -253,8 +274,9 @@ check_device() {
   if [ -n "$mounted" ]; then
     refuse "$device is mounted" "a card that nothing uses" "$mounted" "umount ${mounted% }"
   fi
-  if lsblk -nro TYPE -- "$device" | grep -Evq '^(disk|part|loop)$'; then
-    refuse "$device is in use" "a card that nothing uses" "$(lsblk -nro TYPE,NAME -- "$device" | tail -n +2 | tr '\n' ' ')" \
+  said=$(ask_device TYPE,NAME)
+  if grep -Evq '^(disk|part|loop) ' <<<"$said"; then
+    refuse "$device is in use" "a card that nothing uses" "$(tail -n +2 <<<"$said" | tr '\n' ' ')" \
       "close the volume that stands on it"
   fi
   [ "$read_only" = 0 ] ||
@@ -265,11 +287,16 @@ check_device() {
   fi
   [ -n "$dry" ] || [ -w "$device" ] || refuse "$device cannot be written by $(id -un)" "rights to write it" "" "sudo ./flash.sh …"
 }
+# ask_device [-d] COLUMNS: what nobody can say of a device is no reason to write to it
+ask_device() {
+  lsblk -nr "${@:1:$#-1}" -o "${!#}" -- "$device" ||
+    refuse "it is not known how $device is used" "what \`lsblk -o ${!#}\` says of it" "lsblk failed, as above" "apt install util-linux"
+}
 describe_device() { lsblk -dnro VENDOR,MODEL,SIZE,TRAN -- "$device" | sed 's/\\x20/ /g; s/  */ /g; s/^ //'; }
 
 device_holds() {
   local room wanted=$1
-  room=$(lsblk -bdnro SIZE -- "$device")
+  room=$(ask_device -bd SIZE)
   [ "$room" -ge "$wanted" ] ||
     refuse "$device is too small" "$(mebibytes "$wanted") for the image" "$(mebibytes "$room")" "take a larger card"
 }
@@ -288,7 +315,7 @@ find_sanedge() {
     refuse "there is no sanedge $(version) on this machine to compile the bundle" "one on PATH, or cargo to build it" "" \
       "cargo install --path . --locked, or give --sanedge FILE"
   doing "build the sanedge of this machine: cargo build --release"
-  watched cargo 0 - shared cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
+  watched cargo 0 - build cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
   sanedge=$(cargo metadata --format-version 1 --no-deps --locked --manifest-path "$here/Cargo.toml" |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/sanedge
 }
@@ -326,7 +353,7 @@ find_binary() {
       refuse "there is no program for $board" "cross/build.sh, or --binary FILE" "" "give --binary FILE"
     step "build the program for $board: cross/build.sh $board"
     if [ -n "$dry" ]; then binary=/dev/null && return; fi
-    watched cross/build.sh 0 - shared "$here/cross/build.sh" "$board"
+    watched cross/build.sh 0 - build "$here/cross/build.sh" "$board"
     binary=${CARGO_TARGET_DIR:-$here/target}/boards/$board/sanedge
     [ -f "$binary" ] || refuse "cross/build.sh left no program for $board" "$binary" "" "give --binary FILE"
   fi
@@ -335,6 +362,11 @@ find_binary() {
   [ "$found" = "$machine" ] ||
     refuse "$binary is not for $board" "a program for $word" "$(machine_word "$found")" \
       "cross/build.sh $board makes the right one"
+  [ "$machine" = 40 ] || return 0
+  found=$(arm_arch "$binary")
+  runs_on "$cores" "$found" ||
+    refuse "$binary is not for $board, whose processor would stop at its first foreign instruction" "a program for ARM$cores" \
+      "${found:+one for ARM}${found:-no build attributes that tell (readelf -A)}" "cross/build.sh $board makes the right one"
 }
 
 # --- what goes onto the board: one list, for images and for running boards ------------------------------------------
@@ -581,7 +613,7 @@ plan_ssh_key() {
 plan_boot() {
   local words="cgroup_enable=memory"
   [ -z "$wifi_country" ] || words+=" cfg80211.ieee80211_regdom=$wifi_country"
-  [ -s "$work/cmdline.txt" ] || refuse "the cmdline.txt of $image is empty" "the kernel's parameters" "" ""
+  head -n 1 "$work/cmdline.txt" | grep -q '[^[:space:]]' || refuse "the cmdline.txt of $image is empty" "the kernel's parameters" "" ""
   tr -d '\r' <"$work/cmdline.txt" | head -n 1 |
     sed -E "s/(^| )cgroup_enable=memory( |\$)/ /g; ${wifi_country:+s/(^| )cfg80211\.ieee80211_regdom=[^ ]*//g;}
       s/  +/ /g; s/^ //; s/ *\$/ $words/" >"$work/cmdline.new"
@@ -771,32 +803,31 @@ write_device() {
 
 # From the card itself, not from memory.
 read_back() {
-  local direct='' sum
+  local direct='' sum pipe
   blockdev --flushbufs "$device" 2>/dev/null || direct=,direct
-  mkfifo "$work/fifo"
-  sha256sum <"$work/fifo" >"$work/sum" &
+  exec {pipe}> >(sha256sum >"$work/sum")
   sum=$!
-  watched reading "$1" 0 dd if="$device" of="$work/fifo" bs=4M count="$1" iflag="count_bytes$direct" status=none
+  watched reading "$1" 0 dd if="$device" bs=4M count="$1" iflag="count_bytes$direct" status=none >&"$pipe" ||
+    refuse "$device cannot be read back" "what was written" "see above" "take another card, or another reader for it"
+  exec {pipe}>&-
   wait "$sum"
-  rm -f "$work/fifo"
 }
 
 # --- a running board ------------------------------------------------------------------------------------------------
 
-on_board() {
-  ssh -o ControlMaster=auto -o ControlPath="$work/ssh" -o ControlPersist=60 "$@"
-}
+on_board() { "${ssh[@]}" "$@"; }
 
 check_host_machine() {
   doing "look at $host"
+  ssh=(ssh -o ControlMaster=auto -o ControlPath="$work/ssh" -o ControlPersist=60)
   local found
-  found=$(on_board -- "$host" 'uname -m; id -u; systemctl --version' </dev/null) ||
+  found=$(on_board -- "$host" 'uname -m && id -u && { systemctl --version || :; }' </dev/null) ||
     refuse "$host cannot be reached by ssh" "a login" "" "try: ssh $host"
   local kernel number
   { read -r kernel && read -r number && read -r _ systemd_version _; } <<<"$found" ||
     refuse "$host does not run systemd" "a system that starts services by it" "" ""
-  case $machine-$kernel in
-    183-aarch64 | 40-armv[678]* | 40-aarch64) ;;
+  case $machine${cores:-}-$kernel in
+    183-aarch64 | 40v6-armv6* | 40v?-armv[78]* | 40v?-aarch64) ;;
     *) refuse "$host is not a $board" "$word" "$kernel" "give the board that it is" ;;
   esac
   if [ "$number" = 0 ]; then sudo=''; else sudo='sudo '; fi
@@ -811,6 +842,17 @@ set -eu
 trap '' HUP INT PIPE
 umask 077
 dir=$(dirname "$0")
+: >"$dir/begun"
+was_active='' was_healthy='' kept='' committed=''
+finish() {
+  status=$?
+  trap - EXIT
+  if [ -n "$kept" ] && [ -z "$committed" ]; then rollback; fi
+  rm -rf "$dir"
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 143' TERM
 root=${SANEDGE_ROOT:-}
 say() { printf '      %s\n' "$*" || :; }
 old=$dir/old
@@ -891,18 +933,14 @@ doctor() {
   timeout 60 "$root/usr/bin/sanedge" doctor /etc/sanedge/sanedge.bundle
 }
 
-was_active=
 systemctl is-active --quiet sanedge.service && was_active=1
-was_healthy=
 if [ -n "$was_active" ] && doctor >/dev/null 2>&1; then was_healthy=1; fi
 systemd-sysusers "$dir/root/usr/lib/sysusers.d/sanedge.conf"
 keep
+kept=1
 
-committed=
 rollback() {
-  status=$?
-  trap - EXIT
-  [ -z "$committed" ] || exit "$status"
+  status=1
   set +e
   say "not ready; the unit says:"
   journalctl -u sanedge.service -n 15 --no-pager -o cat | sed 's/^/        /'
@@ -914,11 +952,9 @@ rollback() {
     else say "rolled back, but the old edge does not start either"; fi
   else
     systemctl stop sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket
-    say "rolled back: everything new was taken away"
+    say "rolled back: program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
   fi
-  exit 1
 }
-trap rollback EXIT
 
 sockets_differ=1
 put_new
@@ -956,16 +992,20 @@ install_on_host() {
   step "restart it there, wait until it is ready, roll back if it is not"
   [ -z "$dry" ] || return 0
   board_half >"$work/install"
-  there=$(on_board -- "$host" 'umask 077; mktemp -d /tmp/sanedge.XXXXXXXX' </dev/null)
-  [[ $there =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] || refuse "$host did not make a folder" "/tmp/sanedge.…" "$there" ""
-  watched packing 0 - in_work tar -cf payload.tar root plan install
-  local bytes folder=$there status=0
+  local folder
+  folder=$(on_board -- "$host" 'umask 077; mktemp -d /tmp/sanedge.XXXXXXXX' </dev/null) || folder=''
+  [[ $folder =~ ^/tmp/sanedge\.[A-Za-z0-9]+$ ]] ||
+    refuse "$host did not make a folder" "/tmp/sanedge.…" "${folder:-nothing}" "ssh $host must print nothing by itself, and /tmp have room"
+  there=$folder # not before: it is removed there
+  watched packing 0 - tar -C "$work" -cf "$work/payload.tar" root plan install
+  local bytes status=0
   bytes=$(size_of "$work/payload.tar")
-  watched sending "$bytes" 0 on_board -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
+  watched sending "$bytes" 0 "${ssh[@]}" -- "$host" "tar -xf - -C $there" <"$work/payload.tar"
   local terminal=()
   [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
-  there='' # from here on it looks after itself, also where the line breaks
-  on_board "${terminal[@]}" -- "$host" "${sudo}sh $folder/install; status=\$?; ${sudo}rm -rf $folder; exit \$status" || status=$?
+  # What sudo did not let begin is still the login's own.
+  on_board "${terminal[@]}" -- "$host" "${sudo}sh $there/install; status=\$?; rm -rf $there; exit \$status" || status=$?
+  [ "$status" -ne 0 ] || there=''
   [ "$status" -eq 0 ] || refuse "the edge was not installed on $host" "a unit that becomes ready" "see above" \
     "mend what the journal names, and do this again"
 }

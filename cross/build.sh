@@ -78,7 +78,8 @@ case $target in aarch64-*) cross/check-instructions "$built" ;; esac # others: r
 mkdir -p "$(dirname "$out")"
 "$strip" --strip-all -o "$out" "$built"
 chmod 755 "$out"
-if readelf -lW "$out" | grep -q INTERP; then die "$out asks for a dynamic loader: it is not static"; fi
+headers=$(readelf -lW "$out") || die "readelf does not say whether $out is static: apt-get install binutils"
+if grep -q INTERP <<<"$headers"; then die "$out asks for a dynamic loader: it is not static"; fi
 
 bytes=$(stat -c %s "$out")
 printf '%s\n  board   %s (%s%s)\n  size    %d bytes, %d.%02d MiB of at most 3.50\n  sha256  %s\n' \

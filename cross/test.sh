@@ -17,8 +17,8 @@ command -v "${qemu[0]}" >/dev/null || die "there is no ${qemu[0]}: apt-get insta
 elsewhere=(demo_browser root_replaces_bundle socketio_interop tools)
 if [ $# -eq 0 ]; then
   set -- --lib --example assets
-  for file in tests/*.rs; do
-    name=$(basename "$file" .rs)
+  for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/} name=${name%.rs} name=${name%/main}
     [[ " ${elsewhere[*]} " == *" $name "* ]] || set -- "$@" --test "$name"
   done
 fi

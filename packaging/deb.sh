@@ -56,6 +56,15 @@ fi
 # A program of another machine, or one that wants libraries, would install well and not start. (ELF: e_machine at 18.)
 found=$(od -An -tx1 -j18 -N2 "$program" | tr -s ' ')
 [ "$found" = " $machine" ] || complain "$program is not for $arch: expected ELF machine $machine, found$found"
+# Many a board that Debian calls armhf is an ARMv6 one.
+if [ "$arch" = armhf ]; then
+  command -v readelf >/dev/null || complain "expected readelf in PATH: type 'apt install binutils'"
+  found=$(readelf -A "$program" | sed -n 's/^ *Tag_CPU_arch: *//p' | head -n 1)
+  case $found in
+    v[45]* | v6 | v6K | v6KZ) ;;
+    *) complain "$program is not for every armhf board: expected one for ARMv6 (readelf -A), found ${found:+ARM}${found:-no word of it}" ;;
+  esac
+fi
 if grep -aq -m1 -e '/lib/ld-' -e '/lib64/ld-' <(head -c 4096 "$program"); then
   complain "$program is linked dynamically: the package depends on no library, build it for $triple"
 fi

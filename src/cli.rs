@@ -393,8 +393,10 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let source = source.or_else(beside);
     let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
     let mut troubles = check::check(&bundle, path, fresh, now());
-    let served = served(&bundle, path);
-    troubles.extend(served.as_ref().ok().and_then(|served| check::served(&bundle, path, served.as_deref()?)));
+    troubles.extend(match served(&bundle, path) {
+        Ok(served) => served.and_then(|served| check::served(&bundle, path, &served)),
+        Err(problem) => Some(check::Trouble::NotAsked { bundle: file::word(path), problem }),
+    });
     let compared = source.as_deref();
     let said = if json {
         let row =
@@ -417,11 +419,6 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
             "note not compared with its sources: there is no {}; name the file that it was made of with --source\n",
             report::escaped(&path.with_file_name("sanedge.toml").display().to_string())
         ));
-    }
-    if let Err(problem) = &served
-        && !json
-    {
-        complain(&format!("note not compared with the running edge: {}\n", report::escaped(problem)));
     }
     exit(said && troubles.is_empty())
 }

@@ -4,6 +4,7 @@
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -259,6 +260,20 @@ fn the_daily_check_fails_when_a_renewal_did_not_get_through() {
     // Compiling is repeatable: else the check would never be content.
     let twice = [0; 2].map(|_| compile::compile(&other, 1_800_000_000).bundle.unwrap().to_vec());
     assert_eq!(twice[0], twice[1]);
+}
+
+#[test]
+fn the_daily_check_fails_where_the_running_edge_does_not_say_what_it_serves() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
+    desk.bundled();
+    assert!(show_check(&desk, &[]).status.success(), "no edge, nothing to compare with");
+    let admin = UnixListener::bind(desk.path("admin.sock")).unwrap();
+    std::thread::spawn(move || admin.incoming().for_each(drop));
+    let mute = show_check(&desk, &[]);
+    assert_eq!(mute.status.code(), Some(1), "{}", text(&mute));
+    assert!(text(&mute).contains("not compared with the running edge"), "{}", text(&mute));
+    let json: serde_json::Value = serde_json::from_slice(&show_check(&desk, &["--json"]).stdout).unwrap();
+    assert_eq!(json["troubles"][0]["code"], "not-asked");
 }
 
 /// An ACME server with its own DNS; killed when dropped.

@@ -60,6 +60,14 @@ pub enum Trouble {
         /// What has the running edge open it.
         reload: String,
     },
+    /// An edge is there, and what it serves cannot be known.
+    #[error("{bundle}: not compared with the running edge: {problem}")]
+    NotAsked {
+        /// The file, as a word for a shell.
+        bundle: String,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// The next renewal would not get through.
     #[error(
         "{source_file}: expected what a bundle can be made of, found {errors} errors. Type `sanedge bundle {source_file}` to \
@@ -80,6 +88,7 @@ impl Trouble {
             Self::ExpiresSoon { .. } => "expires-soon",
             Self::OlderThanItsSources { .. } => "older-than-its-sources",
             Self::NotInUse { .. } => "not-in-use",
+            Self::NotAsked { .. } => "not-asked",
             Self::SourcesBroken { .. } => "sources-broken",
         }
     }

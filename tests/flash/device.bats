@@ -40,10 +40,21 @@ teardown() { free_loops; }
   truncate -s 48M card
   loop card
   # Between writing and reading back a sector changes.
-  stand_in mkfifo 'printf x | dd of='"$loop"' bs=1 seek=5000000 conv=notrunc,fsync status=none; exec "$real" "$@"'
+  stand_in blockdev 'printf x | dd of='"$loop"' bs=1 seek=5000000 conv=notrunc,fsync status=none; exec "$real" "$@"'
   flash --image image.img --device "$loop" --force-device
   [ "$status" -eq 1 ]
   says "gives back something else" "write it again"
+  nothing_left
+}
+
+@test "a card that cannot be read back is found out, and nobody waits for it" {
+  truncate -s 48M card
+  loop card
+  stand_in dd 'case "$*" in *"if='"$loop"'"*) echo "dd: failed to open" >&2; exit 1 ;; esac; exec "$real" "$@"'
+  run timeout 60 "$flash" --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program \
+    --image image.img --device "$loop" --force-device
+  [ "$status" -eq 1 ] || { echo "$status $output"; false; }
+  says "$loop cannot be read back" "dd: failed to open" "write it again"
   nothing_left
 }
 

@@ -9,6 +9,7 @@ setup() {
   enter
   board=$BATS_TEST_TMPDIR/board state=$BATS_TEST_TMPDIR/state bin=$BATS_TEST_TMPDIR/bin
   mkdir -p "$board/etc/systemd/system" "$state"
+  export STATE=$state
   stand_in uname 'echo "$(cat '"$state"'/machine)"'
   echo aarch64 >"$state/machine"
   # ssh OPTIONS -- HOST COMMAND
@@ -18,8 +19,7 @@ setup() {
     *) SANEDGE_ROOT='"$board"' bash -c "$*" ;;
     esac || exit
     # The program is for another processor: its stand-in takes its place.
-    case "$*" in tar*) for folder in /tmp/sanedge.????????; do
-      if [ -f "$folder/root/usr/bin/sanedge" ]; then cp '"$bin"'/edge "$folder/root/usr/bin/sanedge"; fi; done ;; esac'
+    case "$*" in tar*) cp '"$bin"'/edge "$(tail -n 1 '"$state"'/folders)/root/usr/bin/sanedge" ;; esac'
   stand_in edge 'case "$1" in
     --version) echo sanedge 0 ;;
     show) exec '"$(host_sanedge)"' "$@" ;;
@@ -37,9 +37,21 @@ setup() {
     esac'
   for tool in chown systemd-sysusers systemd-tmpfiles; do stand_in "$tool" 'echo "'"$tool"' $*" >>'"$state"'/asked'; done
   stand_in journalctl 'echo "the journal"'
-  stand_in sudo 'exec "$@"'
+  # Who logs in is nobody special, unless a test says so.
+  echo 1000 >"$state/uid"
+  stand_in id 'if [ "$*" = -u ]; then cat '"$state"'/uid; else exec "$real" "$@"; fi'
+  stand_in sudo 'echo "sudo $*" >>'"$state"'/asked; exec "$@"'
+  # The folders that it makes in /tmp, which is the board's as well as this machine's.
+  stand_in mktemp 'made=$("$real" "$@") || exit; echo "$made"
+    case $made in /tmp/sanedge.????????) echo "$made" >>'"$state"'/folders ;; esac'
 }
-teardown() { rm -rf /tmp/sanedge.????????; }
+teardown() { if [ -f "$state/folders" ]; then xargs -r rm -rf <"$state/folders"; fi; }
+# A folder was made in the board's /tmp, and none is left.
+nothing_in_tmp() {
+  [ -s "$state/folders" ] || { echo "no folder was made"; return 1; }
+  local folder
+  while read -r folder; do [ ! -e "$folder" ] || { echo "left: $(find "$folder")"; return 1; }; done <"$state/folders"
+}
 
 @test "a board gets program, units and bundle, and nothing of ours stays in /tmp" {
   flash --host pi@board
@@ -50,8 +62,55 @@ teardown() { rm -rf /tmp/sanedge.????????; }
   grep -q 'start sanedge-https.socket sanedge-admin.socket' "$state/asked"
   [ "$(readlink "$board/etc/systemd/system/sockets.target.wants/sanedge-https.socket")" = /usr/lib/systemd/system/sanedge-https.socket ]
   cmp "$board/usr/lib/systemd/system/sanedge.service" "$repository/systemd/sanedge.service"
-  [ -z "$(ls -d /tmp/sanedge.???????? 2>/dev/null)" ]
+  nothing_in_tmp
   only_the_image_is_left
+}
+
+@test "root needs no sudo" {
+  echo 0 >"$state/uid"
+  flash --host root@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  ! grep -q '^sudo' "$state/asked" || false
+  nothing_in_tmp
+}
+
+@test "where sudo refuses, no key stays on the board" {
+  stand_in sudo 'echo "sudo: 3 incorrect password attempts" >&2; exit 1'
+  flash --host pi@board
+  [ "$status" -eq 1 ] || { echo "$output"; false; }
+  says "incorrect password" "was not installed on pi@board"
+  nothing_in_tmp
+  [ -z "$(snapshot)" ]
+}
+
+@test "a line that breaks: what had not begun is cleared away, what had goes on and does that itself" {
+  cp "$bin/ssh" "$bin/ssh.whole"
+  # Before: while sudo asks for a password.
+  sed -i '2a case "$*" in *"/install;"*) exit 255 ;; esac' "$bin/ssh"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "was not installed on pi@board"
+  nothing_in_tmp
+  [ -z "$(snapshot)" ]
+  # After: root works there, and here it looks like the end.
+  echo 0 >"$state/uid"
+  sed -i '3s/exit 255/mkfifo "$STATE"\/go; "$0.whole" "$@" >"$STATE"\/said 2>\&1 3>\&- \& while [ ! -p "$STATE"\/begun ]; do sleep 0.05; done; exit 255/' "$bin/ssh"
+  stand_in systemd-sysusers 'mkfifo "$STATE/begun"; read -r _ <"$STATE/go"'
+  flash --host root@board
+  [ "$status" -eq 1 ]
+  [ -e "$(tail -n 1 "$state/folders")/begun" ]
+  echo >"$state/go"
+  for _ in {1..300}; do nothing_in_tmp >/dev/null && break; sleep 0.1; done
+  nothing_in_tmp
+  grep "ready: sanedge" "$state/said"
+  [ -e "$board/etc/sanedge/sanedge.bundle" ]
+}
+
+@test "where nobody can clear the board, its owner hears of it" {
+  sed -i '2a case "$*" in *"/install;"* | *"rm -rf"*) exit 255 ;; esac' "$bin/ssh"
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "private keys may be left on pi@board: remove $(cat "$state/folders") there"
 }
 
 @test "an upgrade leaves the sockets open" {
@@ -119,8 +178,9 @@ http = ["[::]:80"]' >sanedge.toml
   touch "$state/broken"
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "everything new was taken away"
+  says "program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
   [ -z "$(snapshot)" ]
+  [ -d "$board/etc/sanedge" ]
 }
 
 @test "the doctor takes an upgrade back only where there was nothing wrong before" {
@@ -149,24 +209,53 @@ http = ["[::]:80"]' >sanedge.toml
   flash --host pi@board
   [ "$status" -eq 1 ]
   says "pi@board is not a rpi4" armv6l
-  stand_in systemctl 'exit 1'
+  # profile, kernel, whether they go together
+  local profile kernel right
+  while read -r profile kernel right; do
+    rm -f sanedge.toml && config "$profile" >sanedge.toml
+    echo "$kernel" >"$state/machine"
+    flash --board "$profile" --binary program.arm --host pi@board --dry-run
+    [ "$status" -eq "$right" ] || { echo "$profile $kernel: $output"; false; }
+    [ "$right" -eq 0 ] || says "pi@board is not a $profile" "$kernel"
+  done <<'TABLE'
+rpi2 armv6l 1
+rpi2 armv7l 0
+rpi2 aarch64 0
+rpi2 x86_64 1
+rpi-zero armv6l 0
+rpi-zero armv7l 0
+TABLE
+  rm sanedge.toml && config rpi4 >sanedge.toml
   echo aarch64 >"$state/machine"
+  cp "$bin/systemctl" systemctl.true
+  stand_in systemctl 'echo "systemctl: not found" >&2; exit 127'
   flash --host pi@board
   [ "$status" -eq 1 ]
+  says "pi@board does not run systemd"
+  cp systemctl.true "$bin/systemctl"
+  # What a login says may be anything: it is removed nowhere.
+  mkdir "$state/precious"
+  stand_in mktemp 'case "$*" in *" /tmp/sanedge."*) echo "$STATE/precious" ;; *) exec "$real" "$@" ;; esac'
+  flash --host pi@board
+  [ "$status" -eq 1 ]
+  says "pi@board did not make a folder" "/tmp/sanedge.…" "$state/precious"
+  [ -d "$state/precious" ]
+  rm "$bin/mktemp"
   stand_in ssh 'exit 255'
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "cannot be reached by ssh"
+  says "pi@board cannot be reached by ssh" "try: ssh pi@board"
   [ -z "$(snapshot)" ]
 }
 
 @test "stopped while it sends, it leaves no key on the board" {
   cp "$bin/ssh" "$bin/ssh.whole"
-  sed -i '2a case "$*" in *"tar -xf"*) "$0.whole" "$@"; kill -TERM "$(cat '"$state"'/pid)"; sleep 60 ;; esac' "$bin/ssh"
+  sed -i '2a case "$*" in *"tar -xf"*) "$0.whole" "$@"; echo $$ >'"$state"'/sender; kill -TERM "$(cat '"$state"'/pid)"; exec sleep 60 ;; esac' "$bin/ssh"
   run bash -c 'echo $$ >"$1"; shift; exec "$@"' - "$state/pid" "$flash" --board rpi4 --config sanedge.toml \
     --sanedge "$(host_sanedge)" --binary program --host pi@board
   [ "$status" -eq 143 ] || { echo "$status $output"; false; }
-  [ -z "$(ls -d /tmp/sanedge.???????? 2>/dev/null)" ]
+  gone "$(cat "$state/sender")"
+  nothing_in_tmp
   [ -z "$(snapshot)" ]
   only_the_image_is_left
 }

@@ -116,6 +116,21 @@ own_repository() {
   inside card.img /usr/bin/sanedge | cmp - program
 }
 
+@test "stopped while the program is built, it takes the compilers along" {
+  own_repository
+  # A build that starts a program that starts another, as cargo does.
+  printf '#!/bin/bash\nbash -c "sleep 100 & echo \\$! >below; wait; :"; :\n' >own/cross/build.sh
+  "$flash" --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img >said 2>&1 3>&- &
+  local pid=$! status=0 below
+  for _ in {1..300}; do [ ! -s below ] || break; sleep 0.1; done
+  below=$(cat below)
+  kill -TERM "$pid"
+  wait "$pid" || status=$?
+  [ "$status" -eq 143 ] || { cat said; false; }
+  gone "$below"
+  nothing_left
+}
+
 @test "an image that tells little of itself is taken with a note" {
   cp image.img bare.img
   printf 'rm /usr/lib/aarch64-linux-gnu/systemd/libsystemd-shared-252.so\nrm /usr/bin/dpkg\nrm /etc/passwd\nrm /etc/shadow\n' >commands

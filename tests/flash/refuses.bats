@@ -58,6 +58,9 @@ teardown() {
   refused 1 'no such file: none'
   flash --image image.img --out none/card.img
   refused 1 'no such folder: none'
+  : >plain
+  run "$flash" --board rpi4 --config sanedge.toml --sanedge plain --binary program --image image.img --out card.img
+  refused 1 'cannot be run: plain'
 }
 
 @test "a program for another processor" {
@@ -70,12 +73,52 @@ teardown() {
   refused 1 'no ELF file'
 }
 
+@test "a program for a later 32-bit ARM" {
+  # board:Tag_CPU_arch:what the refusal finds, if it refuses
+  local one board arch found checked=0
+  make_image other.img "$arm"
+  for one in rpi-zero:10:ARMv7 rpi-zero:8:ARMv6T2 rpi-zero:14:ARMv8 rpi-zero::'no build attributes' rpi-zero:6 rpi-zero:7 \
+    rpi2:14:ARMv8 rpi2::'no build attributes' rpi2:6 rpi2:10; do
+    IFS=: read -r board arch found <<<"$one"
+    rm -f sanedge.toml && config "$board" >sanedge.toml
+    elf_arm "$arch" program.any
+    flash --board "$board" --binary program.any --image other.img --out card.img --dry-run
+    if [ -n "$found" ]; then
+      refused 1 "program.any is not for $board" "$found" "cross/build.sh $board"
+    else
+      [ "$status" -eq 0 ] || { echo "$one: $output"; false; }
+    fi
+    checked=$((checked + 1))
+  done
+  [ "$checked" -eq 10 ]
+}
+
+@test "a package for armhf with a program that an ARMv6 board cannot run" {
+  stand_in cargo-deb ''
+  stand_in cargo 'echo "cargo went to work"; exit 7'
+  elf_arm 10 program.v7
+  run "$repository/packaging/deb.sh" armhf "$PWD/program.v7" -o .
+  [ "$status" -eq 1 ] || { echo "$status $output"; false; }
+  says 'program.v7 is not for every armhf board' 'ARMv6' 'ARMv7'
+  elf_arm '' program.mute
+  run "$repository/packaging/deb.sh" armhf "$PWD/program.mute" -o .
+  [ "$status" -eq 1 ]
+  says 'found no word of it'
+  run "$repository/packaging/deb.sh" armhf "$PWD/program.arm" -o .
+  [ "$status" -eq 7 ]
+}
+
 @test "no program for the board, no sanedge here" {
   mkdir own
   cp "$flash" own/
   ln -s "$repository"/{boards,systemd,Cargo.toml} own/
   run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
   refused 1 'no program for rpi4' '--binary FILE'
+  mkdir own/cross
+  printf '#!/bin/sh\n' >own/cross/build.sh
+  chmod +x own/cross/build.sh
+  CARGO_TARGET_DIR=$PWD/target run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
+  refused 1 'cross/build.sh left no program for rpi4' "$PWD/target/boards/rpi4/sanedge"
   stand_in sanedge 'echo sanedge 0.0.0-other'
   mkdir "$BATS_TEST_TMPDIR/path"
   for one in /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/bin/sanedge"; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
@@ -118,6 +161,31 @@ teardown() {
   cp image.img noext.img && dd if=/dev/zero of=noext.img bs=1M seek=9 count=1 conv=notrunc status=none
   flash --image noext.img --out card.img
   refused 1 'no ext4'
+}
+
+@test "an image whose kernel is told nothing" {
+  local contents
+  for contents in '' '\n' ' \r\nroot=x\n'; do
+    cp image.img mute.img
+    # shellcheck disable=SC2059
+    printf "$contents" >cmdline.txt
+    mcopy -o -i "mute.img@@$fat_at" cmdline.txt ::
+    flash --image mute.img --out card.img
+    refused 1 'the cmdline.txt of mute.img is empty'
+  done
+}
+
+@test "a key for an image without a user or without sshd" {
+  cp image.img nobody.img
+  grep -v '^pi:' <<<"$(inside image.img /etc/passwd)" >passwd
+  printf 'rm /etc/passwd\ncd /etc\nwrite passwd passwd\n' >commands
+  debugfs -w -f commands "nobody.img?offset=$ext4_at" >/dev/null 2>&1
+  flash --image nobody.img --out card.img --ssh-key id.pub
+  refused 1 'nobody.img has no user that could log in' 'leave --ssh-key out'
+  cp image.img nosshd.img
+  debugfs -w -R 'rm /usr/lib/systemd/system/ssh.service' "nosshd.img?offset=$ext4_at" 2>/dev/null
+  flash --image nosshd.img --out card.img --ssh-key id.pub
+  refused 1 'nosshd.img has no sshd' 'leave --ssh-key out'
 }
 
 @test "an image with half an account" {
@@ -178,18 +246,37 @@ teardown() {
 
 @test "a missing tool, with its package" {
   gzip -1 <image.img >image.img.gz
-  local tool checked=0
-  for tool in debugfs:e2fsprogs mcopy:mtools gzip:gzip; do
+  : >image.img.xz
+  : >image.img.zst
+  truncate -s 64M card
+  loop card
+  local checked=0 tool package options
+  while read -r tool package options; do
     # A PATH that has everything but this tool.
     rm -rf "$BATS_TEST_TMPDIR/path" && mkdir "$BATS_TEST_TMPDIR/path"
-    for one in /usr/bin/* /usr/sbin/*; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
-    rm -f "$BATS_TEST_TMPDIR/path/${tool%:*}"
+    ln -sf /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/path/"
+    rm -f "$BATS_TEST_TMPDIR/path/$tool"
     sed 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|; s|^here=.*|here='"$repository"'|' "$flash" >alone.sh
-    run bash alone.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program --image image.img.gz --out card.img
-    refused 1 "\`${tool%:*}\` is missing" "apt install ${tool#*:}"
+    # shellcheck disable=SC2086 # words
+    run bash alone.sh --config sanedge.toml --sanedge "$(host_sanedge)" ${options//LOOP/$loop}
+    refused 1 "\`$tool\` is missing" "apt install $package"
     checked=$((checked + 1))
-  done
-  [ "$checked" -eq 3 ]
+  done <<'TABLE'
+debugfs e2fsprogs --board rpi4 --binary program --image image.img --out card.img
+e2fsck e2fsprogs --board rpi4 --binary program --image image.img --out card.img
+dumpe2fs e2fsprogs --board rpi4 --binary program --image image.img --out card.img
+mcopy mtools --board rpi4 --binary program --image image.img --out card.img
+xz xz-utils --board rpi4 --binary program --image image.img.xz --out card.img
+gzip gzip --board rpi4 --binary program --image image.img.gz --out card.img
+zstd zstd --board rpi4 --binary program --image image.img.zst --out card.img
+lsblk util-linux --board rpi4 --binary program --image image.img --device LOOP
+blockdev util-linux --board rpi4 --binary program --image image.img --device LOOP
+readelf binutils --board rpi-zero --binary program.arm --image image.img --out card.img
+setsid util-linux --board rpi4 --image image.img --out card.img
+ssh openssh-client --board rpi4 --binary program --host pi@board
+tar tar --board rpi4 --binary program --host pi@board
+TABLE
+  [ "$checked" -eq "$(grep -Ec '(^| )need [a-z0-9]+ [a-z0-9-]+( ;;)?$' "$flash")" ] || { echo "$checked of them"; false; }
 }
 
 @test "a file system that nobody can mend" {
@@ -205,6 +292,15 @@ teardown() {
   stand_in debugfs 'for word in "$@"; do [ "$word" != -w ] || exit 0; done; exec "$real" "$@"'
   flash --image image.img --out card.img
   refused 1 'was not written as it should be'
+  stand_in debugfs 'exec "$real" "$@"'
+  # The second check, which changes nothing, is the last word.
+  stand_in e2fsck 'case "$1" in -fn) echo "UNEXPECTED INCONSISTENCY"; exit 4 ;; esac; exec "$real" "$@"'
+  flash --image image.img --out card.img
+  refused 1 'did not come out clean' 'UNEXPECTED INCONSISTENCY'
+  stand_in e2fsck 'exec "$real" "$@"'
+  stand_in mcopy 'case "$*" in *put.cmdline.txt*) exit 0 ;; esac; exec "$real" "$@"'
+  flash --image image.img --out card.img
+  refused 1 'cmdline.txt was not written to the boot partition'
 }
 
 @test "devices: no disk, a partition, too small, not removable" {
@@ -239,8 +335,7 @@ disk() {
   stand_in lsblk 'case "$*" in
   *TYPE,RM,HOTPLUG,RO*) echo '"'$1'"' ;;
   *MOUNTPOINTS*) printf '"'$2'"' ;;
-  *TYPE,NAME*) printf "disk sda\n'"$3"' x\n" ;;
-  *TYPE*) printf "disk\n'"${3:-part}"'\n" ;;
+  *TYPE,NAME*) printf "disk sda\n'"${3:-part}"' x\n" ;;
   *) echo "a card" ;;
 esac'
 }
@@ -262,6 +357,24 @@ esac'
   disk "disk 1 1 0" '\n/media/a\\x0a/mnt/b\n' ''
   flash --image image.img --device "$loop"
   refused 1 'is mounted' '/media/a /mnt/b'
+}
+
+@test "devices: what lsblk does not say is no reason to write" {
+  truncate -s 64M card
+  loop card
+  local fails
+  for fails in TYPE,RM,HOTPLUG,RO MOUNTPOINT TYPE,NAME SIZE; do
+    disk "disk 1 1 0" "\n\n" ''
+    sed -i '2a case "$*" in *"-o '"$fails"' "* | *'"$fails"'S*) echo "lsblk: it failed" >&2; exit 1 ;; esac' "$BATS_TEST_TMPDIR/bin/lsblk"
+    flash --image image.img --device "$loop"
+    refused 1 "it is not known how $loop is used" "lsblk: it failed" "lsblk -o $fails"
+  done
+  # util-linux before 2.37 has the singular alone.
+  disk "disk 1 1 0" "\n/media/card\n" ''
+  sed -i '2a case "$*" in *MOUNTPOINTS*) exit 1 ;; esac' "$BATS_TEST_TMPDIR/bin/lsblk"
+  sed -i 's/MOUNTPOINTS\*) printf/MOUNTPOINT*) printf/' "$BATS_TEST_TMPDIR/bin/lsblk"
+  flash --image image.img --device "$loop"
+  refused 1 "$loop is mounted" '/media/card'
 }
 
 @test "devices: without rights to it" {

@@ -20,6 +20,23 @@ skip_loudly() {
 # elf MACHINE FILE: no program, but a header that says for which processor it would be
 elf() { { printf '\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\2\0'"$(printf '\\x%02x' "$1")"'\0'; head -c 20000 /dev/zero | tr '\0' 'x'; } >"$2"; }
 aarch64=183 arm=40 x86_64=62
+# elf_arm ARCHITECTURE FILE: the same for 32 bits, with a section that says for which architecture (Tag_CPU_arch: 6 is v6, 7 v6KZ,
+# 8 v6T2, 10 v7, 14 v8); nothing: without
+elf_arm() {
+  local attributes zeros='\0\0\0\0' kind='\x03\0\0\x70'
+  attributes='A\x11\0\0\0aeabi\0\x01\x07\0\0\0\x06\x'$(printf %02x "${1:-0}")
+  [ -n "$1" ] || kind='\x01\0\0\0'
+  {
+    # The header: 52 bytes, then at 52 the attributes, padded to 20, then at 72 three sections of 40 bytes.
+    printf '\177ELF\1\1\1\0\0\0\0\0\0\0\0\0\2\0\x28\0\1\0\0\0'"$zeros$zeros"'\x48\0\0\0\0\2\0\5\x34\0\0\0\0\0\x28\0\3\0\2\0'
+    printf "$attributes"'\0\0'
+    printf "$zeros$zeros$zeros$zeros$zeros$zeros$zeros$zeros$zeros$zeros"
+    printf '\1\0\0\0'"$kind$zeros$zeros"'\x34\0\0\0\x12\0\0\0'"$zeros$zeros"'\1\0\0\0'"$zeros"
+    printf '\1\0\0\0\3\0\0\0'"$zeros$zeros"'\xc0\0\0\0\x11\0\0\0'"$zeros$zeros"'\1\0\0\0'"$zeros"
+    printf '\0.ARM.attributes\0'
+    head -c 20000 /dev/zero | tr '\0' 'x'
+  } >"$2"
+}
 
 # Once a file of tests: keys, a sanedge.toml, an image and programs.
 make_all() {
@@ -31,7 +48,7 @@ make_all() {
     -addext extendedKeyUsage=serverAuth 2>/dev/null
   config rpi4 >sanedge.toml
   elf "$aarch64" program
-  elf "$arm" program.arm
+  elf_arm 7 program.arm
   ssh-keygen -q -t ed25519 -N '' -C tester -f id
   make_image image.img "$aarch64"
 }
@@ -128,9 +145,19 @@ only_the_image_is_left() {
   [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }
 
+# gone PID: within ten seconds; what is left of it is ended here
+gone() {
+  for _ in {1..100}; do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
+  kill -KILL "$1"
+  echo "process $1 was still running"
+  return 1
+}
+
 # with TOOL SCRIPT: a stand-in for a tool, first on PATH for this test; $real is the true one
 stand_in() {
   mkdir -p "$BATS_TEST_TMPDIR/bin"
+  rm -f "$BATS_TEST_TMPDIR/bin/$1" # one that was there is not the true one
+  hash -r
   printf '#!/bin/bash\nreal=%s\n%s\n' "$(command -v "$1" || echo none)" "$2" >"$BATS_TEST_TMPDIR/bin/$1"
   chmod +x "$BATS_TEST_TMPDIR/bin/$1"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
