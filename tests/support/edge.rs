@@ -30,7 +30,7 @@ use super::certs::Ca;
 pub use super::program::sanedge;
 
 /// Long enough for a debug build on a busy machine; nothing waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(if cfg!(target_arch = "x86_64") { 30 } else { 120 });
 
 /// What `sanedge.toml` will say.
 pub struct EdgeBuilder {
