@@ -170,12 +170,14 @@ pub fn response(
 
 /// What a 101 that [`response`] passed uses.
 pub fn negotiated(response: &ResponseHead<'_>) -> Extensions {
-    let is_deflate = |extension| extension_name(extension).eq_ignore_ascii_case(b"permessage-deflate");
-    match extensions(&response.fields).map(is_deflate).reduce(|all, deflate| all && deflate) {
-        None => Extensions::None,
-        Some(true) => Extensions::Deflate,
-        Some(false) => Extensions::Unknown,
+    let mut found = Extensions::None;
+    for extension in extensions(&response.fields) {
+        if !extension_name(extension).eq_ignore_ascii_case(b"permessage-deflate") {
+            return Extensions::Unknown;
+        }
+        found = Extensions::Deflate;
     }
+    found
 }
 
 /// Checks the Origin of an upgrade (RFC 6455 §10.2). No Origin is a program, not a browser, and passes unless
