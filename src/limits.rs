@@ -241,7 +241,7 @@ pub static LIMITS: [Limit; 21] = [
     limit!(address_sessions_max: u32, "address_sessions_max", Count, 1, 100_000,
         Board("three quarters of sessions_max, at most 512"),
         "60 players behind one address have eight each; beyond, a connection is closed before its handshake. An address is an IPv4 one or an IPv6 /64; `exempt` says for whom no limit by address holds"),
-    limit!(handshakes_max: u32, "handshakes_max", Count, 1, 100_000, Board("a quarter of sessions_max, 16 to 1024"),
+    limit!(handshakes_max: u32, "handshakes_max", Count, 1, 100_000, Board("a quarter of the board's sessions_max, 16 to 1024"),
         "a handshake may hold ten times the memory of an idle session, and takes most of the processor's time"),
     limit!(handshakes_per_s_max: u32, "handshakes_per_s_max", Count, 1, 100_000, Board("100 for each worker"),
         "leaves processor time for open sessions; ten seconds' worth at once, so that all clients can come back after a restart",
