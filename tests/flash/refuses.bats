@@ -251,15 +251,16 @@ teardown() {
   truncate -s 64M card
   loop card
   local checked=0 tool package options
+  # A PATH that has everything but the tool.
+  mkdir "$BATS_TEST_TMPDIR/path"
+  ln -sf /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/path/"
+  sed 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|; s|^here=.*|here='"$repository"'|' "$flash" >alone.sh
   while read -r tool package options; do
-    # A PATH that has everything but this tool.
-    rm -rf "$BATS_TEST_TMPDIR/path" && mkdir "$BATS_TEST_TMPDIR/path"
-    ln -sf /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/path/"
-    rm -f "$BATS_TEST_TMPDIR/path/$tool"
-    sed 's|^PATH=.*|PATH='"$BATS_TEST_TMPDIR/path"'|; s|^here=.*|here='"$repository"'|' "$flash" >alone.sh
+    mv "$BATS_TEST_TMPDIR/path/$tool" missing
     # shellcheck disable=SC2086 # words
     run bash alone.sh --config sanedge.toml --sanedge "$(host_sanedge)" ${options//LOOP/$loop}
     refused 1 "\`$tool\` is missing" "apt install $package"
+    mv missing "$BATS_TEST_TMPDIR/path/$tool"
     checked=$((checked + 1))
   done <<'TABLE'
 debugfs e2fsprogs --board rpi4 --binary program --image image.img --out card.img
