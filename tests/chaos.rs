@@ -262,7 +262,7 @@ async fn chaos(villains: usize, clients: usize, length: Duration) {
     let limits = format!(
         "sessions_max = {}\nhandshakes_max = {}\nsocket_buffer_bytes = \"16KiB\"\ntls_buffer_bytes = \"16KiB\"",
         villains + clients,
-        villains.max(64) / 2
+        villains.max(128) / 2
     );
     let edge = Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).limits(&limits).start();
     let edge = Arc::new(edge);
