@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use support::edge::{Edge, PATIENCE};
 use support::engineio::{Socket, serve_default};
 use support::frames::{
-    BINARY, CLOSE, TEXT, client_frame, close, echo, frame, frames, received, server_frame,
+    BINARY, CLOSE, TEXT, client_frame, close, closes_late, echo, frame, frames, received, server_frame,
 };
 use support::raw::{Raw, upgrade};
 use support::upstream::{Connection, Upstream};
@@ -250,19 +250,7 @@ async fn a_client_that_leaves_a_close_unanswered_does_not_hold_the_drain_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_closed_already_hears_nothing_more() {
-    let go = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&go);
-    let upstream = Upstream::switching(move |mut connection: Connection| {
-        let gate = Arc::clone(&gate);
-        async move {
-            let asked = received(&mut connection).await.unwrap();
-            gate.acquire().await.unwrap().forget();
-            connection.send(server_frame(CLOSE, true, &asked.payload)).await;
-            connection.finish().await;
-            connection.until_closed().await;
-        }
-    })
-    .await;
+    let (upstream, go) = closes_late().await;
     let edge = edge(&upstream, "drain_timeout = \"30s\"\ndrain_spread = \"0s\"");
     let mut client = open(&edge).await;
     let bye = client_frame(CLOSE, true, &close(1000, "bye"));

@@ -451,7 +451,7 @@ async fn who_takes_responses_or_messages_slower_than_the_rate_is_cut() {
     let app = endless().await;
     let edge_of = |rate: &str| {
         let limits = format!(
-            "stall_timeout = \"1500ms\"\nbody_bytes_per_s_min = {rate}\nsocket_buffer_bytes = \"16KiB\"\ntls_buffer_bytes = \"16KiB\""
+            "stall_timeout = \"3s\"\nbody_bytes_per_s_min = {rate}\nsocket_buffer_bytes = \"16KiB\"\ntls_buffer_bytes = \"16KiB\""
         );
         Edge::certified_for(&[HOST]).site(&[HOST], &app).limits(&limits).start()
     };
@@ -459,7 +459,7 @@ async fn who_takes_responses_or_messages_slower_than_the_rate_is_cut() {
     let get = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let mut cut = 0;
     for request in [get, upgrade(HOST, "/", "")] {
-        let time = Duration::from_secs(5);
+        let time = Duration::from_secs(9);
         let (slow, fine) = tokio::join!(
             is_borne(&strict, &app, request.clone(), 1000, Duration::from_secs(20)),
             is_borne(&mild, &app, request.clone(), 1000, time),

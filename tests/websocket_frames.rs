@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use support::edge::{Edge, PATIENCE};
 use support::frames::{
-    BINARY, CLOSE, Frame, MORE, PING, PONG, RSV1, TEXT, client_frame, close, echo, frame, frames, received,
-    server_frame,
+    BINARY, CLOSE, Frame, MORE, PING, PONG, RSV1, TEXT, client_frame, close, closes_late, echo, frame,
+    frames, received, server_frame,
 };
 use support::raw::{Raw, upgrade};
 use support::upstream::{Connection, SWITCHING, Upstream};
@@ -677,18 +677,7 @@ async fn a_client_that_takes_its_bytes_slowly_is_not_dead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_pinged_or_judged_behind_a_close() {
-    let go = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&go);
-    let upstream = Upstream::switching(move |mut connection: Connection| {
-        let gate = Arc::clone(&gate);
-        async move {
-            let asked = received(&mut connection).await.unwrap();
-            gate.acquire().await.unwrap().forget();
-            connection.send(server_frame(CLOSE, true, &asked.payload)).await;
-            connection.until_closed().await;
-        }
-    })
-    .await;
+    let (upstream, go) = closes_late().await;
     let edge = edge_with(&upstream, "ping_interval = \"300ms\"");
     let mut client = open(&edge).await;
     client.send(client_frame(CLOSE, true, &close(1000, "bye"))).await;

@@ -29,9 +29,9 @@ use crate::ops::systemd;
 /// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
 const RESTART_DRAIN: Duration = Duration::from_secs(2);
 const RESTART_SPREAD: Duration = Duration::from_millis(800);
-/// Close codes of the two drains (RFC 6455 §7.4.1, and the registry of its §11.7).
-const GOING_AWAY: u16 = 1001;
-pub(super) const SERVICE_RESTART: u16 = 1012;
+/// What the Closes of the two drains say (RFC 6455 §7.4.1, and the registry of its §11.7).
+const GOING_AWAY: (u16, &str) = (1001, "the server is shutting down");
+const SERVICE_RESTART: (u16, &str) = (1012, "the server is restarting");
 /// How often a watched bundle file is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// How often ticket keys and the calendar are looked at.
@@ -160,7 +160,7 @@ impl Control {
     }
 
     /// Tells every worker to stop accepting and to be done by `time` from now. Gives the sessions that are open.
-    fn drain(&self, time: Duration, spread: Duration, close_code: u16) -> u32 {
+    fn drain(&self, time: Duration, spread: Duration, close: (u16, &'static str)) -> u32 {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
         info!(
@@ -170,7 +170,7 @@ impl Control {
             "draining; the same signal again ends at once"
         );
         systemd::stopping("draining");
-        self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close_code }));
+        self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close }));
         sessions
     }
 

@@ -147,7 +147,7 @@ struct Exchange<'s> {
     /// The upstream's connection can be used again, for its own keep-alive time if it named one.
     keep_upstream: Option<Option<Duration>>,
     upgraded: bool,
-    /// Of a 101: the bytes behind it, and whether its frames may be compressed.
+    /// Of a 101: the bytes behind it, and what its frames may use.
     behind: Vec<u8>,
     extensions: Extensions,
 }
@@ -263,7 +263,12 @@ impl Exchange<'_> {
 
     /// Whether something waits for the client to take it.
     fn is_waited_for(&self) -> bool {
-        self.backlog.is_some_and(|backlog| backlog.due().is_some())
+        self.slow_at().is_some()
+    }
+
+    /// When the client has had its time for what waits.
+    fn slow_at(&self) -> Option<Instant> {
+        self.backlog.and_then(|backlog| backlog.due())
     }
 
     /// Bytes that the client has not taken.
@@ -302,7 +307,7 @@ impl Exchange<'_> {
     fn due(&self) -> Option<Instant> {
         let sent = self.up.done || self.up.broken;
         let up = (!sent).then_some(self.up.due);
-        let down = match (&self.down, self.backlog.and_then(|backlog| backlog.due())) {
+        let down = match (&self.down, self.slow_at()) {
             (_, Some(due)) => Some(due),
             (Down::Head { .. }, _) => sent.then(|| self.up.moved + self.request.route.rules.response_timeout),
             (Down::Body { .. }, _) => {
@@ -314,7 +319,7 @@ impl Exchange<'_> {
     }
 
     fn timed_out(&self) -> End {
-        if self.backlog.and_then(|backlog| backlog.due()).is_some_and(|due| due <= Instant::now()) {
+        if self.slow_at().is_some_and(|due| due <= Instant::now()) {
             let shared = &self.worker.shared;
             shared.refuse(Reason::WriteStall, self.request.client, "the client did not take its response");
             return End::Broken;

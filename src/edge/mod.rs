@@ -68,8 +68,8 @@ pub(crate) struct Drain {
     /// WebSockets get their Close at a moment of their own within this time, so that clients do not come back all at
     /// once.
     pub(crate) spread: Duration,
-    /// What that Close says.
-    pub(crate) close_code: u16,
+    /// What that Close says: code and reason.
+    pub(crate) close: (u16, &'static str),
 }
 
 /// How many sessions a drain ended how; plain atomics.

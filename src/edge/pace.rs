@@ -41,9 +41,14 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Begins now, with all of the time.
-    pub(crate) fn new(bytes: usize, pace: &Pace, now: Instant) -> Self {
-        Self { bytes, due: now + pace.stall, empty_since: None }
+    /// `bytes` wait where nothing did. The time left is what was left before, if there is a `last` one, and what has passed
+    /// since; at most all of it.
+    pub(crate) fn begin(last: &mut Option<Self>, bytes: usize, pace: &Pace, now: Instant) {
+        let left = last.map_or(pace.stall, |last| {
+            let since = last.empty_since.unwrap_or(now);
+            last.due.saturating_duration_since(since) + now.duration_since(since)
+        });
+        *last = Some(Self { bytes, due: now + left.min(pace.stall), empty_since: None });
     }
 
     /// When the client has had its time; `None` while nothing waits.
@@ -59,13 +64,6 @@ impl Backlog {
         let taken = self.bytes.saturating_sub(bytes);
         let due = pace.extended(self.due, taken, now);
         *self = Self { bytes, due, empty_since: (bytes == 0).then_some(now) };
-    }
-
-    /// `bytes` wait where nothing did: the time left is what was left, and what has passed since.
-    pub(crate) fn begin(&mut self, bytes: usize, pace: &Pace, now: Instant) {
-        let since = self.empty_since.unwrap_or(now);
-        let left = self.due.saturating_duration_since(since) + now.duration_since(since);
-        *self = Self { bytes, due: now + left.min(pace.stall), empty_since: None };
     }
 }
 
@@ -118,7 +116,9 @@ mod tests {
     fn a_backlog_that_shrinks_buys_time() {
         let now = Instant::now();
         let (pace, late) = (pace(100), now + Duration::from_secs(60));
-        let mut backlog = Backlog::new(10_000, &pace, now);
+        let mut backlog = None;
+        Backlog::begin(&mut backlog, 10_000, &pace, now);
+        let mut backlog = backlog.unwrap();
         backlog.look(10_000, &pace, late);
         assert_eq!(backlog.due(), Some(late));
         backlog.look(9_000, &pace, late);
@@ -132,19 +132,23 @@ mod tests {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let pace = pace(100);
         let at = |seconds| now + seconds * second;
-        let mut backlog = Backlog::new(1000, &pace, now);
+        let mut backlog = None;
+        let begin = |backlog: &mut _, bytes, now| Backlog::begin(backlog, bytes, &pace, now);
+        let look = |backlog: &mut Option<Backlog>, now| backlog.as_mut().unwrap().look(0, &pace, now);
+        let due = |backlog: &Option<Backlog>| backlog.unwrap().due();
+        begin(&mut backlog, 1000, now);
         // 1,000 bytes in 30 seconds, for which 10 are given.
-        backlog.look(0, &pace, at(30));
-        assert_eq!(backlog.due(), None, "nothing waits");
-        backlog.look(0, &pace, at(31));
-        backlog.begin(1000, &pace, at(31));
-        assert_eq!(backlog.due(), Some(at(31 + 40 + 1)), "70 - 30, and the second between");
-        backlog.look(0, &pace, at(61));
-        backlog.begin(1000, &pace, at(61));
-        assert_eq!(backlog.due(), Some(at(82)));
+        look(&mut backlog, at(30));
+        assert_eq!(due(&backlog), None, "nothing waits");
+        look(&mut backlog, at(31));
+        begin(&mut backlog, 1000, at(31));
+        assert_eq!(due(&backlog), Some(at(31 + 40 + 1)), "70 - 30, and the second between");
+        look(&mut backlog, at(61));
+        begin(&mut backlog, 1000, at(61));
+        assert_eq!(due(&backlog), Some(at(82)));
         // A pause gives all of the time again, and no more.
-        backlog.look(0, &pace, at(70));
-        backlog.begin(1, &pace, at(600));
-        assert_eq!(backlog.due(), Some(at(660)));
+        look(&mut backlog, at(70));
+        begin(&mut backlog, 1, at(600));
+        assert_eq!(due(&backlog), Some(at(660)));
     }
 }

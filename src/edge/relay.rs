@@ -13,9 +13,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::Drain;
 use super::accept::{Permit, Worker};
 use super::alarm::Alarm;
-use super::control::SERVICE_RESTART;
 use super::pace::{Backlog, Pace};
 use super::sticky::Listener;
 use super::tls::Client;
@@ -486,7 +486,7 @@ impl Relay {
                         self.lose_client(worker, found);
                     }
                 }
-                Due::Leave => self.leave(worker.drain().map_or(GOING_AWAY, |drain| drain.close_code)),
+                Due::Leave => self.leave(worker),
                 Due::Ping if self.probe() => self.lose_client(worker, "the client answers no Ping"),
                 Due::Ping => {}
                 Due::Unanswered if self.leaving => {} // the drain has its own bound
@@ -510,7 +510,7 @@ impl Relay {
     /// What this WebSocket ended with: our own code before the client's, that before the upstream's. What broke a rule
     /// has been counted.
     fn close_code(&self, worker: &Worker) -> Option<u16> {
-        let ours = worker.drain().filter(|_| self.leaving).map(|drain| drain.close_code);
+        let ours = worker.drain().filter(|_| self.leaving).map(|drain| drain.close.0);
         ours.or_else(|| self.up.tracker.close_code()).or_else(|| self.down.tracker.close_code())
     }
 
@@ -600,9 +600,8 @@ impl Relay {
         self.up.close(close_frame(GOING_AWAY, to_upstream, Some(random())));
     }
 
-    fn leave(&mut self, code: u16) {
-        let reason =
-            if code == SERVICE_RESTART { "the server is restarting" } else { "the server is shutting down" };
+    fn leave(&mut self, worker: &Worker) {
+        let Some(Drain { close: (code, reason), .. }) = worker.drain() else { return };
         self.down.close(close_frame(code, reason, None));
         (self.leaving, self.leave_upstream) = (true, true);
     }
@@ -744,10 +743,8 @@ impl Timer {
         if waited {
             backlog.iter_mut().for_each(|backlog| backlog.look(0, &pace, now));
         }
-        match backlog {
-            _ if waiting_bytes == 0 => {}
-            Some(backlog) => backlog.begin(waiting_bytes, &pace, now),
-            None => *backlog = Some(Backlog::new(waiting_bytes, &pace, now)),
+        if waiting_bytes > 0 {
+            Backlog::begin(backlog, waiting_bytes, &pace, now);
         }
     }
 

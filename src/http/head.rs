@@ -680,15 +680,10 @@ impl<'b> Meaning<'b> {
 /// Fields that Connection may not name, because the message is another one without them (RFC 9110 §7.6.1: an option
 /// never corresponds to a field that is intended for all recipients).
 fn is_end_to_end(option: &[u8]) -> bool {
-    const EXACT: [&str; 17] = [
-        "host",
-        "content-length",
+    const EXACT: [&str; 12] = [
         "content-type",
         "content-encoding",
         "content-range",
-        "transfer-encoding",
-        "connection",
-        "expect",
         "cookie",
         "set-cookie",
         "authorization",
@@ -699,9 +694,13 @@ fn is_end_to_end(option: &[u8]) -> bool {
         "location",
         "access-control-allow-origin",
     ];
-    EXACT.iter().any(|name| same_name(option, name))
-        || matches!(Known::of(option), Known::Forwarding | Known::RealIp)
-        || has_prefix(option, "sec-websocket-")
+    match Known::of(option) {
+        Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Expect => {
+            true
+        }
+        Known::Forwarding | Known::RealIp => true,
+        _ => EXACT.iter().any(|name| same_name(option, name)) || has_prefix(option, "sec-websocket-"),
+    }
 }
 
 /// Members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).

@@ -1,10 +1,13 @@
 //! WebSocket frames (RFC 6455 §5.2), written and read in the plainest way: a test of the edge's own reader must not
 //! lean on it.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 
 use super::raw::Raw;
-use super::upstream::Connection;
+use super::upstream::{Connection, Upstream};
 
 pub const MORE: u8 = 0x0;
 pub const TEXT: u8 = 0x1;
@@ -155,4 +158,22 @@ pub async fn received(connection: &mut Connection) -> Option<Frame> {
         }
         connection.more().await?;
     }
+}
+
+/// An upstream that answers a client's Close only once there is a permit for it, and then ends.
+pub async fn closes_late() -> (Upstream, Arc<Semaphore>) {
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    let upstream = Upstream::switching(move |mut connection| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let asked = received(&mut connection).await.unwrap();
+            gate.acquire().await.unwrap().forget();
+            connection.send(server_frame(CLOSE, true, &asked.payload)).await;
+            connection.finish().await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    (upstream, go)
 }

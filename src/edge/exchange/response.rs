@@ -85,10 +85,7 @@ impl Exchange<'_> {
         if delivered.is_pending() {
             if !self.is_waited_for() {
                 let (bytes, pace, now) = (self.waiting_bytes(), &self.request.limits.pace, Instant::now());
-                match &mut self.backlog {
-                    Some(backlog) => backlog.begin(bytes, pace, now),
-                    None => self.backlog = Some(Backlog::new(bytes, pace, now)),
-                }
+                Backlog::begin(&mut self.backlog, bytes, pace, now);
             }
             return Poll::Pending;
         }
