@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::check::{Finding, Kind, Section};
+use super::connection::Deadline;
 use super::explain::{Code, Group};
-use super::way::Patience;
 
 /// For each program that is asked.
 const PROGRAM_TIME: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub(super) async fn look(
     listens: &[SocketAddr],
     apps: &[SocketAddr],
     sessions_max: Option<u64>,
-    patience: Patience,
+    deadline: Deadline,
 ) -> Section {
     let mut section = Section::new(Kind::Machine, "this machine", Vec::new());
     owners(listens, &mut section);
@@ -35,8 +35,8 @@ pub(super) async fn look(
             section.passed(Group::Board, format!("`{name}` listens at {address}, where the app should"));
         }
     }
-    unit(sessions_max, patience, &mut section).await;
-    clock(patience, &mut section).await;
+    unit(sessions_max, deadline, &mut section).await;
+    clock(deadline, &mut section).await;
     heat(&mut section);
     let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_available(&text));
     if let Some(mebibytes) = available {
@@ -141,9 +141,9 @@ fn kernel_address(hex: &str) -> Option<IpAddr> {
 
 // --- the unit ---------------------------------------------------------------------------------------------
 
-async fn unit(sessions_max: Option<u64>, patience: Patience, section: &mut Section) {
+async fn unit(sessions_max: Option<u64>, deadline: Deadline, section: &mut Section) {
     let properties = "LoadState,ActiveState,SubState,LimitNOFILE,MemoryMax,Result";
-    let Some(shown) = run("systemctl", &["show", "sanedge", "-p", properties], patience).await else {
+    let Some(shown) = run("systemctl", &["show", "sanedge", "-p", properties], deadline).await else {
         section.skipped(Group::Board, "no systemd here: the state of the service is not known");
         return;
     };
@@ -155,7 +155,7 @@ async fn unit(sessions_max: Option<u64>, patience: Patience, section: &mut Secti
     let state = format!("{} ({})", of("ActiveState"), of("SubState"));
     if of("ActiveState") == "failed" {
         let log =
-            run("journalctl", &["-u", "sanedge", "-n", LOG_LINES, "--no-pager", "-o", "cat"], patience).await;
+            run("journalctl", &["-u", "sanedge", "-n", LOG_LINES, "--no-pager", "-o", "cat"], deadline).await;
         let finding = Finding::new(Code::UnitFailed, format!("the service sanedge failed: {}", of("Result")));
         section.found(finding.seen("log", log.unwrap_or_default().trim().to_owned()));
     } else {
@@ -191,8 +191,8 @@ fn has_memory_cgroup() -> bool {
 
 // --- clock and heat ---------------------------------------------------------------------------------------
 
-async fn clock(patience: Patience, section: &mut Section) {
-    let shown = run("timedatectl", &["show", "-p", "NTPSynchronized", "--value"], patience).await;
+async fn clock(deadline: Deadline, section: &mut Section) {
+    let shown = run("timedatectl", &["show", "-p", "NTPSynchronized", "--value"], deadline).await;
     match shown.as_deref().map(str::trim) {
         Some("yes") => section.passed(Group::Board, "the clock is synchronised"),
         Some("no") => {
@@ -229,7 +229,7 @@ fn heat(section: &mut Section) {
 }
 
 /// What a program says; `None` where it is not there, fails or takes too long.
-async fn run(program: &str, arguments: &[&str], patience: Patience) -> Option<String> {
+async fn run(program: &str, arguments: &[&str], deadline: Deadline) -> Option<String> {
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)
@@ -238,7 +238,7 @@ async fn run(program: &str, arguments: &[&str], patience: Patience) -> Option<St
         .stderr(Stdio::null())
         .env("LC_ALL", "C");
     let ended = tokio::task::spawn_blocking(move || command.output());
-    let output = patience.wait(PROGRAM_TIME, ended).await.ok()?.ok()?.ok()?;
+    let output = deadline.wait(PROGRAM_TIME, ended).await.ok()?.ok()?.ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
-use super::way::{ANSWER_TIME, Trouble, Way};
+use super::connection::{ANSWER_TIME, Connector, Trouble};
 use crate::ws::handshake;
 
 /// Largest body that is looked at; a handshake has 200 bytes, a page that stands in its way may have more.
@@ -65,11 +65,11 @@ impl Ask {
         self
     }
 
-    fn request(&self, way: &Way) -> Result<Request<Full<Bytes>>, Trouble> {
+    fn request(&self, connector: &Connector) -> Result<Request<Full<Bytes>>, Trouble> {
         let mut request = Request::builder()
             .method(self.method)
             .uri(&self.target)
-            .header(header::HOST, &way.authority)
+            .header(header::HOST, &connector.authority)
             .header(header::USER_AGENT, concat!("sanedge-doctor/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT, "*/*");
         if self.method == "POST" {
@@ -113,7 +113,7 @@ impl Answer {
     }
 }
 
-impl Way {
+impl Connector {
     /// Sends one request over a connection of its own.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, Trouble> {
         let response = self.send(ask.request(self)?).await?;
@@ -168,19 +168,19 @@ impl Way {
 
 impl Socket {
     /// The next text within `time`.
-    pub(super) async fn hear(&mut self, way: &Way, time: Duration) -> Heard {
-        way.patience.wait(time, self.next()).await.unwrap_or(Heard::Nothing)
+    pub(super) async fn hear(&mut self, connector: &Connector, time: Duration) -> Heard {
+        connector.deadline.wait(time, self.next()).await.unwrap_or(Heard::Nothing)
     }
 
     /// Sends a text; what fails here is heard as a close.
-    pub(super) async fn say(&mut self, way: &Way, text: &str) {
-        let _ = way.in_time(ANSWER_TIME, self.stream.send(Message::text(text))).await;
+    pub(super) async fn say(&mut self, connector: &Connector, text: &str) {
+        let _ = connector.in_time(ANSWER_TIME, self.stream.send(Message::text(text))).await;
     }
 
     /// Says farewell as a client does.
-    pub(super) async fn close(mut self, way: &Way) {
-        self.say(way, "1").await;
-        let _ = way.in_time(Duration::from_secs(1), self.stream.close(None)).await;
+    pub(super) async fn close(mut self, connector: &Connector) {
+        self.say(connector, "1").await;
+        let _ = connector.in_time(Duration::from_secs(1), self.stream.close(None)).await;
     }
 
     async fn next(&mut self) -> Heard {

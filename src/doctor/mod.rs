@@ -5,17 +5,18 @@
 //! are made of them, and of the one table in [`explain`]. What it does not do: repair.
 
 mod board;
+mod certificate;
 mod check;
+mod client;
+mod connection;
 mod engineio;
 pub mod explain;
 mod http;
 mod options;
 pub mod report;
-mod talk;
+mod stages;
 mod target;
 mod tls;
-mod walk;
-mod way;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,12 +24,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 pub use check::{Check, Finding, Kind, Outcome, Report, Section};
+use connection::Deadline;
 #[doc(hidden)]
 pub use engineio::fuzz_engineio;
 pub use options::{Options, Transport};
+use stages::Stages;
 use target::{Plan, Target};
-use walk::Walk;
-use way::Patience;
 
 /// Hosts that are looked at at the same time: where all of them hang, two rounds fit into the usual 15 s.
 const HOSTS_AT_ONCE: usize = 16;
@@ -55,16 +56,16 @@ pub fn run(options: &Options) -> Result<Report, String> {
 }
 
 async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
-    let patience = Patience::lasting(options.timeout + options.hold.unwrap_or(Duration::ZERO));
-    let of = |target| Walk { target, options, trust: &plan.trust, now, patience };
+    let deadline = Deadline::lasting(options.timeout + options.hold.unwrap_or(Duration::ZERO));
+    let of = |target| Stages { target, options, trust: &plan.trust, now, deadline };
     let hosts = stream::iter(&plan.targets).map(|target| async move { of(target).go().await });
     let mut sections: Vec<Section> = hosts.buffered(HOSTS_AT_ONCE).collect().await;
     for (upstream, target) in apps(&plan.targets) {
-        sections.push(walk::app(upstream, &of(target)).await);
+        sections.push(stages::app(upstream, &of(target)).await);
     }
     if !plan.listens.is_empty() || !options.upstream.is_empty() {
         sections.push(
-            board::look(&plan.listens, &app_addresses(&plan.targets), plan.sessions_max, patience).await,
+            board::look(&plan.listens, &app_addresses(&plan.targets), plan.sessions_max, deadline).await,
         );
     }
     sections

@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use super::Walk;
+use super::Stages;
 use super::name::{is_home, is_private, own_address};
+use crate::doctor::certificate;
 use crate::doctor::check::{Finding, Section};
+use crate::doctor::client::time_up;
+use crate::doctor::connection::CONNECT_TIME;
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::talk::time_up;
-use crate::doctor::tls;
-use crate::doctor::way::CONNECT_TIME;
 
 /// How connecting to an address went.
 struct Knock {
@@ -21,13 +21,13 @@ struct Knock {
     result: Result<Duration, Option<io::Error>>,
 }
 
-impl Walk<'_> {
+impl Stages<'_> {
     pub(super) async fn port(&self, addresses: &[IpAddr], section: &mut Section) -> Option<SocketAddr> {
         let port = self.target.port;
         let knocks = join_all(addresses.iter().map(|ip| self.knock(SocketAddr::new(*ip, port)))).await;
         let open = knocks.iter().find(|knock| knock.result.is_ok());
         let Some(open) = open else {
-            if self.patience.is_over() {
+            if self.deadline.is_over() {
                 section.found(time_up().seen("step", format!("port {port}")));
                 return None;
             }
@@ -50,7 +50,7 @@ impl Walk<'_> {
 
     async fn knock(&self, address: SocketAddr) -> Knock {
         let begin = tokio::time::Instant::now();
-        let result = match self.patience.wait(CONNECT_TIME, TcpStream::connect(address)).await {
+        let result = match self.deadline.wait(CONNECT_TIME, TcpStream::connect(address)).await {
             Ok(Ok(_)) => Ok(begin.elapsed()),
             Ok(Err(error)) => Err(Some(error)),
             Err(_) => Err(None),
@@ -109,9 +109,10 @@ impl Walk<'_> {
     /// The address, where the right server answers there.
     async fn answers(&self, ip: IpAddr) -> Option<SocketAddr> {
         let address = SocketAddr::new(ip, self.target.port);
-        let (way, client) = self.tls_way(address)?;
-        way.open().await.ok()?;
-        tls::acceptable(&self.target.host, &client.shown().chain, self.trust, self.now).then_some(address)
+        let (connector, client) = self.tls_connector(address)?;
+        connector.open().await.ok()?;
+        certificate::acceptable(&self.target.host, &client.shown().chain, self.trust, self.now)
+            .then_some(address)
     }
 
     /// What cannot be seen from inside.

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::tls::Client;
+use super::tls::{NoTls, Session, TlsClient};
 
 /// To connect: a lost SYN is sent again after one second.
 pub(super) const CONNECT_TIME: Duration = Duration::from_millis(3_500);
@@ -31,7 +30,7 @@ const BEGINNING_BYTES: usize = 256;
 
 /// How long may still be waited in all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct Deadline {
     until: Instant,
 }
 
@@ -44,7 +43,7 @@ pub(super) enum Late {
     Run,
 }
 
-impl Patience {
+impl Deadline {
     pub(super) fn lasting(time: Duration) -> Self {
         Self { until: Instant::now() + time }
     }
@@ -71,13 +70,13 @@ pub(super) enum Place {
 
 /// The way to a server.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub(super) struct Connector {
     pub(super) place: Place,
     /// With TLS for this name.
-    pub(super) tls: Option<(Client, ServerName<'static>)>,
+    pub(super) tls: Option<(TlsClient, ServerName<'static>)>,
     /// `Host` of its requests.
     pub(super) authority: String,
-    pub(super) patience: Patience,
+    pub(super) deadline: Deadline,
 }
 
 /// Why there is no connection, or no answer over it.
@@ -97,21 +96,6 @@ pub(super) enum Trouble {
     TimeUp,
 }
 
-/// Why there is no TLS.
-#[derive(Debug)]
-pub(super) enum NoTls {
-    /// An alert of the server.
-    Alert(AlertDescription),
-    /// The server says something that is not TLS, its first bytes.
-    Other(Vec<u8>),
-    /// Nothing comes.
-    Silent,
-    /// It hangs up.
-    Closed,
-    /// rustls does not want to go on.
-    Refused(String),
-}
-
 /// Bytes of either kind of connection.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -122,16 +106,7 @@ pub(super) struct Connection {
     pub(super) session: Option<Session>,
 }
 
-/// What a TLS handshake came to.
-#[derive(Clone, Debug)]
-pub(super) struct Session {
-    pub(super) version: String,
-    pub(super) suite: String,
-    pub(super) group: String,
-    pub(super) resumed: bool,
-}
-
-impl Way {
+impl Connector {
     /// Connects, and shakes hands where the way has TLS.
     pub(super) async fn open(&self) -> Result<Connection, Trouble> {
         let io: Box<dyn Io> = match &self.place {
@@ -158,7 +133,7 @@ impl Way {
         time: Duration,
         work: impl Future<Output = T>,
     ) -> Result<T, Trouble> {
-        self.patience.wait(time, work).await.map_err(|late| match late {
+        self.deadline.wait(time, work).await.map_err(|late| match late {
             Late::Step => Trouble::Silent,
             Late::Run => Trouble::TimeUp,
         })
@@ -166,14 +141,14 @@ impl Way {
 
     async fn shake_hands(
         &self,
-        client: &Client,
+        client: &TlsClient,
         name: ServerName<'static>,
         io: Box<dyn Io>,
     ) -> Result<Connection, Trouble> {
         let beginning = Beginning::default();
         let tap = Tap { io, beginning: beginning.clone() };
         let connecting = TlsConnector::from(Arc::clone(&client.config)).connect(name, tap);
-        match self.patience.wait(HANDSHAKE_TIME, connecting).await {
+        match self.deadline.wait(HANDSHAKE_TIME, connecting).await {
             Ok(Ok(stream)) => {
                 let session = Some(Session::of(stream.get_ref().1));
                 Ok(Connection { io: Box::new(stream), session })
@@ -183,55 +158,6 @@ impl Way {
             Err(Late::Step) => Err(Trouble::Tls(NoTls::unfinished(&beginning.take()))),
         }
     }
-}
-
-impl Session {
-    fn of(connection: &rustls::ClientConnection) -> Self {
-        let version = match connection.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
-            other => format!("{other:?}"),
-        };
-        let suite = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
-        let group = connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
-        Self {
-            version,
-            suite: suite
-                .unwrap_or_default()
-                .trim_start_matches("TLS13_")
-                .trim_start_matches("TLS_")
-                .to_owned(),
-            group: group.unwrap_or_default(),
-            resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-        }
-    }
-}
-
-impl NoTls {
-    fn of(error: &io::Error, beginning: &[u8]) -> Self {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match tls {
-            Some(rustls::Error::AlertReceived(alert)) => Self::Alert(*alert),
-            _ if !beginning.is_empty() && !is_record(beginning) => Self::Other(beginning.to_vec()),
-            Some(error) => Self::Refused(error.to_string()),
-            None if beginning.is_empty() => Self::Closed,
-            None => Self::Refused(error.to_string()),
-        }
-    }
-
-    /// Something that is no TLS may wait for more in vain, and so do we.
-    fn unfinished(beginning: &[u8]) -> Self {
-        if beginning.is_empty() || is_record(beginning) {
-            Self::Silent
-        } else {
-            Self::Other(beginning.to_vec())
-        }
-    }
-}
-
-/// The content types of RFC 8446 §5.1, and a major version of 3.
-fn is_record(bytes: &[u8]) -> bool {
-    matches!(bytes, [20..=24, 3, ..] | [20..=24])
 }
 
 /// The first bytes that came.

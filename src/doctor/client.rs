@@ -10,11 +10,11 @@ use hyper::header::{HeaderName, HeaderValue};
 use tokio::time::timeout;
 
 use super::check::{Finding, Section};
+use super::connection::{Connector, Trouble};
 use super::engineio::{self, Body, Eio, EngineError, Open, escape};
 use super::explain::{self, Code, Group};
 use super::http::{Answer, Ask};
 use super::options::{Options, Transport};
-use super::way::{Trouble, Way};
 
 /// For a packet that the server owes at once.
 const PACKET_TIME: Duration = Duration::from_secs(4);
@@ -28,8 +28,8 @@ const PING_LONG_MS: u64 = 55_000;
 const SHOWN_CHARS_MAX: usize = 200;
 
 /// A conversation.
-pub(super) struct Talk<'a> {
-    pub(super) way: &'a Way,
+pub(super) struct Client<'a> {
+    pub(super) connector: &'a Connector,
     pub(super) path: &'a str,
     /// What goes along: empty where nothing private may be sent.
     pub(super) query: &'a [(String, String)],
@@ -60,7 +60,7 @@ pub(super) enum Met {
     Trouble(Trouble),
 }
 
-impl Talk<'_> {
+impl Client<'_> {
     /// The handshake of the transport that a client begins with; `None` where only WebSockets shall be spoken.
     pub(super) async fn begin(&self) -> Option<Met> {
         if self.options.transport == Some(Transport::Websocket) {
@@ -102,7 +102,7 @@ impl Talk<'_> {
 
     async fn meet(&self, eio: Eio, path: &str) -> Met {
         let ask = Ask::get(self.target(eio, path, "polling", None)).with(&self.fields);
-        match self.way.ask(&ask).await {
+        match self.connector.ask(&ask).await {
             Err(trouble) => Met::Trouble(trouble),
             Ok(answer) => match Body::read(&answer.body) {
                 Body::Open(eio, open) if answer.status == 200 => Met::Open(eio, open, answer),
@@ -297,14 +297,14 @@ impl Talk<'_> {
 
     fn redirected(&self, answer: &Answer) -> Finding {
         let location = shown(answer.field("location").unwrap_or("nowhere"));
-        let own = format!("https://{}", self.way.authority);
+        let own = format!("https://{}", self.connector.authority);
         let (path, query) =
             location.split_once('?').map_or((location.as_str(), ""), |(path, query)| (path, query));
         let same = |prefix: &str| {
             path.strip_prefix(prefix) == Some(self.path) || (path == format!("{prefix}{}", self.path))
         };
         let http = own.replacen("https", "http", 1);
-        if self.way.tls.is_some()
+        if self.connector.tls.is_some()
             && (same(&own) || path == self.path || same(&http))
             && (query.is_empty() || query.contains("transport="))
         {
@@ -323,7 +323,7 @@ impl Talk<'_> {
     async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
         let kind = answer.field("content-type").unwrap_or_default().to_owned();
         let finding = finding.seen("type", shown(&kind));
-        match self.way.ask(&Ask::get("/")).await {
+        match self.connector.ask(&Ask::get("/")).await {
             Ok(root) if root.status == answer.status && root.body == answer.body => {
                 finding.seen("GET /", "the same answer: who gives it does not look at the path")
             }
@@ -334,10 +334,10 @@ impl Talk<'_> {
     /// Looks for Socket.IO where others have it. Nothing private goes along.
     async fn elsewhere(&self) -> Option<Finding> {
         let doubled = format!("{}socket.io/", self.path);
-        let bare = Talk {
+        let bare = Client {
             query: &[],
             fields: Vec::new(),
-            way: self.way,
+            connector: self.connector,
             path: self.path,
             options: self.options,
             namespace: None,
@@ -399,7 +399,7 @@ impl Talk<'_> {
 
     async fn deliver(&self, eio: Eio, open: &Open, body: &'static str) -> Result<Answer, Trouble> {
         let target = self.target(eio, self.path, "polling", Some(&open.sid));
-        self.way.ask(&Ask { method: "POST", body, ..Ask::get(target).with(&self.fields) }).await
+        self.connector.ask(&Ask { method: "POST", body, ..Ask::get(target).with(&self.fields) }).await
     }
 
     /// A heartbeat on a new session says as little as a noop. Some servers want it: socketioxide refuses a noop, and
@@ -445,7 +445,8 @@ impl Talk<'_> {
     }
 
     fn worded(&self, code: Code, message: impl Into<String>) -> Finding {
-        let page = self.options.origin.clone().unwrap_or_else(|| format!("https://{}", self.way.authority));
+        let page =
+            self.options.origin.clone().unwrap_or_else(|| format!("https://{}", self.connector.authority));
         Finding::new(code, message).word("path", self.path).word("page", page)
     }
 }

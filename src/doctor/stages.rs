@@ -8,14 +8,15 @@ use std::net::SocketAddr;
 use hyper::header;
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use super::certificate::{self, Case};
 use super::check::{Finding, Kind, Section};
+use super::client::{Between, Client};
+use super::connection::{Connector, Deadline, Place, Trouble};
 use super::explain::{Code, Group};
 use super::http::{Answer, Ask};
 use super::options::Options;
-use super::talk::{Between, Talk};
 use super::target::Target;
-use super::tls::{self, Case, Client, Shown};
-use super::way::{Patience, Place, Session, Trouble, Way};
+use super::tls::{self, Session, Shown, TlsClient};
 use crate::bundle::Upstream;
 use name::RESOLVE_TIME;
 
@@ -23,16 +24,16 @@ use name::RESOLVE_TIME;
 const NOBODY: &str = "sanedge-doctor.invalid";
 
 /// One host, and what all steps share.
-pub(super) struct Walk<'a> {
+pub(super) struct Stages<'a> {
     pub(super) target: &'a Target,
     pub(super) options: &'a Options,
     pub(super) trust: &'a [CertificateDer<'static>],
     /// Seconds since 1970.
     pub(super) now: i64,
-    pub(super) patience: Patience,
+    pub(super) deadline: Deadline,
 }
 
-impl Walk<'_> {
+impl Stages<'_> {
     /// Goes the whole way.
     pub(super) async fn go(&self) -> Section {
         let target = self.target;
@@ -62,49 +63,52 @@ impl Walk<'_> {
     async fn on_the_way(&self, section: &mut Section) -> Option<()> {
         let addresses = self.name(section).await?;
         let address = self.port(&addresses, section).await?;
-        let way = Way {
+        let connector = Connector {
             place: Place::Tcp(address),
             tls: None,
             authority: self.target.authority(),
-            patience: self.patience,
+            deadline: self.deadline,
         };
         if self.target.tls {
-            self.with_tls(way, address, section).await?;
+            self.with_tls(connector, address, section).await?;
         } else {
-            let talk = self.talk(&way, true);
-            let met = talk.begin().await;
-            talk.go_on(met, section).await;
+            let engine = self.engine(&connector, true);
+            let met = engine.begin().await;
+            engine.go_on(met, section).await;
         }
         Some(())
     }
 
     // --- TLS and what follows -----------------------------------------------------------------------------
 
-    fn tls_way(&self, address: SocketAddr) -> Option<(Way, Client)> {
-        self.way_for(address, &self.target.host.to_string(), rustls::ALL_VERSIONS)
+    fn tls_connector(&self, address: SocketAddr) -> Option<(Connector, TlsClient)> {
+        self.connector_for(address, &self.target.host.to_string(), rustls::ALL_VERSIONS)
     }
 
-    fn way_for(
+    fn connector_for(
         &self,
         address: SocketAddr,
         name: &str,
         versions: &[&'static rustls::SupportedProtocolVersion],
-    ) -> Option<(Way, Client)> {
-        let client = Client::new(versions)?;
+    ) -> Option<(Connector, TlsClient)> {
+        let client = TlsClient::new(versions)?;
         let name = ServerName::try_from(name.to_owned()).ok()?;
-        let way = Way {
+        let connector = Connector {
             place: Place::Tcp(address),
             tls: Some((client.clone(), name)),
             authority: self.target.authority(),
-            patience: self.patience,
+            deadline: self.deadline,
         };
-        Some((way, client))
+        Some((connector, client))
     }
 
-    async fn with_tls(&self, plain: Way, address: SocketAddr, section: &mut Section) -> Option<()> {
-        let (way, client) = self.tls_way(address)?;
-        let (opened, older, nobody) =
-            tokio::join!(way.open(), self.shakes(address, &rustls::version::TLS12), self.default_of(address));
+    async fn with_tls(&self, plain: Connector, address: SocketAddr, section: &mut Section) -> Option<()> {
+        let (connector, client) = self.tls_connector(address)?;
+        let (opened, older, nobody) = tokio::join!(
+            connector.open(),
+            self.shakes(address, &rustls::version::TLS12),
+            self.default_of(address)
+        );
         let session = match opened {
             Ok(connection) => connection.session?,
             Err(trouble) => {
@@ -114,18 +118,21 @@ impl Walk<'_> {
         };
         let shown = client.shown();
         let host = &self.target.host;
-        let trusted = shown.unproven.is_none() && tls::acceptable(host, &shown.chain, self.trust, self.now);
+        let trusted =
+            shown.unproven.is_none() && certificate::acceptable(host, &shown.chain, self.trust, self.now);
         if trusted {
-            client.guard(host, self.trust, self.now);
+            let (host, trust, now) = (host.clone(), self.trust.to_vec(), self.now);
+            client.guard(move |chain| certificate::acceptable(&host, chain, &trust, now));
         }
         let open = trusted || self.options.insecure;
         let ours = self.target.expected.as_ref().is_some_and(|own| shown.chain.first() == Some(own));
         let between = if ours { Between::Sanedge } else { Between::Somebody };
-        let talk = Talk { between, ..self.talk(&way, open) };
+        let engine = Client { between, ..self.engine(&connector, open) };
         let root = Ask::get("/");
-        let (page, http, met) = tokio::join!(way.ask(&root), self.plain_http(&plain, address), talk.begin());
+        let (page, http, met) =
+            tokio::join!(connector.ask(&root), self.plain_http(&plain, address), engine.begin());
         let page = page.ok();
-        let resumed = self.resumes(&way, page.is_some()).await;
+        let resumed = self.resumes(&connector, page.is_some()).await;
         let server_now = date(page.as_ref(), met.as_ref());
         let versions = match (session.version.as_str(), older) {
             ("TLS 1.3", true) => "TLS 1.3 and 1.2",
@@ -156,19 +163,19 @@ impl Walk<'_> {
         }
         // A server that asks for a certificate in TLS 1.3 refuses only after the handshake.
         if client.shown().wants_certificate
-            && met.as_ref().is_some_and(|met| matches!(met, super::talk::Met::Trouble(_)))
+            && met.as_ref().is_some_and(|met| matches!(met, super::client::Met::Trouble(_)))
         {
             section.found(tls::wants_certificate("hung up on the first request"));
             return None;
         }
-        talk.go_on(met, section).await;
+        engine.go_on(met, section).await;
         Some(())
     }
 
     fn tls_lines(&self, case: &Case<'_>, session: &Session, versions: &str, section: &mut Section) {
-        let is_fine = tls::judge(section, case, session, versions);
+        let is_fine = certificate::judge(section, case, session, versions);
         if let Some(finding) =
-            case.server_now.filter(|_| is_fine).and_then(|theirs| tls::skew(self.now, theirs))
+            case.server_now.filter(|_| is_fine).and_then(|theirs| certificate::skew(self.now, theirs))
         {
             section.found(finding);
         }
@@ -181,33 +188,34 @@ impl Walk<'_> {
                 let message = format!("port {} was open a moment ago and is not any more", self.target.port);
                 Finding::new(Code::PortRefused, message).seen("seen", error.to_string())
             }
-            other => super::talk::silence(other, "TLS handshake"),
+            other => super::client::silence(other, "TLS handshake"),
         }
     }
 
     async fn shakes(&self, address: SocketAddr, version: &'static rustls::SupportedProtocolVersion) -> bool {
-        let Some((way, _)) = self.way_for(address, &self.target.host.to_string(), &[version]) else {
+        let Some((connector, _)) = self.connector_for(address, &self.target.host.to_string(), &[version])
+        else {
             return false;
         };
-        way.open().await.is_ok()
+        connector.open().await.is_ok()
     }
 
     /// Whether the session of an answered request is taken up again.
-    async fn resumes(&self, way: &Way, answered: bool) -> Option<bool> {
+    async fn resumes(&self, connector: &Connector, answered: bool) -> Option<bool> {
         if !answered {
             return None;
         }
-        Some(way.open().await.ok()?.session?.resumed)
+        Some(connector.open().await.ok()?.session?.resumed)
     }
 
     /// The certificate of a name that nobody has.
     async fn default_of(&self, address: SocketAddr) -> Option<CertificateDer<'static>> {
-        let (way, client) = self.way_for(address, NOBODY, rustls::ALL_VERSIONS)?;
-        way.open().await.ok()?;
+        let (connector, client) = self.connector_for(address, NOBODY, rustls::ALL_VERSIONS)?;
+        connector.open().await.ok()?;
         client.shown().chain.into_iter().next()
     }
 
-    fn talk<'a>(&'a self, way: &'a Way, open: bool) -> Talk<'a> {
+    fn engine<'a>(&'a self, connector: &'a Connector, open: bool) -> Client<'a> {
         let options = self.options;
         let mut fields = Vec::new();
         if let Some(origin) = options.origin.as_ref().and_then(|origin| origin.parse().ok()) {
@@ -217,8 +225,8 @@ impl Walk<'_> {
             fields.extend(options.header.iter().cloned());
             fields.extend(options.cookie.iter().map(|cookie| (header::COOKIE, cookie.clone())));
         }
-        Talk {
-            way,
+        Client {
+            connector,
             path: &self.target.path,
             query: if open { &self.target.query } else { &[] },
             fields,
@@ -231,10 +239,15 @@ impl Walk<'_> {
 
     // --- HTTP ---------------------------------------------------------------------------------------------
 
-    async fn plain_http(&self, way: &Way, address: SocketAddr) -> Option<Result<Answer, Trouble>> {
+    async fn plain_http(
+        &self,
+        connector: &Connector,
+        address: SocketAddr,
+    ) -> Option<Result<Answer, Trouble>> {
         let place = Place::Tcp(SocketAddr::new(address.ip(), self.target.http_port?));
-        let way = Way { place, authority: self.target.host.uri_host().to_string(), ..way.clone() };
-        Some(way.ask(&Ask::get("/")).await)
+        let connector =
+            Connector { place, authority: self.target.host.uri_host().to_string(), ..connector.clone() };
+        Some(connector.ask(&Ask::get("/")).await)
     }
 
     fn http_lines(
@@ -255,7 +268,8 @@ impl Walk<'_> {
                     self.http_port()
                 );
                 section.found(
-                    Finding::new(Code::Port80Refused, message).seen("seen", super::talk::describe(&trouble)),
+                    Finding::new(Code::Port80Refused, message)
+                        .seen("seen", super::client::describe(&trouble)),
                 );
             }
             Some(Ok(answer)) => self.redirect(&answer, section),
@@ -298,39 +312,43 @@ impl Walk<'_> {
 }
 
 /// The app itself, past the edge.
-pub(super) async fn app(upstream: &Upstream, walk: &Walk<'_>) -> Section {
+pub(super) async fn app(upstream: &Upstream, stages: &Stages<'_>) -> Section {
     let mut section = Section::new(
         Kind::App,
         format!("the app itself, at {upstream}"),
-        vec![("host", upstream.to_string()), ("origin", walk.target.url()), ("url", walk.target.url())],
+        vec![("host", upstream.to_string()), ("origin", stages.target.url()), ("url", stages.target.url())],
     );
-    let (authority, patience) = (walk.target.authority(), walk.patience);
+    let (authority, deadline) = (stages.target.authority(), stages.deadline);
     let places = match upstream {
         Upstream::Address(address) => vec![Place::Tcp(*address)],
         Upstream::Unix(path) => vec![Place::Unix(path.clone())],
         Upstream::Name { host, port } => {
             let looked =
-                walk.patience.wait(RESOLVE_TIME, tokio::net::lookup_host((host.clone(), *port))).await;
+                stages.deadline.wait(RESOLVE_TIME, tokio::net::lookup_host((host.clone(), *port))).await;
             looked.ok().and_then(Result::ok).map(|found| found.map(Place::Tcp).collect()).unwrap_or_default()
         }
     };
     let mut error = "its name has no address".to_owned();
     for place in places {
-        let way = Way { place, tls: None, authority: authority.clone(), patience };
-        match way.open().await {
+        let connector = Connector { place, tls: None, authority: authority.clone(), deadline };
+        match connector.open().await {
             Ok(_) => {
                 section.passed(Group::Port, "it accepts connections");
-                let talk =
-                    Talk { namespace: None, hold: None, between: Between::Nobody, ..walk.talk(&way, true) };
-                let met = talk.begin().await;
-                talk.go_on(met, &mut section).await;
+                let engine = Client {
+                    namespace: None,
+                    hold: None,
+                    between: Between::Nobody,
+                    ..stages.engine(&connector, true)
+                };
+                let met = engine.begin().await;
+                engine.go_on(met, &mut section).await;
                 return section;
             }
             Err(Trouble::TimeUp) => {
-                section.found(super::talk::time_up());
+                section.found(super::client::time_up());
                 return section;
             }
-            Err(trouble) => error = super::talk::describe(&trouble),
+            Err(trouble) => error = super::client::describe(&trouble),
         }
     }
     let message = format!("the app does not accept connections at {upstream}: start it, or mend the address");
@@ -339,8 +357,8 @@ pub(super) async fn app(upstream: &Upstream, walk: &Walk<'_>) -> Section {
 }
 
 /// The server's clock, from any answer that has one.
-fn date(page: Option<&Answer>, met: Option<&super::talk::Met>) -> Option<i64> {
-    use super::talk::Met;
+fn date(page: Option<&Answer>, met: Option<&super::client::Met>) -> Option<i64> {
+    use super::client::Met;
     let met = match met {
         Some(Met::Open(_, _, answer) | Met::Error(_, answer) | Met::Other(_, answer)) => Some(answer),
         _ => None,

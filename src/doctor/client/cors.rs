@@ -2,15 +2,15 @@
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
-use super::{Talk, shown};
+use super::{Client, shown};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask};
 
-impl Talk<'_> {
+impl Client<'_> {
     pub(super) async fn cors(&self, answer: &Answer, section: &mut Section) {
         let Some(page) = &self.options.origin else { return };
-        if self.way.tls.is_some() && *page == format!("https://{}", self.way.authority) {
+        if self.connector.tls.is_some() && *page == format!("https://{}", self.connector.authority) {
             return; // the same origin needs no permission
         }
         let allowed: Vec<&str> = answer
@@ -55,7 +55,7 @@ impl Talk<'_> {
             let message = format!("before a page sends `{list}` the browser asks with OPTIONS, and {why}");
             self.worded(Code::CorsPreflight, message).word("fields", format!("\"{}\"", names.join("\", \"")))
         };
-        let answer = match self.way.ask(&ask).await {
+        let answer = match self.connector.ask(&ask).await {
             Ok(answer) => answer,
             Err(trouble) => {
                 return Some(finding("nothing answers it").seen("seen", super::describe(&trouble)));

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use super::Walk;
+use super::Stages;
 use crate::doctor::check::{Finding, Section};
+use crate::doctor::client::time_up;
+use crate::doctor::connection::Late;
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::talk::time_up;
-use crate::doctor::way::Late;
 use crate::names::Host;
 
 /// For one name; the system's resolver would wait much longer.
@@ -17,7 +17,7 @@ const ADDRESSES_MAX: usize = 8;
 /// Endings of names that exist at home only, where a private address is right.
 const HOME_ENDINGS: [&str; 7] = ["local", "lan", "home.arpa", "home", "internal", "localhost", "test"];
 
-impl Walk<'_> {
+impl Stages<'_> {
     pub(super) async fn name(&self, section: &mut Section) -> Option<Vec<IpAddr>> {
         let host = &self.target.host;
         let given: Vec<IpAddr> = self
@@ -35,7 +35,7 @@ impl Walk<'_> {
             return Some(given);
         }
         let looked = tokio::net::lookup_host((host.to_string(), self.target.port));
-        let found = match self.patience.wait(RESOLVE_TIME, looked).await {
+        let found = match self.deadline.wait(RESOLVE_TIME, looked).await {
             Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()),
             Ok(Err(error)) => return self.no_name(&error.to_string(), section),
             Err(Late::Step) => return self.no_name("no answer within 4 s: Try again", section),

@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{PACKET_TIME, Seat, Talk, describe, engine_error, looks_like_open, shown, silence};
+use super::{Client, PACKET_TIME, Seat, describe, engine_error, looks_like_open, shown, silence};
 use crate::doctor::check::{Finding, Section};
+use crate::doctor::connection::Trouble;
 use crate::doctor::engineio::{self, Body, Eio, Joined, Open, escape};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask, Heard, Socket};
-use crate::doctor::way::Trouble;
 
 /// A client without a namespace is sent away by Socket.IO itself after 45 s (`connectTimeout`).
 const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
 
-impl Talk<'_> {
+impl Client<'_> {
     pub(super) async fn websocket(
         &self,
         eio: Eio,
         sid: Option<&str>,
     ) -> Result<Result<Socket, Answer>, Trouble> {
         let ask = Ask::get(self.target(eio, self.path, "websocket", sid)).with(&self.fields);
-        self.way.websocket(ask).await
+        self.connector.websocket(ask).await
     }
 
     /// A WebSocket from the start.
@@ -71,7 +71,7 @@ impl Talk<'_> {
         seat: &mut Seat,
         section: &mut Section,
     ) -> Option<Socket> {
-        let finding = match socket.hear(self.way, PACKET_TIME).await {
+        let finding = match socket.hear(self.connector, PACKET_TIME).await {
             Heard::Text(text) => match text.strip_prefix('0').and_then(engineio::open) {
                 Some(open) => {
                     section.passed(Group::Websocket, "a WebSocket from the start opens");
@@ -119,7 +119,7 @@ impl Talk<'_> {
                     None => poll.await,
                 };
                 self.judge_poll(answer, section);
-                socket.say(self.way, "5").await;
+                socket.say(self.connector, "5").await;
                 section.passed(Group::Websocket, "a session changes over from polling to a WebSocket");
                 return Some(socket);
             }
@@ -144,15 +144,15 @@ impl Talk<'_> {
             Ok(socket) => socket,
             Err(answer) => return Ok(Err(answer)),
         };
-        socket.say(self.way, "2probe").await;
-        let heard = socket.hear(self.way, PACKET_TIME).await;
+        socket.say(self.connector, "2probe").await;
+        let heard = socket.hear(self.connector, PACKET_TIME).await;
         Ok(Ok((socket, heard)))
     }
 
     /// A poll that waits for the app to say something.
     async fn poll(&self, eio: Eio, open: &Open) -> Result<Answer, Trouble> {
         let target = self.target(eio, self.path, "polling", Some(&open.sid));
-        self.way.ask(&Ask::get(target).with(&self.fields)).await
+        self.connector.ask(&Ask::get(target).with(&self.fields)).await
     }
 
     /// The server has ended it by now: does its answer arrive?
@@ -184,7 +184,7 @@ impl Talk<'_> {
             (None, None) => return,
         };
         if let Some(spare) = spare {
-            spare.close(self.way).await;
+            spare.close(self.connector).await;
         }
         if let Some(namespace) = self.namespace {
             self.join(&mut first, namespace, seat.eio, section).await;
@@ -192,19 +192,19 @@ impl Talk<'_> {
         if let Some(time) = self.hold {
             self.holding(&mut first, time, seat, section).await;
         }
-        first.close(self.way).await;
+        first.close(self.connector).await;
     }
 
     async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
         let query: Vec<String> =
             self.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
         if eio == Eio::V4 || namespace != "/" {
-            socket.say(self.way, &eio.connect(namespace, &query.join("&"))).await;
+            socket.say(self.connector, &eio.connect(namespace, &query.join("&"))).await;
         }
         let until = Instant::now() + PACKET_TIME;
         let finding = loop {
-            match socket.hear(self.way, until.saturating_duration_since(Instant::now())).await {
-                Heard::Text(text) if text == "2" => socket.say(self.way, "3").await,
+            match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
+                Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
                 Heard::Text(text) => match engineio::joined(&text, namespace) {
                     Some(Joined::Yes) => {
                         section.passed(Group::Namespace, format!("{namespace} is joined"));
@@ -236,15 +236,15 @@ impl Talk<'_> {
         while begin.elapsed() < time {
             let next = Duration::from_millis(interval.min(1_000)).min(time.saturating_sub(begin.elapsed()));
             if seat.eio == Eio::V3 && last_ping.elapsed() >= Duration::from_millis(interval) {
-                socket.say(self.way, "2").await;
+                socket.say(self.connector, "2").await;
                 last_ping = Instant::now();
             }
-            match socket.hear(self.way, next).await {
+            match socket.hear(self.connector, next).await {
                 Heard::Text(text) => {
                     last_heard = Instant::now();
                     heartbeats += u32::from(text == "2" || text == "3");
                     if text == "2" {
-                        socket.say(self.way, "3").await;
+                        socket.say(self.connector, "3").await;
                     }
                 }
                 Heard::Closed(how) => {

@@ -1,0 +1,260 @@
+//! The judgement of the chain that a server presents: what some client would refuse, and what surprises somebody later.
+
+use rustls_pki_types::CertificateDer;
+
+use super::check::{Finding, Section};
+use super::explain::{Code, Group, Level};
+use super::target::Named;
+use super::tls::Session;
+use crate::bundle::compile::{Presented, day, moment, presented};
+use crate::bundle::finding::{self, Code as ChainCode, listed};
+use crate::names::Host;
+
+/// Seconds by which two clocks may differ before it is worth a line.
+const SKEW_S: i64 = 300;
+
+/// Whether a careful client would go on with this chain for this host.
+pub(super) fn acceptable(
+    host: &Host,
+    chain: &[CertificateDer<'static>],
+    trust: &[CertificateDer<'static>],
+    now: i64,
+) -> bool {
+    let Ok(found) = presented(chain, trust, now) else { return false };
+    let failing =
+        |seen: &finding::Finding| code_of(seen, false).is_some_and(|code| code.level() == Level::Fail);
+    found.names.iter().any(|name| name.covers(host)) && !found.findings.iter().any(failing)
+}
+
+/// What the judgement of a chain needs to know.
+pub(super) struct Case<'a> {
+    pub(super) host: &'a Host,
+    pub(super) chain: &'a [CertificateDer<'static>],
+    /// Roots beside Mozilla's.
+    pub(super) trust: &'a [CertificateDer<'static>],
+    /// The certificate that the bundle has for this host.
+    pub(super) expected: Option<&'a CertificateDer<'static>>,
+    /// What says so.
+    pub(super) named: &'a Named,
+    /// Why the handshake's signature proves nothing.
+    pub(super) unproven: Option<&'a str>,
+    /// Whether a made-up name gets the same certificate; `None` where that is not known.
+    pub(super) default: Option<bool>,
+    /// Whether a second connection took up the session of the first; `None` where that is not known.
+    pub(super) resumed: Option<bool>,
+    /// Seconds since 1970, by this machine and by the server's Date.
+    pub(super) now: i64,
+    pub(super) server_now: Option<i64>,
+}
+
+/// Judges a presented chain, into `section`; false where some client would not go on.
+pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, versions: &str) -> bool {
+    let found = match presented(case.chain, case.trust, case.now) {
+        Ok(found) => found,
+        Err(error) => {
+            let message = "the server's certificate cannot be read: issue it again";
+            section.found(Finding::new(Code::TlsMalformed, message).seen("error", error));
+            return false;
+        }
+    };
+    let mut findings: Vec<Finding> = name(case, &found).into_iter().collect();
+    findings.extend(findings_of(case, &found));
+    if let (Some(error), true) = (case.unproven, findings.iter().all(|f| f.code.level() != Level::Fail)) {
+        let message = "the server does not prove that it has the certificate's key: something stands between";
+        findings.push(Finding::new(Code::TlsHandshake, message).seen("error", error));
+    }
+    findings.sort_by_key(|finding| finding.code.level());
+    let trusted = findings.iter().all(|finding| finding.code.level() != Level::Fail);
+    if trusted {
+        let left = (found.not_after - case.now) / 86_400;
+        let names = listed(found.names.iter().map(ToString::to_string));
+        section.passed(Group::Tls, format!("certificate for {names}, {left} days left ({})", found.key));
+    }
+    if let Some(other) = not_the_bundle(case, &found) {
+        findings.insert(0, other);
+    }
+    findings.into_iter().for_each(|finding| section.found(finding));
+    let resumed = match case.resumed {
+        Some(true) => ", resumption",
+        Some(false) => ", no resumption",
+        None => "",
+    };
+    section.passed(
+        Group::Tls,
+        format!("{versions}, {} with {}{resumed}, HTTP/1.1", session.suite, session.group),
+    );
+    trusted
+}
+
+fn altnames(found: &Presented) -> String {
+    let one = |name: &crate::names::SanName| match name {
+        crate::names::SanName::Ip(ip) => format!("IP Address:{ip}"),
+        other => format!("DNS:{other}"),
+    };
+    found.names.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
+    let host = case.host;
+    if !found.has_san {
+        let cn = found.common_name.clone().unwrap_or_default();
+        let message = format!(
+            "the certificate has no subjectAltName, so no client finds `{host}` in it: issue it again with one"
+        );
+        return Some(
+            Finding::new(Code::TlsNoSan, message).seen("common name", format!("{cn}, which does not count")),
+        );
+    }
+    if found.names.iter().any(|name| name.covers(host)) {
+        return None;
+    }
+    let names = listed(found.names.iter().map(ToString::to_string));
+    let mut all: Vec<String> = found.names.iter().map(ToString::to_string).collect();
+    all.push(host.to_string());
+    let both = listed(all.iter().map(ToString::to_string));
+    let words: Vec<String> =
+        all.iter().map(|name| format!("-d {}", crate::bundle::compile::shell_word(name))).collect();
+    let message = format!("the certificate covers only {names}, not `{host}`: issue it again for {both}");
+    let mut finding = Finding::new(Code::TlsName, message)
+        .seen("altnames", altnames(found))
+        .seen("issuer", format!("{}, until {}", found.issuer, day(found.not_after)))
+        .word("altnames", altnames(found))
+        .word("dnames", words.join(" "));
+    if case.default == Some(true) {
+        let same = "a name that nobody has gets the same certificate: it is the server's default, so it has perhaps no site for this name";
+        finding = finding.seen("also", same);
+    }
+    Some(finding)
+}
+
+fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
+    let clock_is_wrong = clock_is_wrong(case, found);
+    let one = |seen: &finding::Finding| match code_of(seen, clock_is_wrong)? {
+        Code::ClockWrong => Some(clock_finding(case)),
+        code => Some(chain_finding(code, seen, found)),
+    };
+    found.findings.iter().filter_map(one).collect()
+}
+
+fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
+    let expected = case.expected?;
+    let served = case.chain.first()?;
+    if served == expected {
+        return None;
+    }
+    let theirs = presented(std::slice::from_ref(expected), &[], case.now).ok();
+    let of = |one: &Presented| format!("{} by {}, until {}", altnames(one), one.issuer, day(one.not_after));
+    let named = case.named;
+    let message =
+        format!("another certificate is served than the one in {}: type `{}`", named.expected_in, named.load);
+    let finding = Finding::new(Code::TlsNotTheBundle, message).seen("served", of(found));
+    Some(finding.seen("expected", theirs.as_ref().map(of).unwrap_or_default()))
+}
+
+/// By the server's clock the certificate is valid, by ours it is not.
+fn clock_is_wrong(case: &Case<'_>, found: &Presented) -> bool {
+    let valid = |now: i64| (found.not_before..=found.not_after).contains(&now);
+    case.server_now
+        .is_some_and(|theirs| !valid(case.now) && valid(theirs) && (theirs - case.now).abs() > SKEW_S)
+}
+
+fn clock_finding(case: &Case<'_>) -> Finding {
+    let theirs = case.server_now.map(moment).unwrap_or_default();
+    Finding::new(
+        Code::ClockWrong,
+        "the clock of this machine is wrong, so that a good certificate looks bad: set it right",
+    )
+    .seen("this machine", moment(case.now))
+    .seen("the server", theirs)
+}
+
+/// The clocks, where the certificate is no reason to look at them.
+pub(super) fn skew(now: i64, server_now: i64) -> Option<Finding> {
+    let apart = (now - server_now).abs();
+    (apart > SKEW_S).then(|| {
+        let message =
+            format!("the clocks of this machine and of the server are {} minutes apart", apart / 60);
+        Finding::new(Code::ClockSkew, message)
+            .seen("this machine", moment(now))
+            .seen("the server", moment(server_now))
+    })
+}
+
+/// The doctor's code for a finding of the chain's proofs.
+fn code_of(seen: &finding::Finding, clock_is_wrong: bool) -> Option<Code> {
+    let intermediate = seen.message.starts_with("the intermediate");
+    Some(match seen.code {
+        ChainCode::Expired | ChainCode::NotYetValid if intermediate => Code::TlsIntermediateExpired,
+        ChainCode::Expired | ChainCode::NotYetValid if clock_is_wrong => Code::ClockWrong,
+        ChainCode::Expired => Code::TlsExpired,
+        ChainCode::NotYetValid => Code::TlsNotYetValid,
+        ChainCode::ExpiresSoon => Code::TlsExpiresSoon,
+        ChainCode::MissingIntermediate => Code::TlsMissingIntermediate,
+        ChainCode::SelfSigned => Code::TlsSelfSigned,
+        ChainCode::UnknownCa => Code::TlsUnknownCa,
+        ChainCode::ChainSignature => Code::TlsChainSignature,
+        ChainCode::WeakSignature => Code::TlsWeakSignature,
+        ChainCode::RsaSize => Code::TlsWeakKey,
+        ChainCode::NoServerAuth => Code::TlsNoServerAuth,
+        ChainCode::NoDigitalSignature => Code::TlsKeyUsage,
+        ChainCode::CaAsEndEntity => Code::TlsCaCertificate,
+        ChainCode::NameConstraints => Code::TlsNameConstraints,
+        ChainCode::ChainRefused => Code::TlsChainRefused,
+        ChainCode::Ed25519 => Code::TlsEd25519,
+        ChainCode::ChainOrder => Code::TlsChainOrder,
+        ChainCode::ChainForeign | ChainCode::RootIncluded => Code::TlsChainExtra,
+        _ => return None,
+    })
+}
+
+/// In a few words, where the finding has no facts of its own.
+fn remedy(code: Code) -> &'static str {
+    match code {
+        Code::TlsChainOrder => "put the host's own first, then each that signed the one before",
+        Code::TlsChainExtra => "take it out of the file",
+        Code::TlsChainSignature => "serve the fullchain.pem of the last renewal, whole",
+        Code::TlsIntermediateExpired => "renew, and serve the fullchain.pem that comes with it",
+        Code::TlsNameConstraints | Code::TlsChainRefused => "get one of another CA",
+        Code::TlsWeakKey | Code::TlsEd25519 => "issue it again with an ECDSA key",
+        Code::TlsWeakSignature => "issue it again with SHA-256",
+        Code::TlsNoServerAuth => "issue it again with extendedKeyUsage serverAuth",
+        Code::TlsKeyUsage => "issue it again with keyUsage digitalSignature",
+        Code::TlsCaCertificate => "issue one for the host, with basicConstraints CA:FALSE",
+        _ => "issue it again",
+    }
+}
+
+fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Finding {
+    let title = code.explanation().title;
+    let until = format!("{} to {}", moment(found.not_before), moment(found.not_after));
+    let message = match code {
+        Code::TlsExpired => format!(
+            "the certificate expired on {}: renew it (`certbot renew`) and have the server load it",
+            day(found.not_after)
+        ),
+        Code::TlsNotYetValid => format!(
+            "the certificate is not valid before {}: wait, or set the clock of the machine that issued it and issue it again",
+            moment(found.not_before)
+        ),
+        Code::TlsExpiresSoon => format!(
+            "the certificate ends on {}, and its renewal has failed or was not loaded: see with `certbot renew --dry-run`",
+            day(found.not_after)
+        ),
+        Code::TlsMissingIntermediate => {
+            "the intermediate certificate is missing: serve fullchain.pem in place of cert.pem".to_owned()
+        }
+        Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one of a CA, `certbot certonly` is free of charge".to_owned(),
+        Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate: get one of a public CA (`certbot certonly`), or give each client this root", found.issuer),
+        _ => format!("{title}: {}", remedy(code)),
+    };
+    let finding = Finding::new(code, message).seen("found", &seen.found);
+    let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) {
+        finding.seen("valid", until)
+    } else {
+        finding
+    };
+    match &found.issuer_url {
+        Some(url) if code == Code::TlsMissingIntermediate => finding.seen("offered at", url),
+        _ => finding,
+    }
+}
