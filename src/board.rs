@@ -275,7 +275,7 @@ mod tests {
                 limits.sessions_max
             );
             let websocket = board.websocket_bounds();
-            assert_eq!(websocket, WebSocketBounds::default_for(machine), "{name}: as the README says");
+            assert_eq!(websocket, WebSocketBounds::default_for(machine), "{name}: as docs/boards.md says");
             // What makes the assertion above one that can fail.
             let twice = Limits { sessions_max: limits.sessions_max * 2, ..limits };
             assert!(!Memory::of(&twice, machine, 4).holds(), "{name}: a budget that nothing fills");

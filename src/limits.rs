@@ -1,7 +1,7 @@
 //! Every bound of the edge: name, unit, default, allowed range, reason, and what it costs in memory at worst.
 //!
 //! Knows nothing else of the crate. Fields carry their unit last. [`LIMITS`] is the one table of `[limits]`, [`KEYS`]
-//! that of the bounded keys which stand elsewhere in `sanedge.toml`; the README, `compile` and `open` all read these.
+//! that of the bounded keys which stand elsewhere in `sanedge.toml`; docs/configuration.md, `compile` and `open` all read these.
 
 use std::fmt;
 use std::time::Duration;

@@ -82,11 +82,11 @@ fn the_table_of_boards_is_the_programs_own() {
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("docs/boards.md has the marker of the table");
     let (found, after) = rest.split_once(END).expect("docs/boards.md has the end marker of the table");
-    if std::env::var_os("SANEDGE_WRITE_README").is_some() {
+    if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
         std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
         return;
     }
-    assert_eq!(found, table(), "run SANEDGE_WRITE_README=1 cargo test --test boards");
+    assert_eq!(found, table(), "run SANEDGE_WRITE_DOCS=1 cargo test --test boards");
 }
 
 /// A function `name` with one instruction, assembled; `None` without Debian's assembler for aarch64.

@@ -1,4 +1,4 @@
-//! The evening that was lost (README, "Why"), replayed: a certificate without the new name, and the edge that says so.
+//! The evening that was lost (README.md, "Why"), replayed: a certificate without the new name, and the edge that says so.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
