@@ -102,7 +102,7 @@ http = ["[::]:80"]' >sanedge.toml
 own_repository() {
   mkdir -p own/cross
   cp "$flash" own/
-  ln -s "$repository"/{boards,systemd,Cargo.toml} own/
+  ln -s "$repository"/{boards,flash,systemd,Cargo.toml} own/
   printf '#!/bin/sh\necho "$1" >built\nmkdir -p "$CARGO_TARGET_DIR/boards/$1"\ncp program "$CARGO_TARGET_DIR/boards/$1/sanedge"\n' >own/cross/build.sh
   chmod +x own/cross/build.sh
   flash=$PWD/own/flash.sh

@@ -1,0 +1,69 @@
+# shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
+#
+# The two programs and the bundle.
+
+version() { sed -n 's/^version *= *"\(.*\)"/\1/p' "$here/Cargo.toml" | head -n 1; }
+
+find_sanedge() {
+  [ -z "$sanedge" ] || return 0
+  if [ "$(sanedge --version 2>/dev/null)" = "sanedge $(version)" ]; then
+    sanedge=sanedge
+    return
+  fi
+  command -v cargo >/dev/null ||
+    refuse "there is no sanedge $(version) on this machine to compile the bundle" "one on PATH, or cargo to build it" "" \
+      "cargo install --path . --locked, or give --sanedge FILE"
+  doing "build the sanedge of this machine: cargo build --release"
+  watched cargo 0 - build cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
+  sanedge=$(cargo metadata --format-version 1 --no-deps --locked --manifest-path "$here/Cargo.toml" |
+    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/sanedge
+}
+
+compile_bundle() {
+  doing "compile and prove $config"
+  local said
+  if ! said=$("$sanedge" bundle "$config" -o "$work/sanedge.bundle" 2>&1); then
+    printf '%s\n' "$said" >&2
+    refuse "the bundle does not prove; nothing was written" "certificates, hosts and upstreams that fit together" "" \
+      "do what stands above"
+  fi
+  printf '%s\n' "$said" | grep -v 'sanedge.bundle' | sed 's/^/      /'
+  "$sanedge" show --json "$work/sanedge.bundle" >"$work/show.json"
+  local named
+  named=$(sed -n 's/^  "board": "\(.*\)",$/\1/p' "$work/show.json")
+  [ "$named" = "$board" ] ||
+    refuse "the bundle is for another board, and its limits are" "board = \"$board\" in $config, as --board says" \
+      "board = \"$named\"" "change one of the two"
+}
+# Values of the listeners, one a line, from what `sanedge show --json` prints.
+listener() {
+  sed -n '/^  "listen": {$/,/^  }/p' "$work/show.json" | sed -n "/^    \"$1\": \[\$/,/^    \]/p" |
+    sed -n 's/^      "\(.*\)",\{0,1\}$/\1/p'
+}
+# Where sanedge.toml says nothing it is the usual one; a TCP address is the program's own business.
+admin_socket() {
+  sed -n 's/^    "admin": "unix:\(.*\)",\{0,1\}$/\1/p; s|^    "admin": null,\{0,1\}$|/run/sanedge/admin.sock|p' "$work/show.json"
+}
+drain_timeout_ms() { sed -n 's/^  "drain_timeout_ms": \([0-9]*\),\{0,1\}$/\1/p' "$work/show.json"; }
+
+find_binary() {
+  if [ -z "$binary" ]; then
+    [ -x "$here/cross/build.sh" ] ||
+      refuse "there is no program for $board" "cross/build.sh, or --binary FILE" "" "give --binary FILE"
+    step "build the program for $board: cross/build.sh $board"
+    if [ -n "$dry" ]; then binary=/dev/null && return; fi
+    watched cross/build.sh 0 - build "$here/cross/build.sh" "$board"
+    binary=${CARGO_TARGET_DIR:-$here/target}/boards/$board/sanedge
+    [ -f "$binary" ] || refuse "cross/build.sh left no program for $board" "$binary" "" "give --binary FILE"
+  fi
+  local found
+  found=$(elf_machine "$binary")
+  [ "$found" = "$machine" ] ||
+    refuse "$binary is not for $board" "a program for $word" "$(machine_word "$found")" \
+      "cross/build.sh $board makes the right one"
+  [ "$machine" = 40 ] || return 0
+  found=$(arm_arch "$binary")
+  runs_on "$cores" "$found" ||
+    refuse "$binary is not for $board, whose processor would stop at its first foreign instruction" "a program for ARM$cores" \
+      "${found:+one for ARM}${found:-no build attributes that tell (readelf -A)}" "cross/build.sh $board makes the right one"
+}
