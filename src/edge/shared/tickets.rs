@@ -20,7 +20,7 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 mod home;
 
 use home::Home;
-pub(super) use home::folder;
+pub(crate) use home::folder;
 
 /// How long a key issues tickets: half a day limits what a stolen key opens (RFC 9325 §3.4 asks for at least weekly).
 const ROTATION_S: u64 = 12 * 60 * 60;
@@ -60,7 +60,7 @@ struct Key {
 struct Keys(Vec<Key>);
 
 /// rustls's ticketer. All workers share it: each reads the keys without a lock, and the main thread alone replaces them.
-pub(super) struct Tickets {
+pub(crate) struct Tickets {
     keys: ArcSwap<Keys>,
     home: Option<Home>,
 }
@@ -89,7 +89,7 @@ impl Tickets {
     ///
     /// # Errors
     /// The kernel gives no randomness.
-    pub(super) fn start(folder: &Path) -> Result<Arc<Self>, NoRandomness> {
+    pub(crate) fn start(folder: &Path) -> Result<Arc<Self>, NoRandomness> {
         let now = uptime_s();
         let home = Home::open(folder)
             .inspect_err(|reason| {
@@ -121,7 +121,7 @@ impl Tickets {
     }
 
     /// Makes a new key where it is time and wipes those that have expired. To be called by one thread, once a minute.
-    pub(super) fn turn(&self) {
+    pub(crate) fn turn(&self) {
         let now = uptime_s();
         match self.keys.load().turned(now) {
             Ok(None) => {}

@@ -1,14 +1,12 @@
-//! Sockets, tasks and the clock: accept, TLS, one session's life, reload and drain. The only place that has them.
-//!
-//! State across workers is `Shared` and nothing else; each part of it names its lock or is an atomic.
+//! The start: everything that needs the process to have one thread, then the workers, then the main thread's work.
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread;
 use std::time::Duration;
 
@@ -20,190 +18,25 @@ use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, Listen, OpenError};
 use crate::ops::access::{AccessLog, Form, Place};
-use crate::ops::log::{self, Outside, Said};
-use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
+use crate::ops::log::{self, Outside};
+use crate::ops::metrics::{Closes, Counter, HostTallies, Refusals};
 use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::{Inherited, SocketsError};
 use crate::ops::systemd;
 
-mod accept;
-mod addresses;
-mod alarm;
-mod calendar;
-mod control;
-mod exchange;
-mod lobby;
-mod pace;
-mod plain;
-mod proxied;
-mod pulse;
-mod relay;
-mod serving;
-mod session;
-mod status;
-mod sticky;
-mod tickets;
-mod tls;
-mod upstream;
-
-use accept::{Balance, Kind};
-use addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
-use control::{Control, Signals};
-use lobby::Lobby;
-use serving::Keys;
-pub(crate) use serving::{Identity, RouteState, Serving};
-use sticky::Sids;
-use tickets::Tickets;
-use upstream::Upstreams;
+use crate::edge::accept::accept_loop::{self, Balance, Kind};
+use crate::edge::control::main_thread::{Control, Signals};
+use crate::edge::net::upstream::Upstreams;
+use crate::edge::shared::active_config::{Keys, Serving};
+use crate::edge::shared::addresses::{Addresses, SharedMeter};
+use crate::edge::shared::eviction::Lobby;
+use crate::edge::shared::state::{Endings, Shared};
+use crate::edge::shared::sticky::Sids;
+use crate::edge::shared::tickets::{self, Tickets};
 
 /// How often every worker gives a sign of life, unless systemd's watchdog wants to know sooner. Four of them missed, and
 /// it counts as stuck.
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How the edge ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Drain {
-    /// What is open then is cut.
-    pub(crate) deadline: Instant,
-    /// WebSockets get their Close at a moment of their own within this time, so that clients do not come back all at
-    /// once.
-    pub(crate) spread: Duration,
-    /// What that Close says: code and reason.
-    pub(crate) close: (u16, &'static str),
-}
-
-/// How many sessions a drain ended how; plain atomics.
-#[derive(Debug, Default)]
-pub(crate) struct Endings {
-    /// Between two requests, or before the first.
-    pub(crate) idle: Counter,
-    /// With the response that was on its way.
-    pub(crate) exchanges: Counter,
-    /// By a Close, from either side.
-    pub(crate) websockets: Counter,
-    /// By the end of its time.
-    pub(crate) cut: Counter,
-}
-
-/// The state across workers.
-pub(crate) struct Shared {
-    /// Lock-free reads; replaced whole by a reload.
-    pub(crate) serving: ArcSwap<Serving>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) refusals: Refusals,
-    pub(crate) closes: Closes,
-    pub(crate) access: AccessLog,
-    /// A mutex, taken when a bundle is taken into use.
-    tallies: HostTallies,
-    /// By worker, each written by that worker alone.
-    work: Vec<Arc<WorkerTally>>,
-    /// Open sessions of all workers, and their bound.
-    pub(crate) sessions: AtomicU32,
-    pub(crate) sessions_max: AtomicU32,
-    /// Most sessions that were open at once.
-    sessions_peak: Counter,
-    handshakes: AtomicU32,
-    /// Handshakes begun. An atomic.
-    handshake_rate: SharedMeter,
-    /// What each client address has; as large as the limits at the start want it. Mutexes, each taken for one look-up.
-    pub(crate) addresses: Addresses,
-    /// Who has sent no request yet. A mutex, taken a few times before a connection's first request.
-    pub(crate) lobby: Lobby,
-    /// Descriptors have run out, and no worker accepts.
-    pub(crate) exhausted: AtomicBool,
-    /// How sessions ended in a drain.
-    pub(crate) endings: Endings,
-    pub(crate) workers: usize,
-    /// How often every worker gives a sign of life.
-    beat_interval: Duration,
-    pub(crate) balance: Balance,
-    /// Set once the drain has begun.
-    pub(crate) drain: watch::Sender<Option<Drain>>,
-    /// A mutex, taken when a bundle is taken into use.
-    upstreams: Upstreams,
-    /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
-    sids: Sids,
-    /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
-    tickets: Arc<Tickets>,
-    /// A mutex, taken by reloads and `status`.
-    keys: Keys,
-    started: Instant,
-}
-
-impl Shared {
-    /// Counts a refusal and says it, at most once per reason and minute.
-    pub(crate) fn refuse(&self, reason: Reason, peer: IpAddr, found: &str) {
-        self.refuse_with_check(reason, peer, found, None);
-    }
-
-    /// The same, with what to check or to add: a sentence of ours, to be read and copied as it stands.
-    pub(crate) fn refuse_with_check(&self, reason: Reason, peer: IpAddr, found: &str, check: Option<&str>) {
-        let minute = self.started.elapsed().as_secs() / 60;
-        if let Some(silent) = self.refusals.count(reason, minute) {
-            let found = Said(found);
-            info!(reason = reason.name(), %peer, %found, check, more_since_last_line = silent, "refused");
-        }
-    }
-
-    /// Counts what ends a connection and is no news.
-    pub(crate) fn count(&self, reason: Reason) {
-        self.refusals.count_silently(reason);
-    }
-
-    /// Counts a new connection of `peer` in the table of addresses; `None`: no limit by address holds for it.
-    ///
-    /// # Errors
-    /// Which limit it is over.
-    fn place(&self, peer: IpAddr) -> Result<Option<Slot>, (Reason, &'static str)> {
-        let serving = self.serving.load();
-        if serving.is_exempt(&peer) || serving.is_proxy(&peer) {
-            return Ok(None);
-        }
-        let quota = Quota::of(&serving.bundle.limits);
-        match self.addresses.enter(Source::from(peer), &quota, self.uptime()) {
-            Ok(place) => {
-                if !place.is_known() {
-                    self.counters.addresses_unknown_total.increment();
-                }
-                Ok(Some(place))
-            }
-            Err(Over::Sessions) => Err((Reason::AddressSessions, "address_sessions_max reached")),
-            Err(Over::Rate) => Err((Reason::AddressHandshakes, "address_handshakes_per_s_max reached")),
-        }
-    }
-
-    /// Counts a new WebSocket of `client`, whom a trusted proxy may have named; `false`: it is one too many.
-    fn may_upgrade(&self, serving: &Serving, client: IpAddr) -> bool {
-        let most = serving.bundle.limits.address_websockets_per_s_max;
-        serving.is_exempt(&client)
-            || serving.is_proxy(&client) // which has named nobody
-            || self.addresses.may_upgrade(Source::from(client), most, self.uptime())
-    }
-
-    /// Counts a handshake that begins; `false`: it is one too many.
-    fn may_handshake(&self, per_s: u32) -> bool {
-        self.handshake_rate.take(per_s, self.uptime())
-    }
-
-    /// Since the start.
-    pub(crate) fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// A place among the handshakes, given back when dropped. Where all are taken, the one that has been in its handshake
-    /// longest is sent away.
-    pub(crate) fn handshaking(self: &Arc<Self>, most: u32) -> Option<impl Drop + use<>> {
-        struct Handshaking(Arc<Shared>);
-        impl Drop for Handshaking {
-            fn drop(&mut self) {
-                self.0.handshakes.fetch_sub(1, Relaxed);
-            }
-        }
-        let place = Handshaking(Arc::clone(self));
-        let has_room = self.handshakes.fetch_add(1, Relaxed) < most || self.lobby.send_away_handshaking();
-        has_room.then_some(place)
-    }
-}
 
 /// Why the edge could not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -337,9 +170,9 @@ fn listeners(
     let mut listeners = Vec::new();
     let kinds = [(Kind::Https, &listen.https, inherited.https), (Kind::Http, &listen.http, inherited.http)];
     for (kind, addresses, mut made) in kinds {
-        made.iter().try_for_each(|given| accept::adopt(given, socket_buffer_bytes))?;
+        made.iter().try_for_each(|given| accept_loop::adopt(given, socket_buffer_bytes))?;
         for address in addresses.iter().filter(|_| !is_inherited) {
-            let bound = accept::bind(*address, socket_buffer_bytes);
+            let bound = accept_loop::bind(*address, socket_buffer_bytes);
             made.push(bound.map_err(|error| listen_error(address.to_string(), error))?);
         }
         for listener in made {
@@ -351,7 +184,7 @@ fn listeners(
     Ok(listeners)
 }
 
-fn listen_error(address: String, error: io::Error) -> ServeError {
+pub(crate) fn listen_error(address: String, error: io::Error) -> ServeError {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need the socket units (`systemctl enable --now sanedge-https.socket`, sanedge-http.socket for port 80), CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start=80`"
@@ -369,7 +202,7 @@ fn listen_error(address: String, error: io::Error) -> ServeError {
 }
 
 /// Raises the soft limit of open files to what `bundle` needs, or lowers its `sessions_max`, which this gives, to what it allows.
-fn fit_descriptors(bundle: &Bundle) -> u32 {
+pub(crate) fn fit_descriptors(bundle: &Bundle) -> u32 {
     let sessions_max = bundle.limits.sessions_max;
     let others = bundle.limits.other_descriptors(bundle.upstreams().collect::<HashSet<_>>().len() as u64);
     let needed = u64::from(sessions_max) * 2 + others;
@@ -420,7 +253,7 @@ fn start_workers(
         let (shared, sender) = (Arc::clone(shared), sender.clone());
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             // A panic outside any session drops the sender without a word: also an end.
-            let result = accept::run_worker(shared, index, scratch_bytes, cloned);
+            let result = accept_loop::run_worker(shared, index, scratch_bytes, cloned);
             let _ = sender.blocking_send(result);
         })?;
     }

@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::calendar::{Calendar, wall_clock};
-use super::pulse::{self, Pulse};
-use super::serving::Serving;
-use super::{Drain, ServeError, Shared, fit_descriptors, listen_error};
 use crate::bundle::{Admin, Bundle, Listen, OpenError, Upstream};
+use crate::edge::control::expiry::{Calendar, wall_clock};
+use crate::edge::control::startup::{ServeError, fit_descriptors, listen_error};
+use crate::edge::control::watchdog::{self, Pulse};
+use crate::edge::shared::active_config::Serving;
+use crate::edge::shared::state::{Drain, Shared};
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
@@ -38,7 +39,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const CHORES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What this process reacts to; made before the first thread.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     reload: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -46,7 +47,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -57,20 +58,20 @@ impl Signals {
 }
 
 /// The main thread's work.
-pub(super) struct Control {
-    pub(super) shared: Arc<Shared>,
-    pub(super) path: PathBuf,
+pub(crate) struct Control {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) path: PathBuf,
     /// As it was when the listeners were made.
-    pub(super) listen: Listen,
+    pub(crate) listen: Listen,
     /// As they were when the workers were made.
-    pub(super) limits: Limits,
-    pub(super) tickets_folder: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) tickets_folder: PathBuf,
     /// Made for the bundle of the start.
-    pub(super) sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
 impl Control {
-    pub(super) async fn run(
+    pub(crate) async fn run(
         self,
         inherited_admin: Option<AdminListener>,
         mut signals: Signals,
@@ -84,7 +85,7 @@ impl Control {
         systemd::ready(&self.summary(&pulse.meter));
         let mut watched = Watched::new(&self.path);
         // Not sleeps in the loop, which whatever else happens would begin anew.
-        let (mut looks, mut chores) = (pulse::every(WATCH_INTERVAL), pulse::every(CHORES_INTERVAL));
+        let (mut looks, mut chores) = (watchdog::every(WATCH_INTERVAL), watchdog::every(CHORES_INTERVAL));
         chores.reset_immediately();
         let mut calendar = Calendar::default();
         // Sessions when the drain began.
@@ -306,7 +307,7 @@ impl Control {
         stays.chain(rows).collect()
     }
 
-    pub(super) fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         self.shared.serving.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }

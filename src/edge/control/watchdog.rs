@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
-use super::control::Control;
+use crate::edge::control::main_thread::Control;
 use crate::ops::meter::{self, Meter};
 use crate::ops::systemd;
 
@@ -14,8 +14,8 @@ use crate::ops::systemd;
 const READINGS_PER_LINE: u32 = 6;
 
 /// When the next of them is due, and what they remember.
-pub(super) struct Pulse {
-    pub(super) meter: Box<Meter>,
+pub(crate) struct Pulse {
+    pub(crate) meter: Box<Meter>,
     readings: Interval,
     looks: Interval,
     taken: u32,
@@ -23,7 +23,7 @@ pub(super) struct Pulse {
 }
 
 /// What is due.
-pub(super) enum Due {
+pub(crate) enum Due {
     Reading,
     /// A look at the workers.
     Look,
@@ -31,7 +31,7 @@ pub(super) enum Due {
 
 impl Pulse {
     /// `beat_interval`: how often workers give a sign of life.
-    pub(super) fn new(beat_interval: Duration) -> Self {
+    pub(crate) fn new(beat_interval: Duration) -> Self {
         Self {
             meter: Box::default(),
             readings: every(meter::INTERVAL),
@@ -43,7 +43,7 @@ impl Pulse {
     }
 
     /// Waits for the next. Cancel safe.
-    pub(super) async fn due(&mut self) -> Due {
+    pub(crate) async fn due(&mut self) -> Due {
         tokio::select! {
             _ = self.looks.tick() => Due::Look,
             _ = self.readings.tick() => Due::Reading,
@@ -51,7 +51,7 @@ impl Pulse {
     }
 
     /// Does it.
-    pub(super) fn run(&mut self, due: Due, control: &Control) {
+    pub(crate) fn run(&mut self, due: Due, control: &Control) {
         match due {
             Due::Reading => self.read(control),
             Due::Look => self.look(control),
@@ -86,7 +86,7 @@ impl Pulse {
 }
 
 /// Ticks from one `period` after now on; late ones are not made up for.
-pub(super) fn every(period: Duration) -> Interval {
+pub(crate) fn every(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval

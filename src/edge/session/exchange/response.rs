@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::pace::Backlog;
-use super::super::relay::forward;
 use super::{End, Exchange, each_run, reframe};
+use crate::edge::session::pace::Backlog;
+use crate::edge::session::relay::forward;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::forward::{ResponseForm, response_head};

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{RouteState, Shared};
+use crate::edge::shared::active_config::RouteState;
+use crate::edge::shared::state::Shared;
 use crate::engineio::{Asks, Ear, Heard, KEEP_MAX, Open};
 use crate::http::head::RequestHead;
 

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::calendar::{self, wall_clock};
-use super::control::Control;
-use super::{Serving, Shared};
 use crate::bundle::HostEntry;
+use crate::edge::control::expiry::{self, wall_clock};
+use crate::edge::control::main_thread::Control;
+use crate::edge::shared::active_config::Serving;
+use crate::edge::shared::state::Shared;
 use crate::limits::{Limits, Machine, Memory};
 use crate::ops::admin::{HostStatus, Process, Status, UpstreamStatus};
 use crate::ops::meter::{Meter, Reading, Traffic};
@@ -16,7 +17,7 @@ const BEATS_MISSED_MAX: u32 = 4;
 
 impl Shared {
     /// What the counters say now.
-    pub(super) fn reading(&self) -> Reading {
+    pub(crate) fn reading(&self) -> Reading {
         let mut traffic = Traffic::default();
         for tally in &self.work {
             let ((received_messages, received_bytes), (sent_messages, sent_bytes)) =
@@ -30,7 +31,7 @@ impl Shared {
     }
 
     /// Workers that have not run their tasks for a while.
-    pub(super) fn stuck_workers(&self) -> Vec<usize> {
+    pub(crate) fn stuck_workers(&self) -> Vec<usize> {
         let now = self.started.elapsed();
         let longest = self.beat_interval * BEATS_MISSED_MAX;
         let stuck = self.work.iter().enumerate().filter(|(_, tally)| tally.silence(now) > longest);
@@ -40,7 +41,7 @@ impl Shared {
 
 impl Control {
     /// One line: what there is to serve, and what is going on.
-    pub(super) fn summary(&self, meter: &Meter) -> String {
+    pub(crate) fn summary(&self, meter: &Meter) -> String {
         let shared = &self.shared;
         let serving = shared.serving.load();
         let now = wall_clock();
@@ -60,7 +61,7 @@ impl Control {
     }
 
     /// Everything.
-    pub(super) fn status(&self, meter: &Meter) -> Status {
+    pub(crate) fn status(&self, meter: &Meter) -> Status {
         let shared = &self.shared;
         let serving = shared.serving.load();
         let now = wall_clock();
@@ -73,7 +74,7 @@ impl Control {
             bundle: self.digest(),
             bundle_file: self.path.display().to_string(),
             draining: shared.drain.borrow().is_some(),
-            clock_believable: calendar::is_believable(&serving.bundle, now),
+            clock_believable: expiry::is_believable(&serving.bundle, now),
             sessions: shared.sessions.load(Relaxed),
             sessions_peak: shared.sessions_peak.value(),
             sessions_max: shared.sessions_max.load(Relaxed),
@@ -109,7 +110,7 @@ fn memory_at_worst(limits: &Limits) -> u64 {
 /// None while the clock is not believable.
 fn days_left(serving: &Serving, entry: &HostEntry, now: i64) -> Option<i64> {
     let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
-    calendar::is_believable(&serving.bundle, now).then(|| calendar::days_left(certificate.not_after, now))
+    expiry::is_believable(&serving.bundle, now).then(|| expiry::days_left(certificate.not_after, now))
 }
 
 fn host(serving: &Serving, at: usize, now: i64) -> Option<HostStatus> {

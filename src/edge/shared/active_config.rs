@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 
-use super::tickets::Tickets;
-use super::tls;
-use super::upstream::{UpstreamState, Upstreams};
 use crate::bundle::{Bundle, Route, Site};
+use crate::edge::net::tls;
+use crate::edge::net::upstream::{UpstreamState, Upstreams};
+use crate::edge::shared::tickets::Tickets;
 use crate::http::head::HeadLimits;
 use crate::names::{Host, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
@@ -24,9 +24,9 @@ pub(crate) struct Serving {
     tls: Vec<Arc<tls::Configs>>,
     covered: Vec<Arc<[SanName]>>,
     /// By site and route.
-    pub(super) routes: Vec<Vec<Arc<RouteState>>>,
+    pub(crate) routes: Vec<Vec<Arc<RouteState>>>,
     /// By host.
-    pub(super) tallies: Vec<Arc<HostTally>>,
+    pub(crate) tallies: Vec<Arc<HostTally>>,
 }
 
 /// A route with its upstreams; outlives its bundle while an exchange uses it.
@@ -35,22 +35,22 @@ pub(crate) struct RouteState {
     pub(crate) rules: Route,
     pub(crate) upstreams: Vec<Arc<UpstreamState>>,
     /// Whose turn it is to open a session.
-    pub(super) turn: AtomicUsize,
+    pub(crate) turn: AtomicUsize,
     /// The last answer to a handshake told no sid that we could read.
-    pub(super) unheard: AtomicBool,
+    pub(crate) unheard: AtomicBool,
     /// Says that.
-    pub(super) unheard_news: OncePerMinute,
+    pub(crate) unheard_news: OncePerMinute,
     /// Says that a page of an origin that is not listed polls here.
-    pub(super) foreign_news: OncePerMinute,
+    pub(crate) foreign_news: OncePerMinute,
 }
 
 /// For a line in the log that strangers can bring about at will.
 #[derive(Debug, Default)]
-pub(super) struct OncePerMinute(AtomicU64);
+pub(crate) struct OncePerMinute(AtomicU64);
 
 impl OncePerMinute {
     /// Whether it is due, `uptime` after the start; then it is taken as said.
-    pub(super) fn is_due(&self, uptime: Duration) -> bool {
+    pub(crate) fn is_due(&self, uptime: Duration) -> bool {
         let minute = uptime.as_secs() / 60 + 1;
         self.0.swap(minute, Relaxed) != minute
     }
@@ -65,7 +65,7 @@ pub(crate) struct Identity {
 }
 
 impl Serving {
-    pub(super) fn new(
+    pub(crate) fn new(
         bundle: Bundle,
         upstreams: &Upstreams,
         tickets: &Arc<Tickets>,
@@ -106,7 +106,7 @@ impl Serving {
     }
 
     /// Configuration and identity for a hello with this server name, or without one.
-    pub(super) fn identify(&self, name: Option<&str>) -> Option<(Arc<tls::Configs>, Identity)> {
+    pub(crate) fn identify(&self, name: Option<&str>) -> Option<(Arc<tls::Configs>, Identity)> {
         let name = name.map(Host::parse).transpose().ok()?;
         let entry = match &name {
             Some(name) => self.bundle.host(name),
@@ -147,16 +147,16 @@ impl Serving {
 /// Every private key that was ever in use, to tell whether one is still in memory.
 /// A mutex, taken by reloads and `status`.
 #[derive(Debug, Default)]
-pub(super) struct Keys(Mutex<Vec<Weak<CertifiedKey>>>);
+pub(crate) struct Keys(Mutex<Vec<Weak<CertifiedKey>>>);
 
 impl Keys {
-    pub(super) fn note(&self, bundle: &Bundle) {
+    pub(crate) fn note(&self, bundle: &Bundle) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|key| key.strong_count() > 0);
         keys.extend(bundle.certificates.iter().map(|certificate| Arc::downgrade(&certificate.key)));
     }
 
-    pub(super) fn alive(&self) -> usize {
+    pub(crate) fn alive(&self) -> usize {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.iter().filter(|key| key.strong_count() > 0).count()
     }

@@ -14,24 +14,24 @@ const WARNING_DAYS: i64 = 21;
 const ERROR_DAYS: i64 = 7;
 
 /// Seconds since 1970; 0 before that.
-pub(super) fn wall_clock() -> i64 {
+pub(crate) fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Whole days until `not_after`; negative once it has passed. Both in seconds since 1970.
-pub(super) fn days_left(not_after: i64, now: i64) -> i64 {
+pub(crate) fn days_left(not_after: i64, now: i64) -> i64 {
     (not_after - now).div_euclid(DAY_S)
 }
 
 /// Not earlier than the beginning of a certificate: `sanedge bundle` takes only those that have begun.
-pub(super) fn is_believable(bundle: &Bundle, now: i64) -> bool {
+pub(crate) fn is_believable(bundle: &Bundle, now: i64) -> bool {
     bundle.certificates.iter().all(|certificate| certificate.not_before <= now)
 }
 
 /// What was said already.
 #[derive(Debug, Default)]
-pub(super) struct Calendar {
+pub(crate) struct Calendar {
     believed: Option<bool>,
     /// Bundle and day of the last lines about certificates.
     said: Option<([u8; 32], i64)>,
@@ -47,7 +47,7 @@ enum Notice {
 
 impl Calendar {
     /// Says what there is to say at `now`, each day and for each bundle once.
-    pub(super) fn look(&mut self, bundle: &Bundle, now: i64) {
+    pub(crate) fn look(&mut self, bundle: &Bundle, now: i64) {
         for notice in self.notices(bundle, now) {
             match notice {
                 Notice::ClockWrong => warn!(
@@ -104,7 +104,7 @@ mod tests {
 
     /// The golden bundle, its certificates valid for the given days around day 0.
     fn bundle(valid: &[(i64, i64)]) -> Bundle {
-        let golden = include_bytes!("../../tests/data/golden/format-2.bundle");
+        let golden = include_bytes!("../../../tests/data/golden/format-2.bundle");
         let mut bundle = Bundle::decode(golden.to_vec().into()).unwrap();
         assert!(bundle.certificates.len() >= valid.len());
         bundle.certificates.truncate(valid.len());

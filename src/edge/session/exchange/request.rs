@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
-use super::super::relay::{Pending, forward};
-use super::super::upstream::Io;
 use super::{Down, End, Exchange, Request, reframe};
+use crate::edge::net::upstream::Io;
+use crate::edge::session::relay::{Pending, forward};
 use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
 

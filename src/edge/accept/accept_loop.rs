@@ -24,9 +24,10 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::addresses::Slot;
-use super::upstream::Pool;
-use super::{Drain, Shared, plain, session};
+use crate::edge::net::upstream::Pool;
+use crate::edge::session::{https, port80};
+use crate::edge::shared::addresses::Slot;
+use crate::edge::shared::state::{Drain, Shared};
 use crate::ops::metrics::{Reason, WorkerTally};
 
 /// Connections that may wait in the kernel for `accept`: all that come back during a restart. Linux's own bound, unless
@@ -215,8 +216,8 @@ impl Worker {
         };
         let (worker, guest) = (Rc::clone(self), self.shared.lobby.enter());
         match kind {
-            Kind::Https => drop(spawn_local(session::run(worker, stream, peer, permit, guest))),
-            Kind::Http => drop(spawn_local(plain::run(worker, stream, peer, permit, guest))),
+            Kind::Https => drop(spawn_local(https::run(worker, stream, peer, permit, guest))),
+            Kind::Http => drop(spawn_local(port80::run(worker, stream, peer, permit, guest))),
         }
     }
 

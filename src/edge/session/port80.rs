@@ -11,10 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::accept::{Permit, Worker};
-use super::lobby::Guest;
-use super::session::unless_sent_away;
-use super::{Serving, proxied};
+use crate::edge::accept::accept_loop::{Permit, Worker};
+use crate::edge::session::https::unless_sent_away;
+use crate::edge::session::proxy_header;
+use crate::edge::shared::active_config::Serving;
+use crate::edge::shared::eviction::Guest;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
 use crate::ops::metrics::Reason;
@@ -37,7 +38,7 @@ pub(crate) async fn run(
     guest: Guest,
 ) {
     let work = async {
-        if let Some(client) = proxied::client(&worker, &mut stream, peer, &mut permit).await {
+        if let Some(client) = proxy_header::client(&worker, &mut stream, peer, &mut permit).await {
             serve(&worker, stream, client.ip()).await;
         }
     };

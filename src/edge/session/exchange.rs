@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::RouteState;
-use super::accept::Worker;
-use super::alarm::Alarm;
-use super::pace::{Backlog, Pace};
-use super::relay::{Pending, Relay, TURNS, poll_later};
-use super::sticky::{Choice, Listener};
-use super::tls::Client;
-use super::upstream::{Connection, Io};
 use crate::bundle::Route;
+use crate::edge::accept::accept_loop::Worker;
+use crate::edge::net::tls::Client;
+use crate::edge::net::upstream::{Connection, Io};
+use crate::edge::session::alarm::Alarm;
+use crate::edge::session::pace::{Backlog, Pace};
+use crate::edge::session::relay::{Pending, Relay, TURNS, poll_later};
+use crate::edge::shared::active_config::RouteState;
+use crate::edge::shared::sticky::{Choice, Listener};
 use crate::engineio::Ear;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};

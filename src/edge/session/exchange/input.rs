@@ -3,8 +3,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use super::super::accept::Worker;
-use super::super::tls::Client;
+use crate::edge::accept::accept_loop::Worker;
+use crate::edge::net::tls::Client;
 
 /// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
 #[derive(Default)]

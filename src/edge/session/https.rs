@@ -16,15 +16,16 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use super::accept::{Permit, Worker};
-use super::alarm::Alarm;
-use super::exchange::{self, End, ExchangeLimits, Input, Request};
-use super::lobby::Guest;
-use super::pace::Pace;
-use super::relay::Relay;
-use super::tls::{Alert, Client, Refused};
-use super::upstream::{Dial, Want};
-use super::{Identity, RouteState, Serving, plain, proxied};
+use crate::edge::accept::accept_loop::{Permit, Worker};
+use crate::edge::net::tls::{Alert, Client, Refused};
+use crate::edge::net::upstream::{Dial, Want};
+use crate::edge::session::alarm::Alarm;
+use crate::edge::session::exchange::{self, End, ExchangeLimits, Input, Request};
+use crate::edge::session::pace::Pace;
+use crate::edge::session::relay::Relay;
+use crate::edge::session::{port80, proxy_header};
+use crate::edge::shared::active_config::{Identity, RouteState, Serving};
+use crate::edge::shared::eviction::Guest;
 use crate::engineio::Asks;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
@@ -60,7 +61,7 @@ pub(crate) async fn run(
     guest: Guest,
 ) {
     let handshaken = async {
-        let named = proxied::client(&worker, &mut stream, peer, &mut permit).await?;
+        let named = proxy_header::client(&worker, &mut stream, peer, &mut permit).await?;
         let (client, identity) = handshake(&worker, stream, named.ip(), permit.is_limited(), &guest).await?;
         Some((named, client, identity))
     };
@@ -92,7 +93,7 @@ pub(crate) async fn run(
 }
 
 /// Runs `work` to its end, or until a full house sends `guest` away.
-pub(super) async fn unless_sent_away<T>(
+pub(crate) async fn unless_sent_away<T>(
     worker: &Worker,
     guest: &Guest,
     peer: IpAddr,
@@ -168,7 +169,7 @@ async fn handshake(
             let mut bytes = Vec::new();
             let form = AnswerForm { close: true, ..AnswerForm::default() };
             answer::write(Problem::PlainHttp, &Detail::default(), form, &mut bytes);
-            let _ = timeout(time, plain::finish(stream, &bytes)).await;
+            let _ = timeout(time, port80::finish(stream, &bytes)).await;
         }
         Ok(Err(Refused::Handshake(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
             shared.refuse(Reason::Handshake, peer, "the client closed during the handshake");

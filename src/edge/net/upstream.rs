@@ -201,7 +201,7 @@ async fn connect_tcp(address: SocketAddr, dial: Dial) -> io::Result<TcpStream> {
     let connected = timeout(dial.time, socket.connect(address)).await;
     let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the SYN"))??;
     // On loopback too: it may lead into a container, whose network goes without a word.
-    super::accept::keep_alive(&SockRef::from(&stream));
+    crate::edge::accept::accept_loop::keep_alive(&SockRef::from(&stream));
     Ok(stream)
 }
 

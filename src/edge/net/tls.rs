@@ -32,8 +32,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use super::relay::{Pending, forward};
 use crate::bundle::SuiteOrder;
+use crate::edge::session::relay::{Pending, forward};
 
 /// Largest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
 const RECORD_BYTES_MAX: usize = 5 + 16_384 + 2_048;

@@ -60,7 +60,7 @@ pub(super) enum NotLoaded {
 
 /// The folder for them: systemd's `RuntimeDirectory=` (the first, as it stands in `RUNTIME_DIRECTORY`), else that of the
 /// admin socket, which by default is the same. That default is made where we may.
-pub(in crate::edge) fn folder(admin: Option<&Admin>, runtime_directory: Option<OsString>) -> PathBuf {
+pub(crate) fn folder(admin: Option<&Admin>, runtime_directory: Option<OsString>) -> PathBuf {
     let given = runtime_directory.unwrap_or_default();
     let first = given.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
     if !first.is_empty() {

@@ -1,0 +1,47 @@
+//! Sockets, tasks and the clock: accept, TLS, one session's life, reload and drain. The only place that has them.
+//!
+//! Five wings, in this order: a file imports lower files of its own wing and files of the wings behind it.
+//! `tests/layering.rs` holds the order of the files.
+
+/// The main thread: start, signals, reload, drain, status, expiry of certificates, watchdog.
+mod control {
+    mod expiry;
+    mod main_thread;
+    pub(super) mod startup;
+    mod status;
+    mod watchdog;
+}
+
+/// Listening sockets, and the loop of each worker that accepts from them.
+mod accept {
+    pub(super) mod accept_loop;
+}
+
+/// One connection: PROXY header, handshake, requests one after the other, WebSocket; or one request on port 80.
+mod session {
+    mod alarm;
+    mod exchange;
+    pub(super) mod https;
+    mod pace;
+    pub(super) mod port80;
+    mod proxy_header;
+    pub(super) mod relay;
+}
+
+/// Byte streams to clients and upstreams.
+mod net {
+    pub(super) mod tls;
+    pub(super) mod upstream;
+}
+
+/// State across workers.
+mod shared {
+    pub(super) mod active_config;
+    pub(super) mod addresses;
+    pub(super) mod eviction;
+    pub(super) mod state;
+    pub(super) mod sticky;
+    pub(super) mod tickets;
+}
+
+pub use control::startup::{ServeError, serve};
