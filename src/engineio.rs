@@ -29,7 +29,7 @@ const PING_TIMEOUT_MS: u64 = 20_000;
 pub enum Asks<'a> {
     /// Nothing.
     Nothing,
-    /// It opens one, and its answer can be heard.
+    /// It opens one, and its answer can be read.
     Open,
     /// It belongs to the one of this `sid`, decoded.
     Session(Cow<'a, str>),
@@ -44,20 +44,20 @@ pub struct Open {
     pub keep: Duration,
 }
 
-/// What came of listening.
+/// What the bytes so far are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Observed {
     /// Not enough yet.
     More,
     /// The `open` packet.
     Open(Open),
-    /// Something else: nothing more is listened to.
+    /// Something else: nothing more is observed.
     Else,
 }
 
-/// Listens to the beginning of an answer, in pieces as they come; holds at most [`LOOK_BYTES_MAX`] bytes.
+/// Observes the beginning of an answer, in pieces as they come, for the `open` packet; holds at most [`LOOK_BYTES_MAX`] bytes.
 #[derive(Clone, Debug)]
-pub struct Ear {
+pub struct OpenObserver {
     framed: bool,
     held: Vec<u8>,
 }
@@ -108,7 +108,7 @@ fn hex(digits: [u8; 2]) -> Option<u8> {
     Some(high? << 4 | low?)
 }
 
-impl Ear {
+impl OpenObserver {
     /// For the body of an answer to a poll.
     pub fn body() -> Self {
         Self { framed: false, held: Vec::new() }
@@ -119,23 +119,23 @@ impl Ear {
         Self { framed: true, held: Vec::new() }
     }
 
-    /// Hears the next piece. After anything but [`Heard::More`] there is nothing more to hear.
-    pub fn hear(&mut self, piece: &[u8]) -> Heard {
+    /// Observes the next piece. After anything but [`Observed::More`] there is nothing more to observe.
+    pub fn observe(&mut self, piece: &[u8]) -> Observed {
         let room = LOOK_BYTES_MAX - self.held.len();
         self.held.extend_from_slice(piece.get(..room).unwrap_or(piece));
-        let heard = if self.framed { in_frames(&self.held) } else { in_payload(&self.held) };
-        if heard == Heard::More && self.held.len() == LOOK_BYTES_MAX { Heard::Else } else { heard }
+        let seen = if self.framed { in_frames(&self.held) } else { in_payload(&self.held) };
+        if seen == Observed::More && self.held.len() == LOOK_BYTES_MAX { Observed::Else } else { seen }
     }
 }
 
 /// The first frame is the packet; a server's Ping may come before.
-fn in_frames(bytes: &[u8]) -> Heard {
+fn in_frames(bytes: &[u8]) -> Observed {
     let mut rest = bytes;
     loop {
         let header = match decode(rest) {
             Ok(Decoded::Header(header)) => header,
-            Ok(Decoded::Need(_)) => return Heard::More,
-            Err(_) => return Heard::Else,
+            Ok(Decoded::Need(_)) => return Observed::More,
+            Err(_) => return Observed::Else,
         };
         let Header { fin, rsv1, mask, opcode, payload_bytes, header_bytes, .. } = header;
         let behind = rest.get(header_bytes..).unwrap_or_default();
@@ -144,25 +144,25 @@ fn in_frames(bytes: &[u8]) -> Heard {
             // Compressed, it could not be read; servers do that to larger messages only.
             Opcode::Text if fin && !rsv1 && mask.is_none() => {
                 return match in_packet(behind.get(..payload_bytes).unwrap_or(behind)) {
-                    Heard::More if behind.len() >= payload_bytes => Heard::Else,
-                    heard => heard,
+                    Observed::More if behind.len() >= payload_bytes => Observed::Else,
+                    seen => seen,
                 };
             }
             Opcode::Ping | Opcode::Pong => match behind.get(payload_bytes..) {
                 Some(next) => rest = next,
-                None => return Heard::More,
+                None => return Observed::More,
             },
-            _ => return Heard::Else,
+            _ => return Observed::Else,
         }
     }
 }
 
 /// The first packet of a payload: bare in protocol 4, behind its length in protocol 3, as text (`96:`) or as bytes
 /// (0, the digits, 255).
-fn in_payload(bytes: &[u8]) -> Heard {
-    let is_more = |rest: &[u8]| if rest.is_empty() { Heard::More } else { Heard::Else };
+fn in_payload(bytes: &[u8]) -> Observed {
+    let is_more = |rest: &[u8]| if rest.is_empty() { Observed::More } else { Observed::Else };
     let (digits, end): (fn(&u8) -> bool, u8) = match bytes {
-        [] => return Heard::More,
+        [] => return Observed::More,
         [b'0', ..] => return in_packet(bytes),
         [0, ..] => (|byte| *byte <= 9, 255),
         _ => (u8::is_ascii_digit, b':'),
@@ -172,7 +172,7 @@ fn in_payload(bytes: &[u8]) -> Heard {
     match rest.get(count..) {
         Some([found, packet @ ..]) if *found == end && count > 0 => in_packet(packet),
         Some(rest) => is_more(rest),
-        None => Heard::More,
+        None => Observed::More,
     }
 }
 
@@ -186,16 +186,16 @@ struct OpenData<'a> {
 }
 
 /// Type 0 and a JSON object; what stands behind it is another packet.
-fn in_packet(bytes: &[u8]) -> Heard {
+fn in_packet(bytes: &[u8]) -> Observed {
     let json = match bytes {
-        [] => return Heard::More,
+        [] => return Observed::More,
         [b'0', json @ ..] => json,
-        _ => return Heard::Else,
+        _ => return Observed::Else,
     };
     match OpenData::deserialize(&mut serde_json::Deserializer::from_slice(json)) {
-        Ok(data) if !data.sid.is_empty() && data.sid.len() <= SID_BYTES_MAX => Heard::Open(data.open()),
-        Err(error) if error.is_eof() || is_at_the_end(&error, json) => Heard::More,
-        Ok(_) | Err(_) => Heard::Else,
+        Ok(data) if !data.sid.is_empty() && data.sid.len() <= SID_BYTES_MAX => Observed::Open(data.open()),
+        Err(error) if error.is_eof() || is_at_the_end(&error, json) => Observed::More,
+        Ok(_) | Err(_) => Observed::Else,
     }
 }
 
@@ -215,20 +215,20 @@ impl OpenData<'_> {
     }
 }
 
-/// The entry of the fuzz target: whatever the cuts, the same is heard, and bounds hold.
+/// The entry of the fuzz target: whatever the cuts, the same is seen, and bounds hold.
 #[doc(hidden)]
 #[allow(clippy::panic)] // a fuzz entry has no other way to say no
 pub fn fuzz_engineio_open(data: &[u8]) {
-    for ear in [Ear::body(), Ear::frames()] {
-        let whole = ear.clone().hear(data);
-        let mut bytewise = ear.clone();
-        let heard = data.chunks(1).map(|byte| bytewise.hear(byte)).find(|heard| *heard != Heard::More);
-        let heard = heard.unwrap_or(Heard::More);
+    for observer in [OpenObserver::body(), OpenObserver::frames()] {
+        let whole = observer.clone().observe(data);
+        let mut bytewise = observer.clone();
+        let seen = data.chunks(1).map(|byte| bytewise.observe(byte)).find(|seen| *seen != Observed::More);
+        let seen = seen.unwrap_or(Observed::More);
         // A number that is too large is refused as soon as it is, though its exponent may still be on the way.
-        let refused_early = (&heard, &whole) == (&Heard::Else, &Heard::More);
-        assert!(heard == whole || refused_early, "what is heard depends on the cuts: {heard:?}, {whole:?}");
+        let refused_early = (&seen, &whole) == (&Observed::Else, &Observed::More);
+        assert!(seen == whole || refused_early, "what is seen depends on the cuts: {seen:?}, {whole:?}");
         assert!(bytewise.held.len() <= LOOK_BYTES_MAX);
-        if let Heard::Open(open) = whole {
+        if let Observed::Open(open) = whole {
             assert!((1..=SID_BYTES_MAX).contains(&open.sid.len()) && open.keep <= KEEP_MAX);
         }
     }
@@ -245,18 +245,18 @@ mod tests {
 
     const OPEN: &str = r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
-    fn opens(sid: &str, seconds: u64) -> Heard {
-        Heard::Open(Open { sid: sid.to_owned(), keep: Duration::from_secs(seconds) })
+    fn opens(sid: &str, seconds: u64) -> Observed {
+        Observed::Open(Open { sid: sid.to_owned(), keep: Duration::from_secs(seconds) })
     }
 
-    fn body(bytes: impl AsRef<[u8]>) -> Heard {
+    fn body(bytes: impl AsRef<[u8]>) -> Observed {
         fuzz_engineio_open(bytes.as_ref());
-        Ear::body().hear(bytes.as_ref())
+        OpenObserver::body().observe(bytes.as_ref())
     }
 
-    fn frames(bytes: &[u8]) -> Heard {
+    fn frames(bytes: &[u8]) -> Observed {
         fuzz_engineio_open(bytes);
-        Ear::frames().hear(bytes)
+        OpenObserver::frames().observe(bytes)
     }
 
     fn frame(first: u8, payload: &str) -> Vec<u8> {
@@ -284,12 +284,12 @@ mod tests {
         let forms = [OPEN.to_owned(), format!("{}:{OPEN}", OPEN.len())];
         for text in &forms {
             for cut in 0..text.len() {
-                assert_eq!(body(&text[..cut]), Heard::More, "cut at {cut}");
+                assert_eq!(body(&text[..cut]), Observed::More, "cut at {cut}");
             }
         }
         let whole = frame(0x81, OPEN);
         for cut in 0..whole.len() {
-            assert_eq!(frames(&whole[..cut]), Heard::More, "cut at {cut}");
+            assert_eq!(frames(&whole[..cut]), Observed::More, "cut at {cut}");
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
             masked,
         ];
         for other in others {
-            assert_eq!(frames(&other), Heard::Else, "{other:?}");
+            assert_eq!(frames(&other), Observed::Else, "{other:?}");
         }
     }
 
@@ -327,7 +327,7 @@ mod tests {
             "12;0{}",
             "\0\u{1}x",
         ] {
-            assert_eq!(body(other), Heard::Else, "{other:?}");
+            assert_eq!(body(other), Observed::Else, "{other:?}");
         }
     }
 
@@ -340,7 +340,7 @@ mod tests {
             (r#","pingInterval":86400000,"pingTimeout":1"#, Some(86_400)),
             (r#","pingInterval":18446744073709551615,"pingTimeout":18446744073709551615"#, Some(86_400)),
         ] {
-            let Heard::Open(open) = body(format!("0{{\"sid\":\"x\"{times}}}")) else { panic!("{times}") };
+            let Observed::Open(open) = body(format!("0{{\"sid\":\"x\"{times}}}")) else { panic!("{times}") };
             let wanted = seconds.map_or(Duration::from_millis(15_500), Duration::from_secs);
             assert_eq!(open.keep, wanted, "{times}");
         }
@@ -349,14 +349,14 @@ mod tests {
     #[test]
     fn no_more_is_held_than_the_bound() {
         let sid = |length: usize| format!("0{{\"sid\":\"{}\"}}", "s".repeat(length));
-        assert!(matches!(body(sid(SID_BYTES_MAX)), Heard::Open(_)));
-        assert_eq!(body(sid(SID_BYTES_MAX + 1)), Heard::Else);
+        assert!(matches!(body(sid(SID_BYTES_MAX)), Observed::Open(_)));
+        assert_eq!(body(sid(SID_BYTES_MAX + 1)), Observed::Else);
         let padded = |length: usize| format!("0{{\"x\":\"{}\",\"sid\":\"s\"}}", "x".repeat(length - 19));
         assert_eq!(padded(100).len(), 100);
-        assert!(matches!(body(padded(LOOK_BYTES_MAX)), Heard::Open(_)));
-        assert_eq!(body(padded(LOOK_BYTES_MAX + 1)), Heard::Else);
-        assert_eq!(body("0".to_owned() + &" ".repeat(LOOK_BYTES_MAX - 2)), Heard::More);
-        assert_eq!(body("0".to_owned() + &" ".repeat(LOOK_BYTES_MAX - 1)), Heard::Else);
+        assert!(matches!(body(padded(LOOK_BYTES_MAX)), Observed::Open(_)));
+        assert_eq!(body(padded(LOOK_BYTES_MAX + 1)), Observed::Else);
+        assert_eq!(body("0".to_owned() + &" ".repeat(LOOK_BYTES_MAX - 2)), Observed::More);
+        assert_eq!(body("0".to_owned() + &" ".repeat(LOOK_BYTES_MAX - 1)), Observed::Else);
     }
 
     #[test]

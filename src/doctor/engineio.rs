@@ -203,9 +203,9 @@ mod tests {
     /// must hear the same session.
     #[test]
     fn the_edge_hears_the_same_session() {
-        use crate::engineio::{Ear, Heard};
-        let heard = |body: &str| match Ear::body().hear(body.as_bytes()) {
-            Heard::Open(open) => Some(open.sid),
+        use crate::engineio::{Observed, OpenObserver};
+        let heard = |body: &str| match OpenObserver::body().observe(body.as_bytes()) {
+            Observed::Open(open) => Some(open.sid),
             _ => None,
         };
         let read = |body: &str| match Body::read(body) {

@@ -192,7 +192,7 @@ impl Worker {
         let sessions = &self.shared.sessions;
         let before = sessions.fetch_add(1, Relaxed);
         let most = self.shared.sessions_max.load(Relaxed);
-        if before >= most && !self.shared.lobby.send_away() {
+        if before >= most && !self.shared.eviction.evict() {
             sessions.fetch_sub(1, Relaxed);
             place.into_iter().for_each(|place| self.shared.addresses.leave(place));
             return Err((Reason::Full, "sessions_max reached, and all are in a request or a WebSocket"));
@@ -214,10 +214,10 @@ impl Worker {
         let Ok(stream) = tokio::net::TcpStream::from_std(TcpStream::from(socket)) else {
             return self.shared.refuse(Reason::Exhausted, peer, "the kernel's bound of watched sockets");
         };
-        let (worker, guest) = (Rc::clone(self), self.shared.lobby.enter());
+        let (worker, evictable) = (Rc::clone(self), self.shared.eviction.enter());
         match kind {
-            Kind::Https => drop(spawn_local(https::run(worker, stream, peer, permit, guest))),
-            Kind::Http => drop(spawn_local(port80::run(worker, stream, peer, permit, guest))),
+            Kind::Https => drop(spawn_local(https::run(worker, stream, peer, permit, evictable))),
+            Kind::Http => drop(spawn_local(port80::run(worker, stream, peer, permit, evictable))),
         }
     }
 

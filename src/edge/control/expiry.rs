@@ -31,7 +31,7 @@ pub(crate) fn is_believable(bundle: &Bundle, now: i64) -> bool {
 
 /// What was said already.
 #[derive(Debug, Default)]
-pub(crate) struct Calendar {
+pub(crate) struct Expiry {
     believed: Option<bool>,
     /// Bundle and day of the last lines about certificates.
     said: Option<([u8; 32], i64)>,
@@ -45,7 +45,7 @@ enum Notice {
     Ends { certificate: String, days_left: i64 },
 }
 
-impl Calendar {
+impl Expiry {
     /// Says what there is to say at `now`, each day and for each bundle once.
     pub(crate) fn look(&mut self, bundle: &Bundle, now: i64) {
         for notice in self.notices(bundle, now) {
@@ -125,10 +125,10 @@ mod tests {
     #[test]
     fn there_is_one_line_a_day_below_21_days() {
         let bundle = bundle(&[(-60, 30)]);
-        let mut calendar = Calendar::default();
+        let mut expiry = Expiry::default();
         let mut said = Vec::new();
         for hour in 0..31 * 24 {
-            said.extend(days(&calendar.notices(&bundle, hour * 3600)));
+            said.extend(days(&expiry.notices(&bundle, hour * 3600)));
         }
         // The first on the day on which 21 days were left at midnight.
         let wanted: Vec<i64> = [20].into_iter().chain((0..=20).rev()).collect();
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn exactly_21_and_7_days_are_the_bounds() {
         let bundle = bundle(&[(-60, 30)]);
-        let at = |left_s: i64| Calendar::default().notices(&bundle, 30 * DAY_S - left_s);
+        let at = |left_s: i64| Expiry::default().notices(&bundle, 30 * DAY_S - left_s);
         assert!(days(&at(21 * DAY_S)).is_empty());
         assert_eq!(days(&at(21 * DAY_S - 1)), [20]);
         assert_eq!((days_left(100 * DAY_S, 93 * DAY_S), days_left(100 * DAY_S, 93 * DAY_S + 1)), (7, 6));
@@ -148,24 +148,24 @@ mod tests {
 
     #[test]
     fn another_bundle_is_spoken_of_at_once() {
-        let (mut old, mut calendar) = (bundle(&[(-60, 3)]), Calendar::default());
-        assert_eq!(days(&calendar.notices(&old, 0)), [3]);
-        assert!(days(&calendar.notices(&old, 60)).is_empty());
+        let (mut old, mut expiry) = (bundle(&[(-60, 3)]), Expiry::default());
+        assert_eq!(days(&expiry.notices(&old, 0)), [3]);
+        assert!(days(&expiry.notices(&old, 60)).is_empty());
         old.digest[0] ^= 1;
-        assert_eq!(days(&calendar.notices(&old, 120)), [2]);
+        assert_eq!(days(&expiry.notices(&old, 120)), [2]);
     }
 
     #[test]
     fn a_clock_before_a_certificates_beginning_is_not_believed_and_says_nothing_of_its_end() {
-        let (bundle, mut calendar) = (bundle(&[(-60, 3)]), Calendar::default());
+        let (bundle, mut expiry) = (bundle(&[(-60, 3)]), Expiry::default());
         let wrong = -60 * DAY_S - 1;
-        assert_eq!(calendar.notices(&bundle, wrong), [Notice::ClockWrong]);
-        assert_eq!(calendar.notices(&bundle, wrong), []);
-        assert_eq!(calendar.notices(&bundle, wrong - 20_000 * DAY_S), []);
-        let set = calendar.notices(&bundle, -60 * DAY_S);
+        assert_eq!(expiry.notices(&bundle, wrong), [Notice::ClockWrong]);
+        assert_eq!(expiry.notices(&bundle, wrong), []);
+        assert_eq!(expiry.notices(&bundle, wrong - 20_000 * DAY_S), []);
+        let set = expiry.notices(&bundle, -60 * DAY_S);
         assert_eq!(set, [Notice::ClockRight], "with 63 days left");
-        assert_eq!(days(&calendar.notices(&bundle, 0)), [3]);
-        assert_eq!(calendar.notices(&bundle, wrong), [Notice::ClockWrong], "set back");
-        assert_eq!(Calendar::default().notices(&bundle, -10 * DAY_S * 3), [], "right from the start");
+        assert_eq!(days(&expiry.notices(&bundle, 0)), [3]);
+        assert_eq!(expiry.notices(&bundle, wrong), [Notice::ClockWrong], "set back");
+        assert_eq!(Expiry::default().notices(&bundle, -10 * DAY_S * 3), [], "right from the start");
     }
 }

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::bundle::{Admin, Bundle, Listen, OpenError, Upstream};
-use crate::edge::control::expiry::{Calendar, wall_clock};
+use crate::edge::control::expiry::{Expiry, wall_clock};
 use crate::edge::control::startup::{ServeError, fit_descriptors, listen_error};
-use crate::edge::control::watchdog::{self, Pulse};
-use crate::edge::shared::active_config::Serving;
+use crate::edge::control::watchdog::{self, Watchdog};
+use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
@@ -35,7 +35,7 @@ const GOING_AWAY: (u16, &str) = (1001, "the server is shutting down");
 const SERVICE_RESTART: (u16, &str) = (1012, "the server is restarting");
 /// How often a watched bundle file is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// How often ticket keys and the calendar are looked at.
+/// How often ticket keys and the expiry of certificates are looked at.
 const CHORES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What this process reacts to; made before the first thread.
@@ -80,21 +80,21 @@ impl Control {
         let (asks_sender, mut asks) = mpsc::channel(4);
         let admin = server::start(self.listen.admin.as_ref(), inherited_admin, asks_sender)
             .map_err(|(address, error)| listen_error(address, error))?;
-        let mut pulse = Pulse::new(self.shared.beat_interval);
-        info!(hosts = self.shared.serving.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
-        systemd::ready(&self.summary(&pulse.meter));
+        let mut watchdog = Watchdog::new(self.shared.beat_interval);
+        info!(hosts = self.shared.active.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
+        systemd::ready(&self.summary(&watchdog.meter));
         let mut watched = Watched::new(&self.path);
         // Not sleeps in the loop, which whatever else happens would begin anew.
         let (mut looks, mut chores) = (watchdog::every(WATCH_INTERVAL), watchdog::every(CHORES_INTERVAL));
         chores.reset_immediately();
-        let mut calendar = Calendar::default();
+        let mut expiry = Expiry::default();
         // Sessions when the drain began.
         let mut drained = None;
         loop {
             let draining = drained.is_some();
             tokio::select! {
                 _ = signals.reload.recv() => {
-                    self.reload(&pulse).await;
+                    self.reload(&watchdog).await;
                     chores.reset_immediately();
                 }
                 _ = async { tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} } } => {
@@ -108,13 +108,13 @@ impl Control {
                 }
                 Some(ask) = asks.recv() => match ask {
                     Ask::Reload(answer) => {
-                        let _ = answer.send(self.reload(&pulse).await);
+                        let _ = answer.send(self.reload(&watchdog).await);
                         chores.reset_immediately();
                     }
-                    Ask::Status(answer) => { let _ = answer.send(self.status(&pulse.meter)); }
-                    Ask::History(answer) => { let _ = answer.send(pulse.meter.history()); }
+                    Ask::Status(answer) => { let _ = answer.send(self.status(&watchdog.meter)); }
+                    Ask::History(answer) => { let _ = answer.send(watchdog.meter.history()); }
                 },
-                due = pulse.due() => pulse.run(due, &self),
+                due = watchdog.due() => watchdog.run(due, &self),
                 end = ended.recv() => match end {
                     Some(Ok(())) if draining => {}
                     Some(Err(error)) => return Err(error.into()),
@@ -122,15 +122,15 @@ impl Control {
                     None if draining => break,
                     None => return Err(ServeError::Worker),
                 },
-                _ = looks.tick(), if self.shared.serving.load().bundle.watch && !draining => {
+                _ = looks.tick(), if self.shared.active.load().bundle.watch && !draining => {
                     if watched.has_changed(&self.path) {
-                        self.reload(&pulse).await;
+                        self.reload(&watchdog).await;
                         chores.reset_immediately();
                     }
                 }
                 _ = chores.tick() => {
                     self.shared.tickets.turn();
-                    calendar.look(&self.shared.serving.load().bundle, wall_clock());
+                    expiry.look(&self.shared.active.load().bundle, wall_clock());
                 }
             }
         }
@@ -155,9 +155,9 @@ impl Control {
 
     /// `drain_timeout`, and `drain_spread` within half of it: a Close wants an answer.
     fn drain_times(&self) -> (Duration, Duration) {
-        let serving = self.shared.serving.load();
-        let time = serving.bundle.drain_timeout;
-        (time, serving.bundle.drain_spread.min(time / 2))
+        let active = self.shared.active.load();
+        let time = active.bundle.drain_timeout;
+        (time, active.bundle.drain_spread.min(time / 2))
     }
 
     /// Tells every worker to stop accepting and to be done by `time` from now. Gives the sessions that are open.
@@ -176,7 +176,7 @@ impl Control {
     }
 
     /// Opens the bundle again and takes it into use if it is good; says how it went.
-    async fn reload(&self, pulse: &Pulse) -> ReloadReport {
+    async fn reload(&self, watchdog: &Watchdog) -> ReloadReport {
         let draining = self.shared.drain.borrow().is_some();
         // Nothing takes back that the edge stops.
         if !draining {
@@ -192,7 +192,7 @@ impl Control {
             }
         };
         if !draining {
-            systemd::ready(&self.summary(&pulse.meter));
+            systemd::ready(&self.summary(&watchdog.meter));
         }
         report
     }
@@ -211,20 +211,20 @@ impl Control {
         let bundle = opened.await.map_err(|_| "opening the bundle ended in a panic".to_owned())?;
         let bundle = bundle.map_err(|error| self.unopened(&error))?;
         self.needs_no_restart(&bundle)?;
-        let unchanged = bundle.digest == self.shared.serving.load().bundle.digest;
+        let unchanged = bundle.digest == self.shared.active.load().bundle.digest;
         let notes = self.notes(&bundle);
         let sessions_max = fit_descriptors(&bundle);
-        let serving =
-            Serving::new(bundle, &self.shared.upstreams, &self.shared.tickets, &self.shared.tallies);
-        let serving = serving.map_err(|error| error.to_string())?;
-        self.shared.keys.note(&serving.bundle);
+        let active =
+            ActiveConfig::new(bundle, &self.shared.upstreams, &self.shared.tickets, &self.shared.tallies);
+        let active = active.map_err(|error| error.to_string())?;
+        self.shared.keys.note(&active.bundle);
         self.shared.sessions_max.store(sessions_max, Relaxed);
-        drop(self.shared.serving.swap(Arc::new(serving)));
+        drop(self.shared.active.swap(Arc::new(active)));
         self.shared.upstreams.prune();
         self.shared.tallies.prune();
         self.shared.counters.reloads_total.increment();
         let bundle = self.digest();
-        info!(%bundle, hosts = self.shared.serving.load().bundle.hosts.len(), "reloaded");
+        info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
         let path = self.path.display();
         let message = match unchanged {
             true => format!("{path} is the bundle that was in use already: nothing has changed"),
@@ -237,7 +237,7 @@ impl Control {
     fn unopened(&self, error: &OpenError) -> String {
         let lacks = self.sandbox.lacks(&Needs::of(
             &self.path,
-            &self.shared.serving.load().bundle,
+            &self.shared.active.load().bundle,
             &self.tickets_folder,
         ));
         lacks.map_or_else(|| error.to_string(), needs_a_restart)
@@ -262,7 +262,7 @@ impl Control {
     fn within_sandbox(&self, bundle: &Bundle) -> Result<(), String> {
         let lacks = self.sandbox.lacks(&Needs::of(&self.path, bundle, &self.tickets_folder));
         lacks.map_or(Ok(()), |what| Err(needs_a_restart(what)))?;
-        let serving = self.shared.serving.load();
+        let active = self.shared.active.load();
         let refused = |what: &str, path: &Path, error: io::Error| {
             format!(
                 "needs a restart: {what} {} is not open to this process ({error}); let its user in, and if it is outside \
@@ -271,14 +271,14 @@ impl Control {
             )
         };
         if let Some(folder) = &bundle.listen.acme_dir
-            && serving.bundle.listen.acme_dir.as_ref() != Some(folder)
+            && active.bundle.listen.acme_dir.as_ref() != Some(folder)
         {
             // To open a token of it by name, no more is wanted.
             let open = rustix::fs::access(folder, rustix::fs::Access::EXEC_OK);
             open.map_err(|error| refused("[listen] acme_dir", folder, error.into()))?;
         }
         let sockets =
-            unix_upstreams(bundle).filter(|path| unix_upstreams(&serving.bundle).all(|old| old != *path));
+            unix_upstreams(bundle).filter(|path| unix_upstreams(&active.bundle).all(|old| old != *path));
         for path in sockets {
             match std::fs::metadata(path) {
                 // An app that is not up yet is no reason: its socket may come.
@@ -308,7 +308,7 @@ impl Control {
     }
 
     pub(crate) fn digest(&self) -> String {
-        self.shared.serving.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        self.shared.active.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

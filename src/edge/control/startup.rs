@@ -27,9 +27,9 @@ use crate::ops::systemd;
 use crate::edge::accept::accept_loop::{self, Balance, Kind};
 use crate::edge::control::main_thread::{Control, Signals};
 use crate::edge::net::upstream::Upstreams;
-use crate::edge::shared::active_config::{Keys, Serving};
+use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, SharedMeter};
-use crate::edge::shared::eviction::Lobby;
+use crate::edge::shared::eviction::EvictionQueue;
 use crate::edge::shared::state::{Endings, Shared};
 use crate::edge::shared::sticky::Sids;
 use crate::edge::shared::tickets::{self, Tickets};
@@ -116,10 +116,10 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let sessions_max = fit_descriptors(&bundle);
     let counters = Arc::default();
     let tallies = HostTallies::new(&counters);
-    let serving = Serving::new(bundle, &upstreams, &tickets, &tallies)?;
+    let active = ActiveConfig::new(bundle, &upstreams, &tickets, &tallies)?;
     let shared = Arc::new(Shared {
         keys: Keys::default(),
-        serving: ArcSwap::from_pointee(serving),
+        active: ArcSwap::from_pointee(active),
         counters,
         refusals: Refusals::default(),
         closes: Closes::default(),
@@ -132,7 +132,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         handshakes: AtomicU32::new(0),
         handshake_rate: SharedMeter::default(),
         addresses: Addresses::new(limits.address_rows()),
-        lobby: Lobby::default(),
+        eviction: EvictionQueue::default(),
         exhausted: AtomicBool::new(false),
         endings: Endings::default(),
         workers,
@@ -144,7 +144,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         tickets,
         started: Instant::now(),
     });
-    shared.keys.note(&shared.serving.load().bundle);
+    shared.keys.note(&shared.active.load().bundle);
     count_panics(&shared);
     let inherited_admin = inherited.admin.take();
     let listeners = listeners(inherited, &listen, socket_buffer_bytes)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::bundle::HostEntry;
 use crate::edge::control::expiry::{self, wall_clock};
 use crate::edge::control::main_thread::Control;
-use crate::edge::shared::active_config::Serving;
+use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::Shared;
 use crate::limits::{Limits, Machine, Memory};
 use crate::ops::admin::{HostStatus, Process, Status, UpstreamStatus};
@@ -43,9 +43,9 @@ impl Control {
     /// One line: what there is to serve, and what is going on.
     pub(crate) fn summary(&self, meter: &Meter) -> String {
         let shared = &self.shared;
-        let serving = shared.serving.load();
+        let active = shared.active.load();
         let now = wall_clock();
-        let days = serving.bundle.hosts.iter().filter_map(|entry| days_left(&serving, entry, now)).min();
+        let days = active.bundle.hosts.iter().filter_map(|entry| days_left(&active, entry, now)).min();
         let days = days.map_or_else(String::new, |days| format!(", certificates for {days} days"));
         let stuck = shared.stuck_workers();
         let stuck = if stuck.is_empty() { String::new() } else { format!(", STUCK WORKERS {stuck:?}") };
@@ -55,7 +55,7 @@ impl Control {
             shared.sessions_max.load(Relaxed),
             shared.counters.websockets_open.value(),
             meter.rates(&shared.reading()).messages_per_s,
-            serving.bundle.hosts.len(),
+            active.bundle.hosts.len(),
             self.digest(),
         )
     }
@@ -63,18 +63,18 @@ impl Control {
     /// Everything.
     pub(crate) fn status(&self, meter: &Meter) -> Status {
         let shared = &self.shared;
-        let serving = shared.serving.load();
+        let active = shared.active.load();
         let now = wall_clock();
         let reading = shared.reading();
         let named = |(name, value): (&str, u64)| (name.to_owned(), value);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: reading.at.as_secs(),
-            board: serving.bundle.board.clone(),
+            board: active.bundle.board.clone(),
             bundle: self.digest(),
             bundle_file: self.path.display().to_string(),
             draining: shared.drain.borrow().is_some(),
-            clock_believable: expiry::is_believable(&serving.bundle, now),
+            clock_believable: expiry::is_believable(&active.bundle, now),
             sessions: shared.sessions.load(Relaxed),
             sessions_peak: shared.sessions_peak.value(),
             sessions_max: shared.sessions_max.load(Relaxed),
@@ -86,7 +86,7 @@ impl Control {
             traffic: reading.traffic,
             process: Process {
                 resident_bytes: process::resident_bytes(),
-                budget_bytes: memory_at_worst(&serving.bundle.limits),
+                budget_bytes: memory_at_worst(&active.bundle.limits),
                 cpu_s: reading.cpu.as_secs_f64(),
                 open_files: process::open_files(),
                 open_files_max: process::open_files_max(),
@@ -95,7 +95,7 @@ impl Control {
             counters: shared.counters.all().map(named).collect(),
             refused: shared.refusals.all().map(named).collect(),
             websocket_closes: shared.closes.all().map(named).collect(),
-            hosts: (0..serving.bundle.hosts.len()).filter_map(|at| host(&serving, at, now)).collect(),
+            hosts: (0..active.bundle.hosts.len()).filter_map(|at| host(&active, at, now)).collect(),
         }
     }
 }
@@ -108,16 +108,16 @@ fn memory_at_worst(limits: &Limits) -> u64 {
 }
 
 /// None while the clock is not believable.
-fn days_left(serving: &Serving, entry: &HostEntry, now: i64) -> Option<i64> {
-    let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
-    expiry::is_believable(&serving.bundle, now).then(|| expiry::days_left(certificate.not_after, now))
+fn days_left(active: &ActiveConfig, entry: &HostEntry, now: i64) -> Option<i64> {
+    let certificate = active.bundle.certificates.get(usize::from(entry.certificate))?;
+    expiry::is_believable(&active.bundle, now).then(|| expiry::days_left(certificate.not_after, now))
 }
 
-fn host(serving: &Serving, at: usize, now: i64) -> Option<HostStatus> {
-    let entry = serving.bundle.hosts.get(at)?;
-    let certificate = serving.bundle.certificates.get(usize::from(entry.certificate))?;
-    let tally = serving.tallies.get(at)?;
-    let upstreams = serving.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
+fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
+    let entry = active.bundle.hosts.get(at)?;
+    let certificate = active.bundle.certificates.get(usize::from(entry.certificate))?;
+    let tally = active.tallies.get(at)?;
+    let upstreams = active.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
         route.upstreams.iter().map(|upstream| UpstreamStatus {
             path: route.rules.path.clone(),
             upstream: upstream.text.clone(),
@@ -129,7 +129,7 @@ fn host(serving: &Serving, at: usize, now: i64) -> Option<HostStatus> {
         host: entry.host.to_string(),
         certificate: certificate.label.clone(),
         not_after: certificate.not_after,
-        days_left: days_left(serving, entry, now),
+        days_left: days_left(active, entry, now),
         websockets_open: tally.websockets_open.value(),
         websockets_total: tally.websockets_total.value(),
         responses: tally.responses().map(|(class, count)| (class.to_owned(), count)).collect(),

@@ -14,7 +14,7 @@ use crate::ops::systemd;
 const READINGS_PER_LINE: u32 = 6;
 
 /// When the next of them is due, and what they remember.
-pub(crate) struct Pulse {
+pub(crate) struct Watchdog {
     pub(crate) meter: Box<Meter>,
     readings: Interval,
     looks: Interval,
@@ -29,7 +29,7 @@ pub(crate) enum Due {
     Look,
 }
 
-impl Pulse {
+impl Watchdog {
     /// `beat_interval`: how often workers give a sign of life.
     pub(crate) fn new(beat_interval: Duration) -> Self {
         Self {

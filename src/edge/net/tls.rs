@@ -1,4 +1,4 @@
-//! TLS behind one small stream type of ours. Which suites lead, which certificate answers a hello, and the alert
+//! TLS behind one small stream type of ours. Which suites come first, which certificate answers a hello, and the alert
 //! for a name that we do not serve. How rustls is driven, nothing outside this file knows.
 
 use std::cell::RefCell;
@@ -74,12 +74,12 @@ impl Alert {
 
 /// The suite that leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lead {
+pub(crate) enum SuitePreference {
     Aes,
     Chacha,
 }
 
-impl Lead {
+impl SuitePreference {
     /// For `order` on this processor.
     pub(crate) fn choose(order: SuiteOrder) -> Self {
         // Asked once, whatever the order, and so before the sandbox: where a word of it is 0, rustix reads `/proc/self/auxv`
@@ -147,26 +147,31 @@ impl Configs {
     /// rustls's own, when the provider cannot do the protocol versions.
     pub(crate) fn new(
         key: &Arc<CertifiedKey>,
-        lead: Lead,
+        preference: SuitePreference,
         ticketer: &Arc<impl ProducesTickets + 'static>,
     ) -> Result<Self, rustls::Error> {
-        let config = |lead| server_config(Arc::clone(key), lead, Arc::clone(ticketer) as _).map(Arc::new);
-        let chacha = config(Lead::Chacha)?;
-        let aes = if lead == Lead::Aes { config(lead)? } else { Arc::clone(&chacha) };
+        let config =
+            |preference| server_config(Arc::clone(key), preference, Arc::clone(ticketer) as _).map(Arc::new);
+        let chacha = config(SuitePreference::Chacha)?;
+        let aes = if preference == SuitePreference::Aes { config(preference)? } else { Arc::clone(&chacha) };
         Ok(Self { aes, chacha })
     }
 
     fn for_suites(&self, suites: &[CipherSuite]) -> &Arc<ServerConfig> {
-        if Lead::wanted(suites) == Some(Lead::Chacha) { &self.chacha } else { &self.aes }
+        if SuitePreference::wanted(suites) == Some(SuitePreference::Chacha) {
+            &self.chacha
+        } else {
+            &self.aes
+        }
     }
 }
 
 fn server_config(
     key: Arc<CertifiedKey>,
-    lead: Lead,
+    preference: SuitePreference,
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(lead.provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(preference.provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
@@ -210,7 +215,7 @@ thread_local! {
 /// A client connection after its TLS handshake.
 ///
 /// Inside is rustls's unbuffered connection: a buffered one keeps a 4 KiB record buffer for life that no call frees.
-pub(crate) struct Client {
+pub(crate) struct TlsStream {
     io: TcpStream,
     // Boxed: moving 1 KB through every future's state costs more than the pointer.
     tls: Box<UnbufferedServerConnection>,
@@ -230,7 +235,7 @@ pub(crate) struct Client {
     close_sent: bool,
 }
 
-impl Client {
+impl TlsStream {
     /// Reads the hello, lets `choose` pick the configuration by server name, and finishes the handshake.
     /// `write_bytes_max` bounds what is held for a client that does not read.
     pub(crate) async fn accept<R, C>(
@@ -589,10 +594,10 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
         }
         io.readable().await?;
         match in_turn(&HELLOS, |cx| take_hello(cx, io, &mut acceptor, &mut hello)).await? {
-            Heard::Whole(accepted) => return Ok((*accepted, hello)),
-            Heard::Part => {}
-            Heard::Method => return Err(Unread::PlainHttp),
-            Heard::Bad(error, alert) => {
+            Hello::Whole(accepted) => return Ok((*accepted, hello)),
+            Hello::Part => {}
+            Hello::Method => return Err(Unread::PlainHttp),
+            Hello::Bad(error, alert) => {
                 let _ = io.write_all(&alert).await;
                 let _ = io.shutdown().await;
                 return Err(invalid(error).into());
@@ -602,7 +607,7 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
 }
 
 /// What one read of a hello came to.
-enum Heard {
+enum Hello {
     Whole(Box<Accepted>),
     Part,
     /// Of HTTP in the clear.
@@ -616,7 +621,7 @@ fn take_hello(
     io: &mut TcpStream,
     acceptor: &mut Acceptor,
     hello: &mut Vec<u8>,
-) -> io::Result<Heard> {
+) -> io::Result<Hello> {
     let before = hello.len();
     if before == hello.capacity() {
         hello.reserve(HELLO_BYTES); // only now: who says nothing has no buffer
@@ -624,26 +629,26 @@ fn take_hello(
     match pin!(io.read_buf(hello)).poll(cx)? {
         Poll::Ready(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
         Poll::Ready(_) => {}
-        Poll::Pending => return Ok(Heard::Part),
+        Poll::Pending => return Ok(Hello::Part),
     }
     // A method; a TLS record begins with its type, a small number.
     if hello.first().is_some_and(u8::is_ascii_uppercase) {
-        return Ok(Heard::Method);
+        return Ok(Hello::Method);
     }
     let mut news = hello.get(before..).unwrap_or_default();
     while !news.is_empty() {
         acceptor.read_tls(&mut news)?;
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(Heard::Whole(Box::new(accepted))),
+            Ok(Some(accepted)) => return Ok(Hello::Whole(Box::new(accepted))),
             Ok(None) => {}
             Err((error, mut alert)) => {
                 let mut of_rustls = Vec::new();
                 alert.write_all(&mut of_rustls)?;
-                return Ok(Heard::Bad(error, alert_for(hello, of_rustls)));
+                return Ok(Hello::Bad(error, alert_for(hello, of_rustls)));
             }
         }
     }
-    Ok(Heard::Part)
+    Ok(Hello::Part)
 }
 
 /// What rustls would say, but where it says nothing, or another thing than RFC 8446 §5.1 wants. An alert has no answer.
@@ -693,24 +698,24 @@ mod tests {
     #[test]
     fn the_lead_follows_what_ring_uses() {
         let (aes, pmull) = (1 << 3, 1 << 4);
-        assert_eq!(Lead::for_processor("aarch64", aes | pmull), Lead::Aes);
+        assert_eq!(SuitePreference::for_processor("aarch64", aes | pmull), SuitePreference::Aes);
         assert_eq!(
-            Lead::for_processor("aarch64", aes),
-            Lead::Chacha,
+            SuitePreference::for_processor("aarch64", aes),
+            SuitePreference::Chacha,
             "a Pi 4 has neither; one alone is no use"
         );
-        assert_eq!(Lead::for_processor("aarch64", pmull), Lead::Chacha);
-        assert_eq!(Lead::for_processor("aarch64", 0), Lead::Chacha);
-        assert_eq!(Lead::for_processor("arm", usize::MAX), Lead::Chacha);
-        assert_eq!(Lead::for_processor("x86_64", 0), Lead::Aes);
+        assert_eq!(SuitePreference::for_processor("aarch64", pmull), SuitePreference::Chacha);
+        assert_eq!(SuitePreference::for_processor("aarch64", 0), SuitePreference::Chacha);
+        assert_eq!(SuitePreference::for_processor("arm", usize::MAX), SuitePreference::Chacha);
+        assert_eq!(SuitePreference::for_processor("x86_64", 0), SuitePreference::Aes);
     }
 
     #[test]
     fn the_order_of_suites_follows_the_lead() {
-        let names = |lead: Lead| {
-            lead.provider().cipher_suites.iter().map(|s| format!("{:?}", s.suite())).collect::<Vec<_>>()
+        let names = |preference: SuitePreference| {
+            preference.provider().cipher_suites.iter().map(|s| format!("{:?}", s.suite())).collect::<Vec<_>>()
         };
-        let (aes, chacha) = (names(Lead::Aes), names(Lead::Chacha));
+        let (aes, chacha) = (names(SuitePreference::Aes), names(SuitePreference::Chacha));
         assert!(aes[0].starts_with("TLS13_AES_"), "{aes:?}");
         assert!(chacha[0].starts_with("TLS13_CHACHA20"), "{chacha:?}");
         assert_eq!(aes.len(), chacha.len());
@@ -742,14 +747,15 @@ mod tests {
     }
     #[test]
     fn who_wants_chacha_first_gets_it() {
-        let wanted = |suites: &[u16]| Lead::wanted(&suites.iter().map(|s| (*s).into()).collect::<Vec<_>>());
+        let wanted =
+            |suites: &[u16]| SuitePreference::wanted(&suites.iter().map(|s| (*s).into()).collect::<Vec<_>>());
         // Chrome with AES instructions and without; what is only for show, or not ours, does not count.
-        assert_eq!(wanted(&[0x6a6a, 0x1301, 0x1302, 0x1303]), Some(Lead::Aes));
-        assert_eq!(wanted(&[0x6a6a, 0x1303, 0x1301, 0x1302]), Some(Lead::Chacha));
-        assert_eq!(wanted(&[0xc014, 0x009c, 0xc02f, 0xcca8]), Some(Lead::Aes));
-        assert_eq!(wanted(&[0x009e, 0xc013, 0xcca8, 0xc02f]), Some(Lead::Chacha));
+        assert_eq!(wanted(&[0x6a6a, 0x1301, 0x1302, 0x1303]), Some(SuitePreference::Aes));
+        assert_eq!(wanted(&[0x6a6a, 0x1303, 0x1301, 0x1302]), Some(SuitePreference::Chacha));
+        assert_eq!(wanted(&[0xc014, 0x009c, 0xc02f, 0xcca8]), Some(SuitePreference::Aes));
+        assert_eq!(wanted(&[0x009e, 0xc013, 0xcca8, 0xc02f]), Some(SuitePreference::Chacha));
         assert_eq!(wanted(&[0x6a6a, 0x0035]), None);
         let ours = rustls::crypto::ring::default_provider().cipher_suites;
-        assert!(ours.iter().all(|suite| Lead::of(suite.suite()).is_some()));
+        assert!(ours.iter().all(|suite| SuitePreference::of(suite.suite()).is_some()));
     }
 }

@@ -134,7 +134,7 @@ impl UpstreamState {
         !self.down.load(SeqCst) || self.probing.swap(true, SeqCst)
     }
 
-    async fn connect(&self, dial: Dial) -> io::Result<Io> {
+    async fn connect(&self, dial: Dial) -> io::Result<UpstreamStream> {
         let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt");
         match &self.address {
             Upstream::Unix(path) => {
@@ -144,15 +144,15 @@ impl UpstreamState {
                     // What is on its way to us is charged to the upstream's own buffer.
                     SockRef::from(&stream).set_send_buffer_size(dial.socket_buffer_bytes)?;
                 }
-                Ok(Io::Unix(stream))
+                Ok(UpstreamStream::Unix(stream))
             }
-            Upstream::Address(address) => connect_tcp(*address, dial).await.map(Io::Tcp),
+            Upstream::Address(address) => connect_tcp(*address, dial).await.map(UpstreamStream::Tcp),
             Upstream::Name { host, port } => {
                 let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
                 let addresses = timeout(dial.time, resolve(host, *port)).await.map_err(|_| timed_out())??;
                 for address in addresses {
                     match connect_tcp(address, dial).await {
-                        Ok(stream) => return Ok(Io::Tcp(stream)),
+                        Ok(stream) => return Ok(UpstreamStream::Tcp(stream)),
                         Err(error) => last = error,
                     }
                 }
@@ -207,7 +207,7 @@ async fn connect_tcp(address: SocketAddr, dial: Dial) -> io::Result<TcpStream> {
 
 /// A byte stream to an upstream.
 #[derive(Debug)]
-pub(crate) enum Io {
+pub(crate) enum UpstreamStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -215,13 +215,13 @@ pub(crate) enum Io {
 macro_rules! either {
     ($io:expr, $stream:ident => $call:expr) => {
         match $io {
-            Io::Tcp($stream) => $call,
-            Io::Unix($stream) => $call,
+            UpstreamStream::Tcp($stream) => $call,
+            UpstreamStream::Unix($stream) => $call,
         }
     };
 }
 
-impl Io {
+impl UpstreamStream {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(either!(self, stream => Pin::new(stream).poll_read(cx, &mut buffer)))?;
@@ -261,7 +261,7 @@ impl Io {
 /// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) io: Io,
+    pub(crate) io: UpstreamStream,
     pub(crate) upstream: Arc<UpstreamState>,
     /// It carried an exchange before: its end before a response may be an old decision of the upstream.
     pub(crate) reused: bool,
@@ -288,7 +288,7 @@ pub(crate) struct Dial {
 }
 
 struct Idle {
-    io: Io,
+    io: UpstreamStream,
     since: Instant,
     until: Instant,
 }
@@ -356,7 +356,7 @@ impl Pool {
         Err(failed)
     }
 
-    fn take(&self, upstream: &Arc<UpstreamState>, want: Want) -> Option<Io> {
+    fn take(&self, upstream: &Arc<UpstreamState>, want: Want) -> Option<UpstreamStream> {
         if want == Want::New {
             return None;
         }

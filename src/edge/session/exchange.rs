@@ -16,14 +16,14 @@ use tokio::time::Instant;
 
 use crate::bundle::Route;
 use crate::edge::accept::accept_loop::Worker;
-use crate::edge::net::tls::Client;
-use crate::edge::net::upstream::{Connection, Io};
+use crate::edge::net::tls::TlsStream;
+use crate::edge::net::upstream::{Connection, UpstreamStream};
 use crate::edge::session::alarm::Alarm;
 use crate::edge::session::pace::{Backlog, Pace};
 use crate::edge::session::relay::{Pending, Relay, TURNS, poll_later};
 use crate::edge::shared::active_config::RouteState;
-use crate::edge::shared::sticky::{Choice, Listener};
-use crate::engineio::Ear;
+use crate::edge::shared::sticky::{Choice, SidObserver};
+use crate::engineio::OpenObserver;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::forward::Plan;
@@ -92,7 +92,7 @@ pub(crate) enum End {
 
 /// What the relay needs from an exchange that became a WebSocket.
 pub(crate) struct Upgraded {
-    upstream: Io,
+    upstream: UpstreamStream,
     /// The client's bytes behind its request.
     up: Vec<u8>,
     /// The upstream's bytes behind its 101.
@@ -100,13 +100,13 @@ pub(crate) struct Upgraded {
     /// What the client has not taken yet of the 101.
     unsent: Pending,
     extensions: Extensions,
-    listener: Option<Box<Listener>>,
+    observer: Option<Box<SidObserver>>,
 }
 
 impl Upgraded {
     pub(crate) fn relay(
         self,
-        client: Client,
+        client: TlsStream,
         route: &Route,
         peer: IpAddr,
         tally: Arc<HostTally>,
@@ -119,20 +119,20 @@ impl Upgraded {
             extensions: self.extensions,
         };
         let begun = (&self.up[..], &self.behind[..], self.unsent);
-        Relay::new((client, self.upstream), rules, begun, self.listener, peer, tally.websocket(), worker)
+        Relay::new((client, self.upstream), rules, begun, self.observer, peer, tally.websocket(), worker)
     }
 }
 
 struct Exchange<'s> {
     worker: &'s Worker,
-    client: &'s mut Client,
+    client: &'s mut TlsStream,
     input: &'s mut Input,
     alarm: &'s mut Alarm,
     request: &'s Request,
-    io: Io,
+    io: UpstreamStream,
     reused: bool,
-    /// Hears an answer that opens a session, where several upstreams have sessions.
-    listener: Option<Box<Listener>>,
+    /// Observes an answer that opens a session, where several upstreams have sessions.
+    observer: Option<Box<SidObserver>>,
     up: Up,
     down: Down,
     down_pending: Pending,
@@ -155,7 +155,7 @@ struct Exchange<'s> {
 /// Runs one exchange on `connection` until its end.
 pub(crate) async fn run(
     worker: &Worker,
-    client: &mut Client,
+    client: &mut TlsStream,
     input: &mut Input,
     alarm: &mut Alarm,
     request: &Request,
@@ -182,9 +182,9 @@ pub(crate) async fn run(
         request,
         io,
         reused,
-        listener: request.choice.opens.then(|| {
-            let ear = if request.offer.is_some() { Ear::frames() } else { Ear::body() };
-            Listener::new(ear, &worker.shared, &request.route, upstream.id)
+        observer: request.choice.opens.then(|| {
+            let packets = if request.offer.is_some() { OpenObserver::frames() } else { OpenObserver::body() };
+            SidObserver::new(packets, &worker.shared, &request.route, upstream.id)
         }),
         up,
         down: Down::Head { scanner: HeadScanner::response(), held: Vec::new(), interim: 0 },
@@ -215,11 +215,11 @@ pub(crate) async fn run(
             behind: exchange.behind,
             unsent: exchange.down_pending,
             extensions: exchange.extensions,
-            listener: exchange.listener,
+            observer: exchange.observer,
         }));
     }
-    if let (End::Next | End::Close, Some(listener), 200) = (&end, &exchange.listener, request.status.get()) {
-        listener.missed();
+    if let (End::Next | End::Close, Some(observer), 200) = (&end, &exchange.observer, request.status.get()) {
+        observer.missed();
     }
     if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
     {

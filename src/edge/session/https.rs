@@ -17,15 +17,15 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::edge::accept::accept_loop::{Permit, Worker};
-use crate::edge::net::tls::{Alert, Client, Refused};
+use crate::edge::net::tls::{Alert, Refused, TlsStream};
 use crate::edge::net::upstream::{Dial, Want};
 use crate::edge::session::alarm::Alarm;
 use crate::edge::session::exchange::{self, End, ExchangeLimits, Input, Request};
 use crate::edge::session::pace::Pace;
 use crate::edge::session::relay::Relay;
 use crate::edge::session::{port80, proxy_header};
-use crate::edge::shared::active_config::{Identity, RouteState, Serving};
-use crate::edge::shared::eviction::Guest;
+use crate::edge::shared::active_config::{ActiveConfig, Identity, RouteState};
+use crate::edge::shared::eviction::Evictable;
 use crate::engineio::Asks;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
@@ -49,8 +49,8 @@ const LINGER_MAX: Duration = Duration::from_secs(30);
 /// connection was taken, and what it is sending must not be lost.
 const NEWCOMER: Duration = Duration::from_secs(1);
 
-/// What a full house says of those it sends away.
-const SHED: &str = "sessions_max or handshakes_max reached, and it was not in a request";
+/// What the log says of a connection that was evicted.
+const EVICTED: &str = "sessions_max or handshakes_max reached, and it was not in a request";
 
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(
@@ -58,16 +58,17 @@ pub(crate) async fn run(
     mut stream: TcpStream,
     peer: IpAddr,
     mut permit: Permit,
-    guest: Guest,
+    evictable: Evictable,
 ) {
     let handshaken = async {
         let named = proxy_header::client(&worker, &mut stream, peer, &mut permit).await?;
-        let (client, identity) = handshake(&worker, stream, named.ip(), permit.is_limited(), &guest).await?;
+        let (client, identity) =
+            handshake(&worker, stream, named.ip(), permit.is_limited(), &evictable).await?;
         Some((named, client, identity))
     };
-    let handshaken = unless_sent_away(&worker, &guest, peer, Box::pin(handshaken)).await;
+    let handshaken = unless_evicted(&worker, &evictable, peer, Box::pin(handshaken)).await;
     let Some((named, client, identity)) = handshaken.flatten() else { return };
-    worker.shared.lobby.handshaken(&guest);
+    worker.shared.eviction.handshake_done(&evictable);
     let session = Session {
         worker: Rc::clone(&worker),
         client,
@@ -77,7 +78,7 @@ pub(crate) async fn run(
         peer: named.ip(),
         peer_port: named.port(),
         newcomer_until: Some(Instant::now() + NEWCOMER),
-        guest,
+        evictable,
         requests: 0,
     };
     poll_fn(|cx| {
@@ -92,17 +93,17 @@ pub(crate) async fn run(
     }
 }
 
-/// Runs `work` to its end, or until a full house sends `guest` away.
-pub(crate) async fn unless_sent_away<T>(
+/// Runs `work` to its end, or until the connection is evicted.
+pub(crate) async fn unless_evicted<T>(
     worker: &Worker,
-    guest: &Guest,
+    evictable: &Evictable,
     peer: IpAddr,
     mut work: impl Future<Output = T> + Unpin,
 ) -> Option<T> {
     poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => guest.poll_sent_away(cx).map(|()| {
-            worker.shared.refuse(Reason::Shed, peer, SHED);
+        Poll::Pending => evictable.poll_evicted(cx).map(|()| {
+            worker.shared.refuse(Reason::Shed, peer, EVICTED);
             None
         }),
     })
@@ -121,26 +122,26 @@ async fn handshake(
     stream: TcpStream,
     peer: IpAddr,
     is_limited: bool,
-    guest: &Guest,
-) -> Option<(Client, Identity)> {
+    evictable: &Evictable,
+) -> Option<(TlsStream, Identity)> {
     let shared = &worker.shared;
     let (time, tls_buffer_bytes) = {
-        let limits = &shared.serving.load().bundle.limits;
+        let limits = &shared.active.load().bundle.limits;
         (Duration::from_millis(limits.handshake_timeout_ms.into()), limits.tls_buffer_bytes as usize)
     };
-    let accept = Client::accept(stream, tls_buffer_bytes, |name| {
-        let serving = shared.serving.load();
+    let accept = TlsStream::accept(stream, tls_buffer_bytes, |name| {
+        let active = shared.active.load();
         // Only now: a connection that says nothing must not take the place of one that does.
-        let limits = &serving.bundle.limits;
+        let limits = &active.bundle.limits;
         // What is refused for other reasons must not have sent another away for its place.
         let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(name.map(str::to_owned)));
-        let (config, identity) = serving.identify(name).ok_or_else(unknown)?;
+        let (config, identity) = active.identify(name).ok_or_else(unknown)?;
         if is_limited && !shared.may_handshake(limits.handshakes_per_s_max) {
             return Err((Alert::InternalError, Unanswered::Rate));
         }
         let place =
             shared.handshaking(limits.handshakes_max).ok_or((Alert::InternalError, Unanswered::Full))?;
-        shared.lobby.handshakes(guest);
+        shared.eviction.handshake_begins(evictable);
         Ok((config, (identity, place)))
     });
     match timeout(time, accept).await {
@@ -182,7 +183,7 @@ async fn handshake(
 
 struct Session {
     worker: Rc<Worker>,
-    client: Client,
+    client: TlsStream,
     input: Input,
     alarm: Alarm,
     identity: Identity,
@@ -192,14 +193,14 @@ struct Session {
     /// None once it has sent a request.
     newcomer_until: Option<Instant>,
     /// Until it is a WebSocket's.
-    guest: Guest,
+    evictable: Evictable,
     /// Heads that were read.
     requests: u32,
 }
 
 /// Why no request came.
 enum NoHead {
-    /// The client or the keep-alive time ended, a full house sent it away, or the edge drains: nothing to say.
+    /// The client or the keep-alive time ended, it was evicted, or the edge drains: nothing to say.
     Over,
     Slow,
     Bad(HeadError),
@@ -237,14 +238,14 @@ impl Session {
                 // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
                 let head = self.read_head().await;
                 // Whatever comes now may take its time.
-                if !self.worker.shared.lobby.asks(&self.guest) {
+                if !self.worker.shared.eviction.request_begins(&self.evictable) {
                     // No proper close, which would hold its place for longer.
-                    self.worker.shared.refuse(Reason::Shed, self.peer, SHED);
+                    self.worker.shared.refuse(Reason::Shed, self.peer, EVICTED);
                     return None;
                 }
-                let serving = self.worker.shared.serving.load_full();
+                let active = self.worker.shared.active.load_full();
                 let decision = match head {
-                    Ok(scanner) => self.decide(&serving, &scanner),
+                    Ok(scanner) => self.decide(&active, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
                         let found = "the head did not arrive in time".to_owned();
@@ -255,11 +256,11 @@ impl Session {
                     }
                 };
                 let dial = Dial {
-                    time: Duration::from_millis(serving.bundle.limits.connect_timeout_ms.into()),
-                    socket_buffer_bytes: serving.bundle.limits.socket_buffer_bytes as usize,
+                    time: Duration::from_millis(active.bundle.limits.connect_timeout_ms.into()),
+                    socket_buffer_bytes: active.bundle.limits.socket_buffer_bytes as usize,
                 };
                 // An exchange may last for months: it holds its route, never the bundle with its keys.
-                drop(serving);
+                drop(active);
                 // By reference: a request moved out of it would have its place in this future twice.
                 let keep = match &decision {
                     Decision::Answer(answer) => {
@@ -312,7 +313,7 @@ impl Session {
                     break;
                 }
                 self.input.compact(&self.worker);
-                self.guest.rests();
+                self.evictable.request_done();
             }
             self.close().await;
             if self.worker.drain().is_some() {
@@ -326,11 +327,11 @@ impl Session {
     /// Reads until a head is complete; the scanner that found its end.
     async fn read_head(&mut self) -> Result<HeadScanner, NoHead> {
         let (head_limits, head_time, idle_time) = {
-            let serving = self.worker.shared.serving.load();
-            let limits = &serving.bundle.limits;
+            let active = self.worker.shared.active.load();
+            let limits = &active.bundle.limits;
             let times = [limits.head_timeout_ms, limits.keepalive_timeout_ms];
             let [head_time, idle_time] = times.map(|time| Duration::from_millis(time.into()));
-            (serving.head_limits, head_time, idle_time)
+            (active.head_limits, head_time, idle_time)
         };
         let mut scanner = HeadScanner::request();
         let mut begun = !self.input.all().is_empty();
@@ -358,7 +359,7 @@ impl Session {
                 let Some(until) = until else { return Poll::Ready(Err(NoHead::Over)) };
                 due = until;
             }
-            if self.guest.poll_sent_away(cx).is_ready() {
+            if self.evictable.poll_evicted(cx).is_ready() {
                 return Poll::Ready(Err(NoHead::Over));
             }
             ready!(self.alarm.poll(cx, due));
@@ -372,22 +373,22 @@ impl Session {
     }
 
     /// Decides where the request at the front of the input goes, by the bundle of this moment.
-    fn decide(&mut self, serving: &Serving, scanner: &HeadScanner) -> Decision {
+    fn decide(&mut self, active: &ActiveConfig, scanner: &HeadScanner) -> Decision {
         self.requests = self.requests.saturating_add(1);
         let all = self.input.all();
         let head_bytes = scanner.end().unwrap_or(all.len());
         let decision = match parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner) {
             Ok(head) => {
-                let mut decision = self.decide_head(serving, head_bytes, &head);
+                let mut decision = self.decide_head(active, head_bytes, &head);
                 if let Decision::Answer(answer) = &mut decision {
-                    answer.access = self.refused_access(serving, &head);
+                    answer.access = self.refused_access(active, &head);
                 }
                 decision
             }
             Err(error) => Decision::Answer(Answer::closing(error.problem(), error.to_string())),
         };
         self.worker.shared.counters.exchanges_total.increment();
-        if self.is_last_request(serving) {
+        if self.is_last_request(active) {
             self.worker.shared.count(Reason::Requests);
         }
         self.newcomer_until = None;
@@ -396,15 +397,15 @@ impl Session {
     }
 
     /// The one with which `requests_max` is reached.
-    fn is_last_request(&self, serving: &Serving) -> bool {
-        let most = serving.bundle.limits.requests_max;
+    fn is_last_request(&self, active: &ActiveConfig) -> bool {
+        let most = active.bundle.limits.requests_max;
         most != 0 && self.requests >= most
     }
 
-    fn decide_head(&self, serving: &Serving, head_bytes: usize, head: &RequestHead<'_>) -> Decision {
+    fn decide_head(&self, active: &ActiveConfig, head_bytes: usize, head: &RequestHead<'_>) -> Decision {
         // What follows a body or an upgrade that we refuse may be anything but the next head.
         let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
-        let keep_alive = head.keep_alive && !self.is_last_request(serving);
+        let keep_alive = head.keep_alive && !self.is_last_request(active);
         let form = AnswerForm {
             html: answer::wants_html(head),
             close: ends_here || !keep_alive || self.worker.drain().is_some(),
@@ -420,7 +421,7 @@ impl Session {
         if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         }
-        let (Some(site), Some(tally)) = (serving.site(&head.host), serving.tally(&head.host)) else {
+        let (Some(site), Some(tally)) = (active.site(&head.host), active.tally(&head.host)) else {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
         };
         let route = match route::find(site.0, head.path.as_bytes()) {
@@ -431,7 +432,7 @@ impl Session {
             return refuse(Problem::UnknownPath, head.path.to_owned(), None);
         };
         let rules = &route.rules;
-        let client = client_address(self.peer, head, &serving.bundle.trusted_proxies);
+        let client = client_address(self.peer, head, &active.bundle.trusted_proxies);
         if !rules.allow.is_empty() && !rules.allow.iter().any(|network| network.contains(&client)) {
             return refuse(Problem::AddressRefused, client.to_string(), None);
         }
@@ -453,7 +454,7 @@ impl Session {
         {
             return refuse(Problem::OriginRefused, error.found, Some(error.remedy));
         }
-        if offer.is_some() && !self.worker.shared.may_upgrade(serving, client) {
+        if offer.is_some() && !self.worker.shared.may_upgrade(active, client) {
             let found = "address_websockets_per_s_max reached".to_owned();
             return refuse(Problem::TooManyRequests, found, None);
         }
@@ -462,8 +463,8 @@ impl Session {
         }
         let context = ForwardContext {
             peer: self.peer,
-            trusted_proxies: &serving.bundle.trusted_proxies,
-            public_https_port: serving.bundle.listen.public_https_port,
+            trusted_proxies: &active.bundle.trusted_proxies,
+            public_https_port: active.bundle.listen.public_https_port,
             websocket: offer.is_some(),
             extensions: !rules.check_utf8,
         };
@@ -489,11 +490,11 @@ impl Session {
             choice: self.worker.shared.choose(route, head, client),
             tally: Arc::clone(tally),
             limits: ExchangeLimits {
-                head: serving.head_limits,
-                pace: Pace::of(&serving.bundle.limits),
+                head: active.head_limits,
+                pace: Pace::of(&active.bundle.limits),
                 pool_idle_max: match rules.send_proxy_protocol {
                     Some(_) => 0, // it was this client's alone
-                    None => serving.bundle.limits.pool_idle_max.into(),
+                    None => active.bundle.limits.pool_idle_max.into(),
                 },
             },
         };
@@ -503,15 +504,15 @@ impl Session {
 
     /// For a request that gets no further: by its route, where it has none by any of its site's. Where no site has its
     /// host it is of the one that the connection was opened for.
-    fn refused_access(&self, serving: &Serving, head: &RequestHead<'_>) -> Option<Box<Access>> {
-        let named = || serving.site(self.identity.name.as_deref()?);
-        let (site, routes) = serving.site(&head.host).or_else(named)?;
+    fn refused_access(&self, active: &ActiveConfig, head: &RequestHead<'_>) -> Option<Box<Access>> {
+        let named = || active.site(self.identity.name.as_deref()?);
+        let (site, routes) = active.site(&head.host).or_else(named)?;
         let route = route::find(site, head.path.as_bytes()).ok().flatten().and_then(|(at, _)| routes.get(at));
         let is_wanted = match route {
             Some(route) => route.rules.access_log,
             None => routes.iter().any(|route| route.rules.access_log),
         };
-        let client = || client_address(self.peer, head, &serving.bundle.trusted_proxies);
+        let client = || client_address(self.peer, head, &active.bundle.trusted_proxies);
         is_wanted.then(|| Access::new(head, client()))
     }
 
@@ -601,8 +602,8 @@ impl Session {
         let detail = Detail { found: None, check: answer.check.as_deref() };
         answer::write(answer.problem, &detail, answer.form, &mut bytes);
         let stall = {
-            let serving = self.worker.shared.serving.load();
-            Duration::from_millis(serving.bundle.limits.stall_timeout_ms.into())
+            let active = self.worker.shared.active.load();
+            Duration::from_millis(active.bundle.limits.stall_timeout_ms.into())
         };
         let sent = timeout(stall, self.write_all(&bytes)).await;
         matches!(sent, Ok(Ok(()))) && !answer.form.close

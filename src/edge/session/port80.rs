@@ -1,4 +1,4 @@
-//! The plain listener: redirects known hosts to https and answers ACME http-01 challenges. Nothing is ever forwarded.
+//! Port 80: redirects known hosts to https and answers ACME http-01 challenges. Nothing is ever forwarded.
 
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::edge::accept::accept_loop::{Permit, Worker};
-use crate::edge::session::https::unless_sent_away;
+use crate::edge::session::https::unless_evicted;
 use crate::edge::session::proxy_header;
-use crate::edge::shared::active_config::Serving;
-use crate::edge::shared::eviction::Guest;
+use crate::edge::shared::active_config::ActiveConfig;
+use crate::edge::shared::eviction::Evictable;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
 use crate::ops::metrics::Reason;
@@ -35,20 +35,20 @@ pub(crate) async fn run(
     mut stream: TcpStream,
     peer: IpAddr,
     mut permit: Permit,
-    guest: Guest,
+    evictable: Evictable,
 ) {
     let work = async {
         if let Some(client) = proxy_header::client(&worker, &mut stream, peer, &mut permit).await {
             serve(&worker, stream, client.ip()).await;
         }
     };
-    let _ = unless_sent_away(&worker, &guest, peer, Box::pin(work)).await;
+    let _ = unless_evicted(&worker, &evictable, peer, Box::pin(work)).await;
 }
 
 async fn serve(worker: &Worker, mut stream: TcpStream, peer: IpAddr) {
-    let serving = worker.shared.serving.load_full();
-    let time = Duration::from_millis(serving.bundle.limits.head_timeout_ms.into());
-    let Ok(answer) = timeout(time, answer_one(worker, &serving, &mut stream, peer)).await else {
+    let active = worker.shared.active.load_full();
+    let time = Duration::from_millis(active.bundle.limits.head_timeout_ms.into());
+    let Ok(answer) = timeout(time, answer_one(worker, &active, &mut stream, peer)).await else {
         worker.shared.refuse(Reason::RequestTimeout, peer, "plain request: head_timeout reached");
         return;
     };
@@ -67,8 +67,8 @@ pub(crate) async fn finish(mut stream: TcpStream, answer: &[u8]) -> io::Result<(
 }
 
 /// The bytes to answer with; none if the client went away.
-async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, peer: IpAddr) -> Vec<u8> {
-    let limits = &serving.head_limits;
+async fn answer_one(worker: &Worker, active: &ActiveConfig, stream: &mut TcpStream, peer: IpAddr) -> Vec<u8> {
+    let limits = &active.head_limits;
     let mut scanner = HeadScanner::request();
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
     let close = AnswerForm { close: true, ..AnswerForm::default() };
@@ -76,7 +76,7 @@ async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, 
         match scanner.scan(&bytes, limits) {
             Err(error) => break error,
             Ok(Some(length)) => match parse_request(bytes.get(..length).unwrap_or_default(), limits) {
-                Ok(head) => return answer_head(worker, serving, &head, peer).await,
+                Ok(head) => return answer_head(worker, active, &head, peer).await,
                 Err(error) => break error,
             },
             Ok(None) => {
@@ -97,20 +97,25 @@ async fn answer_one(worker: &Worker, serving: &Serving, stream: &mut TcpStream, 
     out
 }
 
-async fn answer_head(worker: &Worker, serving: &Serving, head: &RequestHead<'_>, peer: IpAddr) -> Vec<u8> {
+async fn answer_head(
+    worker: &Worker,
+    active: &ActiveConfig,
+    head: &RequestHead<'_>,
+    peer: IpAddr,
+) -> Vec<u8> {
     let form = AnswerForm { html: answer::wants_html(head), close: true, head_only: head.method == "HEAD" };
     let mut out = Vec::new();
     if let (Some(folder), Some(token)) =
-        (&serving.bundle.listen.acme_dir, head.path.strip_prefix(CHALLENGE_PATH))
+        (&active.bundle.listen.acme_dir, head.path.strip_prefix(CHALLENGE_PATH))
     {
         // Before the host is looked at: a new name proves itself before any bundle knows it.
         match challenge(folder, token).await {
             Some(content) => write_challenge(&content, form.head_only, &mut out),
             None => answer::write(Problem::UnknownPath, &Detail::default(), form, &mut out),
         }
-    } else if serving.bundle.host(&head.host).is_some() {
+    } else if active.bundle.host(&head.host).is_some() {
         let target = if head.target.starts_with('/') { head.target.to_owned() } else { origin_form(head) };
-        answer::redirect(&head.host, serving.bundle.listen.public_https_port, &target, form, &mut out);
+        answer::redirect(&head.host, active.bundle.listen.public_https_port, &target, form, &mut out);
     } else {
         worker.shared.refuse(Reason::Misdirected, peer, &format!("plain request for {}", head.host));
         answer::write(Problem::UnknownHost, &Detail::default(), form, &mut out);

@@ -21,7 +21,7 @@ pub(crate) async fn client(
     permit: &mut Permit,
 ) -> Option<SocketAddr> {
     let (from_proxy, time) = {
-        let bundle = &worker.shared.serving.load().bundle;
+        let bundle = &worker.shared.active.load().bundle;
         let from_proxy = bundle.listen.proxy_protocol_from.iter().any(|network| network.contains(&peer));
         (from_proxy, Duration::from_millis(bundle.limits.handshake_timeout_ms.into()))
     };

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 use crate::bundle::Route;
 use crate::edge::accept::accept_loop::{Permit, Worker};
-use crate::edge::net::tls::Client;
-use crate::edge::net::upstream::Io;
+use crate::edge::net::tls::TlsStream;
+use crate::edge::net::upstream::UpstreamStream;
 use crate::edge::session::alarm::Alarm;
 use crate::edge::session::pace::{Backlog, Pace};
 use crate::edge::shared::state::Drain;
-use crate::edge::shared::sticky::Listener;
+use crate::edge::shared::sticky::SidObserver;
 use crate::ops::metrics::{Flow, OpenWebSocket, Reason};
 use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
 use crate::ws::tracker::{Direction, Rules, Then, Tracker};
@@ -124,7 +124,7 @@ trait Side {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-impl Side for Client {
+impl Side for TlsStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_read(cx, buffer)
     }
@@ -139,7 +139,7 @@ impl Side for Client {
     }
 }
 
-impl Side for Io {
+impl Side for UpstreamStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_read(cx, buffer)
     }
@@ -166,8 +166,8 @@ struct Lane {
     tracker: Tracker,
     pending: Pending,
     insert: Option<Box<Insert>>,
-    /// Hears the beginning of what the source says.
-    listener: Option<Box<Listener>>,
+    /// Observes the beginning of what the source sends.
+    observer: Option<Box<SidObserver>>,
     /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
     sealed: bool,
     /// The sink is to be closed once it has everything.
@@ -187,7 +187,7 @@ impl Lane {
             tracker: Tracker::new(direction, rules),
             pending,
             insert: None,
-            listener: None,
+            observer: None,
             sealed: false,
             finish: false,
             source_ended: false,
@@ -232,7 +232,7 @@ impl Lane {
             return Poll::Ready(Ok(()));
         }
         let read = scratch.get(..count).unwrap_or_default();
-        self.listen(read);
+        self.observe(read);
         match self.pass(read, flow, |bytes| sink.poll_write(cx, bytes)) {
             Err(Stop::Io) if !self.to_client => self.lose_sink(),
             passed => return Poll::Ready(passed),
@@ -240,11 +240,11 @@ impl Lane {
         Poll::Ready(Ok(()))
     }
 
-    fn listen(&mut self, bytes: &[u8]) {
-        if let Some(listener) = &mut self.listener
-            && listener.hear(bytes)
+    fn observe(&mut self, bytes: &[u8]) {
+        if let Some(observer) = &mut self.observer
+            && observer.observe(bytes)
         {
-            self.listener = None;
+            self.observer = None;
         }
     }
 
@@ -376,8 +376,8 @@ enum Ping {
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
 pub(crate) struct Relay {
-    client: Client,
-    upstream: Io,
+    client: TlsStream,
+    upstream: UpstreamStream,
     up: Lane,
     down: Lane,
     /// For the log.
@@ -398,10 +398,10 @@ impl Relay {
     /// `up` are the client's bytes behind its request head, `behind` the upstream's behind its 101, and `unsent` is what
     /// the client has not taken yet of that.
     pub(crate) fn new(
-        (client, upstream): (Client, Io),
+        (client, upstream): (TlsStream, UpstreamStream),
         rules: Rules,
         (up, behind, unsent): (&[u8], &[u8], Pending),
-        listener: Option<Box<Listener>>,
+        observer: Option<Box<SidObserver>>,
         peer: IpAddr,
         open: OpenWebSocket,
         worker: &Worker,
@@ -418,8 +418,8 @@ impl Relay {
             leaving: false,
             leave_upstream: false,
         };
-        relay.down.listener = listener;
-        relay.down.listen(behind);
+        relay.down.observer = observer;
+        relay.down.observe(behind);
         let keep = |_: &[u8]| Poll::Pending;
         // Both before anybody is told: what came before a broken rule passes.
         let tally = &worker.tally;
@@ -504,7 +504,7 @@ impl Relay {
     fn answer_within(&self, worker: &Worker) -> Option<Duration> {
         let closed = self.up.tracker.closed() || self.down.tracker.closed();
         (closed && !self.ended && !self.leaving)
-            .then(|| Pace::of(&worker.shared.serving.load().bundle.limits).stall)
+            .then(|| Pace::of(&worker.shared.active.load().bundle.limits).stall)
     }
 
     /// What this WebSocket ended with: our own code before the client's, that before the upstream's. What broke a rule
@@ -738,7 +738,7 @@ impl Timer {
             (true, true) if !added => return,
             _ => {}
         }
-        let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
+        let (pace, now) = (Pace::of(&worker.shared.active.load().bundle.limits), Instant::now());
         let backlog = &mut self.times().backlog;
         if waited {
             backlog.iter_mut().for_each(|backlog| backlog.look(0, &pace, now));
@@ -754,7 +754,7 @@ impl Timer {
             return true; // it has just taken all of it
         }
         let Some(backlog) = self.times.as_mut().and_then(|times| times.backlog.as_mut()) else { return true };
-        let (pace, now) = (Pace::of(&worker.shared.serving.load().bundle.limits), Instant::now());
+        let (pace, now) = (Pace::of(&worker.shared.active.load().bundle.limits), Instant::now());
         backlog.look(waiting_bytes, &pace, now);
         backlog.due().is_none_or(|due| due > now)
     }

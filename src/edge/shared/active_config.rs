@@ -17,7 +17,7 @@ use crate::names::{Host, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
 
 /// A bundle in use: everything that a session asks of it.
-pub(crate) struct Serving {
+pub(crate) struct ActiveConfig {
     pub(crate) bundle: Bundle,
     pub(crate) head_limits: HeadLimits,
     /// By certificate.
@@ -37,9 +37,9 @@ pub(crate) struct RouteState {
     /// Whose turn it is to open a session.
     pub(crate) turn: AtomicUsize,
     /// The last answer to a handshake told no sid that we could read.
-    pub(crate) unheard: AtomicBool,
+    pub(crate) sid_unread: AtomicBool,
     /// Says that.
-    pub(crate) unheard_news: OncePerMinute,
+    pub(crate) unread_sid_news: OncePerMinute,
     /// Says that a page of an origin that is not listed polls here.
     pub(crate) foreign_news: OncePerMinute,
 }
@@ -64,26 +64,26 @@ pub(crate) struct Identity {
     pub(crate) covered: Arc<[SanName]>,
 }
 
-impl Serving {
+impl ActiveConfig {
     pub(crate) fn new(
         bundle: Bundle,
         upstreams: &Upstreams,
         tickets: &Arc<Tickets>,
         tallies: &HostTallies,
     ) -> Result<Self, rustls::Error> {
-        let lead = tls::Lead::choose(bundle.suite_order);
+        let preference = tls::SuitePreference::choose(bundle.suite_order);
         let tls = bundle
             .certificates
             .iter()
-            .map(|certificate| tls::Configs::new(&certificate.key, lead, tickets).map(Arc::new));
+            .map(|certificate| tls::Configs::new(&certificate.key, preference, tickets).map(Arc::new));
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
             Arc::new(RouteState {
                 rules: rules.clone(),
                 upstreams,
                 turn: AtomicUsize::new(0),
-                unheard: AtomicBool::new(false),
-                unheard_news: OncePerMinute::default(),
+                sid_unread: AtomicBool::new(false),
+                unread_sid_news: OncePerMinute::default(),
                 foreign_news: OncePerMinute::default(),
             })
         };

@@ -12,9 +12,9 @@ use tracing::info;
 
 use crate::edge::accept::accept_loop::Balance;
 use crate::edge::net::upstream::Upstreams;
-use crate::edge::shared::active_config::{Keys, Serving};
+use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
-use crate::edge::shared::eviction::Lobby;
+use crate::edge::shared::eviction::EvictionQueue;
 use crate::edge::shared::sticky::Sids;
 use crate::edge::shared::tickets::Tickets;
 use crate::ops::access::AccessLog;
@@ -49,7 +49,7 @@ pub(crate) struct Endings {
 /// The state across workers.
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
-    pub(crate) serving: ArcSwap<Serving>,
+    pub(crate) active: ArcSwap<ActiveConfig>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) refusals: Refusals,
     pub(crate) closes: Closes,
@@ -69,7 +69,7 @@ pub(crate) struct Shared {
     /// What each client address has; as large as the limits at the start want it. Mutexes, each taken for one look-up.
     pub(crate) addresses: Addresses,
     /// Who has sent no request yet. A mutex, taken a few times before a connection's first request.
-    pub(crate) lobby: Lobby,
+    pub(crate) eviction: EvictionQueue,
     /// Descriptors have run out, and no worker accepts.
     pub(crate) exhausted: AtomicBool,
     /// How sessions ended in a drain.
@@ -116,11 +116,11 @@ impl Shared {
     /// # Errors
     /// Which limit it is over.
     pub(crate) fn place(&self, peer: IpAddr) -> Result<Option<Slot>, (Reason, &'static str)> {
-        let serving = self.serving.load();
-        if serving.is_exempt(&peer) || serving.is_proxy(&peer) {
+        let active = self.active.load();
+        if active.is_exempt(&peer) || active.is_proxy(&peer) {
             return Ok(None);
         }
-        let quota = Quota::of(&serving.bundle.limits);
+        let quota = Quota::of(&active.bundle.limits);
         match self.addresses.enter(Source::from(peer), &quota, self.uptime()) {
             Ok(place) => {
                 if !place.is_known() {
@@ -134,10 +134,10 @@ impl Shared {
     }
 
     /// Counts a new WebSocket of `client`, whom a trusted proxy may have named; `false`: it is one too many.
-    pub(crate) fn may_upgrade(&self, serving: &Serving, client: IpAddr) -> bool {
-        let most = serving.bundle.limits.address_websockets_per_s_max;
-        serving.is_exempt(&client)
-            || serving.is_proxy(&client) // which has named nobody
+    pub(crate) fn may_upgrade(&self, active: &ActiveConfig, client: IpAddr) -> bool {
+        let most = active.bundle.limits.address_websockets_per_s_max;
+        active.is_exempt(&client)
+            || active.is_proxy(&client) // which has named nobody
             || self.addresses.may_upgrade(Source::from(client), most, self.uptime())
     }
 
@@ -161,7 +161,7 @@ impl Shared {
             }
         }
         let place = Handshaking(Arc::clone(self));
-        let has_room = self.handshakes.fetch_add(1, Relaxed) < most || self.lobby.send_away_handshaking();
+        let has_room = self.handshakes.fetch_add(1, Relaxed) < most || self.eviction.evict_handshaking();
         has_room.then_some(place)
     }
 }

@@ -1,5 +1,5 @@
 //! Which of several upstreams a request goes to first. A session of Engine.IO stays with the one that opened it: its `sid`
-//! is heard in that one's answer and found again in the query of each later request. No cookie is needed.
+//! is read in that one's answer and found again in the query of each later request. No cookie is needed.
 //!
 //! Routes with one upstream never come here.
 
@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::edge::shared::active_config::RouteState;
 use crate::edge::shared::state::Shared;
-use crate::engineio::{Asks, Ear, Heard, KEEP_MAX, Open};
+use crate::engineio::{Asks, KEEP_MAX, Observed, Open, OpenObserver};
 use crate::http::head::RequestHead;
 
 /// Parts of the map, so that workers seldom wait for each other.
@@ -123,49 +123,54 @@ impl Shared {
                 Choice { first: own.unwrap_or(by_address), opens: false }
             }
             // An answer that cannot be read tells no sid: then only the address brings the client back. It may have been to a
-            // request that is no handshake but for its query, so the next answers are listened to all the same.
+            // request that is no handshake but for its query, so the next answers are observed all the same.
             Asks::Open => {
-                let unheard = route.unheard.load(Relaxed);
+                let sid_unread = route.sid_unread.load(Relaxed);
                 let in_turn = || route.turn.fetch_add(1, Relaxed) % several;
-                Choice { first: if unheard { by_address } else { in_turn() }, opens: true }
+                Choice { first: if sid_unread { by_address } else { in_turn() }, opens: true }
             }
             Asks::Nothing => Choice { first: by_address, opens: false },
         }
     }
 }
 
-/// Listens to an answer that opens a session, until its sid is known.
-pub(crate) struct Listener {
-    ear: Ear,
+/// Observes an answer that opens a session, until its sid is known.
+pub(crate) struct SidObserver {
+    packets: OpenObserver,
     shared: Arc<Shared>,
     route: Arc<RouteState>,
     upstream: u32,
 }
 
-impl Listener {
-    pub(crate) fn new(ear: Ear, shared: &Arc<Shared>, route: &Arc<RouteState>, upstream: u32) -> Box<Self> {
-        Box::new(Self { ear, shared: Arc::clone(shared), route: Arc::clone(route), upstream })
+impl SidObserver {
+    pub(crate) fn new(
+        packets: OpenObserver,
+        shared: &Arc<Shared>,
+        route: &Arc<RouteState>,
+        upstream: u32,
+    ) -> Box<Self> {
+        Box::new(Self { packets, shared: Arc::clone(shared), route: Arc::clone(route), upstream })
     }
 
-    /// Hears the next bytes; `true`: there is nothing more to listen to.
-    pub(crate) fn hear(&mut self, bytes: &[u8]) -> bool {
-        match self.ear.hear(bytes) {
-            Heard::More => return false,
-            Heard::Open(open) => {
+    /// Observes the next bytes; `true`: there is nothing more to observe.
+    pub(crate) fn observe(&mut self, bytes: &[u8]) -> bool {
+        match self.packets.observe(bytes) {
+            Observed::More => return false,
+            Observed::Open(open) => {
                 self.shared.sids.keep(&open, self.upstream, Instant::now());
-                if self.route.unheard.load(Relaxed) {
-                    self.route.unheard.store(false, Relaxed);
+                if self.route.sid_unread.load(Relaxed) {
+                    self.route.sid_unread.store(false, Relaxed);
                 }
             }
-            Heard::Else => self.missed(),
+            Observed::Else => self.missed(),
         }
         true
     }
 
     /// The answer told no sid: until one does again, this route's new sessions go by address, which needs none.
     pub(crate) fn missed(&self) {
-        let before = self.route.unheard.swap(true, Relaxed);
-        if !before && self.route.unheard_news.is_due(self.shared.uptime()) {
+        let before = self.route.sid_unread.swap(true, Relaxed);
+        if !before && self.route.unread_sid_news.is_due(self.shared.uptime()) {
             warn!(
                 path = self.route.rules.path,
                 "the answer to an Engine.IO handshake could not be read (compressed?): new sessions go by client address"
@@ -174,9 +179,9 @@ impl Listener {
     }
 }
 
-impl std::fmt::Debug for Listener {
+impl std::fmt::Debug for SidObserver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("upstream", &self.upstream).finish_non_exhaustive()
+        f.debug_struct("SidObserver").field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use crate::edge::accept::accept_loop::Worker;
-use crate::edge::net::tls::Client;
+use crate::edge::net::tls::TlsStream;
 
 /// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Input {
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut Client,
+        client: &mut TlsStream,
         worker: &Worker,
         bytes_max: usize,
     ) -> Poll<io::Result<usize>> {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 
 use super::{Down, End, Exchange, Request, reframe};
-use crate::edge::net::upstream::Io;
+use crate::edge::net::upstream::UpstreamStream;
 use crate::edge::session::relay::{Pending, forward};
 use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
@@ -195,7 +195,7 @@ impl Up {
     fn send(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut Io,
+        io: &mut UpstreamStream,
         request: &Request,
         bytes: &[u8],
         out: &mut Vec<u8>,

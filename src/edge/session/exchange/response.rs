@@ -208,7 +208,7 @@ impl Exchange<'_> {
         response_head(head, &self.form(framing_out, self.keep_client), out);
         self.down =
             Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
-        self.listen(behind);
+        self.observe(behind);
         // Bad already here, it is still ours to say.
         self.translate(behind, out)?;
         self.answered = true;
@@ -216,12 +216,12 @@ impl Exchange<'_> {
     }
 
     /// Before the client has the bytes: it may come back with the sid at once.
-    fn listen(&mut self, bytes: &[u8]) {
-        let (Some(listener), Down::Body { reader, .. }) = (&mut self.listener, &self.down) else { return };
+    fn observe(&mut self, bytes: &[u8]) {
+        let (Some(observer), Down::Body { reader, .. }) = (&mut self.observer, &self.down) else { return };
         let mut done = self.request.status.get() != 200;
-        let _ = each_run(&mut reader.clone(), bytes, |data| done = done || listener.hear(data));
+        let _ = each_run(&mut reader.clone(), bytes, |data| done = done || observer.observe(data));
         if done {
-            self.listener = None;
+            self.observer = None;
         }
     }
 
@@ -236,7 +236,7 @@ impl Exchange<'_> {
     }
 
     fn body_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
-        self.listen(bytes);
+        self.observe(bytes);
         let Down::Body { reader, chunked: false } = &mut self.down else {
             out.clear();
             self.translate(bytes, out)?;
