@@ -19,6 +19,7 @@ pub mod check;
 pub mod compile;
 pub mod file;
 pub mod finding;
+pub mod keys;
 pub mod report;
 pub mod source;
 pub mod wire;

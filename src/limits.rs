@@ -112,6 +112,8 @@ pub struct Range {
     pub max: u64,
     /// What 0 means where it is allowed below `min`.
     pub zero: Option<&'static str>,
+    /// What the key does, in one sentence.
+    pub means: &'static str,
     /// Why the default and the range are what they are.
     pub reason: &'static str,
 }
@@ -212,21 +214,28 @@ impl PartialEq for Range {
 
 impl Eq for Range {}
 
-const fn range(key: &'static str, unit: Unit, min: u64, max: u64, reason: &'static str) -> Range {
-    Range { key, unit, min, max, zero: None, reason }
+const fn range(
+    key: &'static str,
+    unit: Unit,
+    min: u64,
+    max: u64,
+    means: &'static str,
+    reason: &'static str,
+) -> Range {
+    Range { key, unit, min, max, zero: None, means, reason }
 }
 
-/// A row of [`LIMITS`]: field and its type, key, unit, range, default, reason; and what 0 means, where it is allowed.
+/// A row of [`LIMITS`]: field and its type, key, unit, range, default, meaning, reason; and what 0 means, where it is allowed.
 macro_rules! limit {
-    ($field:ident: $type:ty, $key:literal, $unit:ident, $min:expr, $max:expr, $preset:expr, $reason:literal) => {
-        limit!($field: $type, $key, $unit, $min, $max, $preset, $reason, None)
+    ($field:ident: $type:ty, $key:literal, $unit:ident, $min:expr, $max:expr, $preset:expr, $means:literal, $reason:literal) => {
+        limit!($field: $type, $key, $unit, $min, $max, $preset, $means, $reason, None)
     };
-    ($field:ident: $type:ty, $key:literal, $unit:ident, $min:expr, $max:expr, $preset:expr, $reason:literal, $zero:expr) => {
+    ($field:ident: $type:ty, $key:literal, $unit:ident, $min:expr, $max:expr, $preset:expr, $means:literal, $reason:literal, $zero:expr) => {
         Limit {
-            range: Range { zero: $zero, ..range($key, Unit::$unit, $min, $max, $reason) },
+            range: Range { zero: $zero, ..range($key, Unit::$unit, $min, $max, $means, $reason) },
             preset: $preset,
             read: |limits| limits.$field.into(),
-            // Only checked values come here, and a test holds that each maximum fits its field.
+            // Only checked values come here, and a test checks that each maximum fits its field.
             write: |limits, value| limits.$field = <$type>::try_from(value).unwrap_or(<$type>::MAX),
         }
     };
@@ -236,55 +245,76 @@ use Preset::{Board, Fixed, Unbounded};
 
 /// Every limit of `[limits]`, in the order of [`Limits`].
 pub static LIMITS: [Limit; 21] = [
-    limit!(sessions_max: u32, "sessions_max", Count, 1, 100_000, Board("what the memory budget holds at worst, at most 16384"),
-        "each session can cost its full buffers; a full house first sends away who is in its handshake or in no request, then refuses newcomers"),
+    limit!(sessions_max: u32, "sessions_max", Count, 1, 100_000, Board("what the memory budget holds in the worst case, at most 16384"),
+        "Open client connections, including those in their TLS handshake.",
+        "each connection can use its full buffers; at the limit the edge evicts a connection that waits for nothing, or refuses the new one"),
     limit!(address_sessions_max: u32, "address_sessions_max", Count, 1, 100_000,
         Board("three quarters of sessions_max, at most 512"),
-        "60 players behind one address have eight each; beyond, a connection is closed before its handshake. An address is an IPv4 one or an IPv6 /64; `exempt` says for whom no limit by address holds"),
-    limit!(handshakes_max: u32, "handshakes_max", Count, 1, 100_000, Board("a quarter of the board's sessions_max, 16 to 1024"),
-        "a handshake may hold ten times the memory of an idle session, and takes most of the processor's time"),
+        "Open connections of one client address (an IPv4 address or an IPv6 /64, unless `exempt` lists it); a further one is closed before its handshake.",
+        "60 players behind one address have eight each"),
+    limit!(handshakes_max: u32, "handshakes_max", Count, 1, 100_000, Board("a quarter of sessions_max, 16 to 1024"),
+        "Connections in their TLS handshake at once; at the limit the one that has been in its handshake longest is closed.",
+        "a handshake can hold ten times the memory of an idle session, and takes most of the CPU time"),
     limit!(handshakes_per_s_max: u32, "handshakes_per_s_max", Count, 1, 100_000, Board("100 for each worker"),
-        "leaves processor time for open sessions; ten seconds' worth at once, so that all clients can come back after a restart",
+        "TLS handshakes begun per second, over all addresses; bursts of up to ten seconds' worth are allowed.",
+        "leaves CPU time for open sessions, and lets all clients reconnect after a restart",
         Some("no bound")),
     limit!(address_handshakes_per_s_max: u32, "address_handshakes_per_s_max", Count, 1, 100_000, Fixed(20),
-        "ten seconds' worth at once: 60 players behind one address come back with three connections each; beyond, a connection is closed before its handshake",
+        "New connections of one client address per second; bursts of up to ten seconds' worth are allowed, a further connection is closed before its handshake.",
+        "60 players behind one address can reconnect with three connections each",
         Some("no bound")),
     limit!(address_websockets_per_s_max: u32, "address_websockets_per_s_max", Count, 1, 100_000, Fixed(20),
-        "ten seconds' worth at once; beyond, 429. Counts for the client that a trusted proxy names",
+        "New WebSockets of one client address per second; bursts of up to ten seconds' worth are allowed, a further one gets 429. Behind a trusted proxy it counts for the client that the proxy names.",
+        "60 players behind one address can reconnect at once",
         Some("no bound")),
-    limit!(workers: u16, "workers", Count, 1, 64, Board("the cores"), "one runtime per core; more only adds switching"),
+    limit!(workers: u16, "workers", Count, 1, 64, Board("the number of cores"),
+        "Worker threads, each with its own runtime.", "more than one per core only adds context switches"),
     limit!(head_bytes_max: u32, "head_bytes_max", Bytes, 4 * KIB, 63 * KIB, Fixed(16 * KIB),
-        "one buffer holds the whole head; Node takes 16 KiB in all, browsers send up to 8 KiB of cookies"),
+        "Bytes of a request or response head, request line included; more gets 431.",
+        "one buffer holds the whole head; Node accepts 16 KiB, browsers send up to 8 KiB of cookies"),
     limit!(fields_max: u16, "fields_max", Count, 16, FIELDS_MAX as u64, Fixed(100),
+        "Header fields of a head; more gets 431.",
         "the parser's array is on the stack; browsers send about 20"),
     limit!(target_bytes_max: u32, "target_bytes_max", Bytes, 256, 64 * KIB, Fixed(8 * KIB),
-        "RFC 9112 §3 asks for 8000 at least"),
+        "Bytes of the request target; more gets 414.",
+        "RFC 9112 §3 asks for at least 8000"),
     limit!(handshake_timeout_ms: u32, "handshake_timeout", Milliseconds, 100, 2 * MINUTE, Fixed(10 * SECOND),
-        "two round trips and one signature; a slow board on a bad line stays under 5 s"),
+        "From the accepted connection to the end of the TLS handshake.",
+        "two round trips and one signature; a slow board on a bad line stays below 5 s"),
     limit!(head_timeout_ms: u32, "head_timeout", Milliseconds, 100, 2 * MINUTE, Fixed(10 * SECOND),
-        "a head is one or two segments; slower is an attack (slowloris). From its first byte to its last, so that this is its minimum rate as well"),
+        "From the first byte of a request head to its last.",
+        "a head is one or two segments; a slower one is an attack (slowloris)"),
     limit!(keepalive_timeout_ms: u32, "keepalive_timeout", Milliseconds, 100, HOUR, Fixed(75 * SECOND),
+        "How long a client connection stays open between two requests.",
         "longer than the 25 s heartbeat of Engine.IO, so that polling keeps its connection"),
     limit!(requests_max: u32, "requests_max", Count, 1, 1_000_000_000, Fixed(1_000_000),
-        "of one connection, whose last response then says `Connection: close`; no client of Engine.IO gets there, and no connection is for ever",
+        "Requests on one connection; the response to the last one carries `Connection: close`.",
+        "no Engine.IO client reaches it, and no connection lasts forever",
         Some("no bound")),
     limit!(stall_timeout_ms: u32, "stall_timeout", Milliseconds, 100, HOUR, Fixed(MINUTE),
-        "a phone in a lift is back within a minute; who sends no body or takes no response or message for longer holds memory for nothing"),
+        "How long a request body, or a client that reads a response or WebSocket messages, may make no progress.",
+        "a phone that loses its signal is back within a minute; a peer that stalls for longer only holds memory"),
     limit!(body_bytes_per_s_min: u32, "body_bytes_per_s_min", Bytes, 1, MIB, Fixed(256),
-        "so many bytes, sent of a body or taken of a response or of messages, buy back a second of `stall_timeout`, never more than all of it: a byte a minute is not enough, and a full speed before and after the lift is",
-        Some("any byte buys all of it")),
+        "Each so many bytes transferred extend the deadline of `stall_timeout` by one second, up to the whole of it.",
+        "one byte per minute is not enough, while a fast transfer may pause",
+        Some("the whole time again after any byte")),
     limit!(connect_timeout_ms: u32, "connect_timeout", Milliseconds, 100, MINUTE, Fixed(4 * SECOND),
-        "the upstream is on this board or this network: a lost SYN is sent again after 1 s and after 3 s"),
+        "Longest wait for a connection to an upstream.",
+        "the upstream is on this board or this network; a lost SYN is repeated after 1 s and after 3 s"),
     limit!(pool_idle_max: u16, "pool_idle_max", Count, 0, 1024, Fixed(64),
-        "each idle connection is a descriptor here and at the upstream; Node closes them after 5 s anyway"),
+        "Idle connections kept per upstream and worker.",
+        "each is a descriptor here and at the upstream; Node closes them after 5 s anyway"),
     limit!(socket_buffer_bytes: u32, "socket_buffer_bytes", Bytes, 4 * KIB, 16 * MIB,
         Board("16KiB up to 512 MiB of memory, 32KiB up to 1 GiB, else 0"),
-        "autotuning is fastest, but lets a dozen stalled clients fill the kernel's share on a small board",
+        "Kernel send and receive buffer of each socket (SO_SNDBUF, SO_RCVBUF).",
+        "autotuning is fastest, but lets a dozen stalled clients fill the kernel's share of memory on a small board",
         Some("the kernel's autotuning")),
     limit!(tls_buffer_bytes: u32, "tls_buffer_bytes", Bytes, 4 * KIB, MIB, Board("32KiB up to 1 GiB of memory, else 64KiB"),
-        "what a client that stops reading can make rustls hold; two to four full TLS records"),
+        "Bytes of TLS output that a session may hold for a client that does not read.",
+        "two to four full TLS records"),
     limit!(scratch_bytes: u32, "scratch_bytes", Bytes, 4 * KIB, MIB, Fixed(64 * KIB),
-        "one per worker and not per session; larger reads save calls on large messages; no more of it than tls_buffer_bytes is used"),
+        "Read buffer of each worker, shared by its sessions; at most `tls_buffer_bytes` of it are used.",
+        "larger reads save system calls on large messages"),
 ];
 
 fn narrow(value: u64) -> u32 {
@@ -297,7 +327,8 @@ pub const DRAIN_TIMEOUT: Range = range(
     Unit::Milliseconds,
     0,
     DAY,
-    "exchanges and WebSockets get this long to end; the unit has systemd kill after 75 s: raise TimeoutStopSec= with it",
+    "How long exchanges and WebSockets have to end when the edge stops.",
+    "systemd kills the process after 75 s; raise TimeoutStopSec= in the unit with it",
 );
 /// `drain_spread`.
 pub const DRAIN_SPREAD: Range = range(
@@ -305,7 +336,8 @@ pub const DRAIN_SPREAD: Range = range(
     Unit::Milliseconds,
     0,
     HOUR,
-    "clients that are all sent away at once come back all at once",
+    "Over how long a drain spreads the Close frames of its WebSockets, at most half of `drain_timeout`.",
+    "clients that are closed all at once reconnect all at once",
 );
 /// `response_timeout`.
 pub const RESPONSE_TIMEOUT: Range = range(
@@ -313,6 +345,7 @@ pub const RESPONSE_TIMEOUT: Range = range(
     Unit::Milliseconds,
     100,
     DAY,
+    "From the end of a request to the head of the upstream's response; later is a 504.",
     "longer than Engine.IO's long poll, which its 25 s heartbeat ends",
 );
 /// `idle_timeout`.
@@ -321,17 +354,25 @@ pub const IDLE_TIMEOUT: Range = range(
     Unit::Milliseconds,
     100,
     7 * DAY,
-    "none: a WebSocket lives as long as its two ends want; Engine.IO's heartbeat notices a dead one",
+    "Closes a WebSocket or a response on which no byte moves for so long.",
+    "Engine.IO's own heartbeat notices a dead connection",
 );
 /// `ping_interval`.
-pub const PING_INTERVAL: Range =
-    range("ping_interval", Unit::Milliseconds, 100, DAY, "none: Engine.IO pings by itself");
+pub const PING_INTERVAL: Range = range(
+    "ping_interval",
+    Unit::Milliseconds,
+    100,
+    DAY,
+    "Sends a WebSocket Ping to a quiet client at this interval, and closes a client that sends nothing for a whole interval after it.",
+    "Engine.IO has its own heartbeat",
+);
 /// `frame_bytes_max`.
 pub const FRAME_BYTES_MAX: Range = range(
     "frame_bytes_max",
     Unit::Bytes,
     125,
     GIB,
+    "Largest payload of a WebSocket frame; more is Close 1009.",
     "a control frame carries up to 125 bytes (RFC 6455 §5.5) and must pass; a message may be one frame",
 );
 /// `message_bytes_max`.
@@ -340,7 +381,8 @@ pub const MESSAGE_BYTES_MAX: Range = range(
     Unit::Bytes,
     125,
     GIB,
-    "the edge streams it, but the app holds it whole; Socket.IO's own bound is 1 MB unless the app says otherwise",
+    "Largest WebSocket message over its frames; more is Close 1009.",
+    "the edge streams a message, but the app holds it whole; Socket.IO's own default is 1 MB",
 );
 /// `body_bytes_max`.
 pub const BODY_BYTES_MAX: Range = range(
@@ -348,7 +390,8 @@ pub const BODY_BYTES_MAX: Range = range(
     Unit::Bytes,
     1,
     1024 * GIB,
-    "none: bodies stream through and cost no memory here",
+    "Largest request body; more gets 413.",
+    "bodies are streamed and use no memory in the edge",
 );
 
 /// The bounded keys that stand outside `[limits]`, with their defaults.
@@ -358,15 +401,24 @@ pub static KEYS: [(Range, Preset); 8] = [
     (RESPONSE_TIMEOUT, Fixed(MINUTE)),
     (IDLE_TIMEOUT, Unbounded),
     (PING_INTERVAL, Unbounded),
-    (FRAME_BYTES_MAX, Board("message_bytes_max where that is written, else the board's")),
+    (FRAME_BYTES_MAX, Board("`message_bytes_max` if that is set, else the board's")),
     (
         MESSAGE_BYTES_MAX,
-        Board("the board's: a 32nd of its memory, 8MiB to 256MiB; frame_bytes_max if that is more"),
+        Board("the board's: a 32nd of its memory, 8MiB to 256MiB; or `frame_bytes_max` if that is larger"),
     ),
     (BODY_BYTES_MAX, Unbounded),
 ];
 
 impl Unit {
+    /// The type of a key with such a value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "number",
+            Self::Bytes => "size",
+            Self::Milliseconds => "duration",
+        }
+    }
+
     /// How a value of this unit is written.
     pub fn form(self) -> &'static str {
         match self {
@@ -430,6 +482,16 @@ impl Limit {
     pub fn value(&self, limits: &Limits) -> u64 {
         (self.read)(limits)
     }
+}
+
+/// Range and default of the number `key`, in `[limits]` or elsewhere.
+pub fn bounded(key: &str) -> Option<(&'static Range, &'static Preset)> {
+    let elsewhere = KEYS.iter().map(|(range, preset)| (range, preset));
+    LIMITS
+        .iter()
+        .map(|limit| (&limit.range, &limit.preset))
+        .chain(elsewhere)
+        .find(|(range, _)| range.key == key)
 }
 
 /// The row named `key`.

@@ -1422,7 +1422,7 @@ fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
     let outcome = run(|f| drop(f.change("trust", "sesions_max = 5\ntrust")));
     assert_eq!(of(&outcome, Code::UnknownKey).remedy, "Did you mean `sessions_max` in [limits]?");
     assert!(
-        remedies.iter().any(|r| r.contains("`trusted_proxies` is a key of the whole file")),
+        remedies.iter().any(|r| r.contains("`trusted_proxies` belongs at the top of the file")),
         "{remedies:?}"
     );
 }

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sanedge::limits::{KEYS, LIMITS, Preset, Range};
+use sanedge::bundle::keys::{Row, TABLES};
 use sanedge::ops::metrics::Reason;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const BEGIN: &str = "<!-- limits -->\n";
-const END: &str = "<!-- /limits -->";
+const BEGIN: &str = "<!-- keys -->\n";
+const END: &str = "<!-- /keys -->";
 /// What a reader takes in at one sitting.
 const README_BYTES_MAX: usize = 8000;
 /// Completes an example that shows only some tables.
@@ -110,40 +110,38 @@ fn links(page: &str) -> Vec<String> {
         .collect()
 }
 
-fn row(place: &str, range: &Range, preset: &Preset) -> String {
-    let default = match preset {
-        Preset::Fixed(value) => range.unit.show(*value),
-        Preset::Board(rule) => (*rule).to_owned(),
-        Preset::Unbounded => "no bound".to_owned(),
-    };
-    let zero = range.zero.map_or(String::new(), |means| format!(", or 0: {means}"));
-    let bounds = format!("{} to {}{zero}", range.unit.show(range.min), range.unit.show(range.max));
-    format!("| {place} | `{}` | {default} | {bounds} | {} |\n", range.key, range.reason)
+/// A table's header as a heading.
+fn heading(title: &str) -> String {
+    if title.starts_with('[') { format!("`{title}`") } else { title.replacen("the top", "Top", 1) }
 }
 
-fn table() -> String {
-    let mut table = "| where | key | default | bounds | reason |\n|---|---|---|---|---|\n".to_owned();
-    for limit in &LIMITS {
-        table += &row("`[limits]`", &limit.range, &limit.preset);
-    }
-    for (range, preset) in &KEYS {
-        let place = if range.key.starts_with("drain") { "top" } else { "site, route" };
-        table += &row(place, range, preset);
-    }
-    table
+fn row(row: &Row) -> String {
+    let why = if row.why.is_empty() { String::new() } else { format!(" Why: {}.", row.why) };
+    format!("| `{}` | {} | {} | {} | {}{why} |\n", row.name, row.kind, row.default, row.range, row.means)
+}
+
+fn tables() -> String {
+    let table = |rows: Vec<Row>| {
+        let rows: String = rows.iter().map(row).collect();
+        format!("| key | type | default | range | meaning |\n|---|---|---|---|---|\n{rows}\n")
+    };
+    TABLES
+        .iter()
+        .map(|found| format!("### {}\n\n{}", heading(found.title), table(found.own_rows())))
+        .collect()
 }
 
 #[test]
-fn the_table_of_limits_is_the_programs_own() {
+fn the_tables_of_keys_are_the_programs_own() {
     let path = Path::new(ROOT).join("docs/configuration.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("the marker of the table");
-    let (found, after) = rest.split_once(END).expect("the end marker of the table");
+    let (before, rest) = page.split_once(BEGIN).expect("the marker of the tables");
+    let (found, after) = rest.split_once(END).expect("the end marker of the tables");
     if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", table())).unwrap();
+        std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", tables())).unwrap();
         return;
     }
-    assert_eq!(found, table(), "run SANEDGE_WRITE_DOCS=1 cargo test --test docs");
+    assert_eq!(found, tables(), "run SANEDGE_WRITE_DOCS=1 cargo test --test docs");
 }
 
 #[test]

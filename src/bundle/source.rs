@@ -3,7 +3,7 @@
 //! Reads one file, and nothing that the file names. Every problem is collected, so that one run shows them all.
 //! What it does not do: compare one key with another; that is [`super::compile`]'s work.
 
-mod keys;
+mod advice;
 mod reader;
 mod typed;
 mod values;

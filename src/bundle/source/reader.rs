@@ -8,12 +8,12 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, Section, TOP, limit_keys};
 use super::typed::{Value, holds_items, integer, out_of_bounds, preset};
 use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
 use super::{CertificateFiles, LimitSetting, LimitValue, Lined, Listen, OriginEntry, Route, Site, Source};
 use crate::bundle::Upstream;
 use crate::bundle::finding::{Code, Finding};
+use crate::bundle::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, TOP, Table};
 use crate::limits;
 
 /// Turns TOML values into ours and remembers what was wrong with them.
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
         let mut settings = Vec::new();
         for (name, value) in table.iter() {
             let name = Lined { value: name.get_ref().to_string(), line: self.line_of(name) };
-            if !limit_keys().contains(&name.value.as_str()) {
+            if !LIMITS.names().contains(&name.value.as_str()) {
                 // Here, so that it is said whether or not the board is known.
                 let unknown = limits::LimitError::Unknown { key: name.value.clone(), suggestion: None };
                 self.push(name.line, out_of_bounds(&name.value, &unknown, ""));
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
     fn tables<'t, 'i, T>(
         &mut self,
         parent: &'t DeTable<'i>,
-        section: &Section,
+        section: &Table,
         key: &'static str,
         mut one: impl FnMut(&mut Self, &'t DeTable<'i>, u32) -> Option<T>,
     ) -> Vec<T> {
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn table<'t, 'i>(&mut self, value: &'t Value<'i>, section: &Section) -> Option<&'t DeTable<'i>> {
+    fn table<'t, 'i>(&mut self, value: &'t Value<'i>, section: &Table) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             self.wrong_type(value, section.title, "a table", section.title);

@@ -7,11 +7,12 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{LIMITS, Section, TOP, advice, limit_keys};
+use super::advice::advice;
 use super::reader::Reader;
 use super::values::{Bad, parse_listener, parse_network};
 use super::{Lined, NamedFile};
 use crate::bundle::finding::{Code, Finding, did_you_mean};
+use crate::bundle::keys::{self, LIMITS, TOP, Table};
 use crate::bundle::{SuiteOrder, wire};
 use crate::limits;
 
@@ -209,7 +210,7 @@ impl Reader<'_> {
         self.push(self.line_of(value), finding);
     }
 
-    pub(super) fn missing(&mut self, line: u32, key: &str, section: &Section, example: &str) {
+    pub(super) fn missing(&mut self, line: u32, key: &str, section: &Table, example: &str) {
         let finding = Finding::new(Code::MissingKey, format!("`{key}` is missing {}", section.place))
             .expected(format!("`{key}`"))
             .found("nothing")
@@ -219,17 +220,7 @@ impl Reader<'_> {
 
     /// Says so where the bundle has no room for a list of `count`. What several lists need together the encoder sees.
     pub(super) fn room(&mut self, line: u32, key: &str, count: usize) {
-        let max = match key {
-            "https" | "http" => wire::LISTENERS_MAX,
-            "trusted_proxies" | "proxy_protocol_from" | "exempt" => wire::NETS_MAX,
-            "certificate" => wire::CERTIFICATES_MAX,
-            "site" => wire::SITES_MAX,
-            "hosts" => wire::HOSTS_MAX,
-            "route" => wire::ROUTES_MAX,
-            "upstream" => wire::ROUTE_UPSTREAMS_MAX,
-            "origins" => wire::ORIGINS_MAX,
-            _ => wire::ALLOW_MAX,
-        };
+        let max = keys::items_max(key);
         if count > max {
             let finding = Finding::new(Code::TooMany, format!("too many entries in `{key}`"))
                 .expected(format!("at most {max}"))
@@ -240,9 +231,10 @@ impl Reader<'_> {
     }
 
     /// Says so where there is not one table of a kind.
-    pub(super) fn wanted(&mut self, root: &DeTable<'_>, section: &Section, key: &str, example: &str) {
+    pub(super) fn wanted(&mut self, root: &DeTable<'_>, section: &Table, key: &str, example: &str) {
         // A near miss has its own finding, which says both.
-        let near = |k: &str| !TOP.keys.contains(&k) && did_you_mean(k, TOP.keys.iter().copied()) == Some(key);
+        let known = TOP.names();
+        let near = |k: &str| !known.contains(&k) && did_you_mean(k, known.iter().copied()) == Some(key);
         if root.get(key).is_some_and(holds_items) || root.keys().any(|k| near(k.get_ref())) {
             return;
         }
@@ -261,14 +253,14 @@ impl Reader<'_> {
         self.push(line, finding);
     }
 
-    pub(super) fn unknown_keys(&mut self, table: &DeTable<'_>, section: &Section) {
-        let strange: Vec<_> =
-            table.keys().filter(|k| !section.keys.contains(&k.get_ref().as_ref())).collect();
+    pub(super) fn unknown_keys(&mut self, table: &DeTable<'_>, section: &Table) {
+        let known = section.names();
+        let strange: Vec<_> = table.keys().filter(|k| !known.contains(&k.get_ref().as_ref())).collect();
         for key in strange {
             let line = self.line_of(key);
             let finding =
                 Finding::new(Code::UnknownKey, format!("unknown key `{}` {}", key.get_ref(), section.place))
-                    .expected(format!("one of {}", section.keys.join(", ")))
+                    .expected(format!("one of {}", known.join(", ")))
                     .found(format!("`{}`", key.get_ref()))
                     .remedy(advice(key.get_ref(), section));
             self.push(line, finding);
@@ -278,8 +270,7 @@ impl Reader<'_> {
 
 /// The default of a bounded key outside `[limits]`.
 pub(super) fn preset(range: &limits::Range) -> Duration {
-    let row = limits::KEYS.iter().find(|(known, _)| known.key == range.key);
-    match row {
+    match limits::bounded(range.key) {
         Some((_, limits::Preset::Fixed(default_ms))) => Duration::from_millis(*default_ms),
         _ => Duration::from_millis(range.max),
     }
@@ -288,16 +279,14 @@ pub(super) fn preset(range: &limits::Range) -> Duration {
 /// What is wrong with a bounded value, in the words of the limits module.
 pub(in crate::bundle) fn out_of_bounds(key: &str, error: &limits::LimitError, found: &str) -> Finding {
     use limits::LimitError::{Above, Duration, Form, OutOfRange, Size, Unknown};
-    let known =
-        limits::LIMITS.iter().map(|limit| &limit.range).chain(limits::KEYS.iter().map(|(range, _)| range));
-    let range = known.into_iter().find(|range| range.key == key);
+    let range = limits::bounded(key).map(|(range, _)| range);
     let (code, expected) = match error {
         OutOfRange { range, .. } => (Code::OutOfRange, range.to_string()),
         Above { bound, max, .. } => (Code::OutOfRange, format!("at most `{bound}`, which is {max}")),
         Form { unit, .. } => (Code::BadValue, unit.form().to_owned()),
         Duration { .. } => (Code::BadValue, limits::Unit::Milliseconds.form().to_owned()),
         Size { .. } => (Code::BadValue, limits::Unit::Bytes.form().to_owned()),
-        Unknown { .. } => (Code::UnknownKey, format!("one of {}", limit_keys().join(", "))),
+        Unknown { .. } => (Code::UnknownKey, format!("one of {}", LIMITS.names().join(", "))),
     };
     let remedy = match (error, range) {
         (Unknown { .. }, _) => advice(key, &LIMITS),

@@ -1,0 +1,375 @@
+//! Every key of `sanedge.toml`: its table, type, default, range and meaning.
+//!
+//! The reader of the file, docs/configuration.md and the man page take the keys from here. Keys that hold a number have theirs
+//! from [`crate::limits`].
+
+use super::wire;
+use crate::limits::{self, Preset};
+
+/// A table of the file.
+#[derive(Debug)]
+pub struct Table {
+    /// As it is written in the file.
+    pub title: &'static str,
+    /// The same after a verb.
+    pub place: &'static str,
+    /// Its keys, tables in it included; those of `[limits]` are in [`limits::LIMITS`].
+    keys: &'static [Key],
+}
+
+/// A key; what it holds is in [`Row`].
+#[derive(Debug)]
+struct Key {
+    name: &'static str,
+    holds: Holds,
+}
+
+#[derive(Debug)]
+enum Holds {
+    /// Another table, or a list of so many of them.
+    Table { items_max: usize },
+    /// A number of the limits module.
+    Number,
+    /// Anything else, described here.
+    Value {
+        kind: &'static str,
+        default: &'static str,
+        range: &'static str,
+        items_max: usize,
+        means: &'static str,
+    },
+}
+
+/// One key as a page shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: &'static str,
+    /// What holds where it is not written; `required` where it must be.
+    pub default: String,
+    /// Which values are allowed; empty where every value of the type is.
+    pub range: String,
+    /// What it does.
+    pub means: &'static str,
+    /// Why the default and the range are what they are; empty where that needs no reason.
+    pub why: &'static str,
+}
+
+const fn table(name: &'static str, items_max: usize) -> Key {
+    Key { name, holds: Holds::Table { items_max } }
+}
+
+const fn number(name: &'static str) -> Key {
+    Key { name, holds: Holds::Number }
+}
+
+const fn one(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    range: &'static str,
+    means: &'static str,
+) -> Key {
+    Key { name, holds: Holds::Value { kind, default, range, items_max: 1, means } }
+}
+
+const fn list(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    items_max: usize,
+    means: &'static str,
+) -> Key {
+    Key { name, holds: Holds::Value { kind, default, range: "", items_max, means } }
+}
+
+const ADDRESSES: &str = "list of addresses with port";
+const BOOLEAN: &str = "true or false";
+const FILE: &str = "path";
+const NETWORKS: &str = "list of networks";
+
+/// What stands above the first header.
+pub static TOP: Table = Table {
+    title: "the top of the file",
+    place: "at the top of the file",
+    keys: &[
+        one(
+            "board",
+            "name",
+            "required",
+            "`host`, or a profile of docs/boards.md",
+            "The machine that serves the bundle; its profile sets the limits that `[limits]` does not. `host` is the machine that runs `sanedge bundle`.",
+        ),
+        table("listen", 1),
+        table("certificate", wire::CERTIFICATES_MAX),
+        table("site", wire::SITES_MAX),
+        table("limits", 1),
+        list(
+            "trusted_proxies",
+            NETWORKS,
+            "`[]`",
+            wire::NETS_MAX,
+            "Proxies whose `X-Forwarded-For` names the client; from other peers the field is removed.",
+        ),
+        list(
+            "exempt",
+            NETWORKS,
+            "`[\"127.0.0.0/8\", \"::1/128\"]`",
+            wire::NETS_MAX,
+            "Client addresses without limits per address. Replaces the default; `[]` exempts none.",
+        ),
+        one(
+            "trust",
+            FILE,
+            "none",
+            "",
+            "PEM file with the roots of a private CA, which certificate chains may lead to.",
+        ),
+        one("watch", BOOLEAN, "`false`", "", "Reload when the bundle file is replaced."),
+        number("drain_timeout"),
+        number("drain_spread"),
+        one(
+            "suite_order",
+            "text",
+            "`\"auto\"`",
+            "`\"auto\"`, `\"aes\"`, `\"chacha\"`",
+            "The preferred cipher. `auto` takes the one that this processor is faster at; with `aes`, a client that prefers ChaCha20 still gets it.",
+        ),
+    ],
+};
+
+/// `[listen]`.
+pub static LISTEN: Table = Table {
+    title: "[listen]",
+    place: "in [listen]",
+    keys: &[
+        list(
+            "https",
+            ADDRESSES,
+            "`[\"[::]:443\"]`",
+            wire::LISTENERS_MAX,
+            "TLS listeners; `[::]` includes IPv4.",
+        ),
+        list(
+            "http",
+            ADDRESSES,
+            "`[]`",
+            wire::LISTENERS_MAX,
+            "Plain HTTP listeners, which redirect to https and answer ACME challenges.",
+        ),
+        one(
+            "admin",
+            "address",
+            "`unix:/run/sanedge/admin.sock`",
+            "`unix:PATH`, or a loopback address with port",
+            "The admin socket; on TCP it is read-only. If the process may not create the default one, there is none, and a warning.",
+        ),
+        one(
+            "default_host",
+            "host",
+            "none",
+            "one of the bundle's hosts",
+            "The host whose certificate answers a ClientHello without a server name; without it such a client gets an alert. Needed for hosts that are IP addresses.",
+        ),
+        one(
+            "public_https_port",
+            "port",
+            "the port of `https` if all listeners have the same, else 443",
+            "1 to 65535",
+            "The port that clients connect to, if a router maps another one: for redirects and origins.",
+        ),
+        one("acme_dir", FILE, "none", "", "Folder with ACME http-01 tokens, served on the `http` listeners."),
+        list(
+            "proxy_protocol_from",
+            NETWORKS,
+            "`[]`",
+            wire::NETS_MAX,
+            "Proxies that must send a PROXY protocol header (version 1 or 2) at the start of each connection.",
+        ),
+    ],
+};
+
+/// `[[certificate]]`.
+pub static CERTIFICATE: Table = Table {
+    title: "[[certificate]]",
+    place: "in [[certificate]]",
+    keys: &[
+        one("chain", FILE, "required", "", "PEM file with the certificate and its intermediates."),
+        one("key", FILE, "required", "", "PEM file with the private key."),
+    ],
+};
+
+macro_rules! rules {
+    ($($own:expr),*) => {
+        &[
+            $($own,)*
+            list("upstream", "list of upstreams", "required", wire::ROUTE_UPSTREAMS_MAX, "The servers behind it: `127.0.0.1:3002`, `localhost:3002` or `unix:/run/app.sock`. With several, an Engine.IO session stays with the one that opened it."),
+            list("origins", "list of origins", "`https://` and the site's hosts, and their parent domain if the bundle serves it, at `public_https_port`", wire::ORIGINS_MAX, "The pages that may open a WebSocket: `\"https://host\"`, `\"null\"`, or `\"*\"` for all."),
+            one("require_origin", BOOLEAN, "`false`", "", "Refuse a WebSocket without Origin; clients that are not browsers send none."),
+            list("allow", NETWORKS, "`[]`: all", wire::ALLOW_MAX, "Client addresses that may use it; others get 403."),
+            one("allow_public_upstream", BOOLEAN, "`false`", "", "Accept an upstream with a public address. The connection to it is not encrypted."),
+            number("response_timeout"),
+            number("idle_timeout"),
+            number("ping_interval"),
+            number("frame_bytes_max"),
+            number("message_bytes_max"),
+            number("body_bytes_max"),
+            one("check_utf8", BOOLEAN, "`false`", "", "Close a WebSocket whose text messages are not UTF-8 (Close 1007). WebSocket extensions, compression included, are then not offered to the app."),
+            one("send_proxy_protocol", "number", "none", "1 or 2", "Start each upstream connection with a PROXY protocol header of this version, which names the client. The app must expect it."),
+            one("access_log", BOOLEAN, "`false`", "", "Write one log line per request, at most 100 per second."),
+        ]
+    };
+}
+
+/// `[[site]]`.
+pub static SITE: Table = Table {
+    title: "[[site]]",
+    place: "in [[site]]",
+    keys: rules!(
+        list("hosts", "list of hosts", "required", wire::HOSTS_MAX, "The names or IP addresses of the site."),
+        table("route", wire::ROUTES_MAX),
+        one("path", FILE_PREFIX, "`\"/\"`", "", "The path prefix that the site's own upstream serves.")
+    ),
+};
+
+/// `[[site.route]]`.
+pub static ROUTE: Table = Table {
+    title: "[[site.route]]",
+    place: "in [[site.route]]",
+    keys: rules!(one(
+        "path",
+        FILE_PREFIX,
+        "required",
+        "",
+        "The path prefix, on a segment boundary; the longest match wins."
+    )),
+};
+
+const FILE_PREFIX: &str = "path prefix";
+
+/// `[limits]`.
+pub static LIMITS: Table = Table { title: "[limits]", place: "in [limits]", keys: &[] };
+
+/// All tables, in the order of the file.
+pub static TABLES: [&Table; 6] = [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS];
+
+impl Table {
+    fn is_limits(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The names of its keys, tables in it included.
+    pub fn names(&self) -> Vec<&'static str> {
+        match self.is_limits() {
+            true => limits::LIMITS.iter().map(|limit| limit.range.key).collect(),
+            false => self.keys.iter().map(|key| key.name).collect(),
+        }
+    }
+
+    /// Its keys as a page shows them, tables in it left out.
+    pub fn rows(&self) -> Vec<Row> {
+        match self.is_limits() {
+            true => limits::LIMITS.iter().filter_map(|limit| number_row(limit.range.key)).collect(),
+            false => self.keys.iter().filter_map(Key::row).collect(),
+        }
+    }
+
+    /// The same without those that a route has from its site.
+    pub fn own_rows(&self) -> Vec<Row> {
+        let mut rows = self.rows();
+        if self.title == ROUTE.title {
+            let shared = SITE.rows();
+            rows.retain(|row| !shared.contains(row));
+        }
+        rows
+    }
+}
+
+impl Key {
+    fn row(&self) -> Option<Row> {
+        match self.holds {
+            Holds::Table { .. } => None,
+            Holds::Number => number_row(self.name),
+            Holds::Value { kind, default, range, items_max, means } => {
+                let at_most = if items_max > 1 { format!("at most {items_max}") } else { range.to_owned() };
+                Some(Row {
+                    name: self.name,
+                    kind,
+                    default: default.to_owned(),
+                    range: at_most,
+                    means,
+                    why: "",
+                })
+            }
+        }
+    }
+
+    fn items_max(&self) -> Option<usize> {
+        match self.holds {
+            Holds::Table { items_max } | Holds::Value { items_max, .. } => Some(items_max),
+            Holds::Number => None,
+        }
+    }
+}
+
+fn number_row(name: &'static str) -> Option<Row> {
+    let (range, preset) = limits::bounded(name)?;
+    let default = match preset {
+        Preset::Fixed(value) => format!("`{}`", range.unit.show(*value)),
+        Preset::Board(rule) => (*rule).to_owned(),
+        Preset::Unbounded => "no bound".to_owned(),
+    };
+    Some(Row {
+        name,
+        kind: range.unit.name(),
+        default,
+        range: range.to_string(),
+        means: range.means,
+        why: range.reason,
+    })
+}
+
+/// How many entries a list may have; one where `name` is no list.
+pub fn items_max(name: &str) -> usize {
+    let mut keys = TABLES.iter().flat_map(|table| table.keys);
+    keys.find(|key| key.name == name).and_then(Key::items_max).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_described_once_and_every_number_has_its_range() {
+        for table in TABLES {
+            let (names, rows) = (table.names(), table.rows());
+            let tables = table.keys.iter().filter(|key| matches!(key.holds, Holds::Table { .. })).count();
+            assert_eq!(
+                names.len(),
+                rows.len() + tables,
+                "{}: a number that the limits do not know",
+                table.title
+            );
+            let mut once = names.clone();
+            once.sort_unstable();
+            once.dedup();
+            assert_eq!(once.len(), names.len(), "{}", table.title);
+            for row in rows {
+                assert!(row.means.ends_with('.') && !row.default.is_empty(), "{row:?}");
+                assert!(!row.means.contains('|') && !row.why.ends_with('.'), "{row:?}");
+            }
+        }
+        let everywhere: Vec<_> = TABLES.iter().flat_map(|table| table.names()).collect();
+        assert!(limits::KEYS.iter().all(|(range, _)| everywhere.contains(&range.key)));
+    }
+
+    #[test]
+    fn lists_have_the_room_that_the_bundle_has() {
+        assert_eq!(items_max("https"), wire::LISTENERS_MAX);
+        assert_eq!(items_max("site"), wire::SITES_MAX);
+        assert_eq!(items_max("allow"), wire::ALLOW_MAX);
+        assert_eq!((items_max("watch"), items_max("no_such_key")), (1, 1));
+    }
+}
