@@ -12,6 +12,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
+use lifetime::Lifetime;
+
 use crate::limits::Limits;
 use crate::names::{Host, Origin, SanName};
 
@@ -20,6 +22,7 @@ pub mod compile;
 pub mod file;
 pub mod finding;
 pub mod keys;
+pub mod lifetime;
 pub mod report;
 pub mod source;
 pub mod wire;
@@ -125,6 +128,13 @@ pub struct Certificate {
     pub not_after: i64,
     /// Chain and signing key.
     pub key: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// From when to when it is valid.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime { not_before: self.not_before, not_after: self.not_after }
+    }
 }
 
 /// A served host.

@@ -51,7 +51,7 @@ enum Command {
     Show {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
-        /// Instead say only what needs somebody, and fail then: a certificate in use with less than 14 days left, a bundle
+        /// Instead say only what needs somebody, and fail then: a certificate in use whose renewal is overdue, a bundle
         /// that is older than the certificates that the sanedge.toml beside it names (without one there it compares
         /// nothing, and says so), or a running edge that has not taken this file.
         #[arg(long)]
@@ -399,17 +399,17 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     });
     let compared = source.as_deref();
     let said = if json {
-        let row =
-            |trouble: &check::Trouble| json!({ "code": trouble.code(), "message": trouble.to_string() });
+        let row = |t: &check::Trouble| json!({ "code": t.code(), "severity": t.severity(), "message": t.to_string() });
         let rows: Vec<_> = troubles.iter().map(row).collect();
         print(&format!("{:#}\n", json!({ "troubles": rows, "compared_with": compared })))
     } else if troubles.is_empty() {
         let compared = compared
             .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(source)));
-        print(&format!("every certificate has {} days or more left{compared}\n", check::DAYS_LEFT_MIN))
+        print(&format!("no certificate is overdue for renewal{compared}\n"))
     } else {
         let line = |trouble: &check::Trouble| {
-            format!("error {} [{}]\n", report::escaped(&trouble.to_string()), trouble.code())
+            let severity = trouble.severity().as_str();
+            format!("{severity} {} [{}]\n", report::escaped(&trouble.to_string()), trouble.code())
         };
         complain(&troubles.iter().map(line).collect::<String>());
         true

@@ -754,12 +754,12 @@ fn chain_rows() -> Vec<Row> {
         ),
         row(
             Code::ExpiresSoon,
-            "a second under 21 days",
+            "a second past thirty days before the end of a year",
             |f| {
-                f.issue_with(|p| p.not_after = date_time_ymd(2027, 2, 22));
+                f.issue_with(year_that_ends_in_30_days);
                 f.now = NOW + 1;
             },
-            |f| f.issue_with(|p| p.not_after = date_time_ymd(2027, 2, 22)),
+            |f| f.issue_with(year_that_ends_in_30_days),
         ),
         row(
             Code::CaAsEndEntity,
@@ -904,6 +904,12 @@ fn chain_rows() -> Vec<Row> {
 fn key_mode(f: &mut Folder, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(f.path("key.pem"), std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Seconds as in the rule: 365 days that end thirty days after [`NOW`].
+fn year_that_ends_in_30_days(params: &mut rcgen::CertificateParams) {
+    params.not_before = date_time_ymd(2026, 3, 3);
+    params.not_after = date_time_ymd(2027, 3, 3);
 }
 
 /// leaf <- intermediate <- the trusted CA.

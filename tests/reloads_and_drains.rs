@@ -190,14 +190,14 @@ async fn certificates_that_end_soon_are_said_and_a_wrong_clock_is_no_hindrance()
         std::fs::write(desk.path("0.key"), issued.key_pem).unwrap();
     };
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    write(&desk, now - DAY, now + 20 * DAY + DAY / 2);
+    write(&desk, now - 70 * DAY, now + 20 * DAY + DAY / 2);
     let edge = desk.serve();
-    let line = edge.wait_for_log("certificate ends soon", PATIENCE);
+    let line = edge.wait_for_log("certificate is overdue for renewal", PATIENCE);
     assert!(line.contains("level=warn") && line.contains("days_left=20") && line.contains("0.pem"), "{line}");
     assert_eq!(edge.status()["clock_believable"], true);
     assert!(edge.try_tls(HOST).await.is_ok());
     // A renewal that SIGHUP alone tells of, the old certificate being nearly at its end.
-    write(edge.desk(), now - DAY, now + 7 * DAY - DAY / 2);
+    write(edge.desk(), now - 83 * DAY, now + 7 * DAY - DAY / 2);
     let old = leaf(&edge).await;
     edge.reload();
     let line = edge.wait_for_log("days_left=6", PATIENCE);

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
-use sanedge::bundle::check::{DAYS_LEFT_MIN, check};
+use sanedge::bundle::check::check;
+use sanedge::bundle::finding::Severity;
+use sanedge::bundle::lifetime::DAY_S;
 use sanedge::bundle::{Bundle, compile};
 use support::edge::{Desk, Edge, PATIENCE, client_config, sanedge, text};
 use support::node::{has, skip};
@@ -192,22 +194,129 @@ fn without_an_edge_the_new_bundle_is_for_the_next_start() {
     Bundle::open(&desk.bundle_file()).unwrap();
 }
 
+/// Days, and hours before the end at which a renewal becomes overdue and the end is near.
+const LIFETIMES: [(i64, i64, i64); 7] = [
+    (6, 60 * 60, 14 * 60 + 24),
+    (10, 60 * 60, 24 * 60),
+    (45, 270 * 60, 108 * 60),
+    (47, 282 * 60, 112 * 60 + 48),
+    (90, 540 * 60, 216 * 60),
+    (365, 720 * 60, 336 * 60),
+    (398, 720 * 60, 336 * 60),
+];
+
 #[test]
-fn the_daily_check_fails_just_below_its_bound() {
+fn the_daily_check_follows_the_lifetime() {
     let desk = Edge::certified_for(&[HOST, NEW])
         .certificate(&["spare.test"])
         .site(&[HOST, NEW], "127.0.0.1:1")
         .write();
     desk.bundled();
-    let bundle = Bundle::open(&desk.bundle_file()).unwrap();
-    let ends = bundle.certificates[usize::from(bundle.hosts[0].certificate)].not_after;
-    let at = |now| check(&bundle, &desk.bundle_file(), None, now);
-    assert_eq!(at(ends - DAYS_LEFT_MIN * 86_400), []);
-    let below = at(ends - DAYS_LEFT_MIN * 86_400 + 1);
-    assert_eq!((below.len(), below[0].code()), (1, "expires-soon"), "once, and not for the spare one");
-    let said = below[0].to_string();
-    assert!(said.contains("found 13") && said.contains(HOST) && said.contains(NEW), "{said}");
-    assert!(at(ends + 1)[0].to_string().contains("found -1"));
+    let mut bundle = Bundle::open(&desk.bundle_file()).unwrap();
+    let used = usize::from(bundle.hosts[0].certificate);
+    let begins = 1_800_000_000;
+    for (days, overdue_minutes, soon_minutes) in LIFETIMES {
+        let ends = begins + days * DAY_S;
+        (bundle.certificates[used].not_before, bundle.certificates[used].not_after) = (begins, ends);
+        let at = |now| check(&bundle, &desk.bundle_file(), None, now);
+        assert_eq!(at(ends - overdue_minutes * 60 - 1), [], "{days}");
+        for (now, severity, words) in [
+            (ends - overdue_minutes * 60 + 2, Severity::Warning, " left"),
+            (ends - soon_minutes * 60 - 1, Severity::Warning, " left"),
+            (ends - soon_minutes * 60 + 2, Severity::Error, " left"),
+            (ends + 3 * DAY_S, Severity::Error, "it expired 3 days ago"),
+        ] {
+            let found = at(now);
+            assert_eq!(
+                (found.len(), found[0].code()),
+                (1, "expires-soon"),
+                "once, and not for the spare one"
+            );
+            let said = found[0].to_string();
+            assert_eq!(found[0].severity(), severity, "{days}: {said}");
+            assert!(said.contains(words) && said.contains(HOST) && said.contains(NEW), "{said}");
+        }
+    }
+}
+
+/// A 45-day certificate of which `left_s` are left, as a renewal writes it.
+fn renewed(desk: &Desk, left_s: u64) {
+    use std::time::SystemTime;
+    let end = SystemTime::now() + Duration::from_secs(left_s);
+    let mut parameters = support::certs::leaf_params(&[HOST]);
+    (parameters.not_before, parameters.not_after) =
+        ((end - Duration::from_secs(45 * 86_400)).into(), end.into());
+    let issued = desk.ca.issue_with(parameters, rcgen::KeyPair::generate().unwrap());
+    std::fs::write(desk.path("0.pem"), issued.chain_pem).unwrap();
+    std::fs::write(desk.path("0.key"), issued.key_pem).unwrap();
+}
+
+#[test]
+fn the_same_thresholds_hold_for_bundle_and_check_as_commands() {
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
+    // 45 days: overdue 270 hours before the end, near its end 108 hours before.
+    for (left_h, warned, severity) in [
+        (271, false, None),
+        (269, true, Some("warning")),
+        (109, true, Some("warning")),
+        (107, true, Some("error")),
+    ] {
+        renewed(&desk, left_h * 3600);
+        let made = desk.bundle();
+        assert!(made.status.success(), "a valid certificate is never refused: {}", text(&made));
+        assert_eq!(text(&made).contains("[expires-soon]"), warned, "{left_h}: {}", text(&made));
+        assert_eq!(text(&made).contains("(renew)"), warned, "{left_h}: {}", text(&made));
+        let checked = show_check(&desk, &["--json"]);
+        let json: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+        assert_eq!(json["troubles"][0]["severity"].as_str(), severity, "{left_h}: {json}");
+        assert_eq!(checked.status.success(), severity.is_none(), "{json}");
+    }
+}
+
+/// The rules of docs/monitoring.md, run by Prometheus itself with the times that `/metrics` gives.
+#[test]
+fn the_documented_alerts_fire_at_the_same_thresholds() {
+    let test = "the_documented_alerts_fire_at_the_same_thresholds";
+    if !has("promtool", "--version") {
+        return skip(test, "it needs promtool of Prometheus");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let documented = include_str!("../docs/monitoring.md");
+    let rules: &str = documented.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let indented: String = rules.lines().map(|line| format!("      {line}\n")).collect();
+    std::fs::write(folder.path().join("rules.yml"), format!("groups:\n  - name: x\n    rules:\n{indented}"))
+        .unwrap();
+    // Six days from 0 on, in minutes.
+    let lifetime = sanedge::bundle::lifetime::Lifetime { not_before: 0, not_after: 6 * DAY_S };
+    let (overdue, soon) = (lifetime.overdue_after(), lifetime.ends_soon_after());
+    let series = |what: &str, value: i64| {
+        format!(
+            "      - {{series: 'sanedge_certificate_{what}_timestamp_seconds{{host=\"h\"}}', values: '{value}x9000'}}\n"
+        )
+    };
+    let alert = |name: &str, at: i64, fires: bool| {
+        let label = if fires { "{exp_labels: {host: h}}" } else { "" };
+        format!("      - {{eval_time: {}s, alertname: {name}, exp_alerts: [{label}]}}\n", at)
+    };
+    let cases = [
+        alert("CertificateRenewalOverdue", overdue - 60, false),
+        alert("CertificateRenewalOverdue", overdue + 60, true),
+        alert("CertificateEndsSoon", soon - 60, false),
+        alert("CertificateEndsSoon", soon + 60, true),
+    ];
+    let tests = format!(
+        "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n{}{}    alert_rule_test:\n{}",
+        series("renewal_overdue", overdue),
+        series("ends_soon", soon),
+        cases.concat()
+    );
+    std::fs::write(folder.path().join("tests.yml"), tests).unwrap();
+    let ran = Command::new("promtool")
+        .args(["test", "rules", "tests.yml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", text(&ran));
 }
 
 #[test]

@@ -4,31 +4,30 @@
 
 use std::path::{Path, PathBuf};
 
-use super::compile::Outcome;
+use super::compile::{Outcome, moment};
 use super::file::word;
 use super::finding::{Severity, listed};
+use super::lifetime::{Lifetime, Urgency};
 use super::{Admin, Bundle, Certificate};
 use crate::names::Host;
-
-/// Fewest days that every certificate in use must have left. Let's Encrypt's clients renew 30 days before the end: at 14
-/// more than two weeks of tries have failed.
-pub const DAYS_LEFT_MIN: i64 = 14;
 
 /// Why somebody should look.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    /// Its end is near, or past.
+    /// Its renewal is overdue, or its end is near or past.
     #[error(
-        "certificate `{certificate}` of {}: expected at least {DAYS_LEFT_MIN} days left, found {days_left}. Look why the \
-         renewal failed (`certbot renew --dry-run`, or the log of your ACME client)",
-        listed(.hosts)
+        "certificate `{certificate}` of {}: expected a renewal around {}, found {}. Look why the renewal failed (`certbot renew \
+         --dry-run`, or the log of your ACME client)",
+        listed(.hosts), moment(.lifetime.renewal_due()), remaining(*.lifetime, *.now)
     )]
     ExpiresSoon {
         /// The file that it came from.
         certificate: String,
-        /// Whole days; negative once it has expired.
-        days_left: i64,
-        /// Who use it.
+        /// From when to when it is valid.
+        lifetime: Lifetime,
+        /// The time of the check, in seconds since 1970.
+        now: i64,
+        /// The hosts that use it.
         hosts: Vec<String>,
     },
     /// The certificate files have changed.
@@ -92,6 +91,16 @@ impl Trouble {
             Self::SourcesBroken { .. } => "sources-broken",
         }
     }
+
+    /// How bad it is. An overdue renewal leaves time, but somebody should look.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::ExpiresSoon { lifetime, now, .. } if lifetime.urgency(*now) <= Urgency::Overdue => {
+                Severity::Warning
+            }
+            _ => Severity::Error,
+        }
+    }
 }
 
 /// Checks the bundle that was opened from `path` as of `now`, in seconds since 1970; `fresh` is what the sanedge.toml at
@@ -113,13 +122,21 @@ pub fn served(bundle: &Bundle, path: &Path, served: &str) -> Option<Trouble> {
     })
 }
 
+fn remaining(lifetime: Lifetime, now: i64) -> String {
+    let left = lifetime.left(now);
+    match lifetime.urgency(now) {
+        Urgency::Expired => format!("it expired {left} ago"),
+        _ => format!("{left} left"),
+    }
+}
+
 /// Only of what a host uses: the rest is nobody's trouble.
 fn expires(bundle: &Bundle, at: usize, certificate: &Certificate, now: i64) -> Option<Trouble> {
-    let days_left = (certificate.not_after - now).div_euclid(86_400);
+    let lifetime = certificate.lifetime();
     let users = bundle.hosts.iter().filter(|entry| usize::from(entry.certificate) == at);
     let hosts: Vec<String> = users.map(|entry| entry.host.to_string()).collect();
-    let soon = days_left < DAYS_LEFT_MIN && !hosts.is_empty();
-    soon.then(|| Trouble::ExpiresSoon { certificate: certificate.label.clone(), days_left, hosts })
+    let soon = lifetime.urgency(now) > Urgency::None && !hosts.is_empty();
+    soon.then(|| Trouble::ExpiresSoon { certificate: certificate.label.clone(), lifetime, now, hosts })
 }
 
 fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -> Option<Trouble> {

@@ -20,6 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Origins;
 use super::finding::{Code, Finding, Severity};
+use super::lifetime::{Lifetime, Urgency};
 use super::source::{self, CertificateFiles, OriginEntry, Source};
 use crate::names::{Host, Origin};
 use cover::Candidate;
@@ -56,6 +57,12 @@ pub struct HostRow {
     pub certificate: Option<String>,
     /// Whole days until that ends, negative after it.
     pub days_left: Option<i64>,
+    /// The same for people, with what is to be done.
+    pub left: Option<String>,
+    /// When that should be renewed, in seconds since 1970.
+    pub renewal_due: Option<i64>,
+    /// How urgent that is.
+    pub renewal: Option<Urgency>,
     /// Path and upstreams, in the order in which paths are tried.
     pub routes: Vec<(String, Vec<String>)>,
 }
@@ -175,11 +182,14 @@ fn table(
             .collect();
         for host in &site.hosts {
             let certificate = chosen.get(&host.value).and_then(|at| candidates.get(*at));
-            let end = certificate.and_then(|c| c.chain.first()).map(|link| link.facts.not_after);
+            let lifetime = certificate.and_then(|c| c.chain.first()).map(|link| link.facts.lifetime());
             rows.push(HostRow {
                 host: host.value.to_string(),
                 certificate: certificate.map(|c| c.subject.label.to_owned()),
-                days_left: end.map(|end| (end - now).div_euclid(86_400)),
+                days_left: lifetime.map(|lifetime| lifetime.days_left(now)),
+                left: lifetime.map(|lifetime| lifetime.column(now)),
+                renewal_due: lifetime.map(Lifetime::renewal_due),
+                renewal: lifetime.map(|lifetime| lifetime.urgency(now)),
                 routes: routes.clone(),
             });
         }

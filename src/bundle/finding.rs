@@ -16,6 +16,17 @@ pub enum Severity {
     Note,
 }
 
+impl Severity {
+    /// As in texts for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
 macro_rules! codes {
     ($($(#[$doc:meta])+ $variant:ident = $text:literal, $severity:ident;)+) => {
         /// The kind of a finding, one row each: name, stable text, severity.
@@ -152,7 +163,7 @@ codes! {
     Expired = "expired", Error;
     /// Before its start.
     NotYetValid = "not-yet-valid", Error;
-    /// Ends within 21 days.
+    /// Its renewal is overdue, or its end is near: see [`super::lifetime`].
     ExpiresSoon = "expires-soon", Warning;
     /// No SAN: the CN does not count (RFC 9525 §6.3).
     NoSan = "no-san", Error;

@@ -49,10 +49,11 @@ pub fn count(findings: &[Finding]) -> String {
 }
 
 fn paragraph(out: &mut String, finding: &Finding, colour: bool) {
-    let (word, paint) = match finding.severity() {
-        Severity::Error => ("error", "\x1b[1;31m"),
-        Severity::Warning => ("warning", "\x1b[1;33m"),
-        Severity::Note => ("note", "\x1b[1;36m"),
+    let word = finding.severity().as_str();
+    let paint = match finding.severity() {
+        Severity::Error => "\x1b[1;31m",
+        Severity::Warning => "\x1b[1;33m",
+        Severity::Note => "\x1b[1;36m",
     };
     let (paint, plain) = if colour { (paint, "\x1b[0m") } else { ("", "") };
     let _ = writeln!(out, "{paint}{word}{plain} {} [{}]", escaped(&finding.message), finding.code.as_str());
@@ -82,7 +83,7 @@ pub fn table(hosts: &[HostRow]) -> String {
     let mut rows = vec![["host", "certificate", "days left", "upstream"].map(str::to_owned)];
     for host in hosts {
         let certificate = host.certificate.clone().unwrap_or_else(|| "none".to_owned());
-        let days = host.days_left.map_or_else(|| "-".to_owned(), |days| days.to_string());
+        let days = host.left.clone().unwrap_or_else(|| "-".to_owned());
         let mut upstreams = host.routes.iter().map(|(path, upstreams)| routed(path, upstreams));
         rows.push([
             host.host.clone(),
@@ -148,6 +149,8 @@ fn host_json(host: &HostRow) -> Value {
         "host": host.host,
         "certificate": host.certificate,
         "days_left": host.days_left,
+        "renewal_due": host.renewal_due,
+        "renewal": host.renewal,
         "routes": routes.collect::<Vec<_>>(),
     })
 }
@@ -178,10 +181,6 @@ fn admin(admin: Option<&Admin>) -> String {
     admin.map_or_else(|| default.to_owned(), ToString::to_string)
 }
 
-fn days_left(certificate: &Certificate, now: i64) -> i64 {
-    (certificate.not_after - now).div_euclid(86_400)
-}
-
 fn names(certificate: &Certificate) -> Vec<String> {
     certificate.names.iter().map(ToString::to_string).collect()
 }
@@ -190,7 +189,7 @@ fn certificates(bundle: &Bundle, now: i64) -> String {
     let mut rows = vec![["certificate", "key", "chain", "until", "days left", "covers"].map(str::to_owned)];
     rows.extend(bundle.certificates.iter().map(|c| {
         let key = format!("{:?}", c.key.key.algorithm());
-        let (chain, days) = (c.key.cert.len().to_string(), days_left(c, now).to_string());
+        let (chain, days) = (c.key.cert.len().to_string(), c.lifetime().column(now));
         [c.label.clone(), key, chain, day(c.not_after), days, names(c).join(" ")]
     }));
     columns(&rows)
@@ -280,7 +279,9 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
             "chain_length": c.key.cert.len(),
             "not_before": c.not_before,
             "not_after": c.not_after,
-            "days_left": days_left(c, now),
+            "days_left": c.lifetime().days_left(now),
+            "renewal_due": c.lifetime().renewal_due(),
+            "renewal": c.lifetime().urgency(now),
         })).collect::<Vec<_>>(),
         "hosts": bundle.hosts.iter().map(|h| json!({
             "host": h.host.to_string(),

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::meter::{History, Rates, Traffic};
 use crate::bundle::Admin;
+use crate::bundle::lifetime::Urgency;
 
 /// Where the admin socket is unless sanedge.toml says otherwise.
 pub const DEFAULT_PATH: &str = Admin::DEFAULT_PATH;
@@ -120,6 +121,16 @@ pub struct HostStatus {
     pub not_after: i64,
     /// Whole days until then, by this machine's clock; negative once it has; none while that is not believable.
     pub days_left: Option<i64>,
+    /// The same for people, with what is to be done.
+    pub left: Option<String>,
+    /// How urgent its renewal is; none while the clock is not believable.
+    pub renewal: Option<Urgency>,
+    /// When it should be renewed, in seconds since 1970.
+    pub renewal_due: i64,
+    /// Past this moment its renewal is overdue, which is a warning.
+    pub renewal_overdue_after: i64,
+    /// Past this moment it ends soon, which is an error.
+    pub ends_soon_after: i64,
     /// Open WebSockets.
     pub websockets_open: u64,
     /// WebSockets opened since the start.

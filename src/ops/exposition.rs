@@ -4,7 +4,7 @@
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
-use super::admin::Status;
+use super::admin::{HostStatus, Status};
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -106,12 +106,31 @@ fn about_sessions(status: &Status, families: &mut Families) {
     );
 }
 
+fn moment(of: &HostStatus, seconds: i64) -> Sample {
+    sample(&[("host", &of.host), ("certificate", &of.certificate)], seconds as f64)
+}
+
 fn about_hosts(status: &Status, families: &mut Families) {
     let hosts = || status.hosts.iter();
     families.gauge(
         "sanedge_certificate_expiry_timestamp_seconds",
         "When the host's certificate expires.",
-        hosts().map(|h| sample(&[("host", &h.host), ("certificate", &h.certificate)], h.not_after as f64)),
+        hosts().map(|h| moment(h, h.not_after)),
+    );
+    families.gauge(
+        "sanedge_certificate_renewal_due_timestamp_seconds",
+        "When the host's certificate should be renewed: two thirds of its lifetime, half below ten days.",
+        hosts().map(|h| moment(h, h.renewal_due)),
+    );
+    families.gauge(
+        "sanedge_certificate_renewal_overdue_timestamp_seconds",
+        "From when on its renewal is overdue: a warning.",
+        hosts().map(|h| moment(h, h.renewal_overdue_after)),
+    );
+    families.gauge(
+        "sanedge_certificate_ends_soon_timestamp_seconds",
+        "From when on it ends soon: an error.",
+        hosts().map(|h| moment(h, h.ends_soon_after)),
     );
     families.gauge(
         "sanedge_websockets_open",

@@ -6,14 +6,11 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::facts::{Facts, KeyKind, ServerAuth, parse};
-use super::{Desk, Subject, day, moment, shell_word};
+use super::{Desk, Subject, moment, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
+use crate::bundle::lifetime::{Lifetime, Urgency};
 use crate::bundle::source::{Lined, NamedFile};
 use crate::names::{Host, SanName};
-
-/// From this many seconds before its end a certificate is worth a warning: certbot renews at 30 days, so by now
-/// something failed more than once.
-const EXPIRES_SOON_S: i64 = 21 * 86_400;
 
 /// Subjects of a `trust` file that are told: a whole system store would fill the screen.
 const SUBJECTS_TOLD_MAX: usize = 5;
@@ -218,13 +215,27 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
                     .found(format!("it begins on {}", moment(not_before)))
                     .remedy(remedy),
             );
-        } else if not_after - desk.now < EXPIRES_SOON_S && at == 0 {
-            let days = (not_after - desk.now) / 86_400;
-            let found =
-                format!("{days} {} left, until {}", if days == 1 { "day" } else { "days" }, day(not_after));
-            desk.push(subject.line, says(Code::ExpiresSoon, "ends soon").expected("at least 21 days left").found(found).remedy("Renew it now, and find out why the renewal did not do so by itself: `certbot renew --dry-run`."));
+        } else if let (0, Some(finding)) = (at, renewal(subject.label, facts.lifetime(), desk.now)) {
+            desk.push(subject.line, finding);
         }
     }
+}
+
+/// A warning also where little time is left: a certificate that is valid is never refused.
+fn renewal(label: &str, lifetime: Lifetime, now: i64) -> Option<Finding> {
+    let text = match lifetime.urgency(now) {
+        Urgency::None => return None,
+        Urgency::Overdue => "is overdue for renewal",
+        Urgency::EndsSoon | Urgency::Expired => "ends soon",
+    };
+    let finding = Finding::new(Code::ExpiresSoon, format!("the certificate in `{label}` {text}"))
+        .certificate(label)
+        .expected(format!("renewed around {}", moment(lifetime.renewal_due())))
+        .found(format!("{} left, until {}", lifetime.left(now), moment(lifetime.not_after)))
+        .remedy(
+            "Renew it now, and find out why the renewal did not do so by itself: `certbot renew --dry-run`.",
+        );
+    Some(finding)
 }
 
 /// The end-entity is one, and for servers. True where it has to be made anew with a command that cures everything

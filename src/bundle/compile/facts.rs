@@ -9,6 +9,7 @@ use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+use crate::bundle::lifetime::Lifetime;
 use crate::names::SanName;
 
 /// The kind of a certificate's key, in the order in which serving prefers them.
@@ -78,6 +79,10 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 }
 
 impl Facts {
+    pub(super) fn lifetime(&self) -> Lifetime {
+        Lifetime { not_before: self.not_before, not_after: self.not_after }
+    }
+
     /// Reads the facts; the error is a sentence.
     pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, String> {
         let certificate = parse(der)?;

@@ -6,22 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::{error, info, warn};
 
 use crate::bundle::Bundle;
-
-const DAY_S: i64 = 24 * 60 * 60;
-/// From here on there is a warning a day: automatic renewal begins at 30 days, so nine attempts have failed.
-const WARNING_DAYS: i64 = 21;
-/// From here on the line is an error.
-const ERROR_DAYS: i64 = 7;
+use crate::bundle::lifetime::{DAY_S, Lifetime, Urgency};
 
 /// Seconds since 1970; 0 before that.
 pub(crate) fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Whole days until `not_after`; negative once it has passed. Both in seconds since 1970.
-pub(crate) fn days_left(not_after: i64, now: i64) -> i64 {
-    (not_after - now).div_euclid(DAY_S)
 }
 
 /// Not earlier than the beginning of a certificate: `sanedge bundle` takes only those that have begun.
@@ -33,8 +23,8 @@ pub(crate) fn is_believable(bundle: &Bundle, now: i64) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Expiry {
     believed: Option<bool>,
-    /// Bundle and day of the last lines about certificates.
-    said: Option<([u8; 32], i64)>,
+    /// Bundle, day and worst urgency of the last lines about certificates.
+    said: Option<([u8; 32], i64, Urgency)>,
 }
 
 /// Something to say.
@@ -42,11 +32,11 @@ pub(crate) struct Expiry {
 enum Notice {
     ClockWrong,
     ClockRight,
-    Ends { certificate: String, days_left: i64 },
+    Ends { certificate: String, days_left: i64, urgency: Urgency },
 }
 
 impl Expiry {
-    /// Says what there is to say at `now`, each day and for each bundle once.
+    /// Says what there is to say at `now`, each day, for each bundle and with each step of urgency once.
     pub(crate) fn look(&mut self, bundle: &Bundle, now: i64) {
         for notice in self.notices(bundle, now) {
             match notice {
@@ -54,11 +44,11 @@ impl Expiry {
                     "the clock is not believable: it is before the beginning of a certificate. Serving goes on; days left are not known until it is set"
                 ),
                 Notice::ClockRight => info!("the clock is believable now"),
-                Notice::Ends { certificate, days_left } if days_left < ERROR_DAYS => {
-                    error!(certificate, days_left, "{}", ends(days_left));
+                Notice::Ends { certificate, days_left, urgency: Urgency::Overdue } => {
+                    warn!(certificate, days_left, "{}", ends(Urgency::Overdue));
                 }
-                Notice::Ends { certificate, days_left } => {
-                    warn!(certificate, days_left, "{}", ends(days_left))
+                Notice::Ends { certificate, days_left, urgency } => {
+                    error!(certificate, days_left, "{}", ends(urgency));
                 }
             }
         }
@@ -72,29 +62,35 @@ impl Expiry {
             (Some(false), true) => notices.push(Notice::ClockRight),
             _ => {}
         }
-        let today = (bundle.digest, now.div_euclid(DAY_S));
-        if believable && self.said != Some(today) {
-            let ends = bundle.certificates.iter().filter_map(|certificate| {
-                let days_left = days_left(certificate.not_after, now);
-                let certificate = certificate.label.clone();
-                (days_left < WARNING_DAYS).then_some(Notice::Ends { certificate, days_left })
-            });
-            let before = notices.len();
-            notices.extend(ends);
-            if notices.len() > before {
-                self.said = Some(today);
-            }
+        let lifetimes =
+            || bundle.certificates.iter().map(|certificate| (certificate, certificate.lifetime()));
+        let worst = lifetimes().map(|(_, lifetime)| lifetime.urgency(now)).max().unwrap_or(Urgency::None);
+        let today = (bundle.digest, now.div_euclid(DAY_S), worst);
+        if believable && worst > Urgency::None && self.said != Some(today) {
+            self.said = Some(today);
+            notices.extend(
+                lifetimes().filter_map(|(certificate, lifetime)| notice(&certificate.label, lifetime, now)),
+            );
         }
         notices
     }
 }
 
-fn ends(days_left: i64) -> &'static str {
-    match days_left {
-        ..0 => {
+fn notice(label: &str, lifetime: Lifetime, now: i64) -> Option<Notice> {
+    let urgency = lifetime.urgency(now);
+    let ends = || Notice::Ends { certificate: label.to_owned(), days_left: lifetime.days_left(now), urgency };
+    (urgency > Urgency::None).then(ends)
+}
+
+fn ends(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::Expired => {
             "certificate has expired: clients refuse it; renew it, then `sanedge bundle` and `sanedge reload`"
         }
-        _ => "certificate ends soon; renew it, then `sanedge bundle` and `sanedge reload`",
+        Urgency::EndsSoon => "certificate ends soon; renew it, then `sanedge bundle` and `sanedge reload`",
+        Urgency::Overdue | Urgency::None => {
+            "certificate is overdue for renewal; renew it, then `sanedge bundle` and `sanedge reload`"
+        }
     }
 }
 
@@ -123,27 +119,45 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_line_a_day_below_21_days() {
+    fn there_is_one_line_a_day_and_one_more_with_each_step() {
+        // 90 days: a warning from 22.5 days before the end, an error from 9.
         let bundle = bundle(&[(-60, 30)]);
         let mut expiry = Expiry::default();
         let mut said = Vec::new();
         for hour in 0..31 * 24 {
             said.extend(days(&expiry.notices(&bundle, hour * 3600)));
         }
-        // The first on the day on which 21 days were left at midnight.
-        let wanted: Vec<i64> = [20].into_iter().chain((0..=20).rev()).collect();
+        // At each midnight, and within the day at the first look past each threshold.
+        let wanted: Vec<i64> =
+            [22, 22].into_iter().chain((9..22).rev()).chain([8]).chain((-1..9).rev()).collect();
         assert_eq!(said, wanted);
     }
 
     #[test]
-    fn exactly_21_and_7_days_are_the_bounds() {
-        let bundle = bundle(&[(-60, 30)]);
-        let at = |left_s: i64| Expiry::default().notices(&bundle, 30 * DAY_S - left_s);
-        assert!(days(&at(21 * DAY_S)).is_empty());
-        assert_eq!(days(&at(21 * DAY_S - 1)), [20]);
-        assert_eq!((days_left(100 * DAY_S, 93 * DAY_S), days_left(100 * DAY_S, 93 * DAY_S + 1)), (7, 6));
-        assert_eq!((days_left(100, 100), days_left(100, 101)), (0, -1));
-        assert!(ends(-1).contains("has expired") && ends(0).contains("ends soon"));
+    fn each_step_is_said_at_once_also_of_a_certificate_that_lives_for_six_hours() {
+        let mut bundle = bundle(&[(0, 1)]);
+        bundle.certificates[0].not_after = 6 * 3600;
+        let lifetime = bundle.certificates[0].lifetime();
+        let mut expiry = Expiry::default();
+        let mut urgencies = |now| {
+            let of = |notice: &Notice| match notice {
+                Notice::Ends { urgency, .. } => Some(*urgency),
+                _ => None,
+            };
+            expiry.notices(&bundle, now).iter().filter_map(of).collect::<Vec<_>>()
+        };
+        for (bound, urgency) in [
+            (lifetime.overdue_after(), Urgency::Overdue),
+            (lifetime.ends_soon_after(), Urgency::EndsSoon),
+            (lifetime.not_after, Urgency::Expired),
+        ] {
+            assert_eq!(urgencies(bound), []);
+            assert_eq!(urgencies(bound + 1), [urgency]);
+        }
+        assert!(
+            ends(Urgency::Expired).contains("has expired") && ends(Urgency::EndsSoon).contains("ends soon")
+        );
+        assert!(ends(Urgency::Overdue).contains("overdue"));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::bundle::HostEntry;
 use crate::edge::control::expiry::{self, wall_clock};
 use crate::edge::control::main_thread::Control;
 use crate::edge::shared::active_config::ActiveConfig;
@@ -45,8 +44,13 @@ impl Control {
         let shared = &self.shared;
         let active = shared.active.load();
         let now = wall_clock();
-        let days = active.bundle.hosts.iter().filter_map(|entry| days_left(&active, entry, now)).min();
-        let days = days.map_or_else(String::new, |days| format!(", certificates for {days} days"));
+        let left =
+            active.bundle.certificates.iter().map(|certificate| certificate.lifetime().left(now)).min();
+        let left = left.filter(|_| expiry::is_believable(&active.bundle, now));
+        let days = left.map_or_else(String::new, |left| match left.0 {
+            ..0 => ", A CERTIFICATE HAS EXPIRED".to_owned(),
+            _ => format!(", certificates for {left}"),
+        });
         let stuck = shared.stuck_workers();
         let stuck = if stuck.is_empty() { String::new() } else { format!(", STUCK WORKERS {stuck:?}") };
         format!(
@@ -107,15 +111,12 @@ fn memory_at_worst(limits: &Limits) -> u64 {
     memory.handshake_bytes + memory.session_bytes
 }
 
-/// None while the clock is not believable.
-fn days_left(active: &ActiveConfig, entry: &HostEntry, now: i64) -> Option<i64> {
-    let certificate = active.bundle.certificates.get(usize::from(entry.certificate))?;
-    expiry::is_believable(&active.bundle, now).then(|| expiry::days_left(certificate.not_after, now))
-}
-
 fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
     let entry = active.bundle.hosts.get(at)?;
     let certificate = active.bundle.certificates.get(usize::from(entry.certificate))?;
+    let lifetime = certificate.lifetime();
+    // What the clock says, while it is believable.
+    let now = Some(now).filter(|now| expiry::is_believable(&active.bundle, *now));
     let tally = active.tallies.get(at)?;
     let upstreams = active.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
         route.upstreams.iter().map(|upstream| UpstreamStatus {
@@ -129,7 +130,12 @@ fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
         host: entry.host.to_string(),
         certificate: certificate.label.clone(),
         not_after: certificate.not_after,
-        days_left: days_left(active, entry, now),
+        days_left: now.map(|now| lifetime.days_left(now)),
+        left: now.map(|now| lifetime.column(now)),
+        renewal: now.map(|now| lifetime.urgency(now)),
+        renewal_due: lifetime.renewal_due(),
+        renewal_overdue_after: lifetime.overdue_after(),
+        ends_soon_after: lifetime.ends_soon_after(),
         websockets_open: tally.websockets_open.value(),
         websockets_total: tally.websockets_total.value(),
         responses: tally.responses().map(|(class, count)| (class.to_owned(), count)).collect(),

@@ -101,7 +101,7 @@ fn hosts(hosts: &[HostStatus]) -> String {
         [
             host.host.clone(),
             host.certificate.clone(),
-            host.days_left.map_or_else(|| "?".to_owned(), days),
+            host.left.clone().unwrap_or_else(|| "?".to_owned()),
             host.websockets_open.to_string(),
             of("2xx"),
             of("3xx"),
@@ -111,14 +111,6 @@ fn hosts(hosts: &[HostStatus]) -> String {
     });
     let titles = ["host", "certificate", "days left", "WebSockets", "2xx", "3xx", "4xx", "5xx"];
     table(titles, rows.collect())
-}
-
-fn days(left: i64) -> String {
-    match left {
-        ..0 => format!("EXPIRED {} ago", -left),
-        0..21 => format!("{left} (renew)"),
-        _ => left.to_string(),
-    }
 }
 
 fn upstreams(status: &Status) -> String {
@@ -182,11 +174,5 @@ mod tests {
         assert_eq!(bytes(1023.0), "1023 B");
         assert_eq!(bytes(1024.0), "1.0 KiB");
         assert_eq!(bytes(5.5 * 1024.0 * 1024.0 * 1024.0), "5.5 GiB");
-    }
-
-    #[test]
-    fn what_asks_for_action_stands_out() {
-        assert_eq!((days(64), days(21), days(20)), ("64".into(), "21".into(), "20 (renew)".into()));
-        assert_eq!(days(-3), "EXPIRED 3 ago");
     }
 }
