@@ -5,8 +5,10 @@
 
 /// The main thread: start, signals, reload, drain, status, expiry of certificates, watchdog.
 mod control {
+    mod descriptors;
     mod expiry;
     mod main_thread;
+    pub(super) mod serve_error;
     pub(super) mod startup;
     mod status;
     mod watchdog;
@@ -15,6 +17,7 @@ mod control {
 /// Listening sockets, and the loop of each worker that accepts from them.
 mod accept {
     pub(super) mod accept_loop;
+    pub(super) mod listeners;
 }
 
 /// One connection: PROXY header, handshake, requests one after the other, WebSocket; or one request on port 80.
@@ -25,11 +28,17 @@ mod session {
     mod pace;
     pub(super) mod port80;
     mod proxy_header;
-    pub(super) mod relay;
+    mod relay;
+    mod turns;
+    pub(super) mod worker;
 }
 
 /// Byte streams to clients and upstreams.
 mod net {
+    pub(super) mod linger;
+    pub(super) mod pool;
+    pub(super) mod send_buffer;
+    pub(super) mod socket;
     pub(super) mod tls;
     pub(super) mod upstream;
 }
@@ -38,10 +47,14 @@ mod net {
 mod shared {
     pub(super) mod active_config;
     pub(super) mod addresses;
+    pub(super) mod balance;
     pub(super) mod eviction;
     pub(super) mod state;
     pub(super) mod sticky;
     pub(super) mod tickets;
+    pub(super) mod tls_config;
+    pub(super) mod upstreams;
 }
 
-pub use control::startup::{ServeError, serve};
+pub use control::serve_error::ServeError;
+pub use control::startup::serve;

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::bundle::{Admin, Bundle, Listen, OpenError, Upstream};
+use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::expiry::{Expiry, wall_clock};
-use crate::edge::control::startup::{ServeError, fit_descriptors, listen_error};
+use crate::edge::control::serve_error::{ServeError, listen_error};
 use crate::edge::control::watchdog::{self, Watchdog};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
@@ -82,7 +83,7 @@ impl Control {
             .map_err(|(address, error)| listen_error(address, error))?;
         let mut watchdog = Watchdog::new(self.shared.beat_interval);
         info!(hosts = self.shared.active.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
-        systemd::ready(&self.summary(&watchdog.meter));
+        systemd::ready(&self.shared.summary(&watchdog.meter));
         let mut watched = Watched::new(&self.path);
         // Not sleeps in the loop, which whatever else happens would begin anew.
         let (mut looks, mut chores) = (watchdog::every(WATCH_INTERVAL), watchdog::every(CHORES_INTERVAL));
@@ -111,10 +112,10 @@ impl Control {
                         let _ = answer.send(self.reload(&watchdog).await);
                         chores.reset_immediately();
                     }
-                    Ask::Status(answer) => { let _ = answer.send(self.status(&watchdog.meter)); }
+                    Ask::Status(answer) => { let _ = answer.send(self.shared.status(&watchdog.meter, &self.path, &self.sandbox.summary)); }
                     Ask::History(answer) => { let _ = answer.send(watchdog.meter.history()); }
                 },
-                due = watchdog.due() => watchdog.run(due, &self),
+                due = watchdog.due() => watchdog.run(due, &self.shared),
                 end = ended.recv() => match end {
                     Some(Ok(())) if draining => {}
                     Some(Err(error)) => return Err(error.into()),
@@ -188,11 +189,11 @@ impl Control {
                 self.shared.counters.reloads_refused_total.increment();
                 error!(error = %refused, "reload refused; the bundle in use stays");
                 let message = format!("{refused}. The bundle in use stays.");
-                ReloadReport { ok: false, message, bundle: self.digest(), notes: Vec::new() }
+                ReloadReport { ok: false, message, bundle: self.shared.digest(), notes: Vec::new() }
             }
         };
         if !draining {
-            systemd::ready(&self.summary(&watchdog.meter));
+            systemd::ready(&self.shared.summary(&watchdog.meter));
         }
         report
     }
@@ -223,7 +224,7 @@ impl Control {
         self.shared.upstreams.prune();
         self.shared.tallies.prune();
         self.shared.counters.reloads_total.increment();
-        let bundle = self.digest();
+        let bundle = self.shared.digest();
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
         let path = self.path.display();
         let message = match unchanged {
@@ -305,10 +306,6 @@ impl Control {
             format!("the table of addresses keeps its {} rows until the next restart", old.address_rows())
         });
         stays.chain(rows).collect()
-    }
-
-    pub(crate) fn digest(&self) -> String {
-        self.shared.active.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! The start: everything that needs the process to have one thread, then the workers, then the main thread's work.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
@@ -11,74 +10,35 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::bundle::{Bundle, Listen, OpenError};
+use crate::bundle::{Bundle, Listen};
 use crate::ops::access::{AccessLog, Form, Place};
 use crate::ops::log::{self, Outside};
 use crate::ops::metrics::{Closes, Counter, HostTallies, Refusals};
 use crate::ops::sandbox::{Needs, Sandbox};
-use crate::ops::sockets::{Inherited, SocketsError};
+use crate::ops::sockets::Inherited;
 use crate::ops::systemd;
 
-use crate::edge::accept::accept_loop::{self, Balance, Kind};
+use crate::edge::accept::accept_loop;
+use crate::edge::accept::listeners::{self, Kind};
+use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::main_thread::{Control, Signals};
-use crate::edge::net::upstream::Upstreams;
+use crate::edge::control::serve_error::{ServeError, listen_error};
 use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, SharedMeter};
+use crate::edge::shared::balance::Balance;
 use crate::edge::shared::eviction::EvictionQueue;
 use crate::edge::shared::state::{Endings, Shared};
 use crate::edge::shared::sticky::Sids;
 use crate::edge::shared::tickets::{self, Tickets};
+use crate::edge::shared::upstreams::Upstreams;
 
 /// How often every worker gives a sign of life, unless systemd's watchdog wants to know sooner. Four of them missed, and
 /// it counts as stuck.
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Why the edge could not start, or ended badly.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The bundle is not usable.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// What the service manager handed over is not what the bundle says.
-    #[error(transparent)]
-    Sockets(#[from] SocketsError),
-    /// TLS could not be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}{hint}")]
-    Listen {
-        /// What was asked for.
-        address: String,
-        /// What the kernel said.
-        error: io::Error,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// The kernel gives no randomness.
-    #[error(transparent)]
-    Tickets(#[from] tickets::NoRandomness),
-    /// The access log has nowhere to go.
-    #[error("the access log cannot be written to {0}: {1}; is its reader running?")]
-    Access(Place, io::Error),
-    /// The operating system refused something else.
-    #[error("{0}")]
-    System(#[from] io::Error),
-    /// A worker ended before the drain.
-    #[error("a worker ended by itself; see the log above")]
-    Worker,
-    /// A second SIGTERM cut the drain short.
-    #[error("a second signal ended the drain at once")]
-    Impatient {
-        /// Sessions that were open.
-        cut: u32,
-    },
-}
 
 /// Serves the bundle at `path` until a drain ends. Logs to stderr, requests of sites that want it to `access`; takes
 /// SIGHUP, SIGTERM, SIGINT and SIGUSR1.
@@ -140,14 +100,14 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,
-        sids: Sids::new(Instant::now()),
+        sids: Arc::new(Sids::new(Instant::now())),
         tickets,
         started: Instant::now(),
     });
     shared.keys.note(&shared.active.load().bundle);
     count_panics(&shared);
     let inherited_admin = inherited.admin.take();
-    let listeners = listeners(inherited, &listen, socket_buffer_bytes)?;
+    let listeners = open_listeners(inherited, &listen, socket_buffer_bytes)?;
     // Before the first thread: a signal that arrives early must find its handler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
@@ -161,7 +121,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
 }
 
 /// The inherited sockets, or those that `[listen]` asks for; with the options that accepted ones inherit.
-fn listeners(
+fn open_listeners(
     inherited: Inherited,
     listen: &Listen,
     socket_buffer_bytes: usize,
@@ -170,9 +130,9 @@ fn listeners(
     let mut listeners = Vec::new();
     let kinds = [(Kind::Https, &listen.https, inherited.https), (Kind::Http, &listen.http, inherited.http)];
     for (kind, addresses, mut made) in kinds {
-        made.iter().try_for_each(|given| accept_loop::adopt(given, socket_buffer_bytes))?;
+        made.iter().try_for_each(|given| listeners::adopt(given, socket_buffer_bytes))?;
         for address in addresses.iter().filter(|_| !is_inherited) {
-            let bound = accept_loop::bind(*address, socket_buffer_bytes);
+            let bound = listeners::bind(*address, socket_buffer_bytes);
             made.push(bound.map_err(|error| listen_error(address.to_string(), error))?);
         }
         for listener in made {
@@ -182,50 +142,6 @@ fn listeners(
         }
     }
     Ok(listeners)
-}
-
-pub(crate) fn listen_error(address: String, error: io::Error) -> ServeError {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need the socket units (`systemctl enable --now sanedge-https.socket`, sanedge-http.socket for port 80), CAP_NET_BIND_SERVICE, or `sysctl net.ipv4.ip_unprivileged_port_start=80`"
-        }
-        io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
-            "; stop it, or give this edge an `admin` of its own in [listen]"
-        }
-        io::ErrorKind::AddrInUse => "; another program listens there: `ss -ltnp` shows which",
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine has no such address: `ip address` lists those it has"
-        }
-        _ => "",
-    };
-    ServeError::Listen { address, error, hint }
-}
-
-/// Raises the soft limit of open files to what `bundle` needs, or lowers its `sessions_max`, which this gives, to what it allows.
-pub(crate) fn fit_descriptors(bundle: &Bundle) -> u32 {
-    let sessions_max = bundle.limits.sessions_max;
-    let others = bundle.limits.other_descriptors(bundle.upstreams().collect::<HashSet<_>>().len() as u64);
-    let needed = u64::from(sessions_max) * 2 + others;
-    let limit = getrlimit(Resource::Nofile);
-    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if needed <= soft {
-        return sessions_max;
-    }
-    let raised = needed.min(hard);
-    let got = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
-        Ok(()) => raised,
-        Err(_) => soft,
-    };
-    let fits = u32::try_from(got.saturating_sub(others) / 2).unwrap_or(u32::MAX).max(1);
-    if fits < sessions_max {
-        warn!(
-            sessions_max = fits,
-            asked = sessions_max,
-            open_files = got,
-            "sessions_max lowered to what the limit of open files allows; raise LimitNOFILE= (without systemd: `ulimit -n`)"
-        );
-    }
-    fits.min(sessions_max)
 }
 
 /// A panic ends its own session only; it is said, counted, and a defect.

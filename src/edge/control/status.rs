@@ -1,9 +1,9 @@
 //! How the running edge is, as the admin socket and systemd are told.
 
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::edge::control::expiry::{self, wall_clock};
-use crate::edge::control::main_thread::Control;
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::Shared;
 use crate::limits::{Limits, Machine, Memory};
@@ -36,13 +36,15 @@ impl Shared {
         let stuck = self.work.iter().enumerate().filter(|(_, tally)| tally.silence(now) > longest);
         stuck.map(|(at, _)| at).collect()
     }
-}
 
-impl Control {
+    /// The first bytes of the digest of the bundle in use.
+    pub(crate) fn digest(&self) -> String {
+        self.active.load().bundle.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// One line: what there is to serve, and what is going on.
     pub(crate) fn summary(&self, meter: &Meter) -> String {
-        let shared = &self.shared;
-        let active = shared.active.load();
+        let active = self.active.load();
         let now = wall_clock();
         let left =
             active.bundle.certificates.iter().map(|certificate| certificate.lifetime().left(now)).min();
@@ -51,41 +53,40 @@ impl Control {
             ..0 => ", A CERTIFICATE HAS EXPIRED".to_owned(),
             _ => format!(", certificates for {left}"),
         });
-        let stuck = shared.stuck_workers();
+        let stuck = self.stuck_workers();
         let stuck = if stuck.is_empty() { String::new() } else { format!(", STUCK WORKERS {stuck:?}") };
         format!(
             "{} of {} sessions, {} WebSockets, {:.1} messages/s, {} hosts{days}, bundle {}{stuck}",
-            shared.sessions.load(Relaxed),
-            shared.sessions_max.load(Relaxed),
-            shared.counters.websockets_open.value(),
-            meter.rates(&shared.reading()).messages_per_s,
+            self.sessions.load(Relaxed),
+            self.sessions_max.load(Relaxed),
+            self.counters.websockets_open.value(),
+            meter.rates(&self.reading()).messages_per_s,
             active.bundle.hosts.len(),
             self.digest(),
         )
     }
 
     /// Everything.
-    pub(crate) fn status(&self, meter: &Meter) -> Status {
-        let shared = &self.shared;
-        let active = shared.active.load();
+    pub(crate) fn status(&self, meter: &Meter, bundle_file: &Path, sandbox: &str) -> Status {
+        let active = self.active.load();
         let now = wall_clock();
-        let reading = shared.reading();
+        let reading = self.reading();
         let named = |(name, value): (&str, u64)| (name.to_owned(), value);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: reading.at.as_secs(),
             board: active.bundle.board.clone(),
             bundle: self.digest(),
-            bundle_file: self.path.display().to_string(),
-            draining: shared.drain.borrow().is_some(),
+            bundle_file: bundle_file.display().to_string(),
+            draining: self.drain.borrow().is_some(),
             clock_believable: expiry::is_believable(&active.bundle, now),
-            sessions: shared.sessions.load(Relaxed),
-            sessions_peak: shared.sessions_peak.value(),
-            sessions_max: shared.sessions_max.load(Relaxed),
-            handshakes: shared.handshakes.load(Relaxed),
-            workers: shared.workers,
-            workers_stuck: shared.stuck_workers(),
-            keys_in_memory: shared.keys.alive(),
+            sessions: self.sessions.load(Relaxed),
+            sessions_peak: self.sessions_peak.value(),
+            sessions_max: self.sessions_max.load(Relaxed),
+            handshakes: self.handshakes.load(Relaxed),
+            workers: self.workers,
+            workers_stuck: self.stuck_workers(),
+            keys_in_memory: self.keys.alive(),
             rates: meter.rates(&reading),
             traffic: reading.traffic,
             process: Process {
@@ -95,10 +96,10 @@ impl Control {
                 open_files: process::open_files(),
                 open_files_max: process::open_files_max(),
             },
-            sandbox: self.sandbox.summary.clone(),
-            counters: shared.counters.all().map(named).collect(),
-            refused: shared.refusals.all().map(named).collect(),
-            websocket_closes: shared.closes.all().map(named).collect(),
+            sandbox: sandbox.to_owned(),
+            counters: self.counters.all().map(named).collect(),
+            refused: self.refusals.all().map(named).collect(),
+            websocket_closes: self.closes.all().map(named).collect(),
             hosts: (0..active.bundle.hosts.len()).filter_map(|at| host(&active, at, now)).collect(),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
-use crate::edge::control::main_thread::Control;
+use crate::edge::shared::state::Shared;
 use crate::ops::meter::{self, Meter};
 use crate::ops::systemd;
 
@@ -51,25 +51,25 @@ impl Watchdog {
     }
 
     /// Does it.
-    pub(crate) fn run(&mut self, due: Due, control: &Control) {
+    pub(crate) fn run(&mut self, due: Due, shared: &Shared) {
         match due {
-            Due::Reading => self.read(control),
-            Due::Look => self.look(control),
+            Due::Reading => self.read(shared),
+            Due::Look => self.look(shared),
         }
     }
 
-    fn read(&mut self, control: &Control) {
-        let sessions = control.shared.sessions.load(std::sync::atomic::Ordering::Relaxed);
-        self.meter.take(control.shared.reading(), sessions);
+    fn read(&mut self, shared: &Shared) {
+        let sessions = shared.sessions.load(std::sync::atomic::Ordering::Relaxed);
+        self.meter.take(shared.reading(), sessions);
         self.taken += 1;
-        if self.taken.is_multiple_of(READINGS_PER_LINE) && control.shared.drain.borrow().is_none() {
-            systemd::status(&control.summary(&self.meter));
+        if self.taken.is_multiple_of(READINGS_PER_LINE) && shared.drain.borrow().is_none() {
+            systemd::status(&shared.summary(&self.meter));
         }
     }
 
     /// Pings while no worker is stuck: else systemd ends this process and starts another.
-    fn look(&mut self, control: &Control) {
-        let stuck = control.shared.stuck_workers();
+    fn look(&mut self, shared: &Shared) {
+        let stuck = shared.stuck_workers();
         if stuck.is_empty() {
             systemd::ping();
         }

@@ -1,5 +1,4 @@
-//! TLS behind one small stream type of ours. Which suites come first, which certificate answers a hello, and the alert
-//! for a name that we do not serve. How rustls is driven, nothing outside this file knows.
+//! TLS behind one small stream type of ours, and the alert for a name that we do not serve. How rustls is driven, nothing outside this file knows.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -8,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread::LocalKey;
 
@@ -17,12 +16,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::time::Timespec;
 use rustls::CipherSuite;
-use rustls::crypto::CryptoProvider;
-use rustls::server::{
-    Accepted, Acceptor, NoServerSessionStorage, ProducesTickets, ServerConfig, ServerConnectionData,
-    UnbufferedServerConnection,
-};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::{Accepted, Acceptor, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
@@ -32,8 +26,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::bundle::SuiteOrder;
-use crate::edge::session::relay::{Pending, forward};
+use crate::edge::net::send_buffer::{Pending, forward};
+use crate::edge::shared::tls_config::Configs;
 
 /// Largest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
 const RECORD_BYTES_MAX: usize = 5 + 16_384 + 2_048;
@@ -70,117 +64,6 @@ impl Alert {
     fn record(self) -> [u8; 7] {
         [21, 3, 3, 0, 2, 2, self as u8]
     }
-}
-
-/// The suite that leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SuitePreference {
-    Aes,
-    Chacha,
-}
-
-impl SuitePreference {
-    /// For `order` on this processor.
-    pub(crate) fn choose(order: SuiteOrder) -> Self {
-        // Asked once, whatever the order, and so before the sandbox: where a word of it is 0, rustix reads `/proc/self/auxv`
-        // again each time, and panics once it may not (Linux before 6.4).
-        static HWCAP: OnceLock<usize> = OnceLock::new();
-        let hwcap = *HWCAP.get_or_init(|| rustix::param::linux_hwcap().0);
-        match order {
-            SuiteOrder::Aes => Self::Aes,
-            SuiteOrder::Chacha => Self::Chacha,
-            SuiteOrder::Auto => Self::for_processor(std::env::consts::ARCH, hwcap),
-        }
-    }
-
-    /// What ring really uses: on aarch64 AES-GCM only with both the AES and the PMULL bit (HWCAP bits 3 and 4); on
-    /// 32-bit ARM ring has no AES instructions at all; elsewhere AES-GCM.
-    fn for_processor(architecture: &str, hwcap: usize) -> Self {
-        const AES_AND_PMULL: usize = (1 << 3) | (1 << 4);
-        match architecture {
-            "arm" => Self::Chacha,
-            "aarch64" if hwcap & AES_AND_PMULL != AES_AND_PMULL => Self::Chacha,
-            _ => Self::Aes,
-        }
-    }
-
-    fn provider(self) -> CryptoProvider {
-        let mut provider = rustls::crypto::ring::default_provider();
-        // TLS 1.3 before 1.2; AES-128 before AES-256, as browsers have it: it is quicker, and nobody breaks it. A stable sort keeps
-        // ring's own order otherwise, ECDSA before RSA.
-        provider.cipher_suites.sort_by_key(|suite| {
-            (
-                suite.version().version != rustls::ProtocolVersion::TLSv1_3,
-                Self::of(suite.suite()) != Some(self),
-                matches!(u16::from(suite.suite()), 0x1302 | 0xc02c | 0xc030),
-            )
-        });
-        provider
-    }
-
-    /// The family of a suite that we have; none of others. By number: their names are many bytes of a board's program.
-    fn of(suite: CipherSuite) -> Option<Self> {
-        match u16::from(suite) {
-            0x1301 | 0x1302 | 0xc02b | 0xc02c | 0xc02f | 0xc030 => Some(Self::Aes),
-            0x1303 | 0xcca8 | 0xcca9 => Some(Self::Chacha),
-            _ => None,
-        }
-    }
-
-    /// The family that a client wants first, of what it offers that we have.
-    fn wanted(suites: &[CipherSuite]) -> Option<Self> {
-        suites.iter().copied().find_map(Self::of)
-    }
-}
-
-/// The configurations that answer with one certificate.
-pub(crate) struct Configs {
-    aes: Arc<ServerConfig>,
-    chacha: Arc<ServerConfig>,
-}
-
-impl Configs {
-    /// To answer with `key`: TLS 1.2 and 1.3, ALPN `http/1.1`, tickets from `ticketer`. The order of suites is ours; but where AES
-    /// leads, a client that puts ChaCha20 first gets it: it has no instructions for AES.
-    ///
-    /// # Errors
-    /// rustls's own, when the provider cannot do the protocol versions.
-    pub(crate) fn new(
-        key: &Arc<CertifiedKey>,
-        preference: SuitePreference,
-        ticketer: &Arc<impl ProducesTickets + 'static>,
-    ) -> Result<Self, rustls::Error> {
-        let config =
-            |preference| server_config(Arc::clone(key), preference, Arc::clone(ticketer) as _).map(Arc::new);
-        let chacha = config(SuitePreference::Chacha)?;
-        let aes = if preference == SuitePreference::Aes { config(preference)? } else { Arc::clone(&chacha) };
-        Ok(Self { aes, chacha })
-    }
-
-    fn for_suites(&self, suites: &[CipherSuite]) -> &Arc<ServerConfig> {
-        if SuitePreference::wanted(suites) == Some(SuitePreference::Chacha) {
-            &self.chacha
-        } else {
-            &self.aes
-        }
-    }
-}
-
-fn server_config(
-    key: Arc<CertifiedKey>,
-    preference: SuitePreference,
-    ticketer: Arc<dyn ProducesTickets>,
-) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(preference.provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.ignore_client_order = true;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = ticketer;
-    config.send_tls13_tickets = 1;
-    Ok(config)
 }
 
 /// Why a handshake came to nothing.
@@ -696,36 +579,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lead_follows_what_ring_uses() {
-        let (aes, pmull) = (1 << 3, 1 << 4);
-        assert_eq!(SuitePreference::for_processor("aarch64", aes | pmull), SuitePreference::Aes);
-        assert_eq!(
-            SuitePreference::for_processor("aarch64", aes),
-            SuitePreference::Chacha,
-            "a Pi 4 has neither; one alone is no use"
-        );
-        assert_eq!(SuitePreference::for_processor("aarch64", pmull), SuitePreference::Chacha);
-        assert_eq!(SuitePreference::for_processor("aarch64", 0), SuitePreference::Chacha);
-        assert_eq!(SuitePreference::for_processor("arm", usize::MAX), SuitePreference::Chacha);
-        assert_eq!(SuitePreference::for_processor("x86_64", 0), SuitePreference::Aes);
-    }
-
-    #[test]
-    fn the_order_of_suites_follows_the_lead() {
-        let names = |preference: SuitePreference| {
-            preference.provider().cipher_suites.iter().map(|s| format!("{:?}", s.suite())).collect::<Vec<_>>()
-        };
-        let (aes, chacha) = (names(SuitePreference::Aes), names(SuitePreference::Chacha));
-        assert!(aes[0].starts_with("TLS13_AES_"), "{aes:?}");
-        assert!(chacha[0].starts_with("TLS13_CHACHA20"), "{chacha:?}");
-        assert_eq!(aes.len(), chacha.len());
-        assert!(
-            aes[0].contains("AES_128") && aes[1].contains("AES_256") && aes[2].contains("CHACHA20"),
-            "{aes:?}"
-        );
-        assert_eq!(aes.len(), rustls::crypto::ring::default_provider().cipher_suites.len());
-    }
-    #[test]
     fn one_step_of_all_handshakes_between_two_looks_at_the_kernel() {
         use std::cell::Cell;
         let steps = Rc::new(Cell::new(0));
@@ -744,18 +597,5 @@ mod tests {
             }
             assert!(looks < 110, "none is left out while somebody waits: {looks}");
         });
-    }
-    #[test]
-    fn who_wants_chacha_first_gets_it() {
-        let wanted =
-            |suites: &[u16]| SuitePreference::wanted(&suites.iter().map(|s| (*s).into()).collect::<Vec<_>>());
-        // Chrome with AES instructions and without; what is only for show, or not ours, does not count.
-        assert_eq!(wanted(&[0x6a6a, 0x1301, 0x1302, 0x1303]), Some(SuitePreference::Aes));
-        assert_eq!(wanted(&[0x6a6a, 0x1303, 0x1301, 0x1302]), Some(SuitePreference::Chacha));
-        assert_eq!(wanted(&[0xc014, 0x009c, 0xc02f, 0xcca8]), Some(SuitePreference::Aes));
-        assert_eq!(wanted(&[0x009e, 0xc013, 0xcca8, 0xc02f]), Some(SuitePreference::Chacha));
-        assert_eq!(wanted(&[0x6a6a, 0x0035]), None);
-        let ours = rustls::crypto::ring::default_provider().cipher_suites;
-        assert!(ours.iter().all(|suite| SuitePreference::of(suite.suite()).is_some()));
     }
 }

@@ -4,153 +4,30 @@
 mod input;
 mod request;
 mod response;
+mod state;
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bundle::Route;
-use crate::edge::accept::accept_loop::Worker;
+use crate::edge::net::pool::Connection;
+use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::tls::TlsStream;
-use crate::edge::net::upstream::{Connection, UpstreamStream};
 use crate::edge::session::alarm::Alarm;
-use crate::edge::session::pace::{Backlog, Pace};
-use crate::edge::session::relay::{Pending, Relay, TURNS, poll_later};
-use crate::edge::shared::active_config::RouteState;
-use crate::edge::shared::sticky::{Choice, SidObserver};
+use crate::edge::session::turns::{TURNS, poll_later};
+use crate::edge::session::worker::Worker;
+use crate::edge::shared::sticky::SidObserver;
 use crate::engineio::OpenObserver;
 use crate::http::answer::Problem;
-use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
-use crate::http::forward::Plan;
-use crate::http::head::{HeadLimits, HeadScanner, Version};
-use crate::names::Host;
-use crate::ops::metrics::{HostTally, Reason};
-use crate::ws::handshake::Offer;
-use crate::ws::tracker::{Extensions, Rules};
+use crate::http::body::{BodyReader, Framing};
+use crate::http::head::HeadScanner;
+use crate::ops::metrics::Reason;
+use crate::ws::tracker::Extensions;
 
 pub(crate) use input::Input;
-use request::Up;
-use response::Down;
-
-/// What is left of a request's head once it is decided where it goes: owned, and free of the bundle.
-pub(crate) struct Request {
-    pub(crate) plan: Plan,
-    /// Length of the head in the input.
-    pub(crate) head_bytes: usize,
-    pub(crate) framing: Framing,
-    pub(crate) version: Version,
-    pub(crate) is_head: bool,
-    /// A safe method without a body: may be sent again while no response has begun.
-    pub(crate) repeatable: bool,
-    pub(crate) keep_alive: bool,
-    /// The client sends its body when it is asked to (RFC 9110 §10.1.1), or after a while.
-    pub(crate) expects_continue: bool,
-    pub(crate) wants_html: bool,
-    pub(crate) client: IpAddr,
-    pub(crate) host: Host,
-    /// Status of the response, for the access log; 0 until there is one.
-    pub(crate) status: Cell<u16>,
-    /// Set for a WebSocket upgrade.
-    pub(crate) offer: Option<Offer>,
-    pub(crate) route: Arc<RouteState>,
-    pub(crate) choice: Choice,
-    pub(crate) tally: Arc<HostTally>,
-    pub(crate) limits: ExchangeLimits,
-}
-
-/// The bounds of one exchange.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ExchangeLimits {
-    pub(crate) head: HeadLimits,
-    pub(crate) pace: Pace,
-    pub(crate) pool_idle_max: usize,
-}
-
-/// How an exchange ended.
-pub(crate) enum End {
-    /// The response is complete and the client's connection can carry another request.
-    Next,
-    /// The response is complete; the client's connection ends with it.
-    Close,
-    /// The client is gone: nothing more can be said.
-    Broken,
-    /// The response broke off after its beginning: nothing more can be said to the client.
-    BrokenOff(Problem, String),
-    /// Nothing has reached the client yet: say this.
-    Failed(Problem, String),
-    /// An idle upstream connection ended before a response: send the request again on a new one.
-    Again,
-    /// 101 checked and on its way.
-    // Boxed: every exchange carries an `End` about, and few are upgrades.
-    Upgraded(Box<Upgraded>),
-}
-
-/// What the relay needs from an exchange that became a WebSocket.
-pub(crate) struct Upgraded {
-    upstream: UpstreamStream,
-    /// The client's bytes behind its request.
-    up: Vec<u8>,
-    /// The upstream's bytes behind its 101.
-    behind: Vec<u8>,
-    /// What the client has not taken yet of the 101.
-    unsent: Pending,
-    extensions: Extensions,
-    observer: Option<Box<SidObserver>>,
-}
-
-impl Upgraded {
-    pub(crate) fn relay(
-        self,
-        client: TlsStream,
-        route: &Route,
-        peer: IpAddr,
-        tally: Arc<HostTally>,
-        worker: &Worker,
-    ) -> Relay {
-        let rules = Rules {
-            frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
-            message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
-            check_utf8: route.check_utf8,
-            extensions: self.extensions,
-        };
-        let begun = (&self.up[..], &self.behind[..], self.unsent);
-        Relay::new((client, self.upstream), rules, begun, self.observer, peer, tally.websocket(), worker)
-    }
-}
-
-struct Exchange<'s> {
-    worker: &'s Worker,
-    client: &'s mut TlsStream,
-    input: &'s mut Input,
-    alarm: &'s mut Alarm,
-    request: &'s Request,
-    io: UpstreamStream,
-    reused: bool,
-    /// Observes an answer that opens a session, where several upstreams have sessions.
-    observer: Option<Box<SidObserver>>,
-    up: Up,
-    down: Down,
-    down_pending: Pending,
-    down_moved: Instant,
-    /// What waits for the client to take it.
-    backlog: Option<Backlog>,
-    /// A 100 has come for the client.
-    asked: bool,
-    /// Something of a response went to the client.
-    answered: bool,
-    keep_client: bool,
-    /// The upstream's connection can be used again, for its own keep-alive time if it named one.
-    keep_upstream: Option<Option<Duration>>,
-    upgraded: bool,
-    /// Of a 101: the bytes behind it, and what its frames may use.
-    behind: Vec<u8>,
-    extensions: Extensions,
-}
+use state::{Down, Exchange, Up, Upgraded};
+pub(crate) use state::{End, ExchangeLimits, Request};
 
 /// Runs one exchange on `connection` until its end.
 pub(crate) async fn run(
@@ -184,7 +61,7 @@ pub(crate) async fn run(
         reused,
         observer: request.choice.opens.then(|| {
             let packets = if request.offer.is_some() { OpenObserver::frames() } else { OpenObserver::body() };
-            SidObserver::new(packets, &worker.shared, &request.route, upstream.id)
+            SidObserver::new(packets, &worker.shared.sids, &request.route, upstream.id)
         }),
         up,
         down: Down::Head { scanner: HeadScanner::response(), held: Vec::new(), interim: 0 },
@@ -219,7 +96,7 @@ pub(crate) async fn run(
         }));
     }
     if let (End::Next | End::Close, Some(observer), 200) = (&end, &exchange.observer, request.status.get()) {
-        observer.missed();
+        observer.missed(Instant::now());
     }
     if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
     {
@@ -259,21 +136,6 @@ impl Exchange<'_> {
             }
         }
         self.due().is_none_or(|due| due > Instant::now())
-    }
-
-    /// Whether something waits for the client to take it.
-    fn is_waited_for(&self) -> bool {
-        self.slow_at().is_some()
-    }
-
-    /// When the client has had its time for what waits.
-    fn slow_at(&self) -> Option<Instant> {
-        self.backlog.and_then(|backlog| backlog.due())
-    }
-
-    /// Bytes that the client has not taken.
-    fn waiting_bytes(&self) -> usize {
-        self.down_pending.len() + self.client.unsent_bytes()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -333,49 +195,4 @@ impl Exchange<'_> {
             _ => End::Failed(Problem::UpstreamTimeout, "no response in time".to_owned()),
         }
     }
-
-    /// Whether the client has sent nothing of its body yet, for it was not asked to.
-    fn waits_to_be_asked(&self) -> bool {
-        self.request.expects_continue && !self.asked && self.up.body_bytes == 0
-    }
-}
-
-/// Appends the data that `bytes` hold, as one chunk if `chunked`. Returns how many bytes belong to the body, and how
-/// many of them are data.
-fn reframe(
-    reader: &mut BodyReader,
-    chunked: bool,
-    bytes: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(usize, usize), BodyError> {
-    let length = each_run(&mut reader.clone(), bytes, |_| {})?.1;
-    if chunked && length > 0 {
-        out.extend_from_slice(chunk_head(length, &mut [0; 20]));
-    }
-    let used = each_run(reader, bytes, |data| out.extend_from_slice(data))?.0;
-    if chunked && length > 0 {
-        out.extend_from_slice(b"\r\n");
-    }
-    Ok((used, length))
-}
-
-/// Calls `take` with each run of data; returns bytes used and bytes of data.
-fn each_run(
-    reader: &mut BodyReader,
-    bytes: &[u8],
-    mut take: impl FnMut(&[u8]),
-) -> Result<(usize, usize), BodyError> {
-    let (mut used, mut data_bytes) = (0, 0);
-    while !reader.is_done() {
-        let rest = bytes.get(used..).unwrap_or_default();
-        let step = reader.step(rest)?;
-        let data = rest.get(step.data).unwrap_or_default();
-        take(data);
-        data_bytes += data.len();
-        used += step.consumed;
-        if step.consumed == 0 {
-            break;
-        }
-    }
-    Ok((used, data_bytes))
 }

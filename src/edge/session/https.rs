@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -16,14 +15,16 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use crate::edge::accept::accept_loop::{Permit, Worker};
+use crate::edge::net::linger::finish;
+use crate::edge::net::pool::Want;
 use crate::edge::net::tls::{Alert, Refused, TlsStream};
-use crate::edge::net::upstream::{Dial, Want};
+use crate::edge::net::upstream::Dial;
 use crate::edge::session::alarm::Alarm;
 use crate::edge::session::exchange::{self, End, ExchangeLimits, Input, Request};
 use crate::edge::session::pace::Pace;
+use crate::edge::session::proxy_header;
 use crate::edge::session::relay::Relay;
-use crate::edge::session::{port80, proxy_header};
+use crate::edge::session::worker::{EVICTED, Permit, Worker, unless_evicted};
 use crate::edge::shared::active_config::{ActiveConfig, Identity, RouteState};
 use crate::edge::shared::eviction::Evictable;
 use crate::engineio::Asks;
@@ -48,9 +49,6 @@ const LINGER_MAX: Duration = Duration::from_secs(30);
 /// From the end of its handshake a client may take this long for its first request although a drain begins: its new
 /// connection was taken, and what it is sending must not be lost.
 const NEWCOMER: Duration = Duration::from_secs(1);
-
-/// What the log says of a connection that was evicted.
-const EVICTED: &str = "sessions_max or handshakes_max reached, and it was not in a request";
 
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(
@@ -91,23 +89,6 @@ pub(crate) async fn run(
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
         spawn_local(relay.run(permit, &route.rules));
     }
-}
-
-/// Runs `work` to its end, or until the connection is evicted.
-pub(crate) async fn unless_evicted<T>(
-    worker: &Worker,
-    evictable: &Evictable,
-    peer: IpAddr,
-    mut work: impl Future<Output = T> + Unpin,
-) -> Option<T> {
-    poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => evictable.poll_evicted(cx).map(|()| {
-            worker.shared.refuse(Reason::Shed, peer, EVICTED);
-            None
-        }),
-    })
-    .await
 }
 
 /// Why a hello is not answered.
@@ -170,7 +151,7 @@ async fn handshake(
             let mut bytes = Vec::new();
             let form = AnswerForm { close: true, ..AnswerForm::default() };
             answer::write(Problem::PlainHttp, &Detail::default(), form, &mut bytes);
-            let _ = timeout(time, port80::finish(stream, &bytes)).await;
+            let _ = timeout(time, finish(stream, &bytes)).await;
         }
         Ok(Err(Refused::Handshake(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
             shared.refuse(Reason::Handshake, peer, "the client closed during the handshake");
@@ -487,7 +468,7 @@ impl Session {
             status: Cell::new(0),
             offer,
             route: Arc::clone(route),
-            choice: self.worker.shared.choose(route, head, client),
+            choice: self.worker.shared.sids.choose(route, head, client, Instant::now()),
             tally: Arc::clone(tally),
             limits: ExchangeLimits {
                 head: active.head_limits,

@@ -1,19 +1,19 @@
 //! Port 80: redirects known hosts to https and answers ACME http-01 challenges. Nothing is ever forwarded.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::edge::accept::accept_loop::{Permit, Worker};
-use crate::edge::session::https::unless_evicted;
+use crate::edge::net::linger::finish;
 use crate::edge::session::proxy_header;
+use crate::edge::session::worker::{Permit, Worker, unless_evicted};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::eviction::Evictable;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
@@ -26,9 +26,6 @@ const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 const TOKEN_BYTES_MAX: usize = 128;
 /// Largest challenge file: a token, a dot, and a thumbprint.
 const CHALLENGE_BYTES_MAX: u64 = 4 * 1024;
-/// How long unread bytes are thrown away after the answer.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// Answers one request and closes.
 pub(crate) async fn run(
     worker: Rc<Worker>,
@@ -55,15 +52,6 @@ async fn serve(worker: &Worker, mut stream: TcpStream, peer: IpAddr) {
     if !answer.is_empty() {
         let _ = timeout(time, finish(stream, &answer)).await;
     }
-}
-
-/// Sends the last bytes of a connection, so that no reset overtakes them.
-pub(crate) async fn finish(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
-    stream.write_all(answer).await?;
-    stream.shutdown().await?;
-    let mut rest = [0; 512];
-    let _ = timeout(LINGER, async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} }).await;
-    Ok(())
 }
 
 /// The bytes to answer with; none if the client went away.

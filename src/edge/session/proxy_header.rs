@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::edge::accept::accept_loop::{Permit, Worker};
+use crate::edge::session::worker::{Permit, Worker};
 use crate::ops::metrics::Reason;
 use crate::proxy_protocol::{Progress, V2_BYTES_MAX, parse};
 

@@ -5,20 +5,20 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::bundle::Route;
-use crate::edge::accept::accept_loop::{Permit, Worker};
+use crate::edge::net::send_buffer::{Pending, put};
 use crate::edge::net::tls::TlsStream;
 use crate::edge::net::upstream::UpstreamStream;
 use crate::edge::session::alarm::Alarm;
 use crate::edge::session::pace::{Backlog, Pace};
+use crate::edge::session::turns::{TURNS, poll_later};
+use crate::edge::session::worker::{Permit, Worker};
 use crate::edge::shared::state::Drain;
 use crate::edge::shared::sticky::SidObserver;
 use crate::ops::metrics::{Flow, OpenWebSocket, Reason};
@@ -27,94 +27,8 @@ use crate::ws::tracker::{Direction, Rules, Then, Tracker};
 
 /// Going away (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1001;
-/// Full buffers that a session moves in a row before the worker's others get their turn.
-pub(crate) const TURNS: usize = 4;
 /// How long the second direction may stand still after the first has ended.
 const LINGER: Duration = Duration::from_secs(5);
-
-/// Pending until the worker has asked the kernel for the others' news and let them go first. A bare wake would run
-/// this session again before that, dozens of times.
-pub(crate) fn poll_later<T>(cx: &mut Context<'_>) -> Poll<T> {
-    let _ = pin!(yield_now()).poll(cx);
-    Poll::Pending
-}
-
-/// Bytes that a side has not taken yet. Owns memory only while there are any, and is small while there are none.
-#[derive(Debug, Default)]
-pub(crate) struct Pending(Option<Box<Waiting>>);
-
-/// Never without bytes behind `taken`.
-#[derive(Debug)]
-struct Waiting {
-    bytes: Vec<u8>,
-    taken: usize,
-}
-
-impl Pending {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.rest().len()
-    }
-
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
-            Some(waiting) => waiting.bytes.extend_from_slice(bytes),
-            None if bytes.is_empty() => {}
-            None => self.0 = Some(Box::new(Waiting { bytes: bytes.to_vec(), taken: 0 })),
-        }
-    }
-
-    /// Moves as much as fits to the front of `buffer`; how much.
-    pub(crate) fn take(&mut self, buffer: &mut [u8]) -> usize {
-        let rest = self.rest();
-        let count = rest.len().min(buffer.len());
-        if let (Some(room), Some(front)) = (buffer.get_mut(..count), rest.get(..count)) {
-            room.copy_from_slice(front);
-        }
-        self.step(count);
-        count
-    }
-
-    /// Writes what there is; ready when nothing is left. `true`: something was written.
-    pub(crate) fn poll_drain(
-        &mut self,
-        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<bool>> {
-        let mut moved = false;
-        while !self.is_empty() {
-            let written = ready!(write(self.rest()))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.step(written);
-            moved = true;
-        }
-        Poll::Ready(Ok(moved))
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.0.as_ref().and_then(|waiting| waiting.bytes.get(waiting.taken..)).unwrap_or_default()
-    }
-
-    fn step(&mut self, count: usize) {
-        let Some(waiting) = &mut self.0 else { return };
-        waiting.taken += count;
-        if waiting.taken >= waiting.bytes.len() {
-            self.0 = None;
-        }
-    }
-}
-
-impl From<&[u8]> for Pending {
-    fn from(bytes: &[u8]) -> Self {
-        let mut pending = Self::default();
-        pending.push(bytes);
-        pending
-    }
-}
 
 /// One end of a relay.
 trait Side {
@@ -242,7 +156,7 @@ impl Lane {
 
     fn observe(&mut self, bytes: &[u8]) {
         if let Some(observer) = &mut self.observer
-            && observer.observe(bytes)
+            && observer.observe(bytes, Instant::now())
         {
             self.observer = None;
         }
@@ -655,31 +569,6 @@ fn random<const N: usize>() -> [u8; N] {
 /// Evenly between 0 and 1.
 fn fraction() -> f32 {
     f32::from(u16::from_ne_bytes(random())) / f32::from(u16::MAX)
-}
-
-/// Writes `bytes` as far as the sink takes them at once and keeps the rest, behind what is pending already.
-pub(crate) fn forward(
-    pending: &mut Pending,
-    bytes: &[u8],
-    write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
-) -> Poll<io::Result<()>> {
-    let written = match pending.is_empty().then(|| write(bytes)) {
-        Some(Poll::Ready(written)) => written?,
-        Some(Poll::Pending) | None => 0,
-    };
-    pending.push(bytes.get(written..).unwrap_or_default());
-    Poll::Ready(Ok(()))
-}
-
-fn put(
-    pending: &mut Pending,
-    bytes: &[u8],
-    write: &mut impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
-) -> io::Result<()> {
-    match forward(pending, bytes, write) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Ok(()),
-    }
 }
 
 /// What a timer says.

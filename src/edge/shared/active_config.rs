@@ -9,9 +9,9 @@ use std::time::Duration;
 use rustls::sign::CertifiedKey;
 
 use crate::bundle::{Bundle, Route, Site};
-use crate::edge::net::tls;
-use crate::edge::net::upstream::{UpstreamState, Upstreams};
 use crate::edge::shared::tickets::Tickets;
+use crate::edge::shared::tls_config::{Configs, SuitePreference};
+use crate::edge::shared::upstreams::{UpstreamState, Upstreams};
 use crate::http::head::HeadLimits;
 use crate::names::{Host, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
@@ -21,7 +21,7 @@ pub(crate) struct ActiveConfig {
     pub(crate) bundle: Bundle,
     pub(crate) head_limits: HeadLimits,
     /// By certificate.
-    tls: Vec<Arc<tls::Configs>>,
+    tls: Vec<Arc<Configs>>,
     covered: Vec<Arc<[SanName]>>,
     /// By site and route.
     pub(crate) routes: Vec<Vec<Arc<RouteState>>>,
@@ -71,11 +71,11 @@ impl ActiveConfig {
         tickets: &Arc<Tickets>,
         tallies: &HostTallies,
     ) -> Result<Self, rustls::Error> {
-        let preference = tls::SuitePreference::choose(bundle.suite_order);
+        let preference = SuitePreference::choose(bundle.suite_order);
         let tls = bundle
             .certificates
             .iter()
-            .map(|certificate| tls::Configs::new(&certificate.key, preference, tickets).map(Arc::new));
+            .map(|certificate| Configs::new(&certificate.key, preference, tickets).map(Arc::new));
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
             Arc::new(RouteState {
@@ -106,7 +106,7 @@ impl ActiveConfig {
     }
 
     /// Configuration and identity for a hello with this server name, or without one.
-    pub(crate) fn identify(&self, name: Option<&str>) -> Option<(Arc<tls::Configs>, Identity)> {
+    pub(crate) fn identify(&self, name: Option<&str>) -> Option<(Arc<Configs>, Identity)> {
         let name = name.map(Host::parse).transpose().ok()?;
         let entry = match &name {
             Some(name) => self.bundle.host(name),

@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::edge::accept::accept_loop::Balance;
-use crate::edge::net::upstream::Upstreams;
 use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
+use crate::edge::shared::balance::Balance;
 use crate::edge::shared::eviction::EvictionQueue;
 use crate::edge::shared::sticky::Sids;
 use crate::edge::shared::tickets::Tickets;
+use crate::edge::shared::upstreams::Upstreams;
 use crate::ops::access::AccessLog;
 use crate::ops::log::Said;
 use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
     /// A mutex, taken when a bundle is taken into use.
     pub(crate) upstreams: Upstreams,
     /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
-    pub(crate) sids: Sids,
+    pub(crate) sids: Arc<Sids>,
     /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
     pub(crate) tickets: Arc<Tickets>,
     /// A mutex, taken by reloads and `status`.

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::edge::shared::active_config::RouteState;
-use crate::edge::shared::state::Shared;
 use crate::engineio::{Asks, KEEP_MAX, Observed, Open, OpenObserver};
 use crate::http::head::RequestHead;
 
@@ -107,10 +106,16 @@ pub(crate) struct Choice {
     pub(crate) opens: bool,
 }
 
-impl Shared {
+impl Sids {
     /// A session's own upstream; for a new session each in turn; for anything else the one that the client's address
     /// gives, so that a client's requests meet the same.
-    pub(crate) fn choose(&self, route: &RouteState, head: &RequestHead<'_>, client: IpAddr) -> Choice {
+    pub(crate) fn choose(
+        &self,
+        route: &RouteState,
+        head: &RequestHead<'_>,
+        client: IpAddr,
+        now: Instant,
+    ) -> Choice {
         let several = route.upstreams.len();
         if several < 2 {
             return Choice::default();
@@ -118,7 +123,7 @@ impl Shared {
         let by_address = address_hash(client) as usize % several;
         match Asks::of(head) {
             Asks::Session(sid) => {
-                let id = self.sids.find(&sid, Instant::now());
+                let id = self.find(&sid, now);
                 let own = id.and_then(|id| route.upstreams.iter().position(|upstream| upstream.id == id));
                 Choice { first: own.unwrap_or(by_address), opens: false }
             }
@@ -137,7 +142,7 @@ impl Shared {
 /// Observes an answer that opens a session, until its sid is known.
 pub(crate) struct SidObserver {
     packets: OpenObserver,
-    shared: Arc<Shared>,
+    sids: Arc<Sids>,
     route: Arc<RouteState>,
     upstream: u32,
 }
@@ -145,32 +150,32 @@ pub(crate) struct SidObserver {
 impl SidObserver {
     pub(crate) fn new(
         packets: OpenObserver,
-        shared: &Arc<Shared>,
+        sids: &Arc<Sids>,
         route: &Arc<RouteState>,
         upstream: u32,
     ) -> Box<Self> {
-        Box::new(Self { packets, shared: Arc::clone(shared), route: Arc::clone(route), upstream })
+        Box::new(Self { packets, sids: Arc::clone(sids), route: Arc::clone(route), upstream })
     }
 
     /// Observes the next bytes; `true`: there is nothing more to observe.
-    pub(crate) fn observe(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn observe(&mut self, bytes: &[u8], now: Instant) -> bool {
         match self.packets.observe(bytes) {
             Observed::More => return false,
             Observed::Open(open) => {
-                self.shared.sids.keep(&open, self.upstream, Instant::now());
+                self.sids.keep(&open, self.upstream, now);
                 if self.route.sid_unread.load(Relaxed) {
                     self.route.sid_unread.store(false, Relaxed);
                 }
             }
-            Observed::Else => self.missed(),
+            Observed::Else => self.missed(now),
         }
         true
     }
 
     /// The answer told no sid: until one does again, this route's new sessions go by address, which needs none.
-    pub(crate) fn missed(&self) {
+    pub(crate) fn missed(&self, now: Instant) {
         let before = self.route.sid_unread.swap(true, Relaxed);
-        if !before && self.route.unread_sid_news.is_due(self.shared.uptime()) {
+        if !before && self.route.unread_sid_news.is_due(now.saturating_duration_since(self.sids.began)) {
             warn!(
                 path = self.route.rules.path,
                 "the answer to an Engine.IO handshake could not be read (compressed?): new sessions go by client address"

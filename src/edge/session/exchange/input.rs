@@ -3,8 +3,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use crate::edge::accept::accept_loop::Worker;
 use crate::edge::net::tls::TlsStream;
+use crate::edge::session::worker::Worker;
 
 /// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
 #[derive(Default)]

@@ -5,31 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
-use super::{Down, End, Exchange, Request, reframe};
+use super::state::{Down, End, Exchange, Request, Up, reframe};
+use crate::edge::net::send_buffer::forward;
 use crate::edge::net::upstream::UpstreamStream;
-use crate::edge::session::relay::{Pending, forward};
 use crate::http::answer::Problem;
-use crate::http::body::{BodyReader, Framing};
+use crate::http::body::Framing;
 
 /// Slices of one vectored write: a head has far fewer pieces.
 const SLICES_MAX: usize = 64;
-
-/// The request's half.
-pub(super) struct Up {
-    pub(super) head_written: usize,
-    pub(super) body: BodyReader,
-    pub(super) body_bytes: u64,
-    pub(super) pending: Pending,
-    /// A chunked body's end is in `pending` or further.
-    pub(super) ended: bool,
-    /// The whole request is on its way.
-    pub(super) done: bool,
-    /// The upstream takes no more; its response may still come.
-    pub(super) broken: bool,
-    pub(super) moved: Instant,
-    /// When the client, or the upstream where that takes nothing, has had its time.
-    pub(super) due: Instant,
-}
 
 /// What a step of the request's half moved.
 enum Moved {
@@ -178,10 +161,6 @@ impl Exchange<'_> {
     fn head_is_needed(&self) -> bool {
         let waiting = matches!(self.down, Down::Head { .. });
         waiting && (self.request.offer.is_some() || self.may_repeat())
-    }
-
-    pub(super) fn may_repeat(&self) -> bool {
-        self.reused && self.request.repeatable && !self.answered
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{End, Exchange, each_run, reframe};
+use super::state::{Down, End, Exchange, each_run, reframe};
+use crate::edge::net::send_buffer::forward;
 use crate::edge::session::pace::Backlog;
-use crate::edge::session::relay::forward;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::forward::{ResponseForm, response_head};
@@ -17,22 +17,6 @@ use crate::ws::handshake;
 
 /// Interim responses (1xx) that an upstream may send before its final one.
 const INTERIM_MAX: u8 = 8;
-
-/// The response's half.
-pub(super) enum Down {
-    /// Waiting for the head; holds what has come of it.
-    Head {
-        scanner: HeadScanner,
-        held: Vec<u8>,
-        interim: u8,
-    },
-    Body {
-        reader: BodyReader,
-        chunked: bool,
-    },
-    /// Everything is with the client, or in `down_pending`.
-    Done,
-}
 
 impl Exchange<'_> {
     /// Moves the response on by one step; `Err` is its end.
@@ -65,12 +49,6 @@ impl Exchange<'_> {
             _ => self.body_arrived(cx, read, out),
         };
         Poll::Ready(result)
-    }
-
-    /// An app may answer before it has read the body, and read it all the same. Of what it refused it wants no more.
-    pub(super) fn app_reads_on(&self) -> bool {
-        let sent = self.up.done || self.up.broken;
-        !sent && self.request.status.get() < 400 && !self.waits_to_be_asked()
     }
 
     /// Brings what waits to the client; ready when the kernel has all of it.
@@ -218,8 +196,8 @@ impl Exchange<'_> {
     /// Before the client has the bytes: it may come back with the sid at once.
     fn observe(&mut self, bytes: &[u8]) {
         let (Some(observer), Down::Body { reader, .. }) = (&mut self.observer, &self.down) else { return };
-        let mut done = self.request.status.get() != 200;
-        let _ = each_run(&mut reader.clone(), bytes, |data| done = done || observer.observe(data));
+        let (mut done, now) = (self.request.status.get() != 200, Instant::now());
+        let _ = each_run(&mut reader.clone(), bytes, |data| done = done || observer.observe(data, now));
         if done {
             self.observer = None;
         }

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::{BOOT_ID_BYTES, BootId, FILE_BYTES_MAX, Keys, Unusable};
+use super::keys::{BOOT_ID_BYTES, BootId, FILE_BYTES_MAX, Keys, Unusable};
 use crate::bundle::Admin;
 use crate::ops::admin::DEFAULT_PATH;
 
@@ -156,7 +156,7 @@ fn boot_id() -> Option<BootId> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::{Key, uptime_s};
+    use super::super::keys::{Key, uptime_s};
     use super::*;
 
     /// A folder in memory; said aloud where the machine has none.

@@ -1,0 +1,245 @@
+//! What the sessions of one worker share: buffers, the pool of upstream connections, counters, and how each is woken when
+//! the drain begins. The loop that accepts them is not here.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, Waker};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
+
+use crate::edge::net::pool::Pool;
+use crate::edge::shared::addresses::Slot;
+use crate::edge::shared::eviction::Evictable;
+use crate::edge::shared::state::{Drain, Shared};
+use crate::ops::metrics::{Reason, WorkerTally};
+
+/// Sizes of the head buffers that a worker keeps for its sessions: most heads fit the small one.
+pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
+/// Head buffers of each size that a worker keeps for the next use.
+const SPARE_BUFFERS_MAX: usize = 64;
+
+/// What the log says of a connection that was evicted.
+pub(crate) const EVICTED: &str = "sessions_max or handshakes_max reached, and it was not in a request";
+
+/// One worker: everything that its sessions share without a lock.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: usize,
+    pub(crate) tally: Arc<WorkerTally>,
+    /// Bytes pass through here on their way; nothing stays between two polls.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// Heads and chunks are put together here; empty between two polls.
+    pub(crate) out: RefCell<Vec<u8>>,
+    pub(crate) pool: Rc<Pool>,
+    small: RefCell<Vec<Box<[u8]>>>,
+    large: RefCell<Vec<Box<[u8]>>>,
+    sessions: Cell<usize>,
+    drain: Cell<Option<Drain>>,
+    /// Woken when the drain begins: a `Notified` would be 64 bytes for each of them.
+    sleepers: RefCell<Sleepers>,
+    last_session_ends: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, scratch_bytes: usize) -> Rc<Self> {
+        let tally = shared.work.get(index).cloned().unwrap_or_default();
+        Rc::new(Self {
+            shared,
+            index,
+            tally,
+            scratch: RefCell::new(vec![0; scratch_bytes].into_boxed_slice()),
+            out: RefCell::default(),
+            pool: Pool::new(),
+            small: RefCell::default(),
+            large: RefCell::default(),
+            sessions: Cell::new(0),
+            drain: Cell::new(None),
+            sleepers: RefCell::default(),
+            last_session_ends: Notify::new(),
+        })
+    }
+
+    /// The drain, once it has begun.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        self.drain.get()
+    }
+
+    /// A head buffer of at least `bytes`; `large_bytes` is the size of the large ones.
+    pub(crate) fn take_buffer(&self, bytes: usize, large_bytes: usize) -> Box<[u8]> {
+        let (spare, size) = match bytes <= SMALL_BUFFER_BYTES {
+            true => (&self.small, SMALL_BUFFER_BYTES),
+            false => (&self.large, large_bytes.max(bytes)),
+        };
+        let kept = spare.borrow_mut().pop().filter(|buffer| buffer.len() >= bytes);
+        kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    }
+
+    pub(crate) fn give_buffer(&self, buffer: Box<[u8]>) {
+        let spare = if buffer.len() <= SMALL_BUFFER_BYTES { &self.small } else { &self.large };
+        let mut spare = spare.borrow_mut();
+        if !buffer.is_empty() && spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(buffer);
+        }
+    }
+
+    /// Whether this worker has more than its share of the sessions, plus a tenth and a few.
+    pub(crate) fn is_above_share(&self) -> bool {
+        let all = self.shared.sessions.load(Relaxed) as usize;
+        let share = all / self.shared.workers.max(1);
+        self.sessions.get() > share + share / 10 + 2
+    }
+
+    /// A session of `peer`, by the limits of its address and of all. At `sessions_max` another connection is
+    /// evicted where that is possible: it counts until it has gone, so that for a moment there are more than `sessions_max`.
+    pub(crate) fn permit(self: &Rc<Self>, peer: IpAddr) -> Result<Permit, (Reason, &'static str)> {
+        let place = self.shared.place(peer)?;
+        let sessions = &self.shared.sessions;
+        let before = sessions.fetch_add(1, Relaxed);
+        let most = self.shared.sessions_max.load(Relaxed);
+        if before >= most && !self.shared.eviction.evict() {
+            sessions.fetch_sub(1, Relaxed);
+            place.into_iter().for_each(|place| self.shared.addresses.leave(place));
+            return Err((Reason::Full, "sessions_max reached, and all are in a request or a WebSocket"));
+        }
+        self.shared.sessions_peak.raise(u64::from((before + 1).min(most)));
+        self.sessions.set(self.sessions.get() + 1);
+        self.shared.balance.tell();
+        Ok(Permit { worker: Rc::clone(self), place, sleeper: Cell::new(None) })
+    }
+
+    /// Wakes every session that sleeps until then.
+    pub(crate) fn begin_drain(&self, drain: Drain) {
+        self.drain.set(Some(drain));
+        self.sleepers.borrow().wake();
+    }
+
+    /// Waits until the last session has ended, or `deadline`.
+    pub(crate) async fn wait_for_sessions(&self, deadline: Instant) {
+        while self.sessions.get() > 0 {
+            tokio::select! {
+                () = self.last_session_ends.notified() => {}
+                () = sleep_until(deadline) => break,
+            }
+        }
+        for _ in 0..self.sessions.get() {
+            self.shared.endings.cut.increment();
+        }
+        if self.sessions.get() > 0 {
+            info!(
+                worker = self.index,
+                sessions = self.sessions.get(),
+                "drain timeout reached, closing what is open"
+            );
+        }
+    }
+}
+
+/// The right to be a session; given back when dropped.
+pub(crate) struct Permit {
+    pub(crate) worker: Rc<Worker>,
+    /// `None`: no limit by address holds for it.
+    place: Option<Slot>,
+    /// Its place among the worker's sleepers.
+    sleeper: Cell<Option<u32>>,
+}
+
+impl Permit {
+    /// Whether limits of handshakes hold for this session.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Counts the session for the client that a proxy has named; the proxy's own address has no place.
+    ///
+    /// # Errors
+    /// Which limit the client is over.
+    pub(crate) fn count_for(&mut self, client: IpAddr) -> Result<(), (Reason, &'static str)> {
+        let place = self.worker.shared.place(client)?;
+        // There is one already where a reload between has just made the peer a proxy.
+        let before = std::mem::replace(&mut self.place, place);
+        before.into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
+        Ok(())
+    }
+
+    /// Has the task of `waker`, which stays the same until [`Self::sleep_on`], woken when the drain begins.
+    pub(crate) fn wake_at_drain(&self, waker: &Waker) {
+        if self.sleeper.get().is_none() {
+            self.sleeper.set(Some(self.worker.sleepers.borrow_mut().enter(waker.clone())));
+        }
+    }
+
+    /// Another task goes on with the session.
+    pub(crate) fn sleep_on(&self) {
+        if let Some(place) = self.sleeper.take() {
+            self.worker.sleepers.borrow_mut().leave(place);
+        }
+    }
+}
+
+/// Tasks by place; places that are free are taken first.
+#[derive(Default)]
+struct Sleepers {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<u32>,
+}
+
+impl Sleepers {
+    fn enter(&mut self, waker: Waker) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() as u32 - 1
+        });
+        if let Some(free) = self.wakers.get_mut(place as usize) {
+            *free = Some(waker);
+        }
+        place
+    }
+
+    fn leave(&mut self, place: u32) {
+        if let Some(taken) = self.wakers.get_mut(place as usize) {
+            *taken = None;
+            self.free.push(place);
+        }
+    }
+
+    fn wake(&self) {
+        self.wakers.iter().flatten().for_each(Waker::wake_by_ref);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.sleep_on();
+        self.worker.shared.sessions.fetch_sub(1, Relaxed);
+        self.place.take().into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
+        self.worker.sessions.set(self.worker.sessions.get() - 1);
+        self.worker.shared.balance.tell();
+        if self.worker.sessions.get() == 0 {
+            self.worker.last_session_ends.notify_one();
+        }
+    }
+}
+
+/// Runs `work` to its end, or until the connection is evicted.
+pub(crate) async fn unless_evicted<T>(
+    worker: &Worker,
+    evictable: &Evictable,
+    peer: IpAddr,
+    mut work: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => evictable.poll_evicted(cx).map(|()| {
+            worker.shared.refuse(Reason::Shed, peer, EVICTED);
+            None
+        }),
+    })
+    .await
+}
