@@ -21,6 +21,7 @@ Puts the edge on a board: the program, its units (enabled) and a proven bundle.
   --force-device       also where the device does not say that it is removable
   --host [USER@]HOST   install or upgrade a running board over ssh (ssh://user@host:port works too); rolls back where
                        the edge does not become ready there
+  --reboot             reboot the board after the installation, and ask the edge again                (with --host)
   --hostname NAME      the board's name                                                     (with --image)
   --ssh-key FILE.pub   may log in as the image's first user; turns sshd on                  (with --image)
   --wifi-country CC    two letters: Wi-Fi stays off until the radio knows its country       (with --image)
@@ -35,16 +36,18 @@ TEXT
 }
 
 here=$(dirname "$(realpath "$0")")
+refusals=$here/flash/refusals
 # shellcheck source=/dev/null
-for part in words check desk plan image device host; do . "$here/flash/$part.sh"; done
+for part in refuse words check desk plan image device host; do . "$here/flash/$part.sh"; done
 
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 board='' config='' image='' out='' device='' force_device='' host='' dry=''
-hostname='' ssh_key='' wifi_country='' binary='' sanedge=''
+reboot='' hostname='' ssh_key='' wifi_country='' binary='' sanedge=''
 while [ $# -gt 0 ]; do
   case $1 in
     --force-device) force_device=1; shift; continue ;;
+    --reboot) reboot=1; shift; continue ;;
     --dry-run) dry=would; shift; continue ;;
     -h | --help) usage; exit 0 ;;
     --board | --config | --image | --out | --device | --host | --hostname | --ssh-key | --wifi-country | --binary | --sanedge) ;;
@@ -61,6 +64,7 @@ if [ -n "$host" ]; then
   [ -z "$image$out$device$hostname$ssh_key$wifi_country" ] ||
     wrong_usage "--host is for a board that runs: --image, --out, --device, --hostname, --ssh-key and --wifi-country are not for it"
 else
+  [ -z "$reboot" ] || wrong_usage "--reboot is for --host: a card boots when it is in the board"
   [ -n "$image" ] || wrong_usage "--image or --host is missing: where shall the edge go?"
   [ -n "$out$device" ] || wrong_usage "--out or --device is missing: where shall the image go?"
 fi

@@ -1,32 +1,38 @@
 #!/bin/sh
-# shellcheck disable=SC2015,SC2046  # `this && that || go on` is meant so; one word for each unit
-# What runs on the board, as root: keeps what was there, puts the new in, waits for readiness, puts the old back where
-# that fails. A file is replaced by a rename; a broken line does not stop it half-way.
+# shellcheck disable=SC2010,SC2015,SC2030,SC2031,SC2034,SC2046,SC2086  # `this && that || go on` is meant so; one word for each unit
+#
+# The half of `flash.sh --host` that runs on the board, as root, by `sh install`; refuse.sh and cmdline.sh stand in front of it.
+#
+# Every new file is staged beside its place and on the disk before the first is replaced, and every old one keeps a second name
+# there, so that neither the change nor its undoing needs room. A folder, the journal, says how far it came:
+#
+#   plan       .NAME.sanedge-new may lie about; nothing is replaced
+#   switching  new files take their places by renames, and the edge is restarted; an interruption is undone
+#   committed  the new edge is ready; only the second names are still to be removed
+#
+# An interruption is undone by `sh install undo`: at the end of the unit that this runs in, at the next boot (sanedge-recover.service),
+# or by the next installation.
 set -eu
 trap '' HUP INT PIPE
 umask 077
-dir=$(dirname "$0")
-: >"$dir/begun"
-was_active='' was_healthy='' kept='' committed=''
-finish() {
-  status=$?
-  trap - EXIT
-  if [ -n "$kept" ] && [ -z "$committed" ]; then rollback; fi
-  rm -rf "$dir"
-  exit "$status"
-}
-trap finish EXIT
-trap 'exit 143' TERM
+here=$(dirname "$0")
 root=${SANEDGE_ROOT:-}
-say() { printf '      %s\n' "$*" || :; }
-old=$dir/old
-chown -R root:root "$dir" # what came belongs to who sent it, and a bundle that is neither root's nor ours is refused
-chmod 0700 "$dir/root/usr/bin/sanedge"
-"$dir/root/usr/bin/sanedge" show "$dir/root/etc/sanedge/sanedge.bundle" >/dev/null ||
-  { say "the new program cannot read the new bundle here"; exit 1; }
-wanted=$("$dir/root/usr/bin/sanedge" show --json "$dir/root/etc/sanedge/sanedge.bundle" | sed -n 's/^  "digest": "\(.\{16\}\).*/\1/p') # as much of it as `status` shows
+journal=$root/var/lib/sanedge-install
+refusals=$here/refusals
+settings=$root/etc/systemd/system
+recover=$settings/sanedge-recover.service
+slack_kib=1024 # for the journal, directories and what else is written meanwhile
+was_healthy='' switched='' committed=''
 
-# files and links, not the folders that they are in
+say() { printf '      %s\n' "$*" || :; }
+indented() { sed 's/^/        /' || :; }
+exists() { [ -e "$1" ] || [ -L "$1" ]; }
+new_of() { printf '%s\n' "$root${1%/*}/.${1##*/}.sanedge-new"; }
+old_of() { printf '%s\n' "$root${1%/*}/.${1##*/}.sanedge-old"; }
+version_of_systemd() { systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p'; }
+
+# --- the plan: kind and place of each file and link, not the folders that they are in -------------------------------------
+
 paths() {
   while read -r kind a b c path; do
     case $kind in
@@ -34,59 +40,242 @@ paths() {
       link) echo "$b" ;;
       gone) echo "$a" ;;
     esac
-  done <"$dir/plan"
+  done <"$here/plan"
 }
-same() {
-  if [ -L "$1" ] && [ -L "$2" ]; then [ "$(readlink "$1")" = "$(readlink "$2")" ]
-  elif exists "$1" && exists "$2"; then cmp -s "$1" "$2"
-  else ! exists "$1" && ! exists "$2"; fi
+units() { paths | sed -n 's|^/usr/lib/systemd/system/\(sanedge[a-z-]*\.[a-z]*\)$|\1|p'; }
+sockets() { sed -n 's/^link .*\/\(sanedge-[a-z]*\.socket\)$/\1/p' "$here/plan"; }
+all_sockets='sanedge-https.socket sanedge-http.socket sanedge-admin.socket'
+all_units="sanedge.service $all_sockets"
+
+# as_wanted MODE OWNER GROUP FILE PATH: whether the file at PATH needs no change
+as_wanted() {
+  [ -f "$root$5" ] && [ ! -L "$root$5" ] && cmp -s "$4" "$root$5" &&
+    [ "$(stat -c '0%a %U %G' "$root$5")" = "$1 $2 $3" ]
 }
-exists() { [ -e "$1" ] || [ -L "$1" ]; }
-keep() {
-  mkdir "$old"
-  for path in $(paths); do
-    exists "$root$path" || continue
-    mkdir -p "$old$(dirname "$path")"
-    cp -a "$root$path" "$old$path"
+
+# --- what would make it fail, looked for before anything is changed --------------------------------------------------------
+
+check_masks() {
+  for unit in $(units); do
+    for folder in "$settings" "$root/run/systemd/system"; do
+      [ "$(readlink "$folder/$unit" || :)" != /dev/null ] || refuse board-masked "a link to /dev/null in ${folder#"$root"}" "$unit"
+    done
   done
 }
-# in_place FROM PATH: by a rename, so that nobody sees half a file
-in_place() {
-  cp -a "$1" "$root$2.sanedge-new"
-  mv -f "$root$2.sanedge-new" "$root$2"
+
+# The folder that a path is in or will be in.
+folder_of() {
+  folder=$(dirname "$root$1")
+  while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+  echo "$folder"
 }
-put_new() {
+check_room() {
+  while read -r kind a b c path; do
+    [ "$kind" = file ] || continue
+    as_wanted "$a" "$b" "$c" "$here/root$path" "$path" ||
+      echo "$(($(wc -c <"$here/root$path") / 1024 + 4)) $(df -Pk "$(folder_of "$path")" | awk 'NR == 2 { print $4, $6 }')"
+  done <"$here/plan" | awk -v slack="$slack_kib" '
+    { need[$3] += $1; free[$3] = $2 }
+    END { for (place in need) if (free[place] < need[place] + slack) print place, need[place] + slack, free[place] }
+  ' >"$here/room"
+  if read -r place need free <"$here/room"; then refuse board-room "$free KiB" "$place" "$need"; fi
+}
+
+# listening PORT ADDRESS: the inode of a socket of this machine that is in the way of this listener, if there is one. An address in
+# /proc/net/tcp has its bytes in the order of the machine; that of all addresses is zeros, and in the way of each.
+listening() {
+  cat "$root/proc/net/tcp" "$root/proc/net/tcp6" 2>/dev/null | awk -v port="$(printf %04X "$1")" -v address="$2" '
+    function hex(four,    byte) {
+      if (split(four, byte, ".") != 4) return ""
+      return sprintf("%02X%02X%02X%02X", byte[4], byte[3], byte[2], byte[1])
+    }
+    BEGIN { ours = hex(address); everywhere = address == "::" || address == "0.0.0.0" }
+    $4 == "0A" && split($2, local, ":") == 2 && local[2] == port &&
+      (everywhere || local[1] ~ /^0+$/ || local[1] == ours) { print $10; exit }'
+}
+# The process that has a socket: PID NAME. Process 1 holds those of all socket units.
+holder() {
+  for process in "$root"/proc/[0-9]*; do
+    if ls -l "$process/fd" 2>/dev/null | grep -q "socket:\[$1\]$"; then
+      echo "${process##*/} $(cat "$process/comm" 2>/dev/null)"
+      return
+    fi
+  done
+}
+check_ports() {
+  while read -r name address; do
+    port=${address##*:} ip=${address%:*} ip=${ip#[} ip=${ip%]}
+    inode=$(listening "$port" "$ip")
+    [ -n "$inode" ] || continue
+    found=$(holder "$inode")
+    case $found in
+      *' sanedge') continue ;;
+      '1 '*) ! systemctl is-active --quiet "sanedge-$name.socket" || continue ;;
+    esac
+    case $found in '1 '*) found="1 systemd for $(systemctl list-sockets --no-legend 2>/dev/null | awk -v port=":$port" '
+      substr($1, length($1) - length(port) + 1) == port { print $2; exit }')" ;; esac
+    refuse board-port "${found:+process }${found:-a process that cannot be named}" "sanedge-$name.socket" "$port" "${found#* }"
+  done <"$here/listen"
+}
+
+check_program() {
+  program=$(new_of /usr/bin/sanedge) bundle=$(new_of /etc/sanedge/sanedge.bundle)
+  exists "$program" || program=$root/usr/bin/sanedge
+  exists "$bundle" || bundle=$root/etc/sanedge/sanedge.bundle
+  said=$("$program" --version 2>&1) || refuse board-program "$said"
+  said=$("$program" show "$bundle" 2>&1 >/dev/null) || refuse board-bundle "$said"
+  # As much of the digest as `status` shows.
+  wanted=$("$program" show --json "$bundle" | sed -n 's/^  "digest": "\(.\{16\}\).*/\1/p')
+}
+
+# --- staging -----------------------------------------------------------------------------------------------------------------
+
+stage() {
   while read -r kind a b c path; do
     case $kind in
-      dir) mkdir -p "$root$path" && chown "$b:$c" "$root$path" && chmod "$a" "$root$path" ;;
+      dir) mkdir -p "$root$path" && chown "$b:$c" "$root$path" && chmod "$a" "$root$path" || refuse board-stage "" "$path" ;;
       file)
-        mkdir -p "$root$(dirname "$path")"
-        chown "$b:$c" "$dir/root$path" && chmod "$a" "$dir/root$path"
-        in_place "$dir/root$path" "$path"
+        mkdir -p "$root${path%/*}"
+        as_wanted "$a" "$b" "$c" "$here/root$path" "$path" || stage_file "$a" "$b:$c" "$path" || refuse board-stage "" "$path"
         ;;
-      link) mkdir -p "$root$(dirname "$b")" && ln -sfn "$a" "$root$b" ;;
-      gone) rm -f "$root$a" ;;
+      link)
+        mkdir -p "$root${b%/*}"
+        [ "$(readlink "$root$b" || :)" = "$a" ] || ln -s "$a" "$(new_of "$b")" || refuse board-stage "" "$b"
+        ;;
     esac
-  done <"$dir/plan"
+  done <"$here/plan"
 }
-put_old() {
+stage_file() {
+  new=$(new_of "$3")
+  cp "$here/root$3" "$new" && chown "$2" "$new" && chmod "$1" "$new" && sync "$new" && cmp -s "$here/root$3" "$new"
+}
+
+# What the journal needs to undo it all: this script, the plan, and which places had a file before.
+keep() {
   for path in $(paths); do
-    if exists "$old$path"; then in_place "$old$path" "$path"
-    else rm -f "$root$path"; fi
+    exists "$root$path" || continue
+    echo "$path"
+    if replaced "$path"; then
+      # A second name costs no room. Where the file system has none, it is a copy.
+      ln "$root$path" "$(old_of "$path")" 2>/dev/null || 
+        { cp -a "$root$path" "$(old_of "$path")" && sync "$(old_of "$path")"; } || refuse board-stage "" "$path"
+    fi
+  done >"$journal/had"
+  if systemctl is-active --quiet sanedge.service; then : >"$journal/was-active"; fi
+  sync "$journal"/*
+}
+# Whether the file or link at a place is replaced or removed; all others are left as they are.
+replaced() { exists "$(new_of "$1")" || grep -qx "gone $1" "$here/plan"; }
+
+write_recover() {
+  mkdir -p "$settings/sysinit.target.wants"
+  cat >"$recover" <<UNIT
+# Written by flash.sh for the time of an installation, and removed by it.
+[Unit]
+Description=sanedge, undo of an installation that was interrupted
+DefaultDependencies=no
+Conflicts=shutdown.target
+RequiresMountsFor=/var/lib/sanedge-install /usr/bin /etc
+After=local-fs.target
+Before=sysinit.target shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /var/lib/sanedge-install/install undo boot
+UNIT
+  chmod 0644 "$recover"
+  ln -sf ../sanedge-recover.service "$settings/sysinit.target.wants/sanedge-recover.service"
+  sync "$recover"
+}
+
+# --- the switch and its undoing ----------------------------------------------------------------------------------------------
+
+switch() {
+  for path in $(paths); do
+    new=$(new_of "$path")
+    if exists "$new"; then mv -f "$new" "$root$path"
+    elif replaced "$path"; then rm -f "$root$path"; fi
   done
 }
-sockets() { sed -n 's/^link .*\/\(sanedge-[a-z]*\.socket\)$/\1/p' "$dir/plan"; }
+
+# Puts the old files back. All of it may be done twice.
+put_old() {
+  incomplete=''
+  [ -f "$here/had" ] || return 0
+  for path in $(paths); do
+    old=$(old_of "$path")
+    if ! grep -qx "$path" "$here/had"; then rm -f "$root$path" || incomplete="$incomplete $path"
+    elif exists "$old"; then mv -f "$old" "$root$path" && rm -f "$old" || incomplete="$incomplete $path"; fi
+  done
+  sync
+}
+remove_second_names() { for path in $(paths); do rm -f "$(new_of "$path")" "$(old_of "$path")" || :; done; }
+close_journal() {
+  # First what would have it undone: half a journal must not be taken for a whole one.
+  rm -f "$journal/switching"
+  sync
+  rm -f "$settings/sysinit.target.wants/sanedge-recover.service" "$recover"
+  rmdir "$settings/sysinit.target.wants" 2>/dev/null || :
+  rm -rf "$journal"
+  sync
+}
+# The links say which units are wanted, now as at the next boot.
+wanted() { [ -L "$settings/sockets.target.wants/$1" ] || [ -L "$settings/multi-user.target.wants/$1" ]; }
+wanted_sockets() { for unit in $all_sockets; do if wanted "$unit"; then echo "$unit"; fi; done; }
+
+undo() {
+  set +e
+  put_old
+  systemctl daemon-reload
+  if [ "${1:-}" = boot ]; then
+    # Jobs for the new units may wait already; these take their place, and nobody waits here for what starts later.
+    for unit in $all_units; do
+      if wanted "$unit"; then systemctl --no-block start "$unit"; else systemctl --no-block stop "$unit" 2>/dev/null; fi
+    done
+  elif [ -e "$here/was-active" ]; then
+    start $(wanted_sockets)
+  else
+    systemctl stop $all_units
+    systemctl reset-failed $all_units 2>/dev/null
+  fi
+  if [ -n "$incomplete" ]; then
+    say "the undoing is not complete; the files before the installation are these, put them back by hand or boot again:"
+    for path in $incomplete; do say "  $path  was  $(old_of "$path")"; done
+    return 1
+  fi
+  remove_second_names
+  close_journal
+  set -e
+}
+
 # Where only program or bundle changed the sockets stay open and nobody is turned away.
 start() {
   systemctl daemon-reload
   if [ -n "$sockets_differ" ]; then
-    systemctl stop sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket || :
+    systemctl stop $all_units || :
     systemctl start "$@"
     systemctl start sanedge.service
   else
     systemctl restart sanedge.service
   fi
 }
+sockets_changed() {
+  for path in $(paths | grep '\.socket'); do if replaced "$path" && { exists "$root$path" || exists "$(new_of "$path")"; }; then return 0; fi; done
+  return 1
+}
+
+rollback() {
+  say "not ready; the unit says:"
+  journalctl -u sanedge.service -n 15 --no-pager -o cat | indented
+  if ! undo; then return; fi
+  if [ -z "$was_active" ]; then
+    say "rolled back: program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
+  elif systemctl is-active --quiet sanedge.service; then say "rolled back: the old edge serves again"
+  else say "rolled back, but the old edge does not start either"; fi
+}
+
+# --- is it well? -------------------------------------------------------------------------------------------------------------
+
 ready() {
   systemctl is-active --quiet sanedge.service || return 1
   found=$("$root/usr/bin/sanedge" status --json) || return 1
@@ -97,52 +286,130 @@ doctor() {
   timeout 60 "$root/usr/bin/sanedge" doctor /etc/sanedge/sanedge.bundle
 }
 
-systemctl is-active --quiet sanedge.service && was_active=1
-if [ -n "$was_active" ] && doctor >/dev/null 2>&1; then was_healthy=1; fi
-systemd-sysusers "$dir/root/usr/lib/sysusers.d/sanedge.conf"
-keep
-kept=1
-
-rollback() {
-  status=1
-  set +e
-  say "not ready; the unit says:"
-  journalctl -u sanedge.service -n 15 --no-pager -o cat | sed 's/^/        /'
-  put_old
-  systemctl daemon-reload
-  if [ -n "$was_active" ]; then
-    start $(cd "$root/etc/systemd/system/sockets.target.wants" && echo sanedge-*.socket)
-    if systemctl is-active --quiet sanedge.service; then say "rolled back: the old edge serves again"
-    else say "rolled back, but the old edge does not start either"; fi
+# Raspberry Pi kernels start with the memory controller off. It is said to be switched on once that is on the disk.
+memory_limits() {
+  [ -e "$root/sys/fs/cgroup/cgroup.controllers" ] || return 0
+  ! grep -qw memory "$root/sys/fs/cgroup/cgroup.controllers" || return 0
+  for boot in "$root/boot/firmware" "$root/boot"; do
+    name=$(cmdline_file "$(cat "$here/board" 2>/dev/null)")
+    # Raspberry Pi OS 12 and later leave a file that only says so where it lay before.
+    if [ -n "$name" ] && boot_file "$name" | grep -q 'DO NOT EDIT'; then name=''; fi
+    [ -z "$name" ] || break
+  done
+  if [ -z "$name" ]; then
+    say "MemoryMax= does not hold here: the kernel's memory controller is off, and there is no cmdline.txt in /boot/firmware or /boot to switch it on"
+    return 0
+  fi
+  line=$(readlink -f "$boot/$name")
+  before=$(tr -d '\r' <"$line" | head -n 1)
+  if memory_is_on "$before"; then
+    say "MemoryMax= will hold after the next reboot: cgroup_enable=memory is in ${line#"$root"} already"
+  elif printf '%s cgroup_enable=memory\n' "$(printf '%s' "$before" | sed 's/ *$//')" >"$here/line" &&
+    cp -p "$line" "$line.sanedge-new" && cat "$here/line" >"$line.sanedge-new" && sync "$line.sanedge-new" && mv -f "$line.sanedge-new" "$line" && sync &&
+    cmp -s "$here/line" "$line"; then
+    say "MemoryMax= will hold after the next reboot: cgroup_enable=memory is in ${line#"$root"} now"
   else
-    systemctl stop sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket
-    say "rolled back: program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
+    rm -f "$line.sanedge-new" || :
+    say "MemoryMax= does not hold: ${line#"$root"} could not be written; add cgroup_enable=memory to the end of its first line"
+  fi
+}
+boot_file() { [ -f "$boot/$1" ] && cat "$boot/$1"; }
+
+# --- all of it -----------------------------------------------------------------------------------------------------------------
+
+# Ends what an earlier run left, of which only the journal tells.
+settle() {
+  payload=$(cat "$journal/payload" 2>/dev/null || :)
+  case $payload in /tmp/sanedge.* | /var/tmp/sanedge.*) [ "$payload" = "$here" ] || rm -rf "$payload" ;; esac
+  if [ -e "$journal/committed" ]; then (here=$journal && remove_second_names && close_journal)
+  elif [ -e "$journal/switching" ]; then
+    say "an installation was interrupted and is undone"
+    (here=$journal sockets_differ=1 && undo "$@")
+  elif [ -e "$journal/plan" ]; then (here=$journal && remove_second_names && close_journal)
   fi
 }
 
-sockets_differ=1
-put_new
-if [ -n "$was_active" ]; then
-  sockets_differ=
-  for path in $(paths | grep '\.socket'); do same "$old$path" "$root$path" || sockets_differ=1; done
-fi
-systemd-tmpfiles --create "$root/usr/lib/tmpfiles.d/sanedge.conf"
-start $(sockets)
-ready
-if ! doctor >"$dir/doctor" 2>&1; then
-  sed 's/^/        /' "$dir/doctor" || :
-  if [ -n "$was_healthy" ]; then say "\`sanedge doctor\` found nothing wrong before, and does now"; exit 1; fi
-  say "\`sanedge doctor\` found the above; the edge itself is ready"
-fi
+finish() {
+  status=$?
+  trap - EXIT
+  if [ -n "$switched" ] && [ -z "$committed" ]; then
+    status=1
+    (here=$journal && rollback) || :
+  elif [ -z "$committed" ]; then
+    remove_second_names
+    close_journal
+  fi
+  rm -rf "$here"
+  exit "$status"
+}
 
-# Raspberry Pi kernels start with the memory controller off.
-if [ -e /sys/fs/cgroup/cgroup.controllers ] && ! grep -qw memory /sys/fs/cgroup/cgroup.controllers; then
-  for line in "$root/boot/firmware/cmdline.txt" "$root/boot/cmdline.txt"; do
-    [ -f "$line" ] && ! grep -q cgroup_enable=memory "$line" || continue
-    sed 's/ *$/ cgroup_enable=memory/' "$line" >"$line.new" && mv -f "$line.new" "$line"
-    say "MemoryMax= will hold after the next reboot: cgroup_enable=memory is in $line now"
-    break
-  done
-fi
-committed=1
-say "ready: $("$root/usr/bin/sanedge" --version)"
+install() {
+  touch "$here/begun"
+  trap 'rm -rf "$here"' EXIT
+  chown -R root:root "$here" # what came belongs to the login, and a bundle that is neither root's nor ours is refused
+  mkdir -p "$journal" "$settings"
+  if command -v flock >/dev/null; then
+    exec 9<"$settings"
+    flock -n 9 || refuse board-busy
+  fi
+  settle
+  mkdir -p "$journal"
+  trap finish EXIT
+  trap 'exit 143' TERM
+  check_masks
+  check_ports
+  check_room
+  cp "$here/plan" "$here/refusals" "$here/install" "$journal/"
+  echo "$here" >"$journal/payload"
+  sync "$journal"/*
+  write_recover
+  systemd-sysusers "$here/root/usr/lib/sysusers.d/sanedge.conf"
+  stage
+  check_program
+  keep
+  was_active=''
+  [ ! -e "$journal/was-active" ] || was_active=1
+  if [ -n "$was_active" ] && doctor >/dev/null 2>&1; then was_healthy=1; fi
+  sockets_differ=1
+  if [ -n "$was_active" ] && ! sockets_changed; then sockets_differ=''; fi
+  sync
+
+  touch "$journal/switching"
+  sync "$journal"
+  switched=1
+  switch
+  sync
+  systemd-tmpfiles --create "$root/usr/lib/tmpfiles.d/sanedge.conf"
+  start $(sockets)
+  ready
+  if ! doctor >"$here/doctor" 2>&1; then
+    indented <"$here/doctor"
+    if [ -n "$was_healthy" ]; then say "\`sanedge doctor\` found nothing wrong before, and does now"; exit 1; fi
+    say "\`sanedge doctor\` found the above; the edge itself is ready"
+  fi
+  mv "$journal/switching" "$journal/committed"
+  committed=1
+  sync
+  remove_second_names
+  close_journal
+  memory_limits
+  sync
+  say "ready: $("$root/usr/bin/sanedge" --version)"
+}
+
+# In a unit of its own: neither a broken connection nor the end of the login stops it, and its end undoes what is not finished.
+as_unit() {
+  exec systemd-run --quiet --collect --wait --pipe --unit=sanedge-install --property=KillMode=mixed --property=TimeoutStopSec=180 \
+    --property="ExecStopPost=-/bin/sh -c '[ ! -e $journal/install ] || exec /bin/sh $journal/install undo'" /bin/sh "$here/install" run
+}
+
+case ${1:-} in
+  undo) shift; settle "$@" ;;
+  run) install ;;
+  *)
+    # --wait and --pipe are there since systemd 236.
+    version=$(version_of_systemd)
+    if [ -d "$root/run/systemd/system" ] && [ "${version:-0}" -ge 236 ] && command -v systemd-run >/dev/null; then as_unit; fi
+    install
+    ;;
+esac

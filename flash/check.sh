@@ -6,8 +6,7 @@ profile() { sed -n "s/^$1 *= *\"\([^\"]*\)\".*/\1/p" "$here/boards/$board.toml";
 
 check_board() {
   [[ $board =~ ^[a-z0-9-]+$ ]] && [ -f "$here/boards/$board.toml" ] ||
-    refuse "there is no board \`$board\`" "one of $(cd "$here/boards" && echo *.toml | sed 's/\.toml//g')" "" \
-      "take the nearest, or generic-aarch64, generic-armv7 or generic-armv6"
+    refuse no-board "" "$board" "$(cd "$here/boards" && echo *.toml | sed 's/\.toml//g')"
   target=$(profile target) budget=$(profile budget)
   case $target in
     aarch64-*) machine=183 triplet=aarch64-linux-gnu ;;
@@ -43,22 +42,22 @@ machine_word() {
 }
 
 check_files() {
-  [ -f "$config" ] || refuse "no such file: $config" "the sanedge.toml to compile" "" ""
-  [ -z "$binary" ] || [ -f "$binary" ] || refuse "no such file: $binary" "the program for the board" "" ""
-  [ -z "$sanedge" ] || [ -x "$sanedge" ] || refuse "cannot be run: $sanedge" "the sanedge of this machine" "" ""
-  [ -n "$host" ] || [ -f "$image" ] || refuse "no such file: $image" "a Raspberry Pi OS style image" "" ""
+  [ -f "$config" ] || refuse no-file "" "$config" "the sanedge.toml to compile"
+  [ -z "$binary" ] || [ -f "$binary" ] || refuse no-file "" "$binary" "the program for the board"
+  [ -z "$sanedge" ] || [ -x "$sanedge" ] || refuse cannot-run "" "$sanedge"
+  [ -n "$host" ] || [ -f "$image" ] || refuse no-file "" "$image" "a Raspberry Pi OS style image"
   if [ -n "$hostname" ] && ! [[ $hostname =~ ^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$ ]]; then
-    refuse "this cannot be a host's name" "up to 63 of a-z, 0-9 and -, neither first nor last a -" "$hostname" ""
+    refuse hostname "$hostname"
   fi
   if [ -n "$wifi_country" ] && ! [[ $wifi_country =~ ^[A-Z]{2}$ ]]; then
-    refuse "this is no country" "two capital letters of ISO 3166, as in DE" "$wifi_country" ""
+    refuse wifi-country "$wifi_country"
   fi
   if [ -n "$ssh_key" ]; then
-    [ -f "$ssh_key" ] || refuse "no such file: $ssh_key" "a public key of ssh" "" "ssh-keygen -t ed25519 makes one"
+    [ -f "$ssh_key" ] || refuse key-missing "" "$ssh_key"
     ! grep -q 'PRIVATE KEY' -- "$ssh_key" ||
-      refuse "this is the private half of a key" "its public half" "$ssh_key" "--ssh-key $ssh_key.pub"
+      refuse key-private "$ssh_key" "$ssh_key"
     grep -Eq '^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+' -- "$ssh_key" ||
-      refuse "this is no public key of ssh" "a line as in ~/.ssh/id_ed25519.pub" "$ssh_key" ""
+      refuse key-unknown "$ssh_key"
   fi
 }
 
@@ -88,8 +87,8 @@ check_tools() {
 check_out() {
   [ -n "$out" ] || return 0
   [ ! -L "$out" ] && { [ ! -e "$out" ] || [ -f "$out" ]; } ||
-    refuse "$out is not replaced" "a new name, or an older image" "$(stat -c %F -- "$out")" "give another file to --out"
-  [ -d "$(dirname -- "$out")" ] || refuse "no such folder: $(dirname -- "$out")" "where the image shall go" "" ""
+    refuse out-kind "$(stat -c %F -- "$out")" "$out"
+  [ -d "$(dirname -- "$out")" ] || refuse out-folder "" "$(dirname -- "$out")"
   [ ! "$out" -ef "$image" ] ||
-    refuse "--image and --out are the same file" "the image as it was downloaded, kept as it is" "" "give another file to --out"
+    refuse out-same
 }

@@ -11,8 +11,7 @@ find_sanedge() {
     return
   fi
   command -v cargo >/dev/null ||
-    refuse "there is no sanedge $(version) on this machine to compile the bundle" "one on PATH, or cargo to build it" "" \
-      "cargo install --path . --locked, or give --sanedge FILE"
+    refuse no-sanedge "" "$(version)"
   doing "build the sanedge of this machine: cargo build --release"
   watched cargo 0 - build cargo build --quiet --locked --release --manifest-path "$here/Cargo.toml" --bin sanedge
   sanedge=$(cargo metadata --format-version 1 --no-deps --locked --manifest-path "$here/Cargo.toml" |
@@ -24,16 +23,14 @@ compile_bundle() {
   local said
   if ! said=$("$sanedge" bundle "$config" -o "$work/sanedge.bundle" 2>&1); then
     printf '%s\n' "$said" >&2
-    refuse "the bundle does not prove; nothing was written" "certificates, hosts and upstreams that fit together" "" \
-      "do what stands above"
+    refuse bundle
   fi
   printf '%s\n' "$said" | grep -v 'sanedge.bundle' | sed 's/^/      /'
   "$sanedge" show --json "$work/sanedge.bundle" >"$work/show.json"
   local named
   named=$(sed -n 's/^  "board": "\(.*\)",$/\1/p' "$work/show.json")
   [ "$named" = "$board" ] ||
-    refuse "the bundle is for another board, and its limits are" "board = \"$board\" in $config, as --board says" \
-      "board = \"$named\"" "change one of the two"
+    refuse bundle-board "board = \"$named\"" "$board" "$config"
 }
 # Values of the listeners, one a line, from what `sanedge show --json` prints.
 listener() {
@@ -49,21 +46,19 @@ drain_timeout_ms() { sed -n 's/^  "drain_timeout_ms": \([0-9]*\),\{0,1\}$/\1/p' 
 find_binary() {
   if [ -z "$binary" ]; then
     [ -x "$here/cross/build.sh" ] ||
-      refuse "there is no program for $board" "cross/build.sh, or --binary FILE" "" "give --binary FILE"
+      refuse no-program "" "$board"
     step "build the program for $board: cross/build.sh $board"
     if [ -n "$dry" ]; then binary=/dev/null && return; fi
     watched cross/build.sh 0 - build "$here/cross/build.sh" "$board"
     binary=${CARGO_TARGET_DIR:-$here/target}/boards/$board/sanedge
-    [ -f "$binary" ] || refuse "cross/build.sh left no program for $board" "$binary" "" "give --binary FILE"
+    [ -f "$binary" ] || refuse no-build "" "$board" "$binary"
   fi
   local found
   found=$(elf_machine "$binary")
   [ "$found" = "$machine" ] ||
-    refuse "$binary is not for $board" "a program for $word" "$(machine_word "$found")" \
-      "cross/build.sh $board makes the right one"
+    refuse program-machine "$(machine_word "$found")" "$binary" "$board" "$word"
   [ "$machine" = 40 ] || return 0
   found=$(arm_arch "$binary")
   runs_on "$cores" "$found" ||
-    refuse "$binary is not for $board, whose processor would stop at its first foreign instruction" "a program for ARM$cores" \
-      "${found:+one for ARM}${found:-no build attributes that tell (readelf -A)}" "cross/build.sh $board makes the right one"
+    refuse program-cores "${found:+one for ARM}${found:-no build attributes that tell (readelf -A)}" "$binary" "$board" "$cores"
 }

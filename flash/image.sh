@@ -17,8 +17,7 @@ unpack() {
     *.zst) watched unpacking 0 1 zstd -qdc --sparse -- "$image" >"$unfinished" ;;
     *) watched copying "$(size_of "$image")" 1 dd if="$image" of="$unfinished" bs=1M conv=sparse status=none ;;
   esac || unpacked=$?
-  [ "$unpacked" -eq 0 ] || refuse "$image cannot be unpacked" "a whole file and room for its contents" "" \
-    "compare its SHA-256 with the one beside the download"
+  [ "$unpacked" -eq 0 ] || refuse image-unpack "" "$image"
   case $image in *.xz | *.gz | *.zst) ;; *) truncate -s "$(size_of "$image")" -- "$unfinished" ;; esac # a hole at the end
   ln -s "$(realpath -- "$unfinished")" "$work/image" # a name without characters that debugfs or mtools would read
 }
@@ -33,26 +32,26 @@ partition() {
 
 find_partitions() {
   local what="an image of Raspberry Pi OS: an MBR, first a FAT boot partition, second an ext4 root"
-  local advice="take an image from raspberrypi.com/software, or one made like it" signature
+  local signature
   signature=$(od -An -tx1 -j 510 -N 2 "$work/image" | tr -d ' \n')
-  [ "$signature" = 55aa ] || refuse "$image has no partition table" "$what" "no MBR" "$advice"
+  [ "$signature" = 55aa ] || refuse image-table "no MBR" "$image" "$what"
   local kind bytes total
   total=$(size_of "$work/image")
   read -r kind fat_at bytes < <(partition 1)
   case $kind in
     01 | 04 | 06 | 0b | 0c | 0e) ;;
-    ee) refuse "$image has a GPT" "$what" "a GPT" "$advice" ;;
-    *) refuse "$image has no FAT partition first" "$what" "type $kind" "$advice" ;;
+    ee) refuse image-gpt "a GPT" "$image" "$what" ;;
+    *) refuse image-fat "type $kind" "$image" "$what" ;;
   esac
-  [ $((fat_at + bytes)) -le "$total" ] || refuse "$image is cut off" "$(mebibytes $((fat_at + bytes)))" "$(mebibytes "$total")" "download it again"
+  [ $((fat_at + bytes)) -le "$total" ] || refuse image-cut "$(mebibytes "$total")" "$image" "$(mebibytes $((fat_at + bytes)))"
   read -r kind ext4_at bytes < <(partition 2)
-  [ "$kind" = 83 ] || refuse "$image has no Linux partition second" "$what" "type $kind" "$advice"
-  [ $((ext4_at + bytes)) -le "$total" ] || refuse "$image is cut off" "$(mebibytes $((ext4_at + bytes)))" "$(mebibytes "$total")" "download it again"
+  [ "$kind" = 83 ] || refuse image-linux "type $kind" "$image" "$what"
+  [ $((ext4_at + bytes)) -le "$total" ] || refuse image-cut "$(mebibytes "$total")" "$image" "$(mebibytes $((ext4_at + bytes)))"
   fat="image@@$fat_at" ext4="image?offset=$ext4_at"
   in_work mcopy -o -i "$fat" ::cmdline.txt cmdline.txt 2>/dev/null ||
-    refuse "$image has no cmdline.txt on its first partition" "$what" "" "$advice"
+    refuse image-cmdline "" "$image" "$what"
   in_work dumpe2fs -h "$ext4" >"$work/super" 2>/dev/null ||
-    refuse "$image has no ext4 file system on its second partition" "$what" "" "$advice"
+    refuse image-ext4 "" "$image" "$what"
 }
 in_work() { (cd "$work" && "$@"); }
 
@@ -84,8 +83,7 @@ check_image_machine() {
   rm -f "$work/probe"
   [ -n "$found" ] || note "$image holds no program that tells for which processor it is"
   [ "${found:-$machine}" = "$machine" ] ||
-    refuse "$image is not for $board" "an image for $word" "one for $(machine_word "$found")" \
-      "take the other image, or the profile that fits it (generic-aarch64, generic-armv7, generic-armv6)"
+    refuse image-machine "one for $(machine_word "$found")" "$image" "$board" "$word"
   systemd_version=$(ext4_lists "/usr/lib/$triplet/systemd" | sed -n 's/^libsystemd-shared-\([0-9]*\).*/\1/p')
   [ -n "$systemd_version" ] || note "$image has no systemd that is known here: nothing else starts the edge"
   systemd_version=${systemd_version:-0}
@@ -106,7 +104,7 @@ plan_account() {
   group_number=$(awk -F: '$1 == "sanedge" { print $3 }' "$work/group")
   if [ -n "$group_number" ] && grep -q '^sanedge:' "$work/passwd"; then return; fi
   [ -z "$group_number" ] && ! grep -q '^sanedge:' "$work/passwd" ||
-    refuse "$image has half an account \`sanedge\`" "user and group, or neither" "one of them" "remove it there"
+    refuse image-account "one of them" "$image"
   for ((number = 999; number >= 100; number--)); do
     cut -d: -f3 "$work/passwd" "$work/group" | grep -qx "$number" || break
   done
@@ -138,11 +136,11 @@ plan_ssh_key() {
   local user group home unit=
   IFS=: read -r user group home < <(awk -F: '$3 == 1000 { print $1 ":" $4 ":" $6 }' "$work/passwd") || true
   [[ ${user:-} =~ ^[a-z_][a-z0-9_-]*$ && ${home:-} =~ ^/[A-Za-z0-9_./-]+$ ]] ||
-    refuse "$image has no user that could log in" "one with the number 1000" "" "leave --ssh-key out"
+    refuse image-user "" "$image"
   for folder in /usr/lib/systemd/system /lib/systemd/system; do
     if ext4_has "$folder/ssh.service"; then unit=$folder/ssh.service; fi
   done
-  [ -n "$unit" ] || refuse "$image has no sshd" "ssh.service in it" "" "leave --ssh-key out"
+  [ -n "$unit" ] || refuse image-sshd "" "$image"
   dir 0700 1000 "$group" "$home/.ssh"
   { if fetch "$home/.ssh/authorized_keys" keys; then ended "$work/keys"; fi; grep . -- "$ssh_key"; } |
     sort -u | file 0600 1000 "$group" "$home/.ssh/authorized_keys"
@@ -159,7 +157,7 @@ plan_ssh_key() {
 plan_boot() {
   local words="cgroup_enable=memory"
   [ -z "$wifi_country" ] || words+=" cfg80211.ieee80211_regdom=$wifi_country"
-  head -n 1 "$work/cmdline.txt" | grep -q '[^[:space:]]' || refuse "the cmdline.txt of $image is empty" "the kernel's parameters" "" ""
+  head -n 1 "$work/cmdline.txt" | grep -q '[^[:space:]]' || refuse image-empty-line "" "$image"
   tr -d '\r' <"$work/cmdline.txt" | head -n 1 |
     sed -E "s/(^| )cgroup_enable=memory( |\$)/ /g; ${wifi_country:+s/(^| )cfg80211\.ieee80211_regdom=[^ ]*//g;}
       s/  +/ /g; s/^ //; s/ *\$/ $words/" >"$work/cmdline.new"
@@ -203,7 +201,7 @@ apply_plan() {
   done <"$work/plan"
   in_work debugfs -w -f commands "$ext4" >"$work/debugfs.out" 2>&1
   mend && in_work e2fsck -fn "$ext4" >"$work/fsck" 2>&1 ||
-    refuse "the root file system did not come out clean; nothing was written" "" "$(tail -n 3 "$work/fsck")" ""
+    refuse image-unclean "$(tail -n 3 "$work/fsck")"
   proves
 }
 say_ext4() { printf '%s\n' "$*" >>"$work/commands"; }
@@ -238,8 +236,7 @@ proves() {
   rm -f "$work/back"
 }
 unproven() {
-  refuse "$1 was not written as it should be; nothing is left of it" "what stands in the plan" "$2" \
-    "see whether the image has room: $(sed -n 's/^Free blocks: *//p' "$work/super") blocks were free"
+  refuse image-unwritten "$2" "$1" "$(sed -n 's/^Free blocks: *//p' "$work/super")"
 }
 
 check_room() {
@@ -248,8 +245,7 @@ check_room() {
   free=$(($(sed -n 's/^Free blocks: *//p' "$work/super") * block))
   needed=$(($(du -sb "$work/root" | cut -f1) + 1048576))
   [ "$free" -ge "$needed" ] ||
-    refuse "the root partition of $image is full" "$(mebibytes "$needed") free" "$(mebibytes "$free")" \
-      "take an image with more room"
+    refuse image-room "$(mebibytes "$free")" "$image" "$(mebibytes "$needed")"
 }
 
 put_boot() {
@@ -260,7 +256,7 @@ put_boot() {
     [ -f "$work/put.$name" ] || continue
     in_work mcopy -o -i "$fat" "put.$name" "::$name" &&
       in_work mcopy -o -i "$fat" "::$name" back && cmp -s "$work/back" "$work/put.$name" ||
-      refuse "$name was not written to the boot partition; nothing is left of it" "room on it" "" "take another image"
+      refuse boot-unwritten "" "$name"
   done
 }
 
@@ -288,8 +284,7 @@ make_image() {
   group_number='?' systemd_version=0
   if [ -e "$work/image" ]; then
     find_partitions
-    [ -n "$dry" ] || mend || refuse "the root file system of $image is damaged" "one that e2fsck mends by itself" \
-      "$(tail -n 3 "$work/fsck")" "download the image again"
+    [ -n "$dry" ] || mend || refuse image-damaged "$(tail -n 3 "$work/fsck")" "$image"
     [ -z "$device" ] || device_holds "$(size_of "$work/image")"
     check_image_machine
     plan_edge

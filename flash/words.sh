@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# What is said, how a refusal looks, how a long command is watched, and what is cleared away at the end.
+# What is said, how a long command is watched, and what is cleared away at the end. Refusals: refuse.sh.
 
 # step: what a dry run only tells.  doing: what it does as well, because it changes nothing.
 step() { printf '%s %s\n' "${dry:-==>}" "$*"; }
@@ -11,21 +11,13 @@ wrong_usage() {
   printf 'error %s\n      ./flash.sh --help shows how\n' "$1" >&2
   exit 2
 }
-# refuse WHAT EXPECTED FOUND DO
-refuse() {
-  printf 'error %s\n' "$1" >&2
-  [ -z "${2:-}" ] || printf '  expected  %s\n' "$2" >&2
-  [ -z "${3:-}" ] || printf '  found     %s\n' "$3" >&2
-  [ -z "${4:-}" ] || printf '  do        %s\n' "$4" >&2
-  exit 1
-}
 mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
 size_of() { stat -Lc %s -- "$1"; }
 
 # need TOOL PACKAGE
 need() {
   command -v "$1" >/dev/null ||
-    refuse "\`$1\` is missing" "the tool on PATH" "nothing" "apt install $2"
+    refuse tool-missing nothing "$1" "$2"
 }
 
 # Runs a long command beside us, so that a signal to us is heard at once, and shows how far its descriptor has come, or
@@ -80,7 +72,7 @@ leave() {
 }
 # Keys are in that folder. Once `install` there has begun, also where the line broke, it needs it, and takes it away itself.
 clear_board() {
-  on_board -- "$host" "[ -e $there/begun ] || rm -rf $there" </dev/null ||
+  on_board -- "$host" sh <<<"[ -e $there/begun ] || rm -rf $there" >/dev/null ||
     printf 'error private keys may be left on %s: remove %s there\n' "$host" "$there" >&2
 }
 trap leave EXIT

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2154,SC2059,SC2100  # variables that bats and the tests set or use; printf makes bytes
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154,SC2059,SC2100  # variables that bats and the tests set or use; printf makes bytes
 #
 # Small images in the Raspberry Pi's layout, small programs, and questions about what flash.sh made of them.
 
@@ -181,3 +181,54 @@ loop() {
 free_loops() {
   [ ! -f "$BATS_TEST_TMPDIR/loops" ] || while read -r loop; do losetup -d "$loop"; done <"$BATS_TEST_TMPDIR/loops"
 }
+
+# Each test of a running board: a folder stands for it, and stand-ins for ssh and for what would change the system.
+enter_board() {
+  enter
+  board=$BATS_TEST_TMPDIR/board state=$BATS_TEST_TMPDIR/state bin=$BATS_TEST_TMPDIR/bin
+  mkdir -p "$board/etc/systemd/system" "$state"
+  export STATE=$state
+  stand_in uname 'echo "$(cat '"$state"'/machine)"'
+  echo aarch64 >"$state/machine"
+  # ssh OPTIONS -- HOST COMMAND
+  stand_in ssh 'while [ "$1" != -- ]; do shift; done; shift 2
+    case "$*" in
+    "") exit 0 ;;
+    *) SANEDGE_ROOT='"$board"' bash -c "$*" ;;
+    esac || exit
+    # The program is for another processor: its stand-in takes its place.
+    case "$*" in tar*) cp '"$bin"'/edge "$(tail -n 1 '"$state"'/folders)/root/usr/bin/sanedge" ;; esac'
+  stand_in edge 'case "$1" in
+    --version) echo sanedge 0 ;;
+    show) exec '"$(host_sanedge)"' "$@" ;;
+    status) [ ! -e '"$state"'/dumb ] && '"$(host_sanedge)"' show --json '"$board"'/etc/sanedge/sanedge.bundle |
+      sed -n "s/^  \"digest\": \"\(.\{16\}\).*/{\"bundle\":\"\1\"}/p" ;;
+    doctor) [ -e '"$state"'/doctor ] || exit 2
+      [ "$2" = --help ] || { echo "the doctor looked"; grep -q . '"$state"'/doctor && [ ! -e '"$board"'/new ] ; } ;;
+    esac'
+  stand_in systemctl 'echo "$*" >>'"$state"'/asked
+    case "$*" in
+    --version) echo "systemd 252 (252)" ;;
+    is-active*) [ -e '"$state"'/active ] ;;
+    restart*|start\ sanedge.service*) if [ -e '"$state"'/broken ]; then rm -f '"$state"'/active '"$state"'/broken; exit 1; fi; touch '"$state"'/active ;;
+    stop*) rm -f '"$state"'/active ;;
+    esac'
+  for tool in chown systemd-sysusers systemd-tmpfiles; do stand_in "$tool" 'echo "'"$tool"' $*" >>'"$state"'/asked'; done
+  stand_in journalctl 'echo "the journal"'
+  # Who logs in is nobody special, unless a test says so.
+  echo 1000 >"$state/uid"
+  stand_in id 'if [ "$*" = -u ]; then cat '"$state"'/uid; else exec "$real" "$@"; fi'
+  stand_in sudo 'echo "sudo $*" >>'"$state"'/asked; [ "$1" != -n ] || shift; exec "$@"'
+  # The folders that it makes in /tmp, which is the board's as well as this machine's.
+  stand_in mktemp 'made=$("$real" "$@") || exit; echo "$made"
+    case $made in /tmp/sanedge.????????) echo "$made" >>'"$state"'/folders ;; esac'
+}
+leave_board() { if [ -f "$state/folders" ]; then xargs -r rm -rf <"$state/folders"; fi; }
+# A folder was made in the board's /tmp, and none is left.
+nothing_in_tmp() {
+  [ -s "$state/folders" ] || { echo "no folder was made"; return 1; }
+  local folder
+  while read -r folder; do [ ! -e "$folder" ] || { echo "left: $(find "$folder")"; return 1; }; done <"$state/folders"
+}
+# What is below $board, by name, mode and contents.
+snapshot() { (cd "$board" && find . -type f -printf '%p %m ' -exec sha256sum {} \; && find . -type l -printf '%p %l\n') | sort; }
