@@ -81,6 +81,7 @@ check_tools() {
   if [ -n "$device" ]; then
     need lsblk util-linux
     need blockdev util-linux
+    need perl perl-base
   fi
 }
 

@@ -1,23 +1,42 @@
-# shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
+# shellcheck shell=bash disable=SC2015,SC2034,SC2086,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# The card.
+# The card: everything that speaks against writing to it, then the writing, under an exclusive hold until it is compared.
 
-# Everything that speaks against writing to the device. Looked at again just before it is written.
 check_device() {
   [ -n "$device" ] || return 0
-  [ -b "$device" ] ||
-    refuse "$device is no disk" "a block device, as /dev/sdX or /dev/mmcblk0" \
-      "$(stat -Lc %F -- "$device" 2>/dev/null || echo nothing)" "lsblk shows what there is"
+  [ -b "$device" ] || refuse device-kind "$(stat -Lc %F -- "$device" 2>/dev/null || echo nothing)" "$device"
   device=$(realpath -- "$device")
+  check_device_use
+  local answer
+  # What has no name above and is in use all the same: the kernel lets nobody else have it exclusively.
+  answer=$(holder_of_card only-ask </dev/null)
+  [ "$answer" != busy ] || refuse device-busy "O_EXCL: device or resource busy" "$device"
+}
+
+# Every kind of use that can be named. Looked at again just before the card is written.
+check_device_use() {
   local said type removable hotplug read_only
   said=$(ask_device -d TYPE,RM,HOTPLUG,RO)
   read -r type removable hotplug read_only <<<"$said" || true
   case $type in
     disk | loop) ;;
-    *) refuse "$device is not a whole disk" "the device of the card itself, without a partition's number" "$type" \
-      "lsblk shows what there is" ;;
+    *) refuse device-part "$type" "$device" ;;
   esac
-  local mounted system=''
+  check_device_mounts
+  check_device_volumes
+  local name
+  for name in $(device_names); do check_device_name "$name"; done
+  check_device_others
+  [ "$read_only" = 0 ] || refuse device-read-only "" "$device"
+  local sector
+  sector=$(cat "/sys/class/block/${device##*/}/queue/logical_block_size" 2>/dev/null) || sector=512
+  [ "$sector" = 512 ] || refuse device-sector "$sector" "$device" "$sector"
+  if [ "$removable$hotplug" = 00 ] && [ -z "$force_device" ]; then refuse device-removable "$(describe_device)" "$device"; fi
+  [ -n "$dry" ] || [ -w "$device" ] || refuse device-rights "" "$device" "$(id -un)"
+}
+
+check_device_mounts() {
+  local mounted point system=''
   # All of them since util-linux 2.37; before that one for each partition.
   mounted=$(lsblk -nro MOUNTPOINTS -- "$device" 2>/dev/null) || mounted=$(ask_device MOUNTPOINT)
   mounted=$(sed '/./!d' <<<"${mounted//\\x0a/$'\n'}" | tr '\n' ' ')
@@ -26,39 +45,134 @@ check_device() {
       / | /boot | /boot/* | /usr | /usr/* | /var | /var/* | /home | '[SWAP]') system=$point ;;
     esac
   done
-  if [ -n "$system" ]; then
-    refuse "$device is the disk of this system" "a card" "$system is on it" "lsblk shows which device the card is"
-  fi
-  if [ -n "$mounted" ]; then
-    refuse "$device is mounted" "a card that nothing uses" "$mounted" "umount ${mounted% }"
-  fi
+  [ -z "$system" ] || refuse device-system "$system is on it" "$device"
+  [ -z "$mounted" ] || refuse device-mounted "$mounted" "$device" "${mounted% }"
+}
+
+check_device_volumes() {
+  local said
   said=$(ask_device TYPE,NAME)
-  if grep -Evq '^(disk|part|loop) ' <<<"$said"; then
-    refuse "$device is in use" "a card that nothing uses" "$(tail -n +2 <<<"$said" | tr '\n' ' ')" \
-      "close the volume that stands on it"
-  fi
-  [ "$read_only" = 0 ] ||
-    refuse "$device is read-only" "a card that can be written" "" "move the switch on the card's side"
-  if [ "$removable$hotplug" = 00 ] && [ -z "$force_device" ]; then
-    refuse "$device does not say that it is removable" "a card or a USB stick" "$(describe_device)" \
-      "look again; if it is the right one, add --force-device"
-  fi
-  [ -n "$dry" ] || [ -w "$device" ] || refuse "$device cannot be written by $(id -un)" "rights to write it" "" "sudo ./flash.sh …"
+  if grep -Evq '^(disk|part|loop) ' <<<"$said"; then refuse device-volume "$(tail -n +2 <<<"$said" | tr '\n' ' ')" "$device"; fi
+  local name kind
+  for name in $(device_names); do
+    # What is written there, where it may be read; else what udev has read.
+    kind=$(blkid -p -o value -s TYPE -- "/dev/$name" 2>/dev/null) || kind=$(lsblk -dnro FSTYPE -- "/dev/$name" 2>/dev/null) || true
+    case $kind in
+      LVM2_member | *_raid_member | zfs_member | bcache) refuse device-member "$kind on /dev/$name" "$device" "/dev/$name" ;;
+    esac
+  done
 }
-# ask_device [-d] COLUMNS: what nobody can say of a device is no reason to write to it
-ask_device() {
-  lsblk -nr "${@:1:$#-1}" -o "${!#}" -- "$device" ||
-    refuse "it is not known how $device is used" "what \`lsblk -o ${!#}\` says of it" "lsblk failed, as above" "apt install util-linux"
+
+# The names that the kernel has for the disk and its partitions, and for what is below a loop device that stands on a disk.
+device_names() {
+  local name=${device##*/} partition below
+  echo "$name"
+  for partition in "/sys/class/block/$name/"*/partition; do
+    [ -e "$partition" ] || continue
+    partition=${partition%/partition}
+    echo "${partition##*/}"
+  done
+  below=$(cat "/sys/class/block/$name/loop/backing_file" 2>/dev/null) || return 0
+  [ ! -b "$below" ] || basename "$(realpath -- "$below")"
 }
+
+check_device_name() {
+  local name=$1 found loop backing own
+  for found in "/sys/class/block/$name/holders/"*; do
+    [ ! -e "$found" ] || refuse device-volume "${found##*/} on $name" "$device"
+  done
+  for found in /sys/fs/btrfs/*/devices/"$name"; do
+    [ ! -e "$found" ] || refuse device-btrfs "$name of the btrfs $(cut -d/ -f5 <<<"$found")" "$device"
+  done
+  # An ext4's own journal is there as NAME-INODE, one on another device as the device's NAME.
+  [ ! -e "/proc/fs/jbd2/$name" ] || refuse device-journal "/proc/fs/jbd2/$name" "$device"
+  ! grep -q "^/dev/$name " /proc/swaps 2>/dev/null || refuse device-swap "/dev/$name in /proc/swaps" "$device" "/dev/$name"
+  own=$(cat "/sys/class/block/$name/loop/backing_file" 2>/dev/null) || own=''
+  for loop in /sys/class/block/loop*/loop/backing_file; do
+    [ -r "$loop" ] || continue
+    backing=$(cat "$loop")
+    loop=${loop#/sys/class/block/} loop=/dev/${loop%/loop/backing_file}
+    [ "$loop" != "/dev/$name" ] || continue
+    if [ "$backing" -ef "/dev/$name" ] || { [ -n "$own" ] && [ "$backing" = "$own" ] && [ "$loop" != "$device" ]; }; then
+      refuse device-loop "$loop on $backing" "$device" "$loop"
+    fi
+  done
+}
+
+# Other processes: mounts of their own namespaces, and descriptors that can write or are exclusive. Root sees those of all.
+check_device_others() {
+  local names numbers name pid found
+  names=$(device_names | sed 's|^|/dev/|' | tr '\n' ' ')
+  numbers=$(for name in $(device_names); do cat "/sys/class/block/$name/dev"; done | tr '\n' ' ')
+  found=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | sort -u | awk -v names=" $names" -v numbers=" $numbers" '
+    { source = $0; sub(/.* - [^ ]* /, "", source); sub(/ .*/, "", source) }
+    index(numbers, " " $3 " ") || index(names, " " source " ") { print $5; exit }') || true # processes end meanwhile
+  if [ -n "$found" ]; then
+    pid=$(grep -ls " $found " /proc/[0-9]*/mountinfo | head -n 1 | cut -d/ -f3) || true
+    refuse device-namespace "$found of process ${pid:-?} $(cat "/proc/${pid:-0}/comm" 2>/dev/null)" "$device"
+  fi
+  for name in $names; do
+    while read -r found; do
+      pid=$(cut -d/ -f3 <<<"$found")
+      # The last digit is 1 or 2 where it writes; 0200 is O_EXCL.
+      [ "$pid" != $$ ] && grep -Eq '^flags:.*([12]|[2367]..)$' "/proc/$pid/fdinfo/${found##*/}" 2>/dev/null || continue
+      refuse device-open "process $pid $(cat "/proc/$pid/comm" 2>/dev/null)" "$device"
+    done < <(find /proc/[0-9]*/fd -lname "$name" 2>/dev/null)
+  done
+}
+
+# ask_device [-d] COLUMNS: a device of which this is not known is not written
+ask_device() { lsblk -nr "${@:1:$#-1}" -o "${!#}" -- "$device" || refuse device-unknown "lsblk failed, as above" "$device" "${!#}"; }
 describe_device() { lsblk -dnro VENDOR,MODEL,SIZE,TRAN -- "$device" | sed 's/\\x20/ /g; s/  */ /g; s/^ //'; }
 
 device_holds() {
   local room wanted=$1
   room=$(ask_device -bd SIZE)
-  [ "$room" -ge "$wanted" ] ||
-    refuse "$device is too small" "$(mebibytes "$wanted") for the image" "$(mebibytes "$room")" "take a larger card"
+  [ "$room" -ge "$wanted" ] || refuse device-small "$(mebibytes "$room")" "$device" "$(mebibytes "$wanted")"
 }
 
+# --- the hold --------------------------------------------------------------------------------------------------------
+
+# Has the card exclusively, and its lock, until stdin ends: udev and automounters leave a locked disk alone. Says `held`, `busy`,
+# `locked` or what went wrong; then writes what it is told by lines of OFFSET FILE, through to the card.
+holder_of_card() {
+  perl -e '
+    use Fcntl qw(:DEFAULT :flock);
+    use Errno qw(EBUSY);
+    $| = 1;
+    my ($device, $only_ask) = @ARGV;
+    my $mode = $only_ask ? O_RDONLY : O_RDWR | O_SYNC;
+    sysopen(my $card, $device, $mode | O_EXCL) or do { print $! == EBUSY ? "busy\n" : "no: $!\n"; exit };
+    exit if $only_ask;
+    for (my $tries = 0; !flock($card, LOCK_EX | LOCK_NB); select(undef, undef, undef, 0.2)) {
+      if ($tries++ == 50) { print "locked\n"; exit }
+    }
+    print "held\n";
+    while (my $line = <STDIN>) {
+      my ($at, $file) = $line =~ /^(\d+) (.*)$/ or next;
+      my ($from, $bytes);
+      open($from, "<:raw", $file) and read($from, $bytes, 1 << 20);
+      my $done = sysseek($card, $at, 0) && syswrite($card, $bytes);
+      print $done ? "written\n" : "no: $!\n";
+    }' "$device" ${1:+1}
+}
+hold_card() {
+  local answer
+  coproc CARD { holder_of_card; }
+  read -r answer <&"${CARD[0]}" || answer=''
+  case $answer in
+    held) ;;
+    busy) refuse device-busy "O_EXCL: device or resource busy" "$device" ;;
+    locked) refuse device-locked "flock: locked for more than 10 s" "$device" ;;
+    *) refuse device-unwritable "${answer#no: }" "$device" ;;
+  esac
+}
+release_card() {
+  eval "exec ${CARD[1]}>&-"
+  wait "$CARD_PID" 2>/dev/null || true
+}
+
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 # Its first MiB is emptied at once and written last: a card that was pulled too early has no partition table.
 write_device() {
@@ -67,23 +181,48 @@ write_device() {
   step "write $device ($(describe_device)), erasing it"
   step "read $device back and compare SHA-256"
   [ -z "$dry" ] || return 0
-  check_device
+  check_device_use
+  hold_card
   size=$(size_of "$source")
+  device_holds "$size"
   card_begun=1
-  dd if=/dev/zero of="$device" bs=$mib count=1 conv=fsync,nocreat status=none
+  keeps_its_end "$size"
+  dd if=/dev/zero of="$device" bs=$mib count=1 conv=fsync,nocreat status=none || unwritable
   watched writing "$size" 1 dd if="$source" of="$device" bs=4M skip=$mib seek=$mib iflag=skip_bytes \
-    oflag=seek_bytes,direct conv=fsync,nocreat status=none
-  dd if="$source" of="$device" bs=$mib count=1 conv=fsync,nocreat status=none
+    oflag=seek_bytes,direct conv=fsync,nocreat status=none || unwritable
+  dd if="$source" of="$device" bs=$mib count=1 conv=fsync,nocreat status=none || unwritable
   local wanted found
   wanted=$(sha256sum <"$source")
   read_back "$size"
   found=$(cat "$work/sum")
-  [ "$wanted" = "$found" ] ||
-    refuse "$device gives back something else than was written" "SHA-256 ${wanted%% *}" "${found%% *}" \
-      "the card is broken or smaller than it says: take another"
+  [ "$wanted" = "$found" ] || refuse device-differs "${found%% *}" "$device" "${wanted%% *}"
   card_begun=
+  release_card
   detail "SHA-256 ${wanted%% *}"
   note "the card holds private keys"
+}
+unwritable() { refuse device-unwritable "see above" "$device"; }
+
+# Writes blocks to the end of the card, to the end of the image and to each power of two, then reads all of them: a card with less
+# memory than it says drops the last of them or has them where others are, and a worn-out one keeps none.
+keeps_its_end() {
+  local total size=$1 at answer offsets
+  total=$(ask_device -bd SIZE)
+  offsets="$(((total - 4096) / 4096 * 4096)) $(((size - 4096) / 4096 * 4096))"
+  for ((at = 1048576; at < total - 8192; at *= 2)); do offsets+=" $at"; done
+  offsets=$(printf '%s\n' $offsets | sort -un)
+  for at in $offsets; do
+    # 4,096 bytes that no other place and no earlier run has
+    printf "%4096s" "sanedge $$ $RANDOM$RANDOM $at" >"$work/block.$at"
+    echo "$at $work/block.$at" >&"${CARD[1]}"
+    read -r answer <&"${CARD[0]}" || answer='no: it is gone'
+    [ "$answer" = written ] || refuse device-unwritable "${answer#no: } at byte $at of $total" "$device"
+  done
+  for at in $offsets; do
+    dd if="$device" bs=4096 count=1 skip="$at" iflag=skip_bytes,direct status=none >"$work/block" || refuse device-unreadable "see above" "$device"
+    cmp -s "$work/block" "$work/block.$at" || refuse device-fake "other bytes at byte $at of $total" "$device"
+    rm "$work/block.$at"
+  done
 }
 
 # From the card itself, not from memory.
@@ -93,7 +232,7 @@ read_back() {
   exec {pipe}> >(sha256sum >"$work/sum")
   sum=$!
   watched reading "$1" 0 dd if="$device" bs=4M count="$1" iflag="count_bytes$direct" status=none >&"$pipe" ||
-    refuse "$device cannot be read back" "what was written" "see above" "take another card, or another reader for it"
+    refuse device-unreadable "see above" "$device"
   exec {pipe}>&-
   wait "$sum"
 }

@@ -272,6 +272,7 @@ gzip gzip --board rpi4 --binary program --image image.img.gz --out card.img
 zstd zstd --board rpi4 --binary program --image image.img.zst --out card.img
 lsblk util-linux --board rpi4 --binary program --image image.img --device LOOP
 blockdev util-linux --board rpi4 --binary program --image image.img --device LOOP
+perl perl-base --board rpi4 --binary program --image image.img --device LOOP
 readelf binutils --board rpi-zero --binary program.arm --image image.img --out card.img
 setsid util-linux --board rpi4 --image image.img --out card.img
 ssh openssh-client --board rpi4 --binary program --host pi@board
