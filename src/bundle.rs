@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::names::{Host, Origin, SanName};
 
 pub mod check;
+pub mod compare;
 pub mod compile;
 pub mod file;
 pub mod finding;

@@ -2,13 +2,18 @@
 //!
 //! Exit codes are a contract: 0 fine, 1 problems, 2 wrong usage (clap's own).
 
+mod failure;
+mod running;
+mod sources;
+mod verbs;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::bundle::compile::{self, Outcome};
@@ -19,12 +24,8 @@ use crate::doctor;
 use crate::ops::access;
 use crate::ops::admin;
 use crate::ops::admin::client::{self, AskError};
-
-/// Time between two looks of `status --watch`.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a reload by signal may take, and how often is looked whether it is done.
-const RELOAD_TIME: Duration = Duration::from_secs(20);
-const RELOAD_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+use failure::Failure;
+use running::{admin_of, at, reload, status};
 
 /// The TLS edge for the single-board computer at home.
 #[derive(Parser, Debug)]
@@ -40,7 +41,7 @@ enum Command {
     Bundle {
         /// The sanedge.toml to compile.
         source: PathBuf,
-        /// Where to write; sanedge.bundle beside the source unless given.
+        /// Where to write; beside the source, under its name with `.bundle`, unless given.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Print findings and hosts as one JSON document.
@@ -110,7 +111,13 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    match Arguments::parse().command {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error, &words),
+    };
+    match arguments.command {
         Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
@@ -124,6 +131,29 @@ pub fn run() -> ExitCode {
             crate::edge::serve(&bundle, (access_log, access_log_to))
         }
     }
+}
+
+/// Help and version on stdout; what was typed wrongly on stderr, with our command for a verb of another program.
+fn misused(error: &clap::Error, words: &[String]) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let advice =
+        Some(words).filter(|_| Arguments::command().find_subcommand(first).is_none()).and_then(verbs::advice);
+    let message = match &advice {
+        Some(advice) => format!("there is no command `{first}`. {advice}"),
+        None => error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
+    };
+    if words.iter().any(|word| word == "--json") {
+        print(&Failure::new("usage", message).document());
+    } else if advice.is_some() {
+        complain(&format!("error {}\n", report::escaped(&message)));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(2)
 }
 
 /// Looks at what the options name; 1 where some client cannot connect.
@@ -142,6 +172,10 @@ fn examine(options: &doctor::Options) -> ExitCode {
             let healthy = found.count(doctor::explain::Level::Fail) == 0;
             if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Err(usage) if options.json => {
+            print(&Failure::new("usage", usage).document());
+            ExitCode::from(2)
+        }
         Err(usage) => {
             complain(&format!(
                 "error {}\n",
@@ -157,151 +191,8 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Does `what` where the edge that serves `bundle` is asked; without one at `admin`.
-fn at(admin: Admin, bundle: Option<PathBuf>, json: bool, what: impl FnOnce(&Admin) -> ExitCode) -> ExitCode {
-    let opened = bundle.map(|file| Bundle::open(&file)).transpose();
-    match opened {
-        Ok(None) => what(&admin),
-        Ok(Some(bundle)) => what(&admin_of(&bundle)),
-        Err(error) => refuse(&error.to_string(), json),
-    }
-}
-
-fn admin_of(bundle: &Bundle) -> Admin {
-    bundle.listen.admin.clone().unwrap_or_else(|| Admin::Unix(admin::DEFAULT_PATH.into()))
-}
-
-fn reload(admin: &Admin, json: bool) -> ExitCode {
-    let Admin::Tcp(address) = admin else { return ask(admin, "POST", "/reload", json) };
-    let process = std::env::var("MAINPID").ok().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-    let Some(process) = process else {
-        // What `--admin` says of such an address.
-        return refuse(&admin::parse_unix(&address.to_string()).err().unwrap_or_default(), json);
-    };
-    match reload_by_signal(admin, process) {
-        Ok(message) if json => exit(print(&format!("{}\n", json!({ "ok": true, "message": message })))),
-        Ok(message) => exit(print(&format!("{}\n", report::escaped(&message)))),
-        Err(problem) => refuse(&problem, json),
-    }
-}
-
-/// Sends SIGHUP and reads what came of it.
-fn reload_by_signal(admin: &Admin, process: Pid) -> Result<String, String> {
-    let look = || {
-        let found = client::ask(admin, "GET", "/status", "application/json").map_err(|e| e.to_string())?;
-        let status: Value = serde_json::from_slice(&found.body).unwrap_or_default();
-        let count =
-            |name| status.pointer(name).and_then(Value::as_u64).ok_or("its status has no such counter");
-        let bundle = status.get("bundle").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok::<_, String>((
-            count("/counters/reloads_total")?,
-            count("/counters/reloads_refused_total")?,
-            bundle,
-        ))
-    };
-    let (taken, refused, _) = look()?;
-    kill_process(process, Signal::HUP).map_err(|error| format!("process {process:?}: {error}"))?;
-    let until = Instant::now() + RELOAD_TIME;
-    while Instant::now() < until {
-        std::thread::sleep(RELOAD_LOOK_INTERVAL);
-        match look()? {
-            (_, now, _) if now != refused => {
-                return Err(
-                    "the edge refused its bundle, and the one in use stays: its log says why".to_owned()
-                );
-            }
-            (now, _, bundle) if now != taken => return Ok(format!("its bundle is in use ({bundle})")),
-            _ => {}
-        }
-    }
-    Err(format!("no reload within {} s of SIGHUP to the process in MAINPID", RELOAD_TIME.as_secs()))
-}
-
-/// As [`fail`], in JSON as well.
-fn refuse(problem: &str, json: bool) -> ExitCode {
-    match json {
-        true => fail(&format!("{}\n", json!({ "ok": false, "message": problem })), json),
-        false => fail(problem, json),
-    }
-}
-
-/// Asks the running edge and shows its answer; only a 200 that could be shown is a success.
-fn ask(admin: &Admin, method: &str, path: &str, json: bool) -> ExitCode {
-    match answer(admin, method, path, json) {
-        Ok(text) => exit(print(&text)),
-        Err(problem) => fail(&problem, json),
-    }
-}
-
-/// What a success says, or what is wrong; for a program both are JSON.
-fn answer(admin: &Admin, method: &str, path: &str, json: bool) -> Result<String, String> {
-    let document = |body: Vec<u8>| format!("{}\n", String::from_utf8_lossy(&body));
-    let accept = if json { "application/json" } else { "text/plain" };
-    match client::ask(admin, method, path, accept) {
-        Ok(found) if json && found.status == 200 => Ok(document(found.body)),
-        Ok(found) if json => Err(document(found.body)),
-        Err(error) if json => Err(format!("{}\n", json!({ "ok": false, "message": error.to_string() }))),
-        Ok(found) if found.status == 200 && found.is_text => {
-            let text = String::from_utf8_lossy(&found.body);
-            Ok(text.lines().map(|line| format!("{}\n", report::escaped(line))).collect())
-        }
-        Ok(found) if found.status == 200 => Err("the edge gave an answer of another version".to_owned()),
-        Ok(found) => {
-            let found = serde_json::from_slice::<Value>(&found.body).ok();
-            let message = found.as_ref().and_then(|found| found.get("message")?.as_str());
-            Err(message.unwrap_or("the edge refused and gave no reason").to_owned())
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn fail(problem: &str, json: bool) -> ExitCode {
-    if json {
-        print(problem);
-    } else {
-        complain(&format!("error {}\n", report::escaped(problem)));
-    }
-    ExitCode::FAILURE
-}
-
-fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
-    if !watch {
-        return ask(admin, "GET", "/status", json);
-    }
-    let in_place = !json && io::stdout().is_terminal();
-    let mut shown = false;
-    loop {
-        let text = match answer(admin, "GET", "/status", json) {
-            Ok(text) => text,
-            Err(problem) if !shown => return fail(&problem, json),
-            // It may be on its way back.
-            Err(problem) if json => problem,
-            Err(problem) => format!("{}\n", report::escaped(&problem)),
-        };
-        let text = match (in_place, shown) {
-            (true, _) => redrawn(&text, !shown),
-            (false, true) if !json => format!("\n{text}"),
-            (false, _) => text,
-        };
-        shown = true;
-        match write_out(&text) {
-            Ok(()) => std::thread::sleep(WATCH_INTERVAL),
-            // Nobody reads on.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-            Err(error) => return exit(unwritable(&error)),
-        }
-    }
-}
-
-/// `text` from the top of the screen, without the flicker of an empty one in between.
-fn redrawn(text: &str, first: bool) -> String {
-    let clear = if first { "\x1b[2J" } else { "" };
-    let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
-    format!("{clear}\x1b[H{lines}\x1b[J")
-}
-
 fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
-    let output = given.map_or_else(|| source.with_file_name("sanedge.bundle"), Path::to_owned);
+    let output = given.map_or_else(|| source.with_extension("bundle"), Path::to_owned);
     let output = output.as_path();
     let mut outcome = compile::compile(source, now());
     let written = outcome.bundle.take().and_then(|bytes| match write(output, given.is_some(), &bytes) {
@@ -312,7 +203,12 @@ fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
         }
     });
     let said = if json {
-        print(&format!("{:#}\n", report::outcome_json(&outcome, written.is_some().then_some(output))))
+        let mut document = report::outcome_json(&outcome, written.is_some().then_some(output));
+        if written.is_none() {
+            let message = format!("{}: nothing was written", report::count(&outcome.findings));
+            Failure::new("findings", message).mark(&mut document);
+        }
+        print(&format!("{document:#}\n"))
     } else {
         tell(&outcome, written.is_some()) & conclude(&outcome, output, written.as_ref())
     };
@@ -385,11 +281,10 @@ fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -
 fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let bundle = match Bundle::open(path) {
         Ok(bundle) => bundle,
-        Err(error) if json => return fail(&format!("{:#}\n", json!({ "error": error.to_string() })), json),
-        Err(error) => return fail(&error.to_string(), json),
+        Err(error) => return Failure::from(error).tell(json),
     };
     // A bundle that came from the desk has no source here.
-    let beside = || Some(path.with_file_name("sanedge.toml")).filter(|file| file.exists());
+    let beside = || Some(sources::beside(path)).filter(|file| file.exists());
     let source = source.or_else(beside);
     let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
     let mut troubles = check::check(&bundle, path, fresh, now());
@@ -399,9 +294,7 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     });
     let compared = source.as_deref();
     let said = if json {
-        let row = |t: &check::Trouble| json!({ "code": t.code(), "severity": t.severity(), "message": t.to_string() });
-        let rows: Vec<_> = troubles.iter().map(row).collect();
-        print(&format!("{:#}\n", json!({ "troubles": rows, "compared_with": compared })))
+        print(&format!("{:#}\n", checked_json(&troubles, compared)))
     } else if troubles.is_empty() {
         let compared = compared
             .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(source)));
@@ -417,10 +310,30 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     if compared.is_none() && !json {
         complain(&format!(
             "note not compared with its sources: there is no {}; name the file that it was made of with --source\n",
-            report::escaped(&path.with_file_name("sanedge.toml").display().to_string())
+            report::escaped(&sources::beside(path).display().to_string())
         ));
     }
     exit(said && troubles.is_empty())
+}
+
+fn checked_json(troubles: &[check::Trouble], compared: Option<&Path>) -> Value {
+    let row = |trouble: &check::Trouble| {
+        json!({
+            "code": trouble.code(),
+            "severity": trouble.severity(),
+            "message": trouble.to_string(),
+            "differences": match trouble {
+                check::Trouble::OlderThanItsSources { differences, .. } => differences.as_slice(),
+                _ => &[],
+            },
+        })
+    };
+    let rows: Vec<_> = troubles.iter().map(row).collect();
+    let mut document = json!({ "troubles": rows, "compared_with": compared });
+    if let Some(first) = troubles.first() {
+        Failure::new(first.code(), first.to_string()).mark(&mut document);
+    }
+    document
 }
 
 /// The bundle that the running edge has of the file at `path`, as its status names it; none where no edge runs, or with another file.
@@ -441,19 +354,11 @@ fn served(bundle: &Bundle, path: &Path) -> Result<Option<String>, String> {
 }
 
 fn show(path: &Path, json: bool) -> ExitCode {
-    let said = match Bundle::open(path) {
-        Ok(bundle) if json => print(&format!("{:#}\n", report::bundle_json(&bundle, now()))),
-        Ok(bundle) => print(&report::bundle(&bundle, now())),
-        Err(error) => {
-            if json {
-                print(&format!("{:#}\n", json!({ "error": error.to_string() })));
-            } else {
-                complain(&format!("error {}\n", report::escaped(&error.to_string())));
-            }
-            false
-        }
-    };
-    exit(said)
+    match Bundle::open(path) {
+        Ok(bundle) if json => exit(print(&format!("{:#}\n", report::bundle_json(&bundle, now())))),
+        Ok(bundle) => exit(print(&report::bundle(&bundle, now()))),
+        Err(error) => Failure::from(error).tell(json),
+    }
 }
 
 /// To stdout, all of it: false, and said on stderr, where that fails. A reader who has gone (`| head`) has what he wanted.

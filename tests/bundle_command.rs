@@ -284,7 +284,7 @@ fn show_answers_a_program_in_json_also_when_it_fails() {
     let folder = Folder::good();
     let output = sanedge(&arguments(&["show", "--json"], &folder.path("nothing-here.bundle")));
     assert_eq!(output.status.code(), Some(1));
-    assert!(json(&output)["error"].as_str().unwrap().contains("nothing-here.bundle"));
+    assert!(json(&output)["message"].as_str().unwrap().contains("nothing-here.bundle"));
 }
 
 #[test]

@@ -4,12 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::compare::{Difference, differences, told};
 use super::compile::{Outcome, moment};
 use super::file::word;
 use super::finding::{Severity, listed};
 use super::lifetime::{Lifetime, Urgency};
 use super::{Admin, Bundle, Certificate};
-use crate::names::Host;
 
 /// Why somebody should look.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,15 +30,15 @@ pub enum Trouble {
         /// The hosts that use it.
         hosts: Vec<String>,
     },
-    /// The certificate files have changed.
+    /// sanedge.toml or the certificate files have changed.
     #[error(
-        "{} in use are not what {source_file} names now: expected the bundle of today's certificates, found an older one. \
-         Type `sanedge bundle {source_file} -o {bundle} && {reload}`",
-        listed(.hosts)
+        "{bundle}: expected what {source_file} makes now, found another bundle. They differ in {}. Type \
+         `sanedge bundle {source_file} -o {bundle} && {reload}`",
+        told(.differences)
     )]
     OlderThanItsSources {
-        /// Hosts whose certificate would be another one, or that would be new.
-        hosts: Vec<String>,
+        /// Everything in which they differ.
+        differences: Vec<Difference>,
         /// The sanedge.toml, as a word for a shell.
         source_file: String,
         /// The bundle, as a word for a shell.
@@ -144,10 +144,10 @@ fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -
     let Some(fresh) = outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) else {
         return Some(Trouble::SourcesBroken { source_file, errors });
     };
-    let other = |entry: &&super::HostEntry| chain(bundle, &entry.host) != chain(&fresh, &entry.host);
-    let hosts: Vec<String> = fresh.hosts.iter().filter(other).map(|entry| entry.host.to_string()).collect();
+    let differences = differences(bundle, &fresh);
     let reload = reload_command(bundle.listen.admin.as_ref());
-    (!hosts.is_empty()).then_some(Trouble::OlderThanItsSources { hosts, source_file, bundle: file, reload })
+    let older = Trouble::OlderThanItsSources { differences, source_file, bundle: file, reload };
+    (bundle.digest != fresh.digest).then_some(older)
 }
 
 /// What to type so that the edge with this admin listener opens its bundle again. Over TCP it can only be read.
@@ -158,9 +158,4 @@ pub fn reload_command(admin: Option<&Admin>) -> String {
         Some(Admin::Unix(path)) => format!("sanedge reload --admin {}", word(path)),
         Some(Admin::Tcp(_)) => "sudo systemctl kill -s HUP sanedge".to_owned(),
     }
-}
-
-fn chain<'b>(bundle: &'b Bundle, host: &Host) -> Option<&'b [rustls_pki_types::CertificateDer<'static>]> {
-    let certificate = bundle.certificates.get(usize::from(bundle.host(host)?.certificate))?;
-    Some(&certificate.key.cert)
 }

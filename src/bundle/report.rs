@@ -238,7 +238,7 @@ fn limit_rows(bundle: &Bundle) -> String {
     columns(&rows)
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
@@ -296,7 +296,7 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn route_json(route: &Route) -> Value {
+pub(super) fn route_json(route: &Route) -> Value {
     json!({
         "path": route.path,
         "upstream": upstreams(route),

@@ -4,6 +4,7 @@
 //! What it does not do: compare one key with another; that is [`super::compile`]'s work.
 
 mod advice;
+mod foreign;
 mod reader;
 mod typed;
 mod values;

@@ -175,10 +175,8 @@ impl Plan {
         match Bundle::open(path) {
             Ok(bundle) => {
                 section.passed(Group::Files, format!("bundle for {}", hosts(bundle.hosts.len())));
-                let beside = path.with_file_name("sanedge.toml");
-                if path == beside.with_file_name("sanedge.bundle")
-                    && let (Some(source), _) = source::read(&beside)
-                {
+                let beside = path.with_extension("toml");
+                if let (Some(source), _) = source::read(&beside) {
                     section.word("reload", reload_command(bundle.listen.admin.as_ref()));
                     stale(&beside, &source, section);
                 }
@@ -188,13 +186,13 @@ impl Plan {
                 let message =
                     "this user may not read the bundle, as it should be: hosts are taken from elsewhere";
                 section.found(Finding::new(Code::BundleUnreadable, message));
-                let beside = path.with_file_name("sanedge.toml");
+                let beside = path.with_extension("toml");
                 let before = self.targets.len();
                 self.hosts_of_source(&beside, options);
                 if self.targets.len() == before {
                     section.skipped(
                         Group::Files,
-                        "no sanedge.toml beside it: give https://HOST, or type the same with sudo",
+                        "no sanedge.toml of its name beside it: give https://HOST, or type the same with sudo",
                     );
                 }
             }
@@ -299,7 +297,7 @@ fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Find
 
 fn stale(path: &Path, source: &source::Source, section: &mut Section) {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
-    let bundle = path.with_file_name("sanedge.bundle");
+    let bundle = path.with_extension("bundle");
     let shown = bundle.display();
     let Some(written) = changed(&bundle) else {
         let text = format!(

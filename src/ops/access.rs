@@ -263,9 +263,10 @@ mod tests {
         };
         let text = key_value("", &line);
         assert!(text.starts_with("level=info msg=request host=a.test client=192.0.2.1 method="), "{text}");
+        assert!(text.contains(r#" target="/a\x22\x20b\x0astatus=200" "#), "`=` as it came: {text}");
         assert!(key_value("now", &line).starts_with("time=now level="));
         assert!(
-            text.ends_with("outcome=complete ms=7 skipped=3") && text.matches("status=").count() == 1,
+            text.ends_with("outcome=complete ms=7 skipped=3") && text.matches(" status=").count() == 1,
             "{text}"
         );
         let json = serde_json::to_string(&Stamped { time: now(), line: &line }).unwrap();

@@ -37,6 +37,9 @@ pub enum Ask {
 pub struct ReloadReport {
     /// The new bundle is in use.
     pub ok: bool,
+    /// Of a refusal, for scripts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
     /// One sentence.
     pub message: String,
     /// First 8 bytes of the digest of the bundle in use, in hexadecimal.

@@ -1,22 +1,49 @@
 //! What to do about an unknown key.
 
+use super::foreign;
 use crate::bundle::finding::did_you_mean;
 use crate::bundle::keys::{TABLES, TOP, Table};
 
 /// What others call our keys.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 38] = [
     ("server", "upstream"),
+    ("servers", "upstream"),
     ("backend", "upstream"),
     ("target", "upstream"),
     ("proxy_pass", "upstream"),
+    ("reverse_proxy", "upstream"),
+    ("forward_host", "upstream"),
+    ("forward_port", "upstream"),
     ("server_name", "hosts"),
     ("domain", "hosts"),
+    ("domain_names", "hosts"),
     ("names", "hosts"),
+    ("location", "route"),
+    ("locations", "route"),
+    ("handle", "route"),
     ("fullchain", "chain"),
     ("cert", "chain"),
+    ("cert_file", "chain"),
     ("ssl_certificate", "chain"),
     ("privkey", "key"),
+    ("key_file", "key"),
     ("ssl_certificate_key", "key"),
+    ("ca", "trust"),
+    ("ca_file", "trust"),
+    ("bind", "https"),
+    ("port", "https"),
+    ("entrypoints", "https"),
+    ("set_real_ip_from", "trusted_proxies"),
+    ("trusted_ips", "trusted_proxies"),
+    ("client_max_body_size", "body_bytes_max"),
+    ("proxy_read_timeout", "response_timeout"),
+    ("timeout", "response_timeout"),
+    ("proxy_connect_timeout", "connect_timeout"),
+    ("proxy_send_timeout", "stall_timeout"),
+    ("client_header_timeout", "head_timeout"),
+    ("large_client_header_buffers", "head_bytes_max"),
+    ("worker_processes", "workers"),
+    ("worker_connections", "sessions_max"),
 ];
 
 /// Our key for a word of others, where this table has it.
@@ -26,25 +53,42 @@ fn translated(key: &str, known: &[&'static str]) -> Option<&'static str> {
     ELSEWHERE.iter().find(|(known, _)| *known == word).map(|(_, ours)| *ours)
 }
 
-/// What to do about an unknown key: correct its spelling, move it, or both.
-pub(super) fn advice(key: &str, table: &Table) -> String {
+/// Our key for exactly this word of others, and its table, wherever that is.
+fn translated_elsewhere(key: &str) -> Option<(&'static str, &'static str)> {
+    let (_, ours) = ELSEWHERE.iter().find(|(word, _)| word.eq_ignore_ascii_case(key))?;
+    let home = TABLES.iter().find(|table| table.names().contains(ours))?;
+    Some((ours, home.place))
+}
+
+/// What is wrong with an unknown key and what to do: mend its spelling, move it, both, or do without what sanedge does not do.
+pub(super) struct Advice {
+    pub(super) message: String,
+    pub(super) remedy: String,
+}
+
+pub(super) fn advice(key: &str, table: &Table) -> Advice {
+    let unknown = |remedy: String| Advice { message: format!("unknown key `{key}` {}", table.place), remedy };
     if let Some(home) = TABLES.iter().find(|home| home.names().contains(&key)) {
         if home.title == TOP.title {
-            return format!(
+            return unknown(format!(
                 "`{key}` belongs at the top of the file. In TOML, a key below a header such as {} belongs to that table: \
                  move `{key}` above the first [table].",
                 table.title
-            );
+            ));
         }
-        return format!("`{key}` belongs {}: move it there.", home.place);
+        return unknown(format!("`{key}` belongs {}: move it there.", home.place));
+    }
+    if let Some(feature) = foreign::find(key) {
+        let message = format!("sanedge does not do this: `{key}` {}", table.place);
+        return Advice { message, remedy: format!("Remove it: {}. {}.", feature.reason, feature.instead) };
     }
     let known = table.names();
     if let Some(near) = did_you_mean(key, known.iter().copied()).or_else(|| translated(key, &known)) {
-        return format!("Did you mean `{near}`?");
+        return unknown(format!("Did you mean `{near}`?"));
     }
     let elsewhere = TABLES.iter().find_map(|home| Some((did_you_mean(key, home.names())?, home.place)));
-    match elsewhere {
-        Some((near, place)) => format!("Did you mean `{near}` {place}?"),
-        None => "Remove it.".to_owned(),
+    match elsewhere.or_else(|| translated_elsewhere(key)) {
+        Some((near, place)) => unknown(format!("Did you mean `{near}` {place}?")),
+        None => unknown("Remove it.".to_owned()),
     }
 }

@@ -258,11 +258,11 @@ impl Reader<'_> {
         let strange: Vec<_> = table.keys().filter(|k| !known.contains(&k.get_ref().as_ref())).collect();
         for key in strange {
             let line = self.line_of(key);
-            let finding =
-                Finding::new(Code::UnknownKey, format!("unknown key `{}` {}", key.get_ref(), section.place))
-                    .expected(format!("one of {}", known.join(", ")))
-                    .found(format!("`{}`", key.get_ref()))
-                    .remedy(advice(key.get_ref(), section));
+            let advice = advice(key.get_ref(), section);
+            let finding = Finding::new(Code::UnknownKey, advice.message)
+                .expected(format!("one of {}", known.join(", ")))
+                .found(format!("`{}`", key.get_ref()))
+                .remedy(advice.remedy);
             self.push(line, finding);
         }
     }
@@ -289,14 +289,14 @@ pub(in crate::bundle) fn out_of_bounds(key: &str, error: &limits::LimitError, fo
         Unknown { .. } => (Code::UnknownKey, format!("one of {}", LIMITS.names().join(", "))),
     };
     let remedy = match (error, range) {
-        (Unknown { .. }, _) => advice(key, &LIMITS),
+        (Unknown { .. }, _) => advice(key, &LIMITS).remedy,
         (_, Some(range)) => {
             format!("Write a value from {range}, or leave the key out. Why: {}.", range.reason)
         }
         _ => "Leave the key out for its default.".to_owned(),
     };
     let message = match error {
-        Unknown { .. } => format!("unknown key `{key}` in [limits]"),
+        Unknown { .. } => advice(key, &LIMITS).message,
         _ => format!("`{key}` cannot be {found}"),
     };
     let found = if code == Code::UnknownKey { format!("`{key}`") } else { found.to_owned() };

@@ -189,7 +189,13 @@ impl Control {
                 self.shared.counters.reloads_refused_total.increment();
                 error!(error = %refused, "reload refused; the bundle in use stays");
                 let message = format!("{refused}. The bundle in use stays.");
-                ReloadReport { ok: false, message, bundle: self.shared.digest(), notes: Vec::new() }
+                ReloadReport {
+                    ok: false,
+                    code: Some("reload-refused"),
+                    message,
+                    bundle: self.shared.digest(),
+                    notes: Vec::new(),
+                }
             }
         };
         if !draining {
@@ -231,7 +237,7 @@ impl Control {
             true => format!("{path} is the bundle that was in use already: nothing has changed"),
             false => format!("{path} is in use"),
         };
-        Ok(ReloadReport { ok: true, message, bundle, notes })
+        Ok(ReloadReport { ok: true, code: None, message, bundle, notes })
     }
 
     /// Why the bundle was not opened: where a link has led elsewhere, no `chown` helps.

@@ -243,8 +243,9 @@ impl Answer {
         Self::new(status, reason, "application/json", serde_json::to_vec(value).unwrap_or_default())
     }
 
-    fn problem(status: u16, reason: &'static str, message: &str) -> Self {
-        Self::json(status, reason, &serde_json::json!({ "message": message }))
+    /// In the shape of every command's `--json`.
+    fn problem(status: u16, reason: &'static str, code: &str, message: &str) -> Self {
+        Self::json(status, reason, &serde_json::json!({ "ok": false, "code": code, "message": message }))
     }
 
     fn text(good: bool, body: &str) -> Self {
@@ -273,7 +274,7 @@ async fn serve_one(mut stream: Box<dyn Stream>, rights: Rights, asks: &mpsc::Sen
     let Ok(Some(head)) = timeout(REQUEST_TIME, read_head(&mut stream)).await else { return };
     let answer = match parse_request(&head, &HEAD_LIMITS) {
         Ok(head) => answer(&head, rights, asks).await,
-        Err(error) => Answer::problem(400, "Bad Request", &error.to_string()),
+        Err(error) => Answer::problem(400, "Bad Request", "bad-request", &error.to_string()),
     };
     let _ = timeout(REQUEST_TIME, async {
         stream.write_all(&answer.bytes()).await?;
@@ -305,7 +306,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
 async fn answer(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>) -> Answer {
     if !is_expected(&head.host, rights) {
         let expected = "this address answers only to a loopback Host: http://localhost";
-        return Answer::problem(403, "Forbidden", expected);
+        return Answer::problem(403, "Forbidden", "host-refused", expected);
     }
     match (head.method, head.path) {
         ("GET", "/") => Answer::new(200, "OK", "text/html; charset=utf-8", page::HTML),
@@ -325,7 +326,7 @@ async fn answer(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
         (_, "/" | "/status" | "/history" | "/metrics" | "/healthz" | "/readyz") => {
             not_allowed("Allow: GET\r\n")
         }
-        _ => Answer::problem(404, "Not Found", PATHS),
+        _ => Answer::problem(404, "Not Found", "not-found", PATHS),
     }
 }
 
@@ -348,6 +349,7 @@ async fn reload(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
         return Answer::problem(
             403,
             "Forbidden",
+            "reload-not-allowed",
             "only root and the service's own user may reload, on the Unix socket",
         );
     }
@@ -378,7 +380,7 @@ async fn with_status(asks: &mpsc::Sender<Ask>, answer: impl FnOnce(Status) -> An
 fn metrics(status: Status) -> Answer {
     match exposition::text(&status) {
         Ok(text) => Answer::new(200, "OK", exposition::CONTENT_TYPE, text),
-        Err(error) => Answer::problem(500, "Internal Server Error", &error.to_string()),
+        Err(error) => Answer::problem(500, "Internal Server Error", "internal", &error.to_string()),
     }
 }
 
@@ -392,9 +394,9 @@ fn health(status: &Status, good: bool) -> Answer {
 }
 
 fn not_allowed(fields: &'static str) -> Answer {
-    Answer { fields, ..Answer::problem(405, "Method Not Allowed", PATHS) }
+    Answer { fields, ..Answer::problem(405, "Method Not Allowed", "method-not-allowed", PATHS) }
 }
 
 fn ending() -> Answer {
-    Answer::problem(503, "Service Unavailable", "the edge is ending")
+    Answer::problem(503, "Service Unavailable", "ending", "the edge is ending")
 }

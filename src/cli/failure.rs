@@ -1,0 +1,89 @@
+//! Why a command did not do what it was asked: one shape for every command, in text and in JSON.
+//!
+//! A document for a program has `"ok": false`, a stable `code` and a `message` then, beside what else it says; the admin socket
+//! and the edge's own answers to clients have the same two members.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{complain, print};
+use crate::bundle::file::ReadError;
+use crate::bundle::{OpenError, report};
+use crate::ops::admin::client::AskError;
+
+/// What went wrong: a stable code for scripts, a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) code: String,
+    pub(super) message: String,
+    /// What else there is to say, in JSON only.
+    more: Value,
+}
+
+impl Failure {
+    pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), more: json!({}) }
+    }
+
+    /// What the admin socket answered instead of a success.
+    pub(super) fn of_answer(body: &[u8]) -> Self {
+        let document: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name| document.get(name).and_then(Value::as_str).map(str::to_owned);
+        let no_reason = || "the edge refused and gave no reason".to_owned();
+        Self {
+            code: text("code").unwrap_or_else(|| "edge-answer".to_owned()),
+            message: text("message").unwrap_or_else(no_reason),
+            more: if document.is_object() { document } else { json!({}) },
+        }
+    }
+
+    /// Says so in a document that has more to say.
+    pub(super) fn mark(&self, document: &mut Value) {
+        if let Some(members) = document.as_object_mut() {
+            members.insert("ok".to_owned(), false.into());
+            members.insert("code".to_owned(), self.code.clone().into());
+            members.insert("message".to_owned(), self.message.clone().into());
+        }
+    }
+
+    /// The whole document, where there is nothing else to say.
+    pub(super) fn document(&self) -> String {
+        let mut document = self.more.clone();
+        self.mark(&mut document);
+        format!("{document:#}\n")
+    }
+
+    /// Says it, for a program on stdout, else on stderr.
+    pub(super) fn tell(&self, json: bool) -> ExitCode {
+        if json {
+            print(&self.document());
+        } else {
+            complain(&format!("error {}\n", report::escaped(&self.message)));
+        }
+        ExitCode::FAILURE
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let code = match error {
+            OpenError::File(ReadError::Missing { .. }) => "bundle-missing",
+            OpenError::File(ReadError::Denied { .. } | ReadError::Outside { .. } | ReadError::Io { .. }) => {
+                "bundle-unreadable"
+            }
+            OpenError::File(_) | OpenError::Format { .. } => "bundle-refused",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let code = match error {
+            AskError::Connect { .. } => "edge-unreachable",
+            AskError::Answer { .. } => "edge-answer",
+        };
+        Self::new(code, error.to_string())
+    }
+}

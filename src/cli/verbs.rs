@@ -1,0 +1,168 @@
+//! Verbs and options of other programs, and which command of ours does the same.
+
+use std::path::Path;
+
+use crate::bundle::file::word;
+
+/// Words, and what to type instead. `{toml}` and `{bundle}` become the file that was named, if there is one.
+struct Verb {
+    words: &'static [&'static str],
+    instead: &'static str,
+}
+
+const VERBS: &[Verb] = &[
+    Verb {
+        words: &["start", "run", "up", "daemon", "launch", "listen", "proxy", "reverse-proxy", "server"],
+        instead: "To serve in the foreground, type `sanedge serve {bundle}`; under systemd `sudo systemctl start sanedge`.",
+    },
+    Verb {
+        words: &[
+            "check",
+            "validate",
+            "test",
+            "-t",
+            "-T",
+            "-c",
+            "configtest",
+            "config-test",
+            "lint",
+            "verify",
+            "adapt",
+            "compile",
+            "build",
+            "make",
+            "create",
+            "convert",
+            "generate",
+            "dry-run",
+        ],
+        instead: "To prove sanedge.toml and its certificates, type `sanedge bundle {toml}`: it writes a bundle only where \
+                  nothing is wrong, and the running edge keeps its own until `sanedge reload`. To see whether a bundle \
+                  is still what its sanedge.toml makes, type `sanedge show --check {bundle}`.",
+    },
+    Verb {
+        words: &["stop", "quit", "shutdown", "down", "kill", "exit", "halt", "drain"],
+        instead: "Type `sudo systemctl stop sanedge`, or send SIGTERM to `sanedge serve`: it drains for `drain_timeout`.",
+    },
+    Verb {
+        words: &["restart", "force-reload", "reboot"],
+        instead: "Type `sudo systemctl restart sanedge`. For a new bundle `sanedge reload` is enough, and keeps open \
+                  WebSockets.",
+    },
+    Verb {
+        words: &["-s", "--signal", "hup", "refresh", "apply", "rehash", "deploy"],
+        instead: "For a new bundle type `sanedge bundle {toml} && sanedge reload`; to stop, `sudo systemctl stop sanedge`.",
+    },
+    Verb {
+        words: &[
+            "renew",
+            "certonly",
+            "issue",
+            "cert",
+            "certs",
+            "certificate",
+            "certificates",
+            "acme",
+            "certbot",
+            "obtain",
+        ],
+        instead: "An ACME client beside sanedge fetches and renews certificates: `sudo certbot renew`, with sanedge-deploy \
+                  as its deploy hook (docs/renewal.md). After a renewal by hand: `sanedge bundle {toml} && sanedge reload`. \
+                  `sanedge show {bundle}` lists the certificates with their days left.",
+    },
+    Verb { words: &["version", "-v", "ver"], instead: "Type `sanedge --version`." },
+    Verb {
+        words: &[
+            "list", "ls", "inspect", "info", "dump", "print", "cat", "view", "hosts", "sites", "config",
+            "routes",
+        ],
+        instead: "To see what is in a bundle, type `sanedge show {bundle}`; what the running edge serves, `sanedge status`.",
+    },
+    Verb {
+        words: &["log", "logs", "journal", "tail"],
+        instead: "The log is on stderr of `sanedge serve`; under systemd type `journalctl -u sanedge -f`.",
+    },
+    Verb {
+        words: &["ps", "health", "healthcheck", "ping", "stats", "metrics", "top", "state", "watch", "stat"],
+        instead: "Type `sanedge status`, with --watch to go on, with --json for a program. Prometheus reads /metrics of the \
+                  admin socket.",
+    },
+    Verb {
+        words: &["diagnose", "diag", "debug", "trace", "probe", "doctor", "why", "troubleshoot"],
+        instead: "To find out why clients cannot connect, type `sanedge doctor https://HOST`. Programs for boards that were built \
+                  without it do not have it: run it on another machine.",
+    },
+    Verb {
+        words: &["init", "new", "setup", "install", "enable", "service", "configure", "site", "add"],
+        instead: "Write a sanedge.toml (`man sanedge.toml` has an example), type `sanedge bundle {toml}`, then \
+                  `sudo systemctl enable --now sanedge-https.socket sanedge-admin.socket sanedge.service`.",
+    },
+    Verb {
+        words: &["update", "upgrade", "self-update"],
+        instead: "Install the newer package (`sudo dpkg -i sanedge_*.deb`): the running edge restarts with it. \
+                  `sanedge --version` says which this is.",
+    },
+    Verb {
+        words: &["file-server", "static", "hash-password", "trust", "untrust"],
+        instead: "sanedge does not do this: it serves no files, asks for no passwords and makes no CA. It stands in front of \
+                  your app: `sanedge bundle {toml}`, then `sanedge serve {bundle}`.",
+    },
+];
+
+/// What to type for the first of these words (the program's name not among them), where another program has that verb.
+pub(super) fn advice(words: &[String]) -> Option<String> {
+    let (first, rest) = words.split_first()?;
+    let is_it =
+        |known: &&str| *known == first || (!first.starts_with('-') && known.eq_ignore_ascii_case(first));
+    let verb = VERBS.iter().find(|verb| verb.words.iter().any(is_it))?;
+    let named = |end: &str| {
+        let file = rest
+            .iter()
+            .map(Path::new)
+            .find(|file| file.extension().is_some_and(|e| e == end) && file.is_file());
+        file.map(word)
+    };
+    let toml = named("toml").unwrap_or_else(|| "sanedge.toml".to_owned());
+    let bundle = named("bundle").unwrap_or_else(|| "sanedge.bundle".to_owned());
+    Some(verb.instead.replace("{toml}", &toml).replace("{bundle}", &bundle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice_for(words: &[&str]) -> Option<String> {
+        advice(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_command_that_is_named_exists() {
+        let known = crate::cli::command();
+        let mut looked_at = 0;
+        for verb in VERBS {
+            for typed in verb.instead.split('`').skip(1).step_by(2) {
+                let Some(rest) = typed.strip_prefix("sanedge ") else { continue };
+                let command = rest.split(' ').next().unwrap();
+                let exists = command == "--version" || known.find_subcommand(command).is_some();
+                // A program without the doctor says so.
+                assert!(exists || (command == "doctor" && cfg!(not(feature = "doctor"))), "{typed}");
+                looked_at += 1;
+            }
+        }
+        assert!(looked_at > 15, "{looked_at}");
+    }
+
+    #[test]
+    fn no_verb_stands_twice_and_none_hides_a_command() {
+        let mut all: Vec<&str> = VERBS.iter().flat_map(|verb| verb.words).copied().collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert_eq!(advice_for(&["serve"]), None);
+        assert_eq!(advice_for(&["banana"]), None);
+        assert_eq!(advice_for(&[]), None);
+        assert!(advice_for(&["Start"]).unwrap().contains("`sanedge serve sanedge.bundle`"));
+        assert!(advice_for(&["-V"]).is_none(), "that is ours, and not -v");
+    }
+}
