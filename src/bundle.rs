@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use lifetime::Lifetime;
 
 use crate::limits::Limits;
-use crate::names::{Host, Origin, SanName};
+use crate::names::{Host, Origin, SanName, Scheme};
 
 pub mod check;
 pub mod compare;
@@ -163,7 +163,7 @@ pub struct Route {
     pub path: String,
     /// At least one.
     pub upstreams: Vec<Upstream>,
-    /// Who may open WebSockets, defaults already filled in.
+    /// Who may open WebSockets.
     pub origins: Origins,
     /// Refuse an upgrade without `Origin`.
     pub require_origin: bool,
@@ -189,15 +189,26 @@ pub struct Route {
     pub access_log: bool,
 }
 
-/// Allowed origins.
+/// Which origins may open WebSockets on a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
+    /// The site's own may, as [`Bundle::is_own_origin`] has them: the default.
+    pub own: bool,
     /// `"*"` was listed.
     pub any: bool,
     /// `"null"` was listed.
     pub null: bool,
-    /// The others.
+    /// The others that were listed: the site's first, then the route's.
     pub list: Vec<Origin>,
+    /// How many of `list` are the site's.
+    pub of_site: u16,
+}
+
+impl Origins {
+    /// Those of `list` that the site lists for all its routes.
+    pub fn of_site(&self) -> &[Origin] {
+        self.list.get(..usize::from(self.of_site)).unwrap_or(&self.list)
+    }
 }
 
 /// A local server behind the edge.
@@ -287,6 +298,41 @@ impl Bundle {
     /// Where a table has no room, or the result would not open.
     pub fn encode(&self, keys: &[PrivateKeyDer<'_>]) -> Result<Zeroizing<Vec<u8>>, wire::EncodeError> {
         wire::encode(&wire::Payload::of(self, keys)?)
+    }
+
+    /// Whether an origin is the site's own: pages of its hosts and of their parents as far as those are served, at the
+    /// port that clients see; and programs that name one of its hosts with the scheme of a WebSocket, with that port or
+    /// without one. No page has an origin of `ws` or `wss`; anybody on a visitor's network can forge one of `http`.
+    pub fn is_own_origin(&self, site: u16, origin: &Origin) -> bool {
+        let Origin::Web { scheme, host, port } = origin else { return false };
+        let is_public = *port == self.listen.public_https_port;
+        let is_of_site = |host: &Host| self.host(host).is_some_and(|entry| entry.site == site);
+        match scheme {
+            Scheme::Http => false,
+            Scheme::Https => {
+                is_public && (is_of_site(host) || self.parents(site).any(|parent| parent == *host))
+            }
+            Scheme::Wss | Scheme::Ws => (is_public || *port == scheme.default_port()) && is_of_site(host),
+        }
+    }
+
+    /// The pages whose origins are a site's own: its hosts', in their order, then their parents'.
+    pub fn own_pages(&self, site: u16) -> Vec<Origin> {
+        let hosts = self.hosts.iter().filter(|entry| entry.site == site).map(|entry| entry.host.clone());
+        let mut pages: Vec<_> = Vec::new();
+        for host in hosts.chain(self.parents(site)) {
+            let page = Origin::https(host, self.listen.public_https_port);
+            if !pages.contains(&page) {
+                pages.push(page);
+            }
+        }
+        pages
+    }
+
+    /// `recre.store` for `socket.recre.store`, where it is served.
+    fn parents(&self, site: u16) -> impl Iterator<Item = Host> {
+        let hosts = self.hosts.iter().filter(move |entry| entry.site == site);
+        hosts.filter_map(|entry| entry.host.parent()).filter(|parent| self.host(parent).is_some())
     }
 
     /// The entry of `host`, if served.

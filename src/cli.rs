@@ -252,6 +252,9 @@ fn tell(outcome: &Outcome, written: bool) -> bool {
     if !outcome.hosts.is_empty() {
         text += &format!("{}\n", report::table(&outcome.hosts));
     }
+    if !outcome.websockets.is_empty() {
+        text += &format!("{}\n", report::websockets(&outcome.websockets));
+    }
     let over_budget = outcome.findings.iter().any(|f| f.code == Code::MemoryOverBudget);
     if let Some(memory) = outcome.memory.as_ref().filter(|_| written || over_budget) {
         text +=

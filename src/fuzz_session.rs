@@ -20,6 +20,7 @@ use crate::http::sloppy;
 use crate::names::Host;
 use crate::route;
 use crate::ws::handshake::{self, Offer};
+use crate::ws::origin;
 use crate::ws::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
@@ -224,7 +225,7 @@ fn decide(request: &RequestHead<'_>, site: &Site) -> Result<Option<Offer>, Probl
     let (_, route) = found.ok_or(Problem::UnknownPath)?;
     let offer = handshake::request(request, true).map_err(|error| error.problem())?;
     if offer.is_some() {
-        handshake::origin(&route.origins, false, request).map_err(|_| Problem::OriginRefused)?;
+        origin::check(&route.origins, |_| false, false, request).map_err(|_| Problem::OriginRefused)?;
     }
     Ok(offer)
 }

@@ -1,4 +1,4 @@
-//! A DNS name as a type, RFC 9525 matching of certificate names, and web origins (RFC 6454).
+//! A DNS name as a type, RFC 9525 matching of certificate names, and origins (RFC 6454).
 //!
 //! Knows nothing of where names come from: callers hand in text, this module says whether it is a name and
 //! whether one covers another. It refuses what RFC 9525 refuses: partial wildcards, `*` alone, `*.com`, the CN.
@@ -9,6 +9,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::String as Text;
+
+mod origin;
+
+pub use origin::{ORIGIN_BYTES_MAX, Origin, OriginError, Scheme};
 
 /// Longest DNS name in bytes, without the trailing dot (RFC 1035 §2.3.4).
 pub const NAME_BYTES_MAX: usize = 253;
@@ -48,17 +52,6 @@ pub enum SanName {
     Wildcard(DnsName),
     /// iPAddress, canonical.
     Ip(IpAddr),
-}
-
-/// Scheme, host and port of an `Origin` field (RFC 6454 §6.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// `https` or `http` (others are never equal to a configured one and fail to parse).
-    pub https: bool,
-    /// Host.
-    pub host: Host,
-    /// Port, the scheme's default filled in.
-    pub port: u16,
 }
 
 /// Why a text is not a name; `Display` says what was expected and what was found.
@@ -167,24 +160,6 @@ pub enum NameError {
     Port {
         /// The text.
         found: Box<str>,
-    },
-    /// An origin with another scheme, or none.
-    #[error(
-        "{found:?} is not an origin: expected `https://host` or `http://host`, with a port where it is not the usual one"
-    )]
-    Scheme {
-        /// The text.
-        found: Box<str>,
-    },
-    /// Something behind the port of an origin, or in front of its host.
-    #[error(
-        "{found:?} is more than an origin: expected scheme, host and port only; remove `{extra}` and what belongs to it"
-    )]
-    OriginTail {
-        /// The text.
-        found: Box<str>,
-        /// The first character that may not be there.
-        extra: char,
     },
 }
 
@@ -350,46 +325,6 @@ impl fmt::Display for SanName {
             Self::Wildcard(rest) => write!(f, "*.{rest}"),
             Self::Ip(address) => address.fmt(f),
         }
-    }
-}
-
-impl Origin {
-    /// Parses the serialisation `scheme://host[:port]`; `null` is not an origin here.
-    ///
-    /// # Errors
-    /// Where scheme, host or port is none, or where more follows (a path, even `/`, or a user).
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        let (https, authority) =
-            split_scheme(text).ok_or_else(|| NameError::Scheme { found: excerpt(text) })?;
-        if let Some(extra) = authority.chars().find(|c| matches!(c, '/' | '?' | '#' | '@' | '\\')) {
-            return Err(NameError::OriginTail { found: excerpt(text), extra });
-        }
-        let (host, port) = Host::parse_authority(authority)?;
-        Ok(Self { https, host, port: port.unwrap_or(default_port(https)) })
-    }
-}
-
-impl fmt::Display for Origin {
-    /// The ASCII serialisation (RFC 6454 §6.2): the scheme's default port is left out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.host.uri_host())?;
-        if self.port == default_port(self.https) { Ok(()) } else { write!(f, ":{}", self.port) }
-    }
-}
-
-fn default_port(https: bool) -> u16 {
-    if https { 443 } else { 80 }
-}
-
-fn split_scheme(text: &str) -> Option<(bool, &str)> {
-    let (scheme, rest) = text.split_once("://")?;
-    if scheme.eq_ignore_ascii_case("https") {
-        Some((true, rest))
-    } else if scheme.eq_ignore_ascii_case("http") {
-        Some((false, rest))
-    } else {
-        None
     }
 }
 
@@ -674,50 +609,6 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_scheme_host_and_port_only() {
-        let plain = Origin { https: true, host: host("recre.store"), port: 443 };
-        for same in
-            ["https://recre.store", "https://recre.store:443", "HTTPS://RECRE.store", "https://recre.store:"]
-        {
-            assert_eq!(Origin::parse(same).as_ref(), Ok(&plain), "{same}");
-        }
-        assert_eq!(plain.to_string(), "https://recre.store");
-        for other in [
-            "http://recre.store",
-            "https://recre.store:8443",
-            "https://evilrecre.store",
-            "http://recre.store:443",
-        ] {
-            assert_ne!(Origin::parse(other).unwrap(), plain, "{other}");
-        }
-        for shown in ["http://[::1]:3000", "http://recre.store", "https://192.0.2.1:8443"] {
-            assert_eq!(Origin::parse(shown).unwrap().to_string(), shown);
-        }
-        for tail in [
-            "https://recre.store/",
-            "https://u@recre.store",
-            "https://recre.store?x",
-            "https://a#b",
-            "https://a\\b",
-        ] {
-            assert!(matches!(Origin::parse(tail), Err(NameError::OriginTail { .. })), "{tail}");
-        }
-        for scheme in ["null", "", "recre.store", "wss://recre.store", "file://", "https:/recre.store", "*"] {
-            assert!(matches!(Origin::parse(scheme), Err(NameError::Scheme { .. })), "{scheme}");
-        }
-        for bad in [
-            "https://",
-            "https://:443",
-            "https://a b",
-            "https://*.recre.store",
-            " https://a",
-            "https://a:99999",
-        ] {
-            assert!(Origin::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn hosts_have_a_parent_and_a_total_order() {
         assert_eq!(host("socket.recre.store").parent(), Some(host("recre.store")));
         assert_eq!(host("localhost").parent(), None);
@@ -739,9 +630,6 @@ mod tests {
             if let Ok(name) = Host::parse(&text) {
                 proptest::prop_assert_eq!(Host::parse(&name.to_string()).unwrap(), name.clone());
                 proptest::prop_assert_eq!(Host::parse_authority(&name.uri_host().to_string()).unwrap(), (name, None));
-            }
-            if let Ok(origin) = Origin::parse(&format!("https://{text}")) {
-                proptest::prop_assert_eq!(Origin::parse(&origin.to_string()).unwrap(), origin);
             }
         }
     }

@@ -5,4 +5,5 @@
 pub mod frame;
 mod fuzz;
 pub mod handshake;
+pub mod origin;
 pub mod tracker;

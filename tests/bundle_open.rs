@@ -161,12 +161,13 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
             Upstream::Address("[::1]:3002".parse().unwrap()),
         ],
         origins: Origins {
+            own: true,
             any: false,
             null: true,
-            list: vec![
-                Origin::parse("https://recre.store").unwrap(),
-                Origin::parse("http://[::1]:3000").unwrap(),
-            ],
+            list: ["https://recre.store", "http://[::1]:3000", "wss://recre.store", "capacitor://localhost"]
+                .map(|text| Origin::parse(text).unwrap())
+                .into(),
+            of_site: 2,
         },
         require_origin: true,
         allow: vec!["192.168.0.0/16".parse().unwrap()],
@@ -442,6 +443,7 @@ fn indexes_stay_in_their_tables() {
     assert_eq!(broken_payload(|p| p.origins.last_mut().unwrap().route = 3), index("origins.route", 3, 3));
     assert_eq!(broken_payload(|p| p.allow.last_mut().unwrap().route = 3), index("allow.route", 3, 3));
     assert_eq!(broken_payload(|p| p.upstreams[1].route = 2), Broken::Order { table: "upstreams", at: 2 });
+    assert_eq!(broken_payload(|p| p.origins[0].of_site = false), Broken::Order { table: "origins", at: 1 });
     let many = broken_payload(|p| p.sites = 65);
     assert!(matches!(many, Broken::Unused { table: "sites", at: 2 }), "{many}");
 }
@@ -542,6 +544,9 @@ fn a_certificate_keeps_its_chain_its_key_and_its_names() {
     broken_payload(|p| p.names[2].name = wire::SanName::Ip(mapped));
     broken_payload(|p| p.names[1].name = wire::SanName::Wildcard("store"));
     broken_payload(|p| p.hosts[0].host = wire::Host::Dns("HOME.arpa"));
+    for text in ["null", "*", "", "https://recre.store", "recre.store", " file://"] {
+        broken_payload(|p| p.origins[3].origin = wire::Origin::Other(text));
+    }
 }
 
 #[test]

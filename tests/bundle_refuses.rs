@@ -21,9 +21,9 @@ use std::time::Duration;
 use certs::{Ca, Issued, ca_params, leaf_params};
 use odd_certs::{Folder, NOW, ca_for, ca_issuers, ca_without_cas_below, data, der, dns, self_signed};
 use rcgen::{ExtendedKeyUsagePurpose as Eku, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
-use sanedge::bundle::Bundle;
 use sanedge::bundle::compile::{Outcome, compile};
 use sanedge::bundle::finding::{Code, Finding, Severity};
+use sanedge::bundle::{Bundle, Origins};
 
 type Change = fn(&mut Folder);
 type ChangeParams = fn(&mut rcgen::CertificateParams);
@@ -176,6 +176,18 @@ fn source_rows() -> Vec<Row> {
         ),
         row(
             Code::BadValue,
+            "an origin without its scheme",
+            |f| drop(f.append("origins = [\"app.recre.store\"]\n")),
+            |f| drop(f.append("origins = [\"file://\", \"capacitor://localhost\", \"wss://app.test\"]\n")),
+        ),
+        row(
+            Code::BadValue,
+            "a pattern of origins",
+            |f| drop(f.append("origins = [\"https://*.recre.store\"]\n")),
+            |f| drop(f.append("origins = [\"https://app.recre.store\"]\norigins_default = false\n")),
+        ),
+        row(
+            Code::BadValue,
             "a path without a slash",
             |f| drop(f.append("path = \"socket.io\"\n")),
             |f| drop(f.append("path = \"/socket.io\"\n")),
@@ -278,10 +290,10 @@ fn many_hosts(f: &mut Folder, count: usize) {
     f.issue(&["recre.store", "*.recre.store"]);
     let hosts =
         |range: std::ops::Range<usize>| range.map(|n| format!("\"h{n}.recre.store\", ")).collect::<String>();
-    let site = format!("[[site]]\nupstream = [\"127.0.0.1:1\"]\norigins = []\nhosts = [{}]\n", hosts(0..100));
+    let site = format!("[[site]]\nupstream = [\"127.0.0.1:1\"]\nhosts = [{}]\n", hosts(0..100));
     f.append(&site);
     let rest = hosts(100..count - 1);
-    f.append(&format!("[[site]]\nupstream = [\"127.0.0.1:1\"]\norigins = []\nhosts = [{rest}]\n"));
+    f.append(&format!("[[site]]\nupstream = [\"127.0.0.1:1\"]\nhosts = [{rest}]\n"));
 }
 
 fn network_rows() -> Vec<Row> {
@@ -1193,7 +1205,7 @@ fn the_public_port_is_that_of_the_listeners_where_they_agree() {
         assert_eq!(noted, port == 18443, "{https}");
         let bundle = opened(&mut outcome).unwrap();
         assert_eq!(bundle.listen.public_https_port, port, "{https}");
-        assert_eq!(bundle.sites[0].routes[0].origins.list[0].to_string(), origin, "{https}");
+        assert_eq!(bundle.own_pages(0)[0].to_string(), origin, "{https}");
     }
 }
 
@@ -1344,8 +1356,7 @@ fn the_story_is_refused_with_both_names_and_a_command_for_both() {
     });
     assert!(outcome.findings.is_empty(), "{}", texts(&outcome));
     let bundle = opened(&mut outcome).unwrap();
-    let origins = &bundle.sites[1].routes[0].origins;
-    let origins: Vec<_> = origins.list.iter().map(ToString::to_string).collect();
+    let origins: Vec<_> = bundle.own_pages(1).iter().map(ToString::to_string).collect();
     assert_eq!(origins, ["https://socket.recre.store", "https://recre.store"], "the parent host may connect");
 }
 
@@ -1608,8 +1619,18 @@ fn every_key_there_is_reaches_the_bundle() {
     assert_eq!((inner.path.as_str(), outer.path.as_str()), ("/socket.io/", "/"));
     assert_eq!(outer.upstreams.len(), 5);
     assert_eq!(outer.upstreams[2], Upstream::Name { host: "localhost".to_owned(), port: 3001 });
-    assert!(outer.origins.any && outer.origins.null && outer.origins.list.len() == 2);
-    assert!(!inner.origins.any && !inner.origins.null && inner.origins.list.len() == 1);
+    for origins in [&outer.origins, &inner.origins] {
+        assert!(origins.any && origins.null, "a route adds to its site");
+    }
+    let listed = |origins: &Origins| origins.list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        listed(&outer.origins),
+        ["https://app.test", "http://localhost:5173", "capacitor://localhost"]
+    );
+    assert_eq!(inner.origins.list[..3], outer.origins.list);
+    assert_eq!(listed(&inner.origins)[3..], ["file://"], "and names nothing twice");
+    assert_eq!((inner.origins.of_site, outer.origins.of_site), (3, 3));
+    assert_eq!((inner.origins.own, outer.origins.own), (true, false));
     assert_eq!((inner.require_origin, outer.require_origin), (false, true));
     assert_eq!((inner.allow.len(), outer.allow.len()), (0, 2), "an empty list is not inherited over");
     assert_eq!(

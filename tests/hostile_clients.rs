@@ -208,56 +208,11 @@ async fn hop_by_hop_fields_end_here_in_both_directions() {
     }
 }
 
-// --- origins ---------------------------------------------------------------------------------------------------------
-
-async fn upgraded(edge: &Edge, host: &str, origin: &str) -> u16 {
-    let mut client = Raw::open(edge, host).await;
-    let field = if origin.is_empty() { String::new() } else { format!("Origin: {origin}\r\n") };
-    client.send(upgrade(host, "/socket.io/?EIO=4&transport=websocket", &field)).await;
-    client.response().await.status
-}
+// --- origins (who may open WebSockets is the subject of tests/origins.rs) ----------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn origins_are_the_sites_own_and_its_parents_unless_listed() {
-    let upstream =
-        Upstream::switching(async |mut connection: Connection| connection.until_closed().await).await;
-    let both = || Edge::certified_for(&[HOST, PARENT]).site(&[PARENT], &upstream);
-    let own = both().site(&[HOST], &upstream).start();
-    let ported = both().site(&[HOST], &upstream).listen("public_https_port = 8443").start();
-    let listed = both()
-        .site_with(&[HOST], &upstream, "origins = [\"https://app.test\", \"http://dev.test:8080\", \"null\"]")
-        .start();
-    let any = both().site_with(&[HOST], &upstream, "origins = [\"*\"]\nrequire_origin = true").start();
-    let alone = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).start();
-    for (edge, host, origin, status) in [
-        (&own, HOST, "https://socket.recre.store", 101),
-        (&own, HOST, "https://SOCKET.recre.store:443", 101),
-        (&own, HOST, "https://recre.store", 101),
-        (&own, HOST, "", 101),
-        (&own, HOST, "http://recre.store", 403),
-        (&own, HOST, "https://recre.store:8443", 403),
-        (&own, HOST, "https://evilrecre.store", 403),
-        (&own, HOST, "https://recre.store.evil.test", 403),
-        (&own, HOST, "null", 403),
-        (&own, HOST, "https://recre.store, https://recre.store", 403),
-        (&own, PARENT, "https://socket.recre.store", 403),
-        (&ported, HOST, "https://recre.store:8443", 101),
-        (&ported, HOST, "https://recre.store", 403),
-        (&listed, HOST, "https://app.test", 101),
-        (&listed, HOST, "http://dev.test:8080", 101),
-        (&listed, HOST, "null", 101),
-        (&listed, HOST, "http://dev.test", 403),
-        (&listed, HOST, "https://recre.store", 403),
-        (&any, HOST, "https://whatever.test", 101),
-        (&any, HOST, "", 403),
-        (&alone, HOST, "https://recre.store", 403),
-        (&alone, HOST, "https://socket.recre.store", 101),
-    ] {
-        assert_eq!(upgraded(edge, host, origin).await, status, "{origin} at {host}");
-    }
-    // Polling is CORS's business, which is the app's.
-    let upstream = Upstream::answering(OK).await;
-    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).start();
+async fn polling_of_another_origin_is_the_apps_business() {
+    let (edge, _upstream) = edge_with(|edge| edge).await;
     Raw::open(&edge, HOST).await.get(HOST, "/", "Origin: https://evil.test\r\n").await.assert_apps(200, "ok");
 }
 

@@ -167,7 +167,7 @@ fn label((bundle, entry): (&Bundle, &HostEntry)) -> Option<String> {
 fn routes((bundle, entry): (&Bundle, &HostEntry)) -> Vec<(String, Map<String, Value>)> {
     let site = bundle.sites.get(usize::from(entry.site));
     let rules = site.into_iter().flat_map(|site| &site.routes).map(|route| {
-        let rules = match super::report::route_json(route) {
+        let rules = match super::report::route_json(bundle, entry.site, route) {
             Value::Object(rules) => rules,
             _ => Map::new(),
         };

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::Origins;
 use super::finding::{Code, Finding, Severity};
 use super::lifetime::{Lifetime, Urgency};
 use super::source::{self, CertificateFiles, OriginEntry, Source};
+use super::{Bundle, Origins, report};
 use crate::names::{Host, Origin};
 use cover::Candidate;
 
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// One row a host.
     pub hosts: Vec<HostRow>,
+    /// One row a route: who may open WebSockets. Empty without a bundle.
+    pub websockets: Vec<report::WebSockets>,
     /// The memory equation, in lines.
     pub memory: Option<String>,
     /// The file to write; `None` where there is an error.
@@ -72,7 +74,7 @@ pub fn compile(path: &Path, now: i64) -> Outcome {
     let (source, findings) = source::read(path);
     match source {
         Some(source) => prove(&source, findings, now),
-        None => Outcome { findings, hosts: Vec::new(), memory: None, bundle: None },
+        None => Outcome { findings, hosts: Vec::new(), websockets: Vec::new(), memory: None, bundle: None },
     }
 }
 
@@ -104,7 +106,10 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
     let bundle = if desk.errors() == 0 { encode::encode(&mut desk, &parts) } else { None };
     keys.iter_mut().flatten().for_each(Zeroize::zeroize);
     desk.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
-    Outcome { findings: desk.findings, hosts, memory: settled.map(|l| l.memory.to_string()), bundle }
+    let opened = bundle.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
+    let websockets = opened.map(|bundle| report::WebSockets::all(&bundle)).unwrap_or_default();
+    let memory = settled.map(|settled| settled.memory.to_string());
+    Outcome { findings: desk.findings, hosts, websockets, memory, bundle }
 }
 
 /// What all proofs share: where they are about, when it is, and what they found.
@@ -204,37 +209,25 @@ fn routes_by_length(site: &source::Site) -> Vec<&source::Route> {
     routes
 }
 
-/// Allowed origins of a route: those written, else `https://` + the site's hosts and their parents as far as they
-/// are served, at the port that clients see.
-fn origins(source: &Source, site: &source::Site, route: &source::Route) -> Origins {
-    let mut origins = Origins::default();
-    for entry in route.origins.iter().flatten() {
-        match entry {
-            OriginEntry::Any => origins.any = true,
-            OriginEntry::Null => origins.null = true,
-            OriginEntry::One(origin) => origins.list.push(Origin::clone(origin)),
-        }
-    }
-    if route.origins.is_some() {
-        return origins;
-    }
-    let served = |host: &Host| source.sites.iter().any(|s| s.hosts.iter().any(|h| h.value == *host));
-    let own = site.hosts.iter().map(|host| host.value.clone());
-    let parents = site.hosts.iter().filter_map(|host| parent(&host.value)).filter(served);
-    for host in own.chain(parents) {
-        let origin = Origin { https: true, host, port: source.listen.public_https_port };
-        if !origins.list.contains(&origin) {
-            origins.list.push(origin);
-        }
-    }
+/// Allowed origins of a route: the default, unless it is dropped, then what the site lists, then what the route does.
+fn origins(route: &source::Route) -> Origins {
+    let mut origins = Origins { own: route.origins_default, ..Origins::default() };
+    origins.list_all(&route.site_origins);
+    origins.of_site = u16::try_from(origins.list.len()).unwrap_or(u16::MAX);
+    origins.list_all(&route.origins);
     origins
 }
 
-/// `recre.store` for `socket.recre.store`.
-fn parent(host: &Host) -> Option<Host> {
-    match host {
-        Host::Dns(name) => Host::parse(name.as_str().split_once('.')?.1).ok(),
-        Host::Ip(_) => None,
+impl Origins {
+    fn list_all(&mut self, entries: &[OriginEntry]) {
+        for entry in entries {
+            match entry {
+                OriginEntry::Any => self.any = true,
+                OriginEntry::Null => self.null = true,
+                OriginEntry::One(origin) if self.list.contains(origin) => {}
+                OriginEntry::One(origin) => self.list.push(Origin::clone(origin)),
+            }
+        }
     }
 }
 

@@ -206,7 +206,8 @@ macro_rules! rules {
         &[
             $($own,)*
             list("upstream", "list of upstreams", "required", wire::ROUTE_UPSTREAMS_MAX, "The servers behind it: `127.0.0.1:3002`, `localhost:3002` or `unix:/run/app.sock`. With several, an Engine.IO session stays with the one that opened it."),
-            list("origins", "list of origins", "`https://` and the site's hosts, and their parent domain if the bundle serves it, at `public_https_port`", wire::ORIGINS_MAX, "The pages that may open a WebSocket: `\"https://host\"`, `\"null\"`, or `\"*\"` for all."),
+            list("origins", "list of origins", "none", wire::ORIGINS_MAX, "More origins that may open a WebSocket, beside the site's own (see `origins_default`): `\"https://host\"`, `\"capacitor://localhost\"`. Those of a route add to its site's. `*` stands for all, `null` for every page without an origin of its own, which any page can become."),
+            one("origins_default", BOOLEAN, "`true`", "", "Whether the site's own origins may open a WebSocket: `https://` and its hosts, and their parent domain if the bundle serves it, at `public_https_port`; `wss://` and `ws://` of its hosts."),
             one("require_origin", BOOLEAN, "`false`", "", "Refuse a WebSocket without Origin; clients that are not browsers send none."),
             list("allow", NETWORKS, "`[]`: all", wire::ALLOW_MAX, "Client addresses that may use it; others get 403."),
             one("allow_public_upstream", BOOLEAN, "`false`", "", "Accept an upstream with a public address. The connection to it is not encrypted."),

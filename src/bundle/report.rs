@@ -117,11 +117,69 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     out
 }
 
+/// Who may open WebSockets on a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSockets {
+    /// The site's hosts.
+    pub hosts: Vec<String>,
+    /// The route's path.
+    pub path: String,
+    /// The site's own pages, where those may (`origins_default`).
+    pub own: Vec<String>,
+    /// What `origins` lists for it.
+    pub listed: Vec<String>,
+}
+
+impl WebSockets {
+    /// One row a route, in the order of serving.
+    pub fn all(bundle: &Bundle) -> Vec<Self> {
+        let sites = (0..).zip(&bundle.sites);
+        sites
+            .flat_map(|(at, site)| site.routes.iter().map(move |route| Self::of(bundle, at, route)))
+            .collect()
+    }
+
+    fn of(bundle: &Bundle, site: u16, route: &Route) -> Self {
+        let hosts =
+            bundle.hosts.iter().filter(|entry| entry.site == site).map(|entry| entry.host.to_string());
+        let own = if route.origins.own { bundle.own_pages(site) } else { Vec::new() };
+        Self {
+            hosts: hosts.collect(),
+            path: route.path.clone(),
+            own: own.iter().map(Origin::to_string).collect(),
+            listed: listed(&route.origins),
+        }
+    }
+
+    fn row(&self) -> [String; 3] {
+        let host = match self.hosts.as_slice() {
+            [one] => one.clone(),
+            [first, others @ ..] => format!("{first} and {} more", others.len()),
+            [] => String::new(),
+        };
+        let all: Vec<_> = self.own.iter().chain(&self.listed).map(String::as_str).collect();
+        [host, self.path.clone(), if all.is_empty() { "programs only".to_owned() } else { all.join(" ") }]
+    }
+}
+
+/// host, path → origins.
+pub fn websockets(rows: &[WebSockets]) -> String {
+    let head = ["host", "path", "WebSockets from"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(rows.iter().map(WebSockets::row)).collect();
+    let rule = "the site's own are its https:// pages and wss:// of its hosts; `origins` adds to them, `origins_default = false` drops them";
+    format!("{}  ({rule})\n", columns(&rows))
+}
+
+fn websockets_json(row: &WebSockets) -> Value {
+    json!({ "hosts": row.hosts, "path": row.path, "own": row.own, "listed": row.listed })
+}
+
 /// The same findings for a program; `written` is the bundle's path where one was written.
 pub fn outcome_json(outcome: &Outcome, written: Option<&Path>) -> Value {
     json!({
         "findings": outcome.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "hosts": outcome.hosts.iter().map(host_json).collect::<Vec<_>>(),
+        "websockets": outcome.websockets.iter().map(websockets_json).collect::<Vec<_>>(),
         "written": written.map(|path| path.display().to_string()),
     })
 }
@@ -216,16 +274,17 @@ fn upstreams(route: &Route) -> Vec<String> {
 
 fn routes(bundle: &Bundle) -> String {
     let mut rows = vec![["site", "path", "upstream", "WebSockets from"].map(str::to_owned)];
-    for (at, site) in bundle.sites.iter().enumerate() {
+    for (at, site) in (0..).zip(&bundle.sites) {
         let row = |r: &Route| {
-            [at.to_string(), r.path.clone(), upstreams(r).join(", "), origins(&r.origins).join(" ")]
+            let [_, path, origins] = WebSockets::of(bundle, at, r).row();
+            [at.to_string(), path, upstreams(r).join(", "), origins]
         };
         rows.extend(site.routes.iter().map(row));
     }
     columns(&rows)
 }
 
-fn origins(origins: &Origins) -> Vec<String> {
+fn listed(origins: &Origins) -> Vec<String> {
     let special = [(origins.any, "*"), (origins.null, "null")].into_iter().filter(|(listed, _)| *listed);
     special.map(|(_, text)| text.to_owned()).chain(origins.list.iter().map(Origin::to_string)).collect()
 }
@@ -288,7 +347,9 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
             "site": h.site,
             "certificate": label_of(bundle, h.certificate),
         })).collect::<Vec<_>>(),
-        "sites": bundle.sites.iter().map(|s| s.routes.iter().map(route_json).collect::<Vec<_>>()).collect::<Vec<_>>(),
+        "sites": (0..).zip(&bundle.sites).map(|(at, site)| {
+            site.routes.iter().map(|route| route_json(bundle, at, route)).collect::<Vec<_>>()
+        }).collect::<Vec<_>>(),
     })
 }
 
@@ -296,11 +357,13 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn route_json(route: &Route) -> Value {
+pub(super) fn route_json(bundle: &Bundle, site: u16, route: &Route) -> Value {
+    let WebSockets { own, listed, .. } = WebSockets::of(bundle, site, route);
     json!({
         "path": route.path,
         "upstream": upstreams(route),
-        "origins": origins(&route.origins),
+        "origins": own.into_iter().chain(listed).collect::<Vec<_>>(),
+        "origins_default": route.origins.own,
         "require_origin": route.require_origin,
         "allow": route.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "response_timeout_ms": millis(route.response_timeout),

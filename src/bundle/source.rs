@@ -130,8 +130,12 @@ pub struct Route {
     pub upstreams: Vec<Lined<Upstream>>,
     /// Whether an upstream may be a public address.
     pub allow_public_upstream: bool,
-    /// `None`: the default.
-    pub origins: Option<Vec<OriginEntry>>,
+    /// Whether the site's own origins may open WebSockets.
+    pub origins_default: bool,
+    /// Origins that the site lists for all its routes.
+    pub site_origins: Vec<OriginEntry>,
+    /// Origins that this route lists.
+    pub origins: Vec<OriginEntry>,
     /// Refuse an upgrade without Origin.
     pub require_origin: bool,
     /// Client networks.

@@ -53,7 +53,7 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{self, Bundle, KeyError, SuiteOrder};
 use crate::limits::{self, LimitError, Limits, Range};
-use crate::names::{self, DnsName, NameError};
+use crate::names::{self, DnsName, NameError, Scheme};
 
 /// The first bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"SANEDGE\0";
@@ -84,7 +84,7 @@ pub const ROUTES_MAX: usize = 256;
 pub const UPSTREAMS_MAX: usize = 512;
 /// Upstreams of one route.
 pub const ROUTE_UPSTREAMS_MAX: usize = 8;
-/// Allowed origins of all routes together, defaults included.
+/// Listed origins of all routes together; the site's count for each of its routes.
 pub const ORIGINS_MAX: usize = 1024;
 /// Client networks in `allow`, of all routes together.
 pub const ALLOW_MAX: usize = 512;
@@ -252,6 +252,7 @@ pub enum Host<'a> {
 pub struct Route<'a> {
     pub site: u16,
     pub path: &'a str,
+    pub own_origins: bool,
     pub any_origin: bool,
     pub null_origin: bool,
     pub require_origin: bool,
@@ -292,13 +293,20 @@ pub enum Upstream<'a> {
 pub struct RouteOrigin<'a> {
     /// Index into `routes`.
     pub route: u16,
-    /// `https`, else `http`.
-    pub https: bool,
-    /// Host.
+    /// The site lists it for all its routes; those come first.
+    pub of_site: bool,
+    /// The origin.
     #[serde(borrow)]
-    pub host: Host<'a>,
-    /// Port.
-    pub port: u16,
+    pub origin: Origin<'a>,
+}
+
+/// An origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin<'a> {
+    /// Scheme, host and port.
+    Web(Scheme, #[serde(borrow)] Host<'a>, u16),
+    /// Any other, as clients send it.
+    Other(&'a str),
 }
 
 /// A client network that may use a route.
@@ -812,7 +820,8 @@ fn sites(payload: &Payload<'_>) -> Result<Vec<bundle::Site>, Broken> {
         return Err(Broken::TooMany { table: "sites", found: payload.sites.into(), max: SITES_MAX });
     }
     ordered("upstreams", payload.upstreams.iter().map(|row| row.route))?;
-    ordered("origins", payload.origins.iter().map(|row| row.route))?;
+    let site_first = |row: &RouteOrigin<'_>| row.route.saturating_mul(2) + u16::from(!row.of_site);
+    ordered("origins", payload.origins.iter().map(site_first))?;
     ordered("allow", payload.allow.iter().map(|row| row.route))?;
     check_routes(payload)?;
     let mut sites = vec![bundle::Site { routes: Vec::new() }; payload.sites.into()];
@@ -846,7 +855,8 @@ fn check_routes(payload: &Payload<'_>) -> Result<(), Broken> {
 
 fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Route, Broken> {
     let of = |route: u16| usize::from(route) == at;
-    let origins = payload.origins.iter().filter(|row| of(row.route)).map(origin);
+    let origins = || payload.origins.iter().filter(|row| of(row.route));
+    let of_site = origins().take_while(|row| row.of_site).count();
     let allow = payload.allow.iter().filter(|row| of(row.route)).map(|row| net("allow", row.net, 0));
     let bound = |range: &Range, value: Option<u64>| value.map(|value| range.check(value)).transpose();
     let time = |range: &Range, ms: Option<u32>| {
@@ -857,9 +867,11 @@ fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Ro
         path: path(row.path)?,
         upstreams: upstreams(payload, at)?,
         origins: bundle::Origins {
+            own: row.own_origins,
             any: row.any_origin,
             null: row.null_origin,
-            list: origins.collect::<Result<_, _>>()?,
+            list: origins().map(|row| origin(row.origin)).collect::<Result<_, _>>()?,
+            of_site: u16::try_from(of_site).unwrap_or(u16::MAX),
         },
         require_origin: row.require_origin,
         allow: allow.collect::<Result<_, _>>()?,
@@ -900,13 +912,20 @@ fn upstream(upstream: Upstream<'_>) -> Result<bundle::Upstream, Broken> {
     }
 }
 
-fn origin(row: &RouteOrigin<'_>) -> Result<names::Origin, Broken> {
-    const FIELD: &str = "origins.host";
-    Ok(names::Origin {
-        https: row.https,
-        host: row.host.parse(FIELD)?,
-        port: port("origins.port", row.port)?,
-    })
+fn origin(origin: Origin<'_>) -> Result<names::Origin, Broken> {
+    match origin {
+        Origin::Web(scheme, host, number) => {
+            let (host, port) = (host.parse("origins.host")?, port("origins.port", number)?);
+            Ok(names::Origin::Web { scheme, host, port })
+        }
+        Origin::Other(text) => match names::Origin::parse(text) {
+            Ok(other @ names::Origin::Other(_)) => Ok(other),
+            _ => {
+                let expected = "an origin whose scheme is none of https, http, wss and ws";
+                Err(Broken::Text { field: "origins.origin", found: text.to_owned(), expected })
+            }
+        },
+    }
 }
 
 fn proxy_version(version: u8) -> Result<u8, Broken> {
@@ -1070,7 +1089,13 @@ impl<'a> Payload<'a> {
             origins: table(
                 "origins",
                 numbered().flat_map(|(route, at)| {
-                    route.origins.list.iter().map(move |origin| RouteOrigin::of(at, origin))
+                    let of_site = route.origins.of_site().len();
+                    let numbered = route.origins.list.iter().enumerate();
+                    numbered.map(move |(n, origin)| RouteOrigin {
+                        route: at,
+                        of_site: n < of_site,
+                        origin: Origin::of(origin),
+                    })
                 }),
             )?,
             allow: table(
@@ -1167,6 +1192,7 @@ impl<'a> Route<'a> {
         Ok(Self {
             site,
             path: &route.path,
+            own_origins: route.origins.own,
             any_origin: route.origins.any,
             null_origin: route.origins.null,
             require_origin: route.require_origin,
@@ -1194,9 +1220,12 @@ impl<'a> RouteUpstream<'a> {
     }
 }
 
-impl<'a> RouteOrigin<'a> {
-    fn of(route: u16, origin: &'a names::Origin) -> Self {
-        Self { route, https: origin.https, host: Host::of(&origin.host), port: origin.port }
+impl<'a> Origin<'a> {
+    fn of(origin: &'a names::Origin) -> Self {
+        match origin {
+            names::Origin::Web { scheme, host, port } => Self::Web(*scheme, Host::of(host), *port),
+            names::Origin::Other(text) => Self::Other(text),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use super::engineio::{self, Body, Eio, EngineError, Open, escape};
 use super::explain::{self, Code, Group};
 use super::http::{Answer, Ask};
 use super::options::{Options, Transport};
+use crate::names::{Origin, OriginError};
+use crate::ws;
 
 /// For a packet that the server owes at once.
 const PACKET_TIME: Duration = Duration::from_secs(4);
@@ -270,10 +272,7 @@ impl Client<'_> {
             "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and ask by https://")),
             "misdirected" => self.worded(Code::HttpMisdirected, format!("{itself}: the Host of the request and the name in the TLS hello are of different sites")),
             "address_refused" => self.worded(Code::EdgeAddressRefused, format!("{itself}: the site's `allow` does not list this client's address: add its network")),
-            "origin_refused" => {
-                let page = self.options.origin.clone().unwrap_or_default();
-                self.worded(Code::WsOriginRefused, format!("sanedge refuses WebSockets of `{page}`: add it to `origins` of the site"))
-            }
+            "origin_refused" => self.origin_refused(),
             "upstream_unreachable" | "upstream_timeout" => return None,
             "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app takes the connection and answers no proper HTTP: look into its log, and whether it is the right port")),
             "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: this address opens more WebSockets a second than address_websockets_per_s_max allows")),
@@ -282,6 +281,37 @@ impl Client<'_> {
                 self.worded(Code::EdgeRefused, format!("{itself}: {remedy}")).word("remedy", remedy)
             }
         })
+    }
+
+    fn origin_refused(&self) -> Finding {
+        let sent = self.options.origin.as_deref().unwrap_or_default();
+        let listed = Origin::parse(sent);
+        let (what, advice) = match &listed {
+            _ if sent.is_empty() => (
+                "sanedge refuses WebSockets without an Origin here (require_origin)".to_owned(),
+                "Browsers send one: say which page with --origin. For programs, take `require_origin` out."
+                    .to_owned(),
+            ),
+            Ok(origin) => (
+                format!("sanedge refuses WebSockets of `{sent}`: add it to `origins` of the site"),
+                format!(
+                    "Add this line to the site in sanedge.toml, below its [[site]]:\n  {}\nWhere it has a line of `origins` already, put \
+                     {}, with its comma, at the beginning of that list.",
+                    ws::origin::line([origin]),
+                    origin.toml(),
+                ),
+            ),
+            Err(OriginError::Null) => (
+                "sanedge refuses WebSockets of pages that have no origin of their own".to_owned(),
+                "Any page can send what this one does: serve the page from https, and list that origin."
+                    .to_owned(),
+            ),
+            Err(error) => (
+                format!("sanedge refuses WebSockets of `{sent}`, which is no origin"),
+                format!("Let the client send none, or a whole one ({error})."),
+            ),
+        };
+        self.worded(Code::WsOriginRefused, what).word("advice", advice)
     }
 
     /// Who made an answer, as far as anybody can say.
@@ -445,8 +475,11 @@ impl Client<'_> {
     }
 
     fn worded(&self, code: Code, message: impl Into<String>) -> Finding {
-        let page =
-            self.options.origin.clone().unwrap_or_else(|| format!("https://{}", self.connector.authority));
+        let own = || format!("https://{}", self.connector.authority);
+        let page = match self.options.origin.as_deref() {
+            Some("null") => "https://app.example".to_owned(),
+            origin => origin.map_or_else(own, str::to_owned),
+        };
         Finding::new(code, message).word("path", self.path).word("page", page)
     }
 }

@@ -37,7 +37,7 @@ pub struct Options {
     /// Send this in the query, as in the client's `query` option; any number.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub query: Vec<(String, String)>,
-    /// Speak as a page of this origin, and check what CORS would.
+    /// Speak as a page of this origin, and check what CORS would; or as a program that sends this: `wss://host`, `file://`.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub origin: Option<String>,
     /// Send this field with every request; any number. The report masks its value.
@@ -111,9 +111,23 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// A page's origin as browsers write it, whatever else a client can send as it is. An http URL with a path is a page's
+/// address, which no client sends.
 fn origin(text: &str) -> Result<String, String> {
-    let origin = Origin::parse(text.strip_suffix('/').unwrap_or(text)).map_err(|error| error.to_string())?;
-    Ok(origin.to_string())
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| "expected an origin without control characters")?;
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let scheme = scheme.as_deref().unwrap_or_default();
+    let bare = match scheme {
+        "http" | "https" | "ws" | "wss" => text.strip_suffix('/').unwrap_or(text),
+        _ => text,
+    };
+    match Origin::parse(bare) {
+        Ok(Origin::Web { scheme, host, port }) if scheme.is_of_pages() => {
+            Ok(Origin::Web { scheme, host, port }.to_string())
+        }
+        Err(error) if matches!(scheme, "http" | "https") => Err(error.to_string()),
+        _ => Ok(bare.to_owned()),
+    }
 }
 
 /// Neither value is repeated in an error: it may be a secret.
@@ -153,4 +167,38 @@ fn upstream(text: &str) -> Result<Upstream, String> {
     let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
     Host::parse(host).map_err(|error| error.to_string())?;
     Ok(Upstream::Name { host: host.to_owned(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_whatever_a_client_can_send() {
+        for (text, sent) in [
+            ("https://Recre.store:443/", "https://recre.store"),
+            ("http://recre.store", "http://recre.store"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("wss://socket.recre.store/", "wss://socket.recre.store"),
+            ("WSS://Socket.recre.store:443", "WSS://Socket.recre.store:443"),
+            ("file://", "file://"),
+            ("file:///", "file:///"),
+            ("capacitor://localhost", "capacitor://localhost"),
+            (
+                "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+                "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            ),
+            ("null", "null"),
+            ("", ""),
+            ("recre.store", "recre.store"),
+            ("app://é", "app://é"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(sent), "{text}");
+        }
+        for text in
+            ["https://recre.store/app", "http://a b", "https://", "https://*.recre.store", "file://\n", "a\0"]
+        {
+            assert!(origin(text).is_err(), "{text:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ mod port;
 
 use std::net::SocketAddr;
 
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::certificate::{self, Case};
@@ -218,9 +218,8 @@ impl Stages<'_> {
     fn engine<'a>(&'a self, connector: &'a Connector, open: bool) -> Client<'a> {
         let options = self.options;
         let mut fields = Vec::new();
-        if let Some(origin) = options.origin.as_ref().and_then(|origin| origin.parse().ok()) {
-            fields.push((header::ORIGIN, origin));
-        }
+        let origin = options.origin.as_ref().and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
+        fields.extend(origin.map(|origin| (header::ORIGIN, origin)));
         if open {
             fields.extend(options.header.iter().cloned());
             fields.extend(options.cookie.iter().map(|cookie| (header::COOKIE, cookie.clone())));

@@ -9,7 +9,7 @@ use crate::http::head::{RequestHead, list, trim};
 use crate::names::Host;
 
 /// Bytes of text from outside that an answer repeats; the rest is cut.
-pub const DETAIL_BYTES_MAX: usize = 300;
+pub const DETAIL_BYTES_MAX: usize = 1024;
 
 /// Why the edge answers by itself. One table has status, code and sentence of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

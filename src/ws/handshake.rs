@@ -1,23 +1,16 @@
-//! Is this upgrade legal (RFC 6455 §4): the request, the upstream's 101, and the Origin.
-
-use std::fmt;
+//! Is this upgrade legal (RFC 6455 §4): the request, and the upstream's 101.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
-use crate::bundle::Origins;
 use crate::http::answer::Problem;
 use crate::http::body::Framing;
 use crate::http::head::{Fields, RequestHead, ResponseHead, Version, is_token, list, trim};
-use crate::names::Origin;
 use crate::ws::tracker::Extensions;
 
 /// What the server's proof of understanding is made with (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-/// Bytes of an Origin that a refusal repeats.
-const ORIGIN_SHOWN_BYTES_MAX: usize = 200;
 
 /// An upgrade to WebSocket that the client may ask for: what the upstream's 101 is held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,16 +67,6 @@ pub enum UpgradeError {
     /// RFC 6455 §4.1, 5.
     #[error("the 101 uses an extension that was not offered")]
     Extension,
-}
-
-/// An Origin that may not open WebSockets here. `Display` says which, and what to add to sanedge.toml.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{found}; {remedy}")]
-pub struct OriginRefused {
-    /// What the request said.
-    pub found: String,
-    /// The line to add to `sanedge.toml`, or what else to do.
-    pub remedy: String,
 }
 
 impl UpgradeError {
@@ -178,40 +161,6 @@ pub fn negotiated(response: &ResponseHead<'_>) -> Extensions {
         found = Extensions::Deflate;
     }
     found
-}
-
-/// Checks the Origin of an upgrade (RFC 6455 §10.2). No Origin is a program, not a browser, and passes unless
-/// `require`.
-///
-/// # Errors
-/// The origin is not allowed, or there are two.
-pub fn origin(allowed: &Origins, require: bool, head: &RequestHead<'_>) -> Result<(), OriginRefused> {
-    let mut values = head.fields.values("origin");
-    let refuse = |found: &str, remedy: String| Err(OriginRefused { found: found.to_owned(), remedy });
-    let value = match (values.next(), values.next()) {
-        (None, _) if !require => return Ok(()),
-        (None, _) => {
-            return refuse("no Origin field", "only browsers send one (require_origin is set)".to_owned());
-        }
-        (Some(value), None) => value,
-        _ => return refuse("two Origin fields", "send one".to_owned()),
-    };
-    let text = std::str::from_utf8(value).unwrap_or_default();
-    let origin = Origin::parse(text).ok();
-    let listed = |origin: &Origin| allowed.list.contains(origin);
-    if allowed.any || (text == "null" && allowed.null) || origin.as_ref().is_some_and(listed) {
-        return Ok(());
-    }
-    let line = |entry: &dyn fmt::Display| {
-        format!("to allow it add \"{entry}\" to this site's origins in sanedge.toml")
-    };
-    let remedy = match origin {
-        Some(origin) => line(&origin),
-        None if text == "null" => line(&text),
-        None => "expected scheme://host[:port], http or https".to_owned(),
-    };
-    let shown = value.get(..ORIGIN_SHOWN_BYTES_MAX).unwrap_or(value).escape_ascii();
-    refuse(&format!("origin `{shown}` is not allowed"), remedy)
 }
 
 fn is_websocket(protocol: &[u8]) -> bool {
@@ -433,66 +382,5 @@ mod tests {
         assert_eq!((uses(""), with("")), (Extensions::None, Extensions::None));
         let two = "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Extensions: x\r\n";
         assert_eq!(uses(two), Extensions::Unknown);
-    }
-
-    fn from(allowed: &Origins, require: bool, fields: &str) -> Result<(), String> {
-        let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
-        let head = parse_request(head.as_bytes(), &LIMITS).unwrap();
-        origin(allowed, require, &head).map_err(|refused| refused.to_string())
-    }
-
-    #[test]
-    fn an_origin_is_scheme_host_and_port() {
-        let allowed = Origins {
-            list: vec![
-                Origin::parse("https://recre.store").unwrap(),
-                Origin::parse("http://dev.test:8080").unwrap(),
-            ],
-            ..Origins::default()
-        };
-        let from = |origin: &str| from(&allowed, false, &format!("Origin: {origin}\r\n"));
-        for allowed in ["https://recre.store", "https://RECRE.store:443", "http://dev.test:8080"] {
-            assert_eq!(from(allowed), Ok(()), "{allowed}");
-        }
-        for refused in [
-            "http://recre.store",
-            "https://recre.store:444",
-            "https://www.recre.store",
-            "https://evilrecre.store",
-            "https://recre.store.evil.test",
-            "https://recre.store/",
-            "https://recre.store, https://recre.store",
-            "ftp://recre.store",
-            "null",
-            "",
-            "\u{ff}",
-        ] {
-            assert!(from(refused).is_err(), "{refused}");
-        }
-    }
-
-    #[test]
-    fn any_null_and_none_have_their_own_switches() {
-        let none = Origins::default();
-        let any = Origins { any: true, ..Origins::default() };
-        let null = Origins { null: true, ..Origins::default() };
-        assert_eq!(from(&none, false, ""), Ok(()));
-        assert!(from(&none, true, "").unwrap_err().contains("require_origin"));
-        assert!(from(&any, true, "").is_err());
-        assert_eq!(from(&any, true, "Origin: https://x.test\r\n"), Ok(()));
-        assert_eq!(from(&null, true, "Origin: null\r\n"), Ok(()));
-        assert!(from(&null, true, "Origin: https://x.test\r\n").is_err());
-        let two = "Origin: https://x.test\r\nOrigin: https://y.test\r\n";
-        assert!(from(&any, false, two).unwrap_err().contains("two Origin fields"));
-    }
-
-    #[test]
-    fn a_refusal_carries_the_line_to_add_and_no_bytes_from_outside() {
-        let said = from(&Origins::default(), false, "Origin: https://App.test:8443\r\n").unwrap_err();
-        assert!(said.contains("add \"https://app.test:8443\" to this site's origins"), "{said}");
-        let said = from(&Origins::default(), false, "Origin: \u{ff}\"x\tinjected\r\n").unwrap_err();
-        assert!(said.is_ascii() && !said.contains('\t'), "{said}");
-        let long = format!("Origin: https://{}.test\r\n", "x".repeat(1000));
-        assert!(from(&Origins::default(), false, &long).unwrap_err().len() < 2 * ORIGIN_SHOWN_BYTES_MAX);
     }
 }

@@ -67,7 +67,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
         suite_order: source.suite_order,
         limits: settled.limits.clone(),
         certificates,
-        sites: source.sites.iter().map(|site| self::site(source, site, settled.websocket)).collect(),
+        sites: source.sites.iter().map(|site| self::site(site, settled.websocket)).collect(),
         hosts,
         digest: [0; 32],
     })
@@ -100,17 +100,17 @@ fn certificate(candidate: &Candidate<'_>, key: &PrivateKeyDer<'static>) -> Optio
     })
 }
 
-fn site(source: &Source, site: &source::Site, websocket: WebSocketBounds) -> Site {
-    let routes = routes_by_length(site).into_iter().map(|r| route(source, site, r, websocket)).collect();
+fn site(site: &source::Site, websocket: WebSocketBounds) -> Site {
+    let routes = routes_by_length(site).into_iter().map(|r| route(r, websocket)).collect();
     Site { routes }
 }
 
-fn route(source: &Source, site: &source::Site, route: &source::Route, websocket: WebSocketBounds) -> Route {
+fn route(route: &source::Route, websocket: WebSocketBounds) -> Route {
     let websocket = websocket.written_over(route.frame_bytes_max, route.message_bytes_max);
     Route {
         path: route.path.clone(),
         upstreams: route.upstreams.iter().map(|u| u.value.clone()).collect(),
-        origins: origins(source, site, route),
+        origins: origins(route),
         require_origin: route.require_origin,
         allow: route.allow.clone(),
         response_timeout: route.response_timeout,

@@ -15,6 +15,7 @@ use crate::bundle::Upstream;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, TOP, Table};
 use crate::limits;
+use crate::names::Origin;
 
 /// Turns TOML values into ours and remembers what was wrong with them.
 pub(super) struct Reader<'a> {
@@ -50,6 +51,13 @@ impl<'a> Reader<'a> {
         let line = error.span().map_or(0, |span| self.line(span.start));
         let finding = Finding::new(Code::TomlSyntax, "this is not TOML")
             .expected("TOML 1.0: `key = \"text\"`, `key = [\"a\", \"b\"]`, `[table]`, `[[list of tables]]`");
+        let twice = if error.message().contains("duplicate key") { origins_twice(text, at) } else { None };
+        if let Some(one) = twice {
+            let finding = finding
+                .found("two lines of `origins` in one table")
+                .remedy(format!("Write one line in their place:\n  {one}"));
+            return self.push(line, finding);
+        }
         let finding = match unquoted(text, at).filter(|_| error.message().contains("must be quoted")) {
             Some((key, value)) => finding
                 .found(format!("`{key} = {value}`, a text without quotes"))
@@ -174,10 +182,10 @@ impl<'a> Reader<'a> {
         if rules.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream") {
             self.no_upstream(line, "this site has neither an upstream nor a route");
         }
-        let own = rules
-            .upstreams
-            .is_some()
-            .then(|| rules.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value)));
+        let own = rules.upstreams.is_some().then(|| {
+            let own = Rules::default().or(&rules);
+            own.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value))
+        });
         Some(Site { line, hosts: hosts.unwrap_or_default(), routes: own.into_iter().chain(routes).collect() })
     }
 
@@ -206,7 +214,12 @@ impl<'a> Reader<'a> {
         }
         Rules {
             upstreams,
-            origins: self.several(table, "origins", "[\"https://recre.store\"]", parse_origin).map(values),
+            origins_default: self.boolean(table, "origins_default"),
+            site_origins: Vec::new(),
+            origins: self
+                .several(table, "origins", "[\"https://app.recre.store\"]", parse_origin)
+                .map(values)
+                .unwrap_or_default(),
             require_origin: self.boolean(table, "require_origin"),
             allow: self.networks(table, "allow").map(values),
             allow_public_upstream: self.boolean(table, "allow_public_upstream"),
@@ -288,7 +301,9 @@ impl<'a> Reader<'a> {
 #[derive(Clone, Default)]
 struct Rules {
     upstreams: Option<Vec<Lined<Upstream>>>,
-    origins: Option<Vec<OriginEntry>>,
+    origins_default: Option<bool>,
+    site_origins: Vec<OriginEntry>,
+    origins: Vec<OriginEntry>,
     require_origin: Option<bool>,
     allow: Option<Vec<IpNet>>,
     allow_public_upstream: Option<bool>,
@@ -304,11 +319,13 @@ struct Rules {
 }
 
 impl Rules {
-    /// The route's own keys, the site's where it has none.
+    /// The route's own keys, the site's where it has none; to its origins it adds.
     fn or(self, site: &Self) -> Self {
         Self {
             upstreams: self.upstreams.or_else(|| site.upstreams.clone()),
-            origins: self.origins.or_else(|| site.origins.clone()),
+            origins_default: self.origins_default.or(site.origins_default),
+            site_origins: site.origins.clone(),
+            origins: self.origins,
             require_origin: self.require_origin.or(site.require_origin),
             allow: self.allow.or_else(|| site.allow.clone()),
             allow_public_upstream: self.allow_public_upstream.or(site.allow_public_upstream),
@@ -330,6 +347,8 @@ impl Rules {
             path,
             upstreams: self.upstreams.unwrap_or_default(),
             allow_public_upstream: self.allow_public_upstream.unwrap_or(false),
+            origins_default: self.origins_default.unwrap_or(true),
+            site_origins: self.site_origins,
             origins: self.origins,
             require_origin: self.require_origin.unwrap_or(false),
             allow: self.allow.unwrap_or_default(),
@@ -357,6 +376,30 @@ fn unquoted(text: &str, at: usize) -> Option<(&str, &str)> {
         && !value.contains(char::is_control);
     let known = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     (bare && known).then_some((key, value))
+}
+
+/// The one line for two of `origins`, of which the second is at `at`: what the log tells people to add may well be pasted
+/// beside one that is there. None where either is more than a line.
+fn origins_twice(text: &str, at: usize) -> Option<String> {
+    let mut lines = text.get(at..)?.lines();
+    let second = origins_of(lines.next()?)?;
+    let above = text.get(..at)?.lines().rev();
+    let first = above.take_while(|line| !line.trim_start().starts_with('[')).find_map(origins_of)?;
+    let mut all: Vec<Origin> = Vec::new();
+    for origin in first.into_iter().chain(second) {
+        if !all.contains(&origin) {
+            all.push(origin);
+        }
+    }
+    let all: Vec<_> = all.iter().map(Origin::toml).collect();
+    Some(format!("origins = [{}]", all.join(", ")))
+}
+
+/// What a line of `origins` lists, where each entry is an origin.
+fn origins_of(line: &str) -> Option<Vec<Origin>> {
+    let table: toml::Table = line.parse().ok()?;
+    let entries = table.get("origins")?.as_array()?;
+    entries.iter().map(|entry| Origin::parse(entry.as_str()?).ok()).collect()
 }
 
 /// Whether `key` stands in one of the tables, where it has a finding of its own.

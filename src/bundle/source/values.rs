@@ -149,14 +149,27 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Bad> {
     Ok(network)
 }
 
+/// The two words that are no origins are taken as well; nothing tells anybody to write them.
 pub(super) fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
     match text {
         "*" => Ok(OriginEntry::Any),
         "null" => Ok(OriginEntry::Null),
         _ => Origin::parse(text).map(Box::new).map(OriginEntry::One).map_err(|error| {
-            let remedy = "Write \"https://recre.store\": scheme, host, port if unusual, no path.";
-            Bad::new("an origin, \"*\" or \"null\"", remedy).because(error)
+            Bad::new("an origin as clients send it: scheme, host, and port if unusual", origin_advice(text))
+                .because(error)
         }),
+    }
+}
+
+/// Names the origin of a page's address, or of a host without its scheme.
+fn origin_advice(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    match Origin::parse(&format!("{scheme}://{authority}")) {
+        Ok(origin @ Origin::Web { .. }) => format!("Write \"{origin}\"."),
+        _ if text.contains('*') => "List every origin by its whole name.".to_owned(),
+        _ => "Write for example \"https://recre.store\", or \"capacitor://localhost\".".to_owned(),
     }
 }
 

@@ -6,10 +6,15 @@ use super::{Client, shown};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask};
+use crate::names::Origin;
 
 impl Client<'_> {
     pub(super) async fn cors(&self, answer: &Answer, section: &mut Section) {
-        let Some(page) = &self.options.origin else { return };
+        let Some(page) = self.options.origin.as_ref().filter(|origin| is_of_a_page(origin)) else { return };
+        let add = match page.as_str() {
+            "null" => "serve the page from https, and add that origin to `cors.origin` of the server",
+            _ => "add it to `cors.origin` of the server",
+        };
         if self.connector.tls.is_some() && *page == format!("https://{}", self.connector.authority) {
             return; // the same origin needs no permission
         }
@@ -21,9 +26,9 @@ impl Client<'_> {
             .collect();
         let credentials = answer.field("access-control-allow-credentials") == Some("true");
         let finding = match allowed.as_slice() {
-            [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): add it to `cors.origin` of the server")),
+            [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): {add}")),
             [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin is there twice, so browsers refuse it: take it out of the proxy, the app sends it"),
-            ["*"] if credentials || self.options.cookie.is_some() => self.worded(Code::CorsStar, format!("the server allows `*`, which browsers refuse together with credentials: name `{page}` in `cors.origin`")),
+            ["*"] if credentials || self.options.cookie.is_some() => self.worded(Code::CorsStar, format!("the server allows `*`, which browsers refuse together with credentials: {add}")),
             [one] if *one == "*" || one == page => {
                 match self.preflight(page).await {
                     Some(finding) => section.found(finding),
@@ -31,7 +36,7 @@ impl Client<'_> {
                 }
                 return;
             }
-            [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): add it to `cors.origin` of the server", shown(other))),
+            [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): {add}", shown(other))),
         };
         section.found(finding.seen("allowed", shown(&allowed.join(", "))));
     }
@@ -108,4 +113,10 @@ fn allows_fields(answer: &Answer, names: &[&str]) -> bool {
         allowed.iter().any(|one| one.eq_ignore_ascii_case(name) || (*one == "*" && *name != "authorization"))
     };
     names.iter().all(is_allowed)
+}
+
+/// Programs that name the scheme of a WebSocket ask nobody for permission.
+fn is_of_a_page(origin: &str) -> bool {
+    let of_program = matches!(Origin::parse(origin), Ok(Origin::Web { scheme, .. }) if !scheme.is_of_pages());
+    !origin.is_empty() && !of_program
 }

@@ -69,6 +69,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("dnames", "-d recre.store -d socket.recre.store"),
     ("page", "https://recre.store"),
     ("namespace", "/catch"),
+    (
+        "advice",
+        "Add this line to the site in sanedge.toml, below its [[site]]:\n  origins = ['https://recre.store']\nWhere it has a line \
+         of `origins` already, put 'https://recre.store', with its comma, at the beginning of that list.",
+    ),
     ("location", "https://socket.recre.store/socket.io/"),
     ("file", "sanedge.toml"),
     ("owner", "nginx"),

@@ -198,6 +198,8 @@ struct Answer {
     problem: Problem,
     found: String,
     check: Option<String>,
+    /// What the log says in place of `check`, where that is not for everybody.
+    check_inside: Option<String>,
     form: AnswerForm,
     access: Option<Box<Access>>,
 }
@@ -205,7 +207,7 @@ struct Answer {
 impl Answer {
     fn closing(problem: Problem, found: String) -> Self {
         let form = AnswerForm { close: true, ..AnswerForm::default() };
-        Self { problem, found, check: None, form, access: None }
+        Self { problem, found, check: None, check_inside: None, form, access: None }
     }
 }
 
@@ -393,7 +395,7 @@ impl Session {
             head_only: head.method == "HEAD",
         };
         let refuse = |problem, found: String, check| {
-            Decision::Answer(Answer { problem, found, check, form, access: None })
+            Decision::Answer(Answer { problem, found, check, check_inside: None, form, access: None })
         };
         // RFC 9110 §7.4: what was asked for without TLS is not what is here.
         if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
@@ -431,16 +433,18 @@ impl Session {
             Err(error) => return refuse(error.problem(), error.to_string(), None),
         };
         if offer.is_some()
-            && let Err(error) = handshake::origin(&rules.origins, rules.require_origin, head)
+            && let Err(error) = active.check_origin(rules, rules.require_origin, head)
         {
-            return refuse(Problem::OriginRefused, error.found, Some(error.remedy));
+            let (check, check_inside) = (Some(error.remedy), Some(error.remedy_inside));
+            let (problem, found) = (Problem::OriginRefused, error.found);
+            return Decision::Answer(Answer { problem, found, check, check_inside, form, access: None });
         }
         if offer.is_some() && !self.worker.shared.may_upgrade(active, client) {
             let found = "address_websockets_per_s_max reached".to_owned();
             return refuse(Problem::TooManyRequests, found, None);
         }
         if offer.is_none() {
-            self.foresee(route, head);
+            self.foresee(active, route, head);
         }
         let context = ForwardContext {
             peer: self.peer,
@@ -499,14 +503,14 @@ impl Session {
 
     /// A page that opens a session by polling wants a WebSocket next. That its origin will be refused then is said here,
     /// once a minute for each route: polling alone works, and nobody would look for the reason.
-    fn foresee(&self, route: &RouteState, head: &RequestHead<'_>) {
+    fn foresee(&self, active: &ActiveConfig, route: &RouteState, head: &RequestHead<'_>) {
         // Pages of the site's own origin name none where they poll: most requests end here.
         if head.fields.values("origin").next().is_none() || Asks::of(head) != Asks::Open {
             return;
         }
-        let Err(error) = handshake::origin(&route.rules.origins, false, head) else { return };
+        let Err(error) = active.check_origin(&route.rules, false, head) else { return };
         if route.foreign_news.is_due(self.worker.shared.uptime()) {
-            let (found, check) = (Said(&error.found), error.remedy);
+            let (found, check) = (Said(&error.found), error.remedy_inside);
             info!(host = %head.host, peer = %self.peer, %found, check, "would be refused as WebSocket");
         }
     }
@@ -572,7 +576,7 @@ impl Session {
             _ => None,
         };
         let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
-        Answer { problem, found, check, form, access: None }
+        Answer { problem, found, check, check_inside: None, form, access: None }
     }
 
     /// Sends an answer of our own. `true`: the connection can carry another request.
@@ -610,7 +614,8 @@ impl Session {
             _ => Reason::BadRequest,
         };
         let found = format!("{}: {}", answer.problem.code(), answer.found);
-        shared.refuse_with_check(reason, self.peer, &found, answer.check.as_deref());
+        let check = answer.check_inside.as_deref().or(answer.check.as_deref());
+        shared.refuse_with_check(reason, self.peer, &found, check);
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -12,9 +12,10 @@ use crate::bundle::{Bundle, Route, Site};
 use crate::edge::shared::tickets::Tickets;
 use crate::edge::shared::tls_config::{Configs, SuitePreference};
 use crate::edge::shared::upstreams::{UpstreamState, Upstreams};
-use crate::http::head::HeadLimits;
-use crate::names::{Host, SanName};
+use crate::http::head::{HeadLimits, RequestHead};
+use crate::names::{Host, Origin, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
+use crate::ws::origin::{self, OriginRefused};
 
 /// A bundle in use: everything that a session asks of it.
 pub(crate) struct ActiveConfig {
@@ -135,6 +136,18 @@ impl ActiveConfig {
     pub(crate) fn tally(&self, host: &Host) -> Option<&Arc<HostTally>> {
         let at = self.bundle.hosts.binary_search_by(|entry| entry.host.cmp(host)).ok()?;
         self.tallies.get(at)
+    }
+
+    /// Checks the Origin of a request to a route of the site of its host.
+    pub(crate) fn check_origin(
+        &self,
+        rules: &Route,
+        require: bool,
+        head: &RequestHead<'_>,
+    ) -> Result<(), OriginRefused> {
+        let site = self.bundle.host(&head.host).map(|entry| entry.site);
+        let is_own = |origin: &Origin| site.is_some_and(|site| self.bundle.is_own_origin(site, origin));
+        origin::check(&rules.origins, is_own, require, head)
     }
 
     /// The site of a host, with its routes in the same order.
