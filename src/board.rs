@@ -8,6 +8,7 @@ use std::io;
 
 use serde::Deserialize;
 
+use crate::excerpt::Excerpt;
 use crate::limits::{self, LimitError, Limits, Machine, Value, WebSocketBounds};
 
 /// The name that stands for the machine that compiles the bundle.
@@ -43,7 +44,7 @@ pub enum BoardError {
     )]
     Unknown {
         /// The name found.
-        name: String,
+        name: Excerpt,
         /// The nearest one.
         suggestion: Option<&'static str>,
     },
@@ -231,7 +232,7 @@ fn unknown(name: &str) -> BoardError {
     let likeness = |known: &&'static str| strsim::jaro_winkler(known, &name.to_ascii_lowercase());
     let nearest = names().chain([HOST]).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let suggestion = nearest.filter(|near| likeness(near) > 0.7);
-    BoardError::Unknown { name: name.to_owned(), suggestion }
+    BoardError::Unknown { name: Excerpt::of(name), suggestion }
 }
 
 fn did_you_mean(suggestion: &Option<&'static str>) -> String {

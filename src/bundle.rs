@@ -12,6 +12,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
+use crate::excerpt::Excerpt;
 use lifetime::Lifetime;
 
 use crate::limits::Limits;
@@ -35,7 +36,7 @@ pub use wire::fuzz_bundle_open;
 #[derive(Debug)]
 pub struct Bundle {
     /// Name of the board profile that it was compiled for.
-    pub board: String,
+    pub board: Excerpt,
     /// Listening addresses and what belongs to them.
     pub listen: Listen,
     /// Proxies whose X-Forwarded-For is believed.
@@ -98,7 +99,7 @@ impl Admin {
 impl std::fmt::Display for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", Excerpt::of_path(path)),
             Self::Tcp(address) => write!(f, "{address}"),
         }
     }
@@ -120,7 +121,7 @@ pub enum SuiteOrder {
 #[derive(Debug)]
 pub struct Certificate {
     /// The file name it came from, for people.
-    pub label: String,
+    pub label: Excerpt,
     /// Its SAN entries.
     pub names: Vec<SanName>,
     /// Seconds since 1970 when it starts and ends to be valid.
@@ -234,7 +235,7 @@ pub enum OpenError {
     #[error(transparent)]
     File(#[from] file::ReadError),
     /// The file is not a bundle that this program can use.
-    #[error("bundle {} is {error}", .path.display())]
+    #[error("bundle {} is {error}", Excerpt::of_path(.path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -262,7 +263,7 @@ impl std::fmt::Display for Upstream {
         match self {
             Self::Address(address) => write!(f, "{address}"),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", Excerpt::of_path(path)),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, check, file, report, wire};
 #[cfg(feature = "doctor")]
 use crate::doctor;
+use crate::excerpt::Excerpt;
 use crate::ops::access;
 use crate::ops::admin;
 use crate::ops::admin::client::{self, AskError};
@@ -218,7 +219,8 @@ fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
 /// Replaces a bundle, or makes a new one, and nothing else: a slip of the keyboard must not cost a key.
 fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
     let refused = |found: String, remedy: &str| {
-        let finding = Finding::new(Code::NotWritten, format!("`{}` was not written", output.display()));
+        let finding =
+            Finding::new(Code::NotWritten, format!("`{}` was not written", Excerpt::of_path(output)));
         Box::new(finding.at(output, 0).expected("a place for the bundle").found(found).remedy(remedy))
     };
     if is_something_else(output) {
@@ -265,7 +267,7 @@ fn tell(outcome: &Outcome, written: bool) -> bool {
 
 fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -> bool {
     let count = report::count(&outcome.findings);
-    let output = report::escaped(&output.display().to_string());
+    let output = Excerpt::of_path(output);
     match written {
         None => {
             complain(&format!("{count}: nothing was written\n"));
@@ -313,7 +315,7 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     if compared.is_none() && !json {
         complain(&format!(
             "note not compared with its sources: there is no {}; name the file that it was made of with --source\n",
-            report::escaped(&sources::beside(path).display().to_string())
+            Excerpt::of_derived(&sources::beside(path), path)
         ));
     }
     exit(said && troubles.is_empty())
@@ -332,7 +334,7 @@ fn checked_json(troubles: &[check::Trouble], compared: Option<&Path>) -> Value {
         })
     };
     let rows: Vec<_> = troubles.iter().map(row).collect();
-    let mut document = json!({ "troubles": rows, "compared_with": compared });
+    let mut document = json!({ "troubles": rows, "compared_with": compared.map(|file| Excerpt::of_path(file).to_string()) });
     if let Some(first) = troubles.first() {
         Failure::new(first.code(), first.to_string()).mark(&mut document);
     }

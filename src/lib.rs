@@ -3,7 +3,7 @@
 //! Whatever can be decided on the desk is decided there: [`bundle::compile`] proves that certificates, names and
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
-//! `bundle`, `http`, `ws`, `engineio`, `proxy_protocol`, `route`, `names` and `limits` are the core: they do no I/O on sockets
+//! `bundle`, `excerpt`, `http`, `ws`, `engineio`, `proxy_protocol`, `route`, `names` and `limits` are the core: they do no I/O on sockets
 //! and take time as an argument. `edge` is the only place with sockets, tasks and the clock.
 
 pub mod board;
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod doctor;
 pub mod edge;
 pub mod engineio;
+pub mod excerpt;
 #[doc(hidden)]
 pub mod fuzz_session;
 pub mod http;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::excerpt::Excerpt;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -156,7 +158,7 @@ pub enum LimitError {
     #[error("there is no limit `{key}`{}", did_you_mean(.suggestion))]
     Unknown {
         /// The key found.
-        key: String,
+        key: Excerpt,
         /// The nearest one.
         suggestion: Option<&'static str>,
     },
@@ -176,13 +178,13 @@ pub enum LimitError {
         /// Its unit.
         unit: Unit,
         /// The value as written.
-        found: String,
+        found: Excerpt,
     },
     /// Not a duration.
     #[error("{found:?} is not a duration: expected a whole number and ms, s, m or h, such as \"30s\"")]
     Duration {
         /// The text.
-        found: String,
+        found: Excerpt,
     },
     /// Not a size.
     #[error(
@@ -190,7 +192,7 @@ pub enum LimitError {
     )]
     Size {
         /// The text.
-        found: String,
+        found: Excerpt,
     },
     /// Two limits that contradict each other.
     #[error("`{key}` is {found}, more than `{bound}`, which is {max}: expected at most that")]
@@ -455,13 +457,17 @@ impl Range {
     /// # Errors
     /// Where the form is not that of the unit, or the value is out of range.
     pub fn read(&self, value: Value<'_>) -> Result<u64, LimitError> {
-        let form = |found: String| LimitError::Form { key: self.key, unit: self.unit, found };
+        let form = |found: Excerpt| LimitError::Form { key: self.key, unit: self.unit, found };
         let number = match (self.unit, value) {
             (Unit::Milliseconds, Value::Text(text)) => milliseconds(text)?,
             (Unit::Bytes, Value::Text(text)) => parse_size(text)?,
-            (Unit::Count, Value::Text(text)) => return Err(form(format!("{text:?}"))),
-            (Unit::Milliseconds, Value::Integer(number)) => return Err(form(number.to_string())),
-            (_, Value::Integer(number)) => u64::try_from(number).map_err(|_| form(number.to_string()))?,
+            (Unit::Count, Value::Text(text)) => return Err(form(Excerpt::of(&format!("\"{text}\"")))),
+            (Unit::Milliseconds, Value::Integer(number)) => {
+                return Err(form(Excerpt::of(&number.to_string())));
+            }
+            (_, Value::Integer(number)) => {
+                u64::try_from(number).map_err(|_| form(Excerpt::of(&number.to_string())))?
+            }
         };
         self.check(number)
     }
@@ -530,7 +536,7 @@ pub fn parse_size(text: &str) -> Result<u64, LimitError> {
         "GiB" => Some(GIB),
         _ => None,
     };
-    scaled(text, unit).ok_or_else(|| LimitError::Size { found: text.to_owned() })
+    scaled(text, unit).ok_or_else(|| LimitError::Size { found: Excerpt::of(text) })
 }
 
 fn milliseconds(text: &str) -> Result<u64, LimitError> {
@@ -541,7 +547,7 @@ fn milliseconds(text: &str) -> Result<u64, LimitError> {
         "h" => Some(HOUR),
         _ => None,
     };
-    scaled(text, unit).ok_or_else(|| LimitError::Duration { found: text.to_owned() })
+    scaled(text, unit).ok_or_else(|| LimitError::Duration { found: Excerpt::of(text) })
 }
 
 /// Digits and a suffix, multiplied.
@@ -557,7 +563,7 @@ fn unknown(key: &str) -> LimitError {
         .map(|limit| limit.range.key)
         .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
     let suggestion = nearest.filter(|near| strsim::jaro_winkler(near, key) > 0.8);
-    LimitError::Unknown { key: key.to_owned(), suggestion }
+    LimitError::Unknown { key: Excerpt::of(key), suggestion }
 }
 
 fn did_you_mean(suggestion: &Option<&'static str>) -> String {

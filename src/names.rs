@@ -4,11 +4,12 @@
 //! whether one covers another. It refuses what RFC 9525 refuses: partial wildcards, `*` alone, `*.com`, the CN.
 //! It knows no public-suffix list, so `*.co.uk` is a wildcard like any other: certificate authorities refuse it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::String as Text;
+
+use crate::excerpt::Excerpt;
 
 mod origin;
 
@@ -19,9 +20,6 @@ pub const NAME_BYTES_MAX: usize = 253;
 
 /// Longest label of a DNS name in bytes (RFC 1035 §2.3.4).
 pub const LABEL_BYTES_MAX: usize = 63;
-
-/// Most characters of a refused text that an error keeps.
-const EXCERPT_CHARS_MAX: usize = 96;
 
 /// A DNS name: lower case, A-labels only, no trailing dot, letters-digits-hyphen (and `_`) labels of 1 to 63 bytes,
 /// at least one label, never numeric in its last label (that would be read as an IPv4 address).
@@ -56,7 +54,7 @@ pub enum SanName {
 
 /// Why a text is not a name; `Display` says what was expected and what was found.
 ///
-/// `name` is the text as found, cut at a bounded length; `label` one label of it.
+/// `name` is the text as found, `label` one label of it, as far as an excerpt shows them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// No text, or nothing but a dot.
@@ -72,13 +70,13 @@ pub enum NameError {
     #[error("{name:?} has an empty label: expected one dot between labels and none in front")]
     EmptyLabel {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// A label longer than [`LABEL_BYTES_MAX`].
     #[error("label {label:?} has {found} bytes: expected at most {LABEL_BYTES_MAX}")]
     LabelTooLong {
         /// The label.
-        label: Box<str>,
+        label: Excerpt,
         /// Bytes found.
         found: usize,
     },
@@ -86,13 +84,13 @@ pub enum NameError {
     #[error("label {label:?} begins or ends with a hyphen: expected a letter or digit there")]
     HyphenAtEdge {
         /// The label.
-        label: Box<str>,
+        label: Excerpt,
     },
     /// A character that no host name has.
     #[error("{name:?} has {character:?} at byte {at}: expected letters, digits, hyphens and dots only")]
     Character {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
         /// The character.
         character: char,
         /// Its offset in bytes.
@@ -102,7 +100,7 @@ pub enum NameError {
     #[error("{name:?} has letters outside ASCII: write its A-label form, the one that begins with `xn--`")]
     ULabel {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// A name whose last label is a number: clients read it as an IPv4 address.
     #[error(
@@ -110,13 +108,13 @@ pub enum NameError {
     )]
     NumericEnd {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// `*` in a text that must be one name.
     #[error("{name:?} is a wildcard: expected one name; list each host that is served")]
     WildcardHost {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// `*` alone.
     #[error(
@@ -127,7 +125,7 @@ pub enum NameError {
     #[error("{name:?} would cover a whole top-level domain: expected at least two labels after `*.`")]
     WildcardTooBroad {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// `s*.recre.store` or `a.*.recre.store` (RFC 9525 §6.3: the complete left-most label or nothing).
     #[error(
@@ -135,13 +133,13 @@ pub enum NameError {
     )]
     WildcardPartial {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// A certificate's dNSName that ends in a dot (RFC 5280 §4.2.1.6 has no room for it; clients differ).
     #[error("certificate name {name:?} ends in a dot: expected none (RFC 5280 §4.2.1.6)")]
     SanTrailingDot {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// An iPAddress of neither 4 nor 16 bytes (RFC 5280 §4.2.1.6).
     #[error("an iPAddress of {found} bytes: expected 4 or 16 (RFC 5280 §4.2.1.6)")]
@@ -153,13 +151,13 @@ pub enum NameError {
     #[error("{name:?} is not an IPv6 address: expected one, or a name without scheme and port")]
     Address {
         /// The text.
-        name: Box<str>,
+        name: Excerpt,
     },
     /// A port that is none.
     #[error("port {found:?}: expected a number from 1 to 65535")]
     Port {
         /// The text.
-        found: Box<str>,
+        found: Excerpt,
     },
 }
 
@@ -178,7 +176,7 @@ impl DnsName {
         let mut labels = name.as_bytes().split(|&byte| byte == b'.');
         labels.clone().try_for_each(|label| check_label(label, name))?;
         if labels.next_back().is_some_and(is_number) {
-            return Err(NameError::NumericEnd { name: excerpt(name) });
+            return Err(NameError::NumericEnd { name: Excerpt::of(name) });
         }
         let mut canonical = Text::try_from(name).map_err(|_| NameError::TooLong { found: name.len() })?;
         canonical.make_ascii_lowercase();
@@ -214,7 +212,7 @@ impl Host {
             return Ok(Self::Ip(address));
         }
         if text.bytes().any(|byte| matches!(byte, b':' | b'[' | b']')) {
-            return Err(NameError::Address { name: excerpt(text) });
+            return Err(NameError::Address { name: Excerpt::of(text) });
         }
         DnsName::parse(text).map(Self::Dns)
     }
@@ -281,14 +279,14 @@ impl SanName {
     /// Where the text is no name, or a wildcard that RFC 9525 §6.3 refuses. Such a SAN entry covers nothing.
     pub fn parse_dns(text: &str) -> Result<Self, NameError> {
         if text.len() > 1 && text.ends_with('.') {
-            return Err(NameError::SanTrailingDot { name: excerpt(text) });
+            return Err(NameError::SanTrailingDot { name: Excerpt::of(text) });
         }
         if text == "*" {
             return Err(NameError::WildcardAlone);
         }
         match text.strip_prefix("*.") {
             Some(rest) if !rest.contains('*') => parse_wildcard(rest, text),
-            _ if text.contains('*') => Err(NameError::WildcardPartial { name: excerpt(text) }),
+            _ if text.contains('*') => Err(NameError::WildcardPartial { name: Excerpt::of(text) }),
             _ => DnsName::parse(text).map(Self::Exact),
         }
     }
@@ -337,7 +335,7 @@ fn parse_wildcard(rest: &str, whole: &str) -> Result<SanName, NameError> {
     if name.0.contains('.') {
         Ok(SanName::Wildcard(name))
     } else {
-        Err(NameError::WildcardTooBroad { name: excerpt(whole) })
+        Err(NameError::WildcardTooBroad { name: Excerpt::of(whole) })
     }
 }
 
@@ -348,27 +346,22 @@ fn check_characters(name: &str) -> Result<(), NameError> {
     }
     match name.char_indices().find(|(_, c)| odd(*c)) {
         None => Ok(()),
-        Some((_, '*')) => Err(NameError::WildcardHost { name: excerpt(name) }),
-        Some((_, c)) if !c.is_ascii() => Err(NameError::ULabel { name: excerpt(name) }),
-        Some((at, character)) => Err(NameError::Character { name: excerpt(name), character, at }),
+        Some((_, '*')) => Err(NameError::WildcardHost { name: Excerpt::of(name) }),
+        Some((_, c)) if !c.is_ascii() => Err(NameError::ULabel { name: Excerpt::of(name) }),
+        Some((at, character)) => Err(NameError::Character { name: Excerpt::of(name), character, at }),
     }
 }
 
 fn check_label(label: &[u8], name: &str) -> Result<(), NameError> {
     if label.is_empty() {
-        Err(NameError::EmptyLabel { name: excerpt(name) })
+        Err(NameError::EmptyLabel { name: Excerpt::of(name) })
     } else if label.len() > LABEL_BYTES_MAX {
-        Err(NameError::LabelTooLong { label: excerpt(&label_text(label)), found: label.len() })
+        Err(NameError::LabelTooLong { label: Excerpt::of_bytes(label), found: label.len() })
     } else if label.starts_with(b"-") || label.ends_with(b"-") {
-        Err(NameError::HyphenAtEdge { label: excerpt(&label_text(label)) })
+        Err(NameError::HyphenAtEdge { label: Excerpt::of_bytes(label) })
     } else {
         Ok(())
     }
-}
-
-/// Text of a label, whose characters were checked.
-fn label_text(label: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(label)
 }
 
 /// Whether a URL parser takes a last label for a part of an IPv4 address (WHATWG URL, "ends in a number").
@@ -393,7 +386,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 /// Splits at the port's colon; colons of an IPv6 address are inside brackets.
 fn split_authority(authority: &str) -> Result<(&str, Option<&str>), NameError> {
-    let refuse = || NameError::Address { name: excerpt(authority) };
+    let refuse = || NameError::Address { name: Excerpt::of(authority) };
     if !authority.starts_with('[') {
         let Some(colon) = authority.bytes().position(|byte| byte == b':') else {
             return Ok((authority, None));
@@ -413,20 +406,12 @@ fn split_authority(authority: &str) -> Result<(&str, Option<&str>), NameError> {
 }
 
 fn parse_port(digits: &str) -> Result<u16, NameError> {
-    let refuse = || NameError::Port { found: excerpt(digits) };
+    let refuse = || NameError::Port { found: Excerpt::of(digits) };
     // Five digits at most, and no sign, which `parse` would take.
     if digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(refuse());
     }
     digits.parse().ok().filter(|port| *port != 0).ok_or_else(refuse)
-}
-
-/// The beginning of a refused text: an error is bounded, whatever a peer sends.
-fn excerpt(text: &str) -> Box<str> {
-    match text.char_indices().nth(EXCERPT_CHARS_MAX) {
-        None => text.into(),
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
-    }
 }
 
 #[cfg(test)]
@@ -569,7 +554,7 @@ mod tests {
     fn an_error_is_bounded_whatever_was_sent() {
         let long = "é".repeat(10_000);
         let NameError::ULabel { name } = DnsName::parse(&long).unwrap_err() else { panic!("not a U-label") };
-        assert_eq!(name.chars().count(), EXCERPT_CHARS_MAX + 1);
+        assert_eq!(name.chars().count(), crate::excerpt::CHARS_MAX);
     }
 
     #[test]

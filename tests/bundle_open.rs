@@ -20,6 +20,7 @@ use sanedge::bundle::wire::{self, Broken, EncodeError, FormatError, Payload};
 use sanedge::bundle::{
     Admin, Bundle, Certificate, HostEntry, Listen, OpenError, Origins, Route, Site, SuiteOrder, Upstream,
 };
+use sanedge::excerpt::Excerpt;
 use sanedge::limits::Limits;
 use sanedge::names::{Host, Origin, SanName};
 use zeroize::Zeroizing;
@@ -35,7 +36,7 @@ fn private_key(name: &str) -> PrivateKeyDer<'static> {
 fn certificate(label: &str, key: &PrivateKeyDer<'_>, names: Vec<SanName>) -> Certificate {
     let chain = vec![CertificateDer::from_pem_slice(&fs::read(golden(label)).unwrap()).unwrap()];
     let key = Arc::new(CertifiedKey::new(chain, sanedge::bundle::load_key(key).unwrap()));
-    Certificate { label: label.to_owned(), names, not_before: 1_795_404_959, not_after: 4_948_918_559, key }
+    Certificate { label: Excerpt::of(label), names, not_before: 1_795_404_959, not_after: 4_948_918_559, key }
 }
 
 fn p256(key: &PrivateKeyDer<'_>) -> Certificate {
@@ -103,7 +104,7 @@ fn host(text: &str, site: u16, certificate: u16) -> HostEntry {
 fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
     let key = private_key("p256.sec1.pem");
     let bundle = Bundle {
-        board: "rpi4".to_owned(),
+        board: Excerpt::of("rpi4"),
         listen: Listen {
             https: vec!["[::]:443".parse().unwrap()],
             http: Vec::new(),
@@ -590,7 +591,7 @@ fn what_has_no_form_in_the_file_is_not_written() {
     bundle.listen.acme_dir = Some(PathBuf::from(OsString::from_vec(b"/\xff".to_vec())));
     assert!(matches!(bundle.encode(&keys), Err(EncodeError::Path { field: "acme_dir", .. })));
     let (mut bundle, keys) = small();
-    bundle.certificates[0].label = "a".repeat(wire::FILE_BYTES_MAX);
+    bundle.listen.acme_dir = Some("a".repeat(wire::FILE_BYTES_MAX).into());
     assert_eq!(bundle.encode(&keys).unwrap_err(), EncodeError::TooLarge);
 }
 

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CORE: [&str; 10] = [
+const CORE: [&str; 11] = [
     "bundle",
+    "excerpt.rs",
     "http",
     "ws",
     "engineio.rs",

@@ -136,7 +136,7 @@ fn expires(bundle: &Bundle, at: usize, certificate: &Certificate, now: i64) -> O
     let users = bundle.hosts.iter().filter(|entry| usize::from(entry.certificate) == at);
     let hosts: Vec<String> = users.map(|entry| entry.host.to_string()).collect();
     let soon = lifetime.urgency(now) > Urgency::None && !hosts.is_empty();
-    soon.then(|| Trouble::ExpiresSoon { certificate: certificate.label.clone(), lifetime, now, hosts })
+    soon.then(|| Trouble::ExpiresSoon { certificate: certificate.label.to_string(), lifetime, now, hosts })
 }
 
 fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -> Option<Trouble> {

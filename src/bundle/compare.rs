@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::report::bundle_json;
 use super::{Bundle, HostEntry};
+use crate::excerpt::Excerpt;
 use crate::limits::{self, Unit};
 use crate::names::Host;
 
@@ -138,18 +139,21 @@ fn host(old: (&Bundle, &HostEntry), new: (&Bundle, &HostEntry)) -> Vec<Differenc
     for (path, rules) in &now {
         match before.iter().find(|(earlier, _)| earlier == path) {
             Some((_, earlier)) => found.extend(values(&place(host, path), earlier, rules)),
-            None => found.push(Difference::plain(format!("the path `{path}` of `{host}`, which is new"))),
+            None => found.push(Difference::plain(format!(
+                "the path `{}` of `{host}`, which is new",
+                Excerpt::of(path)
+            ))),
         }
     }
     let gone = before.iter().filter(|(path, _)| now.iter().all(|(later, _)| later != path));
-    found.extend(
-        gone.map(|(path, _)| Difference::plain(format!("the path `{path}` of `{host}`, which is gone"))),
-    );
+    found.extend(gone.map(|(path, _)| {
+        Difference::plain(format!("the path `{}` of `{host}`, which is gone", Excerpt::of(path)))
+    }));
     found
 }
 
 fn place(host: &Host, path: &str) -> String {
-    if path == "/" { format!(" of `{host}`") } else { format!(" of `{host}{path}`") }
+    if path == "/" { format!(" of `{host}`") } else { format!(" of `{host}{}`", Excerpt::of(path)) }
 }
 
 type Chain = [rustls_pki_types::CertificateDer<'static>];
@@ -160,7 +164,7 @@ fn chain((bundle, entry): (&Bundle, &HostEntry)) -> Option<Box<Chain>> {
 }
 
 fn label((bundle, entry): (&Bundle, &HostEntry)) -> Option<String> {
-    bundle.certificates.get(usize::from(entry.certificate)).map(|certificate| certificate.label.clone())
+    bundle.certificates.get(usize::from(entry.certificate)).map(|certificate| certificate.label.to_string())
 }
 
 /// Path and rules of each route of a host's site.

@@ -22,6 +22,7 @@ use super::finding::{Code, Finding, Severity};
 use super::lifetime::{Lifetime, Urgency};
 use super::source::{self, CertificateFiles, OriginEntry, Source};
 use super::{Bundle, Origins, report};
+use crate::excerpt::Excerpt;
 use crate::names::{Host, Origin};
 use cover::Candidate;
 
@@ -84,7 +85,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
         path: source.path.clone(),
         now,
         findings,
-        board: source.board.value.clone(),
+        board: Excerpt::of(&source.board.value),
         rsa_is_slow: false,
         hosts: source.sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.clone()).collect(),
     };
@@ -116,7 +117,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
 struct Desk {
     path: PathBuf,
     now: i64,
-    board: String,
+    board: Excerpt,
     rsa_is_slow: bool,
     /// Every host of sanedge.toml: what a new certificate has to cover.
     hosts: Vec<Host>,
@@ -138,9 +139,9 @@ struct Subject<'a> {
     /// Chain and key, as written and where they are.
     files: &'a CertificateFiles,
     /// Chain file as written.
-    label: &'a str,
+    label: &'a Excerpt,
     /// Key file as written.
-    key_label: &'a str,
+    key_label: &'a Excerpt,
     /// Line of `chain`.
     line: u32,
     /// Line of `key`.
@@ -182,7 +183,10 @@ fn table(
         let routes: Vec<_> = routes_by_length(site)
             .into_iter()
             .map(|route| {
-                (route.path.clone(), route.upstreams.iter().map(|u| network::show(&u.value)).collect())
+                (
+                    Excerpt::of(&route.path).into(),
+                    route.upstreams.iter().map(|u| network::show(&u.value)).collect(),
+                )
             })
             .collect();
         for host in &site.hosts {
@@ -190,7 +194,7 @@ fn table(
             let lifetime = certificate.and_then(|c| c.chain.first()).map(|link| link.facts.lifetime());
             rows.push(HostRow {
                 host: host.value.to_string(),
-                certificate: certificate.map(|c| c.subject.label.to_owned()),
+                certificate: certificate.map(|c| c.subject.label.to_string()),
                 days_left: lifetime.map(|lifetime| lifetime.days_left(now)),
                 left: lifetime.map(|lifetime| lifetime.column(now)),
                 renewal_due: lifetime.map(Lifetime::renewal_due),

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::compile::shell_word;
 use super::wire::{FILE_BYTES_MAX, MAGIC};
+use crate::excerpt::Excerpt;
 
 /// Bits that a bundle's mode may not have: read and write for others, write for the group.
 const MODE_REFUSED: u32 = 0o026;
@@ -44,7 +46,7 @@ pub enum ReadError {
     /// Its mode would let us, the sandbox does not: its folder is another than the one at the start.
     #[error(
         "bundle {} is in a folder that this process may not read: since its start the folder was replaced; restart it, under \
-         systemd with `systemctl restart sanedge`", .path.display()
+         systemd with `systemctl restart sanedge`", word(.path)
     )]
     Outside {
         /// The file.
@@ -366,14 +368,17 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
 
 /// A path as a shell takes it, and no command takes for an option.
 pub(crate) fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let text = if text.starts_with('-') { format!("./{text}") } else { text };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    operand(&Excerpt::of_path(path))
+}
+
+/// The same for a path that does not exist and was made of `original`: a command is to write it.
+pub(crate) fn word_beside(path: &Path, original: &Path) -> String {
+    operand(&Excerpt::of_derived(path, original))
+}
+
+fn operand(text: &str) -> String {
+    let here = if text.starts_with('-') { "./" } else { "" };
+    shell_word(&format!("{here}{text}"))
 }
 
 fn or_us(uid: u32) -> String {

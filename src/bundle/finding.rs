@@ -299,8 +299,14 @@ impl Finding {
     }
 }
 
+/// Longest word that is taken for a misspelt one: twice our longest key.
+const GUESSED_BYTES_MAX: usize = 64;
+
 /// The word of `known` that `word` was probably meant to be.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > GUESSED_BYTES_MAX {
+        return None;
+    }
     let word = word.to_ascii_lowercase().replace('-', "_");
     let sorted = |text: &str| {
         let mut parts: Vec<String> = text.split('_').map(str::to_owned).collect();

@@ -10,24 +10,10 @@ use serde_json::{Value, json};
 use super::compile::{HostRow, Outcome, day, show_upstream};
 use super::finding::{Finding, Severity};
 use super::{Admin, Bundle, Certificate, Origins, Route};
+use crate::excerpt::Excerpt;
+pub use crate::excerpt::visible as escaped;
 use crate::limits;
 use crate::names::Origin;
-
-/// `text` with everything that a terminal would act on, or that a reader cannot see, written as `\u{…}`.
-pub fn escaped(text: &str) -> String {
-    let unseen = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().fold(String::new(), |mut out, c| {
-        if unseen(c) {
-            let _ = write!(out, "{}", c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-        out
-    })
-}
 
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
 pub fn findings(findings: &[Finding], colour: bool) -> String {
@@ -60,7 +46,7 @@ fn paragraph(out: &mut String, finding: &Finding, colour: bool) {
     let place = &finding.place;
     if let Some(file) = &place.file {
         let line = place.line.map(|line| format!(":{line}")).unwrap_or_default();
-        field(out, "at", &format!("{}{line}", file.display()));
+        field(out, "at", &format!("{}{line}", Excerpt::of_path(file)));
     }
     field(out, "expected", &finding.expected);
     field(out, "found", &finding.found);
@@ -145,7 +131,7 @@ impl WebSockets {
         let own = if route.origins.own { bundle.own_pages(site) } else { Vec::new() };
         Self {
             hosts: hosts.collect(),
-            path: route.path.clone(),
+            path: Excerpt::of(&route.path).into(),
             own: own.iter().map(Origin::to_string).collect(),
             listed: listed(&route.origins),
         }
@@ -180,7 +166,7 @@ pub fn outcome_json(outcome: &Outcome, written: Option<&Path>) -> Value {
         "findings": outcome.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "hosts": outcome.hosts.iter().map(host_json).collect::<Vec<_>>(),
         "websockets": outcome.websockets.iter().map(websockets_json).collect::<Vec<_>>(),
-        "written": written.map(|path| path.display().to_string()),
+        "written": written.map(|path| Excerpt::of_path(path).to_string()),
     })
 }
 
@@ -190,7 +176,7 @@ pub fn finding_json(finding: &Finding) -> Value {
     json!({
         "code": finding.code.as_str(),
         "severity": finding.severity(),
-        "file": place.file.as_ref().map(|file| file.display().to_string()),
+        "file": place.file.as_ref().map(|file| Excerpt::of_path(file).to_string()),
         "line": place.line,
         "host": place.host,
         "certificate": place.certificate,
@@ -248,13 +234,13 @@ fn certificates(bundle: &Bundle, now: i64) -> String {
     rows.extend(bundle.certificates.iter().map(|c| {
         let key = format!("{:?}", c.key.key.algorithm());
         let (chain, days) = (c.key.cert.len().to_string(), c.lifetime().column(now));
-        [c.label.clone(), key, chain, day(c.not_after), days, names(c).join(" ")]
+        [c.label.to_string(), key, chain, day(c.not_after), days, names(c).join(" ")]
     }));
     columns(&rows)
 }
 
 fn label_of(bundle: &Bundle, certificate: u16) -> String {
-    bundle.certificates.get(usize::from(certificate)).map(|c| c.label.clone()).unwrap_or_default()
+    bundle.certificates.get(usize::from(certificate)).map(|c| c.label.to_string()).unwrap_or_default()
 }
 
 fn hosts(bundle: &Bundle) -> String {
@@ -314,14 +300,14 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
         limits::LIMITS.iter().map(|l| (l.range.key.to_owned(), json!(l.value(&bundle.limits)))).collect();
     json!({
         "digest": hex(&bundle.digest),
-        "board": bundle.board,
+        "board": &*bundle.board,
         "listen": {
             "https": texts(&listen.https),
             "http": texts(&listen.http),
             "admin": listen.admin.as_ref().map(|a| admin(Some(a))),
             "default_host": default.map(|h| h.host.to_string()),
             "public_https_port": listen.public_https_port,
-            "acme_dir": listen.acme_dir.as_ref().map(|d| d.display().to_string()),
+            "acme_dir": listen.acme_dir.as_ref().map(|d| Excerpt::of_path(d).to_string()),
             "proxy_protocol_from": listen.proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "trusted_proxies": bundle.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -332,7 +318,7 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
         "suite_order": bundle.suite_order,
         "limits": limits,
         "certificates": bundle.certificates.iter().map(|c| json!({
-            "label": c.label,
+            "label": &*c.label,
             "names": names(c),
             "key": format!("{:?}", c.key.key.algorithm()),
             "chain_length": c.key.cert.len(),
@@ -360,7 +346,7 @@ fn millis(duration: std::time::Duration) -> u64 {
 pub(super) fn route_json(bundle: &Bundle, site: u16, route: &Route) -> Value {
     let WebSockets { own, listed, .. } = WebSockets::of(bundle, site, route);
     json!({
-        "path": route.path,
+        "path": &*Excerpt::of(&route.path),
         "upstream": upstreams(route),
         "origins": own.into_iter().chain(listed).collect::<Vec<_>>(),
         "origins_default": route.origins.own,

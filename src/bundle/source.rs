@@ -17,8 +17,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
+use super::file::word;
 use super::finding::{Code, Finding};
 use super::{Admin, SuiteOrder, Upstream, wire};
+use crate::excerpt::Excerpt;
 use crate::limits;
 use crate::names::{Host, Origin};
 use reader::Reader;
@@ -92,7 +94,7 @@ pub struct Listen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
     /// As written: for people.
-    pub label: String,
+    pub label: Excerpt,
     /// Resolved against the folder of sanedge.toml.
     pub path: PathBuf,
 }
@@ -253,7 +255,7 @@ impl fmt::Display for FileTrouble {
 /// Nothing but findings where the text is not TOML at all; else what could be understood, beside the findings.
 pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
     let unusable = |found: &str, remedy: String| {
-        Finding::new(Code::ConfigUnreadable, format!("`{}` cannot be used", path.display()))
+        Finding::new(Code::ConfigUnreadable, format!("`{}` cannot be used", Excerpt::of_path(path)))
             .at(path, 0)
             .expected(format!("a sanedge.toml: a text file of at most {} KiB", SOURCE_BYTES_MAX / 1024))
             .found(found)
@@ -274,7 +276,7 @@ pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
         Err(trouble) => return (None, vec![unreadable(trouble.to_string())]),
     };
     if bytes.starts_with(&wire::MAGIC) {
-        let path = path.display();
+        let path = word(path);
         let remedy = format!(
             "Type `sanedge show {path}` or `sanedge serve {path}`; to make it anew, give your sanedge.toml."
         );
@@ -284,7 +286,7 @@ pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
         );
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        let path = path.display();
+        let path = word(path);
         let remedy = format!("Save it as UTF-8, or type: iconv -f UTF-16 -t UTF-8 {path} > utf8.toml");
         return (None, vec![unusable("UTF-16 text", remedy)]);
     }

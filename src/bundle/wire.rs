@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::bundle::{self, Bundle, KeyError, SuiteOrder};
+use crate::excerpt::Excerpt;
 use crate::limits::{self, LimitError, Limits, Range};
 use crate::names::{self, DnsName, NameError, Scheme};
 
@@ -333,7 +334,7 @@ impl fmt::Debug for Key<'_> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FormatError {
     /// Another kind of file.
-    #[error("not a bundle: expected it to begin with \"SANEDGE\\0\", found \"{}\"; give the file that `sanedge bundle` wrote (if this is a sanedge.toml, type `sanedge bundle sanedge.toml` first)", .found.escape_ascii())]
+    #[error("not a bundle: expected it to begin with \"SANEDGE\\0\", found {:?}; give the file that `sanedge bundle` wrote (if this is a sanedge.toml, type `sanedge bundle sanedge.toml` first)", Excerpt::of(&.found.escape_ascii().to_string()))]
     Magic {
         /// The first bytes, at most eight.
         found: Vec<u8>,
@@ -436,7 +437,7 @@ pub enum Broken {
         /// Which field.
         field: &'static str,
         /// The text.
-        found: String,
+        found: Excerpt,
         /// What it holds otherwise.
         expected: &'static str,
     },
@@ -474,7 +475,7 @@ pub enum Broken {
         /// The host.
         host: String,
         /// The certificate's label.
-        certificate: String,
+        certificate: Excerpt,
         /// What it covers.
         names: Vec<String>,
     },
@@ -485,7 +486,7 @@ pub enum Broken {
     #[error("certificate `{certificate}`: {error}")]
     Key {
         /// The certificate's label.
-        certificate: String,
+        certificate: Excerpt,
         /// Why not.
         error: KeyError,
     },
@@ -493,7 +494,7 @@ pub enum Broken {
     #[error("certificate `{certificate}`: expected its own key: {error}")]
     KeyMismatch {
         /// The certificate's label.
-        certificate: String,
+        certificate: Excerpt,
         /// rustls's word.
         error: rustls::Error,
     },
@@ -518,7 +519,7 @@ pub enum EncodeError {
     )]
     TooLarge,
     /// A path that is not UTF-8.
-    #[error("{field}: the path {} is not UTF-8; rename it", .path.display())]
+    #[error("{field}: the path {} is not UTF-8; rename it", Excerpt::of_path(.path))]
     Path {
         /// Which field.
         field: &'static str,
@@ -545,7 +546,7 @@ pub enum EncodeError {
     #[error("certificate `{certificate}`: expected its key in PKCS #8, SEC 1 or PKCS #1")]
     KeyForm {
         /// The certificate's label.
-        certificate: String,
+        certificate: Excerpt,
     },
     /// What was written does not read back as what was meant.
     #[error("the bundle does not read back: {0}")]
@@ -646,7 +647,7 @@ fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle, Broken> {
     let hosts = hosts(payload, &certificates)?;
     let drain = |range: &Range, ms: u32| range.check(ms.into()).map(Duration::from_millis);
     Ok(Bundle {
-        board: text("board", payload.board)?,
+        board: Excerpt::of(&text("board", payload.board)?),
         listen: listen(payload)?,
         trusted_proxies: nets("trusted_proxies", &payload.trusted_proxies, 1)?,
         exempt: nets("exempt", &payload.exempt, 0)?,
@@ -712,7 +713,7 @@ fn load(
     at: usize,
     certificate: &Certificate<'_>,
 ) -> Result<bundle::Certificate, Broken> {
-    let label = text("certificates.label", certificate.label)?;
+    let label = label(&text("certificates.label", certificate.label)?);
     let names = payload.names.iter().filter(|row| usize::from(row.certificate) == at);
     let names = names.map(|row| row.name.parse()).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
@@ -730,12 +731,16 @@ fn load(
     Ok(bundle::Certificate { label, names, not_before, not_after, key: Arc::new(key) })
 }
 
+fn label(text: &str) -> Excerpt {
+    Excerpt::of_path(Path::new(text))
+}
+
 /// Copies the chain, hands the key to ring, and checks that they belong together.
 fn certified_key(certificate: &Certificate<'_>) -> Result<CertifiedKey, Broken> {
     if certificate.chain.is_empty() || certificate.chain.iter().any(|der| der.is_empty()) {
         return Err(Broken::Empty { table: "certificates.chain" });
     }
-    let label = || certificate.label.to_owned();
+    let label = || label(certificate.label);
     let chain = certificate.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
     let key = bundle::load_key(&certificate.key.der())
         .map_err(|error| Broken::Key { certificate: label(), error })?;
@@ -922,7 +927,7 @@ fn origin(origin: Origin<'_>) -> Result<names::Origin, Broken> {
             Ok(other @ names::Origin::Other(_)) => Ok(other),
             _ => {
                 let expected = "an origin whose scheme is none of https, http, wss and ws";
-                Err(Broken::Text { field: "origins.origin", found: text.to_owned(), expected })
+                Err(Broken::Text { field: "origins.origin", found: Excerpt::of(text), expected })
             }
         },
     }
@@ -945,7 +950,7 @@ fn path(path: &str) -> Result<String, Broken> {
         return Ok(path.to_owned());
     }
     let expected = "a path that begins with `/`, in printable ASCII without `?` and `#`";
-    Err(Broken::Text { field: "routes.path", found: path.to_owned(), expected })
+    Err(Broken::Text { field: "routes.path", found: Excerpt::of(path), expected })
 }
 
 fn text(field: &'static str, text: &str) -> Result<String, Broken> {
@@ -953,7 +958,7 @@ fn text(field: &'static str, text: &str) -> Result<String, Broken> {
         return Ok(text.to_owned());
     }
     let expected = "1 to 1024 bytes without control characters";
-    Err(Broken::Text { field, found: text.to_owned(), expected })
+    Err(Broken::Text { field, found: Excerpt::of(text), expected })
 }
 
 fn absolute(field: &'static str, path: &str, bytes_max: usize) -> Result<PathBuf, Broken> {
@@ -961,7 +966,7 @@ fn absolute(field: &'static str, path: &str, bytes_max: usize) -> Result<PathBuf
         return Ok(PathBuf::from(path));
     }
     let expected = "an absolute path, not too long for its use";
-    Err(Broken::Text { field, found: path.to_owned(), expected })
+    Err(Broken::Text { field, found: Excerpt::of(path), expected })
 }
 
 fn dns_name(field: &'static str, text: &str) -> Result<DnsName, Broken> {
@@ -969,7 +974,7 @@ fn dns_name(field: &'static str, text: &str) -> Result<DnsName, Broken> {
     if name.as_str() == text {
         return Ok(name);
     }
-    Err(Broken::Text { field, found: text.to_owned(), expected: "lower case and no trailing dot" })
+    Err(Broken::Text { field, found: Excerpt::of(text), expected: "lower case and no trailing dot" })
 }
 
 fn ip(field: &'static str, address: IpAddr) -> Result<IpAddr, Broken> {

@@ -254,7 +254,7 @@ fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Find
         finding
     };
     match &found.issuer_url {
-        Some(url) if code == Code::TlsMissingIntermediate => finding.seen("offered at", url),
+        Some(url) if code == Code::TlsMissingIntermediate => finding.seen("offered at", url.to_string()),
         _ => finding,
     }
 }

@@ -18,6 +18,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::log::Outside;
+use crate::excerpt::Excerpt;
 use crate::names::Host;
 
 /// Most lines of all workers in a second: what an SD card takes for hours, and a person can still scroll through.
@@ -49,7 +50,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Stderr => f.write_str("stderr"),
-            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+            Self::Socket(path) => write!(f, "unix:{}", Excerpt::of_path(path)),
         }
     }
 }
@@ -62,7 +63,9 @@ pub fn parse_place(text: &str) -> Result<Place, String> {
     match (text, text.strip_prefix("unix:").unwrap_or(text)) {
         ("stderr", _) => Ok(Place::Stderr),
         (_, path) if path.starts_with('/') => Ok(Place::Socket(path.into())),
-        _ => Err(format!("expected `stderr`, or `unix:/path/to/datagram.sock`, found `{text}`")),
+        _ => {
+            Err(format!("expected `stderr`, or `unix:/path/to/datagram.sock`, found `{}`", Excerpt::of(text)))
+        }
     }
 }
 
@@ -198,7 +201,7 @@ impl Socket {
     }
 
     fn unread(&self, error: &io::Error) {
-        let place = self.path.display();
+        let place = Excerpt::of_path(&self.path);
         warn!(%place, %error, "access log: lines are lost; is its reader running? Each later line tries again");
     }
 }

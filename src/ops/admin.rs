@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::meter::{History, Rates, Traffic};
 use crate::bundle::Admin;
 use crate::bundle::lifetime::Urgency;
+use crate::excerpt::Excerpt;
 
 /// Where the admin socket is unless sanedge.toml says otherwise.
 pub const DEFAULT_PATH: &str = Admin::DEFAULT_PATH;
@@ -208,6 +209,7 @@ pub fn parse_unix(text: &str) -> Result<Admin, String> {
     }
     Err(format!(
         "expected `unix:PATH` or a path with a slash in it (`./admin.sock`), for `status` also a loopback address with its \
-         port; found `{text}`"
+         port; found `{}`",
+        Excerpt::of(text)
     ))
 }

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::{admin, process};
 use crate::bundle::{Admin, Bundle, Upstream};
+use crate::excerpt::Excerpt;
 
 /// Rights beyond these are left as they are, whatever the kernel knows: each was tried. With those of ABI 9 and later, connecting to
 /// a Unix socket would need its folder.
@@ -147,7 +148,7 @@ impl Sandbox {
     /// What of `needs` is out of reach for this process, as a sentence's beginning.
     pub fn lacks(&self, needs: &Needs) -> Option<String> {
         if let Some((what, path)) = needs.reads.iter().find(|(_, path)| !self.reaches(path)) {
-            return Some(format!("{what}: {} is outside the folders", path.display()));
+            return Some(format!("{what}: {} is outside the folders", Excerpt::of_path(path)));
         }
         let port = needs
             .connects

@@ -15,6 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::admin;
 use crate::bundle::{Admin, Listen};
+use crate::excerpt::Excerpt;
 
 /// What was handed over; empty without a service manager.
 #[derive(Debug, Default)]
@@ -192,7 +193,7 @@ fn agree(name: &'static str, asked: &[SocketAddr], given: &[TcpListener]) -> Res
 }
 
 fn agree_admin(asked: Option<&Admin>, given: &AdminListener) -> Result<(), SocketsError> {
-    let path = |path: &Path| format!("unix:{}", path.display());
+    let path = |path: &Path| format!("unix:{}", Excerpt::of_path(path));
     let asked_text = match asked {
         Some(Admin::Unix(asked)) => path(asked),
         Some(Admin::Tcp(asked)) => asked.to_string(),

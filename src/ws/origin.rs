@@ -4,11 +4,9 @@
 //! `*` and `null` can be listed, and nothing here tells anybody to: with them, any page in the world may.
 
 use crate::bundle::Origins;
+use crate::excerpt::Excerpt;
 use crate::http::head::RequestHead;
-use crate::names::{Origin, OriginError, Scheme};
-
-/// Bytes of an Origin that cannot be listed which a refusal repeats.
-const SHOWN_BYTES_MAX: usize = 96;
+use crate::names::{ORIGIN_BYTES_MAX, Origin, OriginError, Scheme};
 
 /// Bytes of the whole line that takes the place of one which is there; a longer one is not written out.
 const LINE_BYTES_MAX: usize = 600;
@@ -98,7 +96,8 @@ impl OriginRefused {
 
     /// Of what is no origin, or of everything that has none.
     fn unlisted(value: &[u8], error: &OriginError) -> Self {
-        let shown = value.get(..SHOWN_BYTES_MAX).unwrap_or(value).escape_ascii();
+        let beginning = value.get(..ORIGIN_BYTES_MAX).unwrap_or(value);
+        let shown = Excerpt::of(&beginning.escape_ascii().to_string());
         let remedy = match error {
             OriginError::Null => {
                 "it is sent for any page without an origin of its own, and any page can make one: serve the page from https and \
@@ -118,7 +117,7 @@ impl OriginRefused {
 mod tests {
     use super::*;
     use crate::http::head::{HeadLimits, parse_request};
-    use crate::names::{Host, ORIGIN_BYTES_MAX};
+    use crate::names::Host;
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
 

@@ -7,9 +7,11 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::facts::{Facts, KeyKind, ServerAuth, parse};
 use super::{Desk, Subject, moment, shell_word};
+use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::lifetime::{Lifetime, Urgency};
 use crate::bundle::source::{Lined, NamedFile};
+use crate::excerpt::Excerpt;
 use crate::names::{Host, SanName};
 
 /// Subjects of a `trust` file that are told: a whole system store would fill the screen.
@@ -25,7 +27,7 @@ pub(super) struct Link {
 pub(super) struct Anchors {
     all: Vec<TrustAnchor<'static>>,
     /// Name of the `trust` file as written, if there is one.
-    label: Option<String>,
+    label: Option<Excerpt>,
     /// What the `trust` file holds: a self-signed certificate may be in it and is then no surprise.
     trusted: Vec<CertificateDer<'static>>,
     /// The `trust` file has findings of its own: what it would have said about a CA is not known.
@@ -44,7 +46,9 @@ impl Anchors {
         for (at, der) in trusted.iter().enumerate() {
             match webpki::anchor_from_trusted_cert(der) {
                 Ok(anchor) => all.push(anchor.to_owned()),
-                Err(error) => desk.push(file.line, malformed(&file.value.label, at, &error.to_string())),
+                Err(error) => {
+                    desk.push(file.line, malformed(&file.value.label, at, &Excerpt::of(&error.to_string())))
+                }
             }
         }
         Self { all, label: Some(file.value.label.clone()), trusted, broken: desk.errors() > before }
@@ -332,9 +336,9 @@ fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> Stri
     if !facts.self_signed {
         return format!("Issue it again with every host in its subjectAltName; {option}");
     }
-    let word = |path: &std::path::Path| shell_word(&path.display().to_string());
-    let chain = word(&super::pem::fresh(&subject.files.chain.value.path, &["new.pem"]));
-    let key = word(&super::pem::fresh(&subject.files.key.value.path, &["new.key"]));
+    let beside = |path, extension| word_beside(&super::pem::fresh(path, &[extension]), path);
+    let chain = beside(&subject.files.chain.value.path, "new.pem");
+    let key = beside(&subject.files.key.value.path, "new.key");
     format!(
         "Make it anew with all that a server's certificate needs, and name the new files here:\n  \
          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 365 -subj /CN=sanedge \
@@ -484,8 +488,12 @@ fn unknown_issuer(subject: &Subject<'_>, path: &[Link], last: &Link, anchors: &A
 /// Somebody took the trouble to name a CA: then a chain that does not get there is a mistake and no choice.
 fn not_in_trust(subject: &Subject<'_>, last: &Link, trust: &str, anchors: &Anchors) -> Finding {
     let issuer = ends_at(last);
-    let mut held: Vec<String> =
-        anchors.trusted.iter().filter_map(|der| Facts::of(der).ok()).map(|facts| facts.subject).collect();
+    let mut held: Vec<String> = anchors
+        .trusted
+        .iter()
+        .filter_map(|der| Facts::of(der).ok())
+        .map(|facts| facts.subject.into())
+        .collect();
     if held.len() > SUBJECTS_TOLD_MAX {
         let more = held.len() - SUBJECTS_TOLD_MAX;
         held.truncate(SUBJECTS_TOLD_MAX);
@@ -532,7 +540,7 @@ fn append(subject: &Subject<'_>, url: &str) -> String {
     if !url.starts_with("http://") {
         return format!("{name}.");
     }
-    let (url, file) = (shell_word(url), shell_word(&subject.files.chain.value.path.display().to_string()));
+    let (url, file) = (shell_word(url), word(&subject.files.chain.value.path));
     format!(
         "{name}, or append what the CA offers here:\n  curl -s {url} | openssl x509 -inform DER >> {file}"
     )
@@ -581,7 +589,7 @@ fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Error) -> Findi
         ),
         other => refused_because(
             label,
-            &other.to_string(),
+            &Excerpt::of(&other.to_string()),
             "Clients would refuse it as well. Issue the certificate again.",
         ),
     };

@@ -14,6 +14,7 @@ use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{self, Source};
 use crate::bundle::wire::EncodeError;
 use crate::bundle::{Bundle, Certificate, HostEntry, Listen, Route, Site, load_key};
+use crate::excerpt::Excerpt;
 use crate::limits::WebSocketBounds;
 use crate::names::Host;
 
@@ -49,7 +50,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
     let default_host =
         source.listen.default_host.as_ref().and_then(|d| hosts.iter().position(|h| h.host == d.value));
     Some(Bundle {
-        board: source.board.value.clone(),
+        board: Excerpt::of(&source.board.value),
         listen: Listen {
             https: source.listen.https.iter().map(|l| l.value).collect(),
             http: source.listen.http.iter().map(|l| l.value).collect(),
@@ -92,7 +93,7 @@ fn certificate(candidate: &Candidate<'_>, key: &PrivateKeyDer<'static>) -> Optio
     let facts = &candidate.chain.first()?.facts;
     let chain = candidate.chain.iter().map(|link| link.der.clone()).collect();
     Some(Certificate {
-        label: candidate.subject.label.to_owned(),
+        label: candidate.subject.label.clone(),
         names: facts.names.clone(),
         not_before: facts.not_before,
         not_after: facts.not_after,
@@ -140,7 +141,7 @@ pub(super) fn refused(error: &EncodeError) -> Finding {
             .remedy("Leave out certificates that no host needs."),
         EncodeError::Path { field, path } => Finding::new(Code::BadValue, format!("`{field}` is not UTF-8"))
             .expected("a path in UTF-8")
-            .found(path.display().to_string())
+            .found(Excerpt::of_path(path))
             .remedy("Rename it."),
         other => {
             Finding::new(Code::SelfCheck, "the compiled bundle does not open again; nothing was written")

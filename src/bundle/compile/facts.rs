@@ -10,6 +10,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use crate::bundle::lifetime::Lifetime;
+use crate::excerpt::Excerpt;
 use crate::names::SanName;
 
 /// The kind of a certificate's key, in the order in which serving prefers them.
@@ -47,15 +48,15 @@ pub(super) enum ServerAuth {
 /// One certificate's facts.
 #[derive(Debug)]
 pub(super) struct Facts {
-    pub(super) subject: String,
-    pub(super) issuer: String,
+    pub(super) subject: Excerpt,
+    pub(super) issuer: Excerpt,
     pub(super) subject_raw: Vec<u8>,
     pub(super) issuer_raw: Vec<u8>,
     pub(super) names: Vec<SanName>,
     /// SAN entries that no client accepts, as text, and why.
-    pub(super) odd_names: Vec<(String, String)>,
+    pub(super) odd_names: Vec<(Excerpt, String)>,
     pub(super) has_san: bool,
-    pub(super) common_name: Option<String>,
+    pub(super) common_name: Option<Excerpt>,
     pub(super) not_before: i64,
     pub(super) not_after: i64,
     pub(super) key: KeyKind,
@@ -64,14 +65,14 @@ pub(super) struct Facts {
     pub(super) digital_signature: bool,
     pub(super) weak_signature: Option<&'static str>,
     /// Where the issuer's certificate can be fetched (RFC 5280 §4.2.2.1).
-    pub(super) issuer_url: Option<String>,
+    pub(super) issuer_url: Option<Excerpt>,
     pub(super) self_signed: bool,
 }
 
 /// Parses X.509; the error is a sentence.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
-    let (rest, certificate) =
-        X509Certificate::from_der(der.as_ref()).map_err(|e| format!("X.509 that cannot be parsed: {e}"))?;
+    let (rest, certificate) = X509Certificate::from_der(der.as_ref())
+        .map_err(|e| format!("X.509 that cannot be parsed: {}", Excerpt::of(&e.to_string())))?;
     if !rest.is_empty() {
         return Err(format!("{} bytes behind the end of the certificate", rest.len()));
     }
@@ -86,8 +87,9 @@ impl Facts {
     /// Reads the facts; the error is a sentence.
     pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, String> {
         let certificate = parse(der)?;
-        let twice =
-            |e: x509_parser::error::X509Error| format!("an extension that stands twice or is broken: {e}");
+        let twice = |e: x509_parser::error::X509Error| {
+            format!("an extension that stands twice or is broken: {}", Excerpt::of(&e.to_string()))
+        };
         let san = certificate.subject_alternative_name().map_err(twice)?;
         let (names, odd_names) =
             san.as_ref().map_or_else(Default::default, |san| names(&san.value.general_names));
@@ -126,29 +128,30 @@ fn self_signed(certificate: &X509Certificate<'_>) -> bool {
 }
 
 /// How a distinguished name is shown: `CN=R11, O=Let's Encrypt`, or that it is empty.
-fn title(name: &x509_parser::x509::X509Name<'_>) -> String {
+fn title(name: &x509_parser::x509::X509Name<'_>) -> Excerpt {
     let text = name.to_string();
-    if text.is_empty() { "an empty name".to_owned() } else { text }
+    Excerpt::of(if text.is_empty() { "an empty name" } else { &text })
 }
 
-fn common_name(name: &x509_parser::x509::X509Name<'_>) -> Option<String> {
-    name.iter_common_name().next().and_then(|cn| cn.as_str().ok()).map(str::to_owned)
+fn common_name(name: &x509_parser::x509::X509Name<'_>) -> Option<Excerpt> {
+    name.iter_common_name().next().and_then(|cn| cn.as_str().ok()).map(Excerpt::of)
 }
 
-fn names(entries: &[GeneralName<'_>]) -> (Vec<SanName>, Vec<(String, String)>) {
+fn names(entries: &[GeneralName<'_>]) -> (Vec<SanName>, Vec<(Excerpt, String)>) {
     let (mut good, mut odd) = (Vec::new(), Vec::new());
     for entry in entries {
         match entry {
             GeneralName::DNSName(text) => match SanName::parse_dns(text) {
                 Ok(name) => good.push(name),
-                Err(error) => odd.push(((*text).to_owned(), error.to_string())),
+                Err(error) => odd.push((Excerpt::of(text), error.to_string())),
             },
             GeneralName::IPAddress(bytes) => match address(bytes) {
                 Some(ip) => good.push(SanName::Ip(ip)),
-                None => odd.push((format!("{bytes:02x?}"), "an address has 4 or 16 bytes".to_owned())),
+                None => odd
+                    .push((Excerpt::of(&format!("{bytes:02x?}")), "an address has 4 or 16 bytes".to_owned())),
             },
             GeneralName::Invalid(_, bytes) => {
-                odd.push((String::from_utf8_lossy(bytes).into_owned(), "not an IA5String".to_owned()));
+                odd.push((Excerpt::of_bytes(bytes), "not an IA5String".to_owned()));
             }
             _ => {} // mail addresses, URIs and the like say nothing of hosts
         }
@@ -200,7 +203,7 @@ fn curve_name(curve: &oid::asn1_rs::Oid<'_>) -> String {
     match curve.to_id_string().as_str() {
         "1.3.132.0.35" => "P-521".to_owned(),
         "1.3.132.0.10" => "secp256k1".to_owned(),
-        other => other.to_owned(),
+        other => Excerpt::of(other).into(),
     }
 }
 
@@ -209,7 +212,7 @@ fn algorithm_name(algorithm: &oid::asn1_rs::Oid<'_>) -> String {
         "1.3.101.113" => "Ed448".to_owned(),
         "1.2.840.10040.4.1" => "DSA".to_owned(),
         "1.2.840.113549.1.1.10" => "RSASSA-PSS".to_owned(),
-        other => other.to_owned(),
+        other => Excerpt::of(other).into(),
     }
 }
 
@@ -222,7 +225,7 @@ fn weak_signature(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     }
 }
 
-fn issuer_url(certificate: &X509Certificate<'_>) -> Option<String> {
+fn issuer_url(certificate: &X509Certificate<'_>) -> Option<Excerpt> {
     use x509_parser::extensions::ParsedExtension;
     let access =
         certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
@@ -231,7 +234,7 @@ fn issuer_url(certificate: &X509Certificate<'_>) -> Option<String> {
         })?;
     access.accessdescs.iter().find_map(|description| match &description.access_location {
         GeneralName::URI(url) if description.access_method == oid::OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS => {
-            Some((*url).to_owned())
+            Excerpt::all_of(url)
         }
         _ => None,
     })

@@ -9,8 +9,9 @@ use webpki::EndEntityCert;
 
 use super::facts::KeyKind;
 use super::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
+use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::source::NamedFile;
+use crate::excerpt::Excerpt;
 
 /// What is signed once: 64 bytes, as long as what a TLS 1.3 server signs at least.
 const SAMPLE: [u8; 64] = [0x20; 64];
@@ -34,7 +35,10 @@ pub(super) fn check(
         Ok(_) => desk.push(subject.key_line, mismatch(subject, kind)),
         Err(error) => desk.push(
             subject.key_line,
-            unsupported(subject, &format!("another kind of key, or a damaged one ({})", error.0)),
+            unsupported(
+                subject,
+                &format!("another kind of key, or a damaged one ({})", Excerpt::of(&error.0.to_string())),
+            ),
         ),
     }
 }
@@ -54,7 +58,7 @@ pub(super) fn guarded(desk: &mut Desk, subject: &Subject<'_>) {
     .certificate(subject.label)
     .expected("a private key that only its owner may read")
     .found(format!("mode {mode:04o}"))
-    .remedy(format!("Type: chmod 600 {}", super::shell_word(&path.display().to_string())));
+    .remedy(format!("Type: chmod 600 {}", word(path)));
     desk.push(subject.key_line, finding);
 }
 
@@ -121,8 +125,7 @@ pub(super) fn rsa_size(label: &str, bits: usize, whose: &str, remedy: &str) -> F
 }
 
 fn mismatch(subject: &Subject<'_>, kind: &KeyKind) -> Finding {
-    let word = |file: &NamedFile| super::shell_word(&file.path.display().to_string());
-    let (chain, key) = (word(&subject.files.chain.value), word(&subject.files.key.value));
+    let (chain, key) = (word(&subject.files.chain.value.path), word(&subject.files.key.value.path));
     Finding::new(Code::KeyMismatch, format!("`{}` is not the key of `{}`", subject.key_label, subject.label))
         .certificate(subject.label)
         .expected(format!("the private key of this {kind} certificate"))

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::Desk;
+use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{Lined, Source};
 use crate::bundle::{Admin, Upstream};
+use crate::excerpt::Excerpt;
 use crate::names::Host;
 
 /// Where serve puts the admin socket when nothing is written.
@@ -95,12 +97,12 @@ fn folders(desk: &mut Desk, source: &Source) {
         if folder.is_dir() {
             return;
         }
-        let text = folder.display();
+        let text = Excerpt::of_path(folder);
         let finding =
             Finding::new(code, format!("`{text}` of `{key}` is not here: it must be there on the board"))
                 .expected(format!("the folder `{text}` on the machine that serves"))
                 .found("no such folder on this machine")
-                .remedy(format!("Make it on the board: mkdir -p {}", super::shell_word(&text.to_string())));
+                .remedy(format!("Make it on the board: mkdir -p {}", word(folder)));
         desk.push(line, finding);
     };
     if let Some(acme) = &source.listen.acme_dir {
@@ -172,9 +174,9 @@ fn hosts(desk: &mut Desk, source: &Source) {
     for site in &source.sites {
         for (at, route) in site.routes.iter().enumerate() {
             if site.routes.iter().take(at).any(|earlier| earlier.path == route.path) {
-                let finding = Finding::new(Code::DuplicatePath, format!("the path `{}` stands twice in one site", route.path))
+                let finding = Finding::new(Code::DuplicatePath, format!("the path `{}` stands twice in one site", Excerpt::of(&route.path)))
                     .expected("each path once; the site's own upstream is the path `/`")
-                    .found(format!("`{}` again", route.path))
+                    .found(format!("`{}` again", Excerpt::of(&route.path)))
                     .remedy("Remove one of them. Several servers for one path go into one list: upstream = [\"…\", \"…\"].");
                 desk.push(route.line, finding);
             }
@@ -235,7 +237,7 @@ fn own(upstream: &Upstream, source: &Source) -> Option<String> {
                 Some(Admin::Tcp(_)) => return None,
                 None => Path::new(ADMIN_DEFAULT),
             };
-            (path == admin).then(|| format!("the admin socket `{}`", admin.display()))
+            (path == admin).then(|| format!("the admin socket `{}`", Excerpt::of_path(admin)))
         }
     }
 }
@@ -286,9 +288,5 @@ fn is_public(upstream: &Upstream) -> bool {
 
 /// An upstream as sanedge.toml writes it.
 pub fn show(upstream: &Upstream) -> String {
-    match upstream {
-        Upstream::Address(address) => address.to_string(),
-        Upstream::Name { host, port } => format!("{host}:{port}"),
-        Upstream::Unix(path) => format!("unix:{}", path.display()),
-    }
+    upstream.to_string()
 }

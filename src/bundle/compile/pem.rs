@@ -7,8 +7,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::Desk;
+use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{FileTrouble, Lined, NamedFile, read_bounded};
+use crate::excerpt::Excerpt;
 use crate::names::Host;
 
 /// Largest PEM file in bytes. A chain of ten 4096-bit certificates has under 30 KiB.
@@ -181,10 +183,6 @@ pub(super) fn fresh(path: &Path, extensions: &[&str]) -> PathBuf {
     plain.chain(numbered).find(free).unwrap_or_else(|| path.with_extension(last))
 }
 
-fn quoted(path: &Path) -> String {
-    super::shell_word(&path.display().to_string())
-}
-
 // --- findings ---------------------------------------------------------------------------------------------
 
 fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts: &[Host]) -> Finding {
@@ -198,7 +196,7 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts:
             "cannot be read",
             format!(
                 "Run as a user who may read it, or look at its owner and mode: ls -l {}",
-                quoted(&file.path)
+                word(&file.path)
             ),
         ),
         FileTrouble::Empty => {
@@ -213,7 +211,7 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts:
     let what = if wanted == Wanted::Key { "a private key" } else { "certificates" };
     Finding::new(code, format!("`{}` {message}", file.label))
         .expected(format!("a PEM file with {what}, at most {} KiB", PEM_BYTES_MAX / 1024))
-        .found(format!("{}: {trouble}", file.path.display()))
+        .found(format!("{}: {trouble}", Excerpt::of_path(&file.path)))
         .remedy(remedy)
 }
 
@@ -231,15 +229,15 @@ fn missing_advice(file: &NamedFile, wanted: Wanted, hosts: &[Host]) -> String {
             Wanted::Key => "certbot makes it together with the certificate, see there.".to_owned(),
         };
     }
-    let begin = if Path::new(&file.label).is_absolute() {
+    let begin = if Path::new(&*file.label).is_absolute() {
         ""
     } else {
         "Relative paths begin at the folder of sanedge.toml. "
     };
     if is_there {
-        format!("{begin}Look what is there: ls {}", quoted(folder))
+        format!("{begin}Look what is there: ls {}", word(folder))
     } else {
-        format!("{begin}There is no folder {}.", quoted(folder))
+        format!("{begin}There is no folder {}.", word(folder))
     }
 }
 
@@ -250,7 +248,8 @@ fn first_certificate(name: &str, hosts: &[Host]) -> String {
         .filter(|host| matches!(host, Host::Dns(_)))
         .map(|host| format!(" -d {}", super::shell_word(&host.to_string())))
         .collect();
-    let name = super::shell_word(name);
+    let shown = Host::parse(name).map_or_else(|_| Excerpt::of(name).into(), |host| host.to_string());
+    let name = super::shell_word(&shown);
     format!(
         "certbot makes this folder with the first certificate (another client: name its files here). While nothing listens \
          on port 80:\n  sudo certbot certonly --standalone --cert-name {name}{names}\n\
@@ -267,8 +266,8 @@ fn binary(file: &NamedFile, der: &[u8], wanted: Wanted) -> Finding {
         None => None,
     };
     let content = content.unwrap_or_default();
-    let path = quoted(&file.path);
-    let out = quoted(&converted(&file.path));
+    let path = word(&file.path);
+    let out = word_beside(&converted(&file.path), &file.path);
     let (code, found, command) = if content.starts_with(&[0x02, 0x01, 0x03]) {
         let option = if wanted == Wanted::Key { "-nocerts -noenc" } else { "-nokeys" };
         let command = format!("openssl pkcs12 -in {path} {option} -out {out}");
@@ -332,8 +331,8 @@ fn certificate_as_key(file: &Lined<NamedFile>) -> Finding {
 
 fn no_certificate(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
     let found = announced(pem);
-    let path = quoted(&file.value.path);
-    let out = quoted(&converted(&file.value.path));
+    let path = word(&file.value.path);
+    let out = word_beside(&converted(&file.value.path), &file.value.path);
     let remedy = if found.contains("REQUEST") {
         "This is the request for a certificate. Name the certificate that the CA made of it.".to_owned()
     } else if found.contains("PKCS7") {
@@ -372,10 +371,10 @@ fn several_keys(file: &Lined<NamedFile>, count: usize) -> Finding {
 }
 
 fn encrypted(file: &Lined<NamedFile>) -> Finding {
-    let plain = quoted(&fresh(&file.value.path, &["plain.pem"]));
+    let plain = word_beside(&fresh(&file.value.path, &["plain.pem"]), &file.value.path);
     let remedy = format!(
         "Take the passphrase off, keep the new file private, and name it here:\n  (umask 077; openssl pkey -in {} -out {plain})",
-        quoted(&file.value.path)
+        word(&file.value.path)
     );
     Finding::new(Code::EncryptedKey, format!("the key in `{}` has a passphrase", file.value.label))
         .expected("a key without a passphrase: nobody is there to type it when the board starts")

@@ -7,6 +7,7 @@ use super::facts::KeyKind;
 use super::{Desk, RSA_BITS_MIN, Subject};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{CertificateFiles, Lined, NamedFile};
+use crate::excerpt::Excerpt;
 use crate::names::SanName;
 
 /// What stands for a file name in findings about a presented chain.
@@ -20,9 +21,9 @@ pub struct Presented {
     /// It has a subjectAltName at all.
     pub has_san: bool,
     /// Common name of the end-entity, which no client looks at.
-    pub common_name: Option<String>,
+    pub common_name: Option<Excerpt>,
     /// Who issued the end-entity.
-    pub issuer: String,
+    pub issuer: Excerpt,
     /// Seconds since 1970 when it starts and ends to be valid.
     pub not_before: i64,
     /// See `not_before`.
@@ -30,7 +31,7 @@ pub struct Presented {
     /// Kind of its key, for people.
     pub key: String,
     /// Where the issuer's certificate can be fetched (RFC 5280 §4.2.2.1).
-    pub issuer_url: Option<String>,
+    pub issuer_url: Option<Excerpt>,
     /// Every finding but those about hosts.
     pub findings: Vec<Finding>,
 }
@@ -45,13 +46,14 @@ pub fn presented(
     trust: &[CertificateDer<'static>],
     now: i64,
 ) -> Result<Presented, String> {
-    let file = || Lined { value: NamedFile { label: LABEL.to_owned(), path: LABEL.into() }, line: 0 };
+    let label = Excerpt::of(LABEL);
+    let file = || Lined { value: NamedFile { label: label.clone(), path: LABEL.into() }, line: 0 };
     let files = CertificateFiles { line: 0, chain: file(), key: file() };
-    let subject = Subject { files: &files, label: LABEL, key_label: LABEL, line: 0, key_line: 0 };
+    let subject = Subject { files: &files, label: &label, key_label: &label, line: 0, key_line: 0 };
     let mut desk = Desk {
         path: LABEL.into(),
         now,
-        board: String::new(),
+        board: Excerpt::of(""),
         rsa_is_slow: false,
         hosts: Vec::new(),
         findings: Vec::new(),

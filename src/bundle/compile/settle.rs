@@ -4,6 +4,7 @@ use super::Desk;
 use crate::board::{self, Board, BoardError, HOST};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};
+use crate::excerpt::Excerpt;
 use crate::limits::{self, Limits, Machine, Memory, WebSocketBounds};
 
 /// Limits that hold, and what they cost.
@@ -40,7 +41,7 @@ fn written_over(desk: &mut Desk, source: &Source, mut limits: Limits) -> Limits 
         if let Err(error) = limits::set(&mut limits, name, setting.value.borrowed()) {
             let found = match &setting.value {
                 LimitValue::Number(number) => number.to_string(),
-                LimitValue::Text(text) => format!("{text:?}"),
+                LimitValue::Text(text) => format!("{:?}", Excerpt::of(text)),
             };
             desk.push(line, out_of_bounds(name, &error, &found));
         }
@@ -108,6 +109,7 @@ fn board(desk: &mut Desk, source: &Source) -> Option<Board> {
 }
 
 fn unknown(name: &str, error: &BoardError) -> Finding {
+    let name = Excerpt::of(name);
     let remedy = match error {
         BoardError::Unknown { suggestion: Some(near), .. } => format!("Did you mean `{near}`?"),
         BoardError::Unknown { suggestion: None, .. } => {

@@ -3,6 +3,7 @@
 use super::foreign;
 use crate::bundle::finding::did_you_mean;
 use crate::bundle::keys::{TABLES, TOP, Table};
+use crate::excerpt::Excerpt;
 
 /// What others call our keys.
 const ELSEWHERE: [(&str, &str); 38] = [
@@ -67,19 +68,21 @@ pub(super) struct Advice {
 }
 
 pub(super) fn advice(key: &str, table: &Table) -> Advice {
-    let unknown = |remedy: String| Advice { message: format!("unknown key `{key}` {}", table.place), remedy };
+    let shown = Excerpt::of(key);
+    let unknown =
+        |remedy: String| Advice { message: format!("unknown key `{shown}` {}", table.place), remedy };
     if let Some(home) = TABLES.iter().find(|home| home.names().contains(&key)) {
         if home.title == TOP.title {
             return unknown(format!(
-                "`{key}` belongs at the top of the file. In TOML, a key below a header such as {} belongs to that table: \
-                 move `{key}` above the first [table].",
+                "`{shown}` belongs at the top of the file. In TOML, a key below a header such as {} belongs to that table: \
+                 move `{shown}` above the first [table].",
                 table.title
             ));
         }
-        return unknown(format!("`{key}` belongs {}: move it there.", home.place));
+        return unknown(format!("`{shown}` belongs {}: move it there.", home.place));
     }
     if let Some(feature) = foreign::find(key) {
-        let message = format!("sanedge does not do this: `{key}` {}", table.place);
+        let message = format!("sanedge does not do this: `{shown}` {}", table.place);
         return Advice { message, remedy: format!("Remove it: {}. {}.", feature.reason, feature.instead) };
     }
     let known = table.names();

@@ -14,6 +14,7 @@ use super::{CertificateFiles, LimitSetting, LimitValue, Lined, Listen, OriginEnt
 use crate::bundle::Upstream;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, TOP, Table};
+use crate::excerpt::Excerpt;
 use crate::limits;
 use crate::names::Origin;
 
@@ -58,12 +59,15 @@ impl<'a> Reader<'a> {
                 .remedy(format!("Write one line in their place:\n  {one}"));
             return self.push(line, finding);
         }
-        let finding = match unquoted(text, at).filter(|_| error.message().contains("must be quoted")) {
+        let finding = match unquoted(text, at)
+            .filter(|_| error.message().contains("must be quoted"))
+            .map(|(k, v)| (Excerpt::of(k), Excerpt::of(v)))
+        {
             Some((key, value)) => finding
                 .found(format!("`{key} = {value}`, a text without quotes"))
                 .remedy(format!("Put the value in double quotes: {key} = \"{value}\"")),
             None => finding
-                .found(error.message())
+                .found(Excerpt::of(error.message()))
                 .remedy("Mend this line; the lines after it are looked at once it reads as TOML."),
         };
         self.push(line, finding);
@@ -242,7 +246,7 @@ impl<'a> Reader<'a> {
             let name = Lined { value: name.get_ref().to_string(), line: self.line_of(name) };
             if !LIMITS.names().contains(&name.value.as_str()) {
                 // Here, so that it is said whether or not the board is known.
-                let unknown = limits::LimitError::Unknown { key: name.value.clone(), suggestion: None };
+                let unknown = limits::LimitError::Unknown { key: Excerpt::of(&name.value), suggestion: None };
                 self.push(name.line, out_of_bounds(&name.value, &unknown, ""));
                 continue;
             }

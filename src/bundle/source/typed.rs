@@ -14,6 +14,7 @@ use super::{Lined, NamedFile};
 use crate::bundle::finding::{Code, Finding, did_you_mean};
 use crate::bundle::keys::{self, LIMITS, TOP, Table};
 use crate::bundle::{SuiteOrder, wire};
+use crate::excerpt::Excerpt;
 use crate::limits;
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -101,7 +102,7 @@ impl Reader<'_> {
             self.bad(value, key, Bad::new(expected, format!("Write {key} = {example}.")));
             return None;
         }
-        let file = NamedFile { label: text.value.to_owned(), path };
+        let file = NamedFile { label: Excerpt::of_file(text.value, &path), path };
         Some(Lined { value: file, line: text.line })
     }
 
@@ -261,7 +262,7 @@ impl Reader<'_> {
             let advice = advice(key.get_ref(), section);
             let finding = Finding::new(Code::UnknownKey, advice.message)
                 .expected(format!("one of {}", known.join(", ")))
-                .found(format!("`{}`", key.get_ref()))
+                .found(format!("`{}`", Excerpt::of(key.get_ref())))
                 .remedy(advice.remedy);
             self.push(line, finding);
         }
@@ -299,6 +300,7 @@ pub(in crate::bundle) fn out_of_bounds(key: &str, error: &limits::LimitError, fo
         Unknown { .. } => advice(key, &LIMITS).message,
         _ => format!("`{key}` cannot be {found}"),
     };
+    let key = Excerpt::of(key);
     let found = if code == Code::UnknownKey { format!("`{key}`") } else { found.to_owned() };
     Finding::new(code, message).expected(expected).found(found).remedy(remedy)
 }
@@ -325,19 +327,20 @@ fn carried(key: &str, value: &Value<'_>, example: &str) -> String {
         _ => return example.to_owned(),
     };
     let plain = |c: char| !c.is_control() && c != '"' && c != '\\';
-    if example.trim_start_matches('[').starts_with('"') && !text.is_empty() && text.chars().all(plain) {
-        format!("{open}\"{text}\"{close}")
-    } else {
-        example.to_owned()
+    let one_word =
+        !text.is_empty() && text.chars().all(plain) && example.trim_start_matches('[').starts_with('"');
+    match Excerpt::all_of(&text).filter(|_| one_word) {
+        Some(text) => format!("{open}\"{text}\"{close}"),
+        None => example.to_owned(),
     }
 }
 
 /// A value as a person wrote it, short.
 fn shown(value: &Value<'_>) -> String {
     match value.get_ref() {
-        DeValue::String(text) => format!("\"{text}\""),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
+        DeValue::String(text) => format!("{:?}", Excerpt::of(text)),
+        DeValue::Integer(number) => Excerpt::of(&number.to_string()).into(),
+        DeValue::Float(number) => Excerpt::of(&number.to_string()).into(),
         DeValue::Boolean(is) => is.to_string(),
         DeValue::Datetime(date) => date.to_string(),
         DeValue::Array(items) if items.is_empty() => "an empty list".to_owned(),

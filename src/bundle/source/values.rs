@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::OriginEntry;
 use crate::bundle::{Admin, Upstream, wire};
+use crate::excerpt::Excerpt;
 use crate::names::{Host, Origin};
 
 /// A value that its key cannot take.
@@ -39,7 +40,9 @@ pub(super) fn parse_host(text: &str) -> Result<Host, Bad> {
             Some((host, _)) => format!("Write \"{host}\", without scheme, port and path."),
             None => host_advice(text),
         };
-        return Err(Bad::new(expected, remedy).because(format!("a URL, with its scheme `{scheme}`")));
+        return Err(
+            Bad::new(expected, remedy).because(format!("a URL, with its scheme `{}`", Excerpt::of(scheme)))
+        );
     }
     Host::parse(text).map_err(|error| Bad::new(expected, host_advice(text)).because(error))
 }
@@ -56,7 +59,7 @@ fn host_advice(text: &str) -> String {
     }
     match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
-            format!("Write `{host}`; ports belong in [listen].")
+            format!("Write `{}`; ports belong in [listen].", Excerpt::of(host))
         }
         _ => "Write a name such as `socket.recre.store`, or an address.".to_owned(),
     }
@@ -72,7 +75,8 @@ pub(super) fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad>
     if let Some((_, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
         return Err(bad(format!(
-            "Leave the scheme out: \"{rest}\". Upstreams are spoken to in plain HTTP/1.1."
+            "Leave the scheme out: {:?}. Upstreams are spoken to in plain HTTP/1.1.",
+            Excerpt::of(rest)
         )));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {

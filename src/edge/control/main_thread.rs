@@ -21,6 +21,7 @@ use crate::edge::control::serve_error::{ServeError, listen_error};
 use crate::edge::control::watchdog::{self, Watchdog};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
+use crate::excerpt::Excerpt;
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
@@ -232,7 +233,7 @@ impl Control {
         self.shared.counters.reloads_total.increment();
         let bundle = self.shared.digest();
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
-        let path = self.path.display();
+        let path = Excerpt::of_path(&self.path);
         let message = match unchanged {
             true => format!("{path} is the bundle that was in use already: nothing has changed"),
             false => format!("{path} is in use"),
@@ -274,7 +275,7 @@ impl Control {
             format!(
                 "needs a restart: {what} {} is not open to this process ({error}); let its user in, and if it is outside \
                  the unit's sandbox add it there; then `systemctl restart sanedge`",
-                path.display()
+                Excerpt::of_path(path)
             )
         };
         if let Some(folder) = &bundle.listen.acme_dir

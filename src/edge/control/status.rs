@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::edge::control::expiry::{self, wall_clock};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::Shared;
+use crate::excerpt::Excerpt;
 use crate::limits::{Limits, Machine, Memory};
 use crate::ops::admin::{HostStatus, Process, Status, UpstreamStatus};
 use crate::ops::meter::{Meter, Reading, Traffic};
@@ -75,9 +76,9 @@ impl Shared {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: reading.at.as_secs(),
-            board: active.bundle.board.clone(),
+            board: active.bundle.board.to_string(),
             bundle: self.digest(),
-            bundle_file: bundle_file.display().to_string(),
+            bundle_file: Excerpt::of_path(bundle_file).to_string(),
             draining: self.drain.borrow().is_some(),
             clock_believable: expiry::is_believable(&active.bundle, now),
             sessions: self.sessions.load(Relaxed),
@@ -121,7 +122,7 @@ fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
     let tally = active.tallies.get(at)?;
     let upstreams = active.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
         route.upstreams.iter().map(|upstream| UpstreamStatus {
-            path: route.rules.path.clone(),
+            path: Excerpt::of(&route.rules.path).to_string(),
             upstream: upstream.text.clone(),
             state: upstream.state().to_owned(),
             connect_failures: upstream.failures.value(),
@@ -129,7 +130,7 @@ fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
     });
     Some(HostStatus {
         host: entry.host.to_string(),
-        certificate: certificate.label.clone(),
+        certificate: certificate.label.to_string(),
         not_after: certificate.not_after,
         days_left: now.map(|now| lifetime.days_left(now)),
         left: now.map(|now| lifetime.column(now)),

@@ -12,6 +12,8 @@ use arc_swap::ArcSwap;
 use rustls::server::ProducesTickets;
 use tracing::{error, info, warn};
 
+use crate::excerpt::Excerpt;
+
 mod home;
 mod keys;
 
@@ -36,20 +38,20 @@ impl Tickets {
         let now = uptime_s();
         let home = Home::open(folder)
             .inspect_err(|reason| {
-                let folder = folder.display();
+                let folder = Excerpt::of_path(folder);
                 info!(%folder, %reason, "session tickets end with this process: its keys are kept in memory only");
             })
             .ok();
         let kept = home.as_ref().and_then(|home| match home.load(now) {
             Ok(kept) => kept,
             Err(reason) => {
-                warn!(path = %home.path().display(), %reason, "ticket keys not taken up: clients make a full handshake once");
+                warn!(path = %Excerpt::of_path(home.path()), %reason, "ticket keys not taken up: clients make a full handshake once");
                 None
             }
         });
         if let Some(home) = &home {
             let keys = kept.as_ref().map_or(0, |keys| keys.0.len());
-            info!(path = %home.path().display(), keys, "session tickets survive a restart");
+            info!(path = %Excerpt::of_path(home.path()), keys, "session tickets survive a restart");
         }
         let keys = match &kept {
             Some(keys) => keys.clone(),
@@ -79,7 +81,7 @@ impl Tickets {
     fn save(&self) {
         let Some(home) = &self.home else { return };
         if let Err(error) = home.save(&self.keys.load()) {
-            let path = home.path().display().to_string();
+            let path = Excerpt::of_path(home.path()).to_string();
             warn!(path, %error, "ticket keys not written: resumption ends with this process");
         }
     }

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::{Ask, DEFAULT_PATH, Status, page, text};
 use crate::bundle::Admin;
+use crate::excerpt::Excerpt;
 use crate::http::head::{HeadLimits, HeadScanner, RequestHead, parse_request};
 use crate::names::Host;
 use crate::ops::exposition;
@@ -70,7 +71,7 @@ pub fn start(
             Ok(run(listener, None, asks)) // its file is not ours to remove
         }
         (None, Some(Admin::Unix(path))) => {
-            start_unix(path, asks).map_err(|error| (format!("unix:{}", path.display()), error))
+            start_unix(path, asks).map_err(|error| (format!("unix:{}", Excerpt::of_path(path)), error))
         }
         (None, Some(Admin::Tcp(address))) => {
             let bound = std::net::TcpListener::bind(address).and_then(Listener::tcp);
@@ -168,7 +169,7 @@ impl Listener {
         match self {
             Self::Unix(listener) => {
                 let address = listener.local_addr().ok()?;
-                Some(format!("unix:{}", address.as_pathname()?.display()))
+                Some(format!("unix:{}", Excerpt::of_path(address.as_pathname()?)))
             }
             Self::Tcp(listener) => Some(listener.local_addr().ok()?.to_string()),
         }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::keys::{BOOT_ID_BYTES, BootId, FILE_BYTES_MAX, Keys, Unusable};
 use crate::bundle::Admin;
+use crate::excerpt::Excerpt;
 use crate::ops::admin::DEFAULT_PATH;
 
 const FILE: &str = "ticket-keys";
@@ -144,7 +145,7 @@ impl Home {
 
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Home({})", self.path.display())
+        write!(f, "Home({})", Excerpt::of_path(&self.path))
     }
 }
 
