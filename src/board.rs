@@ -49,7 +49,7 @@ pub enum BoardError {
         suggestion: Option<&'static str>,
     },
     /// A profile that cannot be read: a mistake in `boards/`, which a test would have seen.
-    #[error("the profile of board `{name}` cannot be read: {error}")]
+    #[error("cannot read the profile of board `{name}`: {error}")]
     Profile {
         /// Its name.
         name: &'static str,
@@ -57,7 +57,7 @@ pub enum BoardError {
         error: String,
     },
     /// The machine that compiles does not tell its memory.
-    #[error("the memory of this machine is not known ({error}): name a board instead of `{HOST}`")]
+    #[error("cannot determine the memory of this machine ({error}): name a board instead of `{HOST}`")]
     Memory {
         /// What `/proc/meminfo` gave.
         error: io::Error,

@@ -1,4 +1,4 @@
-//! The command line: arguments to a command, and what came of it to text and exit code.
+//! The command line: arguments to a command, its result to text and exit code.
 //!
 //! Exit codes are a contract: 0 fine, 1 problems, 2 wrong usage (clap's own).
 
@@ -28,7 +28,7 @@ use crate::ops::admin::client::{self, AskError};
 use failure::Failure;
 use running::{admin_of, at, reload, status};
 
-/// The TLS edge for the single-board computer at home.
+/// A TLS proxy for single-board computers at home, in front of a Socket.IO server.
 #[derive(Parser, Debug)]
 #[command(name = "sanedge", version, about, max_term_width = 100)]
 struct Arguments {
@@ -38,73 +38,73 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Prove that certificates, hosts and upstreams fit together, and write a bundle.
+    /// Check that certificates, hosts and upstreams fit together, and write a bundle.
     Bundle {
         /// The sanedge.toml to compile.
         source: PathBuf,
-        /// Where to write; beside the source, under its name with `.bundle`, unless given.
+        /// Where to write the bundle [default: beside the source, with its name and `.bundle`].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Print findings and hosts as one JSON document.
         #[arg(long)]
         json: bool,
     },
-    /// Show what is inside a bundle; never a key.
+    /// Show what a bundle contains, without keys.
     Show {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
-        /// Instead say only what needs somebody, and fail then: a certificate in use whose renewal is overdue, a bundle
-        /// that is older than the certificates that the sanedge.toml beside it names (without one there it compares
-        /// nothing, and says so), or a running edge that has not taken this file.
+        /// Only check, and exit with 1 if something needs attention: a certificate in use whose renewal is overdue, a
+        /// bundle that is older than the certificates named by the sanedge.toml beside it, or a running edge that still
+        /// uses an older bundle.
         #[arg(long)]
         check: bool,
-        /// With --check: the sanedge.toml that the bundle was made of, where it is not beside it.
+        /// With --check: the sanedge.toml that the bundle was made from, if it is not beside it.
         #[arg(long, value_name = "FILE", requires = "check")]
         source: Option<PathBuf>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
-    /// Ask the running edge to open its bundle again; says what came of it.
+    /// Make the running edge open its bundle again, and report whether it is in use.
     Reload {
-        /// Admin socket of the edge: `unix:PATH`, or a path with a slash in it. A relative one begins at the current folder.
+        /// Admin socket of the edge: `unix:PATH`, or a path that contains a slash. A relative path starts at the current folder.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse_unix)]
         admin: Admin,
-        /// Instead: the bundle that the edge serves, which says where its admin socket is. Where that is on TCP, which only reads,
-        /// the edge gets a signal if the environment has its process id in MAINPID, as systemd sets it.
+        /// Take the admin socket from this bundle, which the edge serves. If the admin socket is on TCP, which is read-only,
+        /// signal the process in MAINPID, which systemd sets.
         #[arg(long, value_name = "FILE", conflicts_with = "admin")]
         bundle: Option<PathBuf>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
-    /// Show how the running edge is: hosts, certificates, sessions, upstreams.
+    /// Show hosts, certificates, sessions and upstreams of the running edge.
     Status {
-        /// Admin socket of the edge: `unix:PATH`, a path with a slash in it, or a loopback address with its port. A
-        /// relative path begins at the current folder.
+        /// Admin socket of the edge: `unix:PATH`, a path that contains a slash, or a loopback address with port. A relative
+        /// path starts at the current folder.
         #[arg(long, value_name = "ADDRESS", default_value = admin::DEFAULT_PATH, value_parser = admin::parse)]
         admin: Admin,
-        /// Instead: the bundle that the edge serves, which says where its admin socket is.
+        /// Take the admin socket from this bundle, which the edge serves.
         #[arg(long, value_name = "FILE", conflicts_with = "admin")]
         bundle: Option<PathBuf>,
-        /// Go on every two seconds, in place on a terminal, until Ctrl-C.
+        /// Repeat every two seconds until Ctrl-C; on a terminal, update in place.
         #[arg(long)]
         watch: bool,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
-    /// Find out why clients cannot connect, on any TLS edge and Socket.IO server, and what to do.
+    /// Find out why clients cannot connect to a Socket.IO server behind any TLS proxy, and what to do.
     #[cfg(feature = "doctor")]
     Doctor(Box<doctor::Options>),
-    /// Serve a bundle. SIGHUP reloads it, SIGTERM drains, SIGUSR1 drains for a restart.
+    /// Serve a bundle. SIGHUP reloads it, SIGTERM drains and ends, SIGUSR1 drains within 2 s for a restart.
     Serve {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
-        /// How requests of sites with `access_log = true` are written.
+        /// Format of the access log, for sites with `access_log = true`.
         #[arg(long, value_name = "FORM", value_enum, default_value_t)]
         access_log: access::Form,
-        /// Where to: `stderr`, or `unix:PATH` of a datagram socket.
+        /// Destination of the access log: `stderr`, or `unix:PATH` of a datagram socket.
         #[arg(long, value_name = "PLACE", default_value = "stderr", value_parser = access::parse_place)]
         access_log_to: access::Place,
     },
@@ -157,7 +157,7 @@ fn misused(error: &clap::Error, words: &[String]) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Looks at what the options name; 1 where some client cannot connect.
+/// Diagnoses the targets; 1 if some client cannot connect.
 #[cfg(feature = "doctor")]
 fn examine(options: &doctor::Options) -> ExitCode {
     if let Some(foreword) = doctor::foreword(options) {
@@ -216,7 +216,7 @@ fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
     exit(written.is_some() && said)
 }
 
-/// Replaces a bundle, or makes a new one, and nothing else: a slip of the keyboard must not cost a key.
+/// Replaces a bundle or creates one, and overwrites no other file: a typing error must not destroy a key.
 fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
     let refused = |found: String, remedy: &str| {
         let finding =
@@ -226,16 +226,14 @@ fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Written, Box<
     if is_something_else(output) {
         let word = file::word(output);
         let remedy = if given {
-            "Give another file to -o, or remove this one.".to_owned()
+            "Name another file with -o, or remove this one.".to_owned()
         } else {
-            format!(
-                "Move it away and try again; a bundle that was damaged is of no use:\n  mv {word} {word}.damaged"
-            )
+            format!("Move it away and try again; a damaged bundle is of no use:\n  mv {word} {word}.damaged")
         };
-        return Err(refused("a file that is no bundle".to_owned(), &remedy));
+        return Err(refused("a file that is not a bundle".to_owned(), &remedy));
     }
     file::write_atomic(output, bytes)
-        .map_err(|error| refused(error.to_string(), "Give a file that you may write to -o."))
+        .map_err(|error| refused(error.to_string(), "Name a file with -o that you can write."))
 }
 
 fn is_something_else(output: &Path) -> bool {
@@ -282,7 +280,7 @@ fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -
     }
 }
 
-/// What a timer asks every day.
+/// The check that a timer runs every day.
 fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let bundle = match Bundle::open(path) {
         Ok(bundle) => bundle,
@@ -302,7 +300,7 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
         print(&format!("{:#}\n", checked_json(&troubles, compared)))
     } else if troubles.is_empty() {
         let compared = compared
-            .map_or_else(String::new, |source| format!(", and {} would make it again", file::word(source)));
+            .map_or_else(String::new, |source| format!(", and the bundle matches {}", file::word(source)));
         print(&format!("no certificate is overdue for renewal{compared}\n"))
     } else {
         let line = |trouble: &check::Trouble| {
@@ -314,7 +312,7 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     };
     if compared.is_none() && !json {
         complain(&format!(
-            "note not compared with its sources: there is no {}; name the file that it was made of with --source\n",
+            "note not compared with its sources: there is no {}; name the sanedge.toml with --source\n",
             Excerpt::of_derived(&sources::beside(path), path)
         ));
     }
@@ -334,7 +332,8 @@ fn checked_json(troubles: &[check::Trouble], compared: Option<&Path>) -> Value {
         })
     };
     let rows: Vec<_> = troubles.iter().map(row).collect();
-    let mut document = json!({ "troubles": rows, "compared_with": compared.map(|file| Excerpt::of_path(file).to_string()) });
+    let mut document =
+        json!({ "troubles": rows, "compared_with": compared.map(|file| Excerpt::of_path(file).to_string()) });
     if let Some(first) = troubles.first() {
         Failure::new(first.code(), first.to_string()).mark(&mut document);
     }
@@ -366,7 +365,7 @@ fn show(path: &Path, json: bool) -> ExitCode {
     }
 }
 
-/// To stdout, all of it: false, and said on stderr, where that fails. A reader who has gone (`| head`) has what he wanted.
+/// Writes all of it to stdout; on failure, false and an error on stderr. A closed pipe (`| head`) is not a failure.
 fn print(text: &str) -> bool {
     match write_out(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
@@ -381,7 +380,7 @@ fn write_out(text: &str) -> io::Result<()> {
 }
 
 fn unwritable(error: &io::Error) -> bool {
-    complain(&format!("error standard output cannot be written to: {error}\n"));
+    complain(&format!("error cannot write to standard output: {error}\n"));
     false
 }
 

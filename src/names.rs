@@ -67,7 +67,7 @@ pub enum NameError {
         found: usize,
     },
     /// Two dots in a row, or a dot in front.
-    #[error("{name:?} has an empty label: expected one dot between labels and none in front")]
+    #[error("{name:?} has an empty label: expected one dot between labels and no leading dot")]
     EmptyLabel {
         /// The text.
         name: Excerpt,
@@ -104,7 +104,7 @@ pub enum NameError {
     },
     /// A name whose last label is a number: clients read it as an IPv4 address.
     #[error(
-        "{name:?} ends in a number, so that clients read it as an address: expected a name or four decimal parts"
+        "{name:?} ends in a number, so clients read it as an address: expected a name or four decimal parts"
     )]
     NumericEnd {
         /// The text.

@@ -48,7 +48,7 @@ pub enum ProxyError {
     #[error("expected a PROXY protocol header, version 1 or 2; found other bytes")]
     NoHeader,
     /// §2.1.
-    #[error("no CRLF within {V1_BYTES_MAX} bytes of a version 1 header")]
+    #[error("a version 1 header without CRLF in {V1_BYTES_MAX} bytes")]
     LineTooLong,
     /// §2.1.
     #[error("expected `PROXY TCP4|TCP6 source destination port port` or `PROXY UNKNOWN`, one space each")]
@@ -60,13 +60,13 @@ pub enum ProxyError {
     #[error("expected TCP over IPv4 or IPv6, a Unix stream or UNSPEC, found family 0x{0:02x}")]
     Family(u8),
     /// §2.2.
-    #[error("a version 2 header of {bytes} bytes, at most {V2_BYTES_MAX} are read")]
+    #[error("a version 2 header of {bytes} bytes; expected at most {V2_BYTES_MAX}")]
     TooLong {
         /// What it says about itself.
         bytes: usize,
     },
     /// §2.2.
-    #[error("the addresses or a TLV are longer than the version 2 header says")]
+    #[error("the addresses or a TLV exceed the length in the version 2 header")]
     TooShort,
     /// §2.2.3.
     #[error("the checksum of the version 2 header is wrong")]

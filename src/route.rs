@@ -11,14 +11,14 @@ use crate::names::{Host, SanName};
 /// differ on whether it is a path at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved, is that of \
-    a route with `allow` but for its case, climbs above `/`, or has `%00` or a `%` without two hexadecimal digits"
+    "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved, equals that of \
+        a route with `allow` except for its case, climbs above `/`, or contains `%00` or a `%` without two hexadecimal digits"
 )]
 pub struct Ambiguous;
 
 /// The request names a host that its connection was not opened for: 421 (RFC 9110 §15.5.20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the Host field names another host than this TLS connection")]
+#[error("the Host field differs from the server name of this TLS connection")]
 pub struct Misdirected;
 
 /// The route of `path` in `site` with its index: the longest prefix that ends on a segment boundary. `/a/` is the

@@ -365,7 +365,7 @@ async fn an_answer_that_cannot_be_shown_is_a_failure() {
         let mut command = sanedge();
         let output = command.args(arguments).arg("--admin").arg(&admin).stdout(full()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(text(&output).contains("standard output cannot be written to"), "{}", text(&output));
+        assert!(text(&output).contains("cannot write to standard output"), "{}", text(&output));
         tried += 1;
     }
     assert_eq!(tried, 5);
@@ -380,15 +380,15 @@ fn who_asks_where_no_edge_is_gets_told_what_to_type() {
     let say = |arguments: &[&str]| sanedge().args(arguments).current_dir(&folder).output().unwrap();
     for (arguments, status, said) in [
         (&["status", "--admin", "./admin.sock"][..], 1, "unix:./admin.sock: No such file"),
-        (&["status", "--admin", "unix:admin.sock"], 1, "No edge answers there."),
+        (&["status", "--admin", "unix:admin.sock"], 1, "No edge listens there."),
         (&["reload", "--admin", "unix:admin.sock"], 1, "sudo systemctl start sanedge"),
-        (&["status", "--admin", "127.0.0.1:1"], 1, "no edge can be reached at 127.0.0.1:1"),
-        (&["status", "--admin", "admin.sock"], 2, "a path with a slash in it (`./admin.sock`)"),
-        (&["status", "--admin", "unix:"], 2, "a path with a slash in it"),
-        (&["reload", "--admin", "127.0.0.1:9443"], 2, "an edge can only be read"),
+        (&["status", "--admin", "127.0.0.1:1"], 1, "cannot reach an edge at 127.0.0.1:1"),
+        (&["status", "--admin", "admin.sock"], 2, "a path that contains a slash (`./admin.sock`)"),
+        (&["status", "--admin", "unix:"], 2, "a path that contains a slash"),
+        (&["reload", "--admin", "127.0.0.1:9443"], 2, "is read-only"),
         (&["reload", "--admin", "127.0.0.1:9443"], 2, "sudo systemctl kill -s HUP sanedge"),
-        (&["status", "--help"], 0, "a relative path begins at the current folder"),
-        (&["reload", "--help"], 0, "A relative one begins at the current folder"),
+        (&["status", "--help"], 0, "a relative path starts at the current folder"),
+        (&["reload", "--help"], 0, "a relative path starts at the current folder"),
     ] {
         let output = say(arguments);
         let told = text(&output).split_whitespace().collect::<Vec<_>>().join(" ");
@@ -502,7 +502,7 @@ async fn a_reader_of_the_access_log_may_come_late_and_come_back() {
         .site_with(&[HOST], &upstream, "access_log = true")
         .options(&["--access-log", "json", "--access-log-to", &format!("unix:{}", path.display())])
         .start();
-    edge.wait_for_log("access log: lines are lost", PATIENCE);
+    edge.wait_for_log("access log lines are lost", PATIENCE);
     let mut http = Http::new(edge.tls(HOST).await);
     for lost in [2, 1] {
         for _ in 0..lost {
@@ -717,7 +717,7 @@ async fn nothing_takes_back_that_the_edge_stops() {
     edge.signal(Signal::TERM);
     manager.wait("STOPPING=1");
     edge.signal(Signal::HUP);
-    edge.wait_for_log("is draining and takes no new bundle", PATIENCE);
+    edge.wait_for_log("is draining and accepts no new bundle", PATIENCE);
     manager.socket.set_nonblocking(true).unwrap();
     while let Some(said) = manager.next() {
         assert!(!said.contains("READY=1") && !said.contains("RELOADING=1"), "{said}");
@@ -740,10 +740,14 @@ fn a_stuck_worker_stops_the_watchdogs_pings() {
     let Some(stopped) = StoppedThread::named(edge.pid(), "worker-1") else {
         return skip("a_stuck_worker_stops_the_watchdogs_pings", "it needs the right to trace its child");
     };
-    edge.wait_for_log("stuck workers", PATIENCE);
+    edge.wait_for_log("workers do not run their tasks", PATIENCE);
     let healthy = get(&edge, "/healthz");
     assert_eq!((healthy.status, get(&edge, "/readyz").status), (503, 503));
-    assert!(healthy.body.contains("stuck workers") && healthy.body.contains('1'), "{}", healthy.body);
+    assert!(
+        healthy.body.contains("workers do not run their tasks") && healthy.body.contains('1'),
+        "{}",
+        healthy.body
+    );
     assert_eq!(metrics(&edge)["sanedge_workers_stuck"], 1.0);
     // Of the pings before, none may be left; then silence, which can only be broken by one.
     manager.socket.set_nonblocking(true).unwrap();
@@ -752,7 +756,7 @@ fn a_stuck_worker_stops_the_watchdogs_pings() {
     manager.socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     assert_eq!(manager.next().filter(|said| said.contains("WATCHDOG")), None, "a ping for a stuck worker");
     drop(stopped);
-    edge.wait_for_log("all workers run again", PATIENCE);
+    edge.wait_for_log("all workers run their tasks again", PATIENCE);
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     manager.wait("WATCHDOG=1");
     assert_eq!(get(&edge, "/healthz").status, 200);

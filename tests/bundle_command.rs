@@ -240,7 +240,7 @@ fn what_lies_where_the_bundle_should_be_survives_and_the_way_out_is_said() {
     let folder = Folder::good();
     let toml = folder.sanedge_toml();
     folder.write("sanedge.bundle", "damaged");
-    for (words, wanted) in [(vec![], "sanedge.bundle.damaged"), (vec!["-o"], "to -o")] {
+    for (words, wanted) in [(vec![], "sanedge.bundle.damaged"), (vec!["-o"], "with -o")] {
         let bundle = folder.path("sanedge.bundle");
         let mut all = vec![Path::new("bundle"), Path::new("--json"), &toml];
         if !words.is_empty() {

@@ -63,7 +63,7 @@ fn drain(edge: &Edge, signal: Signal) -> Instant {
 /// The drain came to its end by itself.
 #[track_caller]
 fn assert_drained(log: &str) {
-    assert!(log.contains("drained") && !log.contains("drain timeout"), "{log}");
+    assert!(log.contains("drained") && !log.contains("drain_timeout reached"), "{log}");
 }
 
 /// The upstream got `before`, and then a masked Close 1001 and nothing else.
@@ -221,7 +221,7 @@ async fn what_does_not_end_is_cut_at_drain_timeout() {
     assert_eq!(frame(&mut silent).await.close().0, 1001);
     let log = edge.ended(); // with 0 all the same
     assert!(begun.elapsed() > Duration::from_millis(1500), "{:?}", begun.elapsed());
-    assert!(log.contains("drain timeout reached") && log.contains("drained"), "{log}");
+    assert!(log.contains("drain_timeout reached") && log.contains("drained"), "{log}");
     assert!(log.contains("websockets=0 others=0 cut=2"), "{log}");
     assert!(halfway.until_ended().await.is_empty(), "no Close within a frame");
     assert!(silent.until_ended().await.is_empty());

@@ -247,7 +247,7 @@ async fn a_page_of_a_foreign_origin_that_polls_is_named_once() {
     ] {
         client.get(HOST, target, origin).await.assert_apps(200, "ok");
     }
-    let line = edge.wait_for_log("would be refused as WebSocket", PATIENCE);
+    let line = edge.wait_for_log("refused as a WebSocket", PATIENCE);
     let said = pairs(&line);
     assert_eq!(said["found"], "origin `https://app.test:8443` is not allowed");
     assert!(said["check"].contains("add \"https://app.test:8443\" to this site's origins"), "{line}");
@@ -255,7 +255,7 @@ async fn a_page_of_a_foreign_origin_that_polls_is_named_once() {
     assert_eq!(upstream.count("GET"), 7, "CORS is the app's");
     drop(client);
     let log = edge.stop();
-    assert_eq!(log.matches("would be refused as WebSocket").count(), 1, "{log}");
+    assert_eq!(log.matches("refused as a WebSocket").count(), 1, "{log}");
     assert_honest(&log);
 }
 
@@ -450,7 +450,7 @@ async fn wait_for_room(edge: &Edge) -> Raw {
             tokio::task::yield_now().await;
         }
     });
-    opened.await.expect("room again")
+    opened.await.expect("descriptors are free again")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,7 +145,7 @@ fn what_disagrees_with_the_bundle_is_refused() {
             Sockets::new().with("https", clone(&other)),
             format!("`https` in [listen] is 127.|{port}|ListenStream="),
         ),
-        (&desk, https().with("https", clone(&other)), format!("`https` in [listen]|{port}|the same")),
+        (&desk, https().with("https", clone(&other)), format!("`https` in [listen]|{port}|equal")),
         (
             &desk,
             Sockets::new().with("http", clone(&one)),
@@ -175,7 +175,7 @@ fn what_disagrees_with_the_bundle_is_refused() {
         (
             &desk,
             Sockets::new().with("https", bound),
-            "`https` (descriptor 3)|one that does not listen".to_owned(),
+            "`https` (descriptor 3)|one that is not listening".to_owned(),
         ),
         (&desk, https().with("admin", null()), "`admin` (descriptor 4)|is not a socket|Accept=no".to_owned()),
         (
@@ -188,8 +188,8 @@ fn what_disagrees_with_the_bundle_is_refused() {
             Sockets::new().with("admin", free()),
             "`admin` in [listen] is unix:|are 127.0.0.1:".to_owned(),
         ),
-        (&desk, https().counted(2), "LISTEN_FDS|by its units".to_owned()),
-        (&desk, https().named("https:http"), "LISTEN_FDNAMES|by its units".to_owned()),
+        (&desk, https().counted(2), "LISTEN_FDS|through its units".to_owned()),
+        (&desk, https().named("https:http"), "LISTEN_FDNAMES|through its units".to_owned()),
     ];
     let mut refused = 0;
     for (desk, sockets, wanted) in cases {
@@ -207,7 +207,7 @@ fn two_admin_sockets_are_one_too_many() {
     let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:9").write();
     let admin = |name| UnixListener::bind(desk.path(name)).unwrap();
     let said = desk.refused_on(&Sockets::new().with("admin", admin("a.sock")).with("admin", admin("b.sock")));
-    assert!(said.contains("another one before it"), "{said}");
+    assert!(said.contains("a second one"), "{said}");
 }
 
 /// `ListenStream=443` with and without `BindIPv6Only=both`.
@@ -227,7 +227,7 @@ async fn all_addresses_means_ipv4_as_well() {
     let desk = site(&upstream).write();
     https_on(&desk, ANY, "[::]:0");
     let said = desk.refused_on(&Sockets::new().with("https", only_v6));
-    assert!(said.contains("for IPv6 alone") && said.contains("BindIPv6Only"), "{said}");
+    assert!(said.contains("for IPv6 only") && said.contains("BindIPv6Only"), "{said}");
     let edge = desk.serve_on(&Sockets::new().with("https", both));
     TcpStream::connect(("127.0.0.1", edge.https.port())).unwrap();
     edge.stop();

@@ -78,7 +78,7 @@ async fn served_soon(edge: &Edge, address: &str) -> Raw {
             }
         }
     });
-    served.await.expect("room again")
+    served.await.expect("descriptors are free again")
 }
 
 /// `101` or what came instead, over a connection of its own, which stays open with the client.

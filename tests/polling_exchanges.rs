@@ -392,7 +392,7 @@ async fn a_truncated_response_breaks_and_never_looks_complete() {
             assert!(!got.contains("\r\n0\r\n"), "{got}");
             assert_eq!(upstream.connections(), 1);
             // It is the app's failure, and not a client that left.
-            let line = edge.wait_for_log("its response broke off", PATIENCE);
+            let line = edge.wait_for_log("its response ended early", PATIENCE);
             assert!(line.contains("reason=upstream"), "{line}");
             tried += 1;
         }

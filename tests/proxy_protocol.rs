@@ -106,10 +106,10 @@ async fn a_listed_peer_without_a_good_header_is_closed_with_a_line() {
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "other bytes"),
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 4660\r\n", "one space each"),
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\nGET / HTTP/1.1\r\n", "one space each"),
-        (&[b"PROXY UNKNOWN ", &[b'x'; 94][..]].concat(), "no CRLF within 107 bytes"),
+        (&[b"PROXY UNKNOWN ", &[b'x'; 94][..]].concat(), "without CRLF in 107 bytes"),
         (&v2(0x21, 0x12, &V4), "family 0x12"),
         (&v2(0x31, 0x11, &V4), "version 2"),
-        (&v2(0x21, 0x11, &V4[..8]), "longer than"),
+        (&v2(0x21, 0x11, &V4[..8]), "exceed the length"),
         (&v2(0x21, 0x11, &[&V4[..], &[4, 3, 0xe2], &[0; 994]].concat()), "at most 1024"),
         (&v2(0x21, 0x11, &[&V4[..], &[3, 0, 4, 1, 2, 3, 4]].concat()), "checksum"),
     ] {

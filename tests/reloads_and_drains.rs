@@ -161,7 +161,10 @@ async fn what_a_reload_cannot_follow_is_said() {
     let report: Value = serde_json::from_slice(&reloaded.stdout).unwrap();
     let notes: Vec<&str> = report["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert_eq!(notes.len(), 4, "{notes:?}");
-    assert!(notes.iter().any(|note| note.starts_with("the table of addresses keeps its ")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.starts_with("the table of client addresses keeps its ")),
+        "{notes:?}"
+    );
     for key in ["workers", "scratch_bytes", "socket_buffer_bytes"] {
         let wanted = format!("`{key}` stays ");
         assert!(notes.iter().any(|note| note.starts_with(&wanted) && note.contains("restart")), "{notes:?}");
@@ -274,7 +277,7 @@ async fn sigterm_finishes_the_exchange_in_hand_and_ends_with_0() {
     assert_eq!((response.status, response.text().as_str()), (200, "late"));
     assert_eq!(response.field("connection"), Some("close"));
     let log = edge.ended();
-    assert!(log.contains("drained") && !log.contains("drain timeout"), "{log}");
+    assert!(log.contains("drained") && !log.contains("drain_timeout reached"), "{log}");
     assert!(log.contains("sessions=2 idle=1 exchanges=1 websockets=0 others=0 cut=0"), "{log}");
 }
 
@@ -302,7 +305,7 @@ async fn the_admin_socket_is_for_its_group_and_survives_a_killed_edge() {
     // A second edge must not take the socket of a living one away.
     let second = sanedge().arg("serve").arg(edge.desk().bundle_file()).output().unwrap();
     assert_eq!(second.status.code(), Some(1), "{}", text(&second));
-    assert!(text(&second).contains("another sanedge answers there"), "{}", text(&second));
+    assert!(text(&second).contains("another sanedge listens there"), "{}", text(&second));
     let edge = edge.killed_and_served_again();
     assert_eq!(edge.status()["draining"], false);
     edge.stop();

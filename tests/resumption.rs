@@ -123,7 +123,7 @@ fn let_end(folder: &Path, until_s: u64) {
 fn a_session_resumes_across_a_restart_under_its_own_name_only() {
     let Some(folder) = runtime("a_session_resumes_across_a_restart_under_its_own_name_only") else { return };
     let mut edge = edge(folder.path());
-    edge.wait_for_log("session tickets survive a restart", PATIENCE);
+    edge.wait_for_log("ticket keys are kept across restarts", PATIENCE);
     let mode = std::fs::metadata(keys(folder.path())).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     let mut tried = 0;
@@ -174,8 +174,8 @@ fn keys_that_cannot_be_trusted_are_replaced_and_it_is_said() {
     let mut spoils: Vec<Spoil<'_>> = vec![
         ("damaged", Box::new(|| std::fs::write(&file, "keys").unwrap())),
         ("damaged", Box::new(|| std::fs::write(&file, vec![0; 1 << 20]).unwrap())),
-        ("of another boot", Box::new(|| rewrite(folder.path(), |bytes| bytes[10] ^= 1))),
-        ("would live longer", Box::new(|| let_end(folder.path(), boottime_s() + LIFETIME_S + 3600))),
+        ("from another boot", Box::new(|| rewrite(folder.path(), |bytes| bytes[10] ^= 1))),
+        ("impossible lifetime", Box::new(|| let_end(folder.path(), boottime_s() + LIFETIME_S + 3600))),
         (
             "mode 0600; found one",
             Box::new(|| std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap()),
@@ -189,7 +189,7 @@ fn keys_that_cannot_be_trusted_are_replaced_and_it_is_said() {
         let session = session(&edge, "-tls1_3");
         spoil();
         edge = edge.restarted();
-        let line = edge.wait_for_log("ticket keys not taken up", PATIENCE);
+        let line = edge.wait_for_log("ticket keys of the previous process not used", PATIENCE);
         assert!(line.contains(said) && line.contains("ticket-keys"), "{line}");
         assert!(!resumes(&edge, "-tls1_3", HOST, &session), "{said}");
         let about = std::fs::metadata(&file).unwrap();
@@ -212,7 +212,7 @@ fn nothing_is_kept_on_a_disk() {
         return skip(test, "it needs the target folder on a disk");
     }
     let edge = edge(folder.path());
-    let line = edge.wait_for_log("session tickets end with this process", PATIENCE);
+    let line = edge.wait_for_log("ticket keys are kept in memory only", PATIENCE);
     assert!(line.contains("expected a tmpfs"), "{line}");
     let session = session(&edge, "-tls1_3");
     let edge = edge.restarted();

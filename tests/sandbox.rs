@@ -27,7 +27,7 @@ const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 /// Whether this kernel restricts files, and ports as well; said aloud where it does not.
 fn landlock(test: &str, edge: &Edge) -> (bool, bool) {
     let said = edge.status()["sandbox"].as_str().unwrap().to_owned();
-    let (files, ports) = (said.contains("its files"), said.contains("its files and ports alone"));
+    let (files, ports) = (said.contains("its own files"), said.contains("only its own files and ports"));
     if !ports {
         skip(test, &format!("it needs a kernel with Landlock of Linux 6.7 or later; here: {said}"));
     }
@@ -122,9 +122,9 @@ async fn a_reload_that_would_leave_the_sandbox_needs_a_restart() {
     let elsewhere = tempfile::tempdir().unwrap();
     let acme = format!("[listen]\nacme_dir = {:?}", elsewhere.path());
     for (from, to, says) in [
-        (&*app, "127.0.0.1:9", "upstream: port 9 is none of those"),
-        (&*app, "app.internal:9", "upstream: port 9 is none of those"),
-        (&*app, &app.replace("127.0.0.1", "app.internal"), "a name has to be looked up"),
+        (&*app, "127.0.0.1:9", "upstream: port 9 is not one of those"),
+        (&*app, "app.internal:9", "upstream: port 9 is not one of those"),
+        (&*app, &app.replace("127.0.0.1", "app.internal"), "looking up a name is outside"),
         ("[listen]", &*acme, "[listen] acme_dir"),
     ] {
         let said = rewritten(&edge, from, to);
@@ -184,10 +184,10 @@ async fn older_kernels_restrict_less_and_it_is_said() {
     }
     here.stop();
     for (answer, says, leaves) in [
-        ("error=ENOSYS", "all files and ports of its user (no Landlock in this kernel)", true), // before 5.13
-        ("error=EOPNOTSUPP", "all files and ports of its user (no Landlock in this kernel)", true), // not at boot
-        ("retval=1", "its files alone (Landlock; ports are restricted by kernels from 6.7 on)", false), // 5.13
-        ("retval=3", "its files alone (Landlock; ports are restricted by kernels from 6.7 on)", false), // 6.2
+        ("error=ENOSYS", "no Landlock in this kernel: all files and ports of its user", true), // before 5.13
+        ("error=EOPNOTSUPP", "no Landlock in this kernel: all files and ports of its user", true), // not at boot
+        ("retval=1", "only its own files (Landlock; ports need Linux 6.7)", false),                // 5.13
+        ("retval=3", "only its own files (Landlock; ports need Linux 6.7)", false),                // 6.2
     ] {
         let app = serve_default().await;
         let desk = Edge::certified_for(&[HOST]).site(&[HOST], app).write();
@@ -316,7 +316,7 @@ fn probe() {
     let _ = fs::remove_file(std::env::temp_dir().join("sanedge-probe"));
     let sandbox = Sandbox::enter(&Needs::of(path, &bundle, path.parent().unwrap()));
     println!("{}", sandbox.summary);
-    if !sandbox.summary.contains("its files and ports alone") {
+    if !sandbox.summary.contains("only its own files and ports") {
         return println!("HOLDS-NOT");
     }
     let wanted = 7;

@@ -190,7 +190,7 @@ async fn where_no_sid_can_be_read_new_sessions_go_by_address_from_then_on() {
     let (one, two) = (engine("one", Form::Unreadable).await, engine("two", Form::Unreadable).await);
     let edge = edge(&[&one, &two]);
     Raw::open(&edge, HOST).await.get(HOST, HANDSHAKE, "").await;
-    edge.wait_for_log("new sessions go by client address", PATIENCE);
+    edge.wait_for_log("new sessions are assigned by client address", PATIENCE);
     let handshakes = |upstream: &Upstream| upstream.count("GET");
     let before = (handshakes(&one), handshakes(&two));
     let owner = who(&edge, "GET", "unread", "").await;
@@ -200,7 +200,7 @@ async fn where_no_sid_can_be_read_new_sessions_go_by_address_from_then_on() {
     let after = (handshakes(&one), handshakes(&two));
     let wanted = if owner == "one" { (before.0 + 7, before.1) } else { (before.0, before.1 + 7) };
     assert_eq!(after, wanted, "all with {owner}, as the sessions' later requests");
-    assert_eq!(edge.log().matches("new sessions go by client address").count(), 1);
+    assert_eq!(edge.log().matches("new sessions are assigned by client address").count(), 1);
     edge.stop();
 }
 
@@ -223,7 +223,11 @@ async fn an_answer_that_is_no_handshakes_costs_no_session() {
         }
     }
     assert_eq!(openers.len(), 2, "one handshake that was read, and they go in turn again");
-    assert_eq!(edge.log().matches("new sessions go by client address").count(), 1, "one line a minute");
+    assert_eq!(
+        edge.log().matches("new sessions are assigned by client address").count(),
+        1,
+        "one line a minute"
+    );
     edge.stop();
 }
 

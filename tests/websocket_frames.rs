@@ -279,14 +279,14 @@ async fn a_client_that_breaks_a_rule_hears_which_and_the_upstream_gets_what_came
             client.closed().await;
             upstream.wait_closed(index).await;
             let got = upstream.behind_the_head(index);
-            assert_eq!(assert_going_away(&got, &row.good, &what), "the client broke a rule of WebSocket");
+            assert_eq!(assert_going_away(&got, &row.good, &what), "the client broke a WebSocket rule");
             index += 1;
         }
     }
     assert_eq!(index, 2 * 23);
     edge.wait_for_log("reason=websocket", PATIENCE);
     let log = edge.stop();
-    assert!(!log.contains("drain timeout"), "sessions are left over: {log}");
+    assert!(!log.contains("drain_timeout reached"), "sessions are left over: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,7 +341,7 @@ async fn an_upstream_that_breaks_a_rule_hears_which_and_the_client_gets_what_cam
     let said = edge.wait_for_log("reason=websocket", PATIENCE);
     assert!(said.contains("from the upstream"), "{said}");
     let log = edge.stop();
-    assert!(!log.contains("drain timeout"), "sessions are left over: {log}");
+    assert!(!log.contains("drain_timeout reached"), "sessions are left over: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -609,7 +609,7 @@ async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
     assert!(got.len() == 1 && got[0].opcode() == PING, "{got:?}");
     upstream.wait_closed(0).await;
     let reason = assert_going_away(&upstream.behind_the_head(0), b"", "a deaf client");
-    assert_eq!(reason, "the client answers no Ping");
+    assert_eq!(reason, "the client does not answer a Ping");
     assert_eq!(websockets_open(&edge), 1, "the busy one lives");
     // And is asked anew, so that its silence would be noticed too.
     while pings < 3 {
@@ -735,12 +735,12 @@ async fn pings_do_not_keep_an_idle_session_alive() {
         }
     };
     let last = timeout(PATIENCE, answering).await.expect("the session ends");
-    assert_eq!(last.close(), (1001, "nothing has passed for idle_timeout".to_owned()));
+    assert_eq!(last.close(), (1001, "no data for idle_timeout".to_owned()));
     client.closed().await;
     assert!(pings > 0);
     upstream.wait_closed(0).await;
     let reason = assert_going_away(&upstream.behind_the_head(0), b"", "idle");
-    assert_eq!(reason, "nothing has passed for idle_timeout");
+    assert_eq!(reason, "no data for idle_timeout");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -779,7 +779,7 @@ async fn the_upstream_is_told_of_a_client_that_takes_nothing() {
     let client = open(&edge).await;
     upstream.wait_closed(0).await;
     let reason = assert_going_away(&upstream.behind_the_head(0), b"", "a stalled client");
-    assert_eq!(reason, "the client did not take its messages");
+    assert_eq!(reason, "the client does not read its messages");
     wait_for_no_websocket(&edge).await;
     drop(client);
     edge.wait_for_log("reason=write-stall", PATIENCE);

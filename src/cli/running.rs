@@ -77,7 +77,7 @@ fn reload_by_signal(admin: &Admin, process: Pid, json: bool) -> Result<String, F
     let look = || {
         let status = status_of(admin)?;
         let count = |name| {
-            let no_counter = || Failure::new("edge-answer", "its status has no such counter");
+            let no_counter = || Failure::new("edge-answer", "its status lacks a counter");
             status.pointer(name).and_then(Value::as_u64).ok_or_else(no_counter)
         };
         let bundle = status.get("bundle").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -95,7 +95,7 @@ fn reload_by_signal(admin: &Admin, process: Pid, json: bool) -> Result<String, F
         std::thread::sleep(RELOAD_LOOK_INTERVAL);
         match look()? {
             (_, now, _) if now != refused => {
-                let message = "the edge refused its bundle, and the one in use stays: its log says why";
+                let message = "the edge refused its bundle and keeps the old one: its log says why";
                 return Err(Failure::new("reload-refused", message));
             }
             (now, _, bundle) if now != taken => return Ok(signalled(&bundle, json)),
@@ -175,7 +175,7 @@ fn answer(admin: &Admin, method: &str, path: &str, json: bool) -> Result<String,
             Ok(text.lines().map(|line| format!("{}\n", report::escaped(line))).collect())
         }
         Answer { status: 200, .. } => {
-            Err(Failure::new("edge-answer", "the edge gave an answer of another version"))
+            Err(Failure::new("edge-answer", "the edge sent a response of another version"))
         }
         Answer { body, .. } => Err(Failure::of_answer(&body)),
     }

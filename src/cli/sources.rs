@@ -115,13 +115,11 @@ impl Look {
         let file = word(&self.file);
         let said = match &self.state {
             State::Same => return None,
-            State::NotTaken => format!("the bundle on the disk, which {file} makes, is not in use"),
+            State::NotTaken => format!("the edge does not use the bundle on disk, which matches {file}"),
             State::Older { newer, differences } => older(&file, newer, differences),
             State::Broken { errors } => {
                 let plural = if *errors == 1 { "" } else { "s" };
-                format!(
-                    "{file} makes no bundle now ({errors} error{plural}), and the one in use stays as it is"
-                )
+                format!("{file} has {errors} error{plural}; the edge keeps the bundle in use")
             }
             State::NotCompared { unreadable } => {
                 return Some(format!("not compared with {file}: {unreadable}; type the same with sudo"));
@@ -151,7 +149,7 @@ impl Look {
 fn older(file: &str, newer: &[PathBuf], differences: &[Difference]) -> String {
     let names: Vec<String> = newer.iter().take(FILES_TOLD_MAX).map(|file| word(file)).collect();
     let said = match names.as_slice() {
-        [] => format!("{file} makes another bundle than the one in use"),
+        [] => format!("{file} differs from the bundle in use"),
         [one] => format!("{one} is newer than the bundle in use"),
         some => format!("{} are newer than the bundle in use", some.join(", ")),
     };

@@ -36,9 +36,9 @@ const VERBS: &[Verb] = &[
             "generate",
             "dry-run",
         ],
-        instead: "To prove sanedge.toml and its certificates, type `sanedge bundle {toml}`: it writes a bundle only where \
-                  nothing is wrong, and the running edge keeps its own until `sanedge reload`. To see whether a bundle \
-                  is still what its sanedge.toml makes, type `sanedge show --check {bundle}`.",
+        instead: "To check sanedge.toml and its certificates, type `sanedge bundle {toml}`: it writes a bundle only if \
+            nothing is wrong, and the running edge keeps its own until `sanedge reload`. To check a bundle against its \
+        sanedge.toml, type `sanedge show --check {bundle}`.",
     },
     Verb {
         words: &["stop", "quit", "shutdown", "down", "kill", "exit", "halt", "drain"],
@@ -68,7 +68,7 @@ const VERBS: &[Verb] = &[
         ],
         instead: "An ACME client beside sanedge fetches and renews certificates: `sudo certbot renew`, with sanedge-deploy \
                   as its deploy hook (docs/renewal.md). After a renewal by hand: `sanedge bundle {toml} && sanedge reload`. \
-                  `sanedge show {bundle}` lists the certificates with their days left.",
+                  `sanedge show {bundle}` lists the certificates with days left.",
     },
     Verb { words: &["version", "-v", "ver"], instead: "Type `sanedge --version`." },
     Verb {
@@ -76,7 +76,7 @@ const VERBS: &[Verb] = &[
             "list", "ls", "inspect", "info", "dump", "print", "cat", "view", "hosts", "sites", "config",
             "routes",
         ],
-        instead: "To see what is in a bundle, type `sanedge show {bundle}`; what the running edge serves, `sanedge status`.",
+        instead: "To see a bundle's content, type `sanedge show {bundle}`; for the running edge, `sanedge status`.",
     },
     Verb {
         words: &["log", "logs", "journal", "tail"],
@@ -84,13 +84,13 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &["ps", "health", "healthcheck", "ping", "stats", "metrics", "top", "state", "watch", "stat"],
-        instead: "Type `sanedge status`, with --watch to go on, with --json for a program. Prometheus reads /metrics of the \
-                  admin socket.",
+        instead: "Type `sanedge status`; --watch repeats it, --json is for programs. Prometheus reads /metrics on the admin \
+            socket.",
     },
     Verb {
         words: &["diagnose", "diag", "debug", "trace", "probe", "doctor", "why", "troubleshoot"],
-        instead: "To find out why clients cannot connect, type `sanedge doctor https://HOST`. Programs for boards that were built \
-                  without it do not have it: run it on another machine.",
+        instead: "To find out why clients cannot connect, type `sanedge doctor https://HOST`. A program built without it \
+            lacks the command: run it on another machine.",
     },
     Verb {
         words: &["init", "new", "setup", "install", "enable", "service", "configure", "site", "add"],
@@ -100,12 +100,12 @@ const VERBS: &[Verb] = &[
     Verb {
         words: &["update", "upgrade", "self-update"],
         instead: "Install the newer package (`sudo dpkg -i sanedge_*.deb`): the running edge restarts with it. \
-                  `sanedge --version` says which this is.",
+                  `sanedge --version` prints the installed one.",
     },
     Verb {
         words: &["file-server", "static", "hash-password", "trust", "untrust"],
-        instead: "sanedge does not do this: it serves no files, asks for no passwords and makes no CA. It stands in front of \
-                  your app: `sanedge bundle {toml}`, then `sanedge serve {bundle}`.",
+        instead: "sanedge does not do this: it serves no files, asks for no passwords and creates no CA. It proxies to your \
+            app: `sanedge bundle {toml}`, then `sanedge serve {bundle}`.",
     },
 ];
 

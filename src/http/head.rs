@@ -204,10 +204,10 @@ pub enum HeadFault {
     #[error("the method is longer than {METHOD_BYTES_MAX} bytes")]
     MethodTooLong,
     /// 501: a method that Node would not know, a tunnel, an echo of the request, or the preface of HTTP/2.
-    #[error("a method that is not served; names are of upper case (RFC 9110 §9.1)")]
+    #[error("a method that is not supported; methods are upper case (RFC 9110 §9.1)")]
     MethodNotServed,
     /// RFC 9112 §2.2.
-    #[error("a line ends with LF alone; CR LF is expected")]
+    #[error("a line that ends with LF; expected CR LF")]
     LfWithoutCr,
     /// RFC 9112 §2.2.
     #[error("CR without LF")]
@@ -219,7 +219,7 @@ pub enum HeadFault {
     #[error("expected `method SP target SP HTTP/1.1`, one space each")]
     RequestLineMalformed,
     /// A byte that may not stand here.
-    #[error("byte 0x{byte:02x} may not be in a {part}")]
+    #[error("byte 0x{byte:02x} is not allowed in a {part}")]
     BadByte {
         /// The byte.
         byte: u8,
@@ -227,7 +227,7 @@ pub enum HeadFault {
         part: &'static str,
     },
     /// RFC 9112 §5.2.
-    #[error("a line begins with white space; folded fields are refused")]
+    #[error("a line that begins with white space; folded fields are refused")]
     FoldedLine,
     /// RFC 9112 §5.1.
     #[error("white space between field name and colon")]
@@ -242,7 +242,7 @@ pub enum HeadFault {
     #[error("expected `HTTP/1.1` or `HTTP/1.0`")]
     VersionMalformed,
     /// 505.
-    #[error("only HTTP/1.1 and HTTP/1.0 are spoken here")]
+    #[error("expected HTTP/1.1 or HTTP/1.0")]
     VersionNotSupported,
     /// RFC 9112 §4.
     #[error("expected a status of three digits from 100 to 599")]
@@ -272,7 +272,7 @@ pub enum HeadFault {
     #[error("the Host field differs from the target's authority")]
     HostDiffers,
     /// RFC 9110 §8.6.
-    #[error("Content-Length is not one decimal number below 2^63 without zeros in front")]
+    #[error("Content-Length is not one decimal number below 2^63 without leading zeros")]
     LengthMalformed,
     /// RFC 9112 §6.3, 5; we refuse equal ones too.
     #[error("a second Content-Length")]
@@ -284,7 +284,7 @@ pub enum HeadFault {
     #[error("Transfer-Encoding in an HTTP/1.0 message")]
     CodingInHttp10,
     /// RFC 1945 §8: it had none, and an old server may take it for the next request.
-    #[error("a GET, HEAD or DELETE of HTTP/1.0 with a body")]
+    #[error("a GET, HEAD or DELETE in HTTP/1.0 with a body")]
     BodyInHttp10,
     /// RFC 9112 §6.3, 4.
     #[error("Transfer-Encoding is malformed, or chunked is not its last coding, once and without parameters")]
@@ -296,19 +296,19 @@ pub enum HeadFault {
     #[error("Connection is not a list of at most {CONNECTION_OPTIONS_MAX} tokens")]
     ConnectionMalformed,
     /// RFC 9110 §7.6.1: to drop these would change the message.
-    #[error("Connection names a field that is meant for the server")]
+    #[error("Connection names a field that the server needs")]
     ConnectionNamesField,
     /// `Content_Length` is `Content-Length` to some servers (CGI) and nothing to us.
-    #[error("an underscore in the name of a field that decides where the message ends")]
+    #[error("an underscore in the name of a field that frames the message")]
     UnderscoreInName,
     /// RFC 9110 §5.5 takes it for white space, nginx for a part of the value.
-    #[error("a tab in a field that decides where the message goes or ends")]
+    #[error("a tab in a field that routes or frames the message")]
     TabInFraming,
     /// 417 (RFC 9110 §10.1.1).
     #[error("an expectation other than 100-continue")]
     ExpectationUnknown,
     /// The plan of the forwarded head has more pieces than its bound.
-    #[error("the head cannot be forwarded within {limit} pieces")]
+    #[error("forwarding the head needs more than {limit} pieces")]
     PlanTooLong {
         /// Pieces or bytes of a plan.
         limit: usize,

@@ -61,9 +61,7 @@ pub enum OriginError {
     #[error("`null` is not the origin of one page: any page can send it, from a sandboxed frame")]
     Null,
     /// A host alone, or no origin at all (RFC 6454 §6.2).
-    #[error(
-        "{found:?} is not an origin: expected `scheme://host`, with a port where it is not the usual one"
-    )]
+    #[error("{found:?} is not an origin: expected `scheme://host`, with a port if it is not the default")]
     NoScheme {
         /// The text.
         found: Excerpt,
@@ -76,7 +74,7 @@ pub enum OriginError {
     },
     /// Something behind the port, or in front of the host.
     #[error(
-        "{found:?} is more than an origin: expected scheme, host and port only; remove `{extra}` and what belongs to it"
+        "{found:?} is more than an origin: expected only scheme, host and port; remove `{extra}` and what follows"
     )]
     Tail {
         /// The text.

@@ -29,10 +29,10 @@ const LINES_BITS: u32 = 16;
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
-    /// `key=value`, as the rest of the log.
+    /// `key=value` pairs, as in the rest of the log.
     #[default]
     KeyValue,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -202,7 +202,7 @@ impl Socket {
 
     fn unread(&self, error: &io::Error) {
         let place = Excerpt::of_path(&self.path);
-        warn!(%place, %error, "access log: lines are lost; is its reader running? Each later line tries again");
+        warn!(%place, %error, "access log lines are lost; is its reader running? Each later line tries again");
     }
 }
 

@@ -70,7 +70,7 @@ pub struct Status {
     pub sessions: u32,
     /// Most of them that were open at once since the start.
     pub sessions_peak: u64,
-    /// Most of them that may be.
+    /// Limit of open client connections (sessions_max).
     pub sessions_max: u32,
     /// Connections in their TLS handshake.
     pub handshakes: u32,
@@ -110,7 +110,7 @@ pub struct Process {
     pub cpu_s: f64,
     /// Open descriptors.
     pub open_files: u64,
-    /// Most of them that may be.
+    /// Limit of open client connections (sessions_max).
     pub open_files_max: u64,
 }
 
@@ -139,7 +139,7 @@ pub struct HostStatus {
     pub websockets_open: u64,
     /// WebSockets opened since the start.
     pub websockets_total: u64,
-    /// Responses to requests that were given to an upstream, by class of status.
+    /// Responses to requests sent to an upstream, by status class.
     pub responses: BTreeMap<String, u64>,
     /// Its routes' upstreams.
     pub upstreams: Vec<UpstreamStatus>,
@@ -186,12 +186,12 @@ impl Status {
 pub fn parse(text: &str) -> Result<Admin, String> {
     match text.parse::<std::net::SocketAddr>() {
         Ok(address) if address.ip().is_loopback() => Ok(Admin::Tcp(address)),
-        Ok(address) => Err(format!("{address} is no loopback address; the admin socket is never on another")),
+        Ok(address) => Err(format!("{address} is not a loopback address; the admin socket must be on one")),
         Err(_) => parse_unix(text),
     }
 }
 
-/// Reads `unix:PATH`, or a path with a slash in it: a reload is never asked for over TCP. A relative path begins at the
+/// Reads `unix:PATH`, or a path that contains a slash: a reload is never asked for over TCP. A relative path begins at the
 /// current folder.
 ///
 /// # Errors
@@ -203,8 +203,8 @@ pub fn parse_unix(text: &str) -> Result<Admin, String> {
     }
     if text.parse::<std::net::SocketAddr>().is_ok() {
         return Err(format!(
-            "over TCP ({text}) an edge can only be read (`sanedge status`). Give its Unix socket, or have it reload by a \
-             signal: sudo systemctl kill -s HUP sanedge"
+            "an admin address on TCP ({text}) is read-only (`sanedge status`). Give the Unix socket, or reload with a \
+                signal: sudo systemctl kill -s HUP sanedge"
         ));
     }
     Err(format!(

@@ -32,7 +32,7 @@ fn about_the_process(status: &Status, families: &mut Families) {
     let believable = u8::from(status.clock_believable);
     families.gauge(
         "sanedge_clock_believable",
-        "0 while the wall clock cannot be right.",
+        "0 while the system clock is earlier than a certificate's notBefore.",
         [plain(believable)],
     );
     families.gauge("sanedge_workers", "Worker threads.", [plain(status.workers as f64)]);
@@ -41,15 +41,15 @@ fn about_the_process(status: &Status, families: &mut Families) {
     let budget = process.budget_bytes as f64;
     families.gauge(
         "sanedge_memory_budget_bytes",
-        "Memory that the limits allow at worst, without the kernel's buffers.",
+        "Worst-case memory under the configured limits, without the kernel's buffers.",
         [plain(budget)],
     );
     families.gauge("process_resident_memory_bytes", "Memory in use.", [plain(process.resident_bytes as f64)]);
-    families.counter("process_cpu_seconds_total", "Processor time, user and system.", [plain(process.cpu_s)]);
+    families.counter("process_cpu_seconds_total", "CPU time, user and system.", [plain(process.cpu_s)]);
     families.gauge("process_open_fds", "Open descriptors.", [plain(process.open_files as f64)]);
     families.gauge(
         "process_max_fds",
-        "Most descriptors that may be open.",
+        "Limit of open file descriptors.",
         [plain(process.open_files_max as f64)],
     );
 }
@@ -59,10 +59,14 @@ fn about_sessions(status: &Status, families: &mut Families) {
     families.gauge("sanedge_sessions_open", "Client connections.", [plain(status.sessions)]);
     families.gauge(
         "sanedge_sessions_peak",
-        "Most of them at once since the start.",
+        "Most client connections at once since the start.",
         [plain(status.sessions_peak as f64)],
     );
-    families.gauge("sanedge_sessions_limit", "Most of them that may be.", [plain(status.sessions_max)]);
+    families.gauge(
+        "sanedge_sessions_limit",
+        "Limit of open client connections (sessions_max).",
+        [plain(status.sessions_max)],
+    );
     families.counter(
         "sanedge_sessions_accepted_total",
         "Client connections accepted.",
@@ -95,13 +99,13 @@ fn about_sessions(status: &Status, families: &mut Families) {
     );
     families.counter(
         "sanedge_client_bytes_total",
-        "Bytes of HTTP and WebSocket, without TLS, received from clients and sent to them.",
+        "HTTP and WebSocket bytes, without TLS, received from clients and sent to them.",
         both(traffic.received_bytes, traffic.sent_bytes),
     );
     let closes = status.websocket_closes.iter().map(|(code, count)| sample(&[("code", code)], *count as f64));
     families.counter(
         "sanedge_websocket_closes_total",
-        "WebSockets that have ended, by close code; 1006: without one.",
+        "WebSockets ended, by close code; 1006 if there was none.",
         closes,
     );
 }
@@ -144,7 +148,7 @@ fn about_hosts(status: &Status, families: &mut Families) {
     );
     families.counter(
         "sanedge_http_responses_total",
-        "Responses to requests that were given to an upstream, by class of status.",
+        "Responses to requests sent to an upstream, by status class.",
         hosts().flat_map(|h| {
             h.responses
                 .iter()
@@ -156,12 +160,12 @@ fn about_hosts(status: &Status, families: &mut Families) {
 fn about_upstreams(status: &Status, families: &mut Families) {
     families.gauge(
         "sanedge_upstream_up",
-        "0 after a failed attempt to connect.",
+        "0 after a failed connection attempt.",
         status.upstreams().map(|u| sample(&[("upstream", &u.upstream)], u8::from(u.state != "down"))),
     );
     families.counter(
         "sanedge_upstream_connect_failures_total",
-        "Attempts to connect that failed.",
+        "Failed connection attempts.",
         status.upstreams().map(|u| sample(&[("upstream", &u.upstream)], u.connect_failures as f64)),
     );
 }
@@ -181,12 +185,12 @@ fn about_trouble(status: &Status, families: &mut Families) {
     let reloads = [("ok", "reloads_total"), ("refused", "reloads_refused_total")];
     families.counter(
         "sanedge_reloads_total",
-        "Reloads, by what came of them.",
+        "Reloads, by result.",
         reloads.map(|(result, name)| sample(&[("result", result)], counted(name))),
     );
     families.counter(
         "sanedge_panics_total",
-        "Panics caught; each is a defect.",
+        "Panics caught; each is a bug.",
         [plain(counted("panics_total"))],
     );
 }

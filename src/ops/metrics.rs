@@ -42,7 +42,7 @@ counters! {
     reloads_total,
     /// Reloads refused.
     reloads_refused_total,
-    /// Panics caught; each is a defect.
+    /// Panics caught; each is a bug.
     panics_total,
     /// Connections whose address found no row in the table of addresses: no limit by address held for them.
     addresses_unknown_total,

@@ -47,7 +47,7 @@ pub fn open_files() -> u64 {
     (files.by_ref().map_while(Result::ok).count() as u64).saturating_sub(2)
 }
 
-/// Most descriptors that may be open.
+/// Limit of open file descriptors.
 pub fn open_files_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -112,12 +112,13 @@ impl Sandbox {
         }
         if rustix::process::geteuid().is_root() {
             warn!(
-                "running as root: whoever breaks in has root's files. The packaged unit gives it a user of its own; by hand: `sudo -u USER sanedge serve BUNDLE`"
+                "running as root: an attacker who takes over the process can use root's files. The packaged unit runs it as \
+                    its own user; by hand: `sudo -u USER sanedge serve BUNDLE`"
             );
         }
         match drop_capabilities() {
             true => holds.push("no capabilities"),
-            false => warn!("capabilities were kept: the kernel did not let them go"),
+            false => warn!("capabilities were kept: the kernel refused to drop them"),
         }
         if set_no_new_privs(true).is_ok() {
             holds.push("no new privileges");
@@ -135,14 +136,14 @@ impl Sandbox {
         let reads: Vec<_> = needs.all_reads().filter_map(|path| present(&path)).collect();
         // What was wrong is not said: its words are many bytes of a board's program, and no kernel is known to do it.
         let Ok(Some(abi)) = apply(needs, &reads) else {
-            return "all files and ports of its user (no Landlock in this kernel)".to_owned();
+            return "no Landlock in this kernel: all files and ports of its user".to_owned();
         };
         self.reads = Some(reads);
         if abi < ABI::V4 {
-            return "its files alone (Landlock; ports are restricted by kernels from 6.7 on)".to_owned();
+            return "only its own files (Landlock; ports need Linux 6.7)".to_owned();
         }
         self.connects = Some(needs.connects.clone());
-        "its files and ports alone (Landlock)".to_owned()
+        "only its own files and ports (Landlock)".to_owned()
     }
 
     /// What of `needs` is out of reach for this process, as a sentence's beginning.
@@ -156,10 +157,10 @@ impl Sandbox {
             .find(|port| self.connects.as_ref().is_some_and(|ours| !ours.contains(port)));
         if let Some(port) = port {
             let ours = self.connects.iter().flatten().map(u16::to_string).collect::<Vec<_>>().join(", ");
-            return Some(format!("upstream: port {port} is none of those ({ours})"));
+            return Some(format!("upstream: port {port} is not one of those ({ours})"));
         }
         let names = needs.resolver && !self.resolver && self.reads.is_some();
-        names.then(|| "upstream: a name has to be looked up, which is outside the sandbox".to_owned())
+        names.then(|| "upstream: looking up a name is outside the sandbox".to_owned())
     }
 
     fn reaches(&self, path: &Path) -> bool {

@@ -42,8 +42,7 @@ pub enum AdminListener {
 pub enum SocketsError {
     /// The environment contradicts itself, or a descriptor is not open.
     #[error(
-        "the sockets that LISTEN_FDS and LISTEN_FDNAMES promise are not as sd_listen_fds(3) has them: {0}. Start the edge \
-         by its units"
+        "LISTEN_FDS and LISTEN_FDNAMES do not follow sd_listen_fds(3): {0}. Start the edge through its units"
     )]
     Environment(io::Error),
     /// A name that means nothing here.
@@ -60,7 +59,7 @@ pub enum SocketsError {
     /// Something else than a listening socket of the right kind.
     #[error(
         "the inherited socket `{name}` (descriptor {descriptor}) cannot be used: expected {expected}, found {found}. \
-         sanedge-{name}.socket needs ListenStream= and Accept=no"
+            sanedge-{name}.socket needs ListenStream= and Accept=no"
     )]
     Kind {
         /// Its name.
@@ -74,7 +73,7 @@ pub enum SocketsError {
     },
     /// `[listen]` says something else.
     #[error(
-        "`{name}` in [listen] is {expected}, and the inherited sockets of that name are {found}: {remedy}"
+        "`{name}` in [listen] is {expected}, but the inherited sockets of that name are {found}: {remedy}"
     )]
     Disagree {
         /// The key, which is the name.
@@ -151,7 +150,7 @@ fn tcp(
         if is_listening(SockRef::from(&listener)) {
             Ok(listener)
         } else {
-            Err("one that does not listen".to_owned())
+            Err("one that is not listening".to_owned())
         }
     });
     let expected = "a listening TCP socket";
@@ -165,7 +164,7 @@ fn either(sockets: &mut ListenFd, index: usize, descriptor: RawFd) -> Result<Adm
     if is_listening(SockRef::from(&listener)) {
         return Ok(AdminListener::Unix(listener));
     }
-    let (expected, found) = ("a listening Unix socket", "one that does not listen".to_owned());
+    let (expected, found) = ("a listening Unix socket", "one that is not listening".to_owned());
     Err(SocketsError::Kind { name: "admin", descriptor, expected, found })
 }
 
@@ -174,7 +173,7 @@ fn is_listening(socket: SockRef<'_>) -> bool {
 }
 
 fn one_admin(descriptor: RawFd) -> SocketsError {
-    let (expected, found) = ("one socket", "another one before it".to_owned());
+    let (expected, found) = ("one socket", "a second one".to_owned());
     SocketsError::Kind { name: "admin", descriptor, expected, found }
 }
 
@@ -224,7 +223,7 @@ fn disagree(name: &'static str, expected: &str, found: &str) -> SocketsError {
         (NONE, _) => {
             format!("`systemctl disable --now sanedge-{name}.socket`, or add `{name}` to sanedge.toml")
         }
-        _ => format!("make ListenStream= of sanedge-{name}.socket and `{name}` in sanedge.toml the same"),
+        _ => format!("make ListenStream= of sanedge-{name}.socket and `{name}` in sanedge.toml equal"),
     };
     SocketsError::Disagree { name, expected: expected.to_owned(), found: found.to_owned(), remedy }
 }
@@ -263,7 +262,7 @@ impl Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.address {
             Some(address) if self.only_v6 => {
-                write!(f, "{address} for IPv6 alone (BindIPv6Only=both is missing)")
+                write!(f, "{address} for IPv6 only (BindIPv6Only=both is missing)")
             }
             Some(address) => address.fmt(f),
             None => f.write_str("a socket without an address"),

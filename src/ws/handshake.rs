@@ -32,10 +32,10 @@ pub enum UpgradeError {
     #[error("a WebSocket upgrade has no body")]
     Body,
     /// RFC 6455 §4.2.1, 3.
-    #[error("Upgrade says `websocket` and Connection does not say `Upgrade`")]
+    #[error("Upgrade is `websocket`, but Connection does not contain `Upgrade`")]
     NoConnectionUpgrade,
     /// An upstream could choose the other.
-    #[error("Upgrade names another protocol beside `websocket`")]
+    #[error("Upgrade names another protocol besides `websocket`")]
     OtherProtocols,
     /// RFC 6455 §4.2.1, 6.
     #[error("expected one Sec-WebSocket-Version: 13")]
@@ -56,10 +56,10 @@ pub enum UpgradeError {
     #[error("the 101 lacks `Upgrade: websocket` or `Connection: Upgrade`")]
     ResponseUpgrade,
     /// RFC 9110 §7.8, §8.6; RFC 9112 §6.1.
-    #[error("the 101 is of HTTP/1.0, or has a Content-Length or Transfer-Encoding")]
+    #[error("the 101 is HTTP/1.0, or has a Content-Length or Transfer-Encoding")]
     ResponseFraming,
     /// RFC 6455 §4.1, 4.
-    #[error("Sec-WebSocket-Accept does not answer the client's key")]
+    #[error("Sec-WebSocket-Accept does not match the client's key")]
     Accept,
     /// RFC 6455 §4.1, 6.
     #[error("the 101 chooses a subprotocol that was not offered")]

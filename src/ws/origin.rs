@@ -38,7 +38,7 @@ pub fn check(
     let value = match (values.next().filter(|value| !value.is_empty()), values.next()) {
         (None, None) if !require => return Ok(()),
         (None, None) => {
-            let remedy = "only browsers send one (require_origin is set)";
+            let remedy = "require_origin is set, and only browsers send one";
             return Err(OriginRefused::new("no Origin field", remedy.to_owned()));
         }
         (Some(value), None) => value,

@@ -87,7 +87,7 @@ const scenarios = {
     assert.equal(await page.evaluate(() => window.injected), undefined)
     assert.ok(trouble.length === 1 && /Content Security Policy/.test(trouble[0]), trouble.join('\n'))
     say('ready')
-    await page.waitForFunction(() => document.querySelector('#state').textContent === 'no answer', null, { timeout: 60_000 })
+    await page.waitForFunction(() => document.querySelector('#state').textContent === 'no response', null, { timeout: 60_000 })
   },
 }
 

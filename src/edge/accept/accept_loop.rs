@@ -48,7 +48,7 @@ impl AcceptLoop {
             return self.worker.shared.refuse(
                 Reason::Exhausted,
                 peer,
-                "the kernel's bound of watched sockets",
+                "the kernel's limit of watched sockets",
             );
         };
         let (worker, evictable) = (Rc::clone(&self.worker), self.worker.shared.eviction.enter());
@@ -96,7 +96,8 @@ impl AcceptLoop {
         if !self.worker.shared.exhausted.swap(true, SeqCst) {
             let nobody = Ipv4Addr::UNSPECIFIED.into();
             let check = Some(
-                "accepting pauses until there is room again; raise LimitNOFILE= (without systemd: `ulimit -n`), or lower sessions_max",
+                "out of file descriptors: not accepting until some are free; raise LimitNOFILE= (without systemd: `ulimit \
+                    -n`), or lower sessions_max",
             );
             self.worker.shared.refuse_with_check(Reason::Exhausted, nobody, &error.to_string(), check);
         }

@@ -170,7 +170,7 @@ impl Control {
             sessions,
             websockets,
             at_most_s = time.as_secs(),
-            "draining; the same signal again ends at once"
+            "draining; a second signal ends the process at once"
         );
         systemd::stopping("draining");
         self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close }));
@@ -188,8 +188,8 @@ impl Control {
             Ok(report) => report,
             Err(refused) => {
                 self.shared.counters.reloads_refused_total.increment();
-                error!(error = %refused, "reload refused; the bundle in use stays");
-                let message = format!("{refused}. The bundle in use stays.");
+                error!(error = %refused, "reload refused; the old bundle stays in use");
+                let message = format!("{refused}. The old bundle stays in use.");
                 ReloadReport {
                     ok: false,
                     code: Some("reload-refused"),
@@ -207,7 +207,7 @@ impl Control {
 
     async fn open_again(&self) -> Result<ReloadReport, String> {
         if self.shared.drain.borrow().is_some() {
-            return Err("the edge is draining and takes no new bundle".to_owned());
+            return Err("the edge is draining and accepts no new bundle".to_owned());
         }
         // On a thread of its own: a panic there is the reload's end and not the edge's.
         let (sender, opened) = oneshot::channel();
@@ -215,8 +215,8 @@ impl Control {
         let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
             let _ = sender.send(Bundle::open(&path));
         });
-        spawned.map_err(|error| format!("no thread to open the bundle on: {error}"))?;
-        let bundle = opened.await.map_err(|_| "opening the bundle ended in a panic".to_owned())?;
+        spawned.map_err(|error| format!("cannot start a thread to open the bundle: {error}"))?;
+        let bundle = opened.await.map_err(|_| "opening the bundle panicked".to_owned())?;
         let bundle = bundle.map_err(|error| self.unopened(&error))?;
         self.needs_no_restart(&bundle)?;
         let unchanged = bundle.digest == self.shared.active.load().bundle.digest;
@@ -235,7 +235,7 @@ impl Control {
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
         let path = Excerpt::of_path(&self.path);
         let message = match unchanged {
-            true => format!("{path} is the bundle that was in use already: nothing has changed"),
+            true => format!("{path} is already in use: nothing has changed"),
             false => format!("{path} is in use"),
         };
         Ok(ReloadReport { ok: true, code: None, message, bundle, notes })
@@ -273,8 +273,8 @@ impl Control {
         let active = self.shared.active.load();
         let refused = |what: &str, path: &Path, error: io::Error| {
             format!(
-                "needs a restart: {what} {} is not open to this process ({error}); let its user in, and if it is outside \
-                 the unit's sandbox add it there; then `systemctl restart sanedge`",
+                "needs a restart: {what} {} cannot be reached by this process ({error}); give its user access, add it to the \
+                    unit's sandbox if it is outside, then `systemctl restart sanedge`",
                 Excerpt::of_path(path)
             )
         };
@@ -310,7 +310,10 @@ impl Control {
         let changed = fixed.into_iter().filter(|(_, old, new)| old != new);
         let stays = changed.map(|(key, old, _)| format!("`{key}` stays {old} until the next restart"));
         let rows = (new.address_rows() > old.address_rows()).then(|| {
-            format!("the table of addresses keeps its {} rows until the next restart", old.address_rows())
+            format!(
+                "the table of client addresses keeps its {} rows until the next restart",
+                old.address_rows()
+            )
         });
         stays.chain(rows).collect()
     }

@@ -17,7 +17,7 @@ pub enum ServeError {
     #[error(transparent)]
     Sockets(#[from] SocketsError),
     /// TLS could not be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}{hint}")]
@@ -33,13 +33,13 @@ pub enum ServeError {
     #[error(transparent)]
     Tickets(#[from] NoRandomness),
     /// The access log has nowhere to go.
-    #[error("the access log cannot be written to {0}: {1}; is its reader running?")]
+    #[error("cannot write the access log to {0}: {1}; is its reader running?")]
     Access(Place, io::Error),
     /// The operating system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
     /// A worker ended before the drain.
-    #[error("a worker ended by itself; see the log above")]
+    #[error("a worker ended unexpectedly; see the log above")]
     Worker,
     /// A second SIGTERM cut the drain short.
     #[error("a second signal ended the drain at once")]

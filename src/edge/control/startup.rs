@@ -47,7 +47,7 @@ pub fn serve(path: &Path, access: (Form, Place)) -> ExitCode {
     match run(path, access) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServeError::Impatient { cut }) => {
-            warn!(cut, "ended at once by a second signal; what was open is cut");
+            warn!(cut, "ended at once by a second signal; open connections are cut");
             ExitCode::FAILURE
         }
         Err(problem) => {
@@ -152,7 +152,7 @@ fn count_panics(shared: &Arc<Shared>) {
             shared.counters.panics_total.increment();
         }
         let text = panic.to_string();
-        error!(panic = %Outside(text.as_bytes()), "panic: this is a defect, please report it");
+        error!(panic = %Outside(text.as_bytes()), "panic: this is a bug, please report it");
     }));
 }
 

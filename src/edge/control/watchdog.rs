@@ -75,9 +75,9 @@ impl Watchdog {
         }
         if stuck != self.stuck {
             match stuck.is_empty() {
-                true => info!("all workers run again"),
+                true => info!("all workers run their tasks again"),
                 false => {
-                    error!(workers = ?stuck, "stuck workers: systemd's watchdog, where set, will restart this process")
+                    error!(workers = ?stuck, "workers do not run their tasks; systemd's watchdog, if set, restarts this process")
                 }
             }
             self.stuck = stuck;

@@ -143,7 +143,7 @@ impl TlsStream {
             let _ = io.write_all(&Alert::InappropriateFallback.record()).await;
             let _ = io.shutdown().await;
             return Err(Refused::Handshake(invalid(
-                "a hello that fell back to TLS 1.2 from something newer",
+                "a ClientHello that fell back from a newer version to TLS 1.2",
             )));
         }
         let config = Arc::clone(configs.for_suites(accepted.client_hello().cipher_suites()));
@@ -331,7 +331,7 @@ impl TlsStream {
             let rest = records.get(used..).filter(|_| !self.ended).unwrap_or_default();
             if rest.len() >= RECORD_BYTES_MAX {
                 (self.ended, self.close_sent) = (true, true);
-                return Poll::Ready(Err(invalid("a handshake message longer than any client needs")));
+                return Poll::Ready(Err(invalid("a handshake message longer than any client sends")));
             }
             self.partial = rest.into();
             Poll::Ready(Ok(opened))
@@ -473,7 +473,7 @@ async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Unread> {
         if hello.len() >= HELLO_BYTES_MAX {
             let _ = io.write_all(&Alert::DecodeError.record()).await;
             let _ = io.shutdown().await;
-            return Err(invalid("a ClientHello longer than any client needs").into());
+            return Err(invalid("a ClientHello longer than any client sends").into());
         }
         io.readable().await?;
         match in_turn(&HELLOS, |cx| take_hello(cx, io, &mut acceptor, &mut hello)).await? {

@@ -29,7 +29,7 @@ const PROBE_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// What the kernel or the resolver says, of the address that was tried last.
 pub(crate) async fn connect(upstream: &UpstreamState, dial: Dial) -> io::Result<UpstreamStream> {
-    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt");
+    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no reply to the connection attempt");
     match &upstream.address {
         Upstream::Unix(path) => {
             let connected = timeout(dial.time, UnixStream::connect(path)).await;
@@ -99,7 +99,7 @@ async fn connect_tcp(address: SocketAddr, dial: Dial) -> io::Result<TcpStream> {
         socket.set_send_buffer_size(bytes)?;
     }
     let connected = timeout(dial.time, socket.connect(address)).await;
-    let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the SYN"))??;
+    let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no reply to the SYN"))??;
     // On loopback too: it may lead into a container, whose network goes without a word.
     keep_alive(&SockRef::from(&stream));
     Ok(stream)

@@ -183,13 +183,13 @@ impl Exchange<'_> {
     fn timed_out(&self) -> End {
         if self.slow_at().is_some_and(|due| due <= Instant::now()) {
             let shared = &self.worker.shared;
-            shared.refuse(Reason::WriteStall, self.request.client, "the client did not take its response");
+            shared.refuse(Reason::WriteStall, self.request.client, "the client does not read its response");
             return End::Broken;
         }
         let waits_for_client = self.up.head_written == self.request.plan.len() && self.up.pending.is_empty();
         match self.up.done || self.up.broken {
             false if waits_for_client && !self.waits_to_be_asked() => {
-                let found = "the body stalled, or came slower than body_bytes_per_s_min";
+                let found = "the body stalled, or arrived slower than body_bytes_per_s_min";
                 End::Failed(Problem::RequestTimeout, found.to_owned())
             }
             _ => End::Failed(Problem::UpstreamTimeout, "no response in time".to_owned()),

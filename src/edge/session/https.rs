@@ -140,7 +140,11 @@ async fn handshake(
             shared.refuse(Reason::UnknownServerName, peer, &name);
         }
         Ok(Err(Refused::Name(Unanswered::Unknown(None)))) => {
-            shared.refuse(Reason::NoServerName, peer, "hello without SNI; default_host would answer it");
+            shared.refuse(
+                Reason::NoServerName,
+                peer,
+                "ClientHello without a server name; set default_host to answer it",
+            );
         }
         Ok(Err(Refused::PlainHttp(stream))) => {
             shared.refuse(
@@ -231,7 +235,7 @@ impl Session {
                     Ok(scanner) => self.decide(&active, &scanner),
                     Err(NoHead::Over) => break,
                     Err(NoHead::Slow) => {
-                        let found = "the head did not arrive in time".to_owned();
+                        let found = "the request head did not arrive within head_timeout".to_owned();
                         Decision::Answer(Answer::closing(Problem::RequestTimeout, found))
                     }
                     Err(NoHead::Bad(error)) => {
@@ -399,7 +403,7 @@ impl Session {
         };
         // RFC 9110 §7.4: what was asked for without TLS is not what is here.
         if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
-            return refuse(Problem::Misdirected, "an http target on a TLS connection".to_owned(), None);
+            return refuse(Problem::Misdirected, "an http: target on a TLS connection".to_owned(), None);
         }
         if route::check_host(&head.host, self.identity.name.as_deref(), &self.identity.covered).is_err() {
             return refuse(Problem::Misdirected, head.host.to_string(), None);
@@ -422,11 +426,7 @@ impl Session {
         if let (Framing::Length(length), Some(limit)) = (head.framing, rules.body_bytes_max)
             && length > limit
         {
-            return refuse(
-                Problem::BodyTooLarge,
-                format!("{length} bytes, at most {limit} are allowed"),
-                None,
-            );
+            return refuse(Problem::BodyTooLarge, format!("{length} bytes: expected at most {limit}"), None);
         }
         let offer = match handshake::request(head, !rules.check_utf8) {
             Ok(offer) => offer,
@@ -511,7 +511,7 @@ impl Session {
         let Err(error) = active.check_origin(&route.rules, false, head) else { return };
         if route.foreign_news.is_due(self.worker.shared.uptime()) {
             let (found, check) = (Said(&error.found), error.remedy_inside);
-            info!(host = %head.host, peer = %self.peer, %found, check, "would be refused as WebSocket");
+            info!(host = %head.host, peer = %self.peer, %found, check, "refused as a WebSocket");
         }
     }
 

@@ -31,7 +31,9 @@ pub(crate) async fn client(
         return Some(peer);
     }
     let read = timeout(time, Box::pin(read_header(stream))).await;
-    match read.unwrap_or_else(|_| Err("no whole PROXY protocol header within handshake_timeout".to_owned())) {
+    match read
+        .unwrap_or_else(|_| Err("no complete PROXY protocol header within handshake_timeout".to_owned()))
+    {
         Ok(None) => Some(peer),
         Ok(Some(client)) => match permit.count_for(client.ip()) {
             Ok(()) => Some(client),
@@ -41,7 +43,8 @@ pub(crate) async fn client(
             }
         },
         Err(found) => {
-            let check = "proxy_protocol_from lists this peer: let it send a header, or take it off the list";
+            let check =
+                "proxy_protocol_from lists this peer: make it send a header, or remove it from the list";
             worker.shared.refuse_with_check(Reason::ProxyProtocol, peer.ip(), &found, Some(check));
             None
         }

@@ -382,7 +382,7 @@ impl Relay {
             match ready!(timer.poll(cx, passed && !self.ended, self.is_ending(), self.answer_within(worker)))
             {
                 Due::Over if !self.is_ending() => {
-                    self.part(worker, Some(GOING_AWAY), "nothing has passed for idle_timeout");
+                    self.part(worker, Some(GOING_AWAY), "no data for idle_timeout");
                 }
                 Due::Over => {
                     let _ = self.client.poll_shutdown(cx); // close_notify and FIN, where the kernel takes them
@@ -395,13 +395,13 @@ impl Relay {
                         return Poll::Ready(()); // it does not take its Close either
                     }
                     if !is_in_time {
-                        let found = "the client did not take its messages";
+                        let found = "the client does not read its messages";
                         worker.shared.refuse(Reason::WriteStall, self.peer, found);
                         self.lose_client(worker, found);
                     }
                 }
                 Due::Leave => self.leave(worker),
-                Due::Ping if self.probe() => self.lose_client(worker, "the client answers no Ping"),
+                Due::Ping if self.probe() => self.lose_client(worker, "the client does not answer a Ping"),
                 Due::Ping => {}
                 Due::Unanswered if self.leaving => {} // the drain has its own bound
                 Due::Unanswered => self.part(worker, self.close_code(worker), "a Close was not answered"),
@@ -435,7 +435,7 @@ impl Relay {
         for _ in 0..TURNS {
             if self.leave_upstream && !self.down.waits_to_close() {
                 self.leave_upstream = false;
-                self.up.close(close_frame(GOING_AWAY, "the edge is ending", Some(random())));
+                self.up.close(close_frame(GOING_AWAY, "the edge is shutting down", Some(random())));
                 up_moves = true;
             }
             let (mut up, mut down) = (Poll::Pending, Poll::Pending);
@@ -484,9 +484,7 @@ impl Relay {
     /// Tells both sides of a broken rule, and the log.
     fn tell(&mut self, worker: &Worker, from: Direction, violation: Violation) {
         let (said, reason) = match from {
-            Direction::FromClient => {
-                (violation.to_string(), "the client broke a rule of WebSocket".to_owned())
-            }
+            Direction::FromClient => (violation.to_string(), "the client broke a WebSocket rule".to_owned()),
             Direction::FromUpstream => (format!("from the upstream: {violation}"), violation.to_string()),
         };
         worker.shared.refuse(Reason::WebSocket, self.peer, &said);

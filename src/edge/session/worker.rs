@@ -26,7 +26,7 @@ pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
 const SPARE_BUFFERS_MAX: usize = 64;
 
 /// What the log says of a connection that was evicted.
-pub(crate) const EVICTED: &str = "sessions_max or handshakes_max reached, and it was not in a request";
+pub(crate) const EVICTED: &str = "evicted: sessions_max or handshakes_max reached, and it had no request";
 
 /// One worker: everything that its sessions share without a lock.
 pub(crate) struct Worker {
@@ -106,7 +106,10 @@ impl Worker {
         if before >= most && !self.shared.eviction.evict() {
             sessions.fetch_sub(1, Relaxed);
             place.into_iter().for_each(|place| self.shared.addresses.leave(place));
-            return Err((Reason::Full, "sessions_max reached, and all are in a request or a WebSocket"));
+            return Err((
+                Reason::Full,
+                "sessions_max reached, and every connection has a request or a WebSocket",
+            ));
         }
         self.shared.sessions_peak.raise(u64::from((before + 1).min(most)));
         self.sessions.set(self.sessions.get() + 1);
@@ -135,7 +138,7 @@ impl Worker {
             info!(
                 worker = self.index,
                 sessions = self.sessions.get(),
-                "drain timeout reached, closing what is open"
+                "drain_timeout reached; open connections are closed"
             );
         }
     }

@@ -178,7 +178,7 @@ impl SidObserver {
         if !before && self.route.unread_sid_news.is_due(now.saturating_duration_since(self.sids.began)) {
             warn!(
                 path = self.route.rules.path,
-                "the answer to an Engine.IO handshake could not be read (compressed?): new sessions go by client address"
+                "cannot read the response to an Engine.IO handshake (compressed?): new sessions are assigned by client address"
             );
         }
     }

@@ -39,19 +39,20 @@ impl Tickets {
         let home = Home::open(folder)
             .inspect_err(|reason| {
                 let folder = Excerpt::of_path(folder);
-                info!(%folder, %reason, "session tickets end with this process: its keys are kept in memory only");
+                info!(%folder, %reason, "ticket keys are kept in memory only: clients cannot resume after a restart");
             })
             .ok();
         let kept = home.as_ref().and_then(|home| match home.load(now) {
             Ok(kept) => kept,
             Err(reason) => {
-                warn!(path = %Excerpt::of_path(home.path()), %reason, "ticket keys not taken up: clients make a full handshake once");
+                warn!(path = %Excerpt::of_path(home.path()), %reason, "ticket keys of the previous process not used: clients \
+                    make one full handshake");
                 None
             }
         });
         if let Some(home) = &home {
             let keys = kept.as_ref().map_or(0, |keys| keys.0.len());
-            info!(path = %Excerpt::of_path(home.path()), keys, "session tickets survive a restart");
+            info!(path = %Excerpt::of_path(home.path()), keys, "ticket keys are kept across restarts");
         }
         let keys = match &kept {
             Some(keys) => keys.clone(),
@@ -74,7 +75,7 @@ impl Tickets {
                 self.keys.store(Arc::new(keys));
                 self.save();
             }
-            Err(error) => error!(%error, "ticket keys not rotated; the next attempt is in a minute"),
+            Err(error) => error!(%error, "ticket keys not rotated; trying again in a minute"),
         }
     }
 
@@ -82,7 +83,7 @@ impl Tickets {
         let Some(home) = &self.home else { return };
         if let Err(error) = home.save(&self.keys.load()) {
             let path = Excerpt::of_path(home.path()).to_string();
-            warn!(path, %error, "ticket keys not written: resumption ends with this process");
+            warn!(path, %error, "ticket keys not written: clients cannot resume after a restart");
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct UpstreamState {
     pub(crate) address: Upstream,
     /// As written in sanedge.toml.
     pub(crate) text: String,
-    /// Attempts to connect that failed.
+    /// Failed connection attempts.
     pub(crate) failures: Counter,
     tried: AtomicBool,
     /// The last attempt to connect failed.

@@ -144,7 +144,7 @@ fn an_error_names_the_byte_and_comes_with_it() {
     let head = b"GET / HTTP/1.1\r\nHost: a\0";
     let error = HeadScanner::request().scan(head, &LIMITS).unwrap_err();
     assert_eq!(error.offset, head.len() - 1);
-    assert_eq!(error.to_string(), "byte 23 of the head: byte 0x00 may not be in a field value");
+    assert_eq!(error.to_string(), "byte 23 of the head: byte 0x00 is not allowed in a field value");
     assert_eq!(HeadScanner::request().scan(&head[..head.len() - 1], &LIMITS), Ok(None));
 }
 

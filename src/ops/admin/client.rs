@@ -23,7 +23,7 @@ const HEAD_LIMITS: HeadLimits =
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens, or not for us.
-    #[error("no edge can be reached at {address}: {error}. {}", hint(.error))]
+    #[error("cannot reach an edge at {address}: {error}. {}", hint(.error))]
     Connect {
         /// Where.
         address: String,
@@ -31,7 +31,7 @@ pub enum AskError {
         error: io::Error,
     },
     /// It answered something unexpected.
-    #[error("the edge at {address} gave no usable answer: {found}")]
+    #[error("the edge at {address} sent an unusable response: {found}")]
     Answer {
         /// Where.
         address: String,
@@ -43,12 +43,12 @@ pub enum AskError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "Its admin socket is for root and the edge's own group: try with sudo."
+            "Only root and the edge's group may use its admin socket: try with sudo."
         }
-        io::ErrorKind::TimedOut => "It is there and does not answer: look at its log, or restart it.",
+        io::ErrorKind::TimedOut => "It is running but does not answer: look at its log, or restart it.",
         _ => {
-            "No edge answers there. See whether it runs (`systemctl status sanedge`) and start it (`sudo systemctl start \
-             sanedge`, or `sanedge serve BUNDLE`); if its admin socket is elsewhere ([listen] admin), name it with --admin."
+            "No edge listens there. Check with `systemctl status sanedge`, and start it with `sudo systemctl start sanedge` \
+                or `sanedge serve BUNDLE`. If its admin socket is elsewhere ([listen] admin), name it with --admin."
         }
     }
 }
@@ -108,7 +108,7 @@ fn parsed(answer: &[u8]) -> Result<Answer, String> {
     let mut scanner = HeadScanner::response();
     let end = scanner.scan(answer, &HEAD_LIMITS).map_err(|error| error.to_string())?;
     let Some((head, body)) = end.and_then(|end| answer.split_at_checked(end)) else {
-        return Err(format!("it ends within its head, after {} bytes", answer.len()));
+        return Err(format!("it ends inside its head, after {} bytes", answer.len()));
     };
     let head = parse_scanned_response(head, false, &scanner).map_err(|error| error.to_string())?;
     match head.framing {
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn says_what_was_found_instead_of_an_answer() {
-        assert_eq!(parsed(b""), Err("it ends within its head, after 0 bytes".to_owned()));
-        assert_eq!(parsed(b"HTTP/1.1 200 OK\r\n"), Err("it ends within its head, after 17 bytes".to_owned()));
+        assert_eq!(parsed(b""), Err("it ends inside its head, after 0 bytes".to_owned()));
+        assert_eq!(parsed(b"HTTP/1.1 200 OK\r\n"), Err("it ends inside its head, after 17 bytes".to_owned()));
         assert!(parsed(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").is_err());
     }
 }

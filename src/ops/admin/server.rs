@@ -84,7 +84,8 @@ pub fn start(
             warn!(
                 path = DEFAULT_PATH,
                 error,
-                "no admin socket: `sanedge reload` and `sanedge status` will not find this edge; SIGHUP reloads, and [listen] admin names another place"
+                "no admin socket: `sanedge reload` and `sanedge status` cannot reach this edge; SIGHUP reloads it, and \
+                    [listen] admin sets another path"
             );
             Running { socket: None }
         })),
@@ -114,14 +115,14 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"));
         }
         Err(_) => return Ok(()),
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another sanedge answers there")),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another sanedge listens there")),
     }
 }
 
@@ -306,7 +307,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
 
 async fn answer(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>) -> Answer {
     if !is_expected(&head.host, rights) {
-        let expected = "this address answers only to a loopback Host: http://localhost";
+        let expected = "this address accepts only a loopback Host: http://localhost";
         return Answer::problem(403, "Forbidden", "host-refused", expected);
     }
     match (head.method, head.path) {
@@ -346,7 +347,7 @@ async fn reload(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
     let by_browser =
         ["origin", "sec-fetch-site", "referer"].iter().any(|name| head.fields.values(name).next().is_some());
     if rights != Rights::Control || by_browser {
-        warn!(reason = "admin", "reload refused: only root and the service's own user may ask for one");
+        warn!(reason = "admin", "reload refused: only root and the service's own user may request one");
         return Answer::problem(
             403,
             "Forbidden",
@@ -389,7 +390,7 @@ fn health(status: &Status, good: bool) -> Answer {
     let text = match (good, status.workers_stuck.as_slice()) {
         (true, _) => "ok".to_owned(),
         (false, []) => "draining".to_owned(),
-        (false, stuck) => format!("stuck workers: {stuck:?}"),
+        (false, stuck) => format!("workers do not run their tasks: {stuck:?}"),
     };
     Answer::text(good, &text)
 }
@@ -399,5 +400,5 @@ fn not_allowed(fields: &'static str) -> Answer {
 }
 
 fn ending() -> Answer {
-    Answer::problem(503, "Service Unavailable", "ending", "the edge is ending")
+    Answer::problem(503, "Service Unavailable", "ending", "the edge is shutting down")
 }

@@ -49,7 +49,7 @@ fn head(status: &Status) -> String {
         (
             "sessions",
             format!(
-                "{} now, {} at the peak, {} at most; {} in their handshake",
+                "{} now, {} at the peak, {} at most; {} in the TLS handshake",
                 status.sessions, status.sessions_peak, status.sessions_max, status.handshakes
             ),
         ),
@@ -90,7 +90,7 @@ fn head(status: &Status) -> String {
     let lines = lines.iter().map(|(label, text)| format!("  {label:<10}{text}\n")).collect::<String>();
     let panics = match count("panics_total") {
         0 => String::new(),
-        panics => format!("  panics    {panics}: each is a defect, please report it; the log has them\n"),
+        panics => format!("  panics    {panics}: each is a bug; please report it with its log line\n"),
     };
     format!("{state}\n{lines}{panics}")
 }

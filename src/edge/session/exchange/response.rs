@@ -91,8 +91,8 @@ impl Exchange<'_> {
             Down::Body { chunked, reader } => {
                 let broke_off = |found| Err(End::Failed(Problem::UpstreamClosed, found));
                 match (error, reader.end()) {
-                    (Some(error), _) => return broke_off(format!("its response broke off: {error}")),
-                    (None, Err(error)) => return broke_off(format!("its response broke off: {error}")),
+                    (Some(error), _) => return broke_off(format!("its response ended early: {error}")),
+                    (None, Err(error)) => return broke_off(format!("its response ended early: {error}")),
                     (None, Ok(())) => {}
                 }
                 let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
@@ -205,7 +205,7 @@ impl Exchange<'_> {
 
     fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
         let Some(offer) = &self.request.offer else {
-            return Err(upstream_malformed(&"101 to a request that asked for no upgrade"));
+            return Err(upstream_malformed(&"101 to a request without an upgrade"));
         };
         let sent = self.input.all().get(..self.request.head_bytes).unwrap_or_default();
         let sent =

@@ -36,7 +36,7 @@ pub(super) struct Home {
 /// Why a folder keeps no keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoHome {
-    #[error("expected a tmpfs, so that keys reach no disk; set [listen] admin to a socket in one")]
+    #[error("expected a tmpfs, so that keys are never on a disk; set [listen] admin to a socket in one")]
     OnDisk,
     #[error("cannot be used: {0}")]
     Folder(Errno),

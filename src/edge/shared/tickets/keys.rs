@@ -47,17 +47,17 @@ pub(crate) struct Keys(pub(crate) Vec<Key>);
 
 /// There was no randomness.
 #[derive(Debug, thiserror::Error)]
-#[error("no randomness for the keys of session tickets")]
+#[error("no random bytes for the keys of session tickets")]
 pub struct NoRandomness;
 
 /// Why a file of keys is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("not a file of ticket keys of this version, or damaged")]
+    #[error("damaged, or not a ticket key file of this version")]
     Damaged,
-    #[error("of another boot of this machine")]
+    #[error("from another boot of this machine")]
     OtherBoot,
-    #[error("a key in it would live longer than any key does")]
+    #[error("a key in it has an impossible lifetime")]
     Lifetime,
     #[error("all keys in it have expired")]
     Expired,
