@@ -1,7 +1,6 @@
 //! Board profiles: one TOML per board under `boards/`, compiled into the binary, each giving default limits.
 //!
-//! Knows nothing else of the crate but `limits`. A profile says what a board *is*; what follows for the limits is
-//! [`Limits::default_for`]'s business.
+//! Depends on `limits` only. A profile says what a board *is*; [`Limits::default_for`] derives the limits.
 
 use std::fs;
 use std::io;
@@ -11,7 +10,7 @@ use serde::Deserialize;
 use crate::excerpt::Excerpt;
 use crate::limits::{self, LimitError, Limits, Machine, Value, WebSocketBounds};
 
-/// The name that stands for the machine that compiles the bundle.
+/// The name for the machine that compiles the bundle.
 pub const HOST: &str = "host";
 
 /// A board.
@@ -19,11 +18,11 @@ pub const HOST: &str = "host";
 pub struct Board {
     /// The name that `sanedge.toml` gives it.
     pub name: String,
-    /// What it is, for people.
+    /// Description.
     pub description: String,
     /// Target triple of the binary for it.
     pub target: String,
-    /// What rustc may be told with `-C target-cpu`; `None` where its model of the core has more than the silicon.
+    /// The value for rustc's `-C target-cpu`; `None` if its model of the core has instructions that the silicon lacks.
     pub target_cpu: Option<String>,
     /// Whether an RSA signature costs tens of milliseconds: 32-bit ARM has no wide multiplication.
     pub rsa_is_slow: bool,
@@ -48,7 +47,7 @@ pub enum BoardError {
         /// The nearest one.
         suggestion: Option<&'static str>,
     },
-    /// A profile that cannot be read: a mistake in `boards/`, which a test would have seen.
+    /// A profile that cannot be read: a mistake in `boards/`, which a test finds.
     #[error("cannot read the profile of board `{name}`: {error}")]
     Profile {
         /// Its name.
@@ -56,7 +55,7 @@ pub enum BoardError {
         /// What is wrong.
         error: String,
     },
-    /// The machine that compiles does not tell its memory.
+    /// The memory of the compiling machine is not available.
     #[error("cannot determine the memory of this machine ({error}): name a board instead of `{HOST}`")]
     Memory {
         /// What `/proc/meminfo` gave.
@@ -99,7 +98,7 @@ struct Profile {
     limits: ProfileLimits,
 }
 
-/// The limits that a profile settles, written as in `sanedge.toml`; all others follow from its memory.
+/// The limits that a profile sets, written as in `sanedge.toml`; all others follow from its memory.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileLimits {
@@ -114,7 +113,7 @@ impl Board {
     /// The board `name`; [`HOST`] looks at this machine.
     ///
     /// # Errors
-    /// Where there is none, names the nearest and all others.
+    /// If there is none; the error names the nearest and all others.
     pub fn find(name: &str) -> Result<Self, BoardError> {
         if name == HOST {
             return Self::host().map_err(|error| BoardError::Memory { error });
@@ -129,12 +128,12 @@ impl Board {
         self.machine
     }
 
-    /// The limits that hold where `sanedge.toml` says nothing.
+    /// The limits that apply if `sanedge.toml` sets none.
     pub fn default_limits(&self) -> Limits {
         self.limits.clone()
     }
 
-    /// The bounds of WebSocket frames and messages that hold where a site says nothing.
+    /// The limits of WebSocket frames and messages that apply if a site sets none.
     pub fn websocket_bounds(&self) -> WebSocketBounds {
         self.websocket
     }
@@ -277,7 +276,7 @@ mod tests {
             );
             let websocket = board.websocket_bounds();
             assert_eq!(websocket, WebSocketBounds::default_for(machine), "{name}: as docs/boards.md says");
-            // What makes the assertion above one that can fail.
+            // Proves that the assertion above can fail.
             let twice = Limits { sessions_max: limits.sessions_max * 2, ..limits };
             assert!(!Memory::of(&twice, machine, 4).holds(), "{name}: a budget that nothing fills");
             seen += 1;

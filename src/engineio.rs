@@ -1,8 +1,8 @@
-//! What the edge must know of Engine.IO to keep a session with one of several local servers: which requests name a
-//! session, and what a server says when it opens one (the `open` packet of protocols 3 and 4,
+//! The part of Engine.IO that keeps a session on one of several local servers: which requests name a session, and what
+//! a server sends when it opens one (the `open` packet of protocols 3 and 4,
 //! <https://socket.io/docs/v4/engine-io-protocol/>).
 //!
-//! Nothing is changed on the way, and only the beginning of an answer to a handshake is looked at.
+//! Nothing is changed, and only the beginning of the response to a handshake is read.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use crate::ws::frame::{Decoded, Header, Opcode, decode};
 
 /// Longest `sid` that is kept: Engine.IO's own have 20 characters, and an app may make others.
 pub const SID_BYTES_MAX: usize = 256;
-/// Bytes of an answer that are looked at for its `open` packet, which has about 120.
+/// Bytes of a response that are searched for its `open` packet, which has about 120.
 pub const LOOK_BYTES_MAX: usize = 1024;
 /// Longest that a session is remembered after its last request.
 pub const KEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// On top of `pingInterval` and `pingTimeout`, for a slow way and a busy server.
+/// Added to `pingInterval` and `pingTimeout`, for a slow network and a busy server.
 const KEEP_MARGIN: Duration = Duration::from_secs(15);
-/// What a server of Engine.IO uses unless it says otherwise.
+/// The defaults of an Engine.IO server.
 const PING_INTERVAL_MS: u64 = 25_000;
 const PING_TIMEOUT_MS: u64 = 20_000;
 
-/// What a request has to do with sessions.
+/// How a request relates to sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asks<'a> {
     /// Nothing.
     Nothing,
-    /// It opens one, and its answer can be read.
+    /// It opens one, and its response can be read.
     Open,
     /// It belongs to the one of this `sid`, decoded.
     Session(Cow<'a, str>),
 }
 
-/// What a server says of the session that it opens.
+/// What a server sends about the session that it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     /// The session's name, at most [`SID_BYTES_MAX`]; a credential.
     pub sid: String,
-    /// How long the session can be silent and live, and a little more; at most [`KEEP_MAX`].
+    /// How long the session may be silent, with some margin; at most [`KEEP_MAX`].
     pub keep: Duration,
 }
 
@@ -55,7 +55,8 @@ pub enum Observed {
     Else,
 }
 
-/// Observes the beginning of an answer, in pieces as they come, for the `open` packet; holds at most [`LOOK_BYTES_MAX`] bytes.
+/// Observes the beginning of a response, in pieces as they arrive, for the `open` packet; holds at most
+/// [`LOOK_BYTES_MAX`] bytes.
 #[derive(Clone, Debug)]
 pub struct OpenObserver {
     framed: bool,
@@ -63,7 +64,7 @@ pub struct OpenObserver {
 }
 
 impl<'a> Asks<'a> {
-    /// By the query, as it came.
+    /// By the query, unchanged.
     pub fn of(head: &RequestHead<'a>) -> Self {
         let asks = Self::by_query(head.query.unwrap_or_default());
         if asks == Self::Open && head.method != "GET" { Self::Nothing } else { asks }
@@ -87,7 +88,7 @@ impl<'a> Asks<'a> {
     }
 }
 
-/// `%XX` and `+`, as query strings write them. What is no escape stays as it is.
+/// Decodes `%XX` and `+`, as in query strings. Anything else stays unchanged.
 fn decoded(value: &str) -> Cow<'_, str> {
     if !value.contains(['%', '+']) {
         return Cow::Borrowed(value);
@@ -109,17 +110,17 @@ fn hex(digits: [u8; 2]) -> Option<u8> {
 }
 
 impl OpenObserver {
-    /// For the body of an answer to a poll.
+    /// For the body of the response to a poll.
     pub fn body() -> Self {
         Self { framed: false, held: Vec::new() }
     }
 
-    /// For the frames behind a 101.
+    /// For the frames after a 101.
     pub fn frames() -> Self {
         Self { framed: true, held: Vec::new() }
     }
 
-    /// Observes the next piece. After anything but [`Observed::More`] there is nothing more to observe.
+    /// Observes the next piece. After a result other than [`Observed::More`], observation is complete.
     pub fn observe(&mut self, piece: &[u8]) -> Observed {
         let room = LOOK_BYTES_MAX - self.held.len();
         self.held.extend_from_slice(piece.get(..room).unwrap_or(piece));
@@ -141,7 +142,7 @@ fn in_frames(bytes: &[u8]) -> Observed {
         let behind = rest.get(header_bytes..).unwrap_or_default();
         let payload_bytes = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
         match opcode {
-            // Compressed, it could not be read; servers do that to larger messages only.
+            // A compressed packet could not be read; servers compress larger messages only.
             Opcode::Text if fin && !rsv1 && mask.is_none() => {
                 return match in_packet(behind.get(..payload_bytes).unwrap_or(behind)) {
                     Observed::More if behind.len() >= payload_bytes => Observed::Else,
@@ -157,8 +158,8 @@ fn in_frames(bytes: &[u8]) -> Observed {
     }
 }
 
-/// The first packet of a payload: bare in protocol 4, behind its length in protocol 3, as text (`96:`) or as bytes
-/// (0, the digits, 255).
+/// The first packet of a payload: bare in protocol 4, after its length in protocol 3, as text (`96:`) or as bytes (0,
+/// the digits, 255).
 fn in_payload(bytes: &[u8]) -> Observed {
     let is_more = |rest: &[u8]| if rest.is_empty() { Observed::More } else { Observed::Else };
     let (digits, end): (fn(&u8) -> bool, u8) = match bytes {
@@ -185,7 +186,7 @@ struct OpenData<'a> {
     ping_timeout: Option<u64>,
 }
 
-/// Type 0 and a JSON object; what stands behind it is another packet.
+/// Type 0 and a JSON object; another packet may follow.
 fn in_packet(bytes: &[u8]) -> Observed {
     let json = match bytes {
         [] => return Observed::More,
@@ -199,7 +200,7 @@ fn in_packet(bytes: &[u8]) -> Observed {
     }
 }
 
-/// What is found at the last byte may be the cut's fault: `1e` is no number, and the beginning of one.
+/// An error at the last byte may be due to the cut: `1e` is not a number, but the beginning of one.
 fn is_at_the_end(error: &serde_json::Error, json: &[u8]) -> bool {
     let lines = json.iter().filter(|byte| **byte == b'\n').count();
     let last = json.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);

@@ -1,6 +1,6 @@
-//! HTTP/1.1 messages as bytes: heads, bodies, what is sent upstream, and our own answers.
+//! HTTP/1.1 messages as bytes: heads, bodies, forwarded heads, and the edge's own responses.
 //!
-//! Pure: bytes in, decisions out. Knows no sockets, no routes and no TLS.
+//! Pure: bytes in, decisions out. No sockets, routes or TLS.
 
 pub mod answer;
 pub mod body;

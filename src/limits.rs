@@ -1,7 +1,7 @@
 //! Every bound of the edge: name, unit, default, allowed range, reason, and what it costs in memory at worst.
 //!
-//! Knows nothing else of the crate. Fields carry their unit last. [`LIMITS`] is the one table of `[limits]`, [`KEYS`]
-//! that of the bounded keys which stand elsewhere in `sanedge.toml`; docs/configuration.md, `compile` and `open` all read these.
+//! Fields carry their unit last. [`LIMITS`] is the one table of `[limits]`, [`KEYS`] that of the bounded keys elsewhere
+//! in `sanedge.toml`; docs/configuration.md, `compile` and `open` all read these.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,25 +16,26 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// All bounds, as they stand in a bundle. `sanedge.toml` names them in `[limits]` (durations as `"30s"` under the
-/// name without `_ms`, sizes as `"16KiB"`).
+/// All limits, as a bundle holds them. `sanedge.toml` names them in `[limits]` (durations as `"30s"` under the name
+/// without `_ms`, sizes as `"16KiB"`).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
-    /// Open client connections, handshaking or not.
+    /// Open client connections, including those in their TLS handshake.
     pub sessions_max: u32,
     /// Open connections of one address: an IPv4 address, or the first 64 bits of an IPv6 address.
     pub address_sessions_max: u32,
     /// Connections in the TLS handshake at once.
     pub handshakes_max: u32,
-    /// TLS handshakes begun in a second, of all addresses together; up to [`BURST_S`] seconds' worth at once. 0: no bound.
+    /// TLS handshakes begun per second, over all addresses; bursts of up to [`BURST_S`] seconds' worth. 0: no bound.
     pub handshakes_per_s_max: u32,
-    /// New connections of one address in a second, each with a handshake to come; [`BURST_S`] as above. 0: no bound.
+    /// New connections of one address per second; bursts as above. 0: no bound.
     pub address_handshakes_per_s_max: u32,
-    /// New WebSockets of one address in a second; [`BURST_S`] as above. 0: no bound.
+    /// New WebSockets of one address per second; bursts as above. 0: no bound.
     pub address_websockets_per_s_max: u32,
     /// Worker threads.
     pub workers: u16,
-    /// Bytes of a request or response head, request line included; also the bound of bytes held behind an upgrade.
+    /// Bytes of a request or response head, request line included; also the bound of bytes held after an upgrade
+    /// request.
     pub head_bytes_max: u32,
     /// Header fields of a head; at most [`FIELDS_MAX`].
     pub fields_max: u16,
@@ -44,15 +45,14 @@ pub struct Limits {
     pub handshake_timeout_ms: u32,
     /// From a request's first byte to the end of its head.
     pub head_timeout_ms: u32,
-    /// How long a kept-alive client connection may stay without a request.
+    /// How long a client connection stays open between two requests.
     pub keepalive_timeout_ms: u32,
     /// Requests on one connection; the last one's response ends it. 0: no bound.
     pub requests_max: u32,
-    /// How long a request body may fail to move on, or a client to take what waits for it: a response, or a WebSocket's
-    /// messages.
+    /// How long a request body, or a client that reads a response or WebSocket messages, may make no progress.
     pub stall_timeout_ms: u32,
-    /// Each so many bytes buy a second of that time back, up to all of it: whoever is slower for long, runs out. 0: any
-    /// byte buys all of it.
+    /// Each so many bytes extend that deadline by one second, up to the whole of it. 0: any byte extends it to the
+    /// whole.
     pub body_bytes_per_s_min: u32,
     /// Longest wait for an upstream connection.
     pub connect_timeout_ms: u32,
@@ -60,8 +60,7 @@ pub struct Limits {
     pub pool_idle_max: u16,
     /// SO_SNDBUF and SO_RCVBUF of each socket; 0 leaves the kernel's autotuning alone.
     pub socket_buffer_bytes: u32,
-    /// Bytes that rustls may hold for one session on their way to the client (`set_buffer_limit`). On the way in
-    /// its own bound holds.
+    /// Bytes of output that rustls may hold for one session (`set_buffer_limit`). Its input has a bound of its own.
     pub tls_buffer_bytes: u32,
     /// Size of each worker's relay scratch buffer.
     pub scratch_bytes: u32,
@@ -70,7 +69,7 @@ pub struct Limits {
 /// Most header fields a head can have, whatever `fields_max` says: the size of the parser's array.
 pub const FIELDS_MAX: usize = 128;
 
-/// Seconds for which a rate may be saved up: as many things may then begin at once.
+/// How many seconds' worth of a rate may be used at once.
 pub const BURST_S: u64 = 10;
 
 /// Memory of one row of the table of client addresses, of which there are [`Limits::address_rows`].
@@ -79,21 +78,21 @@ pub const ADDRESS_ROW_BYTES: u64 = 32;
 /// Fewest rows of that table.
 const ADDRESS_ROWS_MIN: u64 = 1024;
 
-/// What defaults and the memory equation need to know of a machine.
+/// What defaults and the memory equation need to know about a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Processor cores.
     pub cores: u16,
     /// Memory of the whole board, in bytes.
     pub ram_bytes: u64,
-    /// The part of it that the edge may use at worst, in bytes, the kernel's socket buffers included.
+    /// The part of it that the edge may use in the worst case, in bytes, including the kernel's socket buffers.
     pub budget_bytes: u64,
 }
 
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things; written as a plain integer.
+    /// A count; written as a plain integer.
     Count,
     /// Bytes; written `"16KiB"`, or as a plain number of bytes.
     Bytes,
@@ -142,7 +141,7 @@ pub struct Limit {
     write: fn(&mut Limits, u64),
 }
 
-/// A value as it stands in the file.
+/// A value as written in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// In quotes.
@@ -170,7 +169,7 @@ pub enum LimitError {
         /// The value found, in the range's unit.
         found: u64,
     },
-    /// A value in another form than its unit is written in.
+    /// A value in the wrong form for its unit.
     #[error("`{key}` is {found}: expected {}", .unit.form())]
     Form {
         /// The key.
@@ -201,7 +200,7 @@ pub enum LimitError {
         key: &'static str,
         /// Its value.
         found: u64,
-        /// The one that bounds it.
+        /// The limit that bounds it.
         bound: &'static str,
         /// That one's value.
         max: u64,
@@ -443,7 +442,7 @@ impl Unit {
 }
 
 impl Range {
-    /// Hands `value` back where it is allowed.
+    /// Returns `value` if it is allowed.
     ///
     /// # Errors
     /// [`LimitError::OutOfRange`] where it is not.
@@ -452,10 +451,10 @@ impl Range {
         if allowed { Ok(value) } else { Err(LimitError::OutOfRange { range: *self, found: value }) }
     }
 
-    /// Reads a value as the file has it, in this range's unit, and checks it.
+    /// Parses a value of the file in this range's unit, and checks it.
     ///
     /// # Errors
-    /// Where the form is not that of the unit, or the value is out of range.
+    /// If the form is not that of the unit, or the value is out of range.
     pub fn read(&self, value: Value<'_>) -> Result<u64, LimitError> {
         let form = |found: Excerpt| LimitError::Form { key: self.key, unit: self.unit, found };
         let number = match (self.unit, value) {
@@ -505,11 +504,11 @@ pub fn find(key: &str) -> Option<&'static Limit> {
     LIMITS.iter().find(|limit| limit.range.key == key)
 }
 
-/// Sets the limit `key` to `value` as the file has it.
+/// Sets the limit `key` to a value of the file.
 ///
 /// # Errors
-/// Where there is no such limit, the form is not that of its unit, or the value is out of range; `limits` is then
-/// as it was. [`Limits::check`] looks at limits that bound each other.
+/// If there is no such limit, the form is not that of its unit, or the value is out of range; `limits` is then
+/// unchanged. [`Limits::check`] checks limits that bound each other.
 pub fn set(limits: &mut Limits, key: &str, value: Value<'_>) -> Result<(), LimitError> {
     let limit = find(key).ok_or_else(|| unknown(key))?;
     (limit.write)(limits, limit.range.read(value)?);
@@ -519,7 +518,7 @@ pub fn set(limits: &mut Limits, key: &str, value: Value<'_>) -> Result<(), Limit
 /// Reads `"250ms"`, `"30s"`, `"5m"` or `"1h"`.
 ///
 /// # Errors
-/// [`LimitError::Duration`] where the text is something else, or too large for milliseconds in 64 bits.
+/// [`LimitError::Duration`] if the text is anything else, or too large for milliseconds in 64 bits.
 pub fn parse_duration(text: &str) -> Result<Duration, LimitError> {
     milliseconds(text).map(Duration::from_millis)
 }
@@ -527,7 +526,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, LimitError> {
 /// Reads `"512"`, `"16KiB"`, `"1MiB"` or `"2GiB"` into bytes.
 ///
 /// # Errors
-/// [`LimitError::Size`] where the text is something else, or too large for 64 bits.
+/// [`LimitError::Size`] if the text is anything else, or too large for 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, LimitError> {
     let unit = |suffix: &str| match suffix {
         "" => Some(1),
@@ -587,7 +586,7 @@ impl Limits {
         self.scratch_bytes.min(self.tls_buffer_bytes)
     }
 
-    /// Sets what follows from `sessions_max` and `workers` anew, but for what `is_written` by its key.
+    /// Recomputes the limits that follow from `sessions_max` and `workers`, except those that `is_written` in the file.
     pub fn follow(&mut self, is_written: impl Fn(&str) -> bool) {
         let sessions_max = self.sessions_max;
         if !is_written("handshakes_max") {
@@ -601,13 +600,14 @@ impl Limits {
         }
     }
 
-    /// Rows of the table of client addresses: two for each session, so that hardly an address with a session finds none.
+    /// Rows of the table of client addresses: two per session, so that an address with a session nearly always finds
+    /// one.
     pub fn address_rows(&self) -> u64 {
         (2 * u64::from(self.sessions_max)).max(ADDRESS_ROWS_MIN)
     }
 
-    /// File descriptors beside the two of each session, with `upstreams` different upstreams: the process's own, and the idle
-    /// connections to them.
+    /// File descriptors in addition to the two of each session: the process's own, and idle connections to `upstreams`
+    /// different upstreams.
     pub fn other_descriptors(&self, upstreams: u64) -> u64 {
         let workers = u64::from(self.workers);
         PROCESS_DESCRIPTORS + 8 * workers + upstreams * workers * u64::from(self.pool_idle_max)
@@ -630,7 +630,7 @@ impl Limits {
         Ok(())
     }
 
-    /// All fixed defaults; what depends on the board is 0 yet.
+    /// All fixed defaults; limits that depend on the board are still 0.
     fn fixed() -> Self {
         let mut limits = Self {
             sessions_max: 0,
@@ -681,7 +681,7 @@ impl WebSocketBounds {
         Self { frame_bytes_max: bytes, message_bytes_max: bytes }
     }
 
-    /// These, where nothing else is written. A bound that is written is not undone by the default of the other: a
+    /// These bounds, with those that the file sets. A bound in the file is not reduced by the default of the other: a
     /// message may be one frame, and a frame is at most a message.
     #[must_use]
     pub fn written_over(self, frame: Option<u64>, message: Option<u64>) -> Self {
@@ -691,24 +691,24 @@ impl WebSocketBounds {
     }
 }
 
-/// What one TLS handshake can hold beside an open session's buffers: rustls joins handshake messages of up to 64 KiB,
-/// our flight with a chain of ten certificates is at most as long, and the key exchange takes some KiB.
+/// Memory of one TLS handshake in addition to an open session's buffers: rustls joins handshake messages of up to 64
+/// KiB, our flight with a chain of ten certificates is at most as long, and the key exchange takes some KiB.
 pub const HANDSHAKE_BYTES: u64 = 144 * KIB;
 
-/// What an idle WebSocket session holds in user memory: measured at about 10 KiB, promised at 12.
+/// User memory of an idle WebSocket session: measured at about 10 KiB, assumed to be 12.
 pub const IDLE_SESSION_BYTES: u64 = 12 * KIB;
 
-/// What rustls can hold of what a client sent: one record being joined (18 KiB), and decrypted bytes up to its 16 KiB
-/// mark plus what the last read added (18 KiB). Its own bound; no setting of ours changes it.
+/// Input that rustls can hold for a client: one incomplete record (18 KiB), and decrypted bytes up to its 16 KiB mark
+/// plus those of the last read (18 KiB). This bound is its own; no setting changes it.
 pub const TLS_RECEIVE_BYTES: u64 = 52 * KIB;
 
 /// The program before its first session: code, tables, bundle, runtime.
 pub const PROCESS_BYTES: u64 = 8 * MIB;
 
-/// Descriptors that are no session's: standard streams, listeners, event queues, admin socket, bundle, log.
+/// Descriptors that belong to no session: standard streams, listeners, event queues, admin socket, bundle, log.
 pub const PROCESS_DESCRIPTORS: u64 = 64;
 
-/// The memory equation: what the edge can take at worst, in three terms, and the descriptors that it needs.
+/// The memory equation: the worst case in three terms, and the descriptors that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Handshaking sessions × what a handshake can hold.
@@ -745,7 +745,7 @@ impl Memory {
         }
     }
 
-    /// The three terms together, in bytes.
+    /// The sum of the three terms, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.handshake_bytes + self.session_bytes + self.kernel_bytes
     }
@@ -789,8 +789,8 @@ impl fmt::Display for Memory {
     }
 }
 
-/// A client that stops reading fills `tls_buffer_bytes`. Towards an upstream that does, one read waits; or before that a
-/// client stops halfway in a head and fills a head buffer, and the upstream's answer another one.
+/// A client that stops reading fills `tls_buffer_bytes`. For an upstream that stops reading, one read waits. Before
+/// that, a client that stops inside a head fills a head buffer, and the upstream's response another one.
 fn session_user_bytes(limits: &Limits) -> u64 {
     let heads = 2 * u64::from(limits.head_bytes_max);
     IDLE_SESSION_BYTES
@@ -799,7 +799,7 @@ fn session_user_bytes(limits: &Limits) -> u64 {
         + heads.max(limits.read_bytes().into())
 }
 
-/// The kernel doubles what is set, for its own bookkeeping (socket(7)), and each session has two sockets with two
+/// The kernel doubles the value for its own bookkeeping (socket(7)), and each session has two sockets with two
 /// directions.
 fn session_kernel_bytes(limits: &Limits) -> u64 {
     2 * 2 * 2 * u64::from(limits.socket_buffer_bytes)
@@ -825,7 +825,7 @@ fn socket_buffer_default(ram_bytes: u64) -> u64 {
     }
 }
 
-/// How many sessions, each with a quarter of a handshake, the budget holds; in steps of 16.
+/// How many sessions the budget holds, each with a quarter of a handshake; in steps of 16.
 fn sessions_default(limits: &Limits, machine: &Machine) -> u32 {
     let fixed = process_bytes(limits) + kernel_shared_bytes(limits, machine);
     let each = session_user_bytes(limits)

@@ -1,8 +1,8 @@
 //! A DNS name as a type, RFC 9525 matching of certificate names, and origins (RFC 6454).
 //!
-//! Knows nothing of where names come from: callers hand in text, this module says whether it is a name and
-//! whether one covers another. It refuses what RFC 9525 refuses: partial wildcards, `*` alone, `*.com`, the CN.
-//! It knows no public-suffix list, so `*.co.uk` is a wildcard like any other: certificate authorities refuse it.
+//! Callers pass text; this module says whether it is a name and whether one name covers another. It refuses what RFC
+//! 9525 refuses: partial wildcards, `*` alone, `*.com`, the CN. It has no public-suffix list, so `*.co.uk` is a
+//! wildcard like any other; certificate authorities refuse it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -86,7 +86,7 @@ pub enum NameError {
         /// The label.
         label: Excerpt,
     },
-    /// A character that no host name has.
+    /// A character that is not allowed in a host name.
     #[error("{name:?} has {character:?} at byte {at}: expected letters, digits, hyphens and dots only")]
     Character {
         /// The text.
@@ -96,7 +96,7 @@ pub enum NameError {
         /// Its offset in bytes.
         at: usize,
     },
-    /// A U-label (RFC 5890 §2.3.2.1): certificates and TLS speak A-labels only.
+    /// A U-label (RFC 5890 §2.3.2.1): certificates and TLS use A-labels only.
     #[error("{name:?} has letters outside ASCII: write its A-label form, the one that begins with `xn--`")]
     ULabel {
         /// The text.
@@ -135,7 +135,7 @@ pub enum NameError {
         /// The text.
         name: Excerpt,
     },
-    /// A certificate's dNSName that ends in a dot (RFC 5280 §4.2.1.6 has no room for it; clients differ).
+    /// A certificate's dNSName that ends in a dot (RFC 5280 §4.2.1.6 does not allow it; clients differ).
     #[error("certificate name {name:?} ends in a dot: expected none (RFC 5280 §4.2.1.6)")]
     SanTrailingDot {
         /// The text.
@@ -153,7 +153,7 @@ pub enum NameError {
         /// The text.
         name: Excerpt,
     },
-    /// A port that is none.
+    /// Not a port.
     #[error("port {found:?}: expected a number from 1 to 65535")]
     Port {
         /// The text.
@@ -165,14 +165,14 @@ impl DnsName {
     /// Parses and canonicalises (case, one trailing dot).
     ///
     /// # Errors
-    /// Where the text is not one whole host name, says by which rule.
+    /// If the text is not a complete host name; the error names the rule.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let name = text.strip_suffix('.').unwrap_or(text);
         if name.is_empty() {
             return Err(NameError::Empty);
         }
         check_characters(name)?;
-        // As bytes: each request names its host, and a search for a character costs more than the names are long.
+        // As bytes: each request has a host, and a character search costs more than a short name.
         let mut labels = name.as_bytes().split(|&byte| byte == b'.');
         labels.clone().try_for_each(|label| check_label(label, name))?;
         if labels.next_back().is_some_and(is_number) {
@@ -206,7 +206,7 @@ impl Host {
     /// IPv6 literal with or without brackets.
     ///
     /// # Errors
-    /// Where the text is neither a name nor an address.
+    /// If the text is neither a name nor an address.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if let Some(address) = parse_address(text) {
             return Ok(Self::Ip(address));
@@ -221,7 +221,7 @@ impl Host {
     /// an empty port is none (RFC 3986 §3.2.3).
     ///
     /// # Errors
-    /// Where host or port is none.
+    /// If host or port is invalid.
     pub fn parse_authority(authority: &str) -> Result<(Self, Option<u16>), NameError> {
         let (host, port) = split_authority(authority)?;
         let port = match port {
@@ -276,7 +276,7 @@ impl SanName {
     /// Parses a dNSName of a certificate.
     ///
     /// # Errors
-    /// Where the text is no name, or a wildcard that RFC 9525 §6.3 refuses. Such a SAN entry covers nothing.
+    /// If the text is not a name, or is a wildcard that RFC 9525 §6.3 refuses. Such a SAN entry covers nothing.
     pub fn parse_dns(text: &str) -> Result<Self, NameError> {
         if text.len() > 1 && text.ends_with('.') {
             return Err(NameError::SanTrailingDot { name: Excerpt::of(text) });
@@ -294,7 +294,7 @@ impl SanName {
     /// Parses the bytes of an iPAddress (RFC 5280 §4.2.1.6).
     ///
     /// # Errors
-    /// Where there are neither 4 nor 16 bytes.
+    /// If there are neither 4 nor 16 bytes.
     pub fn parse_ip(bytes: &[u8]) -> Result<Self, NameError> {
         let v4 = <[u8; 4]>::try_from(bytes).map(|octets| IpAddr::V4(Ipv4Addr::from(octets)));
         let v6 = || <[u8; 16]>::try_from(bytes).map(|octets| IpAddr::V6(Ipv6Addr::from(octets)));
@@ -372,7 +372,7 @@ fn is_number(label: &[u8]) -> bool {
 }
 
 fn parse_address(text: &str) -> Option<IpAddr> {
-    // A name that cannot be one is not parsed three times: an IPv4 address begins with a digit, an IPv6 one has colons.
+    // Avoids parsing a plain name as an address: an IPv4 address begins with a digit, an IPv6 address contains colons.
     if !text.starts_with(|c: char| c.is_ascii_digit()) && !text.bytes().any(|byte| byte == b':') {
         return None;
     }
@@ -407,7 +407,7 @@ fn split_authority(authority: &str) -> Result<(&str, Option<&str>), NameError> {
 
 fn parse_port(digits: &str) -> Result<u16, NameError> {
     let refuse = || NameError::Port { found: Excerpt::of(digits) };
-    // Five digits at most, and no sign, which `parse` would take.
+    // At most five digits, and no sign, which `parse` would accept.
     if digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(refuse());
     }

@@ -1,7 +1,7 @@
-//! The header that a proxy puts in front of a connection to say whose it is: PROXY protocol, versions 1 and 2
+//! The header that a proxy sends before a connection to name the client: PROXY protocol, versions 1 and 2
 //! (`proxy-protocol.txt` of HAProxy, 2020/03/05). Section numbers below are of that document.
 //!
-//! Read as strictly as heads are, and never a byte further than the header: what follows belongs to TLS or HTTP.
+//! Parsing is as strict as for heads, and never reads beyond the header: the bytes after it belong to TLS or HTTP.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,10 +29,10 @@ const TLV_CRC32C: u8 = 3;
 /// What the first bytes of a connection hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// At least so many more bytes belong to the header: to read so many reads nothing behind it.
+    /// At least so many more bytes belong to the header; reading that many does not read beyond it.
     Wants(usize),
-    /// A whole header. The client that it names, its address canonical; `None` where the proxy speaks for itself (LOCAL)
-    /// or for a client without an IP address (UNKNOWN, UNSPEC, UNIX): then the peer is the client.
+    /// A complete header. The client that it names, with a canonical address; `None` if the proxy speaks for itself
+    /// (LOCAL) or for a client without an IP address (UNKNOWN, UNSPEC, UNIX): the peer is then the client.
     Complete {
         /// Length of the header.
         bytes: usize,
@@ -56,13 +56,13 @@ pub enum ProxyError {
     /// §2.2.
     #[error("expected version 2 and the command LOCAL or PROXY, found byte 0x{0:02x}")]
     Command(u8),
-    /// §2.2: of what runs over TCP. Datagrams do not.
+    /// §2.2: families over TCP. Datagrams are not.
     #[error("expected TCP over IPv4 or IPv6, a Unix stream or UNSPEC, found family 0x{0:02x}")]
     Family(u8),
     /// §2.2.
     #[error("a version 2 header of {bytes} bytes; expected at most {V2_BYTES_MAX}")]
     TooLong {
-        /// What it says about itself.
+        /// Its declared length.
         bytes: usize,
     },
     /// §2.2.
@@ -73,7 +73,7 @@ pub enum ProxyError {
     Checksum,
 }
 
-/// Looks at `bytes`, the first of a connection.
+/// Parses `bytes`, the first of a connection.
 ///
 /// # Errors
 /// The first broken rule, as soon as the bytes show it.
@@ -115,7 +115,7 @@ fn line_client(line: &str) -> Option<Option<SocketAddr>> {
     words.next().is_none().then_some(Some(SocketAddr::new(client.to_canonical(), client_port)))
 }
 
-/// Digits alone, and no zero in front of others.
+/// Digits only, without leading zeros.
 fn is_decimal(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
 }
@@ -134,7 +134,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, ProxyError> {
         return Err(ProxyError::TooLong { bytes: length });
     }
     let Some(header) = bytes.get(..length) else { return Ok(Progress::Wants(length - bytes.len())) };
-    // §2.2: of LOCAL the family and all that follows are to be discarded.
+    // §2.2: for LOCAL, the family and everything after it are discarded.
     let client = if is_local { None } else { named_client(*family, header)? };
     Ok(Progress::Complete { bytes: length, client })
 }
@@ -163,7 +163,7 @@ fn named_client(family: u8, header: &[u8]) -> Result<Option<SocketAddr>, ProxyEr
     })
 }
 
-/// Each TLV ends within the header, and a checksum among them is right (§2.2.3).
+/// Each TLV ends within the header, and its checksum, if any, is correct (§2.2.3).
 fn check_tlvs(header: &[u8], tlvs: &[u8]) -> Result<(), ProxyError> {
     let mut rest = tlvs;
     while let Some((kind, after)) = rest.split_first() {
@@ -182,7 +182,8 @@ fn check_tlvs(header: &[u8], tlvs: &[u8]) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// CRC-32C (RFC 3720 Appendix B.4) of `bytes`, with zeros for those of `blank`. Bit by bit: headers are few and short.
+/// CRC-32C (RFC 3720 Appendix B.4) of `bytes`, with zeros for the bytes of `blank`. Bit by bit, because headers are few
+/// and short.
 fn crc32c(bytes: &[u8], blank: std::ops::Range<usize>) -> u32 {
     let turn = |crc: u32| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
     let byte = |crc: u32, (at, byte): (usize, &u8)| {
@@ -192,7 +193,8 @@ fn crc32c(bytes: &[u8], blank: std::ops::Range<usize>) -> u32 {
     !bytes.iter().enumerate().fold(!0, byte)
 }
 
-/// The header of `version` (1 or 2) that says: `client` speaks to `server`. Addresses of two families go as IPv6 both.
+/// The header of `version` (1 or 2) for a connection from `client` to `server`. Addresses of two families are both
+/// written as IPv6.
 pub fn header(version: u8, client: SocketAddr, server: SocketAddr) -> heapless::Vec<u8, WRITTEN_BYTES_MAX> {
     let (client_ip, server_ip) = match (client.ip().to_canonical(), server.ip().to_canonical()) {
         same @ ((IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_))) => same,

@@ -1,13 +1,12 @@
 //! SNI, Host and path to a route.
 //!
-//! A path is routed as it stands and goes upstream as it stands. Because a server may resolve `..` or `%2f` where we
-//! do not, read a host out of `//host/path`, or have no regard for case, a path that would change its route by that is
-//! refused rather than guessed.
+//! A path is routed and forwarded unchanged. A server may resolve `..` or `%2f` where the edge does not, read a host
+//! from `//host/path`, or ignore case; a path whose route would change by that is refused.
 
 use crate::bundle::{Route, Site};
 use crate::names::{Host, SanName};
 
-/// The path leads to one route as it stands and to another once normalised: an upstream could read either. Or servers
+/// The path leads to one route as written and to another once normalised, and an upstream could read either; or servers
 /// differ on whether it is a path at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -16,7 +15,7 @@ use crate::names::{Host, SanName};
 )]
 pub struct Ambiguous;
 
-/// The request names a host that its connection was not opened for: 421 (RFC 9110 §15.5.20).
+/// The request names a host other than that of its TLS connection: 421 (RFC 9110 §15.5.20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the Host field differs from the server name of this TLS connection")]
 pub struct Misdirected;
@@ -25,7 +24,7 @@ pub struct Misdirected;
 /// route of `/a/b`, `/a/` and `/a`, not of `/ab`.
 ///
 /// # Errors
-/// [`Ambiguous`] where the path and another reading of it have different routes, and where it has no normalised form.
+/// [`Ambiguous`] if the path and another reading of it have different routes, or if it has no normalised form.
 pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)>, Ambiguous> {
     let literal = longest(site, path);
     let index = |found: Option<(usize, &Route)>| found.map(|(index, _)| index);
@@ -39,14 +38,14 @@ pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)
     if alike { Ok(literal) } else { Err(Ambiguous) }
 }
 
-/// What servers make of a path that is not plain.
+/// How servers read a path that is not plain.
 fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, Ambiguous> {
     if path.split(|&byte| byte == b'%').skip(1).any(|escape| hex_pair(escape).is_none_or(|byte| byte == 0)) {
         return Err(Ambiguous);
     }
     let mut readings = Vec::new();
     for path in [Some(path), behind_authority(path)].into_iter().flatten() {
-        // One pass takes the escapes that every server takes; the second, those of a server that decodes twice.
+        // The first pass decodes what every server decodes; the second, what a server that decodes twice does.
         let once = normalise(path).ok_or(Ambiguous)?;
         let twice = normalise(&once).ok_or(Ambiguous)?;
         readings.extend([once, twice]);
@@ -54,8 +53,8 @@ fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, Ambiguous> {
     Ok(readings)
 }
 
-/// The path of `//host/path` to a server that takes its target for a reference (RFC 3986 §4.2), as Node's
-/// `new URL(request.url, base)` does, with `\` for `/` and any number of them in front.
+/// The path of `//host/path` for a server that reads the target as a reference (RFC 3986 §4.2), as Node's `new
+/// URL(request.url, base)` does, with `\` for `/` and any number of them in front.
 fn behind_authority(path: &[u8]) -> Option<&[u8]> {
     let slash = |byte: &u8| matches!(byte, b'/' | b'\\');
     let authority = path.iter().position(|byte| !slash(byte)).unwrap_or(path.len());
@@ -66,7 +65,7 @@ fn behind_authority(path: &[u8]) -> Option<&[u8]> {
     Some(behind.iter().position(slash).and_then(|end| behind.get(end..)).unwrap_or_default())
 }
 
-/// Whether a server without regard for case, as Express is, has `path` in a route that not everybody may enter.
+/// Whether a server that ignores case, such as Express, would route `path` to a route with `allow`.
 fn enters_in_another_case(site: &Site, path: &[u8], found: Option<(usize, &Route)>) -> bool {
     let mut others =
         site.routes.iter().enumerate().filter(|(index, _)| found.is_none_or(|found| found.0 != *index));
@@ -91,7 +90,7 @@ pub fn check_host(host: &Host, sni: Option<&Host>, sent: &[SanName]) -> Result<(
     if fits { Ok(()) } else { Err(Misdirected) }
 }
 
-/// Routes are sorted, longest path first; we look at all and do not rely on it.
+/// Routes are sorted, longest path first; this checks all of them and does not rely on it.
 fn longest<'b>(site: &'b Site, path: &[u8]) -> Option<(usize, &'b Route)> {
     let is_prefix = |(_, route): &(usize, &Route)| covers(route.path.as_bytes(), path, PartialEq::eq);
     let matching = site.routes.iter().enumerate().filter(is_prefix);
@@ -113,8 +112,8 @@ fn is_plain(path: &[u8]) -> bool {
         && !pairs.into_iter().any(|pair| matches!(pair, (b'/', b'/' | b'.')))
 }
 
-/// The path as an eager server reads it: `%XX` decoded, `\` is `/`, path parameters (`;x`) cut, empty and dot segments
-/// resolved. `None`: it climbs above the root.
+/// The path as a permissive server reads it: `%XX` decoded, `\` as `/`, path parameters (`;x`) cut, empty and dot
+/// segments resolved. `None`: the path climbs above the root.
 fn normalise(path: &[u8]) -> Option<Vec<u8>> {
     let decoded = decode(path);
     let mut segments: Vec<&[u8]> = Vec::new();

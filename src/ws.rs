@@ -1,6 +1,6 @@
-//! WebSocket (RFC 6455): is this upgrade legal, is this sequence of frames legal, and are we between two of them.
-//! Knows no sockets, never alters a payload, and looks into one only for the rules that are about it: Close codes and
-//! reasons, and UTF-8 where a site asks for it.
+//! WebSocket (RFC 6455): whether an upgrade and a sequence of frames are legal, and whether a stream is between two
+//! frames. No sockets; payload is never altered, and read only for rules about payload: Close codes and reasons, and
+//! UTF-8 if a site asks for it.
 
 pub mod frame;
 mod fuzz;

@@ -1,6 +1,6 @@
-//! Answers made by the edge itself: a stable code, one sentence, and what to check, as JSON or as a small page.
+//! Responses of the edge itself: a stable code, one sentence, and what to check, as JSON or as a small page.
 //!
-//! Each carries `Sanedge-Error: code`, so that it is never mistaken for the app's own.
+//! Each carries `Sanedge-Error: code`, which distinguishes it from the app's responses.
 
 use std::fmt::{self, Write as _};
 
@@ -8,10 +8,10 @@ use crate::http::forward::push_status;
 use crate::http::head::{RequestHead, list, trim};
 use crate::names::Host;
 
-/// Bytes of text from outside that an answer repeats; the rest is cut.
+/// Bytes of text from outside that a response repeats; the rest is cut.
 pub const DETAIL_BYTES_MAX: usize = 1024;
 
-/// Why the edge answers by itself. One table has status, code and sentence of each.
+/// Why the edge responds itself. One table has status, code and sentence of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     /// 400: the head or the framing is malformed or ambiguous.
@@ -20,7 +20,7 @@ pub enum Problem {
     AmbiguousPath,
     /// 400: an upgrade that RFC 6455 does not allow.
     BadUpgrade,
-    /// 400: plain HTTP on a port that speaks TLS.
+    /// 400: plain HTTP on a TLS port.
     PlainHttp,
     /// 403: the Origin of an upgrade is not allowed.
     OriginRefused,
@@ -86,7 +86,7 @@ pub const PROBLEMS: [Problem; 22] = [
     Problem::VersionNotSupported,
 ];
 
-/// What the answer says beyond its fixed sentence. Text from outside is escaped and cut.
+/// The part of a response beyond its fixed sentence. Text from outside is escaped and cut.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Detail<'a> {
     /// What was found, e.g. the head's error.
@@ -95,24 +95,24 @@ pub struct Detail<'a> {
     pub check: Option<&'a str>,
 }
 
-/// The form of an answer.
+/// The form of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnswerForm {
     /// A page instead of JSON; see [`wants_html`].
     pub html: bool,
     /// `Connection: close`.
     pub close: bool,
-    /// Answer to HEAD: no body.
+    /// Response to HEAD: no body.
     pub head_only: bool,
 }
 
-/// One row of the table: what the client sees of a problem.
+/// One row of the table: what the client sees for a problem.
 struct Row {
     status: u16,
     reason: &'static str,
     code: &'static str,
     sentence: &'static str,
-    /// Fields that the status asks for.
+    /// Fields that the status requires.
     fields: &'static str,
 }
 
@@ -127,7 +127,7 @@ impl Problem {
         self.row().status
     }
 
-    /// One sentence for people.
+    /// One sentence.
     pub fn sentence(self) -> &'static str {
         self.row().sentence
     }
@@ -184,7 +184,7 @@ impl Problem {
     }
 }
 
-/// Whether the client prefers a page: `Accept` names `text/html`, and not with a weight of 0 (RFC 9110 §12.5.1).
+/// Whether the client prefers a page: `Accept` names `text/html` with a weight above 0 (RFC 9110 §12.5.1).
 pub fn wants_html(head: &RequestHead<'_>) -> bool {
     head.fields.values("accept").flat_map(list).any(|range| {
         let mut parts = range.split(|&byte| byte == b';').map(trim);
@@ -194,7 +194,7 @@ pub fn wants_html(head: &RequestHead<'_>) -> bool {
     })
 }
 
-/// Appends a whole answer, head and body, to `out`.
+/// Appends a complete response, head and body, to `out`.
 pub fn write(problem: Problem, detail: &Detail<'_>, form: AnswerForm, out: &mut Vec<u8>) {
     let row = problem.row();
     let body = if form.html { page(&row, detail) } else { json(&row, detail) };
@@ -206,8 +206,8 @@ pub fn write(problem: Problem, detail: &Detail<'_>, form: AnswerForm, out: &mut 
     finish(&body, upgrade, form, out);
 }
 
-/// Appends a 308 to `https://host[:port]target` to `out`; the port is left out where it is 443. `target` is a path
-/// with its query that was scanned, so that it cannot end the line.
+/// Appends a 308 to `https://host[:port]target` to `out`; the port is omitted if it is 443. `target` is a scanned path
+/// with its query, so it cannot contain a line end.
 pub fn redirect(host: &Host, port: u16, target: &str, form: AnswerForm, out: &mut Vec<u8>) {
     status_line(308, "Permanent Redirect", out);
     push(out, format_args!("Location: https://{}", host.uri_host()));
@@ -246,7 +246,7 @@ fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     let _ = out.write_fmt(text); // a Vec takes everything
 }
 
-/// `{"code":…,"message":…,"found":…,"check":…}`, the last two where there is something to say.
+/// `{"code":…,"message":…,"found":…,"check":…}`, the last two if they are not empty.
 fn json(row: &Row, detail: &Detail<'_>) -> String {
     let mut body = format!("{{\"code\":\"{}\",\"message\":\"{}\"", row.code, row.sentence);
     for (name, text) in [("found", detail.found), ("check", detail.check)] {
@@ -273,7 +273,7 @@ fn page(row: &Row, detail: &Detail<'_>) -> String {
     body
 }
 
-/// Text from outside: cut at [`DETAIL_BYTES_MAX`], each character through an escape.
+/// Text from outside: cut at [`DETAIL_BYTES_MAX`], each character escaped as needed.
 struct Escaped<'a>(&'a str, fn(char, &mut fmt::Formatter<'_>) -> fmt::Result);
 
 impl fmt::Display for Escaped<'_> {
@@ -285,7 +285,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// RFC 8259 §7. Everything outside ASCII too: nothing that shows as something else.
+/// RFC 8259 §7. Non-ASCII characters are escaped too, because some look like others.
 fn escape_json(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match character {
         '"' | '\\' => write!(f, "\\{character}"),

@@ -1,7 +1,7 @@
 //! Where a message body ends (RFC 9112 §6), and the chunked coding (§7.1) in both directions.
 //!
-//! Chunks are read and re-framed, never passed: chunk extensions end here, and of the trailer section only
-//! [`TRAILERS_PASSED`] goes on.
+//! Chunks are read and re-framed, never passed through: chunk extensions end here, and only [`TRAILERS_PASSED`] of the
+//! trailer section are forwarded.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ pub use crate::http::fuzz::fuzz_http_body;
 use crate::http::scan::{is_text_byte, is_token_byte};
 
 /// Trailer fields that pass (RFC 9110 §6.5.1: a field may be in the trailer section only if its definition says so).
-/// Digests of a streamed body are known only behind it (RFC 9530 §2, §3), and so are its timings (Server Timing
-/// §2). Everything else is dropped: a trailer that someone merges into the head must not frame or authorise.
+/// Digests of a streamed body are known only after it (RFC 9530 §2, §3), and so are its timings (Server Timing §2).
+/// Everything else is dropped: a trailer that a recipient merges into the head must not frame or authorise.
 pub const TRAILERS_PASSED: [&str; 3] = ["content-digest", "repr-digest", "server-timing"];
 
-/// Bytes of passed trailer lines that are held until the body ends; a line beyond is dropped. A SHA-512
+/// Bytes of passed trailer lines that are held until the body ends; a line that does not fit is dropped. A SHA-512
 /// Content-Digest has 118.
 pub const TRAILERS_KEPT_BYTES_MAX: usize = 192;
 
@@ -25,14 +25,14 @@ pub const TRAILER_BYTES_MAX: u16 = 4096;
 /// Lines of a trailer section.
 pub const TRAILER_FIELDS_MAX: u16 = 32;
 
-/// Bytes of chunk extensions in one body. White space before them, which RFC 9112 §7.1.1 calls bad, is refused. Nobody uses them, and each costs the
-/// receiver more than the sender.
+/// Bytes of chunk extensions in one body. White space before them, which RFC 9112 §7.1.1 calls bad, is refused.
+/// Extensions are not used in practice, and each costs the receiver more than the sender.
 pub const EXTENSION_BYTES_MAX: u16 = 1024;
 
-/// Digits of a chunk size: as many as 2^64 has; zeros in front count.
+/// Digits of a chunk size, as many as 2^64 needs; leading zeros count.
 pub const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 
-/// A chunk is below 4 PiB: far above any, and below where others count wrong.
+/// A chunk is below 4 PiB: far above any real one, and below the overflow of other parsers.
 const CHUNK_SIZE_BITS_MAX: u32 = 52;
 
 /// The end of a chunked body without trailers.
@@ -51,11 +51,11 @@ pub enum Framing {
     UntilClose,
 }
 
-/// Reads one body, wherever its bytes are cut.
+/// Reads one body, however its bytes are cut.
 #[derive(Clone, Debug)]
 pub struct BodyReader {
     part: Part,
-    /// Data bytes left of a body or chunk; the chunk's size while it is read.
+    /// Remaining data bytes of a body or chunk; the chunk's size while it is read.
     left: u64,
     size_digits: u8,
     extension_bytes: u16,
@@ -73,14 +73,14 @@ enum Part {
     Data,
     UntilClose,
     Size,
-    /// Behind `;`: a name begins.
+    /// After `;`: a name begins.
     Extension,
     ExtensionName,
-    /// Behind `=`.
+    /// After `=`.
     ExtensionValue,
     ExtensionToken,
     ExtensionQuoted,
-    /// Behind a closing quote.
+    /// After a closing quote.
     ExtensionEnd,
     SizeLf,
     ChunkData,
@@ -99,7 +99,7 @@ enum Part {
 /// What one call of [`BodyReader::step`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes of the input that are done with.
+    /// Consumed bytes of the input.
     pub consumed: usize,
     /// Body data, as a range of the input within the consumed bytes; often empty.
     pub data: Range<usize>,
@@ -118,7 +118,7 @@ pub enum BodyError {
         "expected a chunk size of 1 to {CHUNK_SIZE_DIGITS_MAX} hexadecimal digits, below 2^52, found byte 0x{byte:02x}"
     )]
     ChunkSize {
-        /// The byte that is no digit, or one too many.
+        /// The byte that is not a digit, or one too many.
         byte: u8,
     },
     /// RFC 9112 §7.1.
@@ -171,11 +171,11 @@ impl BodyReader {
         }
     }
 
-    /// Takes bytes of `input` up to the end of the first run of data. Call again with what is left until nothing is
-    /// consumed or `done`; every byte of the body is taken in the end, so nothing needs to be kept for later.
+    /// Consumes bytes of `input` up to the end of the first run of data. Call again with the rest until nothing is
+    /// consumed or `done`; every byte of the body is consumed in the end, so nothing needs to be kept.
     ///
     /// # Errors
-    /// The first broken rule of the chunked coding; the message cannot be read on.
+    /// The first broken rule of the chunked coding; the message cannot be read further.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
@@ -192,10 +192,10 @@ impl BodyReader {
         Ok(Step { consumed: at, data: at..at, done: self.is_done() })
     }
 
-    /// The sender closed its side: the end of an until-close body.
+    /// The sender closed its side, which ends an until-close body.
     ///
     /// # Errors
-    /// [`BodyError::Truncated`] where the body was not complete.
+    /// [`BodyError::Truncated`] if the body was not complete.
     pub fn end(&mut self) -> Result<(), BodyError> {
         match self.part {
             Part::Done | Part::UntilClose => self.part = Part::Done,
@@ -204,7 +204,7 @@ impl BodyReader {
         Ok(())
     }
 
-    /// Nothing more belongs to this body.
+    /// The body is complete.
     pub fn is_done(&self) -> bool {
         self.part == Part::Done
     }
@@ -214,12 +214,12 @@ impl BodyReader {
         self.part == Part::UntilClose
     }
 
-    /// Trailer lines to pass on, each with its CRLF; complete once the body is done, mostly empty.
+    /// Trailer lines to forward, each with its CRLF; complete once the body is done, usually empty.
     pub fn trailers(&self) -> &[u8] {
         if self.is_done() { &self.kept } else { &[] }
     }
 
-    /// What ends this body where it goes out chunked: last chunk, trailers, empty line.
+    /// The end of this body if it is sent chunked: last chunk, trailers, empty line.
     pub fn last_chunk(&self) -> [&[u8]; 3] {
         [b"0\r\n", self.trailers(), b"\r\n"]
     }
@@ -237,7 +237,7 @@ impl BodyReader {
         taken
     }
 
-    /// The part after `byte`, which is no data.
+    /// The part after `byte`, which is not data.
     fn turn(&mut self, byte: u8) -> Result<Part, BodyError> {
         match (self.part, byte) {
             (Part::Size, b'\r') if self.size_digits > 0 => Ok(Part::SizeLf),
@@ -267,8 +267,8 @@ impl BodyReader {
         }
     }
 
-    /// `;name`, `;name=token` or `;name="text"` and nothing around it: what others differ about (RFC 9112 §7.1.1 has bad
-    /// white space and escaped quotes as well) hides a chunk from one of them.
+    /// `;name`, `;name=token` or `;name="text"` and nothing around it: parsers differ about the rest (RFC 9112 §7.1.1
+    /// also has bad white space and escaped quotes), which can hide a chunk from one of them.
     fn turn_extension(&mut self, byte: u8) -> Result<Part, BodyError> {
         let next = match (self.part, byte) {
             (Part::Extension | Part::ExtensionName, _) if is_token_byte(byte) => Part::ExtensionName,
@@ -303,8 +303,7 @@ impl BodyReader {
         if self.extension_bytes > EXTENSION_BYTES_MAX { Err(BodyError::ExtensionsTooLong) } else { Ok(next) }
     }
 
-    /// Reads the trailer section (RFC 9112 §7.1.2) and keeps in `kept` the line that is being read as long as it may
-    /// pass.
+    /// Reads the trailer section (RFC 9112 §7.1.2) and keeps the current line in `kept` as long as it may pass.
     fn turn_trailer(&mut self, byte: u8) -> Result<Part, BodyError> {
         self.trailer_bytes = self.trailer_bytes.saturating_add(1);
         if self.trailer_bytes > TRAILER_BYTES_MAX {
@@ -336,7 +335,7 @@ impl BodyReader {
         if self.trailer_fields > TRAILER_FIELDS_MAX { Err(BodyError::TrailersTooLong) } else { Ok(()) }
     }
 
-    /// A name that was cut because it did not fit is longer than any that passes.
+    /// A name that was cut is longer than any that passes.
     fn line_may_pass(&mut self) -> Result<bool, BodyError> {
         let name = self.kept.get(usize::from(self.line_start)..).unwrap_or_default();
         let is = |known: &str| same_name(name, known);
@@ -350,7 +349,7 @@ impl BodyReader {
         Ok(passes)
     }
 
-    /// Adds a byte to the current line, or drops the whole line where it does not fit.
+    /// Adds a byte to the current line, or drops the line if it does not fit.
     fn keep(&mut self, byte: u8) -> bool {
         let fits = self.kept.push(byte).is_ok();
         if !fits {
@@ -367,8 +366,8 @@ impl BodyReader {
     }
 }
 
-/// Writes the line before `len` bytes of chunk data; the data and a CRLF follow it. `len` is never 0: that would be
-/// the last chunk.
+/// Writes the line before `len` bytes of chunk data; the data and a CRLF follow. `len` is never 0, which would be the
+/// last chunk.
 pub fn chunk_head(len: usize, out: &mut [u8; 20]) -> &[u8] {
     debug_assert!(len > 0, "an empty chunk is the last one");
     let digits = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1);

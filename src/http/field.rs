@@ -1,10 +1,10 @@
-//! Names of fields that the edge itself reads, makes or ends.
+//! Names of fields that the edge itself reads, sets or removes.
 
-/// What a field's name means to this hop. Told once for each line, in any spelling that a server may read: names have no
-/// case, and `_` counts as `-` (CGI).
+/// What a field's name means to this hop. Determined once per line, in any spelling that a server may accept: names are
+/// case-insensitive, and `_` counts as `-` (CGI).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// Goes through as it came.
+    /// Forwarded unchanged.
     Other,
     Host,
     ContentLength,
@@ -16,10 +16,10 @@ pub(crate) enum Known {
     Extensions,
     /// X-Real-IP.
     RealIp,
-    /// Tells a server who the client is or what it asked for.
+    /// Tells a server the client's address or the original request.
     Forwarding,
-    /// Ends at this hop (RFC 9110 §7.6.1), as do [`Self::Connection`], [`Self::TransferEncoding`] and [`Self::Upgrade`],
-    /// which are made again where they apply.
+    /// Ends at this hop (RFC 9110 §7.6.1), as do [`Self::Connection`], [`Self::TransferEncoding`] and
+    /// [`Self::Upgrade`], which are set anew where they apply.
     Hop,
 }
 
@@ -39,7 +39,7 @@ impl Known {
     }
 }
 
-/// Every name that means something and has `bytes` bytes: most fields are told from their length alone.
+/// Every known name with `bytes` bytes: most fields are excluded by their length alone.
 fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
     use Known::{
         Connection, ContentLength, Expect, Extensions, Forwarding, Hop, Host, RealIp, TransferEncoding,
@@ -54,9 +54,9 @@ fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
         9 => &[("x-real-ip", RealIp), ("forwarded", Forwarding), ("client-ip", Forwarding)],
         10 => &[("connection", Connection), ("keep-alive", Hop)],
         11 => &[("x-client-ip", Forwarding)],
-        // only we say sanedge-error
+        // only the edge sets sanedge-error
         13 => &[("sanedge-error", Hop), ("x-rewrite-url", Forwarding), ("forwarded-for", Forwarding)],
-        // h2c is not spoken
+        // h2c is not supported
         14 => &[
             ("content-length", ContentLength),
             ("http2-settings", Hop),
@@ -68,7 +68,7 @@ fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
             &[("proxy-connection", Hop), ("cf-connecting-ip", Forwarding), ("fastly-client-ip", Forwarding)]
         }
         17 => &[("transfer-encoding", TransferEncoding)],
-        // nobody behind us is a proxy
+        // the app is not a proxy
         18 => &[("proxy-authenticate", Hop), ("cf-connecting-ipv6", Forwarding)],
         19 => &[
             ("proxy-authorization", Hop),
@@ -81,7 +81,7 @@ fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
     }
 }
 
-/// Whether two field names are one to a server that reads `_` as `-` (CGI); `known` is lower case.
+/// Whether two field names are equal for a server that reads `_` as `-` (CGI); `known` is lower case.
 pub(crate) fn same_name(name: &[u8], known: &str) -> bool {
     name.len() == known.len() && has_prefix(name, known)
 }

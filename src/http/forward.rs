@@ -1,7 +1,7 @@
 //! The head sent upstream and the head sent to the client: hop-by-hop fields end here (RFC 9110 §7.6.1), forged
 //! forwarding fields are removed and ours are set once.
 //!
-//! Upstream gets slices of the head as it came with a few inserted bytes between them: nothing is copied.
+//! The upstream gets slices of the received head with a few inserted bytes between them: nothing is copied.
 
 use std::fmt::Write as _;
 use std::io::IoSlice;
@@ -18,30 +18,30 @@ use crate::http::head::{
     FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, list, offset_in,
 };
 
-/// Pieces of a [`Plan`]: every second field may be dropped, and our own bytes stand at the request line, after
-/// X-Forwarded-For and at the end.
+/// Pieces of a [`Plan`]: every second field may be dropped, and our own bytes go to the request line, after
+/// X-Forwarded-For and to the end.
 pub const PLAN_PIECES_MAX: usize = FIELDS_MAX / 2 + 16;
 
 /// Bytes that a [`Plan`] inserts: three addresses of at most 39 bytes and some 250 fixed ones.
 pub const PLAN_INSERTED_BYTES_MAX: usize = 448;
 
-/// What the edge knows about a request beyond its head.
+/// What the edge knows about a request in addition to its head.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardContext<'a> {
     /// The TCP peer, canonical (`::ffff:a.b.c.d` is the IPv4 address).
     pub peer: IpAddr,
-    /// Proxies that are believed.
+    /// Trusted proxies.
     pub trusted_proxies: &'a [IpNet],
-    /// The port that clients see.
+    /// The port that clients connect to.
     pub public_https_port: u16,
-    /// Goes upstream as a WebSocket upgrade; otherwise any Upgrade ends here.
+    /// Forwarded as a WebSocket upgrade; otherwise any Upgrade is removed.
     pub websocket: bool,
-    /// Sec-WebSocket-Extensions goes upstream. Without extensions every payload is as its sender made it.
+    /// Sec-WebSocket-Extensions is forwarded. Without extensions, payloads are not compressed.
     pub extensions: bool,
 }
 
-/// The head to send upstream, as pieces of the client's head and inserted bytes. Owned and small; the pieces make
-/// sense only with the head that it was planned for.
+/// The head to send upstream, as pieces of the client's head and inserted bytes. Owned and small; the pieces are valid
+/// only with the head that it was planned for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     len: usize,
@@ -56,25 +56,25 @@ enum Piece {
     Inserted(u16, u16),
 }
 
-/// How a response goes to the client.
+/// How a response is sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseForm {
     /// Version of the client's request.
     pub client_version: Version,
     /// The client's connection stays open after this response.
     pub keep_alive: bool,
-    /// How the body will be delimited: what upstream used, or `Chunked` for an until-close body, or `UntilClose`
-    /// towards an HTTP/1.0 client.
+    /// How the body is delimited: as the upstream did, or `Chunked` for an until-close body, or `UntilClose` for an
+    /// HTTP/1.0 client.
     pub framing_out: Framing,
-    /// A 101 that was checked: Connection and Upgrade are made again.
+    /// A checked 101: Connection and Upgrade are set anew.
     pub websocket: bool,
 }
 
 /// The client of a request: the right-most X-Forwarded-For entry that is not a trusted proxy if the peer is one, else
-/// the peer. An entry that is no address ends the search at the proxy that wrote it.
+/// the peer. An entry that is not an address ends the search at the proxy that wrote it.
 pub fn client_address(peer: IpAddr, head: &RequestHead<'_>, trusted: &[IpNet]) -> IpAddr {
     if !is_trusted(peer, trusted) {
-        return peer; // the usual case: no look at the fields
+        return peer; // the usual case: the fields are not read
     }
     let mut client = peer;
     for entry in head.fields.values("x-forwarded-for").rev().flat_map(|value| list(value).rev()) {
@@ -99,11 +99,11 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
-/// Plans the head sent upstream: always HTTP/1.1, the target in origin-form and otherwise byte for byte, the order of
-/// fields as it came, ours at the end.
+/// Plans the head sent upstream: always HTTP/1.1, the target in origin-form and otherwise unchanged, the fields in
+/// their order, ours at the end.
 ///
 /// # Errors
-/// Where the plan would not fit its bounds, which no head within [`FIELDS_MAX`] fields reaches.
+/// If the plan exceeds its bounds, which no head within [`FIELDS_MAX`] fields does.
 pub fn request_plan(head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<Plan, HeadError> {
     let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new() };
     plan.request(head, context).map_err(|fault| HeadError { offset: 0, fault })?;
@@ -117,8 +117,8 @@ impl Plan {
         self.len
     }
 
-    /// What is left to write after `written` bytes, for a vectored write; at most `N` slices at once, so less than
-    /// the whole where `out` is full. `head` is the bytes that the plan was made for. `out` is cleared first.
+    /// The rest after `written` bytes, for a vectored write; at most `N` slices at once, so less than the whole if
+    /// `out` is full. `head` is the head that the plan was made for. `out` is cleared first.
     pub fn slices<'a, const N: usize>(
         &'a self,
         head: &'a [u8],
@@ -151,7 +151,7 @@ impl Plan {
         let last_chain = trusted.then(|| last_forwarded_for(&head.fields)).flatten();
         for field in head.fields.iter() {
             if last_chain.as_ref().is_some_and(|last| last.line == field.line) {
-                // the chain goes on: what the trusted proxy wrote, then the proxy itself
+                // the chain continues: what the trusted proxy wrote, then the proxy itself
                 self.keep(field.line.start..value_end(&head.fields, &field))?;
                 self.insert(", ")?;
                 self.insert_bytes(&address_text(context.peer))?;
@@ -166,7 +166,7 @@ impl Plan {
         self.insert("\r\n")
     }
 
-    /// Method, target and version, cut from the line as it came wherever it can stay.
+    /// Method, target and version, sliced from the received line where possible.
     fn request_line(&mut self, head: &RequestHead<'_>) -> Result<(), HeadFault> {
         let bytes = head.fields.head();
         let method = offset_in(bytes, head.method.as_bytes());
@@ -277,8 +277,8 @@ impl Plan {
     }
 }
 
-/// What `Display` writes, without its machinery for the common kind: each request has an address, and that was a tenth of
-/// the instructions spent on it.
+/// What `Display` writes, faster for the common kind: each request has an address, and formatting it took a tenth of a
+/// request's instructions.
 fn address_text(address: IpAddr) -> heapless::Vec<u8, 45> {
     let mut text = heapless::Vec::new();
     let written = match address {
@@ -301,7 +301,7 @@ fn address_text(address: IpAddr) -> heapless::Vec<u8, 45> {
 }
 
 /// The end of the target that goes upstream: the whole of an origin-form, what follows the authority of an
-/// absolute-form. Begins with `/`, or is empty where the path has to be inserted.
+/// absolute-form. Begins with `/`, or is empty if the path has to be inserted.
 fn local_target<'b>(head: &RequestHead<'b>) -> &'b str {
     if head.target.starts_with('/') {
         return head.target;

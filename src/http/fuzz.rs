@@ -1,5 +1,5 @@
-//! What must hold for any bytes: the entries of the fuzz targets, which the unit tests and the replay of the corpora
-//! use too. A rule that does not hold is a panic.
+//! Properties that hold for any bytes: the entries of the fuzz targets, also used by unit tests and the replay of the
+//! corpora. A violated property panics.
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
@@ -15,11 +15,11 @@ use crate::http::sloppy;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
 
-/// Room for the fields that we add.
+/// Room for the fields that the edge adds.
 const LIMITS_UPSTREAM: HeadLimits =
     HeadLimits { head_bytes_max: 8192, fields_max: 40, target_bytes_max: 1024 };
 
-/// Scans one head whole and byte by byte, as a request and as a response, and sends it on.
+/// Scans one head at once and byte by byte, as a request and as a response, and forwards it.
 pub fn fuzz_http_head(data: &[u8]) {
     for start in [HeadScanner::request(), HeadScanner::response()] {
         let whole = start.clone().scan(data, &LIMITS);
@@ -64,8 +64,8 @@ fn forward_request(head: &[u8]) {
     }
 }
 
-/// Forwards one request, head and body, and has two other readers read what goes upstream: httparse with all its
-/// leniency, and `sloppy`. The first byte says what the edge knows besides.
+/// Forwards one request, head and body, and parses the forwarded bytes with two other parsers: httparse at its most
+/// lenient, and `sloppy`. The first byte sets what else the edge knows.
 pub fn fuzz_http_forward(data: &[u8]) {
     let Some((&flags, request)) = data.split_first() else { return };
     for piece_bytes in [usize::MAX, 1, usize::from(flags >> 4) + 2] {
@@ -91,7 +91,7 @@ pub fn fuzz_http_forward(data: &[u8]) {
     }
 }
 
-/// httparse, forgiving all that it can, finds the fields that we find.
+/// httparse at its most lenient finds the same fields.
 fn assert_lenient_reads_the_same(sent: &[u8]) {
     let mut config = httparse::ParserConfig::default();
     config.allow_multiple_spaces_in_request_line_delimiters(true).ignore_invalid_headers_in_requests(true);
@@ -106,8 +106,8 @@ fn assert_lenient_reads_the_same(sent: &[u8]) {
     }
 }
 
-/// What goes upstream of the one request in `request`; `None` where it is refused or not complete. For tests that have
-/// other programs read it.
+/// The bytes forwarded for the request in `request`; `None` if it is refused or incomplete. For tests with other
+/// programs.
 pub fn forwarded(request: &[u8]) -> Option<Vec<u8>> {
     forwarded_in_pieces(request, 0, usize::MAX)
 }
@@ -164,7 +164,7 @@ fn written_from(plan: &Plan, head: &[u8], from: usize) -> Vec<u8> {
     }
 }
 
-/// What goes upstream is one head that says the same, with our fields once.
+/// The forwarded bytes are one equivalent head, with our fields once.
 fn assert_same_request(request: &RequestHead<'_>, sent: &[u8], context: &ForwardContext<'_>) {
     let again = parse_request(sent, &LIMITS_UPSTREAM).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((again.method, again.version), (request.method, Version::Http11));
@@ -210,7 +210,7 @@ fn forward_response(head: &[u8]) {
     }
 }
 
-/// What goes to the client is one head that says the same.
+/// The bytes for the client are one equivalent head.
 fn assert_same_response(
     response: &ResponseHead<'_>,
     sent: &[u8],
@@ -225,7 +225,7 @@ fn assert_same_response(
     assert!(again.fields.values("keep-alive").next().is_none());
 }
 
-/// Reads one body (its framing chosen by the first byte) whole, in pieces and byte by byte, and sends it on.
+/// Reads one body (its framing chosen by the first byte) at once, in pieces and byte by byte, and forwards it.
 pub fn fuzz_http_body(data: &[u8]) {
     let Some((&choice, input)) = data.split_first() else { return };
     let framing = match choice % 4 {
@@ -277,7 +277,7 @@ pub(crate) fn read_in_pieces(framing: Framing, input: &[u8], piece_bytes: usize)
     Ok(whole)
 }
 
-/// What we would send on is read as the same body.
+/// The forwarded bytes read as the same body.
 pub(crate) fn assert_reframes(whole: &Whole) {
     let mut sent = Vec::new();
     for chunk in whole.data.chunks(7) {

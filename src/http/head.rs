@@ -1,11 +1,11 @@
-//! Heads of requests and responses (RFC 9112 §2 to §5), read strictly: whatever two parsers could read in two ways
-//! is refused here and never repaired.
+//! Heads of requests and responses (RFC 9112 §2 to §5), parsed strictly: input that two parsers could read in two ways
+//! is refused and never repaired.
 //!
-//! [`HeadScanner`] finds where a head ends while it arrives and refuses what httparse forgives: LF without CR, CR
-//! without LF, control bytes, a second leading empty line, folded lines, a space before the colon, names that are no
+//! [`HeadScanner`] finds the end of a head while it arrives and refuses what httparse tolerates: LF without CR, CR
+//! without LF, control bytes, a second leading empty line, folded lines, a space before the colon, names that are not
 //! tokens, and target bytes outside RFC 3986 (and [`TARGET_EXTRA`]). [`parse_request`] and [`parse_response`] then
-//! parse in place and decide what the message means: its host, where it ends (RFC 9112 §6.3), what becomes of the
-//! connection (§9.3). They scan a head that they are handed without the scanner that found its end.
+//! parse in place and decide what the message means: its host, where it ends (RFC 9112 §6.3), whether the connection
+//! persists (§9.3). They scan a head themselves if they get it without the scanner that found its end.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -20,11 +20,11 @@ pub use crate::http::scan::{HEAD_BYTES_CEILING, HeadScanner, METHOD_BYTES_MAX, T
 pub use crate::limits::FIELDS_MAX;
 use crate::names::Host;
 
-/// Most connection options beside `close`, `keep-alive` and `upgrade`: each is compared with every field name.
+/// Most connection options besides `close`, `keep-alive` and `upgrade`: each is compared with every field name.
 pub const CONNECTION_OPTIONS_MAX: usize = 16;
 
-/// Methods that are served: those that Node's parser knows (llhttp, `HTTP_METHOD_MAP`) but CONNECT and TRACE. A method
-/// that a server takes for another's beginning, or refuses, is no request of a Socket.IO client.
+/// Supported methods: those of Node's parser (llhttp, `HTTP_METHOD_MAP`) except CONNECT and TRACE. A Socket.IO client
+/// sends no method that a server refuses or takes for the start of another.
 pub const METHODS: [&str; 33] = [
     "GET",
     "POST",
@@ -84,9 +84,9 @@ pub enum Version {
 /// One field line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field<'b> {
-    /// Name, as it came: a token.
+    /// Name, unchanged: a token.
     pub name: &'b [u8],
-    /// Value without the white space around it.
+    /// Value without surrounding white space.
     pub value: &'b [u8],
     /// The whole line with its CRLF, as offsets in the head.
     pub line: Range<usize>,
@@ -99,7 +99,7 @@ pub struct Field<'b> {
 pub struct Fields<'b> {
     head: &'b [u8],
     lines: heapless::Vec<Line, FIELDS_MAX>,
-    /// What [`Fields::connection_options`] gives: found once, since each of them is held against every field's name.
+    /// The result of [`Fields::connection_options`], found once, because each option is compared with every field name.
     options: heapless::Vec<Span, CONNECTION_OPTIONS_MAX>,
 }
 
@@ -116,16 +116,16 @@ struct Line {
     known: Known,
 }
 
-/// A request head that means exactly one thing.
+/// An unambiguous request head.
 #[derive(Clone, Debug)]
 pub struct RequestHead<'b> {
     /// Method; one of [`METHODS`].
     pub method: &'b str,
-    /// Target as it came: origin-form or absolute-form.
+    /// Target, unchanged: origin-form or absolute-form.
     pub target: &'b str,
-    /// Path of the target, as it came; `/` where an absolute-form has none.
+    /// Path of the target, unchanged; `/` if an absolute-form has none.
     pub path: &'b str,
-    /// Query without its `?`, as it came.
+    /// Query without its `?`, unchanged.
     pub query: Option<&'b str>,
     /// Version of the client's message.
     pub version: Version,
@@ -135,7 +135,7 @@ pub struct RequestHead<'b> {
     pub host: Host,
     /// Port of the authority, if it had one.
     pub port: Option<u16>,
-    /// The authority's text, as it came.
+    /// The authority's text, unchanged.
     pub authority: &'b str,
     /// Where the body ends.
     pub framing: Framing,
@@ -143,29 +143,29 @@ pub struct RequestHead<'b> {
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body (never set for HTTP/1.0 or without a body).
     pub expects_continue: bool,
-    /// `Connection: upgrade` is there; what for is [`crate::ws::handshake`]'s question.
+    /// `Connection: upgrade` is present; [`crate::ws::handshake`] decides what it means.
     pub asks_upgrade: bool,
 }
 
-/// A response head that means exactly one thing.
+/// An unambiguous response head.
 #[derive(Clone, Debug)]
 pub struct ResponseHead<'b> {
     /// 100 to 599.
     pub status: u16,
-    /// Reason phrase, as it came, often empty.
+    /// Reason phrase, unchanged, often empty.
     pub reason: &'b [u8],
     /// Version of the upstream's message.
     pub version: Version,
     /// Field lines.
     pub fields: Fields<'b>,
-    /// Where the body ends, the request's method taken into account.
+    /// Where the body ends, which depends on the request's method.
     pub framing: Framing,
-    /// Whether the connection can carry another request after this response. `false` too where its end is not
-    /// certain: until-close bodies, 101, and bodies announced where none may be (1xx, 204).
+    /// Whether the connection can carry another request after this response. Also `false` if its end is not certain:
+    /// until-close bodies, 101, and bodies where none is allowed (1xx, 204).
     pub keep_alive: bool,
     /// `Keep-Alive: timeout=…` in seconds.
     pub keep_alive_timeout_s: Option<u32>,
-    /// `Connection: upgrade` is there.
+    /// `Connection: upgrade` is present.
     pub asks_upgrade: bool,
 }
 
@@ -173,7 +173,7 @@ pub struct ResponseHead<'b> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("byte {offset} of the head: {fault}")]
 pub struct HeadError {
-    /// Offset in the head; 0 is the first byte. For a rule about a whole field, where its line starts.
+    /// Offset in the head; 0 is the first byte. For a rule about a whole field, the start of its line.
     pub offset: usize,
     /// The broken rule.
     pub fault: HeadFault,
@@ -203,7 +203,7 @@ pub enum HeadFault {
     /// 501.
     #[error("the method is longer than {METHOD_BYTES_MAX} bytes")]
     MethodTooLong,
-    /// 501: a method that Node would not know, a tunnel, an echo of the request, or the preface of HTTP/2.
+    /// 501: a method that Node does not know, CONNECT, TRACE, or the HTTP/2 preface.
     #[error("a method that is not supported; methods are upper case (RFC 9110 §9.1)")]
     MethodNotServed,
     /// RFC 9112 §2.2.
@@ -218,12 +218,12 @@ pub enum HeadFault {
     /// RFC 9112 §3.
     #[error("expected `method SP target SP HTTP/1.1`, one space each")]
     RequestLineMalformed,
-    /// A byte that may not stand here.
+    /// A byte that is not allowed here.
     #[error("byte 0x{byte:02x} is not allowed in a {part}")]
     BadByte {
         /// The byte.
         byte: u8,
-        /// Where it stands.
+        /// Where it is.
         part: &'static str,
     },
     /// RFC 9112 §5.2.
@@ -247,13 +247,13 @@ pub enum HeadFault {
     /// RFC 9112 §4.
     #[error("expected a status of three digits from 100 to 599")]
     StatusMalformed,
-    /// The bytes handed in are not exactly one head.
+    /// The input is not exactly one head.
     #[error("expected exactly one head in {bytes} bytes")]
     NotOneHead {
         /// Their number.
         bytes: usize,
     },
-    /// What our own pass let through and httparse did not: a fault of ours, refused all the same.
+    /// Accepted by our scanner and refused by httparse: a bug of ours, refused all the same.
     #[error("not parsed: {0}")]
     Unparsed(httparse::Error),
     /// RFC 9112 §3.2.
@@ -268,13 +268,13 @@ pub enum HeadFault {
     /// RFC 9110 §7.2.
     #[error("the host is neither a name nor an address, with or without a port")]
     HostMalformed,
-    /// RFC 9112 §3.2.2; we refuse to choose.
+    /// RFC 9112 §3.2.2; refused instead of choosing one.
     #[error("the Host field differs from the target's authority")]
     HostDiffers,
     /// RFC 9110 §8.6.
     #[error("Content-Length is not one decimal number below 2^63 without leading zeros")]
     LengthMalformed,
-    /// RFC 9112 §6.3, 5; we refuse equal ones too.
+    /// RFC 9112 §6.3, 5; equal ones are refused too.
     #[error("a second Content-Length")]
     LengthRepeated,
     /// RFC 9112 §6.1.
@@ -283,7 +283,7 @@ pub enum HeadFault {
     /// RFC 9112 §6.1.
     #[error("Transfer-Encoding in an HTTP/1.0 message")]
     CodingInHttp10,
-    /// RFC 1945 §8: it had none, and an old server may take it for the next request.
+    /// RFC 1945 §8: these have no body, and an old server may read it as the next request.
     #[error("a GET, HEAD or DELETE in HTTP/1.0 with a body")]
     BodyInHttp10,
     /// RFC 9112 §6.3, 4.
@@ -295,13 +295,13 @@ pub enum HeadFault {
     /// RFC 9110 §7.6.1.
     #[error("Connection is not a list of at most {CONNECTION_OPTIONS_MAX} tokens")]
     ConnectionMalformed,
-    /// RFC 9110 §7.6.1: to drop these would change the message.
+    /// RFC 9110 §7.6.1: removing these would change the message.
     #[error("Connection names a field that the server needs")]
     ConnectionNamesField,
-    /// `Content_Length` is `Content-Length` to some servers (CGI) and nothing to us.
+    /// Some servers (CGI) read `Content_Length` as `Content-Length`.
     #[error("an underscore in the name of a field that frames the message")]
     UnderscoreInName,
-    /// RFC 9110 §5.5 takes it for white space, nginx for a part of the value.
+    /// RFC 9110 §5.5 treats it as white space, nginx as part of the value.
     #[error("a tab in a field that routes or frames the message")]
     TabInFraming,
     /// 417 (RFC 9110 §10.1.1).
@@ -318,17 +318,17 @@ pub enum HeadFault {
 /// Parses a request head, exactly the bytes that a scanner delimited.
 ///
 /// # Errors
-/// The first broken rule; [`HeadError::problem`] names the answer.
+/// The first broken rule; [`HeadError::problem`] names the response.
 pub fn parse_request<'b>(head: &'b [u8], limits: &HeadLimits) -> Result<RequestHead<'b>, HeadError> {
     let mut scanner = HeadScanner::request();
     scanner.scan(head, limits)?;
     parse_scanned_request(head, &scanner)
 }
 
-/// The same for a head whose end `scanner` has just found, in this buffer: it is not looked at a second time.
+/// The same for a head whose end `scanner` has just found, in this buffer: it is not scanned twice.
 ///
 /// # Errors
-/// The first broken rule, and where the scanner did not end at the end of `head`.
+/// The first broken rule, or if the scanner did not end at the end of `head`.
 pub fn parse_scanned_request<'b>(
     head: &'b [u8],
     scanner: &HeadScanner,
@@ -349,7 +349,7 @@ pub fn parse_scanned_request<'b>(
 /// Parses a response head, exactly the bytes that a scanner delimited. `request_is_head`: the request was a HEAD.
 ///
 /// # Errors
-/// The first broken rule. Towards the client any of them is a 502.
+/// The first broken rule. The client gets a 502 for any of them.
 pub fn parse_response<'b>(
     head: &'b [u8],
     request_is_head: bool,
@@ -363,7 +363,7 @@ pub fn parse_response<'b>(
 /// The same for a head whose end `scanner` has just found, in this buffer.
 ///
 /// # Errors
-/// The first broken rule, and where the scanner did not end at the end of `head`.
+/// The first broken rule, or if the scanner did not end at the end of `head`.
 pub fn parse_scanned_response<'b>(
     head: &'b [u8],
     request_is_head: bool,
@@ -455,7 +455,7 @@ fn response_meaning(
         (None, false) => Framing::UntilClose,
         (Some(announced), false) => announced,
     };
-    // A 1xx or 204 that announces a body may well send one: what follows it is not certain.
+    // A 1xx or 204 that announces a body may send one, so the bytes after it are not certain.
     let certain = framing != Framing::UntilClose
         && status != 101
         && (!no_content || matches!(announced, None | Some(Framing::Length(0))));
@@ -471,12 +471,12 @@ fn response_meaning(
     })
 }
 
-/// Methods have a case (RFC 9110 §9.1).
+/// Methods are case-sensitive (RFC 9110 §9.1).
 fn is_served(method: &str) -> bool {
     METHODS.contains(&method)
 }
 
-/// What stands between the status code and the end of the status line.
+/// The text between the status code and the end of the status line.
 fn reason(head: &[u8]) -> &[u8] {
     let from_reason = head.get("HTTP/1.1 200 ".len()..).unwrap_or_default();
     let line = head.iter().position(|&byte| byte == b'\r').unwrap_or(0);
@@ -513,7 +513,7 @@ impl<'b> TargetParts<'b> {
             return Err(HeadFault::TargetForm);
         }
         let (path, query) = split_query(local);
-        // RFC 9112 §3.2.4: it would have to become `OPTIONS *`, which nginx refuses and no client of ours says.
+        // RFC 9112 §3.2.4: it would become `OPTIONS *`, which nginx refuses and no Socket.IO client sends.
         if method == "OPTIONS" && local.is_empty() {
             return Err(HeadFault::TargetForm);
         }
@@ -521,7 +521,7 @@ impl<'b> TargetParts<'b> {
         Ok(Self { authority: Some(authority), path, query })
     }
 
-    /// An absolute-form says the same as Host (RFC 9112 §3.2: identical), or stands alone in HTTP/1.0.
+    /// An absolute-form equals Host (RFC 9112 §3.2: identical), or is alone in HTTP/1.0.
     fn check_authority(&self, named: Option<&str>, version: Version) -> Result<(), HeadFault> {
         match (self.authority, named) {
             (Some(_), None) if version == Version::Http11 => Err(HeadFault::HostMissing),
@@ -534,7 +534,7 @@ impl<'b> TargetParts<'b> {
 }
 
 fn split_query(target: &str) -> (&str, Option<&str>) {
-    // By bytes: most targets are short, and the search for a character is made for long ones.
+    // By bytes: most targets are short, and a character search is made for long ones.
     let end = target.bytes().position(|byte| byte == b'?');
     match end.and_then(|end| Some((target.get(..end)?, target.get(end + 1..)?))) {
         Some((path, query)) => (path, Some(query)),
@@ -556,7 +556,7 @@ fn str_of(bytes: &[u8]) -> Result<&str, HeadFault> {
     std::str::from_utf8(bytes).map_err(|_| HeadFault::HostMalformed)
 }
 
-/// The fields that decide where a message ends and what becomes of its connection.
+/// The fields that decide where a message ends and whether its connection persists.
 #[derive(Default)]
 struct Meaning<'b> {
     host: Option<&'b [u8]>,
@@ -636,7 +636,7 @@ impl<'b> Meaning<'b> {
         } else if list(value).filter(|coding| chunked(coding)).count() == 1
             && list(value).next_back().is_some_and(chunked)
         {
-            // `gzip, chunked` is framed well; it is gzip that we do not speak
+            // `gzip, chunked` is framed correctly, but gzip is not supported
             let alone = list(value).count() == 1;
             Err(if alone { HeadFault::CodingMalformed } else { HeadFault::CodingUnknown })
         } else if list(value).any(chunked) || list(value).next().is_none() {
@@ -666,7 +666,7 @@ impl<'b> Meaning<'b> {
         if known || version == Version::Http10 { Ok(()) } else { Err(HeadFault::ExpectationUnknown) }
     }
 
-    /// RFC 9112 §6.3, 3 to 6; what contradicts itself was refused already.
+    /// RFC 9112 §6.3, 3 to 6; contradictions were refused already.
     fn framing(&self) -> Option<Framing> {
         if self.chunked { Some(Framing::Chunked) } else { self.length.map(Framing::Length) }
     }
@@ -677,8 +677,8 @@ impl<'b> Meaning<'b> {
     }
 }
 
-/// Fields that Connection may not name, because the message is another one without them (RFC 9110 §7.6.1: an option
-/// never corresponds to a field that is intended for all recipients).
+/// Fields that Connection must not name, because the message changes without them (RFC 9110 §7.6.1: an option never
+/// corresponds to a field that is intended for all recipients).
 fn is_end_to_end(option: &[u8]) -> bool {
     const EXACT: [&str; 12] = [
         "content-type",
@@ -708,7 +708,7 @@ pub(crate) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
-/// Without the spaces and tabs around it.
+/// Without surrounding spaces and tabs.
 pub(crate) fn trim(value: &[u8]) -> &[u8] {
     let ows = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().position(|byte| !ows(byte)).unwrap_or(value.len());
@@ -716,8 +716,8 @@ pub(crate) fn trim(value: &[u8]) -> &[u8] {
     value.get(start..end).unwrap_or_default()
 }
 
-/// `1*DIGIT` below 2^63, which is where others end; no sign, no space, no list, and no zero in front, which makes it octal
-/// to some.
+/// `1*DIGIT` below 2^63, the limit of other parsers; no sign, no space, no list, and no leading zero, which some read
+/// as octal.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
     let append = |number: i64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
@@ -733,7 +733,7 @@ pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
 }
 
 impl HeadError {
-    /// The answer to a request head with this error.
+    /// The response to a request head with this error.
     pub fn problem(&self) -> Problem {
         match self.fault {
             HeadFault::HeadTooLong { .. }
@@ -762,7 +762,7 @@ impl<'b> Fields<'b> {
         (0..self.lines.len()).filter_map(|index| self.at(index))
     }
 
-    /// Values of every line called `name`, in order; names have no case.
+    /// Values of every line named `name`, in order; case-insensitive.
     pub fn values<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'b [u8]> + 's {
         let named = move |line: &&Line| self.name(line).eq_ignore_ascii_case(name.as_bytes());
         self.lines.iter().filter(named).map(|line| self.cut(line.value, line.value_bytes))
@@ -778,12 +778,12 @@ impl<'b> Fields<'b> {
         self.lines.is_empty()
     }
 
-    /// Connection options other than `close`, `keep-alive` and `upgrade`: names of fields that end here.
+    /// Connection options other than `close`, `keep-alive` and `upgrade`: names of fields that are removed here.
     pub(crate) fn connection_options(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
         self.options.iter().map(|&(start, bytes)| self.cut(start, bytes))
     }
 
-    /// The bytes that the fields stand in.
+    /// The bytes that contain the fields.
     pub(crate) fn head(&self) -> &'b [u8] {
         self.head
     }

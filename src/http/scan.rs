@@ -1,22 +1,22 @@
-//! Where a head ends, found while it arrives, and the bytes that may not be in one (RFC 9112 §2.2, §3, §5).
+//! Finds the end of a head while it arrives, and bytes that are not allowed in one (RFC 9112 §2.2, §3, §5).
 
 use crate::http::head::{FIELDS_MAX, HeadError, HeadFault, HeadLimits, Version};
 
-/// No head is longer than this, whatever `head_bytes_max` says: offsets into it are 16 bits wide.
+/// Upper bound of `head_bytes_max`: offsets into a head have 16 bits.
 pub const HEAD_BYTES_CEILING: usize = 65_535;
 
 /// Longest method in bytes. The longest registered one (`UPDATEREDIRECTREF`) has 17.
 pub const METHOD_BYTES_MAX: usize = 24;
 
-/// Bytes that RFC 3986 wants percent-encoded in a target and that browsers nevertheless send as they are (WHATWG
-/// URL, query percent-encode set). `[` and `]` are RFC 3986's own, though not in a path or query.
+/// Bytes that RFC 3986 requires to be percent-encoded in a target and that browsers send unencoded (WHATWG URL, query
+/// percent-encode set). RFC 3986 allows `[` and `]`, but not in a path or query.
 pub const TARGET_EXTRA: &[u8] = b"[]{}|^`\\";
 
-/// Finds the end of a head that may arrive in pieces. Remembers how far it looked, so that a head that comes byte by
-/// byte is looked at once; the buffer must begin with the same bytes at every call.
+/// Finds the end of a head that may arrive in pieces. Remembers its position, so that a head that arrives byte by byte
+/// is scanned once; the buffer must begin with the same bytes at every call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadScanner {
-    /// Bytes looked at.
+    /// Bytes scanned.
     at: usize,
     /// Where `part` began; `<= at`.
     part_start: usize,
@@ -64,8 +64,8 @@ impl HeadScanner {
         Self { part: Part::ResponseVersion, ..Self::default() }
     }
 
-    /// Looks on from where the last call stopped. `Some(n)`: the head is `buf[..n]`, its empty line included (and one
-    /// empty line before a request line, which RFC 9112 §2.2 lets a client send). `None`: more bytes are wanted.
+    /// Continues where the last call stopped. `Some(n)`: the head is `buf[..n]`, its empty line included (and one empty
+    /// line before a request line, which RFC 9112 §2.2 allows). `None`: more bytes are needed.
     ///
     /// # Errors
     /// The first broken rule, as soon as the bytes show it.
@@ -88,7 +88,7 @@ impl HeadScanner {
             self.part = self.turn(bytes, stop, limits).map_err(|fault| self.error(fault))?;
             if stop.is_some() {
                 self.at += 1;
-                // The usual end of a line, without a turn of its own.
+                // The usual end of a line, handled without another iteration.
                 if self.part == Part::LineLf && rest.get(run + 1) == Some(&b'\n') {
                     self.part = Part::Name;
                     self.at += 1;
@@ -104,7 +104,7 @@ impl HeadScanner {
         (self.part == Part::End).then_some(self.at)
     }
 
-    /// The part after `stop`, which ends the part that holds `bytes`; the same part where the bytes went out first.
+    /// The part after `stop`, which ends the part that holds `bytes`; the same part if the bytes ended first.
     fn turn(&mut self, bytes: &[u8], stop: Option<u8>, limits: &HeadLimits) -> Result<Part, HeadFault> {
         let Some(stop) = stop else { return Ok(self.part) };
         let empty = bytes.is_empty();
@@ -141,7 +141,7 @@ impl HeadScanner {
         Ok(Part::Value)
     }
 
-    /// Names the first byte too many, however many came at once.
+    /// Names the first byte beyond the limit, however many arrived at once.
     fn check_length(&mut self, limits: &HeadLimits) -> Result<(), HeadError> {
         let limit = limits.target_bytes_max;
         let (most, fault) = match self.part {
@@ -179,7 +179,7 @@ impl Part {
         skip + behind.iter().position(|&byte| !is(byte, class)).unwrap_or(behind.len())
     }
 
-    /// Why `byte` may not stand here.
+    /// Why `byte` is not allowed here.
     fn refuse(self, at_start: bool, byte: u8) -> HeadFault {
         match (self, byte) {
             (Self::BlankLf | Self::LineLf | Self::LastLf, _) => HeadFault::CrWithoutLf,
@@ -221,12 +221,12 @@ impl Version {
     }
 }
 
-/// How many bytes at the start of `rest` are text for certain: a head is mostly field values, and eight of their bytes are
-/// looked at like one. Stops at a control byte, HTAB as well, or within the last eight.
+/// How many bytes at the start of `rest` are certainly text: a head is mostly field values, which are checked eight
+/// bytes at a time. Stops at a control byte, HTAB included, or within the last eight.
 fn plain_text(rest: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // The high bit of a byte that is 0, and perhaps of bytes behind one that is: the first is right.
+    // Sets the high bit of each zero byte, and perhaps of bytes after one; the first is exact.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let others = |word: u64| {
         let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
@@ -242,7 +242,7 @@ fn plain_text(rest: &[u8]) -> usize {
     8 * words.len()
 }
 
-/// How many bytes at the start of `rest`, in fours, are of `class`: names and targets are many short runs.
+/// How many bytes at the start of `rest`, in fours, are of `class`: names and targets are short runs.
 fn in_fours(rest: &[u8], class: u8) -> usize {
     let (fours, _) = rest.as_chunks::<4>();
     let all = |four: &&[u8; 4]| four.iter().fold(class, |left, &byte| left & classes_of(byte)) != 0;
@@ -299,7 +299,7 @@ const fn classes() -> [u8; 256] {
     }
     let sets: [(&[u8], u8); 4] = [
         (b"!#$%&'*+-.^_`|~", TOKEN),
-        (b"-._~:/?@!$&'()*+,;=%", TARGET), // RFC 3986 but "#": a fragment is never sent
+        (b"-._~:/?@!$&'()*+,;=%", TARGET), // RFC 3986 except "#": a fragment is never sent
         (TARGET_EXTRA, TARGET),
         (b"HTP/.", VERSION),
     ];

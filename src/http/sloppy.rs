@@ -1,20 +1,20 @@
-//! Another reader of requests, for the fuzz targets: as forgiving as the worst servers. It ends lines with LF alone, takes
-//! any white space for a separator, `_` for `-`, and any digits for a number. What we send upstream must be the same request
-//! to it, whichever of two lengths it would believe: then no server can read it otherwise.
+//! A second parser of requests for the fuzz targets, as lenient as the worst servers. It ends lines with LF alone,
+//! accepts any white space as a separator, `_` as `-`, and any digits as a number. A forwarded request must read the
+//! same to it, whichever of two lengths it prefers: then no server can read it differently.
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
-/// A request as such a server reads it.
+/// A request as a lenient server reads it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sloppy {
     pub(crate) method: Vec<u8>,
     pub(crate) target: Vec<u8>,
     pub(crate) body: Vec<u8>,
-    /// Bytes used.
+    /// Bytes consumed.
     pub(crate) bytes: usize,
 }
 
-/// Reads one request. `length_first`: a Content-Length is believed before a Transfer-Encoding.
+/// Reads one request. `length_first`: Content-Length takes precedence over Transfer-Encoding.
 pub(crate) fn read(sent: &[u8], length_first: bool) -> Option<Sloppy> {
     let mut at = 0;
     let first = line(sent, &mut at)?;
@@ -64,7 +64,7 @@ fn read_chunks(sent: &[u8], at: &mut usize, body: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// Up to the next LF, which is taken.
+/// Up to the next LF, which is consumed.
 fn line<'b>(sent: &'b [u8], at: &mut usize) -> Option<&'b [u8]> {
     let rest = sent.get(*at..)?;
     let end = rest.iter().position(|&byte| byte == b'\n')?;

@@ -79,7 +79,7 @@ pub enum OriginError {
     Tail {
         /// The text.
         found: Excerpt,
-        /// The first character that may not be there.
+        /// The first character that is not allowed.
         extra: char,
     },
     /// The host or the port of a web origin is none.

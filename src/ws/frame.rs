@@ -1,6 +1,6 @@
-//! One frame's header (RFC 6455 §5.2), the rules of frames as errors, and the control frames that we make ourselves.
+//! One frame's header (RFC 6455 §5.2), the rules for frames as errors, and the control frames that the edge sends.
 //!
-//! What a header means behind other frames is [`super::tracker`]'s affair; payload is nobody's.
+//! What a header means after other frames is decided by [`super::tracker`]. Payload is not read.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 2 + 4 + CONTROL_BYTES_MAX;
 /// A whole control frame of ours.
 pub type ControlFrame = heapless::Vec<u8, CONTROL_FRAME_BYTES_MAX, u8>;
 
-/// What a Ping of ours carries: enough that no application's Pong has the same by chance.
+/// Payload of our Pings: long enough that an application's Pong does not match it by chance.
 pub type PingPayload = [u8; 8];
 
 const FIN: u8 = 0x80;
@@ -32,9 +32,9 @@ const RSV2_RSV3: u8 = 0x30;
 const OPCODE: u8 = 0x0F;
 const MASK: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
-/// The length stands in the next two bytes.
+/// The length is in the next two bytes.
 const LENGTH_16: u8 = 126;
-/// The length stands in the next eight bytes.
+/// The length is in the next eight bytes.
 const LENGTH_64: u8 = 127;
 
 /// What a frame is (RFC 6455 §11.8).
@@ -49,9 +49,9 @@ pub enum Opcode {
     Binary = 0x2,
     /// The last frame of its direction.
     Close = 0x8,
-    /// To be answered by a Pong with the same payload.
+    /// Requires a Pong with the same payload.
     Ping = 0x9,
-    /// The answer to a Ping, or a sign of life.
+    /// The reply to a Ping, or an unsolicited one.
     Pong = 0xA,
 }
 
@@ -62,13 +62,13 @@ pub struct Header {
     pub fin: bool,
     /// RSV1: with permessage-deflate, the message is compressed (RFC 7692 §6).
     pub rsv1: bool,
-    /// RSV2 (0x20) and RSV3 (0x10), where they stand in the first byte. No registered extension has a use for them.
+    /// RSV2 (0x20) and RSV3 (0x10), as in the first byte. No registered extension uses them.
     pub rsv2_rsv3: u8,
     /// What the frame is.
     pub opcode: Opcode,
     /// The masking key, if the payload is masked.
     pub mask: Option<[u8; 4]>,
-    /// Bytes of payload behind the header; below 2^63.
+    /// Bytes of payload after the header; below 2^63.
     pub payload_bytes: u64,
     /// Bytes of the header itself, 2 to [`HEADER_BYTES_MAX`].
     pub header_bytes: usize,
@@ -79,7 +79,7 @@ pub struct Header {
 pub enum Decoded {
     /// A whole header.
     Header(Header),
-    /// At least so many bytes are wanting, 1 to 12. With two bytes or more there, exactly so many.
+    /// At least so many bytes are missing, 1 to 12; exactly so many if two bytes or more are there.
     Need(usize),
 }
 
@@ -227,7 +227,7 @@ impl Opcode {
 }
 
 /// Reads the header at the start of `bytes`, and checks what one header shows by itself: the opcode, control frames,
-/// the form of the length. Reserved bits, mask, order and size are for whoever knows the connection.
+/// the form of the length. Reserved bits, mask, order and size depend on the connection and are checked by the tracker.
 ///
 /// # Errors
 /// The first broken rule, as soon as the bytes show it; the same however many bytes follow.
@@ -289,7 +289,7 @@ impl LengthForm {
         }
     }
 
-    /// The length and what is behind it. `None`: more bytes are wanted.
+    /// The length and the bytes after it. `None`: more bytes are needed.
     fn read(self, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
         let (length, shortest, rest) = match self {
             Self::Short(length) => return Ok(Some((length.into(), bytes))),
@@ -321,7 +321,7 @@ pub fn is_close_code(code: u16) -> bool {
 pub fn close_frame(code: u16, reason: impl fmt::Display, mask: Option<[u8; 4]>) -> ControlFrame {
     debug_assert!(is_close_code(code), "{code} is not for sending");
     let mut text = Cut(heapless::String::new());
-    // It says no only where it is full, and then it has what fits.
+    // It fails only when it is full, and then holds what fits.
     let _ = write!(text, "{reason}");
     let [high, low] = code.to_be_bytes();
     let mut payload: heapless::Vec<u8, CONTROL_BYTES_MAX, u8> = heapless::Vec::new();
@@ -346,7 +346,7 @@ fn control_frame(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Contr
     frame
 }
 
-/// Takes whole characters as long as they fit.
+/// Accepts whole characters as long as they fit.
 struct Cut(heapless::String<REASON_BYTES_MAX, u8>);
 
 impl fmt::Write for Cut {
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(read(&top), u64::MAX >> 1);
         let above = [127, 0x80, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(with(&above), Err(LengthTopBit { found: 1 << 63 }));
-        // A missing masking key does not put the answer off.
+        // A missing masking key does not delay the error.
         assert_eq!(with(&[0xfe, 0, 125]), Err(LengthNotMinimal { found: 125, length_bits: 16 }));
     }
 

@@ -1,8 +1,8 @@
-//! What must hold for any bytes: the entries of the fuzz targets, which the unit tests and the replay of the corpora
-//! use too. A rule that does not hold is a panic.
+//! Properties that hold for any bytes: the entries of the fuzz targets, also used by unit tests and the replay of the
+//! corpora. A violated property panics.
 //!
-//! [`Oracle`] is the tracker once more, one byte at a time, keeping everything and parsing it again at each byte: slow,
-//! and easy to hold against RFC 6455.
+//! [`Oracle`] is a second tracker that keeps everything and parses it again at each byte: slow, and easy to compare
+//! with RFC 6455.
 
 #![allow(clippy::panic, clippy::indexing_slicing)] // a fuzz entry has no other way to say no
 
@@ -16,7 +16,7 @@ use super::tracker::{Direction, Extensions, Rules, Then, Tracker};
 /// What our Pings carry that are under way in some of the sequences.
 pub(crate) const PING: PingPayload = *b"sanedge!";
 
-/// Bytes of a sequence that are looked at: the oracle takes the square of their number.
+/// Bytes of a sequence that are checked: the oracle's time is quadratic.
 const SEQUENCE_BYTES_MAX: usize = 1024;
 
 /// Decodes the header at every cut, writes it again, and makes control frames of the same bytes.

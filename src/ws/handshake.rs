@@ -1,4 +1,4 @@
-//! Is this upgrade legal (RFC 6455 §4): the request, and the upstream's 101.
+//! Whether an upgrade is legal (RFC 6455 §4): the request, and the upstream's 101.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,10 +9,10 @@ use crate::http::body::Framing;
 use crate::http::head::{Fields, RequestHead, ResponseHead, Version, is_token, list, trim};
 use crate::ws::tracker::Extensions;
 
-/// What the server's proof of understanding is made with (RFC 6455 §1.3).
+/// Hashed together with the key for Sec-WebSocket-Accept (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// An upgrade to WebSocket that the client may ask for: what the upstream's 101 is held against.
+/// A valid upgrade request, which the upstream's 101 is checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     accept: [u8; 28],
@@ -25,16 +25,16 @@ pub enum UpgradeError {
     /// RFC 6455 §4.2.1, 1.
     #[error("a WebSocket upgrade is a GET")]
     Method,
-    /// RFC 9110 §7.8: Upgrade of an HTTP/1.0 request is ignored; a WebSocket cannot do without.
+    /// RFC 9110 §7.8: the Upgrade of an HTTP/1.0 request is ignored, but a WebSocket needs it.
     #[error("a WebSocket upgrade needs HTTP/1.1")]
     Http10,
-    /// What follows the head would be read as frames by one side and as a body by the other.
+    /// One side would read the bytes after the head as frames, the other as a body.
     #[error("a WebSocket upgrade has no body")]
     Body,
     /// RFC 6455 §4.2.1, 3.
     #[error("Upgrade is `websocket`, but Connection does not contain `Upgrade`")]
     NoConnectionUpgrade,
-    /// An upstream could choose the other.
+    /// An upstream could choose the other protocol.
     #[error("Upgrade names another protocol besides `websocket`")]
     OtherProtocols,
     /// RFC 6455 §4.2.1, 6.
@@ -70,7 +70,7 @@ pub enum UpgradeError {
 }
 
 impl UpgradeError {
-    /// The answer to a request with this error. (Of a 101 it is [`Problem::UpstreamMalformed`].)
+    /// The response to a request with this error. (Of a 101 it is [`Problem::UpstreamMalformed`].)
     pub fn problem(&self) -> Problem {
         match self {
             Self::Version => Problem::WebSocketVersion,
@@ -85,9 +85,9 @@ impl UpgradeError {
     }
 }
 
-/// Reads an upgrade request (RFC 6455 §4.2.1). `None`: no upgrade is asked for, or one to something else than
-/// WebSocket, which RFC 9110 §7.8 lets us ignore: the request goes on without its Upgrade. `extensions`: those that it
-/// asks for are asked of the upstream as well.
+/// Reads an upgrade request (RFC 6455 §4.2.1). `None`: no upgrade, or one to another protocol than WebSocket, which RFC
+/// 9110 §7.8 allows to ignore: the request is forwarded without its Upgrade. `extensions`: whether the client's
+/// extensions are offered to the upstream.
 ///
 /// # Errors
 /// The first broken rule of a request for WebSocket.
@@ -115,7 +115,7 @@ pub fn request(head: &RequestHead<'_>, extensions: bool) -> Result<Option<Offer>
 /// among those that `request` offered.
 ///
 /// # Errors
-/// The first broken rule; the upstream's connection is of no use any more.
+/// The first broken rule; the upstream's connection cannot be used any more.
 pub fn response(
     offer: &Offer,
     request: &RequestHead<'_>,
@@ -128,7 +128,7 @@ pub fn response(
     if !response.asks_upgrade || !only(fields, "upgrade").is_some_and(is_websocket) {
         return Err(UpgradeError::ResponseUpgrade);
     }
-    // RFC 9110 §8.6, RFC 9112 §6.1: what stands behind it would be a body to one and frames to another.
+    // RFC 9110 §8.6, RFC 9112 §6.1: bytes after it would be a body to one side and frames to the other.
     let framed =
         ["content-length", "transfer-encoding"].iter().any(|name| fields.values(name).next().is_some());
     if framed || response.version == Version::Http10 {
@@ -151,7 +151,7 @@ pub fn response(
     check_extensions(&request.fields, fields)
 }
 
-/// What a 101 that [`response`] passed uses.
+/// The extensions that a 101 accepted by [`response`] uses.
 pub fn negotiated(response: &ResponseHead<'_>) -> Extensions {
     let mut found = Extensions::None;
     for extension in extensions(&response.fields) {
@@ -173,14 +173,14 @@ fn only<'b>(fields: &Fields<'b>, name: &str) -> Option<&'b [u8]> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// 16 bytes in base64 (RFC 4648 §4). The last digit's unused bits are not looked at: old clients set them, and nobody
-/// decodes the key.
+/// 16 bytes in base64 (RFC 4648 §4). The last digit's unused bits are ignored: old clients set them, and the key is
+/// never decoded.
 fn is_key(key: &[u8]) -> bool {
     let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.ends_with(b"==") && key.iter().take(22).all(digit)
 }
 
-/// What answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, 5.4).
+/// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, 5.4).
 pub(crate) fn accept(key: &[u8]) -> [u8; 28] {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
@@ -198,7 +198,7 @@ fn check_offers(fields: &Fields<'_>) -> Result<(), UpgradeError> {
     if protocols && extensions { Ok(()) } else { Err(UpgradeError::OfferMalformed) }
 }
 
-/// Each extension that the 101 uses was offered by name, and none twice. Its parameters are the two ends' own affair.
+/// Each extension that the 101 uses was offered by name, and none twice. Its parameters are not validated.
 fn check_extensions(offered: &Fields<'_>, used: &Fields<'_>) -> Result<(), UpgradeError> {
     for (index, extension) in extensions(used).enumerate() {
         let name = extension_name(extension);

@@ -1,14 +1,14 @@
-//! Is this sequence of frames legal, and do we stand between two of them (RFC 6455 §5): one [`Tracker`] for each
-//! direction of a relay.
+//! Whether a sequence of frames is legal, and whether the stream is between two frames (RFC 6455 §5): one [`Tracker`]
+//! per direction of a relay.
 //!
-//! It reads headers and steps over payload in one addition, however long. Payload is looked into only where a rule is
-//! about it: the code and reason of a Close, text where the site asks for it, a Pong that may be the answer to a Ping
-//! of ours. It says how much of the bytes may pass; it never changes them.
+//! It reads headers and skips payload in one addition, whatever its length. It reads payload only for rules about
+//! payload: the code and reason of a Close, text if the site asks for UTF-8, a Pong that may reply to our Ping. It says
+//! how many bytes may pass; it never changes them.
 //!
-//! What a rule needs to be judged by, passes only when it has been: an unfinished header (with the code of a Close, or
-//! the payload of a Pong that may be ours) is kept by the tracker, and is the first thing to pass when its end has come.
-//! So the receiver stands between frames whenever [`Tracker::at_boundary`] says so, and of a frame with a broken rule
-//! nothing has passed unless it is one about a payload that came in pieces.
+//! Bytes that a rule depends on pass only once the rule is checked: the tracker keeps an unfinished header (with the
+//! code of a Close, or the payload of a Pong that may be ours) and passes it first when it is complete. The receiver is
+//! therefore between frames whenever [`Tracker::at_boundary`] says so, and nothing of an illegal frame has passed,
+//! unless its rule is about payload that arrived in pieces.
 
 use std::num::NonZeroU64;
 use std::ops::Deref;
@@ -24,7 +24,7 @@ pub use super::fuzz::fuzz_ws_sequence;
 #[cfg(test)]
 mod tests;
 
-/// Most bytes that a tracker keeps: a header without its last byte, or a masked Pong of ours without its.
+/// Most bytes that a tracker keeps: a header, or a masked Pong of ours, without its last byte.
 pub const HELD_BYTES_MAX: usize = HEADER_BYTES_MAX - 1;
 
 /// The unfinished start of a frame; dereferences to its bytes.
@@ -36,10 +36,10 @@ pub struct Held {
 
 /// What a Close without a code counts as (RFC 6455 §7.1.5).
 const NO_STATUS: u16 = 1005;
-/// Bytes of masked text that are looked at in one go; whole keys.
+/// Bytes of masked text that are checked at once; a multiple of the key's length.
 const UNMASKED_BYTES: usize = 256;
 
-/// Whose frames these are.
+/// The sender of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The client's, which are masked.
@@ -48,40 +48,41 @@ pub enum Direction {
     FromUpstream,
 }
 
-/// What a direction must keep to beyond RFC 6455.
+/// The rules of a direction in addition to RFC 6455.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Payload bytes of a data frame; `u64::MAX` for no bound. (Control frames have their own, 125.)
     pub frame_bytes_max: u64,
-    /// Payload bytes of a message, the sum of its frames, as on the wire (compressed where it is); `u64::MAX` for none.
+    /// Payload bytes of a message, the sum of its frames, as on the wire (compressed, if it is); `u64::MAX` for no
+    /// bound.
     pub message_bytes_max: u64,
-    /// Text must be UTF-8. Messages that are compressed (RSV1) are not looked at.
+    /// Text must be UTF-8. Compressed messages (RSV1) are not checked.
     pub check_utf8: bool,
-    /// Those that were negotiated.
+    /// The negotiated extensions.
     pub extensions: Extensions,
 }
 
-/// What gives the reserved bits a meaning (RFC 6455 §5.2).
+/// The extensions that use the reserved bits (RFC 6455 §5.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extensions {
-    /// Nothing: they are 0.
+    /// None: the bits are 0.
     #[default]
     None,
-    /// permessage-deflate alone: the first frame of a message may have RSV1 (RFC 7692 §6).
+    /// Only permessage-deflate: the first frame of a message may have RSV1 (RFC 7692 §6).
     Deflate,
-    /// Another one, perhaps beside it: all three, on every frame, are its two ends' affair.
+    /// Another extension, perhaps with it: the three bits are not validated.
     Unknown,
 }
 
-/// What may be done with the bytes given to [`Tracker::track`].
+/// What to do with the bytes given to [`Tracker::track`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Tracked {
-    /// Passes first: what the tracker had kept of earlier bytes. Nearly always empty.
+    /// Passes first: earlier bytes that the tracker kept. Nearly always empty.
     pub released: Held,
-    /// How many of the bytes pass then.
+    /// How many of the bytes pass after them.
     pub pass: usize,
-    /// What about the bytes behind those.
+    /// What to do after that.
     pub then: Then,
     /// Messages whose last frame begins in what passes.
     pub messages: usize,
@@ -90,25 +91,26 @@ pub struct Tracked {
 /// What to do when the bytes that [`Tracked`] names have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// Read on. Bytes behind `pass` are kept by the tracker, at most [`HELD_BYTES_MAX`].
+    /// Continue. The tracker keeps the bytes after `pass`, at most [`HELD_BYTES_MAX`].
     More,
-    /// Only from [`Tracker::track_to_boundary`]: a frame of ours may be put here. Bytes behind `pass` were not looked at.
+    /// Only from [`Tracker::track_to_boundary`]: a frame of ours may be inserted here. Bytes after `pass` were not
+    /// read.
     Boundary,
-    /// The next so many bytes are (the rest of) a Pong to our Pings: leave them out and track those behind them.
+    /// The next so many bytes are (the rest of) a Pong to our Pings: skip them and track the bytes after them.
     OurPong(usize),
-    /// A Close has passed, or an earlier call told of a broken rule: nothing passes any more.
+    /// A Close has passed, or an earlier call reported a violation: nothing more passes.
     Closed,
-    /// The frame behind `pass` breaks a rule; nothing passes any more. With [`Tracker::at_boundary`] the receiver has
-    /// whole frames only, and can be sent a Close; else it has the beginning of this one.
+    /// The frame after `pass` breaks a rule; nothing more passes. If [`Tracker::at_boundary`], the receiver has only
+    /// whole frames and can be sent a Close; otherwise it has the beginning of this one.
     Broken(Violation),
 }
 
-/// One direction's frames, wherever their bytes are cut.
+/// The frames of one direction, however their bytes are cut.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     phase: Phase,
     direction: Direction,
-    /// [`Rules`], apart: an idle relay has two of these, and together they would have gaps.
+    /// The fields of [`Rules`], separately: an idle relay has two of these, and the struct would add padding.
     frame_bytes_max: u64,
     message_bytes_max: u64,
     check_utf8: bool,
@@ -118,13 +120,13 @@ pub struct Tracker {
     message_bytes: u64,
     /// Of the open text message; from a Close on, of its reason.
     utf8: Utf8,
-    /// Payload of our Pings, as a number that is never 0.
+    /// Payload of our Pings, as a number other than 0.
     ping: Option<NonZeroU64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// The receiver stands between frames.
+    /// The receiver is between frames.
     Between(Held),
     Payload(Payload),
     Closed {
@@ -139,12 +141,12 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Payload {
     left: u64,
-    /// Turned so that its first byte is for the next byte; zeros where there is no mask.
+    /// Rotated so that its first byte applies to the next byte; zeros without a mask.
     key: [u8; 4],
     kind: Kind,
 }
 
-/// What is looked at in a payload.
+/// What is checked in a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Skipped,
@@ -152,25 +154,25 @@ enum Kind {
     Reason { code: u16 },
 }
 
-/// Where we are in a fragmented message (RFC 6455 §5.4).
+/// The position in a fragmented message (RFC 6455 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
     None,
     Open { examined: bool },
 }
 
-/// What stands at the start of a frame.
+/// What the start of a frame is.
 enum Judged {
-    /// Not enough to say.
+    /// Not enough bytes.
     Unfinished,
-    /// A frame whose first `head_bytes` are fine: its header and what else had to be judged before it may pass.
+    /// A frame whose first `head_bytes` are legal: its header and whatever else is checked before it passes.
     Frame(Header, usize),
     /// The whole Pong, so many bytes.
     OurPong(usize),
 }
 
 impl Tracker {
-    /// At the first byte behind the 101.
+    /// At the first byte after the 101.
     pub fn new(direction: Direction, rules: Rules) -> Self {
         Self {
             phase: Phase::Between(Held::default()),
@@ -186,28 +188,28 @@ impl Tracker {
         }
     }
 
-    /// Looks at the next bytes of this direction. Where [`Then::OurPong`] says so, call again for the rest of them.
+    /// Checks the next bytes of this direction. After [`Then::OurPong`], call again for the rest of them.
     pub fn track(&mut self, bytes: &[u8]) -> Tracked {
         self.run(bytes, false)
     }
 
-    /// The same up to the end of the current frame: [`Then::Boundary`] there, at once where we stand between frames.
+    /// The same up to the end of the current frame: [`Then::Boundary`] there, at once if already between frames.
     pub fn track_to_boundary(&mut self, bytes: &[u8]) -> Tracked {
         self.run(bytes, true)
     }
 
-    /// The receiver has whole frames only and no Close: a control frame of ours may come next. What is [held](Self::held)
-    /// has not passed and does not count.
+    /// The receiver has only whole frames and no Close: a control frame of ours may follow. [Held](Self::held) bytes
+    /// have not passed and do not count.
     pub fn at_boundary(&self) -> bool {
         matches!(self.phase, Phase::Between(_) | Phase::Broken { at_boundary: true })
     }
 
-    /// A Close has passed: this side has said its last word (RFC 6455 §5.5.1).
+    /// A Close has passed: this side sends nothing more (RFC 6455 §5.5.1).
     pub fn closed(&self) -> bool {
         self.close_code().is_some()
     }
 
-    /// The code of the Close that has passed; 1005 where it had none (RFC 6455 §7.1.5).
+    /// The code of the Close that has passed; 1005 if it had none (RFC 6455 §7.1.5).
     pub fn close_code(&self) -> Option<u16> {
         match self.phase {
             Phase::Closed { code } => Some(code),
@@ -215,7 +217,7 @@ impl Tracker {
         }
     }
 
-    /// The unfinished start of a frame, which was taken in and has not passed.
+    /// The unfinished start of a frame, which has not passed.
     pub fn held(&self) -> &[u8] {
         match &self.phase {
             Phase::Between(held) => held,
@@ -223,21 +225,21 @@ impl Tracker {
         }
     }
 
-    /// Pings of ours, all with this payload, are on their way to this direction's sender: no Pong that answers one
-    /// passes, however late or often it comes (RFC 6455 §5.5.3 lets a peer answer the last of several only). A payload
-    /// of zeros is not waited for.
+    /// Pings of ours, all with this payload, were sent to this direction's sender: a matching Pong does not pass,
+    /// however late or often it arrives (RFC 6455 §5.5.3 allows a peer to reply to the last of several only). A payload
+    /// of zeros matches nothing.
     pub fn expect_pongs(&mut self, payload: PingPayload) {
         self.ping = NonZeroU64::new(u64::from_ne_bytes(payload));
     }
 
-    /// What our Pings carry, once there are any.
+    /// The payload of our Pings, once one was sent.
     pub fn ping_payload(&self) -> Option<PingPayload> {
         self.ping.map(|ping| ping.get().to_ne_bytes())
     }
 
     fn run(&mut self, bytes: &[u8], to_boundary: bool) -> Tracked {
         let mut tracked = Tracked { released: Held::default(), pass: 0, then: Then::More, messages: 0 };
-        // Where the current frame begins, if nothing of it has passed in an earlier call.
+        // Where the current frame begins, if no part of it passed in an earlier call.
         let mut began = None;
         loop {
             let rest = bytes.get(tracked.pass..).unwrap_or_default();
@@ -263,7 +265,7 @@ impl Tracker {
         }
     }
 
-    /// Passes what `rest` has of a payload, in the phase between frames. `None`: all of it.
+    /// Passes the part of `rest` that belongs to a payload. `None`: all of it.
     #[inline]
     fn pass_payload(
         &mut self,
@@ -287,7 +289,7 @@ impl Tracker {
         Ok(None)
     }
 
-    /// A frame begins with `held` and goes on with `rest`.
+    /// A frame begins with `held` and continues with `rest`.
     fn begin(&mut self, held: Held, rest: &[u8], tracked: &mut Tracked) -> Result<Option<Then>, Violation> {
         let joined = if held.is_empty() { None } else { Some(held.joined(rest)) };
         let start = joined.as_ref().map_or(rest, |(bytes, count)| bytes.get(..*count).unwrap_or_default());
@@ -311,16 +313,16 @@ impl Tracker {
         }
     }
 
-    /// Nothing more of the frame passes, nor what this call let pass of it.
+    /// No more of the frame passes, not even what this call released of it.
     fn broken(&mut self, tracked: Tracked, began: Option<usize>, violation: Violation) -> Tracked {
         self.phase = Phase::Broken { at_boundary: began.is_some() };
         let pass = began.unwrap_or_default();
-        // With nothing before it in these bytes, what was released is this frame's beginning.
+        // If nothing precedes it in these bytes, the released bytes are this frame's beginning.
         let released = if pass == 0 { Held::default() } else { tracked.released };
         Tracked { released, pass, then: Then::Broken(violation), messages: tracked.messages }
     }
 
-    /// Judges the frame at the start of `start`; [`HEADER_BYTES_MAX`] bytes are always enough.
+    /// Checks the frame at the start of `start`; [`HEADER_BYTES_MAX`] bytes are always enough.
     fn judge(&self, start: &[u8]) -> Result<Judged, Violation> {
         let Decoded::Header(header) = decode(start)? else { return Ok(Judged::Unfinished) };
         self.check_mask(&header)?;
@@ -358,7 +360,7 @@ impl Tracker {
         }
     }
 
-    /// RFC 6455 §5.4: control frames may come anywhere.
+    /// RFC 6455 §5.4: control frames may come between fragments.
     fn check_order(&self, header: &Header) -> Result<(), Violation> {
         let opcode = header.opcode;
         match (opcode, self.message) {
@@ -385,7 +387,7 @@ impl Tracker {
         before.saturating_add(header.payload_bytes)
     }
 
-    /// Whether this Pong is an answer to our Pings: told by the whole of it.
+    /// Whether this Pong replies to our Pings; needs the whole of it.
     fn judge_pong(&self, header: &Header, payload: &[u8]) -> Judged {
         let Some(ping) = self.ping_payload() else {
             return Judged::Frame(*header, header.header_bytes);
@@ -400,7 +402,7 @@ impl Tracker {
         if ours { Judged::OurPong(frame_bytes) } else { Judged::Frame(*header, frame_bytes) }
     }
 
-    /// The frame's first bytes, `head`, pass: what is left of it.
+    /// The frame's first bytes, `head`, pass; returns the rest of it.
     fn enter(&mut self, header: &Header, head: &[u8]) -> Payload {
         let begun = head.get(header.header_bytes..).unwrap_or_default();
         let kind = match header.opcode {
@@ -451,13 +453,13 @@ fn close_code(header: &Header, payload: &[u8]) -> Option<u16> {
 }
 
 impl Held {
-    /// Nearly always empty: then 14 bytes are not moved for nothing, which would be half of a small frame's cost.
+    /// Nearly always empty; this avoids moving 14 bytes, half of a small frame's cost.
     #[inline]
     fn take(&mut self) -> Self {
         if self.count == 0 { Self::default() } else { std::mem::take(self) }
     }
 
-    /// With more bytes behind; there is room for as many as leave a frame unfinished.
+    /// With more bytes appended; there is room for every unfinished frame.
     fn with(self, more: &[u8]) -> Self {
         debug_assert!(self.len() + more.len() <= HELD_BYTES_MAX, "with so many bytes a frame can be judged");
         let (mut held, before) = (self, usize::from(self.count));
@@ -466,7 +468,7 @@ impl Held {
         held
     }
 
-    /// With enough bytes behind to judge by.
+    /// With enough bytes appended to check it.
     fn joined(&self, more: &[u8]) -> ([u8; HEADER_BYTES_MAX], usize) {
         let mut joined = [0; HEADER_BYTES_MAX];
         let to = joined.iter_mut().zip(self.iter().chain(more));
@@ -484,7 +486,7 @@ impl Deref for Held {
 }
 
 impl Payload {
-    /// What of `bytes` belongs to this frame, and whether that is the rest of it.
+    /// The part of `bytes` that belongs to this frame, and whether it ends the frame.
     fn take<'b>(&self, bytes: &'b [u8]) -> (&'b [u8], bool) {
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         match bytes.get(..left) {
@@ -499,15 +501,15 @@ impl Payload {
     }
 }
 
-/// Whether bytes that come in pieces are UTF-8 (RFC 3629).
+/// Whether bytes that arrive in pieces are UTF-8 (RFC 3629).
 #[derive(Clone, Debug, Default)]
 struct Utf8 {
-    /// The beginning of a character whose end has not come.
+    /// The beginning of an unfinished character.
     unfinished: heapless::Vec<u8, 3, u8>,
 }
 
 impl Utf8 {
-    /// Looks at the next bytes of a payload of this kind; `complete`: they are its last ones.
+    /// Checks the next bytes of a payload of this kind; `complete`: they are its last ones.
     #[inline(never)] // keeps the way of all other frames short
     fn examine(&mut self, payload: &Payload, bytes: &[u8], complete: bool) -> Result<(), Violation> {
         let (last, violation) = match payload.kind {
@@ -531,7 +533,7 @@ impl Utf8 {
         })
     }
 
-    /// `false` as soon as the bytes can be the beginning of no UTF-8.
+    /// `false` as soon as the bytes cannot be the beginning of UTF-8.
     fn feed(&mut self, mut bytes: &[u8]) -> bool {
         while let (false, Some((&first, rest))) = (self.unfinished.is_empty(), bytes.split_first()) {
             if !self.finish(first) {
@@ -562,7 +564,7 @@ impl Utf8 {
     }
 }
 
-/// Up to four bytes; four at once where there are as many, which is what makes it quick.
+/// Up to four bytes; four at once if possible, for speed.
 fn unmask(to: &mut [u8], from: &[u8], key: [u8; 4]) {
     if let (Some(to), Some(from)) = (to.first_chunk_mut(), from.first_chunk()) {
         *to = (u32::from_ne_bytes(*from) ^ u32::from_ne_bytes(key)).to_ne_bytes();
