@@ -248,6 +248,23 @@ fn every_link_leads_to_a_page_and_a_heading_that_are_there() {
 }
 
 #[test]
+fn every_file_that_a_page_names_exists() {
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for named in page.split('`').filter(|text| !text.contains(char::is_whitespace)) {
+            let ours =
+                ["src/", "tests/", "docs/", "boards/", "fuzz/", "systemd/", "hooks/", "packaging/", "cross/"];
+            if !ours.iter().any(|folder| named.starts_with(folder)) || named.contains(['*', '{', '…']) {
+                continue;
+            }
+            assert!(Path::new(ROOT).join(named).exists(), "{}: {named}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 50, "{seen}");
+}
+
+#[test]
 fn the_index_has_every_page() {
     let pages = pages();
     let index = &pages[Path::new("docs/README.md")];

@@ -1,4 +1,4 @@
-//! The core never uses sockets, tokio, `edge` or `ops` (CONTRIBUTING.md, "Layers").
+//! The core never uses sockets, tokio, `edge` or `ops` (docs/architecture.md, "Layers").
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
