@@ -208,7 +208,7 @@ pub fn parse_unix(text: &str) -> Result<Admin, String> {
         ));
     }
     Err(format!(
-        "expected `unix:PATH` or a path with a slash in it (`./admin.sock`), for `status` also a loopback address with its \
+        "expected `unix:PATH` or a path that contains a slash (`./admin.sock`), for `status` also a loopback address with its \
          port; found `{}`",
         Excerpt::of(text)
     ))
