@@ -2,7 +2,7 @@
 //!
 //! Knows no sockets, no clock and no TOML.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +162,8 @@ pub struct Site {
 pub struct Route {
     /// Path prefix, begins with `/`.
     pub path: String,
+    /// The upstream gets the path without it.
+    pub strip_prefix: bool,
     /// At least one.
     pub upstreams: Vec<Upstream>,
     /// Who may open WebSockets.
@@ -217,6 +219,15 @@ impl Origins {
 pub enum Upstream {
     /// Address and port.
     Address(SocketAddr),
+    /// A link-local address on one of the board's interfaces (RFC 4007 §11).
+    Zoned {
+        /// In fe80::/10.
+        ip: Ipv6Addr,
+        /// Name or number of the interface, which only the board knows.
+        zone: String,
+        /// Port.
+        port: u16,
+    },
     /// A name, resolved when connecting.
     Name {
         /// Host name.
@@ -262,6 +273,7 @@ impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address}"),
+            Self::Zoned { ip, zone, port } => write!(f, "[{ip}%{zone}]:{port}"),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", Excerpt::of_path(path)),
         }

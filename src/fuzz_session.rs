@@ -86,6 +86,7 @@ impl<'b> Feed<'b> {
 fn site() -> Site {
     let route = Route {
         path: "/".to_owned(),
+        strip_prefix: false,
         upstreams: Vec::new(),
         origins: Origins::default(),
         require_origin: false,
@@ -202,6 +203,7 @@ fn exchange(client: &mut Feed<'_>, upstream: &mut Feed<'_>, site: &Site, outcome
         trusted_proxies: &[],
         public_https_port: 443,
         websocket: offer.is_some(),
+        strip_bytes: 0,
         extensions: true,
     };
     let plan = request_plan(&request, &context).unwrap_or_else(|error| panic!("{error}"));

@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod bound_auth;
 mod field;
 pub mod forward;
 pub(crate) mod fuzz;

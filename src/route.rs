@@ -38,6 +38,42 @@ pub fn find<'b>(site: &'b Site, path: &[u8]) -> Result<Option<(usize, &'b Route)
     if alike { Ok(literal) } else { Err(Ambiguous) }
 }
 
+/// How many bytes of `path`, which is this route's, its upstream does not get: those of the prefix where the route strips it.
+/// What is left begins with `/`, or is empty and means `/`.
+///
+/// # Errors
+/// [`Ambiguous`] where a server could read what is left as another place than it says: `/game//host` would become
+/// `//host`, and `/game/../x` climb above the root.
+pub fn stripped(route: &Route, path: &[u8]) -> Result<usize, Ambiguous> {
+    if !route.strip_prefix {
+        return Ok(0);
+    }
+    let length = route.path.trim_end_matches('/').len();
+    let rest = path.get(length..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(length);
+    }
+    readings(rest)?;
+    let once = decode(rest);
+    let twice = decode(&once);
+    let all = [rest, &once, &twice];
+    if all.iter().any(|reading| begins_with_two_slashes(reading)) { Err(Ambiguous) } else { Ok(length) }
+}
+
+/// Whether the path does, once its dot segments are removed (RFC 3986 §5.2.4) and path parameters cut, with `\` for `/`: a
+/// reference to another host then (§4.2).
+fn begins_with_two_slashes(path: &[u8]) -> bool {
+    let mut segments: Vec<&[u8]> = Vec::new();
+    for segment in path.split(|byte| matches!(byte, b'/' | b'\\')).skip(1) {
+        match segment.split(|&byte| byte == b';').next().unwrap_or_default() {
+            b"." => {}
+            b".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    segments.len() > 1 && segments.first().is_some_and(|first| first.is_empty())
+}
+
 /// How servers read a path that is not plain.
 fn readings(path: &[u8]) -> Result<Vec<Vec<u8>>, Ambiguous> {
     if path.split(|&byte| byte == b'%').skip(1).any(|escape| hex_pair(escape).is_none_or(|byte| byte == 0)) {
@@ -164,6 +200,7 @@ mod tests {
     fn route(path: &str) -> Route {
         Route {
             path: path.to_owned(),
+            strip_prefix: false,
             upstreams: Vec::new(),
             origins: Origins::default(),
             require_origin: false,
@@ -329,6 +366,56 @@ mod tests {
             "/a%00b",
         ] {
             assert_eq!(found(&site, path), Err(Ambiguous), "{path}");
+        }
+    }
+
+    fn rest(prefix: &str, path: &str) -> Result<String, Ambiguous> {
+        let route = Route { strip_prefix: true, ..route(prefix) };
+        let rest = stripped(&route, path.as_bytes()).map(|length| path[length..].to_owned())?;
+        Ok(if rest.is_empty() { "/".to_owned() } else { rest })
+    }
+
+    #[test]
+    fn a_stripped_path_begins_with_one_slash() {
+        for (prefix, path, expected) in [
+            ("/game/", "/game/", "/"),
+            ("/game/", "/game", "/"),
+            ("/game", "/game", "/"),
+            ("/game", "/game/x/y", "/x/y"),
+            ("/game/", "/game/x//y", "/x//y"),
+            ("/game/", "/game/a%2fb/", "/a%2fb/"),
+            ("/game/", "/game/a/../b", "/a/../b"),
+            ("/game/", "/game/game/", "/game/"),
+            ("/", "/x", "/x"),
+        ] {
+            assert_eq!(rest(prefix, path), Ok(expected.to_owned()), "{path}");
+        }
+        assert_eq!(stripped(&route("/game/"), b"/game//evil"), Ok(0), "without strip_prefix nothing is cut");
+    }
+
+    #[test]
+    fn a_rest_that_leads_elsewhere_is_refused() {
+        for path in [
+            "/game//evil",
+            "/game//",
+            "/game/\\evil",
+            "/game\\/evil",
+            "/game/%2fevil",
+            "/game/%5cevil",
+            "/game/%252fevil",
+            "/game/.//evil",
+            "/game/%2e//evil",
+            "/game/a/..//evil",
+            "/game/;x//evil",
+            "/game/.;x//evil",
+            "/game/..",
+            "/game/../admin",
+            "/game/%2e%2e/admin",
+            "/game/a/../../admin",
+            "/game/%00",
+            "/game/%zz",
+        ] {
+            assert_eq!(rest("/game/", path), Err(Ambiguous), "{path}");
         }
     }
 

@@ -53,6 +53,7 @@ fn p256(key: &PrivateKeyDer<'_>) -> Certificate {
 fn route(path: &str, upstream: Upstream) -> Route {
     Route {
         path: path.to_owned(),
+        strip_prefix: false,
         upstreams: vec![upstream],
         origins: Origins::default(),
         require_origin: false,
@@ -160,6 +161,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
             Upstream::Unix("/run/app.sock".into()),
             Upstream::Name { host: "localhost".to_owned(), port: 3002 },
             Upstream::Address("[::1]:3002".parse().unwrap()),
+            Upstream::Zoned { ip: "fe80::1".parse().unwrap(), zone: "eth0".to_owned(), port: 3003 },
         ],
         origins: Origins {
             own: true,
@@ -181,6 +183,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         check_utf8: true,
         send_proxy_protocol: Some(2),
         access_log: true,
+        strip_prefix: true,
         ..route("/socket.io/", Upstream::Address("127.0.0.1:1".parse().unwrap()))
     };
     let plain = route("/", Upstream::Address("127.0.0.1:3000".parse().unwrap()));
@@ -487,6 +490,11 @@ fn upstreams_and_listeners_keep_their_rules() {
         Upstream::Name { host: "localhost".into(), port: 0 },
         Upstream::Name { host: "Localhost".into(), port: 1 },
         Upstream::Name { host: "127.0.0.1".into(), port: 1 },
+        Upstream::Zoned { ip: "fe80::1".parse().unwrap(), zone: "eth0".into(), port: 0 },
+        Upstream::Zoned { ip: "2001:db8::1".parse().unwrap(), zone: "eth0".into(), port: 1 },
+        Upstream::Zoned { ip: "fe80::1".parse().unwrap(), zone: String::new(), port: 1 },
+        Upstream::Zoned { ip: "fe80::1".parse().unwrap(), zone: "a".repeat(16), port: 1 },
+        Upstream::Zoned { ip: "fe80::1".parse().unwrap(), zone: "a b".into(), port: 1 },
         Upstream::Unix("run/app.sock".into()),
         Upstream::Unix(format!("/{}", "a".repeat(107)).into()),
     ];

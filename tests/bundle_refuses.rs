@@ -424,6 +424,12 @@ fn network_rows() -> Vec<Row> {
             as_is,
         ),
         row(
+            Code::MdnsUpstream,
+            "board.local",
+            |f| drop(f.change("127.0.0.1", "board.local")),
+            |f| drop(f.change("127.0.0.1", "board.lan")),
+        ),
+        row(
             Code::PublicUpstream,
             "8.8.8.8",
             |f| drop(f.change("127.0.0.1", "8.8.8.8")),
@@ -1645,6 +1651,7 @@ fn every_key_there_is_reaches_the_bundle() {
     assert_eq!((inner.check_utf8, outer.check_utf8), (false, true));
     assert_eq!((inner.send_proxy_protocol, outer.send_proxy_protocol), (Some(1), Some(2)));
     assert_eq!((inner.access_log, outer.access_log), (false, true));
+    assert_eq!((inner.strip_prefix, outer.strip_prefix), (true, false));
     assert_eq!((bundle.limits.sessions_max, bundle.limits.handshakes_max), (1000, 100));
     assert_eq!(bundle.limits.stall_timeout_ms, 60_000);
     assert_eq!(

@@ -106,6 +106,9 @@ codes! {
     /// `public_https_port` is left out and follows a listener that is not on 443.
     PublicPortFollows = "public-port-follows", Note;
 
+    /// An upstream's name that only multicast DNS knows (RFC 6762).
+    MdnsUpstream = "mdns-upstream", Warning;
+
     /// An upstream is sent a PROXY protocol header, which it must expect.
     SendsProxyProtocol = "sends-proxy-protocol", Note;
 

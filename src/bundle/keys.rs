@@ -239,13 +239,22 @@ pub static SITE: Table = Table {
 pub static ROUTE: Table = Table {
     title: "[[site.route]]",
     place: "in [[site.route]]",
-    keys: rules!(one(
-        "path",
-        FILE_PREFIX,
-        "required",
-        "",
-        "The path prefix, on a segment boundary; the longest match wins."
-    )),
+    keys: rules!(
+        one(
+            "path",
+            FILE_PREFIX,
+            "required",
+            "",
+            "The path prefix, on a segment boundary; the longest match wins."
+        ),
+        one(
+            "strip_prefix",
+            BOOLEAN,
+            "`false`",
+            "",
+            "The upstream gets the path without the route's `path`, beginning with one `/`; the query stays as it is. A rest that an upstream could read as another place (`//host`, `/..`) is a 400 `ambiguous_path`."
+        )
+    ),
 };
 
 const FILE_PREFIX: &str = "path prefix";

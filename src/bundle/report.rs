@@ -347,6 +347,7 @@ pub(super) fn route_json(bundle: &Bundle, site: u16, route: &Route) -> Value {
     let WebSockets { own, listed, .. } = WebSockets::of(bundle, site, route);
     json!({
         "path": &*Excerpt::of(&route.path),
+        "strip_prefix": route.strip_prefix,
         "upstream": upstreams(route),
         "origins": own.into_iter().chain(listed).collect::<Vec<_>>(),
         "origins_default": route.origins.own,

@@ -25,6 +25,8 @@ use crate::limits;
 use crate::names::{Host, Origin};
 use reader::Reader;
 pub(super) use typed::out_of_bounds;
+#[cfg(feature = "doctor")]
+pub(crate) use values::{without_scheme, zoned_upstream};
 
 /// Largest sanedge.toml, in bytes: far above any real one, far below what would hurt a board.
 pub const SOURCE_BYTES_MAX: u64 = 1024 * 1024;
@@ -128,6 +130,8 @@ pub struct Route {
     pub line: u32,
     /// Path prefix.
     pub path: String,
+    /// The upstream gets the path without it.
+    pub strip_prefix: bool,
     /// Servers behind it; empty is a finding of the reader.
     pub upstreams: Vec<Lined<Upstream>>,
     /// Whether an upstream may be a public address.

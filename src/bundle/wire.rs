@@ -20,7 +20,7 @@
 //! - `u8`: the byte. `bool`: a byte 0 or 1. `Option`: a byte 0, or 1 and the value.
 //! - `&str`, `&[u8]`: length, then the bytes (UTF-8 for `&str`). `Vec<T, N>`: count (at most N), then the elements.
 //! - `enum`: variant number, counted from 0 as declared here, then the variant's fields.
-//! - `IpAddr`: 0 and 4 bytes, or 1 and 16 bytes, network order. `SocketAddr`: 0 or 1, the address bytes, port as varint.
+//! - `Ipv6Addr`: 16 bytes, network order. `IpAddr`: 0 and 4 bytes, or 1 and 16 bytes. `SocketAddr`: 0 or 1, the address bytes, port as varint.
 //!
 //! Tables are flat, so that decoding needs little memory: a row that belongs to a route or a certificate carries that
 //! one's index, and the rows of such a table are sorted by it. Nothing is read past a table's capacity, and capacity is
@@ -38,7 +38,7 @@
 //! refused as [`FormatError::Older`].
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,8 @@ pub const ORIGINS_MAX: usize = 1024;
 pub const ALLOW_MAX: usize = 512;
 /// Bytes of a file name, label or path.
 pub const TEXT_BYTES_MAX: usize = 1024;
+/// Bytes of an interface's name (`IFNAMSIZ` less its zero byte).
+pub const ZONE_BYTES_MAX: usize = 15;
 /// Bytes of a Unix socket's path (`sun_path` less its zero byte).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -253,6 +255,7 @@ pub enum Host<'a> {
 pub struct Route<'a> {
     pub site: u16,
     pub path: &'a str,
+    pub strip_prefix: bool,
     pub own_origins: bool,
     pub any_origin: bool,
     pub null_origin: bool,
@@ -287,6 +290,8 @@ pub enum Upstream<'a> {
     Name(&'a str, u16),
     /// A Unix socket's path, absolute.
     Unix(&'a str),
+    /// Link-local address (fe80::/10), interface, port.
+    Zoned(Ipv6Addr, &'a str, u16),
 }
 
 /// An origin that may open WebSockets on a route.
@@ -870,6 +875,7 @@ fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Ro
     let response_timeout = limits::RESPONSE_TIMEOUT.check(row.response_timeout_ms.into())?;
     Ok(bundle::Route {
         path: path(row.path)?,
+        strip_prefix: row.strip_prefix,
         upstreams: upstreams(payload, at)?,
         origins: bundle::Origins {
             own: row.own_origins,
@@ -914,6 +920,11 @@ fn upstream(upstream: Upstream<'_>) -> Result<bundle::Upstream, Broken> {
             port: port(FIELD, number)?,
         }),
         Upstream::Unix(path) => absolute(FIELD, path, SOCKET_PATH_BYTES_MAX).map(bundle::Upstream::Unix),
+        Upstream::Zoned(ip, zone, number) => Ok(bundle::Upstream::Zoned {
+            ip: link_local(FIELD, ip)?,
+            zone: self::zone(FIELD, zone)?,
+            port: port(FIELD, number)?,
+        }),
     }
 }
 
@@ -953,6 +964,12 @@ fn path(path: &str) -> Result<String, Broken> {
     Err(Broken::Text { field: "routes.path", found: Excerpt::of(path), expected })
 }
 
+/// Whether Linux could name an interface so: no blank, no control, no `/`; and nothing that ends it in `[…%zone]:port`.
+pub(super) fn is_zone(zone: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"/%[]\"'\\".contains(&byte);
+    (1..=ZONE_BYTES_MAX).contains(&zone.len()) && zone.bytes().all(plain)
+}
+
 fn text(field: &'static str, text: &str) -> Result<String, Broken> {
     if !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control) {
         return Ok(text.to_owned());
@@ -975,6 +992,25 @@ fn dns_name(field: &'static str, text: &str) -> Result<DnsName, Broken> {
         return Ok(name);
     }
     Err(Broken::Text { field, found: Excerpt::of(text), expected: "lower case and no trailing dot" })
+}
+
+fn link_local(field: &'static str, ip: Ipv6Addr) -> Result<Ipv6Addr, Broken> {
+    if ip.is_unicast_link_local() {
+        return Ok(ip);
+    }
+    Err(Broken::Address {
+        field,
+        found: ip.to_string(),
+        expected: "a link-local address (fe80::/10) before a zone",
+    })
+}
+
+fn zone(field: &'static str, zone: &str) -> Result<String, Broken> {
+    if is_zone(zone) {
+        return Ok(zone.to_owned());
+    }
+    let expected = "the name or number of an interface, at most 15 bytes";
+    Err(Broken::Text { field, found: Excerpt::of(zone), expected })
 }
 
 fn ip(field: &'static str, address: IpAddr) -> Result<IpAddr, Broken> {
@@ -1197,6 +1233,7 @@ impl<'a> Route<'a> {
         Ok(Self {
             site,
             path: &route.path,
+            strip_prefix: route.strip_prefix,
             own_origins: route.origins.own,
             any_origin: route.origins.any,
             null_origin: route.origins.null,
@@ -1218,6 +1255,7 @@ impl<'a> RouteUpstream<'a> {
     fn of(route: u16, upstream: &'a bundle::Upstream) -> Result<Self, EncodeError> {
         let upstream = match upstream {
             bundle::Upstream::Address(address) => Upstream::Address(*address),
+            bundle::Upstream::Zoned { ip, zone, port } => Upstream::Zoned(*ip, zone, *port),
             bundle::Upstream::Name { host, port } => Upstream::Name(host, *port),
             bundle::Upstream::Unix(path) => Upstream::Unix(utf8("upstream", path)?),
         };

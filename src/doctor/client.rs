@@ -274,6 +274,7 @@ impl Client<'_> {
             "address_refused" => self.worded(Code::EdgeAddressRefused, format!("{itself}: the site's `allow` does not list this client's address: add its network")),
             "origin_refused" => self.origin_refused(),
             "upstream_unreachable" | "upstream_timeout" => return None,
+            "upstream_tls" => self.worded(Code::AppTls, format!("{itself}: the app speaks TLS there, and sanedge speaks plain HTTP to it: name the app's plain port as `upstream`")),
             "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app takes the connection and answers no proper HTTP: look into its log, and whether it is the right port")),
             "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: this address opens more WebSockets a second than address_websockets_per_s_max allows")),
             _ => {
@@ -578,6 +579,7 @@ mod tests {
             "too_many_requests",
             "upstream_closed",
             "upstream_malformed",
+            "upstream_tls",
         ];
         for problem in PROBLEMS {
             let code = problem.code();

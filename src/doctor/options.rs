@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use crate::bundle::Upstream;
+use crate::bundle::{Upstream, source};
 use crate::limits;
 use crate::names::{Host, Origin};
 
@@ -159,6 +159,12 @@ fn resolve(text: &str) -> Result<(Host, IpAddr), String> {
 fn upstream(text: &str) -> Result<Upstream, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(Upstream::Unix(path.into()));
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(source::without_scheme(&scheme.to_ascii_lowercase(), rest));
+    }
+    if let Some(zoned) = source::zoned_upstream(text) {
+        return zoned;
     }
     if let Ok(address) = text.parse() {
         return Ok(Upstream::Address(address));

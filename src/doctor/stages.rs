@@ -16,7 +16,7 @@ use super::explain::{Code, Group};
 use super::http::{Answer, Ask};
 use super::options::Options;
 use super::target::Target;
-use super::tls::{self, Session, Shown, TlsClient};
+use super::tls::{self, NoTls, Session, Shown, TlsClient};
 use crate::bundle::Upstream;
 use name::RESOLVE_TIME;
 
@@ -310,6 +310,11 @@ impl Stages<'_> {
     }
 }
 
+async fn looked_up(host: String, port: u16, stages: &Stages<'_>) -> Vec<Place> {
+    let found = stages.deadline.wait(RESOLVE_TIME, tokio::net::lookup_host((host, port))).await;
+    found.ok().and_then(Result::ok).map(|found| found.map(Place::Tcp).collect()).unwrap_or_default()
+}
+
 /// The app itself, past the edge.
 pub(super) async fn app(upstream: &Upstream, stages: &Stages<'_>) -> Section {
     let mut section = Section::new(
@@ -321,11 +326,9 @@ pub(super) async fn app(upstream: &Upstream, stages: &Stages<'_>) -> Section {
     let places = match upstream {
         Upstream::Address(address) => vec![Place::Tcp(*address)],
         Upstream::Unix(path) => vec![Place::Unix(path.clone())],
-        Upstream::Name { host, port } => {
-            let looked =
-                stages.deadline.wait(RESOLVE_TIME, tokio::net::lookup_host((host.clone(), *port))).await;
-            looked.ok().and_then(Result::ok).map(|found| found.map(Place::Tcp).collect()).unwrap_or_default()
-        }
+        // getaddrinfo(3) knows the number of an interface as well.
+        Upstream::Zoned { ip, zone, port } => looked_up(format!("{ip}%{zone}"), *port, stages).await,
+        Upstream::Name { host, port } => looked_up(host.clone(), *port, stages).await,
     };
     let mut error = "its name has no address".to_owned();
     for place in places {
@@ -337,9 +340,17 @@ pub(super) async fn app(upstream: &Upstream, stages: &Stages<'_>) -> Section {
                     namespace: None,
                     hold: None,
                     between: Between::Nobody,
+                    path: stages.target.stripped_path.as_deref().unwrap_or(&stages.target.path),
                     ..stages.engine(&connector, true)
                 };
                 let met = engine.begin().await;
+                if met.as_ref().is_some_and(may_be_tls) && speaks_tls(&connector).await {
+                    let message = format!(
+                        "the app speaks TLS at {upstream}, where the edge speaks plain HTTP to it: name its plain port"
+                    );
+                    section.found(Finding::new(Code::AppTls, message));
+                    return section;
+                }
                 engine.go_on(met, &mut section).await;
                 return section;
             }
@@ -353,6 +364,31 @@ pub(super) async fn app(upstream: &Upstream, stages: &Stages<'_>) -> Section {
     let message = format!("the app does not accept connections at {upstream}: start it, or mend the address");
     section.found(Finding::new(Code::AppDown, message).seen("seen", error));
     section
+}
+
+/// No answer to plain HTTP, an alert in place of one, or a 400 that says it (nginx, Apache, Go).
+fn may_be_tls(met: &super::client::Met) -> bool {
+    use super::client::Met;
+    match met {
+        Met::Trouble(trouble) => !matches!(trouble, Trouble::TimeUp),
+        Met::Other(_, answer) => answer.status == 400 && answer.body.to_ascii_lowercase().contains("https"),
+        Met::Open(..) | Met::Error(..) => false,
+    }
+}
+
+/// Whether the same place shakes hands.
+async fn speaks_tls(connector: &Connector) -> bool {
+    let (Some(client), Ok(name)) = (TlsClient::new(rustls::ALL_VERSIONS), ServerName::try_from("localhost"))
+    else {
+        return false;
+    };
+    let tls = Connector { tls: Some((client, name)), ..connector.clone() };
+    match tls.open().await {
+        Ok(_) => true,
+        // It refuses us, in TLS.
+        Err(Trouble::Tls(trouble)) => matches!(trouble, NoTls::Alert(_) | NoTls::Refused(_)),
+        Err(_) => false,
+    }
 }
 
 /// The server's clock, from any answer that has one.

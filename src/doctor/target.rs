@@ -34,6 +34,8 @@ pub(super) struct Target {
     pub(super) port: u16,
     /// Engine.IO's path, with a slash at both ends.
     pub(super) path: String,
+    /// The same at the app, where a route strips its prefix.
+    pub(super) stripped_path: Option<String>,
     /// The user's own part of the query.
     pub(super) query: Vec<(String, String)>,
     /// The certificate that the bundle has for this host.
@@ -244,12 +246,23 @@ impl Plan {
             let site = bundle.sites.get(usize::from(entry.site));
             let routed = site.and_then(|site| route::find(site, path.as_bytes()).ok().flatten());
             let upstreams = routed.map(|(_, route)| route.upstreams.clone()).unwrap_or_default();
+            let stripped_path = routed.filter(|(_, route)| route.strip_prefix).and_then(|(_, route)| {
+                let bytes = route::stripped(route, path.as_bytes()).ok()?;
+                Some(format!("/{}", path.get(bytes..)?.trim_start_matches('/')))
+            });
             let certificate = bundle.certificates.get(usize::from(entry.certificate));
             let expected = certificate.and_then(|certificate| certificate.key.cert.first().cloned());
             let port = bundle.listen.public_https_port;
             let http = bundle.listen.http.first().map(SocketAddr::port);
             let plain = plain(&entry.host, port, http, options);
-            self.targets.push(Target { expected, upstreams, here: true, named: named.clone(), ..plain });
+            self.targets.push(Target {
+                expected,
+                upstreams,
+                stripped_path,
+                here: true,
+                named: named.clone(),
+                ..plain
+            });
         }
     }
 
@@ -324,6 +337,7 @@ fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> T
         host: host.clone(),
         port,
         path: options.path.clone().unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        stripped_path: None,
         query: options.query.clone(),
         expected: None,
         here: false,

@@ -54,6 +54,8 @@ pub enum Problem {
     UpstreamClosed,
     /// 502: the upstream's response is malformed or ambiguous.
     UpstreamMalformed,
+    /// 502: the upstream speaks TLS where plain HTTP is spoken to it.
+    UpstreamTls,
     /// 504: the upstream did not answer in time.
     UpstreamTimeout,
     /// 505: neither HTTP/1.0 nor HTTP/1.1.
@@ -61,7 +63,7 @@ pub enum Problem {
 }
 
 /// Every problem, for tables and metrics.
-pub const PROBLEMS: [Problem; 22] = [
+pub const PROBLEMS: [Problem; 23] = [
     Problem::BadRequest,
     Problem::AmbiguousPath,
     Problem::BadUpgrade,
@@ -82,6 +84,7 @@ pub const PROBLEMS: [Problem; 22] = [
     Problem::UpstreamUnreachable,
     Problem::UpstreamClosed,
     Problem::UpstreamMalformed,
+    Problem::UpstreamTls,
     Problem::UpstreamTimeout,
     Problem::VersionNotSupported,
 ];
@@ -91,7 +94,7 @@ pub const PROBLEMS: [Problem; 22] = [
 pub struct Detail<'a> {
     /// What was found, e.g. the head's error.
     pub found: Option<&'a str>,
-    /// What to check or to add, e.g. the upstream's address or a line for sanedge.toml.
+    /// What to check or to add, e.g. a line for sanedge.toml. Never an upstream's address: the answer goes to strangers.
     pub check: Option<&'a str>,
 }
 
@@ -120,6 +123,18 @@ impl Problem {
     /// The stable code, as in `Sanedge-Error`.
     pub fn code(self) -> &'static str {
         self.row().code
+    }
+
+    /// Whether the upstream is what went wrong.
+    pub fn is_upstream(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnreachable
+                | Self::UpstreamClosed
+                | Self::UpstreamMalformed
+                | Self::UpstreamTls
+                | Self::UpstreamTimeout
+        )
     }
 
     /// The status code.
@@ -176,6 +191,8 @@ impl Problem {
                 "The server behind this edge closed the connection before its response was complete."),
             Self::UpstreamMalformed => row(502, "Bad Gateway", "upstream_malformed",
                 "The response of the server behind this edge is malformed or ambiguous."),
+            Self::UpstreamTls => row(502, "Bad Gateway", "upstream_tls",
+                "The server behind this edge speaks TLS, and the edge speaks plain HTTP to it."),
             Self::UpstreamTimeout => row(504, "Gateway Timeout", "upstream_timeout",
                 "The server behind this edge did not respond in time."),
             Self::VersionNotSupported => row(505, "HTTP Version Not Supported", "version_not_supported",

@@ -36,6 +36,8 @@ pub struct ForwardContext<'a> {
     pub public_https_port: u16,
     /// Forwarded as a WebSocket upgrade; otherwise any Upgrade is removed.
     pub websocket: bool,
+    /// Bytes at the start of the path that are not forwarded: a route's prefix. The rest begins with `/` or is empty.
+    pub strip_bytes: usize,
     /// Sec-WebSocket-Extensions is forwarded. Without extensions, payloads are not compressed.
     pub extensions: bool,
 }
@@ -147,7 +149,7 @@ impl Plan {
 
     fn request(&mut self, head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<(), HeadFault> {
         let trusted = is_trusted(context.peer, context.trusted_proxies);
-        self.request_line(head)?;
+        self.request_line(head, context)?;
         let last_chain = trusted.then(|| last_forwarded_for(&head.fields)).flatten();
         for field in head.fields.iter() {
             if last_chain.as_ref().is_some_and(|last| last.line == field.line) {
@@ -167,21 +169,27 @@ impl Plan {
     }
 
     /// Method, target and version, sliced from the received line where possible.
-    fn request_line(&mut self, head: &RequestHead<'_>) -> Result<(), HeadFault> {
+    fn request_line(
+        &mut self,
+        head: &RequestHead<'_>,
+        context: &ForwardContext<'_>,
+    ) -> Result<(), HeadFault> {
         let bytes = head.fields.head();
         let method = offset_in(bytes, head.method.as_bytes());
         let target = offset_in(bytes, head.target.as_bytes());
         let target_end = target + head.target.len();
         let line_end = target_end + " HTTP/1.1\r\n".len();
         let local = local_target(head);
-        if local.len() == head.target.len() && head.version == Version::Http11 {
+        let stripped = local.get(context.strip_bytes..).unwrap_or_default();
+        if stripped.len() == head.target.len() && head.version == Version::Http11 {
             return self.keep(method..line_end);
         }
         self.keep(method..target)?;
-        if !local.starts_with('/') {
-            self.insert(head.path)?;
+        // Of an absolute-form without a path, or of a prefix that is stripped, only the query may be left.
+        if !stripped.starts_with('/') {
+            self.insert("/")?;
         }
-        self.keep(target_end - local.len()..target_end)?;
+        self.keep(target_end - stripped.len()..target_end)?;
         self.insert(" HTTP/1.1\r\n")
     }
 

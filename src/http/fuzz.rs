@@ -52,8 +52,14 @@ fn forward_request(head: &[u8]) {
     let trusted = ["127.0.0.0/8".parse().ok(), "10.0.0.0/8".parse().ok()].map(Option::unwrap_or_default);
     for (trusted_proxies, websocket) in [(trusted.as_slice(), false), (&[], false), (&[], true)] {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let context =
-            ForwardContext { peer, trusted_proxies, public_https_port: 443, websocket, extensions: true };
+        let context = ForwardContext {
+            peer,
+            trusted_proxies,
+            public_https_port: 443,
+            websocket,
+            strip_bytes: 0,
+            extensions: true,
+        };
         let plan = request_plan(&request, &context).unwrap_or_else(|error| panic!("{error}"));
         let sent = written(&plan, head);
         assert_eq!(sent.len(), plan.len());
@@ -122,6 +128,7 @@ fn forwarded_in_pieces(request: &[u8], flags: u8, piece_bytes: usize) -> Option<
         trusted_proxies: if flags & 1 == 1 { &trusted } else { &[] },
         public_https_port: 443,
         websocket: flags & 2 == 2 && head.framing == Framing::None,
+        strip_bytes: 0,
         extensions: flags & 4 == 4,
     };
     let mut sent = written(&request_plan(&head, &context).ok()?, head_bytes);

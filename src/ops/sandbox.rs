@@ -67,6 +67,7 @@ impl Needs {
         for upstream in bundle.upstreams() {
             match upstream {
                 Upstream::Address(address) => drop(connects.insert(address.port())),
+                Upstream::Zoned { port, .. } => drop(connects.insert(*port)),
                 Upstream::Name { host, port } => {
                     connects.insert(*port);
                     // That name is not looked up.

@@ -45,6 +45,7 @@ four(4017, { cors: { origin: true, credentials: true } })
 four(4018).of('/slow').use(() => {})
 four(4021, { cors: { origin: true, credentials: true, allowedHeaders: ['x-game'] } })
 four(4019, { path: '/api/socket.io/' })
+four(4022, {}, createTlsServer(tls(options.future), notFound)) // TLS where an edge speaks plain HTTP
 
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
 const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))

@@ -541,6 +541,7 @@ fn namespaces(house: &mut House) {
 fn board(house: &mut House, edges: &mut Vec<Edge>) {
     house.nginx_fault("app-down", &to(4004), &["--upstream", "127.0.0.1:4999"]);
     house.says(&["the path is fine, the app is not"]);
+    house.nginx_fault("app-tls", &to(4004), &["--upstream", "127.0.0.1:4022"]);
     // The same faults beside the edge: is it the app or the path?
     for (code, upstream, verdict) in [
         ("ws-upgrade-lost", "127.0.0.1:4004", "the app is fine, the path to it is not"),

@@ -30,6 +30,8 @@ enum Asks {
 enum Then {
     /// 502, `upstream_malformed`, and that connection is not used again.
     Malformed,
+    /// 502, `upstream_tls`.
+    Tls,
     /// The client gets this head and body; the upstream's connection is used again.
     Kept(String, &'static str),
     /// The same, and the upstream's connection is not used again: where the answer ends is not certain.
@@ -41,7 +43,7 @@ enum Then {
 }
 
 use Asks::{Get, Head, Old, Post, Upgrade};
-use Then::{Broken, Dropped, Kept, Malformed, Opened};
+use Then::{Broken, Dropped, Kept, Malformed, Opened, Tls};
 
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: socket.recre.store\r\n\r\n";
 const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
@@ -100,7 +102,7 @@ fn rows() -> Vec<Row> {
     }
     row("HTTP/0.9", Get, "<html>hello</html>\r\n\r\n", Malformed);
     row("another protocol", Get, "SSH-2.0-OpenSSH_9.2\r\n\r\n", Malformed);
-    row("a TLS alert", Get, "\u{15}\u{3}\u{3}\0\u{2}\u{2}F", Malformed);
+    row("a TLS alert", Get, "\u{15}\u{3}\u{3}\0\u{2}\u{2}F", Tls);
     row("a request", Get, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", Malformed);
 
     // --- lines and bytes: what splits a response for one reader and not for another -------------------------------
@@ -233,9 +235,10 @@ async fn run(row: &Row, at: usize, edge: &Edge, upstream: &Upstream) {
             Malformed if row.asks == Head => {
                 assert_eq!((answer.status, answer.field("sanedge-error")), (502, Some("upstream_malformed")))
             }
+            Tls => answer.assert_ours(502, "upstream_tls"),
             Malformed => {
                 answer.assert_ours(502, "upstream_malformed");
-                assert!(answer.text().contains(&upstream.address), "says where to look: {answer:?}");
+                assert!(!answer.text().contains(&upstream.address), "to no stranger: {answer:?}");
             }
             Kept(head, body) | Dropped(head, body) => {
                 assert_eq!(

@@ -50,6 +50,7 @@ impl Read {
 fn site() -> Site {
     let route = |path: &str| Route {
         path: path.to_owned(),
+        strip_prefix: false,
         upstreams: Vec::new(),
         origins: Origins::default(),
         require_origin: false,

@@ -110,6 +110,7 @@ fn route(route: &source::Route, websocket: WebSocketBounds) -> Route {
     let websocket = websocket.written_over(route.frame_bytes_max, route.message_bytes_max);
     Route {
         path: route.path.clone(),
+        strip_prefix: route.strip_prefix,
         upstreams: route.upstreams.iter().map(|u| u.value.clone()).collect(),
         origins: origins(route),
         require_origin: route.require_origin,

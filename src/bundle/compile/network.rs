@@ -31,6 +31,11 @@ pub(super) fn check(desk: &mut Desk, source: &Source) {
             } else if is_public(&upstream.value) && !route.allow_public_upstream {
                 desk.push(upstream.line, public(&upstream.value));
             }
+            if let Upstream::Name { host, .. } = &upstream.value
+                && host.ends_with(".local")
+            {
+                desk.push(upstream.line, multicast_dns(host));
+            }
         }
     }
 }
@@ -231,6 +236,8 @@ fn own(upstream: &Upstream, source: &Source) -> Option<String> {
                 .or_else(|| admin_tcp.filter(met).map(|a| format!("the admin address `{a}`")))
                 .filter(|_| ours)
         }
+        // A link-local address of the board itself: only the board knows.
+        Upstream::Zoned { .. } => None,
         Upstream::Unix(path) => {
             let admin = match listen.admin.as_ref().map(|a| &a.value) {
                 Some(Admin::Unix(admin)) => admin,
@@ -272,6 +279,16 @@ fn public(upstream: &Upstream) -> Finding {
         .remedy("Run the app on this network, or reach it through a tunnel; if the way is safe, add allow_public_upstream = true.")
 }
 
+fn multicast_dns(host: &str) -> Finding {
+    Finding::new(Code::MdnsUpstream, format!("the upstream's name `{host}` is known to multicast DNS alone (RFC 6762)"))
+        .expected("an address, or a name in DNS or in /etc/hosts of the board")
+        .found(format!("`{host}`: the programs of packages and boards are static and ask /etc/hosts and the servers in /etc/resolv.conf, not Avahi (libnss-mdns)"))
+        .remedy(format!(
+            "Write its address, or put a line into /etc/hosts of the board:\n  echo \"$(avahi-resolve -4 -n {host} | cut -f2) {host}\" | sudo tee -a \
+             /etc/hosts\nsystemd-resolved resolves it too, where `resolvectl mdns` says yes and /etc/resolv.conf names 127.0.0.53."
+        ))
+}
+
 /// Names are not looked up at the desk, so nothing is known of where they lead.
 fn is_public(upstream: &Upstream) -> bool {
     match upstream {
@@ -282,7 +299,7 @@ fn is_public(upstream: &Upstream) -> bool {
             }
             IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
         },
-        Upstream::Name { .. } | Upstream::Unix(_) => false,
+        Upstream::Zoned { .. } | Upstream::Name { .. } | Upstream::Unix(_) => false,
     }
 }
 

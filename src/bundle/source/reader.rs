@@ -203,7 +203,8 @@ impl<'a> Reader<'a> {
         if rules.upstreams.is_none() && !table.contains_key("upstream") {
             self.no_upstream(line, "this route has no upstream, and neither has its site");
         }
-        Some(rules.route(line, path?.value))
+        let strip_prefix = self.boolean(table, "strip_prefix").unwrap_or(false);
+        Some(Route { strip_prefix, ..rules.route(line, path?.value) })
     }
 
     fn rules(&mut self, table: &DeTable<'_>) -> Rules {
@@ -349,6 +350,7 @@ impl Rules {
         Route {
             line,
             path,
+            strip_prefix: false,
             upstreams: self.upstreams.unwrap_or_default(),
             allow_public_upstream: self.allow_public_upstream.unwrap_or(false),
             origins_default: self.origins_default.unwrap_or(true),

@@ -2,7 +2,7 @@
 //!
 //! Pure: a text in, a value or what would have been one out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -72,12 +72,11 @@ pub(super) fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad>
     if let Some(path) = text.strip_prefix("unix:") {
         return unix_path(path, folder).map(Upstream::Unix);
     }
-    if let Some((_, rest)) = text.split_once("://") {
-        let rest = rest.trim_end_matches('/');
-        return Err(bad(format!(
-            "Leave the scheme out: {:?}. Upstreams are spoken to in plain HTTP/1.1.",
-            Excerpt::of(rest)
-        )));
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(bad(without_scheme(&scheme.to_ascii_lowercase(), rest)));
+    }
+    if let Some(zoned) = zoned_upstream(text) {
+        return zoned.map_err(bad);
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return address_upstream(address).map_err(bad);
@@ -88,8 +87,56 @@ pub(super) fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad>
         }
         Ok((host, None)) => Err(bad(format!("Add the port: \"{}:3000\".", bracketed(&host)))),
         Ok(_) => Err(bad("Write a port from 1 to 65535.".to_owned())),
+        Err(_) if text.contains('%') => {
+            Err(bad("Write an address with a zone in brackets: \"[fe80::1%eth0]:3000\".".to_owned()))
+        }
         Err(error) => Err(bad(format!("Mend the name: {error}."))),
     }
+}
+
+/// What to write for an upstream that is a URL.
+pub(crate) fn without_scheme(scheme: &str, rest: &str) -> String {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match (scheme, Host::parse_authority(authority)) {
+        ("https" | "wss", _) => {
+            "Name the port on which the app speaks plain HTTP, \"127.0.0.1:3000\" for example: the edge speaks no TLS to the \
+             app. What listens on this machine:\n  sudo ss -tlnp\nWhere the app has no such port, switch TLS off in it (in \
+             Node `http.createServer` for `https.createServer`): clients have TLS from the edge."
+                .to_owned()
+        }
+        ("http" | "ws", Ok((host, port))) => format!(
+            "Leave the scheme out: \"{}:{}\". The edge speaks plain HTTP/1.1 to the app.",
+            bracketed(&host),
+            port.unwrap_or(80)
+        ),
+        _ => "Leave the scheme out, and write address and port: \"127.0.0.1:3000\". The edge speaks plain HTTP/1.1 to the app."
+            .to_owned(),
+    }
+}
+
+/// `[fe80::1%eth0]:3000`: which interface a zone names only the board knows (RFC 4007 §11). None for everything else.
+pub(crate) fn zoned_upstream(text: &str) -> Option<Result<Upstream, String>> {
+    let (ip, rest) = text.strip_prefix('[')?.split_once('%')?;
+    let (zone, after) = rest.split_once(']')?;
+    let port = after.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
+    let zone_alone =
+        zone.strip_prefix("25").filter(|zone| zone.starts_with(|c: char| c.is_ascii_alphabetic()));
+    Some(match (ip.parse::<Ipv6Addr>(), port) {
+        (Err(_), _) => Err("Write an IPv6 address before the zone: \"[fe80::1%eth0]:3000\".".to_owned()),
+        (Ok(_), None) => Err("Write a port from 1 to 65535 behind it: \"[fe80::1%eth0]:3000\".".to_owned()),
+        (Ok(ip), Some(port)) if !ip.is_unicast_link_local() => {
+            Err(format!("Leave the zone out, which only link-local addresses have: \"[{ip}]:{port}\"."))
+        }
+        (Ok(ip), Some(port)) if zone_alone.is_some() => {
+            let zone = zone_alone.unwrap_or_default();
+            Err(format!("Write one `%`, as this is no URL: \"[{ip}%{zone}]:{port}\"."))
+        }
+        (Ok(_), Some(_)) if !wire::is_zone(zone) => {
+            Err("Write behind `%` the name or number of an interface of the board; `ip -6 addr` lists them."
+                .to_owned())
+        }
+        (Ok(ip), Some(port)) => Ok(Upstream::Zoned { ip, zone: zone.to_owned(), port }),
+    })
 }
 
 fn address_upstream(address: SocketAddr) -> Result<Upstream, String> {
@@ -100,12 +147,20 @@ fn address_upstream(address: SocketAddr) -> Result<Upstream, String> {
     if ip.is_unspecified() {
         return Err(format!("{ip} is an address to listen on; write \"127.0.0.1:{}\".", address.port()));
     }
+    if let IpAddr::V6(ip) = ip
+        && ip.is_unicast_link_local()
+    {
+        return Err(format!(
+            "Say on which interface of the board it is: \"[{ip}%eth0]:{}\"; `ip -6 addr` lists them.",
+            address.port()
+        ));
+    }
     Ok(Upstream::Address(SocketAddr::new(ip, address.port())))
 }
 
 fn bracketed(host: &Host) -> String {
     match host {
-        Host::Ip(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+        Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
         other => other.to_string(),
     }
 }
@@ -143,7 +198,7 @@ pub(super) fn parse_listener(text: &str) -> Result<SocketAddr, Bad> {
 
 pub(super) fn parse_network(text: &str) -> Result<IpNet, Bad> {
     let bad = |remedy: String| Bad::new("a network as address/length", remedy);
-    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+    if let Ok(ip) = text.parse::<IpAddr>() {
         return Err(bad(format!("Write \"{}\" for this one address.", IpNet::from(ip))));
     }
     let network: IpNet = text.parse().map_err(|_| bad("Write for example \"192.168.0.0/16\".".to_owned()))?;

@@ -26,6 +26,33 @@ pub(crate) struct Connection {
     pub(crate) upstream: Arc<UpstreamState>,
     /// It carried an exchange before: its end before a response may be an old decision of the upstream.
     pub(crate) reused: bool,
+    /// It is authenticated as a whole, or was asked to be: never for another client.
+    pub(crate) bound: bool,
+}
+
+/// An idle upstream connection that belongs to one client's connection.
+#[derive(Debug)]
+pub(crate) struct OwnConnection {
+    connection: Connection,
+    /// When the upstream ends it by itself, if it has said so.
+    until: Option<Instant>,
+}
+
+impl OwnConnection {
+    pub(crate) fn new(connection: Connection, keep_alive: Option<Duration>) -> Self {
+        let until = keep_alive.map(|time| Instant::now() + time.saturating_sub(IDLE_MARGIN));
+        Self { connection, until }
+    }
+
+    pub(crate) fn is_to(&self, upstream: &Arc<UpstreamState>) -> bool {
+        Arc::ptr_eq(upstream, &self.connection.upstream)
+    }
+
+    /// None where it has ended, or is about to.
+    pub(crate) fn usable(self) -> Option<Connection> {
+        let in_time = self.until.is_none_or(|until| Instant::now() < until);
+        (in_time && self.connection.io.is_quiet()).then_some(self.connection)
+    }
 }
 
 /// What a request needs of a connection.
@@ -86,12 +113,12 @@ impl Pool {
         let in_order = turned().filter(|at| !is_down(at)).chain(turned().filter(is_down));
         for state in in_order.filter_map(|at| upstreams.get(at)) {
             if let Some(io) = self.take(state, want) {
-                return Ok(Connection { io, upstream: Arc::clone(state), reused: true });
+                return Ok(Connection { io, upstream: Arc::clone(state), reused: true, bound: false });
             }
             match upstream::connect(state, dial).await {
                 Ok(io) => {
                     state.works();
-                    return Ok(Connection { io, upstream: Arc::clone(state), reused: false });
+                    return Ok(Connection { io, upstream: Arc::clone(state), reused: false, bound: false });
                 }
                 Err(error) => {
                     // For want of descriptors of ours, the upstream is not down.

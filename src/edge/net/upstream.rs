@@ -1,14 +1,14 @@
 //! Connections to the local servers behind the edge: connecting, and how the end of an outage is noticed.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -41,6 +41,9 @@ pub(crate) async fn connect(upstream: &UpstreamState, dial: Dial) -> io::Result<
             Ok(UpstreamStream::Unix(stream))
         }
         Upstream::Address(address) => connect_tcp(*address, dial).await.map(UpstreamStream::Tcp),
+        Upstream::Zoned { ip, zone, port } => {
+            connect_tcp(zoned(*ip, zone, *port)?.into(), dial).await.map(UpstreamStream::Tcp)
+        }
         Upstream::Name { host, port } => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             let addresses = timeout(dial.time, resolve(host, *port)).await.map_err(|_| timed_out())??;
@@ -88,6 +91,20 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(both.map(|address| SocketAddr::new(address, port)).to_vec());
     }
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// A link-local address with the number of its interface, asked for each time: interfaces come and go.
+fn zoned(ip: Ipv6Addr, zone: &str, port: u16) -> io::Result<SocketAddrV6> {
+    let index = match zone.parse() {
+        Ok(index) => index,
+        Err(_) => {
+            let any = rustix::net::socket(AddressFamily::INET6, SocketType::DGRAM, None)?;
+            rustix::net::netdevice::name_to_index(any, zone).map_err(|error| {
+                io::Error::new(io::Error::from(error).kind(), format!("no interface {zone}: {error}"))
+            })?
+        }
+    };
+    Ok(SocketAddrV6::new(ip, port, 0, index))
 }
 
 async fn connect_tcp(address: SocketAddr, dial: Dial) -> io::Result<TcpStream> {

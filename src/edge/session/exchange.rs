@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
-use crate::edge::net::pool::Connection;
+use crate::edge::net::pool::{Connection, OwnConnection};
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::tls::TlsStream;
 use crate::edge::session::alarm::Alarm;
@@ -37,8 +37,9 @@ pub(crate) async fn run(
     alarm: &mut Alarm,
     request: &Request,
     connection: Connection,
+    own: &mut Option<Box<OwnConnection>>,
 ) -> End {
-    let Connection { io, upstream, reused } = connection;
+    let Connection { io, upstream, reused, bound } = connection;
     let now = Instant::now();
     let up = Up {
         head_written: 0,
@@ -71,6 +72,7 @@ pub(crate) async fn run(
         asked: false,
         answered: false,
         keep_client: false,
+        bound: bound || request.binds,
         keep_upstream: None,
         upgraded: false,
         behind: Vec::new(),
@@ -100,8 +102,15 @@ pub(crate) async fn run(
     }
     if let (End::Next | End::Close, Some(keep_alive), true) = (&end, exchange.keep_upstream, exchange.up.done)
     {
-        let connection = Connection { io: exchange.io, upstream, reused: true };
-        worker.pool.put(connection, keep_alive, request.limits.pool_idle_max);
+        let bound = exchange.bound;
+        let connection = Connection { io: exchange.io, upstream, reused: true, bound };
+        match bound {
+            true if matches!(end, End::Next) && request.limits.pool_idle_max > 0 => {
+                *own = Some(Box::new(OwnConnection::new(connection, keep_alive)));
+            }
+            true => {}
+            false => worker.pool.put(connection, keep_alive, request.limits.pool_idle_max),
+        }
     }
     end
 }

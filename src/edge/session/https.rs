@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::edge::net::linger::finish;
-use crate::edge::net::pool::Want;
+use crate::edge::net::pool::{Connection, OwnConnection, Want};
 use crate::edge::net::tls::{Alert, Refused, TlsStream};
 use crate::edge::net::upstream::Dial;
 use crate::edge::session::alarm::Alarm;
@@ -30,6 +30,7 @@ use crate::edge::shared::eviction::Evictable;
 use crate::engineio::Asks;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::Framing;
+use crate::http::bound_auth;
 use crate::http::forward::{ForwardContext, client_address, request_plan};
 use crate::http::head::{HeadError, HeadScanner, RequestHead, parse_scanned_request};
 use crate::names::Host;
@@ -49,6 +50,9 @@ const LINGER_MAX: Duration = Duration::from_secs(30);
 /// From the end of its handshake a client may take this long for its first request although a drain begins: its new
 /// connection was taken, and what it is sending must not be lost.
 const NEWCOMER: Duration = Duration::from_secs(1);
+/// What a client may know of a trouble with its upstream.
+const UPSTREAM_CHECK: &str =
+    "The log of the edge, and `sanedge status` on its machine, say which app this is about.";
 
 /// Runs a session from its first byte to its last.
 pub(crate) async fn run(
@@ -78,6 +82,7 @@ pub(crate) async fn run(
         newcomer_until: Some(Instant::now() + NEWCOMER),
         evictable,
         requests: 0,
+        own: None,
     };
     poll_fn(|cx| {
         permit.wake_at_drain(cx.waker());
@@ -181,6 +186,8 @@ struct Session {
     evictable: Evictable,
     /// Heads that were read.
     requests: u32,
+    /// An upstream connection that is authenticated for this client, and waits for its next request.
+    own: Option<Box<OwnConnection>>,
 }
 
 /// Why no request came.
@@ -446,11 +453,16 @@ impl Session {
         if offer.is_none() {
             self.foresee(active, route, head);
         }
+        let strip_bytes = match route::stripped(rules, head.path.as_bytes()) {
+            Ok(bytes) => bytes,
+            Err(error) => return refuse(Problem::AmbiguousPath, error.to_string(), None),
+        };
         let context = ForwardContext {
             peer: self.peer,
             trusted_proxies: &active.bundle.trusted_proxies,
             public_https_port: active.bundle.listen.public_https_port,
             websocket: offer.is_some(),
+            strip_bytes,
             extensions: !rules.check_utf8,
         };
         let plan = match request_plan(head, &context) {
@@ -466,6 +478,7 @@ impl Session {
             repeatable: head.framing == Framing::None && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
             keep_alive,
             expects_continue: head.expects_continue,
+            binds: bound_auth::carries(&head.fields),
             wants_html: form.html,
             client,
             host: head.host.clone(),
@@ -516,10 +529,42 @@ impl Session {
     }
 
     async fn forward(&mut self, request: &Request, dial: Dial) -> End {
+        if let Some(connection) = self.own_connection(request) {
+            let end = self.exchange(request, connection).await;
+            if !matches!(end, End::Again) {
+                return end;
+            }
+            return self.forward_anew(request, dial, true).await;
+        }
+        self.forward_anew(request, dial, false).await
+    }
+
+    /// The upstream connection that is this client's alone, where the request may go there and it is still open.
+    fn own_connection(&mut self, request: &Request) -> Option<Connection> {
+        // Where a PROXY protocol header belongs, it has none; and a session of Engine.IO stays where it is.
+        let chosen = request.route.upstreams.get(request.choice.first);
+        let chosen = chosen.filter(|_| request.route.rules.send_proxy_protocol.is_none())?;
+        self.own.take_if(|own| own.is_to(chosen))?.usable()
+    }
+
+    async fn exchange(&mut self, request: &Request, connection: Connection) -> End {
+        exchange::run(
+            &self.worker,
+            &mut self.client,
+            &mut self.input,
+            &mut self.alarm,
+            request,
+            connection,
+            &mut self.own,
+        )
+        .await
+    }
+
+    async fn forward_anew(&mut self, request: &Request, dial: Dial, again: bool) -> End {
         let preface = self.preface(request);
         let mut want = match (&request.offer, request.repeatable) {
             // What a header says of a connection holds for all of it.
-            _ if preface.is_some() => Want::New,
+            _ if again || preface.is_some() => Want::New,
             (Some(_), _) => Want::New,
             (None, true) => Want::Repeatable,
             (None, false) => Want::Once,
@@ -541,15 +586,7 @@ impl Session {
             {
                 return End::Failed(Problem::UpstreamClosed, error.to_string());
             }
-            let end = exchange::run(
-                &self.worker,
-                &mut self.client,
-                &mut self.input,
-                &mut self.alarm,
-                request,
-                connection,
-            )
-            .await;
+            let end = self.exchange(request, connection).await;
             match end {
                 End::Again if want != Want::New => want = Want::New,
                 end => return end,
@@ -570,13 +607,16 @@ impl Session {
         let upstreams = upstreams.collect::<Vec<_>>().join(", ");
         let check = match problem {
             Problem::UpstreamUnreachable => Some(format!("Is the app running and listening on {upstreams}?")),
-            Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {
-                Some(format!("Look at the log of the app on {upstreams}."))
-            }
+            Problem::UpstreamTls => Some(format!(
+                "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or switch TLS off in the app."
+            )),
+            problem if problem.is_upstream() => Some(format!("Look at the log of the app on {upstreams}.")),
             _ => None,
         };
         let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
-        Answer { problem, found, check, check_inside: None, form, access: None }
+        // No stranger learns where an upstream is, and behind a tunnel or a container's NAT everybody looks local.
+        let told = problem.is_upstream().then(|| UPSTREAM_CHECK.to_owned());
+        Answer { problem, found, check: told, check_inside: check, form, access: None }
     }
 
     /// Sends an answer of our own. `true`: the connection can carry another request.
@@ -607,7 +647,7 @@ impl Session {
             Problem::BodyTooLarge => Reason::BodyTooLarge,
             // The outage has its own line, once.
             Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
-            Problem::UpstreamClosed | Problem::UpstreamMalformed | Problem::UpstreamTimeout => {
+            problem if problem.is_upstream() => {
                 shared.counters.upstream_failures_total.increment();
                 Reason::Upstream
             }

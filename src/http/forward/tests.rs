@@ -19,6 +19,7 @@ fn plan_from(peer: &str, trusted: &[&str], websocket: bool, head: &str) -> Strin
         trusted_proxies: &trusted_proxies,
         public_https_port: 443,
         websocket,
+        strip_bytes: 0,
         extensions: true,
     };
     let plan = request_plan(&request, &context).unwrap();
@@ -65,6 +66,7 @@ fn a_plain_request_is_one_slice_and_ours() {
         trusted_proxies: &[],
         public_https_port: 443,
         websocket: false,
+        strip_bytes: 0,
         extensions: true,
     };
     let plan = request_plan(&request, &context).unwrap();
@@ -221,6 +223,7 @@ fn extensions_go_upstream_only_where_they_may() {
             trusted_proxies: &[],
             public_https_port: 443,
             websocket: true,
+            strip_bytes: 0,
             extensions,
         };
         let plan = request_plan(&request, &context).unwrap();
@@ -241,6 +244,7 @@ fn ipv6_peers_and_other_ports_are_told() {
         trusted_proxies: &trusted_proxies,
         public_https_port: 8443,
         websocket: false,
+        strip_bytes: 0,
         extensions: true,
     };
     let plan = request_plan(&request, &context).unwrap();
@@ -263,6 +267,7 @@ fn the_worst_head_fits_a_plan() {
         trusted_proxies: &trusted_proxies,
         public_https_port: 65535,
         websocket: true,
+        strip_bytes: 0,
         extensions: true,
     };
     let plan = request_plan(&request, &context).unwrap();
@@ -285,6 +290,7 @@ fn a_write_resumes_at_every_byte() {
         trusted_proxies: &[],
         public_https_port: 443,
         websocket: false,
+        strip_bytes: 0,
         extensions: true,
     };
     let plan = request_plan(&request, &context).unwrap();

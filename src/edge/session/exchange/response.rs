@@ -11,12 +11,17 @@ use crate::edge::net::send_buffer::forward;
 use crate::edge::session::pace::Backlog;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
+use crate::http::bound_auth;
 use crate::http::forward::{ResponseForm, response_head};
 use crate::http::head::{HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response};
 use crate::ws::handshake;
 
 /// Interim responses (1xx) that an upstream may send before its final one.
 const INTERIM_MAX: u8 = 8;
+
+/// How a TLS server begins its answer to plain HTTP: a record of type alert, of any version (RFC 8446 §5.1). No status line
+/// begins so.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
 impl Exchange<'_> {
     /// Moves the response on by one step; `Err` is its end.
@@ -83,9 +88,13 @@ impl Exchange<'_> {
         let may_repeat = self.may_repeat();
         match &mut self.down {
             Down::Head { held, .. } if held.is_empty() && may_repeat => Err(End::Again),
-            Down::Head { .. } => {
-                let found =
-                    error.map_or_else(|| "it closed the connection".to_owned(), |error| error.to_string());
+            Down::Head { held, .. } => {
+                // Many TLS servers end a connection without a word where plain HTTP comes.
+                let closed = match held.is_empty() && !self.reused {
+                    true => "it closed the connection without an answer; does it speak TLS there?",
+                    false => "it closed the connection",
+                };
+                let found = error.map_or_else(|| closed.to_owned(), |error| error.to_string());
                 Err(End::Failed(Problem::UpstreamClosed, found))
             }
             Down::Body { chunked, reader } => {
@@ -114,6 +123,10 @@ impl Exchange<'_> {
 
     /// Reads heads from `bytes`: interim ones go on to the client, the final one begins the response.
     fn head_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        if bytes.starts_with(&TLS_ALERT) {
+            let found = "it answers with an alert of TLS".to_owned();
+            return Err(End::Failed(Problem::UpstreamTls, found));
+        }
         let limits = self.request.limits.head;
         let mut rest = bytes;
         loop {
@@ -182,6 +195,7 @@ impl Exchange<'_> {
             && self.worker.drain().is_none()
             && framing_out != Framing::UntilClose;
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
+        self.bound |= bound_auth::challenges(&head.fields);
         self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);
         response_head(head, &self.form(framing_out, self.keep_client), out);
         self.down =

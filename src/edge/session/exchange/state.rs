@@ -40,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) keep_alive: bool,
     /// The client sends its body when it is asked to (RFC 9110 §10.1.1), or after a while.
     pub(crate) expects_continue: bool,
+    /// Carries credentials that authenticate its connection (RFC 4559 §6).
+    pub(crate) binds: bool,
     pub(crate) wants_html: bool,
     pub(crate) client: IpAddr,
     pub(crate) host: Host,
@@ -134,6 +136,9 @@ pub(super) struct Exchange<'s> {
     /// Something of a response went to the client.
     pub(super) answered: bool,
     pub(super) keep_client: bool,
+    /// The upstream's connection was asked for credentials that authenticate it, or got them, now or before: it is this client's
+    /// alone.
+    pub(super) bound: bool,
     /// The upstream's connection can be used again, for its own keep-alive time if it named one.
     pub(super) keep_upstream: Option<Option<Duration>>,
     pub(super) upgraded: bool,
