@@ -5,9 +5,8 @@
 pub mod answer;
 pub mod body;
 pub mod bound_auth;
+mod fault;
 mod field;
 pub mod forward;
-pub(crate) mod fuzz;
 pub mod head;
 mod scan;
-pub(crate) mod sloppy;

@@ -3,8 +3,10 @@
 //! Whatever can be decided on the desk is decided there: [`bundle::compile`] proves that certificates, names and
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
-//! `bundle`, `excerpt`, `http`, `ws`, `engineio`, `proxy_protocol`, `route`, `names` and `limits` are the core: they do no I/O on sockets
-//! and take time as an argument. `edge` is the only place with sockets, tasks and the clock.
+//! `names`, `limits`, `excerpt`, `board`, `bundle`, `http`, `ws`, `route`, `engineio` and `proxy_protocol` are the core: no sockets, no tasks,
+//! no clock; bytes and time are arguments. `edge` serves: it has the sockets of sessions, their tasks and the clock. Of the sides,
+//! `ops` has the sockets and tasks of the admin socket, and `doctor` is a client of its own. `tests/layering.rs` holds the order
+//! in which files may import each other, and checks these promises.
 
 pub mod board;
 pub mod bundle;
@@ -15,7 +17,7 @@ pub mod edge;
 pub mod engineio;
 pub mod excerpt;
 #[doc(hidden)]
-pub mod fuzz_session;
+pub mod fuzz;
 pub mod http;
 pub mod limits;
 pub mod names;

@@ -3,7 +3,6 @@
 //! UTF-8 if a site asks for it.
 
 pub mod frame;
-mod fuzz;
 pub mod handshake;
 pub mod origin;
 pub mod tracker;

@@ -19,22 +19,22 @@ fn replay(target: &str, entry: fn(&[u8]), seeds_min: usize) {
 
 #[test]
 fn http_head() {
-    replay("http_head", sanedge::http::head::fuzz_http_head, 20);
+    replay("http_head", sanedge::fuzz::http::fuzz_http_head, 20);
 }
 
 #[test]
 fn http_body() {
-    replay("http_body", sanedge::http::body::fuzz_http_body, 10);
+    replay("http_body", sanedge::fuzz::http::fuzz_http_body, 10);
 }
 
 #[test]
 fn ws_frame() {
-    replay("ws_frame", sanedge::ws::frame::fuzz_ws_frame, 10);
+    replay("ws_frame", sanedge::fuzz::ws::fuzz_ws_frame, 10);
 }
 
 #[test]
 fn ws_sequence() {
-    replay("ws_sequence", sanedge::ws::tracker::fuzz_ws_sequence, 20);
+    replay("ws_sequence", sanedge::fuzz::ws::fuzz_ws_sequence, 20);
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn proxy_protocol() {
 
 #[test]
 fn http_forward() {
-    replay("http_forward", sanedge::http::forward::fuzz_http_forward, 20);
+    replay("http_forward", sanedge::fuzz::http::fuzz_http_forward, 20);
 }
 
 #[test]
 fn session() {
-    replay("session", sanedge::fuzz_session::fuzz_session, 10);
+    replay("session", sanedge::fuzz::session::fuzz_session, 10);
 }
 
 #[test]

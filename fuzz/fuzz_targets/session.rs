@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz_session::fuzz_session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::session::fuzz_session(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::ws::tracker::fuzz_ws_sequence(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::ws::fuzz_ws_sequence(data));

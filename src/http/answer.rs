@@ -5,7 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::http::forward::push_status;
-use crate::http::head::{RequestHead, list, trim};
+use crate::http::head::{HeadError, HeadFault, RequestHead, list, trim};
 use crate::names::Host;
 
 /// Bytes of text from outside that a response repeats; the rest is cut.
@@ -107,6 +107,24 @@ pub struct AnswerForm {
     pub close: bool,
     /// Response to HEAD: no body.
     pub head_only: bool,
+}
+
+impl HeadError {
+    /// The response to a request head with this error.
+    pub fn problem(&self) -> Problem {
+        match self.fault {
+            HeadFault::HeadTooLong { .. }
+            | HeadFault::TooManyFields { .. }
+            | HeadFault::PlanTooLong { .. } => Problem::HeadTooLarge,
+            HeadFault::TargetTooLong { .. } => Problem::TargetTooLong,
+            HeadFault::MethodTooLong | HeadFault::MethodNotServed | HeadFault::CodingUnknown => {
+                Problem::NotImplemented
+            }
+            HeadFault::VersionNotSupported => Problem::VersionNotSupported,
+            HeadFault::ExpectationUnknown => Problem::ExpectationFailed,
+            _ => Problem::BadRequest,
+        }
+    }
 }
 
 /// One row of the table: what the client sees for a problem.

@@ -6,8 +6,6 @@
 use std::ops::Range;
 
 use crate::http::field::same_name;
-#[doc(hidden)]
-pub use crate::http::fuzz::fuzz_http_body;
 use crate::http::scan::{is_text_byte, is_token_byte};
 
 /// Trailer fields that pass (RFC 9110 §6.5.1: a field may be in the trailer section only if its definition says so).
@@ -384,7 +382,7 @@ pub fn chunk_head(len: usize, out: &mut [u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::fuzz::{Whole, assert_reframes, read_in_pieces};
+    use crate::fuzz::http::{Whole, assert_reframes, fuzz_http_body, read_in_pieces};
     use proptest::prelude::*;
 
     fn read(framing: Framing, input: &[u8]) -> Result<Whole, BodyError> {

@@ -12,8 +12,6 @@ use ipnet::IpNet;
 
 use crate::http::body::Framing;
 use crate::http::field::Known;
-#[doc(hidden)]
-pub use crate::http::fuzz::{forwarded, fuzz_http_forward};
 use crate::http::head::{
     FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, list, offset_in,
 };

@@ -1,12 +1,10 @@
 //! Finds the end of a head while it arrives, and bytes that are not allowed in one (RFC 9112 §2.2, §3, §5).
 
-use crate::http::head::{FIELDS_MAX, HeadError, HeadFault, HeadLimits, Version};
+use crate::http::fault::{HeadError, HeadFault, HeadLimits, METHOD_BYTES_MAX, Version};
+use crate::limits::FIELDS_MAX;
 
 /// Upper bound of `head_bytes_max`: offsets into a head have 16 bits.
 pub const HEAD_BYTES_CEILING: usize = 65_535;
-
-/// Longest method in bytes. The longest registered one (`UPDATEREDIRECTREF`) has 17.
-pub const METHOD_BYTES_MAX: usize = 24;
 
 /// Bytes that RFC 3986 requires to be percent-encoded in a target and that browsers send unencoded (WHATWG URL, query
 /// percent-encode set). RFC 3986 allows `[` and `]`, but not in a path or query.

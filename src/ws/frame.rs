@@ -5,9 +5,6 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-#[doc(hidden)]
-pub use super::fuzz::fuzz_ws_frame;
-
 /// Bytes of the longest header: two, a 64-bit length, a masking key.
 pub const HEADER_BYTES_MAX: usize = 14;
 

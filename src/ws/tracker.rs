@@ -18,9 +18,6 @@ use super::frame::{
     is_close_code,
 };
 
-#[doc(hidden)]
-pub use super::fuzz::fuzz_ws_sequence;
-
 #[cfg(test)]
 mod tests;
 

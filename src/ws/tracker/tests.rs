@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::Direction::*;
 use super::Violation::*;
 use super::*;
-use crate::ws::fuzz::{Case, End, PING, Step, frame};
+use crate::fuzz::ws::{Case, End, PING, Step, frame};
 
 const RULES: Rules = Rules {
     frame_bytes_max: u64::MAX,

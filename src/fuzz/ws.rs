@@ -8,10 +8,10 @@
 
 use std::ops::Range;
 
-use super::frame::{
+use crate::ws::frame::{
     Decoded, Header, Opcode, PingPayload, Violation, close_frame, decode, is_close_code, ping_frame,
 };
-use super::tracker::{Direction, Extensions, Rules, Then, Tracker};
+use crate::ws::tracker::{Direction, Extensions, Rules, Then, Tracker};
 
 /// What our Pings carry that are under way in some of the sequences.
 pub(crate) const PING: PingPayload = *b"sanedge!";

@@ -6,12 +6,12 @@
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::fuzz::sloppy;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::forward::{ForwardContext, Plan, ResponseForm, request_plan, response_head};
 use crate::http::head::{
     HeadError, HeadLimits, HeadScanner, RequestHead, ResponseHead, Version, parse_request, parse_response,
 };
-use crate::http::sloppy;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
 

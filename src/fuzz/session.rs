@@ -8,15 +8,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::bundle::{Origins, Route, Site};
+use crate::fuzz::http::written;
+use crate::fuzz::sloppy;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::body::{BodyError, BodyReader, Framing, LAST_CHUNK, chunk_head};
 use crate::http::forward::{ForwardContext, ResponseForm, request_plan, response_head};
-use crate::http::fuzz::written;
 use crate::http::head::{
     HeadLimits, HeadScanner, RequestHead, ResponseHead, Version, parse_response, parse_scanned_request,
     parse_scanned_response,
 };
-use crate::http::sloppy;
 use crate::names::Host;
 use crate::route;
 use crate::ws::handshake::{self, Offer};
