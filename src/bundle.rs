@@ -3,14 +3,13 @@
 //! Knows no sockets, no clock and no TOML.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::PrivateKeyDer;
-use zeroize::Zeroizing;
 
 use crate::excerpt::Excerpt;
 use lifetime::Lifetime;
@@ -25,12 +24,12 @@ pub mod file;
 pub mod finding;
 pub mod keys;
 pub mod lifetime;
+pub mod open;
 pub mod report;
+mod shell;
 pub mod source;
+pub mod websockets;
 pub mod wire;
-
-#[doc(hidden)]
-pub use wire::fuzz_bundle_open;
 
 /// What a bundle file holds, in the form that serving wants.
 #[derive(Debug)]
@@ -239,22 +238,6 @@ pub enum Upstream {
     Unix(PathBuf),
 }
 
-/// Why a bundle cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file is not there, or not as safe as it has to be.
-    #[error(transparent)]
-    File(#[from] file::ReadError),
-    /// The file is not a bundle that this program can use.
-    #[error("bundle {} is {error}", Excerpt::of_path(.path))]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        error: wire::FormatError,
-    },
-}
-
 /// A private key that cannot sign for us.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("the key cannot be used: expected ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits ({0})")]
@@ -284,33 +267,6 @@ impl Bundle {
     /// Every upstream of every route; the same one again where it is named again.
     pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
         self.sites.iter().flat_map(|site| &site.routes).flat_map(|route| &route.upstreams)
-    }
-
-    /// Opens the bundle file at `path`: looks at owner and mode first (see [`file::read`]), then as
-    /// [`Bundle::decode`].
-    ///
-    /// # Errors
-    /// Says in one sentence what was expected, what was found and what to do.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let bytes = file::read(path)?;
-        Self::decode(bytes).map_err(|error| OpenError::Format { path: path.to_owned(), error })
-    }
-
-    /// Decodes the bytes of a bundle file, checks every rule of the format again, and wipes the bytes.
-    ///
-    /// # Errors
-    /// Says whether the bytes are cut off, damaged, another kind of file, of another version, or break a rule.
-    pub fn decode(bytes: Zeroizing<Vec<u8>>) -> Result<Self, wire::FormatError> {
-        wire::decode(&bytes)
-    }
-
-    /// The bytes of a bundle file that decodes to this bundle (but for the digest, which is that of the bytes). `keys`
-    /// are those of [`Bundle::certificates`], in the same order.
-    ///
-    /// # Errors
-    /// Where a table has no room, or the result would not open.
-    pub fn encode(&self, keys: &[PrivateKeyDer<'_>]) -> Result<Zeroizing<Vec<u8>>, wire::EncodeError> {
-        wire::encode(&wire::Payload::of(self, keys)?)
     }
 
     /// Whether an origin is the site's own: pages of its hosts and of their parents as far as those are served, at the

@@ -5,12 +5,12 @@
 mod failure;
 mod running;
 mod sources;
+mod terminal;
 mod verbs;
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -27,6 +27,7 @@ use crate::ops::admin;
 use crate::ops::admin::client::{self, AskError};
 use failure::Failure;
 use running::{admin_of, at, reload, status};
+use terminal::{colour, complain, exit, now, print};
 
 /// A TLS proxy for single-board computers at home, in front of a Socket.IO server.
 #[derive(Parser, Debug)]
@@ -363,43 +364,4 @@ fn show(path: &Path, json: bool) -> ExitCode {
         Ok(bundle) => exit(print(&report::bundle(&bundle, now()))),
         Err(error) => Failure::from(error).tell(json),
     }
-}
-
-/// Writes all of it to stdout; on failure, false and an error on stderr. A closed pipe (`| head`) is not a failure.
-fn print(text: &str) -> bool {
-    match write_out(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
-        _ => true,
-    }
-}
-
-fn write_out(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
-}
-
-fn unwritable(error: &io::Error) -> bool {
-    complain(&format!("error cannot write to standard output: {error}\n"));
-    false
-}
-
-fn exit(good: bool) -> ExitCode {
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn colour(stream: &impl IsTerminal) -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// To stderr.
-fn complain(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -334,7 +334,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_type() {
 #[test]
 fn the_page_of_errors_is_the_programs_own_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
-    let page = sanedge::doctor::explain::page();
+    let page = sanedge::doctor::explain::page::page();
     if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
         return std::fs::write(path, page).unwrap();
     }

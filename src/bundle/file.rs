@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::compile::shell_word;
+use super::shell::shell_word;
 use super::wire::{FILE_BYTES_MAX, MAGIC};
 use crate::excerpt::Excerpt;
 

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::compile::{HostRow, Outcome, day, show_upstream};
 use super::finding::{Finding, Severity};
-use super::{Admin, Bundle, Certificate, Origins, Route};
+use super::websockets::WebSockets;
+use super::{Admin, Bundle, Certificate, Route};
 use crate::excerpt::Excerpt;
 pub use crate::excerpt::visible as escaped;
 use crate::limits;
-use crate::names::Origin;
 
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
 pub fn findings(findings: &[Finding], colour: bool) -> String {
@@ -103,57 +103,22 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     out
 }
 
-/// Who may open WebSockets on a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebSockets {
-    /// The site's hosts.
-    pub hosts: Vec<String>,
-    /// The route's path.
-    pub path: String,
-    /// The site's own pages, where those may (`origins_default`).
-    pub own: Vec<String>,
-    /// What `origins` lists for it.
-    pub listed: Vec<String>,
-}
-
-impl WebSockets {
-    /// One row a route, in the order of serving.
-    pub fn all(bundle: &Bundle) -> Vec<Self> {
-        let sites = (0..).zip(&bundle.sites);
-        sites
-            .flat_map(|(at, site)| site.routes.iter().map(move |route| Self::of(bundle, at, route)))
-            .collect()
-    }
-
-    fn of(bundle: &Bundle, site: u16, route: &Route) -> Self {
-        let hosts =
-            bundle.hosts.iter().filter(|entry| entry.site == site).map(|entry| entry.host.to_string());
-        let own = if route.origins.own { bundle.own_pages(site) } else { Vec::new() };
-        Self {
-            hosts: hosts.collect(),
-            path: Excerpt::of(&route.path).into(),
-            own: own.iter().map(Origin::to_string).collect(),
-            listed: listed(&route.origins),
-        }
-    }
-
-    fn row(&self) -> [String; 3] {
-        let host = match self.hosts.as_slice() {
-            [one] => one.clone(),
-            [first, others @ ..] => format!("{first} and {} more", others.len()),
-            [] => String::new(),
-        };
-        let all: Vec<_> = self.own.iter().chain(&self.listed).map(String::as_str).collect();
-        [host, self.path.clone(), if all.is_empty() { "programs only".to_owned() } else { all.join(" ") }]
-    }
-}
-
 /// host, path → origins.
 pub fn websockets(rows: &[WebSockets]) -> String {
     let head = ["host", "path", "WebSockets from"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head).chain(rows.iter().map(WebSockets::row)).collect();
+    let rows: Vec<_> = std::iter::once(head).chain(rows.iter().map(row)).collect();
     let rule = "the site's own are its https:// pages and wss:// of its hosts; `origins` adds to them, `origins_default = false` drops them";
     format!("{}  ({rule})\n", columns(&rows))
+}
+
+fn row(route: &WebSockets) -> [String; 3] {
+    let host = match route.hosts.as_slice() {
+        [one] => one.clone(),
+        [first, others @ ..] => format!("{first} and {} more", others.len()),
+        [] => String::new(),
+    };
+    let all: Vec<_> = route.own.iter().chain(&route.listed).map(String::as_str).collect();
+    [host, route.path.clone(), if all.is_empty() { "programs only".to_owned() } else { all.join(" ") }]
 }
 
 fn websockets_json(row: &WebSockets) -> Value {
@@ -262,17 +227,12 @@ fn routes(bundle: &Bundle) -> String {
     let mut rows = vec![["site", "path", "upstream", "WebSockets from"].map(str::to_owned)];
     for (at, site) in (0..).zip(&bundle.sites) {
         let row = |r: &Route| {
-            let [_, path, origins] = WebSockets::of(bundle, at, r).row();
+            let [_, path, origins] = row(&WebSockets::of(bundle, at, r));
             [at.to_string(), path, upstreams(r).join(", "), origins]
         };
         rows.extend(site.routes.iter().map(row));
     }
     columns(&rows)
-}
-
-fn listed(origins: &Origins) -> Vec<String> {
-    let special = [(origins.any, "*"), (origins.null, "null")].into_iter().filter(|(listed, _)| *listed);
-    special.map(|(_, text)| text.to_owned()).chain(origins.list.iter().map(Origin::to_string)).collect()
 }
 
 fn limit_rows(bundle: &Bundle) -> String {

@@ -1314,3 +1314,22 @@ pub fn fuzz_bundle_open(data: &[u8]) {
         assert_eq!(again, Ok(true), "what was read is written as something else");
     }
 }
+
+impl Bundle {
+    /// Decodes the bytes of a bundle file, checks every rule of the format again, and wipes the bytes.
+    ///
+    /// # Errors
+    /// Says whether the bytes are cut off, damaged, another kind of file, of another version, or break a rule.
+    pub fn decode(bytes: Zeroizing<Vec<u8>>) -> Result<Self, FormatError> {
+        decode(&bytes)
+    }
+
+    /// The bytes of a bundle file that decodes to this bundle (but for the digest, which is that of the bytes). `keys`
+    /// are those of [`Bundle::certificates`], in the same order.
+    ///
+    /// # Errors
+    /// Where a table has no room, or the result would not open.
+    pub fn encode(&self, keys: &[PrivateKeyDer<'_>]) -> Result<Zeroizing<Vec<u8>>, EncodeError> {
+        encode(&Payload::of(self, keys)?)
+    }
+}

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{complain, print};
+use super::terminal::{complain, print};
 use crate::bundle::file::ReadError;
-use crate::bundle::{OpenError, report};
+use crate::bundle::open::OpenError;
+use crate::bundle::report;
 use crate::ops::admin::client::AskError;
 
 /// What went wrong: a stable code for scripts, a sentence for people.

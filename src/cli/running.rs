@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::sources::{self, Look};
-use super::{exit, print, unwritable, write_out};
+use super::terminal::{exit, print, unwritable, write_out};
 use crate::bundle::{Admin, Bundle, report};
 use crate::ops::admin;
 use crate::ops::admin::client::{self, Answer};

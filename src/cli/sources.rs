@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::now;
+use super::terminal::now;
 use crate::bundle::check::reload_command;
 use crate::bundle::compare::{Difference, differences, told};
 use crate::bundle::compile::{self, Outcome};

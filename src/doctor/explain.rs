@@ -3,11 +3,9 @@
 //!
 //! In braces stand words of the case at hand (`{host}`), which the finding fills in and the page gives examples for.
 
-mod page;
+pub mod page;
 
 use serde::Serialize;
-
-pub use page::page;
 
 /// The part of the way that a check is about, in the order in which a client goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -4,6 +4,7 @@ mod name;
 mod port;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hyper::header::{self, HeaderValue};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -18,10 +19,12 @@ use super::options::Options;
 use super::target::Target;
 use super::tls::{self, NoTls, Session, Shown, TlsClient};
 use crate::bundle::Upstream;
-use name::RESOLVE_TIME;
 
 /// A name that nobody has: which certificate does it get?
 const NOBODY: &str = "sanedge-doctor.invalid";
+
+/// For one name; the system's resolver would wait much longer.
+const RESOLVE_TIME: Duration = Duration::from_secs(4);
 
 /// One host, and what all steps share.
 pub(super) struct Stages<'a> {

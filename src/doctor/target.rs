@@ -15,7 +15,8 @@ use crate::bundle::check::reload_command;
 use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
 use crate::bundle::finding::{self, Severity};
-use crate::bundle::{Admin, Bundle, OpenError, Upstream, source, wire};
+use crate::bundle::open::OpenError;
+use crate::bundle::{Admin, Bundle, Upstream, source, wire};
 use crate::names::Host;
 use crate::route;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Host, NameError};
+use super::host::{Host, NameError};
 use crate::excerpt::Excerpt;
 
 /// Longest origin in bytes: one whose host is the longest name, with scheme and port, fits well.

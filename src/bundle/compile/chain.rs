@@ -5,11 +5,12 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::desk::{Desk, Subject, moment};
 use super::facts::{Facts, KeyKind, ServerAuth, parse};
-use super::{Desk, Subject, moment, shell_word};
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::lifetime::{Lifetime, Urgency};
+use crate::bundle::shell::shell_word;
 use crate::bundle::source::{Lined, NamedFile};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, SanName};
@@ -368,7 +369,9 @@ fn signed_by(child: &Link, parent: &Link) -> bool {
         // What this verifier does not know is left to the path check.
         Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => true,
         // Too short a key fails as well; that has a finding of its own.
-        Err(_) => matches!(super::facts::key_of(&parent), KeyKind::Rsa(bits) if bits < super::RSA_BITS_MIN),
+        Err(_) => {
+            matches!(super::facts::key_of(&parent), KeyKind::Rsa(bits) if bits < super::desk::RSA_BITS_MIN)
+        }
     }
 }
 
@@ -399,7 +402,7 @@ fn badly_signed(subject: &Subject<'_>, at: usize, link: &Link, parent: &Link) ->
 fn sizes(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
     for link in path.iter().skip(1) {
         match link.facts.key {
-            KeyKind::Rsa(bits) if bits < super::RSA_BITS_MIN => {
+            KeyKind::Rsa(bits) if bits < super::desk::RSA_BITS_MIN => {
                 let finding = super::key::rsa_size(
                     subject.label,
                     bits,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::chain::{Anchors, Link};
+use super::desk::{Desk, Subject, day};
 use super::facts::KeyKind;
-use super::{Desk, Subject, day, shell_word};
 use crate::bundle::finding::{Code, Finding, listed};
+use crate::bundle::shell::shell_word;
 use crate::bundle::source::{Lined, Source};
 use crate::names::{Host, SanName};
 

@@ -8,8 +8,8 @@ use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cover::Candidate;
+use super::desk::{Desk, origins, routes_by_length};
 use super::settle::Settled;
-use super::{Desk, origins, routes_by_length};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{self, Source};
 use crate::bundle::wire::EncodeError;

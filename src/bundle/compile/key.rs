@@ -7,8 +7,8 @@ use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use webpki::EndEntityCert;
 
+use super::desk::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
 use super::facts::KeyKind;
-use super::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding};
 use crate::excerpt::Excerpt;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::Desk;
+use super::desk::Desk;
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{Lined, Source};

@@ -6,7 +6,7 @@ use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::Desk;
+use super::desk::Desk;
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{FileTrouble, Lined, NamedFile, read_bounded};
@@ -246,10 +246,10 @@ fn first_certificate(name: &str, hosts: &[Host]) -> String {
     let names: String = hosts
         .iter()
         .filter(|host| matches!(host, Host::Dns(_)))
-        .map(|host| format!(" -d {}", super::shell_word(&host.to_string())))
+        .map(|host| format!(" -d {}", crate::bundle::shell::shell_word(&host.to_string())))
         .collect();
     let shown = Host::parse(name).map_or_else(|_| Excerpt::of(name).into(), |host| host.to_string());
-    let name = super::shell_word(&shown);
+    let name = crate::bundle::shell::shell_word(&shown);
     format!(
         "certbot makes this folder with the first certificate (another client: name its files here). While nothing listens \
          on port 80:\n  sudo certbot certonly --standalone --cert-name {name}{names}\n\

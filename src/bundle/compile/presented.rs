@@ -3,8 +3,8 @@
 use rustls_pki_types::CertificateDer;
 
 use super::chain::{self, Anchors};
+use super::desk::{Desk, RSA_BITS_MIN, Subject};
 use super::facts::KeyKind;
-use super::{Desk, RSA_BITS_MIN, Subject};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{CertificateFiles, Lined, NamedFile};
 use crate::excerpt::Excerpt;

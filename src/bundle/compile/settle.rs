@@ -1,6 +1,6 @@
 //! Limits: the board's defaults, what is written over them, and whether the sum fits the board.
 
-use super::Desk;
+use super::desk::Desk;
 use crate::board::{self, Board, BoardError, HOST};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};

@@ -1,16 +1,14 @@
 //! Tables to types: what each table of sanedge.toml holds, and what a route inherits from its site.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::typed::{Value, holds_items, integer, out_of_bounds, preset};
+use super::parsed::{CertificateFiles, LimitSetting, Lined, Listen, OriginEntry, Route, Site, Source};
+use super::typed::{Reader, Value, holds_items, out_of_bounds, preset};
 use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
-use super::{CertificateFiles, LimitSetting, LimitValue, Lined, Listen, OriginEntry, Route, Site, Source};
 use crate::bundle::Upstream;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, TOP, Table};
@@ -18,35 +16,7 @@ use crate::excerpt::Excerpt;
 use crate::limits;
 use crate::names::Origin;
 
-/// Turns TOML values into ours and remembers what was wrong with them.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) folder: PathBuf,
-    /// Offsets at which lines begin.
-    lines: Vec<usize>,
-    pub(super) findings: Vec<Finding>,
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn new(path: &'a Path, text: &str) -> Self {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { path, folder, lines, findings: Vec::new() }
-    }
-
-    pub(super) fn line(&self, offset: usize) -> u32 {
-        u32::try_from(self.lines.partition_point(|begin| *begin <= offset)).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn line_of<T>(&self, spanned: &Spanned<T>) -> u32 {
-        self.line(spanned.span().start)
-    }
-
-    pub(super) fn push(&mut self, line: u32, finding: Finding) {
-        self.findings.push(finding.at(self.path, line));
-    }
-
+impl Reader<'_> {
     pub(super) fn syntax(&mut self, error: &toml::de::Error, text: &str) {
         let at = error.span().map_or(0, |span| span.start);
         let line = error.span().map_or(0, |span| self.line(span.start));
@@ -256,18 +226,6 @@ impl<'a> Reader<'a> {
             }
         }
         settings
-    }
-
-    pub(super) fn limit(&mut self, name: &str, value: &Value<'_>) -> Option<LimitValue> {
-        match value.get_ref() {
-            DeValue::String(text) => Some(LimitValue::Text(text.to_string())),
-            // A number beyond 64 bits is beyond every bound as well.
-            DeValue::Integer(_) => Some(LimitValue::Number(integer(value).unwrap_or(i64::MAX))),
-            _ => {
-                self.wrong_type(value, name, "a number, a size or a duration", "4096, \"16KiB\" or \"30s\"");
-                None
-            }
-        }
     }
 
     fn tables<'t, 'i, T>(

@@ -1,6 +1,7 @@
 //! Values of the right type and within their bounds, or a finding with the line.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -8,9 +9,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::advice::advice;
-use super::reader::Reader;
+use super::parsed::{LimitValue, Lined, NamedFile};
 use super::values::{Bad, parse_listener, parse_network};
-use super::{Lined, NamedFile};
 use crate::bundle::finding::{Code, Finding, did_you_mean};
 use crate::bundle::keys::{self, LIMITS, TOP, Table};
 use crate::bundle::{SuiteOrder, wire};
@@ -19,7 +19,49 @@ use crate::limits;
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
+/// Turns TOML values into ours and remembers what was wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) path: &'a Path,
+    pub(super) folder: PathBuf,
+    /// Offsets at which lines begin.
+    lines: Vec<usize>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a Path, text: &str) -> Self {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path, folder, lines, findings: Vec::new() }
+    }
+
+    pub(super) fn line(&self, offset: usize) -> u32 {
+        u32::try_from(self.lines.partition_point(|begin| *begin <= offset)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn line_of<T>(&self, spanned: &Spanned<T>) -> u32 {
+        self.line(spanned.span().start)
+    }
+
+    pub(super) fn push(&mut self, line: u32, finding: Finding) {
+        self.findings.push(finding.at(self.path, line));
+    }
+}
+
 impl Reader<'_> {
+    pub(super) fn limit(&mut self, name: &str, value: &Value<'_>) -> Option<LimitValue> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(LimitValue::Text(text.to_string())),
+            // A number beyond 64 bits is beyond every bound as well.
+            DeValue::Integer(_) => Some(LimitValue::Number(integer(value).unwrap_or(i64::MAX))),
+            _ => {
+                self.wrong_type(value, name, "a number, a size or a duration", "4096, \"16KiB\" or \"30s\"");
+                None
+            }
+        }
+    }
+
     pub(super) fn one<T>(
         &mut self,
         table: &DeTable<'_>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::OriginEntry;
+use super::parsed::OriginEntry;
 use crate::bundle::{Admin, Upstream, wire};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, Origin};

@@ -1,17 +1,14 @@
 //! From a name to addresses, and what those addresses say.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::time::Duration;
 
-use super::Stages;
+use super::{RESOLVE_TIME, Stages};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::client::time_up;
 use crate::doctor::connection::Late;
 use crate::doctor::explain::{Code, Group};
 use crate::names::Host;
 
-/// For one name; the system's resolver would wait much longer.
-pub(super) const RESOLVE_TIME: Duration = Duration::from_secs(4);
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 8;
 /// Endings of names that exist at home only, where a private address is right.

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::bundle::{Admin, Bundle, Listen, OpenError, Upstream};
+use crate::bundle::open::OpenError;
+use crate::bundle::{Admin, Bundle, Listen, Upstream};
 use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::expiry::{Expiry, wall_clock};
 use crate::edge::control::serve_error::{ServeError, listen_error};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::bundle::OpenError;
+use crate::bundle::open::OpenError;
 use crate::edge::shared::tickets::NoRandomness;
 use crate::ops::access::Place;
 use crate::ops::sockets::SocketsError;

@@ -1,0 +1,112 @@
+//! What all proofs share: where they are about, when it is, what they found, and the words for it.
+
+use std::path::PathBuf;
+
+use crate::bundle::Origins;
+use crate::bundle::finding::{Finding, Severity};
+use crate::bundle::source::{self, CertificateFiles, OriginEntry};
+use crate::excerpt::Excerpt;
+use crate::names::{Host, Origin};
+
+/// Shortest RSA key: browsers refuse shorter ones, and so does ring.
+pub const RSA_BITS_MIN: usize = 2048;
+/// Longest RSA key that ring signs with.
+pub const RSA_BITS_MAX: usize = 4096;
+
+/// What all proofs share: where they are about, when it is, and what they found.
+pub(super) struct Desk {
+    pub(super) path: PathBuf,
+    pub(super) now: i64,
+    pub(super) board: Excerpt,
+    pub(super) rsa_is_slow: bool,
+    /// Every host of sanedge.toml: what a new certificate has to cover.
+    pub(super) hosts: Vec<Host>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Desk {
+    pub(super) fn push(&mut self, line: u32, finding: Finding) {
+        self.findings.push(finding.at(&self.path, line));
+    }
+
+    pub(super) fn errors(&self) -> usize {
+        self.findings.iter().filter(|f| f.severity() == Severity::Error).count()
+    }
+}
+
+/// The `[[certificate]]` that a proof is about.
+pub(super) struct Subject<'a> {
+    /// Chain and key, as written and where they are.
+    pub(super) files: &'a CertificateFiles,
+    /// Chain file as written.
+    pub(super) label: &'a Excerpt,
+    /// Key file as written.
+    pub(super) key_label: &'a Excerpt,
+    /// Line of `chain`.
+    pub(super) line: u32,
+    /// Line of `key`.
+    pub(super) key_line: u32,
+}
+
+/// The longest path first: the order in which serving tries them.
+pub(super) fn routes_by_length(site: &source::Site) -> Vec<&source::Route> {
+    let mut routes: Vec<_> = site.routes.iter().collect();
+    routes.sort_by_key(|route| (std::cmp::Reverse(route.path.len()), &route.path));
+    routes
+}
+
+/// Allowed origins of a route: the default, unless it is dropped, then what the site lists, then what the route does.
+pub(super) fn origins(route: &source::Route) -> Origins {
+    let mut origins = Origins { own: route.origins_default, ..Origins::default() };
+    origins.list_all(&route.site_origins);
+    origins.of_site = u16::try_from(origins.list.len()).unwrap_or(u16::MAX);
+    origins.list_all(&route.origins);
+    origins
+}
+
+impl Origins {
+    fn list_all(&mut self, entries: &[OriginEntry]) {
+        for entry in entries {
+            match entry {
+                OriginEntry::Any => self.any = true,
+                OriginEntry::Null => self.null = true,
+                OriginEntry::One(origin) if self.list.contains(origin) => {}
+                OriginEntry::One(origin) => self.list.push(Origin::clone(origin)),
+            }
+        }
+    }
+}
+
+/// A moment in seconds since 1970, as `2026-11-23 03:12 UTC`.
+pub(crate) fn moment(seconds: i64) -> String {
+    let of_day = seconds.rem_euclid(86_400);
+    format!("{} {:02}:{:02} UTC", day(seconds), of_day / 3600, of_day % 3600 / 60)
+}
+
+/// The date of a moment in seconds since 1970, as `2026-11-23` (UTC).
+pub fn day(seconds: i64) -> String {
+    // Days to a civil date, after Howard Hinnant's `civil_from_days`: eras of 400 years that begin in March.
+    let days = seconds.div_euclid(86_400) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    format!("{:04}-{month:02}-{day:02}", year + era * 400 + i64::from(month <= 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(951_782_400), "2000-02-29");
+        assert_eq!(day(4_107_542_399), "2100-02-28");
+        assert_eq!(day(4_107_542_400), "2100-03-01");
+        assert_eq!(day(-1), "1969-12-31");
+        assert_eq!(moment(951_782_400 + 3600 * 13 + 59), "2000-02-29 13:00 UTC");
+    }
+}

@@ -1,0 +1,184 @@
+//! What sanedge.toml says, as it was written.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::bundle::{Admin, SuiteOrder, Upstream};
+use crate::excerpt::Excerpt;
+use crate::limits;
+use crate::names::{Host, Origin};
+
+/// A value and the line it stands on, counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lined<T> {
+    /// The value.
+    pub value: T,
+    /// Its line.
+    pub line: u32,
+}
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file as it was named on the command line.
+    pub path: PathBuf,
+    /// Name of the board profile.
+    pub board: Lined<String>,
+    /// `[listen]`.
+    pub listen: Listen,
+    /// `[[certificate]]`, any number.
+    pub certificates: Vec<CertificateFiles>,
+    /// Roots of a private CA.
+    pub trust: Option<Lined<NamedFile>>,
+    /// `[[site]]`, any number.
+    pub sites: Vec<Site>,
+    /// `[limits]`: names and values as the limits module reads them.
+    pub limits: Vec<LimitSetting>,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<Lined<IpNet>>,
+    /// Networks that no limit by client address holds for.
+    pub exempt: Vec<IpNet>,
+    /// Reload by itself when the bundle is replaced.
+    pub watch: bool,
+    /// How long a drain waits.
+    pub drain_timeout: Duration,
+    /// Over how long a drain spreads its Close frames.
+    pub drain_spread: Duration,
+    /// Which cipher suites lead.
+    pub suite_order: SuiteOrder,
+}
+
+/// `[listen]`.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// TLS listeners.
+    pub https: Vec<Lined<SocketAddr>>,
+    /// Plain listeners.
+    pub http: Vec<Lined<SocketAddr>>,
+    /// Admin listener.
+    pub admin: Option<Lined<Admin>>,
+    /// Host for a hello without SNI.
+    pub default_host: Option<Lined<Host>>,
+    /// The port that clients see.
+    pub public_https_port: u16,
+    /// Folder of ACME tokens.
+    pub acme_dir: Option<Lined<PathBuf>>,
+    /// Peers that must speak the PROXY protocol.
+    pub proxy_protocol_from: Vec<Lined<IpNet>>,
+}
+
+/// A file as it is written in sanedge.toml, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// As written: for people.
+    pub label: Excerpt,
+    /// Resolved against the folder of sanedge.toml.
+    pub path: PathBuf,
+}
+
+/// One `[[certificate]]`.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// Line of the header.
+    pub line: u32,
+    /// PEM chain, end-entity first.
+    pub chain: Lined<NamedFile>,
+    /// PEM private key.
+    pub key: Lined<NamedFile>,
+}
+
+/// One `[[site]]`.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Line of the header.
+    pub line: u32,
+    /// What it answers to.
+    pub hosts: Vec<Lined<Host>>,
+    /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit.
+    pub routes: Vec<Route>,
+}
+
+/// One path of a site, keys of the site filled in.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Line of the header.
+    pub line: u32,
+    /// Path prefix.
+    pub path: String,
+    /// The upstream gets the path without it.
+    pub strip_prefix: bool,
+    /// Servers behind it; empty is a finding of the reader.
+    pub upstreams: Vec<Lined<Upstream>>,
+    /// Whether an upstream may be a public address.
+    pub allow_public_upstream: bool,
+    /// Whether the site's own origins may open WebSockets.
+    pub origins_default: bool,
+    /// Origins that the site lists for all its routes.
+    pub site_origins: Vec<OriginEntry>,
+    /// Origins that this route lists.
+    pub origins: Vec<OriginEntry>,
+    /// Refuse an upgrade without Origin.
+    pub require_origin: bool,
+    /// Client networks.
+    pub allow: Vec<IpNet>,
+    /// From the end of the request to the response head.
+    pub response_timeout: Duration,
+    /// Cut an idle WebSocket or response.
+    pub idle_timeout: Option<Duration>,
+    /// WebSocket Ping interval.
+    pub ping_interval: Option<Duration>,
+    /// Largest frame payload.
+    pub frame_bytes_max: Option<u64>,
+    /// Largest message.
+    pub message_bytes_max: Option<u64>,
+    /// Largest request body.
+    pub body_bytes_max: Option<u64>,
+    /// Check text messages.
+    pub check_utf8: bool,
+    /// PROXY protocol version to speak.
+    pub send_proxy_protocol: Option<u8>,
+    /// One log line a request.
+    pub access_log: bool,
+}
+
+/// One entry of `origins`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginEntry {
+    /// `"*"`
+    Any,
+    /// `"null"`
+    Null,
+    /// An origin.
+    One(Box<Origin>),
+}
+
+/// One key of `[limits]`, its value still as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSetting {
+    /// The key.
+    pub name: Lined<String>,
+    /// A number, a size or a duration.
+    pub value: LimitValue,
+}
+
+/// What a key of `[limits]` may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitValue {
+    /// `4096`
+    Number(i64),
+    /// `"16KiB"` or `"30s"`
+    Text(String),
+}
+
+impl LimitValue {
+    /// As the limits module reads it.
+    pub fn borrowed(&self) -> limits::Value<'_> {
+        match self {
+            Self::Number(number) => limits::Value::Integer(*number),
+            Self::Text(text) => limits::Value::Text(text),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What every command needs of its process: the streams, the clock, an exit code.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Writes all of it to stdout; on failure, false and an error on stderr. A closed pipe (`| head`) is not a failure.
+pub(super) fn print(text: &str) -> bool {
+    match write_out(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
+        _ => true,
+    }
+}
+
+pub(super) fn write_out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+pub(super) fn unwritable(error: &io::Error) -> bool {
+    complain(&format!("error cannot write to standard output: {error}\n"));
+    false
+}
+
+pub(super) fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn colour(stream: &impl IsTerminal) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// To stderr.
+pub(super) fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
