@@ -38,7 +38,7 @@ TEXT
 here=$(dirname "$(realpath "$0")")
 refusals=$here/flash/refusals
 # shellcheck source=/dev/null
-for part in refuse words check desk plan image device host; do . "$here/flash/$part.sh"; done
+for part in refuse cmdline words check desk plan image system device host; do . "$here/flash/$part.sh"; done
 
 # --- arguments ------------------------------------------------------------------------------------------------------
 
@@ -73,6 +73,7 @@ fi
 
 check_board
 check_files
+[ -n "$host" ] || image_kind=$(kind_of "$image")
 check_tools
 check_out
 check_device

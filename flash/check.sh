@@ -58,6 +58,8 @@ check_files() {
       refuse key-private "$ssh_key" "$ssh_key"
     grep -Eq '^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+' -- "$ssh_key" ||
       refuse key-unknown "$ssh_key"
+    ! grep -Evq '^(#.*|[[:space:]]*|(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+.*)$' -- "$ssh_key" ||
+      refuse key-options "$(grep -Ev '^(#.*|[[:space:]]*|(ssh|ecdsa|sk)-[^ ]+ .*)$' -- "$ssh_key" | head -n 1 | cut -c 1-60)" "$ssh_key"
   fi
 }
 
@@ -73,10 +75,12 @@ check_tools() {
   need e2fsck e2fsprogs
   need dumpe2fs e2fsprogs
   need mcopy mtools
-  case $image in
-    *.xz) need xz xz-utils ;;
-    *.gz) need gzip gzip ;;
-    *.zst) need zstd zstd ;;
+  case $image_kind in
+    xz) need xz xz-utils ;;
+    gz) need gzip gzip ;;
+    zst) need zstd zstd ;;
+    bz2) need bzip2 bzip2 ;;
+    zip) need unzip unzip ;;
   esac
   if [ -n "$device" ]; then
     need lsblk util-linux

@@ -2,23 +2,88 @@
 #
 # The image: unpacked, looked at, changed, read back.
 
+# What a file is by its first bytes: the name may say something else. A file that says nothing is what its name says.
+kind_of() {
+  local bytes
+  bytes=$(head -c 8 -- "$1" | od -An -tx1 | tr -d ' \n')
+  case $bytes in
+    fd377a585a00*) echo xz ;;
+    1f8b*) echo gz ;;
+    28b52ffd*) echo zst ;;
+    425a68*) echo bz2 ;;
+    504b0304*) echo zip ;;
+    377abcaf271c*) echo '7z archive' ;;
+    526172211a07*) echo 'RAR archive' ;;
+    514649fb*) echo 'disk of QEMU (qcow2)' ;;
+    *)
+      if [ "$(tail -c +258 -- "$1" | head -c 5 | tr -d '\0')" = ustar ]; then echo 'tar archive'
+      elif head -c 512 -- "$1" | tr -d '\0' | grep -Eiq '^[[:space:]]*(<!doctype|<html|<\?xml)'; then echo 'web page'
+      elif head -c 64 -- "$1" | tr -d '\0' | grep -q '^version https://git-lfs'; then echo 'pointer of Git LFS'
+      else
+        case $1 in
+          *.xz) echo xz ;;
+          *.gz) echo gz ;;
+          *.zst) echo zst ;;
+          *.bz2) echo bz2 ;;
+          *.zip) echo zip ;;
+          *) echo image ;;
+        esac
+      fi
+      ;;
+  esac
+}
+check_image_kind() {
+  case $image_kind in
+    image | xz | gz | zst | bz2 | zip) ;;
+    *archive) refuse image-kind "a $image_kind" "$image" "unpack it, and give the image inside to --image" ;;
+    *page | *LFS) refuse image-kind "a $image_kind" "$image" "download it again, by the link of the file itself" ;;
+    *) refuse image-kind "a $image_kind" "$image" "convert it: qemu-img convert -O raw" ;;
+  esac
+}
+# The one image in a zip, as raspberrypi.com had them.
+zip_member() {
+  local members
+  members=$(unzip -Z1 -- "$image" '*.img' 2>/dev/null) || true
+  [ "$(grep -c . <<<"$members")" -eq 1 ] || refuse image-archive "$(unzip -Z1 -- "$image" 2>/dev/null | head -n 5 | tr '\n' ' ')" "$image"
+  printf '%s\n' "$members" | sed 's/[][*?\\]/\\&/g'
+}
+# What it will have unpacked, where its format says so; 0 where not.
+unpacked_size() {
+  case $image_kind in
+    xz) xz --robot --list -- "$image" 2>/dev/null | awk '$1 == "totals" { print $5 }' ;;
+    image) size_of "$image" ;;
+  esac
+}
+
 # Everything is done to a file of our own beside --out, which gets its name when it is whole.
 unpack() {
-  local place
+  local place member='' total free
   if [ -n "$out" ]; then place=$(dirname -- "$out")/.$(basename -- "$out").XXXXXX
   else place=${TMPDIR:-/var/tmp}/sanedge-card.XXXXXX; fi
   step "unpack $image ($(mebibytes "$(size_of "$image")"))"
+  check_image_kind
+  [ "$image_kind" != zip ] || member=$(zip_member) || exit
   [ -z "$dry" ] || return 0
   unfinished=$(mktemp -- "$place")
+  [ "$(stat -c %a -- "$unfinished")" = 600 ] || refuse out-mode "mode $(stat -c %a -- "$unfinished")" "$(dirname -- "$place")"
+  total=$(unpacked_size) total=${total:-0}
+  free=$(($(df -Pk -- "$(dirname -- "$place")" | awk 'NR == 2 { print $4 }') * 1024))
+  [ "$free" -ge "$total" ] || refuse out-room "$(mebibytes "$free")" "$(dirname -- "$place")" "$(mebibytes "$total")"
   local unpacked=0
-  case $image in
-    *.xz) watched unpacking "$(xz --robot --list -- "$image" | awk '$1 == "totals" { print $5 }')" 1 xz -dc -- "$image" >"$unfinished" ;;
-    *.gz) watched unpacking 0 1 gzip -dc -- "$image" >"$unfinished" ;;
-    *.zst) watched unpacking 0 1 zstd -qdc --sparse -- "$image" >"$unfinished" ;;
-    *) watched copying "$(size_of "$image")" 1 dd if="$image" of="$unfinished" bs=1M conv=sparse status=none ;;
+  case $image_kind in
+    xz) watched unpacking "$total" 1 xz -dc -- "$image" >"$unfinished" ;;
+    gz) watched unpacking 0 1 gzip -dc -- "$image" >"$unfinished" ;;
+    zst) watched unpacking 0 1 zstd -qdc --sparse -- "$image" >"$unfinished" ;;
+    bz2) watched unpacking 0 1 bzip2 -dc -- "$image" >"$unfinished" ;;
+    zip) watched unpacking 0 1 unzip -p -- "$image" "$member" >"$unfinished" ;;
+    image) watched copying "$total" 1 dd if="$image" of="$unfinished" bs=1M conv=sparse status=none ;;
   esac || unpacked=$?
-  [ "$unpacked" -eq 0 ] || refuse image-unpack "" "$image"
-  case $image in *.xz | *.gz | *.zst) ;; *) truncate -s "$(size_of "$image")" -- "$unfinished" ;; esac # a hole at the end
+  if [ "$unpacked" -ne 0 ]; then
+    free=$(($(df -Pk -- "$(dirname -- "$place")" | awk 'NR == 2 { print $4 }') * 1024))
+    [ "$free" -ge 8388608 ] || refuse out-room "$(mebibytes "$free")" "$(dirname -- "$place")" "room for the whole image"
+    refuse image-unpack "" "$image"
+  fi
+  [ "$image_kind" != image ] || truncate -s "$total" -- "$unfinished" # a hole at the end
   ln -s "$(realpath -- "$unfinished")" "$work/image" # a name without characters that debugfs or mtools would read
 }
 
@@ -32,15 +97,21 @@ partition() {
 
 find_partitions() {
   local what="an image of Raspberry Pi OS: an MBR, first a FAT boot partition, second an ext4 root"
+  [ "$(kind_of "$work/image")" != 'tar archive' ] || refuse image-archive "a tar archive" "$image"
   local signature
   signature=$(od -An -tx1 -j 510 -N 2 "$work/image" | tr -d ' \n')
   [ "$signature" = 55aa ] || refuse image-table "no MBR" "$image" "$what"
-  local kind bytes total
+  local kind bytes total second
   total=$(size_of "$work/image")
   read -r kind fat_at bytes < <(partition 1)
-  case $kind in
-    01 | 04 | 06 | 0b | 0c | 0e) ;;
-    ee) refuse image-gpt "a GPT" "$image" "$what" ;;
+  read -r second _ < <(partition 2)
+  case $kind-$second in
+    01-* | 04-* | 06-* | 0[bcBC]-* | 0e-*) ;;
+    ee-*) refuse image-gpt "a GPT" "$image" "$what" ;;
+    83-00)
+      fat='' ext4="image?offset=$fat_at"
+      refuse image-single "$(image_says || echo "type 83 alone")" "$image" "$what"
+      ;;
     *) refuse image-fat "type $kind" "$image" "$what" ;;
   esac
   [ $((fat_at + bytes)) -le "$total" ] || refuse image-cut "$(mebibytes "$total")" "$image" "$(mebibytes $((fat_at + bytes)))"
@@ -48,15 +119,43 @@ find_partitions() {
   [ "$kind" = 83 ] || refuse image-linux "type $kind" "$image" "$what"
   [ $((ext4_at + bytes)) -le "$total" ] || refuse image-cut "$(mebibytes "$total")" "$image" "$(mebibytes $((ext4_at + bytes)))"
   fat="image@@$fat_at" ext4="image?offset=$ext4_at"
-  in_work mcopy -o -i "$fat" ::cmdline.txt cmdline.txt 2>/dev/null ||
-    refuse image-cmdline "" "$image" "$what"
-  in_work dumpe2fs -h "$ext4" >"$work/super" 2>/dev/null ||
+  find_cmdline "$what"
+  if ! in_work dumpe2fs -h "$ext4" >"$work/super" 2>"$work/fsck"; then
+    refuse_features
     refuse image-ext4 "" "$image" "$what"
+  fi
+}
+# The file whose first line the kernel gets. Boards that are no Raspberry Pi may boot without one.
+find_cmdline() {
+  cmdline=$(cmdline_file "$board") || true
+  if [ -n "$cmdline" ]; then
+    boot_file "$cmdline" >"$work/cmdline.txt"
+    return
+  fi
+  case $board in
+    rpi* | generic-*) refuse image-cmdline "" "$image" "$1" ;;
+  esac
+  in_work mdir -i "$fat" :: >/dev/null 2>&1 || refuse image-fat "no FAT file system in it" "$image" "$1"
+  note "$image has no cmdline.txt: MemoryMax= holds only where its kernel has the memory controller on"
+}
+# boot_file NAME: a file of the boot partition
+boot_file() {
+  rm -f "$work/boot.file"
+  in_work mcopy -n -i "$fat" "::$1" boot.file >/dev/null 2>&1 </dev/null && cat "$work/boot.file"
 }
 in_work() { (cd "$work" && "$@"); }
 
 # e2fsck's codes: 0 clean, 1 mended, above that not.
 mend() { local status=0; in_work e2fsck -fp "$ext4" >"$work/fsck" 2>&1 || status=$?; [ "$status" -le 1 ]; }
+
+refuse_features() {
+  ! grep -qi 'unsupported.*feature' "$work/fsck" ||
+    refuse image-ext4-features "$(grep -i 'unsupported.*feature' "$work/fsck" | head -n 1)" "$image"
+}
+refuse_damaged() {
+  refuse_features
+  refuse image-damaged "$(tail -n 3 "$work/fsck")" "$image"
+}
 
 ask_ext4() { in_work debugfs -R "$1" "$ext4" 2>/dev/null; }
 ext4_has() { ask_ext4 "stat $1" | grep -q '^Inode:'; }
@@ -89,83 +188,42 @@ check_image_machine() {
   systemd_version=${systemd_version:-0}
 }
 
-# The account must be there before the first boot, because the bundle belongs to its group: a free number below 1000 for
-# user and group, as systemd-sysusers would take. Where there is one already, it stays.
-plan_account() {
-  local number
-  if ! fetch /etc/passwd passwd || ! fetch /etc/group group; then
-    note "$image has no accounts: the edge's is made at the first boot, and gets the bundle then"
-    : >"$work/passwd"
-    group_number=0
-    printf 'z /etc/sanedge 0750 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n' |
-      file 0644 root root /etc/tmpfiles.d/sanedge-bundle.conf
-    return
-  fi
-  group_number=$(awk -F: '$1 == "sanedge" { print $3 }' "$work/group")
-  if [ -n "$group_number" ] && grep -q '^sanedge:' "$work/passwd"; then return; fi
-  [ -z "$group_number" ] && ! grep -q '^sanedge:' "$work/passwd" ||
-    refuse image-account "one of them" "$image"
-  for ((number = 999; number >= 100; number--)); do
-    cut -d: -f3 "$work/passwd" "$work/group" | grep -qx "$number" || break
-  done
-  group_number=$number
-  append passwd "sanedge:x:$number:$number:sanedge, the TLS edge:/nonexistent:/usr/sbin/nologin"
-  append group "sanedge:x:$number:"
-  if fetch /etc/shadow shadow; then append shadow "sanedge:!*:$(($(date +%s) / 86400))::::::"; fi
-  if fetch /etc/gshadow gshadow; then append gshadow 'sanedge:!*::'; fi
+# What an image says that it is for, if it says it: Armbian by a file, Raspberry Pi OS by its firmware and a file.
+image_says() {
+  local name
+  if fetch /etc/armbian-release release; then
+    name=$(sed -n 's/^BOARD=//p' "$work/release" | tr -d '"')
+    echo "an Armbian image for ${name:-another board}"
+  elif [ -n "$fat" ] && [ -n "$(firmware)" ]; then echo "a Raspberry Pi image: $(firmware | head -n 3 | tr '\n' ' ')"
+  elif fetch /etc/rpi-issue release; then echo "a Raspberry Pi image: $(head -n 1 "$work/release")"
+  else return 1; fi
 }
-ended() { awk 1 "$1"; } # with a line end behind the last line
-# append NAME LINE: to /etc/NAME, which keeps its mode and owner
-append() {
-  local owner
-  read -r -a owner < <(ext4_owner "/etc/$1")
-  { ended "$work/$1"; printf '%s\n' "$2"; } | file "${owner[@]}" "/etc/$1"
-}
+# What only a Raspberry Pi's first stages load.
+firmware() { boot_lists | grep -Ei '^(bootcode\.bin|start[a-z0-9]*\.elf|bcm27[0-9]*-.*\.dtb)$'; }
+boot_lists() { in_work mdir -b -i "$fat" :: 2>/dev/null | sed 's|^::/||'; }
 
-plan_hostname() {
-  [ -n "$hostname" ] || return 0
-  printf '%s\n' "$hostname" | file 0644 root root /etc/hostname
-  fetch /etc/hosts hosts || : >"$work/hosts"
-  { sed '/^127\.0\.1\.1[[:space:]]/d' "$work/hosts"; printf '127.0.1.1\t%s\n' "$hostname"; } | file 0644 root root /etc/hosts
-}
-
-# The first user of the image (1000) gets the key. On Raspberry Pi OS a userconf.txt without a password keeps the
-# wizard from renaming that user and asking for one at a screen that nobody looks at.
-plan_ssh_key() {
-  [ -n "$ssh_key" ] || return 0
-  local user group home unit=
-  IFS=: read -r user group home < <(awk -F: '$3 == 1000 { print $1 ":" $4 ":" $6 }' "$work/passwd") || true
-  [[ ${user:-} =~ ^[a-z_][a-z0-9_-]*$ && ${home:-} =~ ^/[A-Za-z0-9_./-]+$ ]] ||
-    refuse image-user "" "$image"
-  for folder in /usr/lib/systemd/system /lib/systemd/system; do
-    if ext4_has "$folder/ssh.service"; then unit=$folder/ssh.service; fi
-  done
-  [ -n "$unit" ] || refuse image-sshd "" "$image"
-  dir 0700 1000 "$group" "$home/.ssh"
-  { if fetch "$home/.ssh/authorized_keys" keys; then ended "$work/keys"; fi; grep . -- "$ssh_key"; } |
-    sort -u | file 0600 1000 "$group" "$home/.ssh/authorized_keys"
-  dir 0755 root root "$settings/multi-user.target.wants"
-  plan link "$unit" "$settings/multi-user.target.wants/ssh.service"
-  if ext4_has /usr/lib/userconf-pi/userconf; then
-    printf '%s:*\n' "$user" >"$work/userconf.txt"
-  fi
-  note "log in as $user, with the key of $ssh_key; there is no password"
-}
-
-# Raspberry Pi kernels start with the memory controller off, and MemoryMax= would do nothing. The radio's country is a
-# parameter of the kernel too, and the file that blocks it until one is set goes to "not blocked".
-plan_boot() {
-  local words="cgroup_enable=memory"
-  [ -z "$wifi_country" ] || words+=" cfg80211.ieee80211_regdom=$wifi_country"
-  head -n 1 "$work/cmdline.txt" | grep -q '[^[:space:]]' || refuse image-empty-line "" "$image"
-  tr -d '\r' <"$work/cmdline.txt" | head -n 1 |
-    sed -E "s/(^| )cgroup_enable=memory( |\$)/ /g; ${wifi_country:+s/(^| )cfg80211\.ieee80211_regdom=[^ ]*//g;}
-      s/  +/ /g; s/^ //; s/ *\$/ $words/" >"$work/cmdline.new"
-  [ -n "$wifi_country" ] || return 0
-  local radio
-  for radio in $(ext4_lists /var/lib/systemd/rfkill | grep ':wlan$'); do
-    echo 0 | file 0644 root root "/var/lib/systemd/rfkill/$radio"
-  done
+check_image_board() {
+  local says trees tree
+  says=$(image_says) || return 0
+  case $board-$says in
+    generic-*) return 0 ;;
+    rpi*-*'Raspberry Pi image'*) ;;
+    rpi*-*' for rpi'* | rpi*-*' for bcm2711'*) ;;
+    *" for $board" | odroid-n2-*' for odroidn2'* | orangepi-zero-*' for orangepizero' | beaglebone-black-*' for beaglebone'*) ;;
+    *) refuse image-board "$says" "$image" "$board" ;;
+  esac
+  # The device trees of the firmware's kernels, one for each model.
+  case $board in
+    rpi-zero) tree='bcm2708-rpi-zero' ;;
+    rpi-zero2w) tree='bcm2710-rpi-zero-2' ;;
+    rpi2) tree='bcm27(09|10)-rpi-2' ;;
+    rpi3) tree='bcm2710-rpi-(3|cm3)' ;;
+    rpi4) tree='bcm2711-' ;;
+    rpi5) tree='bcm2712-?' ;;
+    *) return 0 ;;
+  esac
+  trees=$(boot_lists | grep -Ei '^bcm27[0-9]*-.*\.dtb$') || return 0
+  grep -Eiq "^$tree" <<<"$trees" || refuse image-board "device trees for $(head -n 3 <<<"$trees" | tr '\n' ' ')…" "$image" "$board"
 }
 
 number_of() {
@@ -250,14 +308,17 @@ check_room() {
 
 put_boot() {
   local name
-  cp "$work/cmdline.new" "$work/put.cmdline.txt"
+  [ -z "$cmdline" ] || cp "$work/cmdline.new" "$work/put.cmdline.txt"
   [ ! -f "$work/userconf.txt" ] || mv "$work/userconf.txt" "$work/put.userconf.txt"
   for name in cmdline.txt userconf.txt; do
     [ -f "$work/put.$name" ] || continue
-    in_work mcopy -o -i "$fat" "put.$name" "::$name" &&
-      in_work mcopy -o -i "$fat" "::$name" back && cmp -s "$work/back" "$work/put.$name" ||
-      refuse boot-unwritten "" "$name"
+    put_boot_file "$name" "$([ "$name" = cmdline.txt ] && echo "$cmdline" || echo "$name")"
   done
+}
+
+put_boot_file() {
+  in_work mcopy -o -i "$fat" "put.$1" "::$2" && in_work mcopy -o -i "$fat" "::$2" back && cmp -s "$work/back" "$work/put.$1" ||
+    refuse boot-unwritten "" "$2"
 }
 
 show_plan() {
@@ -276,19 +337,19 @@ make_image() {
   unpack
   # A dry run looks into an image that lies there unpacked, and takes a packed one on trust.
   if [ -n "$dry" ]; then
-    case $image in
-      *.xz | *.gz | *.zst) note "a dry run does not look into a packed image" ;;
-      *) ln -s "$(realpath -- "$image")" "$work/image" ;;
-    esac
+    if [ "$image_kind" = image ]; then ln -s "$(realpath -- "$image")" "$work/image"
+    else note "a dry run does not look into a packed image"; fi
   fi
   group_number='?' systemd_version=0
   if [ -e "$work/image" ]; then
     find_partitions
-    [ -n "$dry" ] || mend || refuse image-damaged "$(tail -n 3 "$work/fsck")" "$image"
+    [ -n "$dry" ] || mend || refuse_damaged
     [ -z "$device" ] || device_holds "$(size_of "$work/image")"
     check_image_machine
+    check_image_board
     plan_edge
     plan_account
+    look_at_first_boot
     plan_hostname
     plan_ssh_key
     plan_boot
@@ -299,7 +360,7 @@ make_image() {
   step "put into the root partition"
   show_plan
   [ -n "$dry" ] || apply_plan
-  step "put into cmdline.txt: cgroup_enable=memory${wifi_country:+ cfg80211.ieee80211_regdom=$wifi_country}"
+  [ -z "${cmdline-cmdline.txt}" ] || step "put into ${cmdline:-cmdline.txt}: cgroup_enable=memory${wifi_country:+ cfg80211.ieee80211_regdom=$wifi_country}"
   [ -n "$dry" ] || put_boot
 }
 

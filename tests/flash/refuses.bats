@@ -248,6 +248,8 @@ teardown() {
   gzip -1 <image.img >image.img.gz
   : >image.img.xz
   : >image.img.zst
+  : >image.img.bz2
+  : >image.img.zip
   truncate -s 64M card
   loop card
   local checked=0 tool package options
@@ -270,6 +272,8 @@ mcopy mtools --board rpi4 --binary program --image image.img --out card.img
 xz xz-utils --board rpi4 --binary program --image image.img.xz --out card.img
 gzip gzip --board rpi4 --binary program --image image.img.gz --out card.img
 zstd zstd --board rpi4 --binary program --image image.img.zst --out card.img
+bzip2 bzip2 --board rpi4 --binary program --image image.img.bz2 --out card.img
+unzip unzip --board rpi4 --binary program --image image.img.zip --out card.img
 lsblk util-linux --board rpi4 --binary program --image image.img --device LOOP
 blockdev util-linux --board rpi4 --binary program --image image.img --device LOOP
 perl perl-base --board rpi4 --binary program --image image.img --device LOOP

@@ -44,9 +44,26 @@ fn bind_one(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpLi
         socket.set_only_v6(false)?;
     }
     set_options(&SockRef::from(&socket), socket_buffer_bytes)?;
-    socket.bind(&address.into())?;
+    match socket.bind(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL) => {
+            bind_early(&socket, address)?;
+        }
+        bound => bound?,
+    }
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Binds an address that no interface has yet: at boot the edge may start before DHCP, and IPv6 addresses come later still.
+/// The kernel delivers connections to it as soon as an interface has the address (`IP_FREEBIND`, ip(7)).
+fn bind_early(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())?;
+    warn!(%address, "no interface has this address yet; connections arrive once one has it");
+    Ok(())
 }
 
 /// Gives an inherited listener what [`bind`] would have given it.
@@ -69,4 +86,30 @@ fn set_options(socket: &SockRef<'_>, socket_buffer_bytes: usize) -> io::Result<(
         socket.set_recv_buffer_size(socket_buffer_bytes)?;
     }
     socket.set_nonblocking(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the networks for documentation (RFC 5737, RFC 3849): no machine has them.
+    #[test]
+    fn an_address_that_no_interface_has_yet_is_bound() {
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+            match bind(address, 4096) {
+                Ok(listener) => assert_eq!(listener.local_addr().unwrap().ip(), address.ip()),
+                Err(error) => {
+                    assert_eq!(Errno::from_io_error(&error), Some(Errno::AFNOSUPPORT), "{address}: {error}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_all_the_same() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 4096).unwrap();
+        let error = bind(first.local_addr().unwrap(), 4096).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::ADDRINUSE));
+    }
 }
