@@ -102,6 +102,11 @@ holder() {
     fi
   done
 }
+# The socket unit for which systemd has a port.
+socket_unit() {
+  systemctl list-sockets --no-legend 2>/dev/null | awk -v port=":$1" '
+    substr($1, length($1) - length(port) + 1) == port { print $2; exit }'
+}
 check_ports() {
   while read -r name address; do
     port=${address##*:} ip=${address%:*} ip=${ip#[} ip=${ip%]}
@@ -110,10 +115,12 @@ check_ports() {
     found=$(holder "$inode")
     case $found in
       *' sanedge') continue ;;
-      '1 '*) ! systemctl is-active --quiet "sanedge-$name.socket" || continue ;;
+      '1 '*)
+        unit=$(socket_unit "$port")
+        case $unit in sanedge-*.socket) continue ;; esac
+        found="1 systemd for $unit"
+        ;;
     esac
-    case $found in '1 '*) found="1 systemd for $(systemctl list-sockets --no-legend 2>/dev/null | awk -v port=":$port" '
-      substr($1, length($1) - length(port) + 1) == port { print $2; exit }')" ;; esac
     refuse board-port "${found:+process }${found:-a process that cannot be named}" "sanedge-$name.socket" "$port" "${found#* }"
   done <"$here/listen"
 }
@@ -198,6 +205,8 @@ switch() {
   done
 }
 
+same_inode() { [ "$(stat -c %d:%i "$1" 2>/dev/null)" = "$(stat -c %d:%i "$2" 2>/dev/null)" ]; }
+
 # Puts the old files back. All of it may be done twice.
 put_old() {
   incomplete=''
@@ -205,7 +214,9 @@ put_old() {
   for path in $(paths); do
     old=$(old_of "$path")
     if ! grep -qx "$path" "$here/had"; then rm -f "$root$path" || incomplete="$incomplete $path"
-    elif exists "$old"; then mv -f "$old" "$root$path" && rm -f "$old" || incomplete="$incomplete $path"; fi
+    elif ! exists "$old"; then continue # was not to be replaced
+    elif same_inode "$old" "$root$path"; then rm -f "$old" # was not replaced yet; `mv` takes no two names of one file
+    else mv -f "$old" "$root$path" || incomplete="$incomplete $path"; fi
   done
   sync
 }

@@ -212,13 +212,15 @@ taken() {
   taken 00000000:01BB 1 systemd
   stand_in systemctl 'case "$*" in
     --version) echo "systemd 252 (252)" ;;
-    list-sockets*) printf "[::]:8443 other.socket other.service\n[::]:443 cockpit.socket cockpit.service\n" ;;
+    list-sockets*) printf "[::]:8443 other.socket other.service\n[::]:443 %s x.service\n" "$(cat "$STATE/unit")" ;;
     is-active*) [ -e "$STATE/active" ] ;;
     *) echo "$*" >>"$STATE/asked" ;; esac'
+  echo cockpit.socket >"$state/unit"
+  touch "$state/active"
   before
   flash --host pi@board
-  not_installed board-port "cockpit.socket"
-  touch "$state/active"
+  not_installed board-port "process 1 systemd for cockpit.socket" "stop systemd for cockpit.socket"
+  echo sanedge-https.socket >"$state/unit"
   flash --host pi@board
   installed
   rm -r "$state/active" "$board/proc/1"

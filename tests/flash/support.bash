@@ -41,6 +41,7 @@ elf_arm() {
 # Once a file of tests: keys, a sanedge.toml, an image and programs.
 make_all() {
   cd "$BATS_FILE_TMPDIR" || return
+  echo "$BATS_TEST_FILENAME" >>"$BATS_RUN_TMPDIR/files"
   [ -x "$(host_sanedge)" ] || { echo "no $(host_sanedge): cargo build, or SANEDGE=…" >&2; return 1; }
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out chain.pem -days 90 \
     -subj /CN=recre.store -addext subjectAltName=DNS:recre.store,DNS:socket.recre.store \
@@ -106,7 +107,10 @@ make_image() {
 # The least that flash.sh wants; further options follow.
 flash() {
   run "$flash" --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program "$@"
+  note_codes
 }
+# For table.bats: which refusals were seen.
+note_codes() { grep -oE '\[[a-z0-9-]+\]$' <<<"$output" | tr -d '[]' >>"$BATS_RUN_TMPDIR/codes" || true; }
 
 # inside IMAGE PATH: a file of the root partition
 inside() { debugfs -R "cat $2" "$1?offset=$ext4_at" 2>/dev/null; }
@@ -130,6 +134,7 @@ says() {
 }
 # refused CODE TEXT…: the run ended with CODE, said TEXT, and left nothing behind
 refused() {
+  note_codes
   [ "$status" -eq "$1" ] || { printf 'expected exit code %s, found %s: %s\n' "$1" "$status" "$output"; return 1; }
   says "${@:2}"
   nothing_left

@@ -59,9 +59,6 @@ pub(crate) fn listen_error(address: String, error: io::Error) -> ServeError {
             "; stop it, or give this edge an `admin` of its own in [listen]"
         }
         io::ErrorKind::AddrInUse => "; another program listens there: `ss -ltnp` shows which",
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine has no such address: `ip address` lists those it has"
-        }
         _ => "",
     };
     ServeError::Listen { address, error, hint }
