@@ -13,6 +13,7 @@
 # An interruption is undone by `sh install undo`: at the end of the unit that this runs in, at the next boot (sanedge-recover.service),
 # or by the next installation.
 set -eu
+export LC_ALL=C
 trap '' HUP INT PIPE
 umask 077
 here=$(dirname "$0")

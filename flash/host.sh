@@ -39,9 +39,13 @@ check_host_machine() {
 
 refuse_ssh() {
   cat "$work/ssh.said" >&2
+  case $(cat "$work/ssh.said" "$work/probe") in
+    *'assword has expired'* | *'Password change required'*) refuse host-expired "" "$host" ;;
+  esac
   [ "$1" -eq 255 ] || refuse host-shell "exit status $1 $(head -n 3 "$work/probe" | tr '\n' ' ')" "$host"
   case $(cat "$work/ssh.said") in
     *'IDENTIFICATION HAS CHANGED'*) refuse host-key "another key" "$host" "$(host_name)" ;;
+    *'Host key verification failed'*) refuse host-unknown "no key in known_hosts" "$host" ;;
     *'Permission denied'* | *'Too many authentication failures'*) refuse host-login "" "$host" ;;
     *'Connection refused'* | *'kex_exchange_identification'*) refuse host-closed "" "$host" ;;
     *'Could not resolve'*) refuse host-name "" "$host" ;;

@@ -2,6 +2,7 @@
 #
 # What flash.sh asks a board before it touches it; comes by stdin to `sh`, and changes nothing. A login may print what it likes:
 # answers are the lines that begin with a word of ours.
+export LC_ALL=C
 root=${SANEDGE_ROOT:-}
 answer() { printf 'sanedge-probe %s\n' "$*"; }
 

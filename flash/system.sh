@@ -47,11 +47,13 @@ plan_hostname() {
 # one at a screen that nobody looks at.
 plan_ssh_key() {
   [ -n "$ssh_key" ] || return 0
-  local user group home shell unit='' folder
+  local user group home shell unit='' folder name
   IFS=: read -r user group home shell < <(awk -F: '$3 == 1000 { print $1 ":" $4 ":" $6 ":" $7 }' "$(newest passwd)") || true
   [[ ${user:-} =~ ^[a-z_][a-z0-9_-]*$ && ${home:-} =~ ^/[A-Za-z0-9_./-]+$ ]] || refuse image-user "" "$image"
   for folder in /usr/lib/systemd/system /lib/systemd/system; do
-    if ext4_has "$folder/ssh.service"; then unit=$folder/ssh.service; fi
+    for name in dropbear ssh; do # OpenSSH where there are both
+      if ext4_has "$folder/$name.service"; then unit=$folder/$name.service; fi
+    done
   done
   [ -n "$unit" ] || refuse image-sshd "" "$image"
   ext4_has "$home" || dir 0700 1000 "$group" "$home" # made on the way, it would be root's
@@ -59,7 +61,7 @@ plan_ssh_key() {
   { if fetch "$home/.ssh/authorized_keys" keys; then ended "$work/keys"; fi; grep . -- "$ssh_key"; } |
     sort -u | file 0600 1000 "$group" "$home/.ssh/authorized_keys"
   dir 0755 root root "$settings/multi-user.target.wants"
-  plan link "$unit" "$settings/multi-user.target.wants/ssh.service"
+  plan link "$unit" "$settings/multi-user.target.wants/$(basename "$unit")"
   case $shell in
     */nologin | */false | '') plan_shell "$user" "$shell" ;;
   esac
@@ -101,11 +103,11 @@ plan_sudo() {
 # --- what the first boot would change --------------------------------------------------------------------------------
 
 # Raspberry Pi Imager leaves its settings on the boot partition, for cloud-init (user-data, network-config), for its own
-# init_config (custom.toml) or as a script (firstrun.sh). All of them come after us.
+# init_config (custom.toml) or as a script (firstrun.sh); DietPi has dietpi.txt. All of them come after us.
 look_at_first_boot() {
   [ -n "$fat" ] || return 0
   local name found
-  for name in user-data network-config custom.toml firstrun.sh userconf.txt; do
+  for name in user-data network-config custom.toml firstrun.sh userconf.txt dietpi.txt; do
     boot_file "$name" >"$work/first.$name" 2>/dev/null || rm -f "$work/first.$name"
   done
   if found=$(first_hostname); then first_boot_sets hostname "$hostname" "${found%% *}" "${found#* }"; fi
@@ -132,10 +134,12 @@ first_value() {
 }
 first_hostname() {
   first_value user-data 's/^(hostname|fqdn): *([^ #]+).*/\2/p' || first_value custom.toml '/^\[system\]/,/^\[/s/^ *hostname *= *([^ #]+).*/\1/p' ||
+    first_value dietpi.txt 's/^AUTO_SETUP_NET_HOSTNAME=([^ #]+).*/\1/p' ||
     first_value firstrun.sh 's/.*(set_hostname|set-hostname) +([^ ]+).*/\2/p; s/^ *echo +([^ ]+) *> *\/etc\/hostname.*/\1/p'
 }
 first_country() {
   first_value network-config 's/^ *regulatory-domain: *([^ #]+).*/\1/p' || first_value custom.toml '/^\[wlan\]/,/^\[/s/^ *country *= *([^ #]+).*/\1/p' ||
+    first_value dietpi.txt 's/^AUTO_SETUP_NET_WIFI_COUNTRY_CODE=([A-Z]{2}).*/\1/p' ||
     first_value firstrun.sh 's/.*do_wifi_country +([A-Z]{2}).*/\1/p; s/^ *country=([A-Z]{2}).*/\1/p'
 }
 first_user() {

@@ -55,6 +55,8 @@ proc_mounts() { mkdir -p "$board/proc/self"; printf '%s\n' "$@" >"$board/proc/se
     checked=$((checked + 1))
   done <<'TABLE'
 host-key|@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+host-unknown|Host key verification failed.
+host-expired|WARNING: Your password has expired.
 host-login|pi@board: Permission denied (publickey,password).
 host-closed|ssh: connect to host board port 22: Connection refused
 host-closed|kex_exchange_identification: read: Connection reset by peer
@@ -63,7 +65,7 @@ host-silent|ssh: connect to host board port 22: Connection timed out
 host-silent|ssh: connect to host board port 22: No route to host
 host-unreachable|something else
 TABLE
-  [ "$checked" -eq 8 ]
+  [ "$checked" -eq 10 ]
   stand_in ssh 'while [ "$1" != -- ]; do shift; done; shift 2; [ -n "$*" ] || exit 0; echo "REMOTE HOST IDENTIFICATION HAS CHANGED" >&2; exit 255'
   flash --host ssh://pi@board:2222
   says "ssh-keygen -R [board]:2222"
@@ -135,6 +137,24 @@ TABLE
   not_installed board-room "$((needs - 1)) KiB" "nothing was changed"
   echo "$needs" >"$state/free"
   flash --host pi@board
+  installed
+}
+
+@test "no inodes, where there is room: nothing is changed, and df -i is named" {
+  [ "$EUID" -eq 0 ] || { skip_loudly "wants root, for a file system with few inodes"; return; }
+  truncate -s 32M card
+  mkfs.ext4 -q -N 64 card
+  mount -o loop card "$board" 2>/dev/null || { skip_loudly "no mounts here"; return; }
+  mkdir -p "$board/etc/systemd/system"
+  local i=0
+  # As many are left as the journal and the first files take.
+  while [ "$(df -i --output=iavail "$board" | tail -n 1)" -gt 14 ]; do i=$((i + 1)); : >"$board/file-$i"; done
+  before
+  flash --host pi@board
+  not_installed board-stage "df -i" || { umount "$board"; false; }
+  rm "$board"/file-*
+  flash --host pi@board
+  umount "$board"
   installed
 }
 

@@ -206,6 +206,19 @@ user() {
   [ "$(owner card.img /home/pi/.ssh)" = "0700 1000 1000 " ]
 }
 
+@test "an image with Dropbear instead of OpenSSH, and one with both" {
+  edit dropbear.img 'rm /usr/lib/systemd/system/ssh.service' 'cd /usr/lib/systemd/system' 'write program dropbear.service'
+  flash --image dropbear.img --out card.img --ssh-key id.pub
+  made
+  is_in card.img /etc/systemd/system/multi-user.target.wants/dropbear.service
+  edit both.img 'cd /usr/lib/systemd/system' 'write program dropbear.service'
+  rm card.img
+  flash --image both.img --out card.img --ssh-key id.pub
+  made
+  is_in card.img /etc/systemd/system/multi-user.target.wants/ssh.service
+  is_not_in card.img /etc/systemd/system/multi-user.target.wants/dropbear.service
+}
+
 @test "a key with options before it" {
   printf 'command="/bin/true" %s\n' "$(cat id.pub)" >options.pub
   cat id.pub >>options.pub
@@ -237,9 +250,11 @@ user-data|#cloud-config\nhostname: other\nmanage_etc_hosts: true\n
 user-data|#cloud-config\r\nhostname: "other"\r\n
 custom.toml|[system]\nhostname = "other"\n[user]\nname = "me"\n
 firstrun.sh|#!/bin/bash\n/usr/lib/raspberrypi-sys-mods/imager_custom set_hostname other\n
+firstrun.sh|#!/bin/bash\n/usr/lib/raspberrypi-sys-mods/imager_custom set_hostname 'other'\n
+dietpi.txt|#AUTO_SETUP_NET_HOSTNAME=no\nAUTO_SETUP_NET_HOSTNAME=other\n
 firstrun.sh|#!/bin/bash\necho other >/etc/hostname\n
 TABLE
-  [ "$checked" -eq 5 ]
+  [ "$checked" -eq 7 ]
   # Not everything that looks like it.
   cp image.img comments.img
   printf '#cloud-config\n#hostname: other\npackages: [x]\n' | on_boot comments.img user-data
