@@ -1,11 +1,12 @@
-//! Man pages and shell completions for packages, from the same description of the command line that the program has:
+//! Man pages and shell completions for packages, from the same descriptions of the command line and of `sanedge.toml` that the
+//! program and its docs have:
 //!
 //! ```sh
 //! cargo run --locked --example assets [-- FOLDER]
 //! ```
 //!
-//! Writes `man/sanedge.1`, one page for each command beside it, and `completions/` for bash, zsh and fish into FOLDER:
-//! `assets` below the target directory unless given. An example, so that the generators are in no release binary.
+//! Writes `man/sanedge.1`, one page for each command beside it, `man/sanedge.toml.5`, and `completions/` for bash, zsh and fish
+//! into FOLDER: `assets` below the target directory unless given. An example, so that the generators are in no release binary.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -16,29 +17,234 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+use sanedge::bundle::keys::{self, Row};
 
 const NAME: &str = "sanedge";
+const SOURCE: &str = concat!("sanedge ", env!("CARGO_PKG_VERSION"));
+/// `docs/configuration.md` begins with a whole file, which a test compiles.
+const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 
-/// Sections that only the page of the whole program has: title, and lines of a term and what it means.
-const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
+/// Lines of a term and what it means.
+type Lines = &'static [(&'static str, &'static str)];
+
+/// What clap does not know of a command.
+struct Page {
+    command: &'static str,
+    sections: &'static [(&'static str, Lines)],
+}
+
+const TOML: (&str, &str) = ("/etc/sanedge/sanedge.toml", "What is served; see sanedge.toml(5).");
+const BUNDLE: (&str, &str) = (
+    "/etc/sanedge/sanedge.bundle",
+    "What `sanedge bundle` makes of it: root:sanedge, mode 0640, for it holds private keys.",
+);
+const SOCKET: (&str, &str) =
+    ("/run/sanedge/admin.sock", "The admin socket, unless `[listen] admin` says otherwise.");
+const DONE: (&str, &str) = ("0", "Done.");
+const FAILED: (&str, &str) = ("1", "Problems were found, or it failed; stderr says which.");
+const USAGE: (&str, &str) = ("2", "Wrong usage.");
+const SIGNALS: Lines = &[
+    ("SIGHUP", "Open the bundle again; if it is refused, the old one stays in use."),
     (
-        "EXIT STATUS",
-        &[
-            ("0", "Done."),
-            ("1", "Problems were found, or it failed; stderr says which."),
-            ("2", "Wrong usage."),
-        ],
+        "SIGTERM, SIGINT",
+        "Drain: every WebSocket gets Close 1001 within `drain_spread`; ends within `drain_timeout`.",
     ),
-    (
-        "SIGNALS",
-        &[
-            ("SIGHUP", "serve opens its bundle again; where that is not good, the old one stays in use."),
-            ("SIGTERM", "serve drains: every WebSocket gets Close 1001, then it ends."),
-            ("SIGUSR1", "serve drains for a restart, within 2 s: every WebSocket gets Close 1012."),
+    ("SIGUSR1", "Drain for a restart, within 2 s: every WebSocket gets Close 1012."),
+    ("a second SIGTERM, SIGINT or SIGUSR1", "End at once."),
+];
+
+const PAGES: &[Page] = &[
+    Page {
+        command: "sanedge",
+        sections: &[
+            ("EXIT STATUS", &[DONE, FAILED, USAGE, ("3", "Done in part; stderr says what is missing.")]),
+            ("SIGNALS", SIGNALS),
+            ("FILES", &[TOML, BUNDLE, SOCKET]),
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge bundle /etc/sanedge/sanedge.toml",
+                        "Check it and write /etc/sanedge/sanedge.bundle.",
+                    ),
+                    ("sanedge serve /etc/sanedge/sanedge.bundle", "Serve it in the foreground."),
+                    ("sanedge reload", "Have the running edge open its bundle again."),
+                    ("sanedge status --watch", "Watch it."),
+                ],
+            ),
         ],
-    ),
-    ("FILES", &[("/run/sanedge/admin.sock", "The admin socket, unless sanedge.toml says otherwise.")]),
+    },
+    Page {
+        command: "bundle",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge bundle sanedge.toml",
+                        "Write sanedge.bundle beside it, or say everything that is wrong.",
+                    ),
+                    ("sanedge bundle edge.toml -o /srv/edge.bundle", "Write it elsewhere."),
+                    ("sanedge bundle sanedge.toml --json", "Findings, hosts and the file written as JSON."),
+                ],
+            ),
+            ("FILES", &[TOML, BUNDLE]),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "The bundle is written; there may be warnings."),
+                    ("1", "Nothing is written; a bundle that was there stays."),
+                    USAGE,
+                    ("3", "Written in part: some hosts keep the certificate that they had."),
+                ],
+            ),
+        ],
+    },
+    Page {
+        command: "show",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sanedge show sanedge.bundle", "Hosts, certificates, routes, limits; never a key."),
+                    (
+                        "sanedge show --check /etc/sanedge/sanedge.bundle",
+                        "For a timer: is a renewal overdue, does the file make another bundle now, has the edge another one?",
+                    ),
+                    (
+                        "sanedge show --check --source /srv/edge.toml edge.bundle",
+                        "Compare with a file of another name.",
+                    ),
+                ],
+            ),
+            (
+                "FILES",
+                &[BUNDLE, ("FILE.toml beside FILE.bundle", "What --check compiles again and compares with.")],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "Shown; with --check: nothing needs attention."),
+                    ("1", "Not a bundle that can be used; with --check: something needs attention."),
+                    USAGE,
+                ],
+            ),
+        ],
+    },
+    Page {
+        command: "reload",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge bundle /etc/sanedge/sanedge.toml && sanedge reload",
+                        "After an edit or a renewal.",
+                    ),
+                    (
+                        "sanedge reload --bundle /etc/sanedge/sanedge.bundle",
+                        "Find the admin socket by the bundle.",
+                    ),
+                ],
+            ),
+            ("FILES", &[BUNDLE, SOCKET]),
+            (
+                "SIGNALS",
+                &[(
+                    "SIGHUP",
+                    "Sent to the process in MAINPID where the admin socket is on TCP, which only reads.",
+                )],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "The bundle is in use. A warning says where sanedge.toml is newer than it."),
+                    ("1", "Refused, and the bundle in use stays; or no edge answers."),
+                    USAGE,
+                ],
+            ),
+        ],
+    },
+    Page {
+        command: "status",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sanedge status", "Hosts, certificates, sessions, upstreams, refusals."),
+                    ("sanedge status --watch", "Go on every two seconds."),
+                    ("sanedge status --json --admin 127.0.0.1:9443", "The same as JSON, over loopback."),
+                ],
+            ),
+            ("FILES", &[SOCKET, TOML]),
+            ("EXIT STATUS", &[DONE, ("1", "No edge answers."), USAGE]),
+        ],
+    },
+    Page {
+        command: "doctor",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sanedge doctor https://socket.recre.store", "Why can clients not connect?"),
+                    (
+                        "sanedge doctor https://recre.store --origin https://recre.store --namespace /game",
+                        "As a page of this origin.",
+                    ),
+                    (
+                        "sanedge doctor /etc/sanedge/sanedge.bundle",
+                        "On the board: every host, the app itself, and the board.",
+                    ),
+                ],
+            ),
+            ("FILES", &[TOML, BUNDLE]),
+            ("EXIT STATUS", &[("0", "Nothing is wrong."), ("1", "Some client cannot connect."), USAGE]),
+        ],
+    },
+    Page {
+        command: "serve",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge serve /etc/sanedge/sanedge.bundle",
+                        "In the foreground; ports below 1024 need root or a capability.",
+                    ),
+                    (
+                        "systemctl enable --now sanedge-https.socket sanedge-admin.socket sanedge.service",
+                        "Under systemd, which holds the ports.",
+                    ),
+                    (
+                        "sanedge serve sanedge.bundle --access-log json",
+                        "One JSON object for each request of sites with `access_log = true`.",
+                    ),
+                ],
+            ),
+            ("SIGNALS", SIGNALS),
+            (
+                "FILES",
+                &[
+                    BUNDLE,
+                    SOCKET,
+                    (
+                        "/run/sanedge/ticket-keys",
+                        "Keys of session tickets, on a tmpfs only: clients resume across a restart.",
+                    ),
+                ],
+            ),
+            (
+                "ENVIRONMENT",
+                &[
+                    ("LISTEN_FDS, LISTEN_FDNAMES", "Sockets named https, http and admin from systemd."),
+                    ("NOTIFY_SOCKET, WATCHDOG_USEC", "Readiness and watchdog for systemd."),
+                    ("JOURNAL_STREAM", "Set by systemd: log lines have no time then, as the journal has it."),
+                ],
+            ),
+            ("EXIT STATUS", &[("0", "Drained and ended."), FAILED, USAGE]),
+        ],
+    },
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -62,6 +268,7 @@ fn write(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
     let mut written = pages(&man)?;
+    written.push(configuration(&man)?);
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         written.push(clap_complete::generate_to(shell, &mut sanedge::cli::command(), NAME, &completions)?);
     }
@@ -74,28 +281,98 @@ fn pages(folder: &Path) -> io::Result<Vec<PathBuf>> {
     whole.build();
     let commands: Vec<Command> = whole.get_subcommands().cloned().collect();
     let mut written = Vec::with_capacity(1 + commands.len());
-    for (command, sections) in
-        [(whole, &SECTIONS[..])].into_iter().chain(commands.into_iter().map(|command| (command, &[][..])))
-    {
-        let man =
-            Man::new(command).manual("sanedge manual").source(concat!("sanedge ", env!("CARGO_PKG_VERSION")));
+    for command in std::iter::once(whole).chain(commands) {
+        // After `build` a command's name is that of its page: `sanedge-bundle`.
+        let name = command.get_name().trim_start_matches("sanedge-").to_owned();
+        let man = Man::new(command).manual("sanedge manual").source(SOURCE);
         let path = folder.join(man.get_filename());
         let mut text = Vec::new();
         man.render(&mut text)?;
-        sections.iter().try_for_each(|(title, lines)| section(title, lines).to_writer(&mut text))?;
+        let page = PAGES.iter().find(|page| page.command == name);
+        for (title, lines) in page.map_or(&[][..], |page| page.sections) {
+            section(title, lines).to_writer(&mut text)?;
+        }
+        let mut see = Roff::new();
+        see.control("SH", ["SEE ALSO"]).text([
+            bold("sanedge"),
+            roman("(1), "),
+            bold("sanedge.toml"),
+            roman("(5)"),
+        ]);
+        see.to_writer(&mut text)?;
         fs::write(&path, text)?;
         written.push(path);
     }
     Ok(written)
 }
 
-fn section(title: &str, lines: &[(&str, &str)]) -> Roff {
+fn section(title: &str, lines: Lines) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", [title]);
     for (term, meaning) in lines {
-        roff.control("TP", []).text([bold(*term)]).text([roman(*meaning)]);
+        roff.control("TP", []).text([bold(*term)]).text(marked(meaning));
     }
     roff
+}
+
+/// Text whose `code` stands out.
+fn marked(text: &str) -> Vec<Inline> {
+    let parts = text.split('`').enumerate();
+    parts.map(|(at, part)| if at % 2 == 1 { bold(part) } else { roman(part) }).collect()
+}
+
+/// `sanedge.toml.5`: the keys of the one table, which docs/configuration.md is made of as well.
+fn configuration(folder: &Path) -> io::Result<PathBuf> {
+    let mut roff = Roff::new();
+    roff.control("TH", ["sanedge.toml", "5", "", SOURCE, "sanedge manual"]);
+    roff.control("SH", ["NAME"]).text([roman("sanedge.toml - what the sanedge TLS edge serves")]);
+    let description = "A TOML file that `sanedge bundle` checks, together with the files that it names, and compiles to a bundle. \
+                       Relative paths are relative to the file. Durations are written `\"30s\"` (`ms`, `s`, `m`, `h`), sizes `\"16KiB\"` \
+                       (`KiB`, `MiB`, `GiB`) or as a number of bytes. Unknown keys are errors. A change takes effect with \
+                       `sanedge bundle sanedge.toml && sanedge reload`.";
+    roff.control("SH", ["DESCRIPTION"]).text(marked(description));
+    roff.control("SH", ["EXAMPLE"]).control("nf", []);
+    for line in example().lines() {
+        roff.text([roman(line)]);
+    }
+    roff.control("fi", []);
+    for table in keys::TABLES {
+        roff.control("SH", [&*table.title.to_uppercase()]);
+        for row in table.own_rows() {
+            entry(&mut roff, &row);
+        }
+    }
+    let mut text = Vec::new();
+    roff.to_writer(&mut text)?;
+    section("FILES", &[TOML, BUNDLE]).to_writer(&mut text)?;
+    let mut see = Roff::new();
+    see.control("SH", ["SEE ALSO"]).text([
+        bold("sanedge"),
+        roman("(1), "),
+        bold("sanedge-bundle"),
+        roman("(1)"),
+    ]);
+    see.to_writer(&mut text)?;
+    let path = folder.join("sanedge.toml.5");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// The first block of TOML of docs/configuration.md.
+fn example() -> &'static str {
+    let block = CONFIGURATION.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```"));
+    block.map(|(block, _)| block).unwrap_or_default()
+}
+
+fn entry(roff: &mut Roff, row: &Row) {
+    let mut text = format!("{} ", row.means);
+    text += &format!("Default: {}.", row.default);
+    for (label, part) in [("Allowed", row.range.as_str()), ("Why", row.why)] {
+        if !part.is_empty() {
+            text += &format!(" {label}: {part}.");
+        }
+    }
+    roff.control("TP", []).text([bold(row.name), roman(format!(" ({})", row.kind))]).text(marked(&text));
 }
 
 #[cfg(test)]
@@ -109,16 +386,60 @@ mod tests {
         let commands: Vec<_> =
             sanedge::cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
         assert!(commands.contains(&"serve".to_owned()), "{commands:?}");
-        assert_eq!(written.len(), 1 + commands.len() + 3);
+        assert_eq!(written.len(), 1 + commands.len() + 1 + 3);
         let read = |path: &str| fs::read_to_string(folder.path().join(path)).unwrap();
         let main = read("man/sanedge.1");
-        assert!(SECTIONS.iter().all(|(title, _)| main.contains(title)), "{main}");
+        for command in commands.iter().map(String::as_str).chain([NAME]) {
+            let name = if command == NAME { NAME.to_owned() } else { format!("sanedge-{command}") };
+            let page = read(&format!("man/{name}.1"));
+            for title in ["SYNOPSIS", "EXAMPLES", "FILES", "\"EXIT STATUS\"", "\"SEE ALSO\""] {
+                assert!(page.contains(&format!(".SH {title}")), "{name}: {title}\n{page}");
+            }
+            assert_eq!(page.contains(".SH SIGNALS"), matches!(command, NAME | "serve" | "reload"), "{name}");
+        }
         for command in &commands {
-            assert!(read(&format!("man/sanedge-{command}.1")).contains(".SH SYNOPSIS"));
             assert!(main.contains(&format!("sanedge\\-{command}(1)")), "{main}");
             for shell in ["sanedge.bash", "_sanedge", "sanedge.fish"] {
                 assert!(read(&format!("completions/{shell}")).contains(command), "{shell}: {command}");
             }
         }
+    }
+
+    #[test]
+    fn every_example_is_a_command_that_exists() {
+        let mut tried = 0;
+        for (title, lines) in PAGES.iter().flat_map(|page| page.sections) {
+            for (typed, _) in lines.iter().filter(|_| *title == "EXAMPLES") {
+                for one in typed.split(" && ").filter(|one| one.starts_with("sanedge ")) {
+                    let parsed = sanedge::cli::command().try_get_matches_from(one.split(' '));
+                    let is_left_out = one.starts_with("sanedge doctor")
+                        && sanedge::cli::command().find_subcommand("doctor").is_none();
+                    assert!(parsed.is_ok() || is_left_out, "{one}: {parsed:?}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 10);
+    }
+
+    #[test]
+    fn the_page_of_the_file_has_every_key_and_an_example() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = fs::read_to_string(configuration(folder.path()).unwrap()).unwrap();
+        assert!(page.starts_with(".TH sanedge.toml 5") || page.contains("\n.TH sanedge.toml 5"), "{page}");
+        let mut seen = 0;
+        for table in keys::TABLES {
+            for row in table.rows() {
+                let name = row.name.replace('-', "\\-");
+                assert!(page.contains(&format!("\\fB{name}\\fR")), "{name}\n{page}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen}");
+        assert!(
+            page.contains("[[site.route]]") && page.contains("hosts") && example().lines().count() > 10,
+            "{page}"
+        );
+        assert!(!page.contains('`'), "marks of the docs are gone");
     }
 }
