@@ -45,6 +45,7 @@ fn plan(head: &[u8]) -> Plan {
         public_https_port: 443,
         websocket: false,
         extensions: true,
+        strip_bytes: 0,
     };
     request_plan(&request, &context).unwrap()
 }

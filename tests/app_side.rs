@@ -319,8 +319,8 @@ fn a_url_as_upstream_is_told_what_works() {
     for url in ["https://127.0.0.1:3000", "HTTPS://localhost", "wss://127.0.0.1:3000/socket.io/"] {
         let (said, code) = bundled(url);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("speaks no TLS to the app") && said.contains("sudo ss -tlnp"), "{said}");
-        assert!(!said.contains("Leave the scheme out"), "that would be a 502 for ever: {said}");
+        assert!(said.contains("does not use TLS to the app") && said.contains("sudo ss -tlnp"), "{said}");
+        assert!(!said.contains("Remove the scheme"), "that would be a 502 for ever: {said}");
     }
     for (url, wanted) in [
         ("http://127.0.0.1:3000", "\"127.0.0.1:3000\""),
@@ -329,7 +329,7 @@ fn a_url_as_upstream_is_told_what_works() {
         ("http://[::1]:3000/", "\"[::1]:3000\""),
     ] {
         let (said, code) = bundled(url);
-        assert!(code == Some(1) && said.contains(&format!("Leave the scheme out: {wanted}.")), "{said}");
+        assert!(code == Some(1) && said.contains(&format!("Remove the scheme: {wanted}.")), "{said}");
         let (said, code) = bundled(wanted.trim_matches('"'));
         assert_eq!(code, Some(0), "what it says to write works: {said}");
     }

@@ -1266,7 +1266,7 @@ fn one_mistake_in_toml_is_one_finding_that_says_what_to_type() {
     let strange = one(|f| drop(f.append("qqqqqq = 1\n")));
     assert!(strange.expected.contains("send_proxy_protocol, access_log"), "{strange:?}");
     let twice = one(|f| drop(f.change("[\"recre.store\"]", "[\"recre.store\", \"recre.store\"]")));
-    assert_eq!(twice.found, "it stands twice on this line");
+    assert_eq!(twice.found, "it appears twice on this line");
     let home = one(|f| drop(f.change("\"key.pem\"", "\"~/key.pem\"")));
     assert!(home.remedy.contains("`~`"), "{home:?}");
     let trust = one(|f| drop(f.change("\"ca.pem\"", "\"key.pem\"")));
@@ -1510,7 +1510,10 @@ fn the_choice_among_several_certificates_is_that_of_the_design() {
         let longer = f.ca.issue_with(params, KeyPair::generate().unwrap());
         f.certificate("other", &longer);
     });
-    assert!(label == "other.pem" && note.contains("until 2027-05-02 and not 2027-05-01"), "{label}: {note}");
+    assert!(
+        label == "other.pem" && note.contains("until 2027-05-02 instead of 2027-05-01"),
+        "{label}: {note}"
+    );
 }
 
 #[test]

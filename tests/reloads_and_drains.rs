@@ -230,7 +230,7 @@ async fn a_clock_that_is_behind_is_said_and_does_not_stop_serving() {
     let mut serve = sanedge();
     serve.env("NOTIFY_SOCKET", desk.path("notify.sock"));
     let edge = desk.serve_by(serve);
-    let line = edge.wait_for_log("the clock is not believable", PATIENCE);
+    let line = edge.wait_for_log("the system clock is earlier", PATIENCE);
     assert!(line.contains("level=warn"), "{line}");
     let output = ask(&edge, "status");
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -240,14 +240,14 @@ async fn a_clock_that_is_behind_is_said_and_does_not_stop_serving() {
     let said = text(&said);
     let row =
         said.lines().find(|line| line.starts_with(HOST)).unwrap().split_whitespace().collect::<Vec<_>>();
-    assert!(row[2] == "?" && said.contains("days left are not known"), "{said}");
+    assert!(row[2] == "?" && said.contains("days left are unknown"), "{said}");
     let mut bytes = [0; 4096];
     let ready = notified.recv(&mut bytes).unwrap();
     let ready = String::from_utf8_lossy(&bytes[..ready]);
     assert!(ready.contains("STATUS=0 of ") && !ready.contains("days"), "{ready}");
     let mut client = Http::new(edge.tls(HOST).await);
     assert_eq!(client.exchange("GET", HOST, "/socket.io/?EIO=4&transport=polling", "").await.status, 200);
-    assert!(!edge.log().contains("certificate ends"), "days left are not known");
+    assert!(!edge.log().contains("certificate ends"), "days left are unknown");
     edge.stop();
 }
 

@@ -16,8 +16,8 @@ use super::{Admin, Bundle, Certificate};
 pub enum Trouble {
     /// Its renewal is overdue, or its end is near or past.
     #[error(
-        "certificate `{certificate}` of {}: expected a renewal around {}, found {}. Look why the renewal failed (`certbot renew \
-         --dry-run`, or the log of your ACME client)",
+        "certificate `{certificate}` of {}: expected a renewal around {}, found {}. Find out why the renewal failed \
+            (`certbot renew --dry-run`, or the log of your ACME client)",
         listed(.hosts), moment(.lifetime.renewal_due()), remaining(*.lifetime, *.now)
     )]
     ExpiresSoon {
@@ -32,7 +32,7 @@ pub enum Trouble {
     },
     /// sanedge.toml or the certificate files have changed.
     #[error(
-        "{bundle}: expected what {source_file} makes now, found another bundle. They differ in {}. Type \
+        "{bundle}: expected the bundle that {source_file} gives now, found another one. They differ in {}. Type \
          `sanedge bundle {source_file} -o {bundle} && {reload}`",
         told(.differences)
     )]
@@ -48,8 +48,8 @@ pub enum Trouble {
     },
     /// A reload did not get through.
     #[error(
-        "{bundle}: expected it in use, found the running edge with an older one ({served}). Type `{reload}`, and look into its \
-         log where that changes nothing"
+        "{bundle}: expected it in use, found the running edge with an older one ({served}). Type `{reload}`, and read its \
+            log if that changes nothing"
     )]
     NotInUse {
         /// The bundle, as a word for a shell.
@@ -69,8 +69,8 @@ pub enum Trouble {
     },
     /// The next renewal would not get through.
     #[error(
-        "{source_file}: expected what a bundle can be made of, found {errors} errors. Type `sanedge bundle {source_file}` to \
-         see them: until they are gone no renewed certificate gets into the bundle"
+        "{source_file}: expected a file without errors, found {errors}. Type `sanedge bundle {source_file}` to see them; \
+            until they are fixed, no renewed certificate gets into the bundle"
     )]
     SourcesBroken {
         /// The sanedge.toml, as a word for a shell.

@@ -25,7 +25,7 @@ const TEMPORARY_TRIES: u32 = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// No such file.
-    #[error("there is no bundle {0}: compile one with `sanedge bundle sanedge.toml -o {0}`", word(.path))]
+    #[error("the bundle {0} does not exist: compile one with `sanedge bundle sanedge.toml -o {0}`", word(.path))]
     Missing {
         /// The file.
         path: PathBuf,
@@ -45,8 +45,8 @@ pub enum ReadError {
     },
     /// Its mode would let us, the sandbox does not: its folder is another than the one at the start.
     #[error(
-        "bundle {} is in a folder that this process may not read: since its start the folder was replaced; restart it, under \
-         systemd with `systemctl restart sanedge`", word(.path)
+        "bundle {} is in a folder that this process cannot read, because the folder was replaced after its start: restart \
+            it, under systemd with `systemctl restart sanedge`", word(.path)
     )]
     Outside {
         /// The file.
@@ -62,8 +62,8 @@ pub enum ReadError {
     },
     /// Begins like no bundle: said before its mode, which is nobody's business then.
     #[error(
-        "{0} is no bundle: give the file that `sanedge bundle` wrote; if this is a sanedge.toml, type \
-         `sanedge bundle {0}` first",
+        "{0} is not a bundle: give the file that `sanedge bundle` wrote; if this is a sanedge.toml, type `sanedge bundle \
+            {0}` first",
         word(.path)
     )]
     NotABundle {
@@ -72,8 +72,8 @@ pub enum ReadError {
     },
     /// Readable by others, or writable by others than its owner: it holds private keys.
     #[error(
-        "bundle {0} has mode {found:04o}, and it holds private keys: expected no access for others and no writing \
-         for the group; type `chmod {wanted:04o} {0}`",
+        "bundle {0} has mode {found:04o}, and it contains private keys: expected no access for others and no write access \
+            for the group; type `chmod {wanted:04o} {0}`",
         word(.path)
     )]
     Mode {
@@ -335,7 +335,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
     let word = word(path);
     let Some(old) = replaced else {
         let note = format!(
-            "{word} is new and readable by its owner only; for a service with a user of its own, type: \
+            "{word} is new and readable only by its owner; for a service with its own user, type: \
              `chown root:sanedge {word} && chmod 0640 {word}`"
         );
         return Ok(Written { mode: 0o600, note: Some(note) });
@@ -350,7 +350,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let (uid, gid) = (old.uid(), old.gid());
                 let note = format!(
-                    "{word} belonged to {uid}:{gid}, which only root may give it again; type \
+                    "{word} belonged to {uid}:{gid}, which only root can restore; type \
                      `chown {uid}:{gid} {word} && chmod {mode:04o} {word}`"
                 );
                 return Ok(Written { mode: 0o600, note: Some(note) });

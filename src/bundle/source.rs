@@ -54,7 +54,7 @@ pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
     let bytes = match read_bounded(path, SOURCE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(FileTrouble::Empty) => {
-            let remedy = "Write it, or copy it here again; a full disk leaves empty files.".to_owned();
+            let remedy = "Write it, or copy it again; a full disk leaves empty files.".to_owned();
             return (None, vec![unusable("an empty file", remedy)]);
         }
         Err(trouble) => return (None, vec![unreadable(trouble.to_string())]),
@@ -62,11 +62,11 @@ pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
     if bytes.starts_with(&wire::MAGIC) {
         let path = word(path);
         let remedy = format!(
-            "Type `sanedge show {path}` or `sanedge serve {path}`; to make it anew, give your sanedge.toml."
+            "Type `sanedge show {path}` or `sanedge serve {path}`; to compile it again, give your sanedge.toml."
         );
         return (
             None,
-            vec![unusable("a bundle already: what `sanedge bundle` makes, not what it reads", remedy)],
+            vec![unusable("a bundle, which is the output of `sanedge bundle`, not its input", remedy)],
         );
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {

@@ -375,19 +375,21 @@ pub enum FormatError {
         found: u64,
     },
     /// The payload is not what was written.
-    #[error("damaged: its SHA-256 is not that of its content; copy or compile the file again")]
+    #[error("damaged: its SHA-256 does not match its content; copy or compile the file again")]
     Digest,
     /// The digest is right and yet the payload cannot be read.
-    #[error("whole, but not format {VERSION} ({0}); compile it again with `sanedge bundle`")]
+    #[error("complete, but not format {VERSION} ({0}); compile it again with `sanedge bundle`")]
     Encoding(postcard::Error),
     /// Bytes behind the payload's last field.
-    #[error("whole, but {bytes} bytes too long for format {VERSION}; compile it again with `sanedge bundle`")]
+    #[error(
+        "complete, but {bytes} bytes too long for format {VERSION}; compile it again with `sanedge bundle`"
+    )]
     Trailing {
         /// Bytes that nothing reads.
         bytes: usize,
     },
     /// A rule of the format is broken.
-    #[error("whole, but no `sanedge bundle` of this version writes it: {0}; compile it again")]
+    #[error("complete, but `sanedge bundle` of this version does not write it: {0}; compile it again")]
     Broken(#[from] Broken),
 }
 
@@ -519,9 +521,7 @@ pub enum EncodeError {
         max: usize,
     },
     /// More than [`FILE_BYTES_MAX`].
-    #[error(
-        "the bundle would be larger than {FILE_BYTES_MAX} bytes: leave out certificates that no host needs"
-    )]
+    #[error("the bundle would be larger than {FILE_BYTES_MAX} bytes: remove certificates that no host needs")]
     TooLarge,
     /// A path that is not UTF-8.
     #[error("{field}: the path {} is not UTF-8; rename it", Excerpt::of_path(.path))]
@@ -557,7 +557,7 @@ pub enum EncodeError {
     #[error("the bundle does not read back: {0}")]
     Check(FormatError),
     /// As [`EncodeError::Check`], with another content.
-    #[error("the bundle reads back as another one: this is a bug of sanedge")]
+    #[error("the bundle reads back differently: this is a bug in sanedge")]
     Differs,
 }
 

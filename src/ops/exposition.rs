@@ -123,17 +123,17 @@ fn about_hosts(status: &Status, families: &mut Families) {
     );
     families.gauge(
         "sanedge_certificate_renewal_due_timestamp_seconds",
-        "When the host's certificate should be renewed: two thirds of its lifetime, half below ten days.",
+        "When the host's certificate is due for renewal: after two thirds of its lifetime, or half if that is below ten days.",
         hosts().map(|h| moment(h, h.renewal_due)),
     );
     families.gauge(
         "sanedge_certificate_renewal_overdue_timestamp_seconds",
-        "From when on its renewal is overdue: a warning.",
+        "When its renewal counts as overdue (a warning).",
         hosts().map(|h| moment(h, h.renewal_overdue_after)),
     );
     families.gauge(
         "sanedge_certificate_ends_soon_timestamp_seconds",
-        "From when on it ends soon: an error.",
+        "When it counts as ending soon (an error).",
         hosts().map(|h| moment(h, h.ends_soon_after)),
     );
     families.gauge(

@@ -90,12 +90,19 @@ fn addresses(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>], cho
     let Some(sent) = default.and_then(|at| candidates.get(*at)) else { return };
     for host in source.sites.iter().flat_map(|site| &site.hosts).filter(|h| matches!(h.value, Host::Ip(_))) {
         if !sent.names().iter().any(|name| name.covers(&host.value)) && chosen.contains_key(&host.value) {
-            let finding = Finding::new(Code::IpHostNeedsDefault, format!("clients of `{}` get another certificate", host.value))
-                .host(&host.value)
-                .certificate(sent.subject.label)
-                .expected(format!("the certificate of `default_host` to cover `{}`: for an address clients send no server name (RFC 6066 §3)", host.value))
-                .found(covers_only(sent))
-                .remedy(format!("Write default_host = \"{}\", or issue one certificate for both.", host.value));
+            let finding = Finding::new(
+                Code::IpHostNeedsDefault,
+                format!("clients of `{}` get another certificate", host.value),
+            )
+            .host(&host.value)
+            .certificate(sent.subject.label)
+            .expected(format!(
+                "the certificate of `default_host` to cover `{}`: clients send no server name for an IP \
+                    address (RFC 6066 §3)",
+                host.value
+            ))
+            .found(covers_only(sent))
+            .remedy(format!("Write default_host = \"{}\", or issue one certificate for both.", host.value));
             desk.push(host.line, finding);
         }
     }
@@ -150,9 +157,9 @@ fn choice(
     } else if first.ends != second.ends && day(first.ends.0) == day(second.ends.0) {
         format!("it is valid longer, by {} seconds of {}", first.ends.0 - second.ends.0, day(first.ends.0))
     } else if first.ends != second.ends {
-        format!("it is valid longer, until {} and not {}", day(first.ends.0), day(second.ends.0))
+        format!("it is valid longer, until {} instead of {}", day(first.ends.0), day(second.ends.0))
     } else {
-        "it stands first in sanedge.toml; they are equal otherwise".to_owned()
+        "it is first in sanedge.toml; they are equal otherwise".to_owned()
     };
     let (won, lost) = (won.subject.label, lost.subject.label);
     Finding::new(Code::CertificateChosen, format!("`{}` gets `{won}`: {because}", host.value))
@@ -261,9 +268,9 @@ fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     let expected = if covers_some { "one certificate for each host".to_owned() } else { wanted };
     let found = covers_only(candidate) + if covers_some { ", and others come first there" } else { "" };
     let remedy = if covers_some {
-        "Another certificate is preferred for each of its hosts. Remove this [[certificate]]; its key need not lie on the board."
+        "Another certificate is preferred for each of its hosts. Remove this [[certificate]]; its key need not be on the board."
     } else {
-        "Remove this [[certificate]]; its key need not lie on the board. Or add the host it is for to a [[site]]."
+        "Remove this [[certificate]]; its key need not be on the board. Or add the host it is for to a [[site]]."
     };
     Finding::new(Code::UnusedCertificate, format!("no host uses `{label}`"))
         .certificate(label)

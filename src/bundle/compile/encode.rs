@@ -134,24 +134,20 @@ pub(super) fn refused(error: &EncodeError) -> Finding {
             Finding::new(Code::TooMany, format!("too many {table} for one bundle"))
                 .expected(format!("at most {max}"))
                 .found(found.to_string())
-                .remedy("Leave out what is not needed, or run a second edge with a bundle of its own.")
+                .remedy("Remove what is not needed, or run a second edge with its own bundle.")
         }
         EncodeError::TooLarge => Finding::new(Code::TooMany, "too much for one bundle")
             .expected("a bundle of at most 1 MiB")
             .found("more")
-            .remedy("Leave out certificates that no host needs."),
+            .remedy("Remove certificates that no host needs."),
         EncodeError::Path { field, path } => Finding::new(Code::BadValue, format!("`{field}` is not UTF-8"))
             .expected("a path in UTF-8")
             .found(Excerpt::of_path(path))
             .remedy("Rename it."),
-        other => {
-            Finding::new(Code::SelfCheck, "the compiled bundle does not open again; nothing was written")
-                .expected("a bundle that opens as what was compiled")
-                .found(other.to_string())
-                .remedy(
-                    "This is a mistake in sanedge. Please report it with sanedge.toml (never with a key).",
-                )
-        }
+        other => Finding::new(Code::SelfCheck, "the compiled bundle cannot be opened; nothing was written")
+            .expected("a bundle that opens as it was compiled")
+            .found(other.to_string())
+            .remedy("This is a bug in sanedge. Please report it with sanedge.toml (never with a key)."),
     }
 }
 

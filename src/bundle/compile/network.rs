@@ -45,13 +45,13 @@ fn speaks_proxy_protocol(version: u8, upstream: &Upstream) -> Finding {
     Finding::new(
         Code::SendsProxyProtocol,
         format!(
-            "`{shown}` must expect a PROXY protocol header (version {version}); plain Node does not and answers 400: leave \
-             `send_proxy_protocol` out for it"
+            "`{shown}` must expect a PROXY protocol header (version {version}). Plain Node does not, and answers 400: remove \
+                `send_proxy_protocol` for it"
         ),
     )
-    .expected("a server that is told to take one: nginx `proxy_protocol`, HAProxy `accept-proxy`")
+    .expected("a server configured for it: nginx `proxy_protocol`, HAProxy `accept-proxy`")
     .found(format!("send_proxy_protocol = {version}"))
-    .remedy("Plain Node and Socket.IO have the client in X-Forwarded-For.")
+    .remedy("Plain Node and Socket.IO find the client's address in X-Forwarded-For.")
 }
 
 fn listeners(desk: &mut Desk, source: &Source) {
@@ -68,7 +68,7 @@ fn listeners(desk: &mut Desk, source: &Source) {
         }
     }
     if let (Some(acme), true) = (&listen.acme_dir, listen.http.is_empty()) {
-        let finding = Finding::new(Code::AcmeWithoutHttp, "nobody can fetch the tokens in `acme_dir`")
+        let finding = Finding::new(Code::AcmeWithoutHttp, "the tokens in `acme_dir` cannot be fetched")
             .expected("a plain listener: http-01 asks on port 80 (RFC 8555 §8.3)")
             .found("no `http` in [listen]")
             .remedy("Add http = [\"[::]:80\"], or remove `acme_dir`.");
@@ -88,9 +88,9 @@ fn conflict(earlier: SocketAddr, later: SocketAddr) -> Finding {
     let remedy = if earlier == later {
         "Remove one of them, or give one another port."
     } else {
-        "`[::]` takes IPv4 as well: remove the narrower one, or give one another port."
+        "`[::]` includes IPv4: remove the narrower one, or give one another port."
     };
-    Finding::new(Code::ListenConflict, format!("`{later}` cannot be opened beside `{earlier}`"))
+    Finding::new(Code::ListenConflict, format!("`{later}` and `{earlier}` cannot both be opened"))
         .expected("listeners with different addresses or ports")
         .found(format!("`{earlier}` and `{later}`"))
         .remedy(remedy)
@@ -103,11 +103,13 @@ fn folders(desk: &mut Desk, source: &Source) {
             return;
         }
         let text = Excerpt::of_path(folder);
-        let finding =
-            Finding::new(code, format!("`{text}` of `{key}` is not here: it must be there on the board"))
-                .expected(format!("the folder `{text}` on the machine that serves"))
-                .found("no such folder on this machine")
-                .remedy(format!("Make it on the board: mkdir -p {}", word(folder)));
+        let finding = Finding::new(
+            code,
+            format!("`{text}` of `{key}` does not exist here; it must exist on the board"),
+        )
+        .expected(format!("the folder `{text}` on the machine that runs `sanedge serve`"))
+        .found("no such folder on this machine")
+        .remedy(format!("Make it on the board: mkdir -p {}", word(folder)));
         desk.push(line, finding);
     };
     if let Some(acme) = &source.listen.acme_dir {
@@ -125,7 +127,7 @@ fn admin(desk: &mut Desk, source: &Source) {
     }
     let finding = Finding::new(
         Code::AdminNotLoopback,
-        format!("other machines could reach the admin address `{address}`"),
+        format!("other machines can reach the admin address `{address}`"),
     )
     .expected("a Unix socket, or a loopback address")
     .found(format!("`{address}`"))
@@ -139,13 +141,11 @@ fn admin(desk: &mut Desk, source: &Source) {
 fn trusted(desk: &mut Desk, source: &Source) {
     let believed = source.trusted_proxies.iter().chain(&source.listen.proxy_protocol_from);
     for network in believed.filter(|n| n.value.prefix_len() == 0) {
-        let finding = Finding::new(
-            Code::TrustedEverybody,
-            "everybody would be believed about where requests come from",
-        )
-        .expected("the addresses of your own proxies")
-        .found(format!("`{}`, every address there is", network.value))
-        .remedy("List the proxies themselves, for example \"192.168.1.2/32\".");
+        let finding =
+            Finding::new(Code::TrustedEverybody, "every client can forge where its requests come from")
+                .expected("the addresses of your own proxies")
+                .found(format!("`{}`, every address there is", network.value))
+                .remedy("List only your proxies, for example \"192.168.1.2/32\".");
         desk.push(network.line, finding);
     }
 }
@@ -167,7 +167,7 @@ fn hosts(desk: &mut Desk, source: &Source) {
             .host(&default.value)
             .expected(format!("one of {served}"))
             .found(format!("`{}`", default.value))
-            .remedy("Name a served host, or add this one to a [[site]].");
+            .remedy("Name a host of a [[site]], or add this one.");
             desk.push(default.line, finding);
         }
         Some(_) => {}
@@ -179,10 +179,11 @@ fn hosts(desk: &mut Desk, source: &Source) {
     for site in &source.sites {
         for (at, route) in site.routes.iter().enumerate() {
             if site.routes.iter().take(at).any(|earlier| earlier.path == route.path) {
-                let finding = Finding::new(Code::DuplicatePath, format!("the path `{}` stands twice in one site", Excerpt::of(&route.path)))
+                let finding = Finding::new(Code::DuplicatePath, format!("the path `{}` appears twice in one \
+                    site", Excerpt::of(&route.path)))
                     .expected("each path once; the site's own upstream is the path `/`")
                     .found(format!("`{}` again", Excerpt::of(&route.path)))
-                    .remedy("Remove one of them. Several servers for one path go into one list: upstream = [\"…\", \"…\"].");
+                    .remedy("Remove one of them. Several servers for one path belong in one list: upstream = [\"…\", \"…\"].");
                 desk.push(route.line, finding);
             }
         }
@@ -191,21 +192,21 @@ fn hosts(desk: &mut Desk, source: &Source) {
 
 fn twice(later: &Lined<Host>, earlier_line: u32) -> Finding {
     let found = if later.line == earlier_line {
-        "it stands twice on this line".to_owned()
+        "it appears twice on this line".to_owned()
     } else {
-        format!("it stands on line {earlier_line} already")
+        format!("it is also on line {earlier_line}")
     };
-    Finding::new(Code::DuplicateHost, format!("the host `{}` stands twice", later.value))
+    Finding::new(Code::DuplicateHost, format!("the host `{}` appears twice", later.value))
         .host(&later.value)
-        .expected("each host in one site, once")
+        .expected("each host once, in one site")
         .found(found)
         .remedy("Remove one. Different paths of one host are [[site.route]]s of one site.")
 }
 
 fn needs_default(host: &Lined<Host>) -> Finding {
-    Finding::new(Code::IpHostNeedsDefault, format!("no client can ask for `{}` by name", host.value))
+    Finding::new(Code::IpHostNeedsDefault, format!("clients cannot ask for `{}` by name", host.value))
         .host(&host.value)
-        .expected("`default_host`: for an address clients send no server name (RFC 6066 §3)")
+        .expected("`default_host`: clients send no server name for an IP address (RFC 6066 §3)")
         .found("no `default_host` in [listen]")
         .remedy(format!("Add default_host = \"{}\" to [listen].", host.value))
 }
@@ -265,7 +266,7 @@ fn ourselves(upstream: &Upstream, whom: &str) -> Finding {
     let text = show(upstream);
     Finding::new(Code::UpstreamIsOurselves, format!("the upstream `{text}` is sanedge itself"))
         .expected("the address of the app behind sanedge")
-        .found(format!("{whom}: every request would run in a circle"))
+        .found(format!("{whom}: every request would loop"))
         .remedy(
             "Write the port on which the app itself listens, for example upstream = [\"127.0.0.1:3000\"].",
         )
@@ -275,8 +276,11 @@ fn public(upstream: &Upstream) -> Finding {
     let text = show(upstream);
     Finding::new(Code::PublicUpstream, format!("the upstream `{text}` is on the internet"))
         .expected("a loopback or private address, or a Unix socket")
-        .found(format!("`{text}`, to which requests would go unencrypted"))
-        .remedy("Run the app on this network, or reach it through a tunnel; if the way is safe, add allow_public_upstream = true.")
+        .found(format!("`{text}`, to which requests go unencrypted"))
+        .remedy(
+            "Run the app on this network, or reach it through a tunnel; if that network is safe, add \
+            allow_public_upstream = true.",
+        )
 }
 
 fn multicast_dns(host: &str) -> Finding {

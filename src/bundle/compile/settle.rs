@@ -74,23 +74,23 @@ fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, machine: &Mach
     }
     let memory = Memory::of(limits, machine, upstreams);
     let remedy = match below {
-        0 => {
-            "Not even one session fits: lower the buffers in [limits], or leave them to the board's defaults."
-                .to_owned()
-        }
-        fitting => format!("Write sessions_max = {fitting} at most, or lower the buffers in [limits]."),
+        0 => "Not one session fits: lower the buffers in [limits], or remove them for the board's defaults."
+            .to_owned(),
+        fitting => format!("Set sessions_max to at most {fitting}, or lower the buffers in [limits]."),
     };
     let line = source.limits.iter().find(|s| s.name.value == "sessions_max").or(source.limits.first());
-    let finding =
-        Finding::new(Code::MemoryOverBudget, format!("these limits do not fit the board `{}`", desk.board))
-            .expected(format!("at most {} MiB at worst", memory.budget_bytes >> 20))
-            .found(format!(
-                "{} MiB: {} sessions, {} handshakes",
-                memory.total_bytes() >> 20,
-                limits.sessions_max,
-                limits.handshakes_max
-            ))
-            .remedy(remedy);
+    let finding = Finding::new(
+        Code::MemoryOverBudget,
+        format!("these limits exceed the memory of the board `{}`", desk.board),
+    )
+    .expected(format!("at most {} MiB in the worst case", memory.budget_bytes >> 20))
+    .found(format!(
+        "{} MiB: {} sessions, {} handshakes",
+        memory.total_bytes() >> 20,
+        limits.sessions_max,
+        limits.handshakes_max
+    ))
+    .remedy(remedy);
     desk.push(line.map_or(0, |s| s.name.line), finding);
 }
 
@@ -113,8 +113,7 @@ fn unknown(name: &str, error: &BoardError) -> Finding {
     let remedy = match error {
         BoardError::Unknown { suggestion: Some(near), .. } => format!("Did you mean `{near}`?"),
         BoardError::Unknown { suggestion: None, .. } => {
-            "Write the nearest one in memory and processor; \"host\" means the machine that compiles."
-                .to_owned()
+            "Write the nearest one in memory and CPU; \"host\" means the machine that compiles.".to_owned()
         }
         _ => error.to_string(),
     };

@@ -28,8 +28,8 @@ const FEATURES: &[Feature] = &[
             "grpc",
             "listen_quic",
         ],
-        reason: "clients get HTTP/1.1, which is what Engine.IO upgrades; HTTP/2 gains a WebSocket nothing and costs an idle one \
-                 four times the memory",
+        reason: "clients get HTTP/1.1, which Engine.IO upgrades; HTTP/2 gains nothing for a WebSocket and costs four times \
+            the memory of an idle one",
         instead: "Browsers choose HTTP/1.1 by themselves",
     },
     Feature {
@@ -52,7 +52,7 @@ const FEATURES: &[Feature] = &[
             "errorfile",
             "spa",
         ],
-        reason: "it serves no files and no pages of its own",
+        reason: "it serves no files",
         instead: "Let the app serve them (`express.static`), or name a file server on this machine as the `upstream` of a \
                   [[site.route]]",
     },
@@ -86,8 +86,8 @@ const FEATURES: &[Feature] = &[
             "satisfy",
             "http_auth",
         ],
-        reason: "it asks for no passwords: who a user is, the app knows",
-        instead: "Ask in the app (the `auth` of its Socket.IO handshake), or let in certain networks only with \
+        reason: "it asks for no passwords: the app knows its users",
+        instead: "Ask in the app (the `auth` of its Socket.IO handshake), or allow only certain networks with \
                   allow = [\"192.168.0.0/16\"]",
     },
     Feature {
@@ -106,8 +106,8 @@ const FEATURES: &[Feature] = &[
             "fcgi_app",
             "wsgi",
         ],
-        reason: "it speaks HTTP/1.1 and WebSocket to the app, and nothing else",
-        instead: "Put a server in between that speaks both (nginx, Caddy, gunicorn) and name its port as `upstream`",
+        reason: "it supports only HTTP/1.1 and WebSocket to the app",
+        instead: "Put a server between them that supports both (nginx, Caddy, gunicorn) and name its port as `upstream`",
     },
     Feature {
         keys: &[
@@ -124,7 +124,7 @@ const FEATURES: &[Feature] = &[
             "precompressed",
             "compression_algo",
         ],
-        reason: "bodies and messages pass as they are",
+        reason: "bodies and messages are forwarded unchanged",
         instead: "Compress in the app: the `compression` middleware, `perMessageDeflate` and `httpCompression` of Socket.IO",
     },
     Feature {
@@ -149,8 +149,8 @@ const FEATURES: &[Feature] = &[
             "http_request",
             "http_response",
         ],
-        reason: "the target of a request reaches the app byte for byte: one that two programs read differently is how requests \
-                 are smuggled",
+        reason: "the request target reaches the app unchanged: a target that two programs read differently is how requests \
+            are smuggled",
         instead: "Give the app the path that clients ask for (the `path` option of Socket.IO)",
     },
     Feature {
@@ -170,7 +170,7 @@ const FEATURES: &[Feature] = &[
             "respond",
             "abort",
         ],
-        reason: "the one redirect that it makes is from http to https",
+        reason: "its only redirect is from http to https",
         instead: "Let the app redirect; for http to https write http = [\"[::]:80\"] in [listen]",
     },
     Feature {
@@ -186,7 +186,7 @@ const FEATURES: &[Feature] = &[
             "automatic_https",
             "https_only",
         ],
-        reason: "it needs no switch for it: plain listeners do nothing but redirect to https and answer ACME challenges",
+        reason: "it needs no switch for it: plain listeners only redirect to https and answer ACME challenges",
         instead: "Write http = [\"[::]:80\"] in [listen]",
     },
     Feature {
@@ -225,7 +225,7 @@ const FEATURES: &[Feature] = &[
             "forwardfor",
             "x_forwarded_for",
         ],
-        reason: "it changes no field but those that RFC 9110 gives to a proxy; the app gets the client's Host, X-Forwarded-For, \
+        reason: "it changes only the fields that RFC 9110 assigns to a proxy; the app gets the client's Host, X-Forwarded-For, \
                  X-Forwarded-Proto and X-Forwarded-Port without a setting",
         instead: "Set other fields in the app (`helmet`, `res.setHeader`)",
     },
@@ -239,7 +239,7 @@ const FEATURES: &[Feature] = &[
             "allowed_methods",
         ],
         reason: "it adds no CORS fields: only the app knows which page may read what",
-        instead: "Set `cors` in the Socket.IO server; who may open WebSockets is `origins` here",
+        instead: "Set `cors` in the Socket.IO server; `origins` lists the pages that may open WebSockets",
     },
     Feature {
         keys: &[
@@ -264,7 +264,7 @@ const FEATURES: &[Feature] = &[
             "max_connections",
             "rate",
         ],
-        reason: "it counts connections, handshakes and WebSockets, and not requests: polling makes many of them",
+        reason: "it counts connections, handshakes and WebSockets, not requests, because polling makes many",
         instead: "Use address_sessions_max, address_handshakes_per_s_max and address_websockets_per_s_max in [limits]; all of \
                   them have defaults",
     },
@@ -294,8 +294,8 @@ const FEATURES: &[Feature] = &[
             "upstream_ca",
             "upstream_https",
         ],
-        reason: "it speaks plain HTTP to the app, which runs on this machine or this network",
-        instead: "Name the app's plain port as `upstream` (`ss -tlnp` lists what listens), or switch TLS off in the app",
+        reason: "it uses plain HTTP to the app, which runs on this machine or network",
+        instead: "Name the app's plain port as `upstream` (`ss -tlnp` lists what listens), or disable TLS in the app",
     },
     Feature {
         keys: &[
@@ -315,7 +315,7 @@ const FEATURES: &[Feature] = &[
             "client_certs",
         ],
         reason: "it asks clients for no certificate",
-        instead: "Let in certain networks only with `allow`, or ask for a token in the app",
+        instead: "Allow only certain networks with `allow`, or ask for a token in the app",
     },
     Feature {
         keys: &[
@@ -333,7 +333,7 @@ const FEATURES: &[Feature] = &[
             "souin",
             "ttl",
         ],
-        reason: "it keeps no answer: nothing is written to the card, and what an app says is never old",
+        reason: "it stores no responses: nothing is written to the card, and responses are never stale",
         instead: "Send Cache-Control from the app",
     },
     Feature {
@@ -348,8 +348,8 @@ const FEATURES: &[Feature] = &[
             "flush_interval",
             "responseforwarding",
         ],
-        reason: "it needs no switch for it: bodies stream in both directions as they come",
-        instead: "What a slow client may hold in memory is tls_buffer_bytes in [limits]",
+        reason: "it needs no switch for it: bodies are streamed in both directions",
+        instead: "`tls_buffer_bytes` in [limits] bounds the memory of a slow client",
     },
     Feature {
         keys: &[
@@ -395,8 +395,8 @@ const FEATURES: &[Feature] = &[
             "canary",
             "split_clients",
         ],
-        reason: "it needs no setting for it: new Engine.IO sessions go round, each stays where its `sid` came from, and an \
-                 upstream that takes no connection is skipped",
+        reason: "it needs no setting for it: new Engine.IO sessions go to the upstreams in turn, each stays with the one \
+            that assigned its `sid`, and an upstream that refuses connections is skipped",
         instead: "List the processes: upstream = [\"127.0.0.1:3000\", \"127.0.0.1:3001\"]",
     },
     Feature {
@@ -414,8 +414,8 @@ const FEATURES: &[Feature] = &[
             "proxy_upgrade",
             "enable_websockets",
         ],
-        reason: "it needs no switch for it: WebSockets pass",
-        instead: "Who may open them is `origins`",
+        reason: "it needs no switch for it: WebSockets are forwarded",
+        instead: "`origins` lists the pages that may open them",
     },
     Feature {
         keys: &[
@@ -466,7 +466,7 @@ const FEATURES: &[Feature] = &[
             "stapling",
             "must_staple",
         ],
-        reason: "it staples no OCSP answers; Let's Encrypt has none any more, and browsers do not ask",
+        reason: "it staples no OCSP responses; Let's Encrypt no longer provides them, and browsers do not ask",
         instead: "Issue the certificate without must-staple",
     },
     Feature {
@@ -503,9 +503,9 @@ const FEATURES: &[Feature] = &[
             "snistrict",
             "sni_strict",
         ],
-        reason: "it has TLS 1.2 and 1.3 with the suites of rustls, all of them good, an alert for unknown names, and tickets whose keys \
-                 change",
-        instead: "`suite_order` is the one choice",
+        reason: "it has TLS 1.2 and 1.3 with rustls's cipher suites, all of them strong, an alert for unknown names, and \
+            rotating ticket keys",
+        instead: "`suite_order` is the only choice",
     },
     Feature {
         keys: &[
@@ -522,7 +522,7 @@ const FEATURES: &[Feature] = &[
             "mail",
             "dns_server",
         ],
-        reason: "it speaks HTTP and WebSocket only",
+        reason: "it supports HTTP and WebSocket only",
         instead: "Leave other protocols to another program on their own ports",
     },
     Feature {
@@ -542,9 +542,9 @@ const FEATURES: &[Feature] = &[
             "rewrite_log",
             "debug",
         ],
-        reason: "its log goes to stderr, one level for all, and the journal keeps it: a file of its own would wear the card out",
-        instead: "For a line a request write access_log = true in a [[site]]; how and where, `sanedge serve --access-log` and \
-                  `--access-log-to` say",
+        reason: "its log goes to stderr at one level, and the journal keeps it: a file would wear out the card",
+        instead: "For one line per request, set access_log = true in a [[site]]; `sanedge serve --access-log` and \
+            `--access-log-to` set its form and destination",
     },
     Feature {
         keys: &[
@@ -561,8 +561,8 @@ const FEATURES: &[Feature] = &[
             "vars",
             "set",
         ],
-        reason: "there is one file without variables, so that what is proven is what is written",
-        instead: "Write all sites into it; a script may put the file together",
+        reason: "there is one file without variables, so that the checked configuration is the written one",
+        instead: "Write all sites into it; a script can assemble the file",
     },
     Feature {
         keys: &[
@@ -579,7 +579,7 @@ const FEATURES: &[Feature] = &[
             "systemd",
             "nbproc",
         ],
-        reason: "under which user it runs, and how it starts, is the unit's business",
+        reason: "its user and its start are set by the unit",
         instead: "Change it with `systemctl edit sanedge`",
     },
     Feature {
@@ -596,8 +596,8 @@ const FEATURES: &[Feature] = &[
             "whitelist",
             "remote_ip",
         ],
-        reason: "it has one list, of who may come",
-        instead: "Write the networks that may come: allow = [\"192.168.0.0/16\"]; block single addresses in the firewall",
+        reason: "it has one list, of the networks that are allowed",
+        instead: "List the allowed networks: allow = [\"192.168.0.0/16\"]; block single addresses in the firewall",
     },
     Feature {
         keys: &[
@@ -614,12 +614,12 @@ const FEATURES: &[Feature] = &[
             "bot_protection",
             "robots",
         ],
-        reason: "it judges requests by the rules of HTTP alone",
+        reason: "it checks requests by the rules of HTTP only",
         instead: "Block addresses in the firewall (nftables, fail2ban on its access log)",
     },
     Feature {
         keys: &["resolver", "resolvers", "dns", "dns_resolver", "nameserver", "nameservers"],
-        reason: "names of upstreams are looked up by the system",
+        reason: "the system resolves the names of upstreams",
         instead: "Set it in /etc/resolv.conf, or write the address",
     },
     Feature {
@@ -638,7 +638,7 @@ const FEATURES: &[Feature] = &[
             "status",
         ],
         reason: "it needs no switch for it: status, page, metrics and health are on the admin socket",
-        instead: "Where that is, `admin` in [listen] says; `sanedge status` asks it",
+        instead: "`admin` in [listen] sets its address; `sanedge status` uses it",
     },
     Feature {
         keys: &[
@@ -661,7 +661,7 @@ const FEATURES: &[Feature] = &[
             "tracing",
             "opentelemetry",
         ],
-        reason: "it runs no code and no modules of others",
+        reason: "it runs no foreign code or modules",
         instead: "Do it in the app",
     },
 ];

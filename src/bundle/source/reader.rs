@@ -34,11 +34,11 @@ impl Reader<'_> {
             .map(|(k, v)| (Excerpt::of(k), Excerpt::of(v)))
         {
             Some((key, value)) => finding
-                .found(format!("`{key} = {value}`, a text without quotes"))
+                .found(format!("`{key} = {value}`, text without quotes"))
                 .remedy(format!("Put the value in double quotes: {key} = \"{value}\"")),
             None => finding
                 .found(Excerpt::of(error.message()))
-                .remedy("Mend this line; the lines after it are looked at once it reads as TOML."),
+                .remedy("Fix this line; later lines are checked once it parses."),
         };
         self.push(line, finding);
     }
@@ -48,7 +48,7 @@ impl Reader<'_> {
         let finding = Finding::new(Code::TomlSyntax, "this is not TOML, but a PEM file")
             .expected("a sanedge.toml, which names the PEM files")
             .found("-----BEGIN")
-            .remedy("Give your sanedge.toml, and in it this file as `chain`, `key` or `trust`.");
+            .remedy("Give your sanedge.toml, and name this file in it as `chain`, `key` or `trust`.");
         self.push(1, finding);
     }
 
@@ -122,11 +122,11 @@ impl Reader<'_> {
         }
         let finding = Finding::new(
             Code::PublicPortFollows,
-            format!("clients see port {port}; if a router maps 443 here, set public_https_port = 443"),
+            format!("clients are told port {port}; if a router maps 443 to it, set public_https_port = 443"),
         )
-        .expected("`public_https_port`, where clients see another port than that of `https`")
-        .found(format!("none: redirects, origins and X-Forwarded-Port have {port}"))
-        .remedy("Nothing to do where clients really connect to this port.");
+        .expected("`public_https_port`, if clients connect to another port than that of `https`")
+        .found(format!("none: redirects, origins and X-Forwarded-Port use {port}"))
+        .remedy("Nothing to do if clients really connect to this port.");
         self.push(first.line, finding);
         port
     }
@@ -171,7 +171,7 @@ impl Reader<'_> {
         }
         let rules = self.rules(table).or(site);
         if rules.upstreams.is_none() && !table.contains_key("upstream") {
-            self.no_upstream(line, "this route has no upstream, and neither has its site");
+            self.no_upstream(line, "neither this route nor its site has an upstream");
         }
         let strip_prefix = self.boolean(table, "strip_prefix").unwrap_or(false);
         Some(Route { strip_prefix, ..rules.route(line, path?.value) })

@@ -202,7 +202,7 @@ impl Reader<'_> {
             "auto" => Ok(SuiteOrder::Auto),
             "aes" => Ok(SuiteOrder::Aes),
             "chacha" => Ok(SuiteOrder::Chacha),
-            _ => Err(Bad::new("\"auto\", \"aes\" or \"chacha\"", "Leave it out unless you have measured.")),
+            _ => Err(Bad::new("\"auto\", \"aes\" or \"chacha\"", "Remove it unless you have measured.")),
         };
         self.one(root, "suite_order", "\"auto\"", parse).map_or(SuiteOrder::Auto, |s| s.value)
     }
@@ -221,7 +221,7 @@ impl Reader<'_> {
         if list.is_empty() && key == "https" && !holds_items(given) {
             let bad = Bad::new(
                 "at least one address",
-                "Write https = [\"[::]:443\"], or leave the key out for that.",
+                "Write https = [\"[::]:443\"], or remove the key for that default.",
             );
             self.bad(given, key, bad);
         }
@@ -268,7 +268,7 @@ impl Reader<'_> {
             let finding = Finding::new(Code::TooMany, format!("too many entries in `{key}`"))
                 .expected(format!("at most {max}"))
                 .found(count.to_string())
-                .remedy("Leave out what is not needed, or run a second edge with a bundle of its own.");
+                .remedy("Remove what is not needed, or run a second edge with its own bundle.");
             self.push(line, finding);
         }
     }
@@ -334,9 +334,9 @@ pub(in crate::bundle) fn out_of_bounds(key: &str, error: &limits::LimitError, fo
     let remedy = match (error, range) {
         (Unknown { .. }, _) => advice(key, &LIMITS).remedy,
         (_, Some(range)) => {
-            format!("Write a value from {range}, or leave the key out. Why: {}.", range.reason)
+            format!("Write a value from {range}, or remove the key for its default. Why: {}.", range.reason)
         }
-        _ => "Leave the key out for its default.".to_owned(),
+        _ => "Remove the key for its default.".to_owned(),
     };
     let message = match error {
         Unknown { .. } => advice(key, &LIMITS).message,

@@ -52,7 +52,7 @@ fn host_advice(text: &str) -> String {
         return "Write the bare host, without scheme and path.".to_owned();
     }
     if text.starts_with('*') {
-        return "List every host by its full name; the certificate may well be a wildcard.".to_owned();
+        return "List every host by its full name; the certificate may be a wildcard.".to_owned();
     }
     if !text.is_ascii() {
         return "Write the name in its ASCII form (xn--…); `idn2 --quiet <name>` prints it.".to_owned();
@@ -90,7 +90,7 @@ pub(super) fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad>
         Err(_) if text.contains('%') => {
             Err(bad("Write an address with a zone in brackets: \"[fe80::1%eth0]:3000\".".to_owned()))
         }
-        Err(error) => Err(bad(format!("Mend the name: {error}."))),
+        Err(error) => Err(bad(format!("Correct the name: {error}."))),
     }
 }
 
@@ -99,17 +99,17 @@ pub(crate) fn without_scheme(scheme: &str, rest: &str) -> String {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match (scheme, Host::parse_authority(authority)) {
         ("https" | "wss", _) => {
-            "Name the port on which the app speaks plain HTTP, \"127.0.0.1:3000\" for example: the edge speaks no TLS to the \
-             app. What listens on this machine:\n  sudo ss -tlnp\nWhere the app has no such port, switch TLS off in it (in \
-             Node `http.createServer` for `https.createServer`): clients have TLS from the edge."
+            "Name the port on which the app accepts plain HTTP, for example \"127.0.0.1:3000\": the edge does not use TLS to \
+                the app. What listens on this machine:\n  sudo ss -tlnp\nIf the app has no such port, disable TLS in it (in \
+            Node `http.createServer` instead of `https.createServer`): the edge provides TLS to clients."
                 .to_owned()
         }
         ("http" | "ws", Ok((host, port))) => format!(
-            "Leave the scheme out: \"{}:{}\". The edge speaks plain HTTP/1.1 to the app.",
+            "Remove the scheme: \"{}:{}\". The edge uses plain HTTP/1.1 to the app.",
             bracketed(&host),
             port.unwrap_or(80)
         ),
-        _ => "Leave the scheme out, and write address and port: \"127.0.0.1:3000\". The edge speaks plain HTTP/1.1 to the app."
+        _ => "Remove the scheme, and write address and port: \"127.0.0.1:3000\". The edge uses plain HTTP/1.1 to the app."
             .to_owned(),
     }
 }
@@ -145,7 +145,7 @@ fn address_upstream(address: SocketAddr) -> Result<Upstream, String> {
         return Err("Write a port from 1 to 65535.".to_owned());
     }
     if ip.is_unspecified() {
-        return Err(format!("{ip} is an address to listen on; write \"127.0.0.1:{}\".", address.port()));
+        return Err(format!("{ip} is only an address to listen on; write \"127.0.0.1:{}\".", address.port()));
     }
     if let IpAddr::V6(ip) = ip
         && ip.is_unicast_link_local()
@@ -189,7 +189,7 @@ pub(super) fn parse_admin(text: &str, folder: &Path) -> Result<Admin, Bad> {
 pub(super) fn parse_listener(text: &str) -> Result<SocketAddr, Bad> {
     text.parse().map_err(|_| {
         let remedy = match text.trim_start_matches(['*', ':']).parse::<u16>() {
-            Ok(port) => format!("Write \"[::]:{port}\": it takes IPv4 as well."),
+            Ok(port) => format!("Write \"[::]:{port}\": it includes IPv4."),
             Err(_) => "Write \"[::]:443\", or one of the board's addresses with a port.".to_owned(),
         };
         Bad::new("an address with port", remedy)
@@ -203,7 +203,7 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Bad> {
     }
     let network: IpNet = text.parse().map_err(|_| bad("Write for example \"192.168.0.0/16\".".to_owned()))?;
     if network.trunc() != network {
-        return Err(bad(format!("Bits behind the length are set: write \"{}\".", network.trunc())));
+        return Err(bad(format!("Bits after the prefix length are set: write \"{}\".", network.trunc())));
     }
     Ok(network)
 }
@@ -214,8 +214,11 @@ pub(super) fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
         "*" => Ok(OriginEntry::Any),
         "null" => Ok(OriginEntry::Null),
         _ => Origin::parse(text).map(Box::new).map(OriginEntry::One).map_err(|error| {
-            Bad::new("an origin as clients send it: scheme, host, and port if unusual", origin_advice(text))
-                .because(error)
+            Bad::new(
+                "an origin as clients send it: scheme, host, and port if it is not the default",
+                origin_advice(text),
+            )
+            .because(error)
         }),
     }
 }

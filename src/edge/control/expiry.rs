@@ -41,9 +41,10 @@ impl Expiry {
         for notice in self.notices(bundle, now) {
             match notice {
                 Notice::ClockWrong => warn!(
-                    "the clock is not believable: it is before the beginning of a certificate. Serving goes on; days left are not known until it is set"
+                    "the system clock is earlier than a certificate's notBefore; serving continues, but days left are \
+                        unknown until it is set"
                 ),
-                Notice::ClockRight => info!("the clock is believable now"),
+                Notice::ClockRight => info!("the system clock is set now"),
                 Notice::Ends { certificate, days_left, urgency: Urgency::Overdue } => {
                     warn!(certificate, days_left, "{}", ends(Urgency::Overdue));
                 }

@@ -608,7 +608,7 @@ impl Session {
         let check = match problem {
             Problem::UpstreamUnreachable => Some(format!("Is the app running and listening on {upstreams}?")),
             Problem::UpstreamTls => Some(format!(
-                "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or switch TLS off in the app."
+                "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or disable TLS in the app."
             )),
             problem if problem.is_upstream() => Some(format!("Look at the log of the app on {upstreams}.")),
             _ => None,

@@ -40,7 +40,7 @@ fn head(status: &Status) -> String {
         state += ", DRAINING";
     }
     if !status.clock_believable {
-        state += "\nthe clock is not believable: days left are not known";
+        state += "\nthe system clock is earlier than a certificate's notBefore: days left are unknown";
     }
     if !status.workers_stuck.is_empty() {
         let _ = write!(state, ", STUCK WORKERS {:?}", status.workers_stuck);
