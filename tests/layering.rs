@@ -150,6 +150,7 @@ const ORDER: &[&str] = &[
     // ... that knows no bundle.
     "http.rs",
     "http/answer.rs",
+    "http/bound_auth.rs",
     "http/forward.rs",
     "http/head.rs",
     "http/body.rs",
