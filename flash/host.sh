@@ -3,7 +3,7 @@
 # A running board, over ssh. Its login may have any shell: what is sent to it are single commands of plain words, and scripts go
 # to `sh` on stdin or as files.
 
-reboot_seconds=600 # a Zero that checks a large card's file system first takes minutes
+reboot_seconds=${SANEDGE_REBOOT_SECONDS:-600} # a Zero that checks a large card's file system first takes minutes
 on_board() { "${ssh[@]}" "$@"; }
 
 # An ssh of our own connection, which later ones share; a path that is too long for a socket is done without.

@@ -66,7 +66,8 @@ unpack() {
   [ -z "$dry" ] || return 0
   unfinished=$(mktemp -- "$place")
   [ "$(stat -c %a -- "$unfinished")" = 600 ] || refuse out-mode "mode $(stat -c %a -- "$unfinished")" "$(dirname -- "$place")"
-  total=$(unpacked_size) total=${total:-0}
+  total=$(unpacked_size) || true # what is wrong with the file is said when it is unpacked
+  total=${total:-0}
   free=$(($(df -Pk -- "$(dirname -- "$place")" | awk 'NR == 2 { print $4 }') * 1024))
   [ "$free" -ge "$total" ] || refuse out-room "$(mebibytes "$free")" "$(dirname -- "$place")" "$(mebibytes "$total")"
   local unpacked=0

@@ -148,7 +148,7 @@ TABLE
   mkdir -p "$board/etc/systemd/system"
   local i=0
   # As many are left as the journal and the first files take.
-  while [ "$(df -i --output=iavail "$board" | tail -n 1)" -gt 14 ]; do i=$((i + 1)); : >"$board/file-$i"; done
+  while [ "$(df --output=iavail "$board" | tail -n 1)" -gt 14 ]; do i=$((i + 1)); : >"$board/file-$i"; done
   before
   flash --host pi@board
   not_installed board-stage "df -i" || { umount "$board"; false; }
@@ -412,6 +412,18 @@ reboots() {
   flash --host pi@board --reboot
   [ "$status" -eq 1 ]
   says "[host-dead]" "does not serve after the reboot"
+}
+@test "a board that does not come back, and one that is there all the time without a new boot" {
+  reboots 'touch "$STATE/off"'
+  sed -i '2a [ ! -e "$STATE/off" ] || { echo "ssh: connect to host board port 22: No route to host" >\&2; exit 255; }' "$bin/ssh"
+  SANEDGE_REBOOT_SECONDS=3 flash --host pi@board --reboot
+  [ "$status" -eq 1 ]
+  says "[host-gone]" "did not come back within 3 s" "No route to host"
+  rm "$state/off"
+  sed -i '2s/.*/[ "$1" != reboot ] || exit 0/' "$bin/systemctl"
+  SANEDGE_REBOOT_SECONDS=3 flash --host pi@board --reboot
+  [ "$status" -eq 1 ]
+  says "[host-gone]"
 }
 @test "--reboot is for a running board" {
   flash --image image.img --out card.img --reboot

@@ -78,6 +78,14 @@ teardown() { leave_board; }
   [ -z "$output" ]
 }
 
+@test "a program that an upgrade of the package kept is started no more" {
+  mkdir -p "$board/usr/lib/systemd/system/sanedge.service.d"
+  echo '[Service]' >"$board/usr/lib/systemd/system/sanedge.service.d/10-before.conf"
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  [ ! -e "$board/usr/lib/systemd/system/sanedge.service.d/10-before.conf" ]
+}
+
 @test "an upgrade to another port opens the sockets anew" {
   flash --host pi@board
   rm "$state/asked" sanedge.toml
