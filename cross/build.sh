@@ -85,4 +85,4 @@ bytes=$(stat -c %s "$out")
 printf '%s\n  board   %s (%s%s)\n  size    %d bytes, %d.%02d MiB of at most 3.50\n  sha256  %s\n' \
   "$out" "$board" "$target" "${cpu:+, $cpu}" "$bytes" $((bytes / 1048576)) $((bytes % 1048576 * 100 / 1048576)) \
   "$(sha256sum "$out" | cut -d' ' -f1)"
-[ "$bytes" -le "$budget" ] || [ ${#features[@]} -eq 0 ] || die "too large: $bytes bytes, $((bytes - budget)) more than $budget (docs/boards.md says what takes the room)"
+[ "$bytes" -le "$budget" ] || [ ${#features[@]} -eq 0 ] || die "too large: $bytes bytes, $((bytes - budget)) more than $budget (docs/measurements.md lists what uses the space)"

@@ -158,7 +158,7 @@ fn an_edge_that_runs_and_cannot_be_asked_is_no_success() {
     desk.write_certificate(0, &[HOST]);
     let output = deploy(desk);
     let said = text(&output);
-    assert!(output.status.code() == Some(1) && said.contains("did not take the new bundle"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("did not accept the new bundle"), "{said}");
     assert_eq!(std::fs::read(desk.bundle_file()).unwrap(), bytes, "so that the daily check sees it too");
 }
 
@@ -189,7 +189,7 @@ fn without_an_edge_the_new_bundle_is_for_the_next_start() {
     let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
     for _ in 0..2 {
         let output = deploy(&desk);
-        assert!(output.status.success() && text(&output).contains("for the next start"), "{}", text(&output));
+        assert!(output.status.success() && text(&output).contains("the next start uses"), "{}", text(&output));
     }
     Bundle::open(&desk.bundle_file()).unwrap();
 }
