@@ -67,7 +67,7 @@ fn opened(outcome: &mut Outcome) -> Option<Bundle> {
 }
 
 fn rows() -> Vec<Row> {
-    [source_rows(), network_rows(), file_rows(), key_rows(), chain_rows(), name_rows()]
+    [source_rows(), network_rows(), file_rows(), key_rows(), chain_rows(), client_rows(), name_rows()]
         .into_iter()
         .flatten()
         .collect()
@@ -919,6 +919,101 @@ fn chain_rows() -> Vec<Row> {
     ]
 }
 
+/// What some client family refuses, and webpki does not.
+fn client_rows() -> Vec<Row> {
+    vec![
+        row(Code::LifetimeTooLong, "a day more than Apple's 825", |f| valid(f, 826), |f| valid(f, 825)),
+        row(
+            Code::MustStaple,
+            "status_request",
+            |f| f.issue_with(|p| p.custom_extensions.push(tls_feature(5))),
+            |f| f.issue_with(|p| p.custom_extensions.push(tls_feature(6))),
+        ),
+        row(
+            Code::MustStaple,
+            "status_request_v2",
+            |f| f.issue_with(|p| p.custom_extensions.push(tls_feature(17))),
+            as_is,
+        ),
+        row(Code::SerialNumber, "21 octets", |f| serial(f, &[0x7f; 21]), |f| serial(f, &[0x7f; 20])),
+        row(Code::SerialNumber, "zero", |f| serial(f, &[0]), |f| serial(f, &[1])),
+        row(Code::StrictClients, "no authorityKeyIdentifier", without_key_identifier, as_is),
+        row(
+            Code::StrictClients,
+            "a trusted root without keyUsage",
+            |f| {
+                let mut params = ca_params("Home CA");
+                params.key_usages.clear();
+                f.ca = Ca::root_with(params);
+                f.write("ca.pem", f.ca.pem.clone());
+                f.issue(&["recre.store"]);
+            },
+            as_is,
+        ),
+        row(
+            Code::NoTimestamps,
+            "by the name of a public CA",
+            |f| {
+                named_like_a_public_ca(f);
+                f.change("trust = \"ca.pem\"\n", "");
+            },
+            // In `trust` it is a CA of one's own.
+            named_like_a_public_ca,
+        ),
+        row(
+            Code::ChainUnverified,
+            "P-256 with SHA-512",
+            |f| of_a_curve(f, "P-256"),
+            |f| f.fixture("invalid/leaf-sha256.pem", "invalid/leaf.key"),
+        ),
+        row(Code::ChainUnverified, "a CA with a P-521 key", |f| of_a_curve(f, "P-521"), as_is),
+    ]
+}
+
+fn valid(f: &mut Folder, days: i64) {
+    f.issue_with(|p| {
+        p.not_before = date_time_ymd(2026, 6, 1);
+        p.not_after = p.not_before + time::Duration::days(days);
+    });
+}
+
+fn serial(f: &mut Folder, bytes: &[u8]) {
+    f.issue_with(|p| p.serial_number = Some(rcgen::SerialNumber::from_slice(bytes)));
+}
+
+fn without_key_identifier(f: &mut Folder) {
+    f.issue_with(|p| p.use_authority_key_identifier_extension = false);
+}
+
+/// A TLS feature extension (RFC 7633) with one feature.
+fn tls_feature(number: u8) -> rcgen::CustomExtension {
+    rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, number])
+}
+
+/// The CA has the name of ISRG Root X1 and a key of its own.
+fn named_like_a_public_ca(f: &mut Folder) {
+    use rcgen::{DnType, DnValue::PrintableString};
+    let mut params = ca_params("");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for (kind, text) in [
+        (DnType::CountryName, "US"),
+        (DnType::OrganizationName, "Internet Security Research Group"),
+        (DnType::CommonName, "ISRG Root X1"),
+    ] {
+        params.distinguished_name.push(kind, PrintableString(text.try_into().unwrap()));
+    }
+    f.ca = Ca::root_with(params);
+    f.write("ca.pem", f.ca.pem.clone());
+    f.issue(&["recre.store"]);
+}
+
+/// Signed with SHA-512 by a CA on this curve, which is trusted.
+fn of_a_curve(f: &mut Folder, curve: &str) {
+    f.write("cert.pem", data(&format!("invalid/leaf-of-{curve}.pem")));
+    f.write("key.pem", data("invalid/leaf.key"));
+    f.write("ca.pem", data(&format!("invalid/{curve}-ca.pem")));
+}
+
 fn key_mode(f: &mut Folder, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(f.path("key.pem"), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -1077,6 +1172,8 @@ fn companions(code: Code) -> &'static [Code] {
     match code {
         // A certificate without usable names covers no host.
         Code::NoSan => &[Code::HostNotCovered],
+        // Nobody has the key of a public CA: the chain cannot be valid.
+        Code::NoTimestamps => &[Code::ChainRefused],
         _ => &[],
     }
 }

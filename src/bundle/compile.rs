@@ -2,16 +2,25 @@
 //!
 //! Every problem is found in one run. Time is an argument. What it does not do: write the bundle, or resolve names.
 
+mod anchors;
 mod chain;
+mod clients;
 mod cover;
+mod der;
 mod desk;
 mod encode;
 mod facts;
+mod issuer;
 mod key;
+mod key_form;
 mod network;
+mod path;
 mod pem;
 mod presented;
+mod profile;
+mod purpose;
 mod settle;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,7 +101,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
     };
     let settled = settle::settle(&mut desk, source);
     network::check(&mut desk, source);
-    let anchors = chain::Anchors::load(&mut desk, source.trust.as_ref());
+    let anchors = anchors::Anchors::load(&mut desk, source.trust.as_ref());
     let loaded: Vec<_> = source.certificates.iter().map(|files| load(&mut desk, files, &anchors)).collect();
     let all_readable = loaded.iter().all(Option::is_some);
     let (candidates, mut keys): (Vec<_>, Vec<_>) = loaded.into_iter().flatten().unzip();
@@ -118,7 +127,7 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
 fn load<'a>(
     desk: &mut Desk,
     files: &'a CertificateFiles,
-    anchors: &chain::Anchors,
+    anchors: &anchors::Anchors,
 ) -> Option<(Candidate<'a>, Option<PrivateKeyDer<'static>>)> {
     let subject = Subject {
         files,
@@ -130,7 +139,7 @@ fn load<'a>(
     let key = pem::key(desk, &files.key);
     let read = pem::chain(desk, &files.chain)?;
     let links = chain::links(desk, &subject, read)?;
-    let chain = chain::check(desk, &subject, links, anchors);
+    let chain = chain::check(desk, &subject, links, anchors, false);
     key::guarded(desk, &subject);
     if let (Some(key), Some(end_entity)) = (&key, chain.first()) {
         key::check(desk, &subject, &end_entity.facts.key, &end_entity.der, key);

@@ -180,8 +180,8 @@ codes! {
     NoDigitalSignature = "no-digital-signature", Error;
     /// The right certificates in the wrong order.
     ChainOrder = "chain-order", Error;
-    /// A certificate that has no place in this chain.
-    ChainForeign = "chain-foreign", Error;
+    /// A certificate that the chain does not need, and which is left out.
+    ChainForeign = "chain-foreign", Warning;
     /// A name matches and the signature does not.
     ChainSignature = "chain-signature", Error;
     /// SHA-1 or MD5.
@@ -190,6 +190,8 @@ codes! {
     MissingIntermediate = "missing-intermediate", Error;
     /// A name that a CA above does not permit.
     NameConstraints = "name-constraints", Error;
+    /// A signature that this program cannot check, in a chain that is fine otherwise.
+    ChainUnverified = "chain-unverified", Warning;
     /// Refused by the path check for another reason.
     ChainRefused = "chain-refused", Error;
     /// Signed by itself: only clients told to trust it will.
@@ -198,7 +200,17 @@ codes! {
     UnknownCa = "unknown-ca", Warning;
     /// `trust` is set, and the chain gets neither to it nor to a root that browsers know.
     NotInTrust = "not-in-trust", Error;
-    /// The root is sent along, in vain.
+    /// Valid for longer than some clients take.
+    LifetimeTooLong = "lifetime-too-long", Warning;
+    /// It demands an OCSP response, which sanedge does not send (RFC 7633).
+    MustStaple = "must-staple", Warning;
+    /// Of a public CA, and without signed certificate timestamps (RFC 6962).
+    NoTimestamps = "no-timestamps", Warning;
+    /// Negative, zero, or longer than 20 octets.
+    SerialNumber = "serial-number", Warning;
+    /// What OpenSSL's X509_STRICT refuses, and with it Python 3.13.
+    StrictClients = "strict-clients", Warning;
+    /// The root is in the file, which clients have already; left out.
     RootIncluded = "root-included", Warning;
 
     // names

@@ -8,6 +8,7 @@ use super::target::Named;
 use super::tls::Session;
 use crate::bundle::compile::{Presented, day, moment, presented};
 use crate::bundle::finding::{self, Code as ChainCode, listed};
+use crate::bundle::lifetime::Lifetime;
 use crate::names::Host;
 
 /// Seconds by which two clocks may differ before it is worth a line.
@@ -20,7 +21,7 @@ pub(super) fn acceptable(
     trust: &[CertificateDer<'static>],
     now: i64,
 ) -> bool {
-    let Ok(found) = presented(chain, trust, now) else { return false };
+    let Ok(found) = presented(chain, trust, true, now) else { return false };
     let failing =
         |seen: &finding::Finding| code_of(seen, false).is_some_and(|code| code.level() == Level::Fail);
     found.names.iter().any(|name| name.covers(host)) && !found.findings.iter().any(failing)
@@ -30,6 +31,8 @@ pub(super) fn acceptable(
 pub(super) struct Case<'a> {
     pub(super) host: &'a Host,
     pub(super) chain: &'a [CertificateDer<'static>],
+    /// An OCSP response came with it.
+    pub(super) stapled: bool,
     /// Roots beside Mozilla's.
     pub(super) trust: &'a [CertificateDer<'static>],
     /// The certificate that the bundle has for this host.
@@ -49,7 +52,7 @@ pub(super) struct Case<'a> {
 
 /// Judges a presented chain, into `section`; false where some client would not go on.
 pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, versions: &str) -> bool {
-    let found = match presented(case.chain, case.trust, case.now) {
+    let found = match presented(case.chain, case.trust, case.stapled, case.now) {
         Ok(found) => found,
         Err(error) => {
             let message = "the server's certificate cannot be read: issue it again";
@@ -66,9 +69,10 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
     findings.sort_by_key(|finding| finding.code.level());
     let trusted = findings.iter().all(|finding| finding.code.level() != Level::Fail);
     if trusted {
-        let left = (found.not_after - case.now) / 86_400;
+        let lifetime = Lifetime { not_before: found.not_before, not_after: found.not_after };
+        let left = lifetime.left(case.now);
         let names = listed(found.names.iter().map(ToString::to_string));
-        section.passed(Group::Tls, format!("certificate for {names}, {left} days left ({})", found.key));
+        section.passed(Group::Tls, format!("certificate for {names}, {left} left ({})", found.key));
     }
     if let Some(other) = not_the_bundle(case, &found) {
         findings.insert(0, other);
@@ -142,7 +146,7 @@ fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     if served == expected {
         return None;
     }
-    let theirs = presented(std::slice::from_ref(expected), &[], case.now).ok();
+    let theirs = presented(std::slice::from_ref(expected), &[], true, case.now).ok();
     let of = |one: &Presented| format!("{} by {}, until {}", altnames(one), one.issuer, day(one.not_after));
     let named = case.named;
     let message =
@@ -203,8 +207,27 @@ fn code_of(seen: &finding::Finding, clock_is_wrong: bool) -> Option<Code> {
         ChainCode::Ed25519 => Code::TlsEd25519,
         ChainCode::ChainOrder => Code::TlsChainOrder,
         ChainCode::ChainForeign | ChainCode::RootIncluded => Code::TlsChainExtra,
+        ChainCode::LifetimeTooLong => Code::TlsLifetime,
+        ChainCode::MustStaple => Code::TlsMustStaple,
+        ChainCode::NoTimestamps => Code::TlsNoTimestamps,
+        ChainCode::SerialNumber => Code::TlsSerialNumber,
+        ChainCode::StrictClients => Code::TlsStrictClients,
+        ChainCode::ChainUnverified => Code::TlsChainUnverified,
         _ => return None,
     })
+}
+
+/// Rules that only some clients have: what they expect is not common knowledge.
+fn is_of_some_clients(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TlsLifetime
+            | Code::TlsMustStaple
+            | Code::TlsNoTimestamps
+            | Code::TlsSerialNumber
+            | Code::TlsStrictClients
+            | Code::TlsChainUnverified
+    )
 }
 
 /// In a few words, where the finding has no facts of its own.
@@ -219,6 +242,14 @@ fn remedy(code: Code) -> &'static str {
         Code::TlsWeakSignature => "issue it again with SHA-256",
         Code::TlsNoServerAuth => "issue it again with extendedKeyUsage serverAuth",
         Code::TlsKeyUsage => "issue it again with keyUsage digitalSignature",
+        Code::TlsLifetime => "issue it again for a shorter time",
+        Code::TlsMustStaple => "issue it again without must-staple, or have the server staple",
+        Code::TlsNoTimestamps => "get one of a CA that puts them in",
+        Code::TlsSerialNumber => "issue it again with a positive number of at most 20 octets",
+        Code::TlsStrictClients => "issue it again with the extensions that RFC 5280 demands",
+        Code::TlsChainUnverified => {
+            "check it with `openssl verify`, or use a CA with a P-256 key and SHA-256"
+        }
         Code::TlsCaCertificate => "issue one for the host, with basicConstraints CA:FALSE",
         _ => "issue it again",
     }
@@ -248,6 +279,7 @@ fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Find
         _ => format!("{title}: {}", remedy(code)),
     };
     let finding = Finding::new(code, message).seen("found", &seen.found);
+    let finding = if is_of_some_clients(code) { finding.seen("expected", &seen.expected) } else { finding };
     let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) {
         finding.seen("valid", until)
     } else {

@@ -145,6 +145,7 @@ impl Stages<'_> {
         let case = Case {
             host,
             chain: &shown.chain,
+            stapled: shown.stapled,
             trust: self.trust,
             expected: self.target.expected.as_ref(),
             named: &self.target.named,

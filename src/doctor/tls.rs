@@ -67,6 +67,8 @@ impl std::fmt::Debug for Guard {
 pub(super) struct Shown {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) wants_certificate: bool,
+    /// An OCSP response came with them (RFC 6066 §8).
+    pub(super) stapled: bool,
     /// Why the handshake's signature does not prove that the server has the certificate's key.
     pub(super) unproven: Option<String>,
 }
@@ -177,7 +179,7 @@ impl ServerCertVerifier for Recorder {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        ocsp_response: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(end_entity).chain(intermediates);
@@ -187,7 +189,8 @@ impl ServerCertVerifier for Recorder {
                 "another certificate than before, and not a good one".to_owned(),
             ));
         }
-        self.shown().chain = chain;
+        let mut shown = self.shown();
+        (shown.chain, shown.stapled) = (chain, !ocsp_response.is_empty());
         Ok(ServerCertVerified::assertion())
     }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber,
+};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -251,6 +253,21 @@ fn certificates(house: &mut House) {
     dated(house, "tls-expired", -100, -10);
     dated(house, "tls-not-yet-valid", 10, 100);
     dated(house, "tls-expires-soon", -80, 10);
+    dated(house, "tls-lifetime", -10, 816);
+    let staple = odd(&house.ca, &host("tls-must-staple"), |params| {
+        let feature =
+            CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, 5]);
+        params.custom_extensions = vec![feature]
+    });
+    house.certificate_fault("tls-must-staple", &staple);
+    let numbered = odd(&house.ca, &host("tls-serial-number"), |params| {
+        params.serial_number = Some(SerialNumber::from_slice(&[0x7f; 21]))
+    });
+    house.certificate_fault("tls-serial-number", &numbered);
+    let lax = odd(&house.ca, &host("tls-strict-clients"), |params| {
+        params.use_authority_key_identifier_extension = false
+    });
+    house.certificate_fault("tls-strict-clients", &lax);
     house.certificate_fault("tls-self-signed", &self_signed(leaf_params(&[&host("tls-self-signed")])));
     house.certificate_fault("tls-unknown-ca", &good(&Ca::new("Somebody's CA"), &host("tls-unknown-ca")));
     let client = odd(&house.ca, &host("tls-no-server-auth"), |params| {
@@ -303,15 +320,23 @@ fn old_certificates(house: &mut House) {
         "openssl req -x509 -newkey rsa:2048 -noenc -days 900 -subj /CN=OldCA -keyout {ca_key} -out {ca}"
     ));
     house.trust(&std::fs::read_to_string(&ca).unwrap());
+    let (large, large_key) = (file("p521-ca.pem"), file("p521-ca.key"));
+    run(&format!(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-521 -noenc -days 900 -subj /CN=LargeCA -keyout {large_key} -out {large} \
+         -addext keyUsage=critical,keyCertSign"
+    ));
+    house.trust(&std::fs::read_to_string(&large).unwrap());
     for (code, kind, hash) in [
+        ("tls-chain-unverified", "ec -pkeyopt ec_paramgen_curve:P-256", "sha512"),
         ("tls-weak-key", "rsa:1024", "sha256"),
         ("tls-weak-signature", "rsa:2048", "sha1"),
         ("tls-ed25519", "ed25519", "sha256"),
     ] {
+        let (ca, ca_key) = if hash == "sha512" { (&large, &large_key) } else { (&ca, &ca_key) };
         let (request, chain, key, extensions) =
             (file("old.csr"), file("old.pem"), file("old.key"), file("old.ext"));
         let names = format!(
-            "subjectAltName=DNS:{code}.recre.store\nextendedKeyUsage=serverAuth\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n"
+            "subjectAltName=DNS:{code}.recre.store\nextendedKeyUsage=serverAuth\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
         );
         std::fs::write(&extensions, names).unwrap();
         run(&format!("openssl req -newkey {kind} -noenc -subj /CN={code} -keyout {key} -out {request}"));

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::{Anchors, Link};
+use super::anchors::Anchors;
 use super::desk::{Desk, Subject, day};
 use super::facts::KeyKind;
+use super::facts::Link;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::shell::shell_word;
 use crate::bundle::source::{Lined, Source};

@@ -9,6 +9,7 @@ use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+use super::profile::Profile;
 use crate::bundle::lifetime::Lifetime;
 use crate::excerpt::Excerpt;
 use crate::names::SanName;
@@ -45,6 +46,9 @@ pub(super) enum ServerAuth {
     NoExtension,
 }
 
+/// How an EC key is called whose curve is spelt out in numbers, which RFC 5480 §2.1.1 forbids in certificates.
+pub(super) const EXPLICIT: &str = "an EC key with explicit curve parameters";
+
 /// One certificate's facts.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -67,6 +71,14 @@ pub(super) struct Facts {
     /// Where the issuer's certificate can be fetched (RFC 5280 §4.2.2.1).
     pub(super) issuer_url: Option<Excerpt>,
     pub(super) self_signed: bool,
+    /// What single client families are strict about.
+    pub(super) profile: Profile,
+}
+
+/// One certificate of a chain, parsed.
+pub(super) struct Link {
+    pub(super) der: CertificateDer<'static>,
+    pub(super) facts: Facts,
 }
 
 /// Parses X.509; the error is a sentence.
@@ -113,6 +125,7 @@ impl Facts {
             weak_signature: weak_signature(&certificate),
             issuer_url: issuer_url(&certificate),
             self_signed: self_signed(&certificate),
+            profile: Profile::of(&certificate),
         })
     }
 }
@@ -179,7 +192,8 @@ pub(super) fn key_of(certificate: &X509Certificate<'_>) -> KeyKind {
     if *algorithm == oid::OID_SIG_ED25519 {
         return KeyKind::Ed25519;
     }
-    let curve = spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+    let named = |p: &&oid::asn1_rs::Any<'_>| p.tag() == oid::asn1_rs::Tag::Oid;
+    let curve = spki.algorithm.parameters.as_ref().filter(named).and_then(|p| p.as_oid().ok());
     match (spki.parsed(), curve) {
         (Ok(PublicKey::RSA(rsa)), _) if *algorithm == oid::OID_PKCS1_RSAENCRYPTION => {
             KeyKind::Rsa(rsa_bits(rsa.modulus))
@@ -187,9 +201,10 @@ pub(super) fn key_of(certificate: &X509Certificate<'_>) -> KeyKind {
         (_, Some(curve)) if curve == oid::OID_EC_P256 => KeyKind::Ecdsa("P-256"),
         (_, Some(curve)) if curve == oid::OID_NIST_EC_P384 => KeyKind::Ecdsa("P-384"),
         (_, Some(curve)) if *algorithm == oid::OID_KEY_TYPE_EC_PUBLIC_KEY => {
-            KeyKind::Other(format!("an EC key on the curve {}", curve_name(&curve)))
+            KeyKind::Other(format!("an EC key on the curve {}", curve_name(&curve.to_id_string())))
         }
-        _ => KeyKind::Other(format!("a key of the algorithm {}", algorithm_name(algorithm))),
+        _ if *algorithm == oid::OID_KEY_TYPE_EC_PUBLIC_KEY => KeyKind::Other(EXPLICIT.to_owned()),
+        _ => KeyKind::Other(format!("a key of the algorithm {}", algorithm_name(&algorithm.to_id_string()))),
     }
 }
 
@@ -199,21 +214,47 @@ fn rsa_bits(modulus: &[u8]) -> usize {
     digits.len() * 8 - unused
 }
 
-fn curve_name(curve: &oid::asn1_rs::Oid<'_>) -> String {
-    match curve.to_id_string().as_str() {
-        "1.3.132.0.35" => "P-521".to_owned(),
-        "1.3.132.0.10" => "secp256k1".to_owned(),
-        other => Excerpt::of(other).into(),
-    }
+/// The name of a curve by its object identifier, or that itself.
+pub(super) fn curve_name(identifier: &str) -> String {
+    let name = match identifier {
+        "1.2.840.10045.3.1.7" => "P-256",
+        "1.3.132.0.33" => "P-224",
+        "1.3.132.0.34" => "P-384",
+        "1.3.132.0.35" => "P-521",
+        "1.3.132.0.10" => "secp256k1",
+        "1.3.36.3.3.2.8.1.1.7" => "brainpoolP256r1",
+        "1.3.36.3.3.2.8.1.1.11" => "brainpoolP384r1",
+        "1.3.36.3.3.2.8.1.1.13" => "brainpoolP512r1",
+        "1.2.156.10197.1.301" => "SM2",
+        other => return Excerpt::of(other).into(),
+    };
+    name.to_owned()
 }
 
-fn algorithm_name(algorithm: &oid::asn1_rs::Oid<'_>) -> String {
-    match algorithm.to_id_string().as_str() {
-        "1.3.101.113" => "Ed448".to_owned(),
-        "1.2.840.10040.4.1" => "DSA".to_owned(),
-        "1.2.840.113549.1.1.10" => "RSASSA-PSS".to_owned(),
-        other => Excerpt::of(other).into(),
-    }
+/// The name of an algorithm of a key or a signature by its object identifier, or that itself.
+pub(super) fn algorithm_name(identifier: &str) -> String {
+    let name = match identifier {
+        "1.3.101.112" => "Ed25519",
+        "1.3.101.113" => "Ed448",
+        "1.2.840.10040.4.1" => "DSA",
+        "1.2.840.10045.2.1" => "EC",
+        "1.2.840.10045.4.1" => "ECDSA with SHA-1",
+        "1.2.840.10045.4.3.1" => "ECDSA with SHA-224",
+        "1.2.840.10045.4.3.2" => "ECDSA with SHA-256",
+        "1.2.840.10045.4.3.3" => "ECDSA with SHA-384",
+        "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
+        "1.2.840.113549.1.1.1" => "RSA",
+        "1.2.840.113549.1.1.4" => "RSA with MD5",
+        "1.2.840.113549.1.1.5" => "RSA with SHA-1",
+        "1.2.840.113549.1.1.10" => "RSASSA-PSS",
+        "1.2.840.113549.1.1.11" => "RSA with SHA-256",
+        "1.2.840.113549.1.1.12" => "RSA with SHA-384",
+        "1.2.840.113549.1.1.13" => "RSA with SHA-512",
+        "1.2.840.113549.1.1.14" => "RSA with SHA-224",
+        "1.2.156.10197.1.501" => "SM2 with SM3",
+        other => return Excerpt::of(other).into(),
+    };
+    name.to_owned()
 }
 
 fn weak_signature(certificate: &X509Certificate<'_>) -> Option<&'static str> {

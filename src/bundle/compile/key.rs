@@ -8,10 +8,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use webpki::EndEntityCert;
 
 use super::desk::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
-use super::facts::KeyKind;
-use crate::bundle::file::word;
+use super::facts::{EXPLICIT, KeyKind};
+use super::key_form::{self, Form};
+use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding};
-use crate::excerpt::Excerpt;
 
 /// What is signed once: 64 bytes, as long as what a TLS 1.3 server signs at least.
 const SAMPLE: [u8; 64] = [0x20; 64];
@@ -33,13 +33,7 @@ pub(super) fn check(
     match crate::bundle::load_key(key) {
         Ok(key) if belongs(&key, end_entity) => speed(desk, subject, kind),
         Ok(_) => desk.push(subject.key_line, mismatch(subject, kind)),
-        Err(error) => desk.push(
-            subject.key_line,
-            unsupported(
-                subject,
-                &format!("another kind of key, or a damaged one ({})", Excerpt::of(&error.0.to_string())),
-            ),
-        ),
+        Err(_) => desk.push(subject.key_line, not_loaded(subject, &key_form::of(key))),
     }
 }
 
@@ -70,7 +64,7 @@ fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
             false
         }
         KeyKind::Other(what) => {
-            desk.push(subject.key_line, unsupported(subject, what));
+            desk.push(subject.key_line, of_another_kind(subject, what));
             false
         }
         _ => true,
@@ -133,10 +127,83 @@ fn mismatch(subject: &Subject<'_>, kind: &KeyKind) -> Finding {
         .remedy(format!("Name the key that was made with this certificate; both of these must print the same:\n  openssl x509 -noout -pubkey -in {chain}\n  openssl pkey -pubout -in {key}"))
 }
 
-fn unsupported(subject: &Subject<'_>, found: &str) -> Finding {
-    Finding::new(Code::KeyUnsupported, format!("the key in `{}` cannot be used", subject.key_label))
+/// A certificate whose key serve cannot sign with.
+fn of_another_kind(subject: &Subject<'_>, what: &str) -> Finding {
+    if what == EXPLICIT {
+        return unsupported(
+            subject,
+            "an EC key with explicit curve parameters in the certificate, which OpenSSL 3, Go and browsers refuse as well",
+            format!("{}\nHave a certificate issued for the new key.", named_curve(subject)),
+        );
+    }
+    unsupported(
+        subject,
+        &format!("{what}: the library of sanedge (ring) does not sign with it"),
+        NEW_KEY.to_owned(),
+    )
+}
+
+/// A key that is whole and cannot be loaded, or is damaged.
+fn not_loaded(subject: &Subject<'_>, form: &Form) -> Finding {
+    const RING: &str = "the library of sanedge (ring)";
+    match form {
+        Form::NoPublicHalf => unsupported(
+            subject,
+            &format!(
+                "an EC key without its public half: it is valid (RFC 5915 §3), but {RING} wants both halves"
+            ),
+            named_curve(subject),
+        ),
+        Form::ExplicitParameters => unsupported(
+            subject,
+            &format!("an EC key whose curve is written out in numbers: {RING} wants the curve's name"),
+            named_curve(subject),
+        ),
+        Form::Curve(curve) => unsupported(
+            subject,
+            &format!("an EC key on the curve {curve}: {RING} does not sign with it"),
+            NEW_KEY.to_owned(),
+        ),
+        Form::Exponent(exponent) => unsupported(
+            subject,
+            &format!("an RSA key with the public exponent {exponent}: {RING} signs only with 65537 or more"),
+            format!("No command converts this key: it has to be replaced. {NEW_KEY}"),
+        ),
+        Form::SeveralPrimes => unsupported(
+            subject,
+            &format!("an RSA key of more than two primes: {RING} signs only with two"),
+            format!("No command converts this key: it has to be replaced. {NEW_KEY}"),
+        ),
+        Form::OddRsa => unsupported(
+            subject,
+            &format!("an RSA key with numbers that {RING} does not take, or a damaged one"),
+            format!(
+                "`openssl pkey -check -noout` says whether it is damaged. Else it has to be replaced. {NEW_KEY}"
+            ),
+        ),
+        Form::Algorithm(name) => unsupported(
+            subject,
+            &format!("a key for {name}: {RING} does not sign with it"),
+            NEW_KEY.to_owned(),
+        ),
+        Form::Unknown => unsupported(subject, "a damaged key, or one of another kind", NEW_KEY.to_owned()),
+    }
+}
+
+/// How openssl writes an EC key with the name of its curve and with its public half. `openssl pkey` would leave that out again.
+fn named_curve(subject: &Subject<'_>) -> String {
+    let path = &subject.files.key.value.path;
+    let new = word_beside(&super::pem::fresh(path, &["converted.key"]), path);
+    format!(
+        "Convert the key, and name the new file here:\n  openssl ec -param_enc named_curve -in {} -out {new}",
+        word(path)
+    )
+}
+
+fn unsupported(subject: &Subject<'_>, found: &str, remedy: String) -> Finding {
+    Finding::new(Code::KeyUnsupported, format!("sanedge cannot use the key in `{}`", subject.key_label))
         .certificate(subject.label)
         .expected("ECDSA P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits")
         .found(found)
-        .remedy(NEW_KEY)
+        .remedy(remedy)
 }

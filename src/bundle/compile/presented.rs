@@ -2,7 +2,8 @@
 
 use rustls_pki_types::CertificateDer;
 
-use super::chain::{self, Anchors};
+use super::anchors::Anchors;
+use super::chain;
 use super::desk::{Desk, RSA_BITS_MIN, Subject};
 use super::facts::KeyKind;
 use crate::bundle::finding::{Code, Finding};
@@ -37,13 +38,14 @@ pub struct Presented {
 }
 
 /// Proves a chain as it was presented, end-entity first, as of `now` in seconds since 1970. `trust` are roots beside
-/// Mozilla's.
+/// Mozilla's; `stapled`: an OCSP response came with it.
 ///
 /// # Errors
 /// Which certificate is no X.509, as a sentence.
 pub fn presented(
     chain: &[CertificateDer<'static>],
     trust: &[CertificateDer<'static>],
+    stapled: bool,
     now: i64,
 ) -> Result<Presented, String> {
     let label = Excerpt::of(LABEL);
@@ -62,7 +64,7 @@ pub fn presented(
     let links = chain::links(&mut desk, &subject, chain.to_vec());
     let unreadable = || desk.findings.first().map_or_else(String::new, |finding| finding.found.clone());
     let Some(links) = links else { return Err(unreadable()) };
-    let path = chain::check(&mut desk, &subject, links, &anchors);
+    let path = chain::check(&mut desk, &subject, links, &anchors, stapled);
     let Some(facts) = path.first().map(|link| &link.facts) else { return Err("no certificate".to_owned()) };
     strength(&mut desk, &subject, &facts.key);
     Ok(Presented {

@@ -51,4 +51,13 @@ openssl req -x509 -new -key short-ca.key -days $days -subj '/CN=Short CA' -out s
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
 printf '%s\n' "$extensions" | openssl x509 -req -in leaf.csr -CA short-ca.pem -CAkey short-ca.key \
     -days $days -set_serial 2 -extfile /dev/stdin -out leaf-of-short-ca.pem 2>/dev/null
-rm -f ca.key short-ca.key leaf.csr
+
+# A CA with a P-256 key that signs with SHA-512, and one with a P-521 key: OpenSSL and browsers check both, ring neither.
+for curve in P-256 P-521; do
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:$curve -noenc -sha512 -days $days -subj "/CN=$curve CA" \
+        -keyout curve-ca.key -out $curve-ca.pem -addext basicConstraints=critical,CA:TRUE \
+        -addext keyUsage=critical,keyCertSign 2>/dev/null
+    printf '%s\nauthorityKeyIdentifier=keyid\n' "$extensions" | openssl x509 -req -in leaf.csr -CA $curve-ca.pem -CAkey curve-ca.key \
+        -sha512 -days $days -set_serial 3 -extfile /dev/stdin -out leaf-of-$curve.pem 2>/dev/null
+done
+rm -f ca.key short-ca.key curve-ca.key leaf.csr

@@ -1,0 +1,95 @@
+//! The roots that a chain may end at: Mozilla's, and those of `trust`.
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use super::desk::Desk;
+use super::facts::{Facts, Link};
+use super::path::{self, Signed};
+use super::pem;
+use super::verdict::path_error;
+use crate::bundle::finding::{Code, Finding};
+use crate::bundle::source::{Lined, NamedFile};
+use crate::excerpt::Excerpt;
+
+/// Roots that a chain may end at.
+pub(super) struct Anchors {
+    pub(super) all: Vec<TrustAnchor<'static>>,
+    /// Name of the `trust` file as written, if there is one, and where it is.
+    pub(super) label: Option<Excerpt>,
+    pub(super) path: Option<std::path::PathBuf>,
+    /// What the `trust` file holds: a self-signed certificate may be in it and is then no surprise.
+    pub(super) trusted: Vec<CertificateDer<'static>>,
+    /// The `trust` file has findings of its own: what it would have said about a CA is not known.
+    pub(super) broken: bool,
+}
+
+impl Anchors {
+    /// Mozilla's, and those of the `trust` file.
+    pub(super) fn load(desk: &mut Desk, trust: Option<&Lined<NamedFile>>) -> Self {
+        let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        let Some(file) = trust else {
+            return Self { all, label: None, path: None, trusted: Vec::new(), broken: false };
+        };
+        let before = desk.errors();
+        let trusted = pem::trust(desk, file).unwrap_or_default();
+        for (at, der) in trusted.iter().enumerate() {
+            match webpki::anchor_from_trusted_cert(der) {
+                Ok(anchor) => all.push(anchor.to_owned()),
+                Err(error) => desk.push(file.line, malformed(&file.value.label, at, path_error(&error))),
+            }
+        }
+        let (label, path) = (Some(file.value.label.clone()), Some(file.value.path.clone()));
+        Self { all, label, path, trusted, broken: desk.errors() > before }
+    }
+
+    /// Mozilla's, and some that are trusted beside them.
+    pub(super) fn of(trusted: &[CertificateDer<'static>]) -> Self {
+        let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        let anchor = |der| webpki::anchor_from_trusted_cert(der).ok().map(|anchor| anchor.to_owned());
+        all.extend(trusted.iter().filter_map(anchor));
+        Self { all, label: None, path: None, trusted: trusted.to_vec(), broken: false }
+    }
+
+    /// The trusted root, of those beside Mozilla's, that may have signed this certificate.
+    pub(super) fn root_above(&self, last: &Link) -> Option<Link> {
+        let root =
+            |der: &CertificateDer<'static>| Some(Link { der: der.clone(), facts: Facts::of(der).ok()? });
+        let mut roots = self.trusted.iter().filter_map(root).filter(|root| path::issued(root, last));
+        roots.find(|root| path::signed(last, root) != Signed::No)
+    }
+
+    /// Whether a root that was named beside Mozilla's is the one that the path ends at.
+    pub(super) fn names_issuer_of(&self, path: &[Link]) -> bool {
+        path.last().is_some_and(|last| self.trusted.contains(&last.der) || self.root_above(last).is_some())
+    }
+
+    /// Whether the chain gets to a root that browsers know, by its names.
+    pub(super) fn are_public(path: &[Link]) -> bool {
+        reaches(&path.iter().collect::<Vec<_>>(), webpki_roots::TLS_SERVER_ROOTS)
+    }
+}
+
+/// Whether a chain gets to one of the roots by its names; whether the signatures agree is the path check's question.
+pub(super) fn reaches(path: &[&Link], anchors: &[TrustAnchor<'_>]) -> bool {
+    let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
+        sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())
+    };
+    path.iter().any(|link| anchors.iter().any(|anchor| issuer_is(link, anchor)))
+}
+
+/// The content of a DER SEQUENCE; webpki keeps names without their header.
+fn sequence_content(der: &[u8]) -> Option<&[u8]> {
+    match der {
+        [0x30, length, content @ ..] if *length < 0x80 => Some(content),
+        [0x30, long, rest @ ..] => rest.get(usize::from(long & 0x7f)..),
+        _ => None,
+    }
+}
+
+pub(super) fn malformed(label: &str, at: usize, found: &str) -> Finding {
+    Finding::new(Code::CertificateMalformed, format!("certificate {} in `{label}` is damaged", at + 1))
+        .certificate(label)
+        .expected("an X.509 version 3 certificate")
+        .found(found)
+        .remedy("Copy the file again from where it was issued.")
+}

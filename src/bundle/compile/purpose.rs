@@ -1,0 +1,114 @@
+//! The end-entity is a server's certificate, with names, and how to get one where it is not.
+
+use super::desk::{Desk, Subject};
+use super::facts::{Facts, ServerAuth};
+use crate::bundle::file::word_beside;
+use crate::bundle::finding::{Code, Finding};
+use crate::bundle::shell::shell_word;
+use crate::names::Host;
+
+/// The end-entity is one, and for servers. True where it has to be made anew with a command that cures everything
+/// else as well: then nothing else is said about it.
+pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> bool {
+    let label = subject.label;
+    let made_by_hand = facts.self_signed;
+    if facts.is_ca {
+        let finding = Finding::new(
+            Code::CaAsEndEntity,
+            format!("`{label}` is a CA's certificate, not a server's"),
+        )
+        .expected("basicConstraints CA:FALSE")
+        .found(format!("CA:TRUE on {}", facts.subject))
+        .remedy(format!(
+            "If this is your CA, name the certificate that it issued for the server. If it is none, its \
+                 flag is a mistake. {}",
+            anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
+        ));
+        desk.push(subject.line, finding.certificate(label));
+        return true;
+    }
+    sans(desk, subject, facts);
+    if !facts.has_san && made_by_hand {
+        return true;
+    }
+    if facts.server_auth != ServerAuth::Yes {
+        let found = match facts.server_auth {
+            ServerAuth::NoExtension => "no extendedKeyUsage at all: Apple's clients refuse that",
+            _ => "an extendedKeyUsage for other uses only",
+        };
+        let finding = Finding::new(Code::NoServerAuth, format!("`{label}` is not for TLS servers"))
+            .expected("extendedKeyUsage with serverAuth")
+            .found(found)
+            .remedy(anew(desk, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"));
+        desk.push(subject.line, finding.certificate(label));
+        if made_by_hand {
+            return true;
+        }
+    }
+    if !facts.digital_signature {
+        let finding =
+            Finding::new(Code::NoDigitalSignature, format!("the key of `{label}` may not sign handshakes"))
+                .expected("keyUsage with digitalSignature: every cipher suite here signs (RFC 8446 §4.4.2.2)")
+                .found("a keyUsage without it")
+                .remedy(anew(
+                    desk,
+                    subject,
+                    facts,
+                    "with openssl: -addext keyUsage=critical,digitalSignature",
+                ));
+        desk.push(subject.line, finding.certificate(label));
+        return made_by_hand;
+    }
+    false
+}
+
+fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
+    let label = subject.label;
+    for (text, why) in &facts.odd_names {
+        let finding = Finding::new(Code::UnusableSan, format!("`{label}` has a name that no client accepts"))
+            .expected("a full DNS name, or `*.` before one with at least two labels (RFC 9525 §6.3)")
+            .found(format!("{text:?}: {why}"))
+            .remedy("Nothing depends on it unless you meant it to cover a host: then issue the certificate again with the host's full name.");
+        desk.push(subject.line, finding.certificate(label));
+    }
+    if facts.has_san {
+        return;
+    }
+    let found = match &facts.common_name {
+        Some(cn) => format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"),
+        None => "no name at all".to_owned(),
+    };
+    let finding = Finding::new(Code::NoSan, format!("`{label}` has no subjectAltName"))
+        .expected("a subjectAltName with every host")
+        .found(found)
+        .remedy(anew(desk, subject, facts, &format!("with openssl: -addext {}", alternative_names(desk))));
+    desk.push(subject.line, finding.certificate(label));
+}
+
+/// `subjectAltName=…` with every host of sanedge.toml, as openssl takes it and quoted for a shell.
+fn alternative_names(desk: &Desk) -> String {
+    let name = |host: &Host| match host {
+        Host::Ip(ip) => format!("IP:{ip}"),
+        Host::Dns(name) => format!("DNS:{}", name.as_str()),
+    };
+    let names: Vec<String> = desk.hosts.iter().map(name).collect();
+    let names = if names.is_empty() { "DNS:recre.store".to_owned() } else { names.join(",") };
+    shell_word(&format!("subjectAltName={names}"))
+}
+
+/// How to get a certificate with nothing wrong in it: one command for one that was made by hand, `option` for others.
+fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> String {
+    if !facts.self_signed {
+        return format!("Issue it again with every host in its subjectAltName; {option}");
+    }
+    let beside = |path, extension| word_beside(&super::pem::fresh(path, &[extension]), path);
+    let chain = beside(&subject.files.chain.value.path, "new.pem");
+    let key = beside(&subject.files.key.value.path, "new.key");
+    format!(
+        "Make it anew with all that a server's certificate needs, and name the new files here:\n  \
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 365 -subj /CN=sanedge \
+         -addext {} -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
+         -addext extendedKeyUsage=serverAuth -keyout {key} -out {chain}",
+        alternative_names(desk)
+    )
+}

@@ -1,0 +1,97 @@
+//! What the path check says, for people: what is refused and why, and what it cannot check.
+
+use super::desk::Subject;
+use super::facts::Facts;
+use super::facts::Link;
+use crate::bundle::file::word;
+use crate::bundle::finding::{Code, Finding, listed};
+use crate::names::SanName;
+
+/// What speaks against a path, by everything but signatures and name constraints (RFC 5280 §6.1.4).
+pub(super) fn misplaced(path: &[Link]) -> Option<&'static str> {
+    path.iter().skip(1).enumerate().find_map(|(below, link)| {
+        let profile = &link.facts.profile;
+        let may_sign = profile.usage.is_none_or(|usage| usage.signs_certificates);
+        let room = profile
+            .path_length
+            .is_none_or(|length| usize::try_from(length).is_ok_and(|length| below <= length));
+        match (profile.is_ca && may_sign, room) {
+            (false, _) => Some("a certificate that is no CA's and yet signed another"),
+            (true, false) => Some("a CA below another that permits none"),
+            (true, true) => None,
+        }
+    })
+}
+
+pub(super) fn unverified(subject: &Subject<'_>, how: &str, trust: Option<&std::path::Path>) -> Finding {
+    let chain = word(&subject.files.chain.value.path);
+    let roots = trust.map_or_else(String::new, |path| format!("-CAfile {} ", word(path)));
+    Finding::new(Code::ChainUnverified, format!("sanedge cannot check a signature in the chain of `{}`", subject.label))
+        .certificate(subject.label)
+        .expected("signatures that its library (ring) checks: RSA of 2048 to 8192 bits, ECDSA of P-256 or P-384 with SHA-256 or SHA-384, Ed25519")
+        .found(format!("{how}; names, dates and key identifiers fit, name constraints were not checked"))
+        .remedy(format!("Clients on OpenSSL, and most browsers, check it. See for yourself:\n  openssl verify {roots}-untrusted {chain} {chain}\nClients on the same library, programs in Rust above all, refuse it: a CA with a P-256 key and SHA-256 suits all."))
+}
+
+pub(super) fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Error) -> Finding {
+    let label = subject.label;
+    let finding = match error {
+        webpki::Error::NameConstraintViolation => {
+            Finding::new(Code::NameConstraints, format!("a CA of `{label}` may not issue for these names"))
+                .expected("names that the name constraints of every CA above permit (RFC 5280 §4.2.1.10)")
+                .found(listed(facts.names.iter().map(SanName::to_string)))
+                .remedy("Issue the certificate with names that the CA permits, or by another CA.")
+        }
+        webpki::Error::PathLenConstraintViolated => refused_because(
+            label,
+            "a CA below another that permits none",
+            "Issue the certificate by a CA that the path length above permits.",
+        ),
+        webpki::Error::EndEntityUsedAsCa => refused_because(
+            label,
+            "a certificate that is no CA's and yet signed another",
+            "Issue the certificate by a CA: basicConstraints CA:TRUE and keyUsage keyCertSign.",
+        ),
+        other => refused_because(label, path_error(other), "Issue the certificate again."),
+    };
+    finding.certificate(label)
+}
+
+/// What the path check says, for people.
+pub(super) fn path_error(error: &webpki::Error) -> &'static str {
+    use webpki::Error;
+    match error {
+        Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => "a certificate with damaged fields",
+        Error::CaUsedAsEndEntity => "a CA's certificate in the place of a server's",
+        Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => {
+            "a CA whose extendedKeyUsage does not permit certificates for TLS servers"
+        }
+        Error::ExtensionValueInvalid | Error::MalformedExtensions => "an extension that is malformed",
+        Error::InvalidCertValidity => "a certificate that ends before it begins",
+        Error::InvalidNetworkMaskConstraint | Error::MalformedNameConstraint | Error::UnsupportedNameType => {
+            "name constraints that are malformed, or of a kind that no client knows"
+        }
+        Error::InvalidSerialNumber => "a malformed serial number",
+        Error::InvalidSignatureForPublicKey => "a signature that another key made",
+        Error::MaximumNameConstraintComparisonsExceeded
+        | Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumPathDepthExceeded
+        | Error::MaximumSignatureChecksExceeded => "more certificates or names than a client looks at",
+        Error::SignatureAlgorithmMismatch => "a certificate that names two different signature algorithms",
+        Error::UnknownIssuer => "a chain that does not get to its root",
+        Error::UnsupportedCertVersion => "a certificate that is not of X.509 version 3",
+        Error::UnsupportedCriticalExtension => "a critical extension that clients do not know",
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "a signature of a kind that sanedge's library cannot check"
+        }
+        _ => "a chain that does not pass the path check",
+    }
+}
+
+pub(super) fn refused_because(label: &str, found: &str, remedy: &str) -> Finding {
+    Finding::new(Code::ChainRefused, format!("clients would refuse the chain in `{label}`"))
+        .expected("a chain that passes the path check of RFC 5280 §6.1")
+        .found(found)
+        .remedy(remedy)
+}
