@@ -9,6 +9,7 @@ mod control {
     mod expiry;
     mod main_thread;
     pub(super) mod serve_error;
+    mod sources;
     pub(super) mod startup;
     mod status;
     mod watchdog;

@@ -54,6 +54,7 @@ const ORDER: &[&str] = &[
     "edge/control/descriptors.rs",
     "edge/control/serve_error.rs",
     "edge/control/status.rs",
+    "edge/control/sources.rs",
     "edge/control/expiry.rs",
     "edge/control/watchdog.rs",
     // ... the loops that accept,

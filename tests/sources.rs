@@ -407,3 +407,35 @@ fn keys_for_what_it_does_not_do_get_the_reason_and_the_way_out() {
         assert!(said.contains("Did you mean") && said.contains(near), "{key}: {said}");
     }
 }
+
+/// The edge itself, and so its page, compares times: it opens no sanedge.toml.
+#[test]
+fn the_edge_tells_its_page_and_its_log_by_times() {
+    use std::io::{Read, Write};
+    let edge = house().start();
+    let desk = edge.desk();
+    let said = || {
+        let mut stream = std::os::unix::net::UnixStream::connect(desk.path("admin.sock")).unwrap();
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        status["source"].clone()
+    };
+    assert_eq!((&said()["state"], &said()["message"]), (&"not-compared".into(), &Value::Null), "{}", said());
+    newer(&desk.toml());
+    let source = said();
+    assert_eq!(source["state"], "newer", "{source}");
+    let message = source["message"].as_str().unwrap();
+    assert!(
+        message.contains("sanedge.toml is newer than the bundle in use. Type `sanedge bundle "),
+        "{message}"
+    );
+    // A reload by signal has nobody to tell but the log.
+    let mark = edge.log_mark();
+    edge.signal(rustix::process::Signal::HUP);
+    edge.wait_for_log_after(mark, "the bundle is older than its sources", support::edge::PATIENCE);
+    std::fs::remove_file(desk.toml()).unwrap();
+    assert!(said().is_null());
+    edge.stop();
+}

@@ -86,6 +86,8 @@ pub struct Status {
     pub traffic: Traffic,
     /// What the process takes of the machine.
     pub process: Process,
+    /// The sanedge.toml of the bundle's name beside its file, where there is one.
+    pub source: Option<SourceStatus>,
     /// What it has given up, in words.
     #[serde(default)]
     pub sandbox: String,
@@ -112,6 +114,20 @@ pub struct Process {
     pub open_files: u64,
     /// Limit of open client connections (sessions_max).
     pub open_files_max: u64,
+}
+
+/// What the edge knows of the sanedge.toml that its bundle is made of: times only. The command line compares contents, and says so
+/// in the same members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceStatus {
+    /// The file.
+    pub file: String,
+    /// `newer` than the bundle, it or a certificate file that it names; else `not-compared`.
+    pub state: &'static str,
+    /// One sentence where it is newer.
+    pub message: Option<String>,
+    /// What takes it into use.
+    pub command: String,
 }
 
 /// One served host.

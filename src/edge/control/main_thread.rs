@@ -12,19 +12,21 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::bundle::open::OpenError;
 use crate::bundle::{Admin, Bundle, Listen, Upstream};
 use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::expiry::{Expiry, wall_clock};
 use crate::edge::control::serve_error::{ServeError, listen_error};
+use crate::edge::control::sources;
 use crate::edge::control::watchdog::{self, Watchdog};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
+use crate::ops::log::Said;
 use crate::ops::metrics::Counter;
 use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::AdminListener;
@@ -234,6 +236,11 @@ impl Control {
         self.shared.counters.reloads_total.increment();
         let bundle = self.shared.digest();
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
+        let newer =
+            sources::look(&self.path, &self.shared.active.load().bundle).and_then(|source| source.message);
+        if let Some(message) = newer {
+            warn!(found = %Said(&message), "the bundle is older than its sources");
+        }
         let path = Excerpt::of_path(&self.path);
         let message = match unchanged {
             true => format!("{path} is already in use: nothing has changed"),

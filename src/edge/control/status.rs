@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::edge::control::expiry::{self, wall_clock};
+use crate::edge::control::sources;
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::Shared;
 use crate::excerpt::Excerpt;
@@ -97,6 +98,7 @@ impl Shared {
                 open_files: process::open_files(),
                 open_files_max: process::open_files_max(),
             },
+            source: sources::look(bundle_file, &active.bundle),
             sandbox: sandbox.to_owned(),
             counters: self.counters.all().map(named).collect(),
             refused: self.refusals.all().map(named).collect(),
