@@ -73,12 +73,8 @@ zig_compiler() {
 }
 
 # What the link is told, in $linking. rustc would look for start files that only rustup's target component has; zig brings its own.
-# zig takes no notice of rustc's -static-pie, so a position-independent program wants -pie; an aarch64 one has no room for that in
-# its budget (docs/boards.md).
-read_linking() {
-  linking="-C link-self-contained=no"
-  case $target in aarch64-*) ;; *) linking+=" -C link-arg=-pie" ;; esac
-}
+# zig ignores rustc's -static-pie, so a position-independent program needs -pie.
+read_linking() { linking="-C link-self-contained=no -C link-arg=-pie"; }
 
 zig_flags() {
   read_linking

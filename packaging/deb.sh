@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 complain() { printf 'packaging/deb.sh: %s\n' "$*" >&2; exit 1; }
 
-arch='' program='' features=() builds=${CARGO_TARGET_DIR:-$PWD/target}
+arch='' program='' builds=${CARGO_TARGET_DIR:-$PWD/target}
 folder=$builds/debian
 while [ $# -gt 0 ]; do
   case $1 in
@@ -28,11 +28,9 @@ case $arch in
   armhf) board=rpi-zero triple=arm-unknown-linux-musleabihf machine='28 00' ;;
   *) usage ;;
 esac
-# The pages tell of the commands that the program has: cross/build.sh leaves the doctor out.
-[ -z "$board" ] || features=(--no-default-features)
 command -v cargo-deb >/dev/null || complain "expected cargo-deb in PATH: type 'cargo install cargo-deb --locked'"
 
-# For the desk itself: what cross/build.sh does, without a board's budget and its instructions to look after.
+# For amd64: what cross/build.sh does, without a board's budget and the check of its instructions.
 # shellcheck disable=SC2034,SC2154 # what common.sh reads and sets
 build_amd64() (
   # shellcheck source=/dev/null
@@ -41,7 +39,7 @@ build_amd64() (
   export CARGO_TARGET_DIR=$base/zig
   zig_compiler
   zig_flags
-  cargo-zigbuild zigbuild "${build_std[@]}" --locked --release --target "$triple" --bin sanedge
+  cargo-zigbuild zigbuild "${build_std[@]}" --locked --profile board --target "$triple" --bin sanedge
 )
 
 if [ -z "$program" ] && [ -n "$board" ]; then
@@ -49,7 +47,7 @@ if [ -z "$program" ] && [ -n "$board" ]; then
   program=$builds/boards/$board/sanedge
 elif [ -z "$program" ]; then
   build_amd64
-  program=$builds/cross/zig/$triple/release/sanedge
+  program=$builds/cross/zig/$triple/board/sanedge
 fi
 [ -f "$program" ] || complain "expected a program at $program, found none"
 
@@ -74,7 +72,7 @@ trap 'rm -rf "$stage"' EXIT
 built=$stage/$triple/release
 mkdir -p "$built" "$folder"
 install -m 0755 "$program" "$built/sanedge"
-cargo run --quiet --locked "${features[@]}" --example assets -- "$built/assets" >/dev/null
+cargo run --quiet --locked --example assets -- "$built/assets" >/dev/null
 gzip -9n "$built"/assets/man/*
 
 deb=$(CARGO_TARGET_DIR=$stage cargo deb --quiet --no-build --no-strip --target "$triple" -o "$folder/")

@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, check, file, report, wire};
-#[cfg(feature = "doctor")]
 use crate::doctor;
 use crate::excerpt::Excerpt;
 use crate::ops::access;
@@ -96,7 +95,6 @@ enum Command {
         json: bool,
     },
     /// Find out why clients cannot connect to a Socket.IO server behind any TLS proxy, and what to do.
-    #[cfg(feature = "doctor")]
     Doctor(Box<doctor::Options>),
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains and ends, SIGUSR1 drains within 2 s for a restart.
     Serve {
@@ -127,7 +125,6 @@ pub fn run() -> ExitCode {
         Command::Status { admin, bundle, watch, json } => {
             at(admin, bundle, json, |admin| status(admin, watch, json))
         }
-        #[cfg(feature = "doctor")]
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, access_log, access_log_to } => {
             crate::edge::serve(&bundle, (access_log, access_log_to))
@@ -159,7 +156,6 @@ fn misused(error: &clap::Error, words: &[String]) -> ExitCode {
 }
 
 /// Diagnoses the targets; 1 if some client cannot connect.
-#[cfg(feature = "doctor")]
 fn examine(options: &doctor::Options) -> ExitCode {
     if let Some(foreword) = doctor::foreword(options) {
         complain(&format!("note {}\n", report::escaped(&foreword)));

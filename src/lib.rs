@@ -11,7 +11,6 @@
 pub mod board;
 pub mod bundle;
 pub mod cli;
-#[cfg(feature = "doctor")]
 pub mod doctor;
 pub mod edge;
 pub mod engineio;

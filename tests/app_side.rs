@@ -239,7 +239,6 @@ async fn a_real_tls_server_is_recognised() {
     });
     let edge = Edge::certified_for(&[HOST]).site(&[HOST], &address).start();
     assert_hidden(&edge, &address, "upstream_tls", 502).await;
-    #[cfg(feature = "doctor")]
     {
         let doctor = support::edge::sanedge()
             .args(["doctor", "--json", &format!("http://{address}"), "--upstream", &address])

@@ -57,7 +57,6 @@ fn engineio_open() {
     replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 16);
 }
 
-#[cfg(feature = "doctor")]
 #[test]
 fn engineio() {
     replay("engineio", sanedge::doctor::fuzz_engineio, 10);

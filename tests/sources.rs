@@ -300,7 +300,6 @@ fn every_command_that_fails_says_so_in_one_shape() {
         (vec!["status", "--watch", "--admin", admin], 1, "edge-unreachable"),
         (vec!["status", "--admin", "192.0.2.1:1"], 2, "usage"),
         (vec!["start"], 2, "usage"),
-        #[cfg(feature = "doctor")]
         (vec!["doctor", "ftp://recre.store"], 2, "usage"),
     ] {
         let output = sanedge().args(&words).arg("--json").output().unwrap();

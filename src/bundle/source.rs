@@ -25,7 +25,6 @@ pub use parsed::{
 };
 use typed::Reader;
 pub(super) use typed::out_of_bounds;
-#[cfg(feature = "doctor")]
 pub(crate) use values::{without_scheme, zoned_upstream};
 
 /// Largest sanedge.toml, in bytes: far above any real one, far below what would hurt a board.
