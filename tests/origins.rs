@@ -203,7 +203,7 @@ fn paste(desk: &Desk, line: &str) {
     desk.bundled();
 }
 
-/// Puts what stands in the brackets at the beginning of the list that is there.
+/// Puts what stands in the brackets at the beginning of the existing list.
 fn paste_entry(desk: &Desk, entry: &str) {
     let toml = std::fs::read_to_string(desk.toml()).unwrap();
     std::fs::write(desk.toml(), toml.replacen("origins = [", &format!("origins = [{entry}, "), 1)).unwrap();
@@ -316,7 +316,7 @@ async fn the_line_of_the_doctor_works_when_it_is_pasted() {
     assert!(!report.contains("origin_refused"), "{report}");
     let report = doctor(&edge, "null").await;
     assert!(
-        report.contains("serve the page from https")
+        report.contains("serve the page over https")
             && !report.contains("\"null\"")
             && !report.contains("'null'"),
         "{report}"

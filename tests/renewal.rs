@@ -189,7 +189,11 @@ fn without_an_edge_the_new_bundle_is_for_the_next_start() {
     let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
     for _ in 0..2 {
         let output = deploy(&desk);
-        assert!(output.status.success() && text(&output).contains("the next start uses"), "{}", text(&output));
+        assert!(
+            output.status.success() && text(&output).contains("the next start uses"),
+            "{}",
+            text(&output)
+        );
     }
     Bundle::open(&desk.bundle_file()).unwrap();
 }

@@ -74,7 +74,7 @@ impl OriginRefused {
         let add = |what: &str| {
             let forged = match origin {
                 Origin::Web { scheme: Scheme::Http, .. } => {
-                    "; whoever is on a visitor's network can forge pages of http"
+                    "; anyone on a visitor's network can forge http pages"
                 }
                 _ => "",
             };
@@ -82,11 +82,11 @@ impl OriginRefused {
         };
         let listed = allowed.of_site();
         let whole = line(listed.iter().chain([origin]));
-        let into_list = add(&format!("{}, at the beginning of the list that is there", origin.toml()));
+        let into_list = add(&format!("{}, at the beginning of the existing list", origin.toml()));
         let (remedy, remedy_inside) = match listed.is_empty() {
             true => (add(&format!("{whole} below [[site]]")), None),
             false if whole.len() <= LINE_BYTES_MAX => {
-                (into_list, Some(add(&format!("{whole} in place of the line that is there"))))
+                (into_list, Some(add(&format!("{whole} instead of the existing line"))))
             }
             false => (into_list, None),
         };
@@ -100,14 +100,14 @@ impl OriginRefused {
         let shown = Excerpt::of(&beginning.escape_ascii().to_string());
         let remedy = match error {
             OriginError::Null => {
-                "it is sent for any page without an origin of its own, and any page can make one: serve the page from https and \
-                 list that origin"
+                "browsers send it for pages without an origin, which any page can create: serve the page over https and list \
+                    that origin"
                     .to_owned()
             }
             OriginError::TooLong { .. } | OriginError::Character => {
-                format!("no such origin can be listed ({error}): let the client send none")
+                format!("such an origin cannot be listed ({error}): make the client send none")
             }
-            _ => "expected scheme://host[:port], with nothing behind it: let the client send that, or none".to_owned(),
+            _ => "expected scheme://host[:port] and nothing else: make the client send that, or none".to_owned(),
         };
         Self::new(&format!("origin `{shown}` is not allowed"), remedy)
     }
