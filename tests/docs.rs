@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sanedge::bundle::keys::{Row, TABLES};
-use sanedge::ops::metrics::Reason;
+use sanedge::ops::reason::Reason;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const BEGIN: &str = "<!-- keys -->\n";
-const END: &str = "<!-- /keys -->";
 /// What a reader takes in at one sitting.
 const README_BYTES_MAX: usize = 8000;
 /// Completes an example that shows only some tables.
@@ -131,32 +129,34 @@ fn tables() -> String {
         .collect()
 }
 
-#[test]
-fn the_tables_of_keys_are_the_programs_own() {
-    let path = Path::new(ROOT).join("docs/configuration.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("the marker of the tables");
-    let (found, after) = rest.split_once(END).expect("the end marker of the tables");
+/// Holds the part of a page between its markers to `wanted`, or writes it.
+fn generated(page: &str, marker: &str, wanted: &str) {
+    let path = Path::new(ROOT).join("docs").join(page);
+    let (begin, end) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(&begin).expect("the marker");
+    let (found, after) = rest.split_once(&end).expect("the end marker");
     if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", tables())).unwrap();
+        std::fs::write(path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
         return;
     }
-    assert_eq!(found, tables(), "run SANEDGE_WRITE_DOCS=1 cargo test --test docs");
+    assert_eq!(found, wanted, "run SANEDGE_WRITE_DOCS=1 cargo test --test docs");
+}
+
+#[test]
+fn the_tables_of_keys_are_the_programs_own() {
+    generated("configuration.md", "keys", &tables());
 }
 
 #[test]
 fn the_table_of_reasons_is_the_programs_own() {
-    let (_, rows) = include_str!("../docs/limits.md").split_once("\n| reason |").unwrap();
-    let rows = rows.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let words = |row: &str| -> Vec<String> {
-        let first = row.split('|').nth(1).unwrap();
-        first.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    };
-    let mut found: Vec<String> = rows.flat_map(words).collect();
-    let mut known = Reason::NAMES.to_vec();
-    found.sort_unstable();
-    known.sort_unstable();
-    assert_eq!(found, known);
+    let row = |(name, means): (&&str, &&str)| format!("| `{name}` | {means} |\n");
+    let rows: String = Reason::NAMES.iter().zip(&Reason::MEANINGS).map(row).collect();
+    generated(
+        "limits.md",
+        "reasons",
+        &format!("| reason | limit or cause, and what the client gets |\n|---|---|\n{rows}"),
+    );
 }
 
 #[test]

@@ -496,10 +496,10 @@ async fn handshakes_max_counts_those_who_have_spoken_and_touches_no_open_session
         stream.write_all(&hello(&edge, b"unknown.store")).await.unwrap();
         Raw::from(stream).until_ended().await;
     }
-    assert!(!edge.log().contains("reason=shed"), "{}", edge.log());
+    assert!(!edge.log().contains("reason=evicted"), "{}", edge.log());
     // One too many: the longest of them makes room, and no other.
     Raw::open(&edge, HOST).await.get(HOST, "/", "").await.assert_apps(200, "ok");
-    edge.wait_for_log("reason=shed", PATIENCE);
+    edge.wait_for_log("reason=evicted", PATIENCE);
     let [first, second] = begun.try_into().unwrap();
     Raw::from(first).until_ended().await;
     let mut second = Raw::from(second);

@@ -108,6 +108,7 @@ const ORDER: &[&str] = &[
     "ops/sockets.rs",
     "ops/admin.rs",
     "ops/meter.rs",
+    "ops/reason.rs",
     "ops/systemd.rs",
     // The core.
     "engineio.rs",

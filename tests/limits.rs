@@ -277,8 +277,8 @@ async fn four_thousand_silent_connections_lock_nobody_out() {
     resting.get(HOST, "/", "").await.assert_apps(200, "ok");
     let status = edge.status();
     assert!(status["sessions"].as_u64().unwrap() <= SESSIONS_MAX as u64 + 1, "{status}");
-    let shed = status["refused"]["shed"].as_u64().unwrap();
-    assert!(shed >= (4000 + 500 - SESSIONS_MAX) as u64, "{status}");
+    let evicted = status["refused"]["evicted"].as_u64().unwrap();
+    assert!(evicted >= (4000 + 500 - SESSIONS_MAX) as u64, "{status}");
     assert_eq!(status["refused"]["full"], 0, "{status}");
     drop(silent);
     drop(players);
@@ -296,10 +296,10 @@ async fn a_full_house_sends_away_handshakes_then_the_silent_then_who_rests_and_n
     // It must have been accepted before the next: both are in the same queue, in order.
     resting.push(served_from(&edge, "127.0.0.1").await.unwrap());
     assert!(matches!(timeout(PATIENCE, begun.read(&mut [0; 9])).await.expect("an end"), Ok(0) | Err(_)));
-    wait_refused(&edge, "shed", 1).await;
+    wait_refused(&edge, "evicted", 1).await;
     resting.push(served_from(&edge, "127.0.0.1").await.unwrap());
     assert!(silent.until_ended().await.is_empty());
-    wait_refused(&edge, "shed", 2).await;
+    wait_refused(&edge, "evicted", 2).await;
     for client in &mut resting {
         client.get(HOST, "/", "").await.assert_apps(200, "ok");
     }
@@ -307,10 +307,10 @@ async fn a_full_house_sends_away_handshakes_then_the_silent_then_who_rests_and_n
     for (sent_away, mut client) in (3..).zip(resting) {
         websockets.push(upgraded_from(&edge, "127.0.0.1", "").await.1);
         assert!(client.until_ended().await.is_empty(), "the longest there");
-        wait_refused(&edge, "shed", sent_away).await;
+        wait_refused(&edge, "evicted", sent_away).await;
     }
     assert!(try_from(&edge, "127.0.0.1").await.is_err(), "all are WebSockets");
-    assert_eq!((edge.refused("shed"), edge.refused("full")), (5, 1));
+    assert_eq!((edge.refused("evicted"), edge.refused("full")), (5, 1));
     websockets.push(websocket);
     for websocket in &mut websockets {
         assert_echoes(websocket).await;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::names::Host;
+pub use crate::ops::reason::Reason;
 
 /// Declares the counters once: the struct, and the list of names with values that `status` shows.
 macro_rules! counters {
@@ -237,101 +238,6 @@ impl HostTallies {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|_, tally| Arc::strong_count(tally) > 1);
-    }
-}
-
-/// Why a connection or request was refused: the label in `status` and in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Reason {
-    /// Hello with a server name that is not in the bundle.
-    UnknownServerName,
-    /// Hello without a server name, and no `default_host`.
-    NoServerName,
-    /// TLS handshake failed.
-    Handshake,
-    /// TLS handshake took too long.
-    HandshakeTimeout,
-    /// `sessions_max` or `handshakes_max` reached.
-    Full,
-    /// Sent away by a full house before its handshake had ended or its first request had come.
-    Shed,
-    /// `address_sessions_max` reached.
-    AddressSessions,
-    /// `address_handshakes_per_s_max` reached.
-    AddressHandshakes,
-    /// `address_websockets_per_s_max` reached.
-    AddressWebSockets,
-    /// `handshakes_per_s_max` reached.
-    HandshakeRate,
-    /// No descriptor or memory left for a connection: accepting paused.
-    Exhausted,
-    /// Head, body or upgrade that is not allowed.
-    BadRequest,
-    /// `head_bytes_max`, `fields_max` or `target_bytes_max` reached.
-    HeadTooLarge,
-    /// `body_bytes_max` reached.
-    BodyTooLarge,
-    /// Head or body too slow.
-    RequestTimeout,
-    /// A client did not take what waited for it.
-    WriteStall,
-    /// `requests_max` reached.
-    Requests,
-    /// `keepalive_timeout` reached.
-    Idle,
-    /// Host is not the server name, or not served.
-    Misdirected,
-    /// Client address outside the site's `allow`.
-    Network,
-    /// Origin not allowed.
-    Origin,
-    /// No route for the path.
-    NoRoute,
-    /// The upstream closed, answered malformed, or too late.
-    Upstream,
-    /// A WebSocket frame that breaks a rule, from either side.
-    WebSocket,
-    /// No PROXY protocol header, or a broken one, from a peer that must send one.
-    ProxyProtocol,
-    /// Admin socket: peer not allowed.
-    Admin,
-}
-
-impl Reason {
-    /// Every label, in the order of the variants.
-    pub const NAMES: [&'static str; 26] = [
-        "unknown-server-name",
-        "no-server-name",
-        "handshake",
-        "handshake-timeout",
-        "full",
-        "shed",
-        "address-sessions",
-        "address-handshakes",
-        "address-websockets",
-        "handshake-rate",
-        "exhausted",
-        "bad-request",
-        "head-too-large",
-        "body-too-large",
-        "request-timeout",
-        "write-stall",
-        "requests",
-        "keepalive",
-        "misdirected",
-        "network",
-        "origin",
-        "no-route",
-        "upstream",
-        "websocket",
-        "proxy-protocol",
-        "admin",
-    ];
-
-    /// The label.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.get(self as usize).copied().unwrap_or("other")
     }
 }
 

@@ -234,7 +234,7 @@ impl Session {
                 // Whatever comes now may take its time.
                 if !self.worker.shared.eviction.request_begins(&self.evictable) {
                     // No proper close, which would hold its place for longer.
-                    self.worker.shared.refuse(Reason::Shed, self.peer, EVICTED);
+                    self.worker.shared.refuse(Reason::Evicted, self.peer, EVICTED);
                     return None;
                 }
                 let active = self.worker.shared.active.load_full();

@@ -240,7 +240,7 @@ pub(crate) async fn unless_evicted<T>(
     poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => evictable.poll_evicted(cx).map(|()| {
-            worker.shared.refuse(Reason::Shed, peer, EVICTED);
+            worker.shared.refuse(Reason::Evicted, peer, EVICTED);
             None
         }),
     })
