@@ -12,6 +12,8 @@ use crate::limits::{self, LimitError, Limits, Machine, Value, WebSocketBounds};
 
 /// The name for the machine that compiles the bundle.
 pub const HOST: &str = "host";
+/// Step to which the memory of [`HOST`] is rounded down.
+const RAM_STEP_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A board.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +143,7 @@ impl Board {
     /// This machine: all its cores, and a quarter of its memory.
     fn host() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let ram_bytes = memory(&fs::read_to_string("/proc/meminfo")?)?;
+        let ram_bytes = rounded(memory(&fs::read_to_string("/proc/meminfo")?)?);
         let cores = u16::try_from(cores).unwrap_or(u16::MAX);
         let machine = Machine { cores, ram_bytes, budget_bytes: ram_bytes / 4 };
         Ok(Self {
@@ -203,6 +205,13 @@ fn settled(written: &ProfileLimits, machine: &Machine) -> Result<(Limits, WebSoc
     Ok((limits, websocket))
 }
 
+/// Down to a step that updates of a kernel, which change `MemTotal` a little, rarely cross: a bundle that is compiled again is
+/// then the same.
+fn rounded(ram_bytes: u64) -> u64 {
+    let steps = ram_bytes / RAM_STEP_BYTES;
+    if steps == 0 { ram_bytes } else { steps * RAM_STEP_BYTES }
+}
+
 /// `MemTotal` of `/proc/meminfo` (proc(5)), which is in KiB whatever it says.
 fn memory(meminfo: &str) -> io::Result<u64> {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
@@ -242,6 +251,14 @@ fn did_you_mean(suggestion: &Option<&'static str>) -> String {
 mod tests {
     use super::*;
     use crate::limits::Memory;
+
+    #[test]
+    fn a_little_more_or_less_memory_is_the_same_machine() {
+        let mib = 1024 * 1024;
+        for (found, expected) in [(63, 63), (64, 64), (127, 64), (128, 128), (3884, 3840), (3890, 3840)] {
+            assert_eq!(rounded(found * mib + 12_345) / mib, expected, "{found}");
+        }
+    }
 
     #[test]
     fn every_profile_can_be_read_and_fits_its_budget_at_worst() {

@@ -54,8 +54,8 @@ enum Command {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
         /// Only check, and exit with 1 if something needs attention: a certificate in use whose renewal is overdue, a
-        /// bundle that is older than the certificates named by the sanedge.toml beside it, or a running edge that still
-        /// uses an older bundle.
+        /// bundle that the sanedge.toml of its name beside it would not make again, or a running edge that still uses an
+        /// older bundle.
         #[arg(long)]
         check: bool,
         /// With --check: the sanedge.toml that the bundle was made from, if it is not beside it.

@@ -393,6 +393,27 @@ mod tests {
         assert_eq!(stripped(&route("/game/"), b"/game//evil"), Ok(0), "without strip_prefix nothing is cut");
     }
 
+    proptest::proptest! {
+        /// However a path is put together: what goes upstream begins with one slash for every reader, and stays below the root.
+        #[test]
+        fn no_path_gets_past_the_strip(pieces in proptest::collection::vec(
+            proptest::sample::select(vec!["/", "//", ".", "..", "%2e", "%2F", "%5c", "%252f", "\\", ";", ";a=b", "a", "game", "%00", "%", "é"]),
+            0..12,
+        )) {
+            let path = format!("/game/{}", pieces.concat());
+            let route = Route { strip_prefix: true, ..route("/game/") };
+            let Ok(length) = stripped(&route, path.as_bytes()) else { return Ok(()) };
+            let rest = &path.as_bytes()[length..];
+            proptest::prop_assert!(rest.first() == Some(&b'/'), "{}", path);
+            proptest::prop_assert!(normalise(rest).is_some(), "{}", path);
+            let once = decode(rest);
+            for reading in [rest, &once, &decode(&once)] {
+                let second = reading.get(1);
+                proptest::prop_assert!(!matches!(second, Some(b'/' | b'\\')), "{}", path);
+            }
+        }
+    }
+
     #[test]
     fn a_rest_that_leads_elsewhere_is_refused() {
         for path in [

@@ -277,6 +277,8 @@ async fn a_stripped_prefix_is_the_one_change_to_a_target() {
         sent += 1;
     }
     assert_eq!((game.count("GET"), root.count("GET")), (sent, 0));
+    let shown = support::edge::sanedge().arg("show").arg(edge.desk().bundle_file()).output().unwrap();
+    assert!(text(&shown).contains("/game/ (stripped)"), "{}", text(&shown));
     for target in
         ["/game//evil", "/game/..", "/game/%2fevil", "/game/.//evil", "/game/a/..//evil", "/game/%5cevil"]
     {

@@ -228,6 +228,7 @@ fn routes(bundle: &Bundle) -> String {
     for (at, site) in (0..).zip(&bundle.sites) {
         let row = |r: &Route| {
             let [_, path, origins] = row(&WebSockets::of(bundle, at, r));
+            let path = if r.strip_prefix { format!("{path} (stripped)") } else { path };
             [at.to_string(), path, upstreams(r).join(", "), origins]
         };
         rows.extend(site.routes.iter().map(row));
