@@ -34,11 +34,14 @@ pub struct Limits {
     pub address_websockets_per_s_max: u32,
     /// Worker threads.
     pub workers: u16,
-    /// Bytes of a request or response head, request line included; also the bound of bytes held after an upgrade
-    /// request.
+    /// Bytes of a request head, request line included; also the bound of bytes held after an upgrade request.
     pub head_bytes_max: u32,
-    /// Header fields of a head; at most [`FIELDS_MAX`].
+    /// Header fields of a request head; at most [`FIELDS_MAX`].
     pub fields_max: u16,
+    /// Bytes of a response head, status line included.
+    pub response_head_bytes_max: u32,
+    /// Header fields of a response head; at most [`RESPONSE_FIELDS_MAX`].
+    pub response_fields_max: u16,
     /// Bytes of the request target.
     pub target_bytes_max: u32,
     /// From accept to the end of the TLS handshake.
@@ -66,8 +69,11 @@ pub struct Limits {
     pub scratch_bytes: u32,
 }
 
-/// Most header fields a head can have, whatever `fields_max` says: the size of the parser's array.
+/// Most header fields a request head can have, whatever `fields_max` says: the size of the parser's array.
 pub const FIELDS_MAX: usize = 128;
+
+/// The same for a response head and `response_fields_max`.
+pub const RESPONSE_FIELDS_MAX: usize = 256;
 
 /// How many seconds' worth of a rate may be used at once.
 pub const BURST_S: u64 = 10;
@@ -245,7 +251,7 @@ macro_rules! limit {
 use Preset::{Board, Fixed, Unbounded};
 
 /// Every limit of `[limits]`, in the order of [`Limits`].
-pub static LIMITS: [Limit; 21] = [
+pub static LIMITS: [Limit; 23] = [
     limit!(sessions_max: u32, "sessions_max", Count, 1, 100_000, Board("what the memory budget holds in the worst case, at most 16384"),
         "Open client connections, including those in their TLS handshake.",
         "each connection can use its full buffers; at the limit the edge evicts a connection that waits for nothing, or refuses the new one"),
@@ -271,11 +277,17 @@ pub static LIMITS: [Limit; 21] = [
     limit!(workers: u16, "workers", Count, 1, 64, Board("the number of cores"),
         "Worker threads, each with its own runtime.", "more than one per core only adds context switches"),
     limit!(head_bytes_max: u32, "head_bytes_max", Bytes, 4 * KIB, 63 * KIB, Fixed(16 * KIB),
-        "Bytes of a request or response head, request line included; more gets 431.",
+        "Bytes of a request head, request line included; more gets 431.",
         "one buffer holds the whole head; Node accepts 16 KiB, browsers send up to 8 KiB of cookies"),
     limit!(fields_max: u16, "fields_max", Count, 16, FIELDS_MAX as u64, Fixed(100),
-        "Header fields of a head; more gets 431.",
+        "Header fields of a request head; more gets 431.",
         "the parser's array is on the stack; browsers send about 20"),
+    limit!(response_head_bytes_max: u32, "response_head_bytes_max", Bytes, 4 * KIB, 63 * KIB, Fixed(32 * KIB),
+        "Bytes of a response head, status line included; more gets 502 `upstream_head_too_large`.",
+        "apps with policies, many cookies or debug fields send up to 20 KiB; it is held only until its end arrives"),
+    limit!(response_fields_max: u16, "response_fields_max", Count, 16, RESPONSE_FIELDS_MAX as u64, Fixed(200),
+        "Header fields of a response head; more gets 502 `upstream_head_too_large`.",
+        "each cookie of an app is a field; the parser's array is on the stack"),
     limit!(target_bytes_max: u32, "target_bytes_max", Bytes, 256, 64 * KIB, Fixed(8 * KIB),
         "Bytes of the request target; more gets 414.",
         "RFC 9112 §3 asks for at least 8000"),
@@ -642,6 +654,8 @@ impl Limits {
             workers: 0,
             head_bytes_max: 0,
             fields_max: 0,
+            response_head_bytes_max: 0,
+            response_fields_max: 0,
             target_bytes_max: 0,
             handshake_timeout_ms: 0,
             head_timeout_ms: 0,
@@ -792,7 +806,7 @@ impl fmt::Display for Memory {
 /// A client that stops reading fills `tls_buffer_bytes`. For an upstream that stops reading, one read waits. Before
 /// that, a client that stops inside a head fills a head buffer, and the upstream's response another one.
 fn session_user_bytes(limits: &Limits) -> u64 {
-    let heads = 2 * u64::from(limits.head_bytes_max);
+    let heads = u64::from(limits.head_bytes_max) + u64::from(limits.response_head_bytes_max);
     IDLE_SESSION_BYTES
         + TLS_RECEIVE_BYTES
         + u64::from(limits.tls_buffer_bytes)
@@ -1087,6 +1101,13 @@ mod tests {
         let each = (12 + 52 + 64 + 64) * KIB;
         let memory = Memory::of(&limits, &PI, 3);
         assert_eq!(memory.session_bytes, 8 * MIB + addresses + 2 * (128 + 512) * KIB + 100 * each);
+        // A head of a request and one of a response, where they are more than that read.
+        (limits.head_bytes_max, limits.response_head_bytes_max) = (40 * 1024, 24 * 1024);
+        assert_eq!(Memory::of(&limits, &PI, 3).session_bytes, memory.session_bytes);
+        limits.response_head_bytes_max += 1;
+        assert_eq!(Memory::of(&limits, &PI, 3).session_bytes, memory.session_bytes + 100);
+        limits.head_bytes_max += 1;
+        assert_eq!(Memory::of(&limits, &PI, 3).session_bytes, memory.session_bytes + 200);
     }
 
     #[test]

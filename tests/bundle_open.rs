@@ -83,6 +83,8 @@ fn limits() -> Limits {
         workers: 4,
         head_bytes_max: 16_384,
         fields_max: 100,
+        response_head_bytes_max: 32_768,
+        response_fields_max: 200,
         target_bytes_max: 8192,
         handshake_timeout_ms: 10_000,
         head_timeout_ms: 10_000,

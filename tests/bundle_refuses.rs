@@ -253,7 +253,13 @@ fn source_rows() -> Vec<Row> {
             Code::OutOfRange,
             "a limit over its bound",
             |f| drop(f.append("[limits]\nfields_max = 129\n")),
-            |f| drop(f.append("[limits]\nfields_max = 128\n")),
+            |f| drop(f.append("[limits]\nfields_max = 128\nresponse_fields_max = 256\n")),
+        ),
+        row(
+            Code::OutOfRange,
+            "more fields of a response than the parser takes",
+            |f| drop(f.append("[limits]\nresponse_fields_max = 257\n")),
+            |f| drop(f.append("[limits]\nresponse_fields_max = 16\nresponse_head_bytes_max = \"63KiB\"\n")),
         ),
         row(
             Code::OutOfRange,

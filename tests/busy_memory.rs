@@ -39,6 +39,51 @@ async fn websockets_that_nobody_reads_stay_within_the_equation() {
     println!("{}", stay_within(60, "1MiB", small, true).await);
 }
 
+/// Apps that stop in the middle of long heads, behind clients that have begun long requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_without_their_end_stay_within_the_equation() {
+    const HEADS: u64 = 200;
+    const HEAD_BYTES: usize = 63 * 1024;
+    let upstream = Upstream::scripted(|mut connection| async move {
+        connection.head().await;
+        let head = format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(100));
+        connection.send(format!("{head}X: {}", "x".repeat(HEAD_BYTES - head.len() - 100))).await;
+        std::future::pending::<()>().await
+    })
+    .await;
+    let limits = format!(
+        "workers = 1\nsessions_max = {HEADS}\nhandshakes_max = {HEADS}\nsocket_buffer_bytes = \"64KiB\"\n\
+         tls_buffer_bytes = \"32KiB\"\nresponse_head_bytes_max = \"63KiB\"\nhead_bytes_max = \"63KiB\""
+    );
+    let desk = Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).limits(&limits).write();
+    let output = desk.bundle();
+    assert!(output.status.success(), "{}", text(&output));
+    let promised = term(&text(&output), "sessions");
+    let edge = desk.serve();
+    let before = edge.memory_kib("Pss") as f64 / 1024.0;
+    let mut clients = Vec::new();
+    for _ in 0..HEADS {
+        let mut client = Raw::open(&edge, HOST).await;
+        let begun = format!("GET /next HTTP/1.1\r\nHost: {HOST}\r\nX: {}", "x".repeat(HEAD_BYTES - 200));
+        client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n{begun}")).await;
+        clients.push(client);
+    }
+    let both = (2 * HEADS) as f64 * HEAD_BYTES as f64 / MIB;
+    let until = Instant::now() + PATIENCE;
+    let mut held = 0.0;
+    while held < 0.9 * both && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        held = edge.memory_kib("Pss") as f64 / 1024.0 - before;
+    }
+    let found =
+        format!("{HEADS} halves of heads: {held:.1} MiB for {both:.1} of heads, {promised:.1} promised");
+    assert!(held >= 0.9 * both, "they are not held, and nothing is shown: {found}");
+    assert!(before + held <= promised, "{found}");
+    println!("{found}");
+    drop(clients);
+    edge.stop();
+}
+
 async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: bool) -> String {
     let sent = Arc::new(AtomicU64::new(0));
     let upstream = if websockets { deaf(Arc::clone(&sent)).await } else { endless(Arc::clone(&sent)).await };

@@ -213,11 +213,57 @@ async fn every_odd_hello_gets_its_alert() {
             record(22, [3, 1], &[&[1, 0xff, 0xff, 0xff][..], &[0; 4000]].concat()),
             DECODE_ERROR,
         ),
-        ("another message first", record(22, [3, 1], &[2, 0, 0, 0]), DECODE_ERROR),
+        (
+            "a Finished first",
+            record(22, [3, 3], &[&[20, 0, 0, 12][..], &[0; 12]].concat()),
+            UNEXPECTED_MESSAGE,
+        ),
+        ("a ServerHello first", record(22, [3, 1], &[2, 0, 0, 0]), UNEXPECTED_MESSAGE),
+        ("a HelloRequest first", record(22, [3, 1], &[0, 0, 0, 0]), UNEXPECTED_MESSAGE),
+        ("a message of no kind first", record(22, [3, 1], &[99, 0, 0, 0]), UNEXPECTED_MESSAGE),
+        (
+            "a message_hash first",
+            record(22, [3, 4], &[&[254, 0, 0, 32][..], &[0; 32]].concat()),
+            UNEXPECTED_MESSAGE,
+        ),
+        ("another message, and its first byte alone", record(22, [3, 3], &[20]), UNEXPECTED_MESSAGE),
+        (
+            "another message, a record without its end",
+            record(22, [3, 3], &[20; 100])[..6].to_vec(),
+            UNEXPECTED_MESSAGE,
+        ),
+        (
+            "another message, a byte a record",
+            [20, 0, 0, 12].iter().flat_map(|byte| record(22, [3, 3], &[*byte])).collect(),
+            UNEXPECTED_MESSAGE,
+        ),
+        (
+            "another message of 16 MiB",
+            record(22, [3, 3], &[&[11, 0xff, 0xff, 0xff][..], &[0; 4000]].concat()),
+            UNEXPECTED_MESSAGE,
+        ),
+        (
+            "another message and a hello",
+            record(22, [3, 3], &[&[20, 0, 0, 0][..], &v13().message()].concat()),
+            UNEXPECTED_MESSAGE,
+        ),
+        (
+            "an empty record and another message",
+            [record(22, [3, 1], b""), record(22, [3, 1], &[20, 0, 0, 0])].concat(),
+            DECODE_ERROR,
+        ),
+        (
+            "another message in a record too long",
+            [&[22, 3, 3, 0x40, 1][..], &[20; 100]].concat(),
+            RECORD_OVERFLOW,
+        ),
+        ("a record of 16 KiB and a byte", [&[22, 3, 1, 0x40, 1][..], &[1; 100]].concat(), RECORD_OVERFLOW),
+        ("a heartbeat first", record(24, [3, 3], &[1, 0, 4, 0, 0, 0, 0]), UNEXPECTED_MESSAGE),
         ("application data first", record(23, [3, 3], b"GET / HTTP/1.1"), UNEXPECTED_MESSAGE),
         ("change_cipher_spec first", [record(20, [3, 3], &[1]), v13().record()].concat(), UNEXPECTED_MESSAGE),
         ("an alert first", record(21, [3, 3], &[2, 40]), End),
-        ("a record of no kind", record(99, [3, 3], b"x"), DECODE_ERROR),
+        ("a record of no kind", record(99, [3, 3], b"x"), UNEXPECTED_MESSAGE),
+        ("a record of kind 0", record(0, [3, 3], b"x"), UNEXPECTED_MESSAGE),
         ("TLS 1.1", v12().change(|parts| parts.version = [3, 2]).record(), PROTOCOL_VERSION),
         ("TLS 1.0", v12().change(|parts| parts.version = [3, 1]).record(), PROTOCOL_VERSION),
         ("SSL 3", v12().change(|parts| parts.version = [3, 0]).record(), PROTOCOL_VERSION),
@@ -275,7 +321,7 @@ async fn every_odd_hello_gets_its_alert() {
         open.get(HOST, "/", "").await.assert_apps(200, "ok");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(rows.len(), 56);
+    assert_eq!(rows.len(), 70);
     drop(open);
     edge.stop();
 }

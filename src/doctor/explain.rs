@@ -756,7 +756,7 @@ PiHot = "pi-hot", Board, Warn;
 }
 
 /// What to do about each code of the edge's own that has no row above.
-pub const EDGE_REMEDIES: [(&str, &str); 14] = [
+pub const EDGE_REMEDIES: [(&str, &str); 15] = [
     (
         "bad_request",
         "something in front of sanedge makes the request ambiguous: ask sanedge without it, and compare",
@@ -781,6 +781,11 @@ pub const EDGE_REMEDIES: [(&str, &str); 14] = [
     ),
     ("not_implemented", "something in front of sanedge changes the method or the transfer coding"),
     ("version_not_supported", "something in front of sanedge sends neither HTTP/1.0 nor HTTP/1.1"),
+    (
+        "upstream_head_too_large",
+        "the head of the app's answer is too large: send fewer cookies and fields, or raise response_head_bytes_max or \
+         response_fields_max in [limits]",
+    ),
     ("upstream_timeout", "the app does not answer in time: look into its log"),
     ("upstream_unreachable", "the app does not accept connections: start it"),
 ];

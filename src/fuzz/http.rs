@@ -71,9 +71,20 @@ fn forward_request(head: &[u8]) {
 }
 
 /// Forwards one request, head and body, and parses the forwarded bytes with two other parsers: httparse at its most
-/// lenient, and `sloppy`. The first byte sets what else the edge knows.
+/// lenient, and `sloppy`. The first byte sets what else the edge knows, or that a response is forwarded instead.
 pub fn fuzz_http_forward(data: &[u8]) {
     let Some((&flags, request)) = data.split_first() else { return };
+    if flags & 8 == 8 {
+        let whole = answered_in_pieces(request, usize::MAX);
+        for piece_bytes in [1, usize::from(flags >> 4) + 2] {
+            assert_eq!(
+                whole,
+                answered_in_pieces(request, piece_bytes),
+                "the answer depends on where it is cut"
+            );
+        }
+        return whole.iter().for_each(assert_one_answer);
+    }
     for piece_bytes in [usize::MAX, 1, usize::from(flags >> 4) + 2] {
         let Some(sent) = forwarded_in_pieces(request, flags, piece_bytes) else { continue };
         let (Ok(Some(end)), Ok(Some(sent_end))) = (
@@ -95,6 +106,90 @@ pub fn fuzz_http_forward(data: &[u8]) {
         }
         assert_lenient_reads_the_same(sent.get(..sent_end).unwrap_or_default());
     }
+}
+
+/// What a client gets of one response.
+#[derive(Debug, PartialEq, Eq)]
+struct Answered {
+    sent: Vec<u8>,
+    body: Vec<u8>,
+    /// The upstream's connection can be used again.
+    kept: bool,
+}
+
+/// The response to a GET of HTTP/1.1, forwarded as the edge does; `None` where it is refused or not complete.
+fn answered_in_pieces(response: &[u8], piece_bytes: usize) -> Option<Answered> {
+    let mut scanner = HeadScanner::response();
+    let end = scanner.scan(response, &LIMITS).ok()??;
+    let (head, rest) = response.split_at_checked(end)?;
+    let head = parse_response(head, false, &LIMITS).ok()?;
+    let chunked = matches!(head.framing, Framing::Chunked | Framing::UntilClose);
+    let framing_out = if chunked { Framing::Chunked } else { head.framing };
+    let mut sent = Vec::new();
+    let form =
+        ResponseForm { client_version: Version::Http11, keep_alive: true, framing_out, websocket: false };
+    response_head(&head, &form, &mut sent);
+    let (mut reader, mut body, mut used) = (BodyReader::of_response(head.framing), Vec::new(), 0);
+    for piece in rest.chunks(piece_bytes) {
+        let mut at = 0;
+        while !reader.is_done() && at < piece.len() {
+            let step = reader.step(piece.get(at..)?).ok()?;
+            body.extend_from_slice(piece.get(at..)?.get(step.data)?);
+            at += step.consumed;
+            used += step.consumed;
+        }
+    }
+    reader.end().ok()?;
+    if chunked && !body.is_empty() {
+        sent.extend_from_slice(chunk_head(body.len(), &mut [0; 20]));
+        sent.extend_from_slice(&body);
+        sent.extend_from_slice(b"\r\n");
+    } else {
+        sent.extend_from_slice(&body);
+    }
+    if chunked {
+        sent.extend(reader.last_chunk().concat());
+    }
+    let kept = head.keep_alive && !reader.repaired() && used == rest.len();
+    assert!(!kept || head.framing != Framing::UntilClose);
+    Some(Answered { sent, body, kept })
+}
+
+/// One response and nothing behind it, to a reader without mercy and to one that takes anything.
+fn assert_one_answer(answered: &Answered) {
+    let sent = answered.sent.as_slice();
+    let mut scanner = HeadScanner::response();
+    let Ok(Some(end)) = scanner.scan(sent, &LIMITS_UPSTREAM) else { panic!("a head that nobody can read") };
+    let (head_bytes, rest) = sent.split_at_checked(end).unwrap_or_default();
+    assert_strict(head_bytes);
+    let head = parse_response(head_bytes, false, &LIMITS_UPSTREAM).unwrap_or_else(|error| panic!("{error}"));
+    let body = read_in_pieces(head.framing, rest, 3).unwrap_or_else(|error| panic!("{error}"));
+    assert!(body.done && body.consumed == rest.len() && body.data == answered.body, "{body:?}");
+    if matches!(head.status, 100..=199 | 204 | 304) {
+        return; // a length, where there is one, is of another response
+    }
+    for length_first in [true, false] {
+        let read = sloppy::read(sent, length_first).unwrap_or_else(|| panic!("incomplete"));
+        assert_eq!(
+            (read.body, read.bytes),
+            (answered.body.clone(), sent.len()),
+            "length first: {length_first}"
+        );
+    }
+}
+
+/// Lines end with CR LF and nothing else, and there is one length at most.
+fn assert_strict(head: &[u8]) {
+    let mut before = 0;
+    for &byte in head {
+        assert!(byte != b'\n' || before == b'\r', "LF alone");
+        assert!(before != b'\r' || byte == b'\n', "CR alone");
+        before = byte;
+    }
+    let lengths = head
+        .split(|&byte| byte == b'\n')
+        .filter(|line| line.to_ascii_lowercase().starts_with(b"content-length"));
+    assert!(lengths.count() <= 1, "two lengths");
 }
 
 /// httparse at its most lenient finds the same fields.
@@ -182,8 +277,7 @@ fn assert_same_request(request: &RequestHead<'_>, sent: &[u8], context: &Forward
     let trusted = context.trusted_proxies.iter().any(|network| network.contains(&context.peer));
     for name in ["x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"]
     {
-        let count = again.fields.values(name).count();
-        assert!(count == 1 || (count > 1 && trusted), "{count} times {name}");
+        assert_eq!(again.fields.values(name).count(), 1, "{name}, trusted: {trusted}");
     }
     let gone = ["te", "keep-alive", "trailer", "proxy-connection", "x_forwarded_for", "x_real_ip"];
     assert!(gone.iter().all(|name| again.fields.values(name).next().is_none()));
@@ -226,7 +320,14 @@ fn assert_same_response(
 ) {
     let again =
         parse_response(sent, request_is_head, &LIMITS_UPSTREAM).unwrap_or_else(|error| panic!("{error}"));
+    assert_strict(sent);
     assert_eq!((again.status, again.reason), (response.status, response.reason));
+    let carries_length = !matches!(again.status, 100..=199 | 204);
+    assert!(!carries_length || again.length == response.length, "another length");
+    let names =
+        |head: &ResponseHead<'_>| head.fields.values("set-cookie").map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let named = response.fields.connection_options().any(|option| option.eq_ignore_ascii_case(b"set-cookie"));
+    assert!(named || names(&again) == names(response), "cookies changed");
     assert_eq!(again.framing, framing_out);
     assert!(again.fields.values("sanedge-error").next().is_none());
     assert!(again.fields.values("keep-alive").next().is_none());
@@ -243,6 +344,7 @@ pub fn fuzz_http_body(data: &[u8]) {
     };
     let pieces = usize::from(choice) % 7 + 1;
     let whole = read_in_pieces(framing, input, input.len().max(1));
+    fuzz_response_body(framing, input, pieces, &whole);
     assert_eq!(whole, read_in_pieces(framing, input, 1), "the body depends on where it is cut");
     assert_eq!(whole, read_in_pieces(framing, input, pieces), "the body depends on where it is cut");
     let Ok(whole) = whole else { return };
@@ -252,6 +354,20 @@ pub fn fuzz_http_body(data: &[u8]) {
         assert_eq!(whole.data.len() as u64, bytes);
     }
     if whole.done {
+        assert_reframes(&whole);
+    }
+}
+
+/// A response's body: what a strict reader takes is the same to the other; what that reads over is written anew.
+fn fuzz_response_body(framing: Framing, input: &[u8], pieces: usize, strict: &Result<Whole, BodyError>) {
+    let reader = || BodyReader::of_response(framing);
+    let whole = read_with(reader(), input, input.len().max(1));
+    assert_eq!(whole, read_with(reader(), input, 1), "the body depends on where it is cut");
+    assert_eq!(whole, read_with(reader(), input, pieces), "the body depends on where it is cut");
+    assert!(strict.is_err() || *strict == whole, "a good body is another to the reader of responses");
+    if let Ok(whole) = whole
+        && whole.done
+    {
         assert_reframes(&whole);
     }
 }
@@ -266,7 +382,14 @@ pub(crate) struct Whole {
 }
 
 pub(crate) fn read_in_pieces(framing: Framing, input: &[u8], piece_bytes: usize) -> Result<Whole, BodyError> {
-    let mut reader = BodyReader::new(framing);
+    read_with(BodyReader::new(framing), input, piece_bytes)
+}
+
+pub(crate) fn read_with(
+    mut reader: BodyReader,
+    input: &[u8],
+    piece_bytes: usize,
+) -> Result<Whole, BodyError> {
     let mut whole = Whole { data: Vec::new(), trailers: Vec::new(), consumed: 0, done: reader.is_done() };
     for piece in input.chunks(piece_bytes) {
         let mut rest = piece;

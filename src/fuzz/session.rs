@@ -69,8 +69,8 @@ impl<'b> Feed<'b> {
     }
 
     /// A body; `Err` where it breaks a rule, `Ok(None)` where it ends too early.
-    fn body(&mut self, framing: Framing) -> Result<Option<Body>, BodyError> {
-        let (mut reader, mut data) = (BodyReader::new(framing), Vec::new());
+    fn body(&mut self, mut reader: BodyReader) -> Result<Option<Body>, BodyError> {
+        let mut data = Vec::new();
         while !reader.is_done() {
             let step = reader.step(&self.held)?;
             data.extend_from_slice(self.held.get(step.data).unwrap_or_default());
@@ -132,7 +132,9 @@ fn check_upstream(outcome: &Outcome) {
 fn check_client(outcome: &Outcome) {
     let (mut rest, mut finals) = (outcome.client.as_slice(), 0);
     while !rest.is_empty() {
-        let end = HeadScanner::response().scan(rest, &ROOMY);
+        let mut scanner = HeadScanner::response();
+        let end = scanner.scan(rest, &ROOMY);
+        assert!(!scanner.repaired(), "a slip of the upstream's has passed");
         let Ok(Some(end)) = end else { panic!("a response that nobody can read: {end:?}") };
         let method = outcome.answered.get(finals).map_or("GET", String::as_str);
         let (head, behind) = rest.split_at(end);
@@ -145,7 +147,7 @@ fn check_client(outcome: &Outcome) {
         if head.status >= 200 {
             finals += 1;
             let mut feed = Feed::new(rest, usize::MAX);
-            let body = feed.body(head.framing);
+            let body = feed.body(BodyReader::new(head.framing));
             assert!(matches!(body, Ok(Some(_))), "a response without an end: {body:?}");
             rest = rest.get(rest.len() - feed.held.len() - feed.rest.len()..).unwrap_or_default();
         }
@@ -208,7 +210,7 @@ fn exchange(client: &mut Feed<'_>, upstream: &mut Feed<'_>, site: &Site, outcome
     };
     let plan = request_plan(&request, &context).unwrap_or_else(|error| panic!("{error}"));
     outcome.upstream.push((written(&plan, &head), false));
-    let body = match client.body(request.framing) {
+    let body = match client.body(BodyReader::new(request.framing)) {
         Ok(Some(body)) => body,
         Ok(None) => return false,
         Err(_) => return answer(Problem::BadRequest, request.method, true, outcome),
@@ -320,7 +322,7 @@ fn finish(
     let keep = request.keep_alive && !is_upgrade && framing_out != Framing::UntilClose;
     let before = outcome.client.len();
     push_head(request, response, framing_out, keep, outcome);
-    let Ok(Some(body)) = upstream.body(response.framing) else {
+    let Ok(Some(body)) = upstream.body(BodyReader::of_response(response.framing)) else {
         outcome.client.truncate(before); // it breaks off: what was said has no end, and nothing follows
         return false;
     };

@@ -56,6 +56,9 @@ pub enum Problem {
     UpstreamMalformed,
     /// 502: the upstream speaks TLS where plain HTTP is spoken to it.
     UpstreamTls,
+    /// 502: the head of the upstream's response is larger than `response_head_bytes_max`, or has more than
+    /// `response_fields_max` fields.
+    UpstreamHeadTooLarge,
     /// 504: the upstream did not answer in time.
     UpstreamTimeout,
     /// 505: neither HTTP/1.0 nor HTTP/1.1.
@@ -63,7 +66,7 @@ pub enum Problem {
 }
 
 /// Every problem, for tables and metrics.
-pub const PROBLEMS: [Problem; 23] = [
+pub const PROBLEMS: [Problem; 24] = [
     Problem::BadRequest,
     Problem::AmbiguousPath,
     Problem::BadUpgrade,
@@ -85,6 +88,7 @@ pub const PROBLEMS: [Problem; 23] = [
     Problem::UpstreamClosed,
     Problem::UpstreamMalformed,
     Problem::UpstreamTls,
+    Problem::UpstreamHeadTooLarge,
     Problem::UpstreamTimeout,
     Problem::VersionNotSupported,
 ];
@@ -110,6 +114,14 @@ pub struct AnswerForm {
 }
 
 impl HeadError {
+    /// The response to the client for an upstream response head with this error.
+    pub fn upstream_problem(&self) -> Problem {
+        match self.fault {
+            HeadFault::HeadTooLong { .. } | HeadFault::TooManyFields { .. } => Problem::UpstreamHeadTooLarge,
+            _ => Problem::UpstreamMalformed,
+        }
+    }
+
     /// The response to a request head with this error.
     pub fn problem(&self) -> Problem {
         match self.fault {
@@ -150,6 +162,7 @@ impl Problem {
             Self::UpstreamUnreachable
                 | Self::UpstreamClosed
                 | Self::UpstreamMalformed
+                | Self::UpstreamHeadTooLarge
                 | Self::UpstreamTls
                 | Self::UpstreamTimeout
         )
@@ -211,6 +224,8 @@ impl Problem {
                 "The response of the server behind this edge is malformed or ambiguous."),
             Self::UpstreamTls => row(502, "Bad Gateway", "upstream_tls",
                 "The server behind this edge speaks TLS, and the edge speaks plain HTTP to it."),
+            Self::UpstreamHeadTooLarge => row(502, "Bad Gateway", "upstream_head_too_large",
+                "The head of the response of the server behind this edge is too large (response_head_bytes_max, response_fields_max)."),
             Self::UpstreamTimeout => row(504, "Gateway Timeout", "upstream_timeout",
                 "The server behind this edge did not respond in time."),
             Self::VersionNotSupported => row(505, "HTTP Version Not Supported", "version_not_supported",

@@ -1,7 +1,7 @@
 //! Where a message body ends (RFC 9112 §6), and the chunked coding (§7.1) in both directions.
 //!
 //! Chunks are read and re-framed, never passed through: chunk extensions end here, and only [`TRAILERS_PASSED`] of the
-//! trailer section are forwarded.
+//! trailer section are forwarded. Blanks after a chunk size are refused in a request and skipped in a response.
 
 use std::ops::Range;
 
@@ -61,6 +61,8 @@ pub struct BodyReader {
     trailer_fields: u16,
     /// Where in `kept` the current trailer line began.
     line_start: u8,
+    of_response: bool,
+    repaired: bool,
     kept: heapless::Vec<u8, TRAILERS_KEPT_BYTES_MAX, u8>,
 }
 
@@ -71,6 +73,8 @@ enum Part {
     Data,
     UntilClose,
     Size,
+    /// Blanks after the size.
+    SizeBlank,
     /// After `;`: a name begins.
     Extension,
     ExtensionName,
@@ -132,7 +136,7 @@ pub enum BodyError {
         byte: u8,
     },
     /// More than [`EXTENSION_BYTES_MAX`].
-    #[error("more than {EXTENSION_BYTES_MAX} bytes of chunk extensions")]
+    #[error("more than {EXTENSION_BYTES_MAX} bytes of chunk extensions and of blanks behind chunk sizes")]
     ExtensionsTooLong,
     /// RFC 9112 §7.1.2.
     #[error("byte 0x{byte:02x} may not stand here in a trailer field")]
@@ -149,6 +153,12 @@ pub enum BodyError {
 }
 
 impl BodyReader {
+    /// A reader at the first byte of a response's body. White space between a chunk's size and its line end, or the `;` of
+    /// its extensions, has one reading (RFC 9112 §7.1.1), and old servers pad sizes with it.
+    pub fn of_response(framing: Framing) -> Self {
+        Self { of_response: true, ..Self::new(framing) }
+    }
+
     /// A reader at the first byte of a body.
     pub fn new(framing: Framing) -> Self {
         let (part, left) = match framing {
@@ -165,6 +175,8 @@ impl BodyReader {
             trailer_bytes: 0,
             trailer_fields: 0,
             line_start: 0,
+            of_response: false,
+            repaired: false,
             kept: heapless::Vec::new(),
         }
     }
@@ -207,6 +219,11 @@ impl BodyReader {
         self.part == Part::Done
     }
 
+    /// Something was read over: the sender is no good for another message on this connection.
+    pub fn repaired(&self) -> bool {
+        self.repaired
+    }
+
     /// Only the end of the connection ends this body.
     pub fn needs_eof(&self) -> bool {
         self.part == Part::UntilClose
@@ -240,6 +257,14 @@ impl BodyReader {
         match (self.part, byte) {
             (Part::Size, b'\r') if self.size_digits > 0 => Ok(Part::SizeLf),
             (Part::Size, b';') if self.size_digits > 0 => self.extend(Part::Extension),
+            (Part::Size, b' ' | b'\t') if self.size_digits > 0 && self.of_response => {
+                self.repaired = true;
+                self.extend(Part::SizeBlank)
+            }
+            (Part::SizeBlank, b'\r') => Ok(Part::SizeLf),
+            (Part::SizeBlank, b';') => self.extend(Part::Extension),
+            (Part::SizeBlank, b' ' | b'\t') => self.extend(Part::SizeBlank),
+            (Part::SizeBlank, _) => Err(BodyError::ChunkSize { byte }),
             (Part::Size, _) => self.take_digit(byte),
             (Part::SizeLf, b'\n') if self.left == 0 => Ok(Part::TrailerStart),
             (Part::SizeLf, b'\n') => Ok(Part::ChunkData),
@@ -440,6 +465,37 @@ mod tests {
             assert!(!read(Framing::Chunked, &body[..n]).unwrap().done, "cut at {n}");
         }
         assert!(read(Framing::Chunked, body).unwrap().done);
+    }
+
+    #[test]
+    fn blanks_behind_a_chunks_size_are_read_over_in_a_response_alone() {
+        let read = |body: &str, mut reader: BodyReader| {
+            let step = reader.step(body.as_bytes())?;
+            Ok::<_, BodyError>((body[step.data].to_owned(), reader.repaired()))
+        };
+        for (body, repaired) in [
+            ("2\r\nok", false),
+            ("2 \r\nok", true),
+            ("2\t \t\r\nok", true),
+            ("0002      \r\nok", true),
+            ("2 ;a=b\r\nok", true),
+        ] {
+            let lenient = read(body, BodyReader::of_response(Framing::Chunked));
+            assert_eq!(lenient, Ok(("ok".to_owned(), repaired)), "{body:?}");
+            assert_eq!(read(body, BodyReader::new(Framing::Chunked)).is_err(), repaired, "{body:?}");
+        }
+        let mut last = BodyReader::of_response(Framing::Chunked);
+        assert!(last.step(b"0  \r\n\r\n").unwrap().done && last.repaired());
+        for body in
+            [" 2\r\n", "2 2\r\n", "2 \n", "2 \rx", "2 ; a\r\n", "2;a \r\n", " \r\n", "2 x\r\n", "2\u{b}\r\n"]
+        {
+            assert!(read(body, BodyReader::of_response(Framing::Chunked)).is_err(), "{body:?}");
+        }
+        let blanks = |count: usize| format!("2{}\r\nok", " ".repeat(count));
+        let most = usize::from(EXTENSION_BYTES_MAX);
+        assert!(read(&blanks(most), BodyReader::of_response(Framing::Chunked)).is_ok());
+        let more = read(&blanks(most + 1), BodyReader::of_response(Framing::Chunked));
+        assert_eq!(more, Err(BodyError::ExtensionsTooLong));
     }
 
     #[test]

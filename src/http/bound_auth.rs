@@ -3,7 +3,7 @@
 //! Against RFC 9110 §11 a server takes every later request on such a connection for the same user's (RFC 4559 §6). A proxy must
 //! not let anybody else use it. Pure: fields in, yes or no out.
 
-use crate::http::head::{Fields, list};
+use crate::http::head::{Fields, RESPONSE_FIELDS_MAX, list};
 
 const SCHEMES: [&[u8]; 2] = [b"NTLM", b"Negotiate"];
 
@@ -14,7 +14,7 @@ pub fn carries(fields: &Fields<'_>) -> bool {
 
 /// Whether a response asks for them. Several challenges may stand in one value (RFC 9110 §11.6.1); a comma within a quoted
 /// string begins one for us, which at worst keeps a connection out of the pool.
-pub fn challenges(fields: &Fields<'_>) -> bool {
+pub fn challenges(fields: &Fields<'_, RESPONSE_FIELDS_MAX>) -> bool {
     let names = ["www-authenticate", "proxy-authenticate"];
     names.iter().any(|name| fields.values(name).flat_map(list).any(is_bound))
 }

@@ -11,7 +11,8 @@ pub const CONNECTION_OPTIONS_MAX: usize = 16;
 pub struct HeadLimits {
     /// Bytes of the whole head with its empty line; at most [`HEAD_BYTES_CEILING`](super::head::HEAD_BYTES_CEILING).
     pub head_bytes_max: usize,
-    /// Field lines; at most [`FIELDS_MAX`](crate::limits::FIELDS_MAX).
+    /// Field lines; at most [`FIELDS_MAX`](crate::limits::FIELDS_MAX), of a response
+    /// [`RESPONSE_FIELDS_MAX`](crate::limits::RESPONSE_FIELDS_MAX).
     pub fields_max: usize,
     /// Bytes of a request target.
     pub target_bytes_max: usize,
@@ -39,17 +40,21 @@ pub struct HeadError {
 /// A broken rule of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault {
-    /// 431.
-    #[error("the head has no end within {limit} bytes (head_bytes_max)")]
+    /// 431, of a response 502.
+    #[error("the head has no end within {limit} bytes ({key})")]
     HeadTooLong {
-        /// `head_bytes_max`.
+        /// The bound.
         limit: usize,
+        /// Its name.
+        key: &'static str,
     },
-    /// 431.
-    #[error("more than {limit} fields (fields_max)")]
+    /// 431, of a response 502.
+    #[error("more than {limit} fields ({key})")]
     TooManyFields {
-        /// `fields_max`.
+        /// The bound.
         limit: usize,
+        /// Its name.
+        key: &'static str,
     },
     /// 414.
     #[error("the target is longer than {limit} bytes (target_bytes_max)")]
@@ -102,7 +107,7 @@ pub enum HeadFault {
     #[error("expected HTTP/1.1 or HTTP/1.0")]
     VersionNotSupported,
     /// RFC 9112 §4.
-    #[error("expected a status of three digits from 100 to 599")]
+    #[error("expected a status of three digits from 100 to 999")]
     StatusMalformed,
     /// The input is not exactly one head.
     #[error("expected exactly one head in {bytes} bytes")]
@@ -131,7 +136,7 @@ pub enum HeadFault {
     /// RFC 9110 §8.6.
     #[error("Content-Length is not one decimal number below 2^63 without leading zeros")]
     LengthMalformed,
-    /// RFC 9112 §6.3, 5; equal ones are refused too.
+    /// RFC 9112 §6.3, 5; in a request equal ones are refused too.
     #[error("a second Content-Length")]
     LengthRepeated,
     /// RFC 9112 §6.1.

@@ -16,9 +16,17 @@ use crate::http::head::{
     FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, list, offset_in,
 };
 
-/// Pieces of a [`Plan`]: every second field may be dropped, and our own bytes go to the request line, after
-/// X-Forwarded-For and to the end.
-pub const PLAN_PIECES_MAX: usize = FIELDS_MAX / 2 + 16;
+/// Pieces of a [`Plan`]: every second field may be dropped, our own bytes go to the request line, after X-Forwarded-For and
+/// to the end, and values are joined at each of [`JOINED`].
+pub const PLAN_PIECES_MAX: usize = FIELDS_MAX / 2 + 16 + JOINED.len();
+
+/// Fields of a trusted proxy whose lines become one (RFC 9110 §5.3): each proxy may add a line of its own, and servers refuse
+/// two or read the first (Home Assistant, Django).
+const JOINED: [&str; 5] =
+    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded"];
+
+/// Bytes of the lines that are joined to others of their name: 40 proxies with the longest addresses.
+pub const PLAN_JOINED_BYTES_MAX: usize = 2048;
 
 /// Bytes that a [`Plan`] inserts: three addresses of at most 39 bytes and some 250 fixed ones.
 pub const PLAN_INSERTED_BYTES_MAX: usize = 448;
@@ -47,13 +55,16 @@ pub struct Plan {
     len: usize,
     pieces: heapless::Vec<Piece, PLAN_PIECES_MAX>,
     inserted: heapless::Vec<u8, PLAN_INSERTED_BYTES_MAX>,
+    /// Values of lines that are joined to a later one: hardly ever any.
+    joined: Vec<u8>,
 }
 
-/// Offsets, `start..end`. Both sources are shorter than 2^16.
+/// Offsets, `start..end`. All sources are shorter than 2^16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece {
     Head(u16, u16),
     Inserted(u16, u16),
+    Joined(u16, u16),
 }
 
 /// How a response is sent to the client.
@@ -105,7 +116,8 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 /// # Errors
 /// If the plan exceeds its bounds, which no head within [`FIELDS_MAX`] fields does.
 pub fn request_plan(head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<Plan, HeadError> {
-    let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new() };
+    let (pieces, inserted, joined) = (heapless::Vec::new(), heapless::Vec::new(), Vec::new());
+    let mut plan = Plan { len: 0, pieces, inserted, joined };
     plan.request(head, context).map_err(|fault| HeadError { offset: 0, fault })?;
     Ok(plan)
 }
@@ -141,6 +153,7 @@ impl Plan {
         let (source, start, end) = match piece {
             Piece::Head(start, end) => (head, start, end),
             Piece::Inserted(start, end) => (self.inserted.as_slice(), start, end),
+            Piece::Joined(start, end) => (self.joined.as_slice(), start, end),
         };
         source.get(usize::from(start)..usize::from(end)).unwrap_or_default()
     }
@@ -149,8 +162,15 @@ impl Plan {
         let trusted = is_trusted(context.peer, context.trusted_proxies);
         self.request_line(head, context)?;
         let last_chain = trusted.then(|| last_forwarded_for(&head.fields)).flatten();
-        for field in head.fields.iter() {
-            if last_chain.as_ref().is_some_and(|last| last.line == field.line) {
+        for mut field in head.fields.iter() {
+            if trusted && field.known == Known::Forwarding && JOINED.iter().any(|name| is_named(&field, name))
+            {
+                if !is_last_said(&field, &head.fields) {
+                    continue;
+                }
+                self.join(&mut field, &head.fields)?;
+            }
+            if last_chain.as_ref().is_some_and(|last| last.line.end == field.line.end) {
                 // the chain continues: what the trusted proxy wrote, then the proxy itself
                 self.keep(field.line.start..value_end(&head.fields, &field))?;
                 self.insert(", ")?;
@@ -164,6 +184,29 @@ impl Plan {
         }
         self.own_fields(head, context, trusted, last_chain.is_some())?;
         self.insert("\r\n")
+    }
+
+    /// Puts the values of earlier lines of its name in front of a field's own. What is left of its line is then its value.
+    fn join(&mut self, field: &mut Field<'_>, fields: &Fields<'_>) -> Result<(), HeadFault> {
+        let start = self.joined.len();
+        let earlier = fields.iter().take_while(|other| other.line.start < field.line.start);
+        for other in earlier.filter(|other| is_same(field, other) && !other.value.is_empty()) {
+            self.joined.extend_from_slice(other.value);
+            self.joined.extend_from_slice(b", ");
+        }
+        let end = self.joined.len();
+        if end > PLAN_JOINED_BYTES_MAX {
+            return Err(HeadFault::PlanTooLong { limit: PLAN_JOINED_BYTES_MAX });
+        }
+        if end > start {
+            let value = value_end(fields, field) - field.value.len();
+            self.keep(field.line.start..value)?;
+            field.line.start = value;
+            self.len += end - start;
+            let piece = Piece::Joined(start as u16, end as u16); // lossless: PLAN_JOINED_BYTES_MAX < 2^16
+            self.pieces.push(piece).map_err(|_| HeadFault::PlanTooLong { limit: PLAN_PIECES_MAX })?;
+        }
+        Ok(())
     }
 
     /// Method, target and version, sliced from the received line where possible.
@@ -323,6 +366,24 @@ fn last_forwarded_for<'b>(fields: &Fields<'b>) -> Option<Field<'b>> {
     fields.iter().rfind(|field| is_chain(field) && !field.value.is_empty())
 }
 
+fn is_named(field: &Field<'_>, name: &str) -> bool {
+    field.name.eq_ignore_ascii_case(name.as_bytes())
+}
+
+fn is_same(field: &Field<'_>, other: &Field<'_>) -> bool {
+    field.name.eq_ignore_ascii_case(other.name)
+}
+
+/// Whether a field is the last of its name that says something; where none does, the last.
+fn is_last_said(field: &Field<'_>, fields: &Fields<'_>) -> bool {
+    let mut others = fields.iter().filter(|other| is_same(field, other));
+    let later = |other: &Field<'_>| other.line.start > field.line.start;
+    match field.value.is_empty() {
+        true => !others.any(|other| later(&other) || !other.value.is_empty()),
+        false => !others.any(|other| later(&other) && !other.value.is_empty()),
+    }
+}
+
 fn value_end(fields: &Fields<'_>, field: &Field<'_>) -> usize {
     offset_in(fields.head(), field.value) + field.value.len()
 }
@@ -343,13 +404,13 @@ fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> 
 }
 
 /// Whether a field ends at this hop: by its name, or because Connection names it.
-fn ends_here(field: &Field<'_>, fields: &Fields<'_>) -> bool {
+fn ends_here<const N: usize>(field: &Field<'_>, fields: &Fields<'_, N>) -> bool {
     field.known.is_hop_by_hop()
         || fields.connection_options().any(|option| option.eq_ignore_ascii_case(field.name))
 }
 
-/// Appends the head sent to the client to `out`. The version is always ours (RFC 9112 §2.3), the reason and the order
-/// of fields as they came.
+/// Appends the head sent to the client to `out`. The version and the ends of lines are always ours (RFC 9112 §2.2, §2.3), and
+/// there is one Content-Length at most; the reason and the order of fields are as they came.
 pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_status(head.status, out);
@@ -357,11 +418,31 @@ pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec
     out.extend_from_slice(head.reason);
     out.extend_from_slice(b"\r\n");
     let bytes = head.fields.head();
+    let mut length = head.length;
     for field in head.fields.iter().filter(|field| passes_downstream(field, head)) {
-        out.extend_from_slice(bytes.get(field.line).unwrap_or_default());
+        match (field.known, length) {
+            (Known::ContentLength, None) => continue, // said already
+            (Known::ContentLength, Some(bytes)) => {
+                out.extend_from_slice(field.name);
+                push_length(bytes, out);
+                length = None;
+            }
+            _ => out.extend_from_slice(without_line_end(bytes.get(field.line).unwrap_or_default())),
+        }
+        out.extend_from_slice(b"\r\n");
     }
     push_own_fields(head, form, out);
     out.extend_from_slice(b"\r\n");
+}
+
+fn push_length(bytes: u64, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    let _ = write!(out, ": {bytes}"); // a Vec takes everything
+}
+
+fn without_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 fn passes_downstream(field: &Field<'_>, head: &ResponseHead<'_>) -> bool {
@@ -396,7 +477,7 @@ fn push_own_fields(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u
     out.extend_from_slice(connection);
 }
 
-/// Three digits; a status is 100 to 599.
+/// Three digits; a status is 100 to 999.
 pub(crate) fn push_status(status: u16, out: &mut Vec<u8>) {
     let digit = |number: u16| b'0' + (number % 10) as u8;
     out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status)]);

@@ -1,5 +1,6 @@
-//! Heads of requests and responses (RFC 9112 §2 to §5), parsed strictly: input that two parsers could read in two ways
-//! is refused and never repaired.
+//! Heads of requests and responses (RFC 9112 §2 to §5). Input that two parsers could read in two ways is refused and never
+//! repaired. A response, which the user's own app sends, may have slips with one reading: lines that end with LF alone, one
+//! Content-Length several times. It is written anew, and its connection is not reused.
 //!
 //! [`HeadScanner`] finds the end of a head while it arrives and refuses what httparse tolerates: LF without CR, CR
 //! without LF, control bytes, a second leading empty line, folded lines, a space before the colon, names that are not
@@ -17,7 +18,7 @@ pub use crate::http::fault::{
 use crate::http::field::{Known, has_prefix, same_name};
 pub(crate) use crate::http::scan::is_token;
 pub use crate::http::scan::{HEAD_BYTES_CEILING, HeadScanner, TARGET_EXTRA};
-pub use crate::limits::FIELDS_MAX;
+pub use crate::limits::{FIELDS_MAX, RESPONSE_FIELDS_MAX};
 use crate::names::Host;
 
 /// Supported methods: those of Node's parser (llhttp, `HTTP_METHOD_MAP`) except CONNECT and TRACE. A Socket.IO client
@@ -71,11 +72,11 @@ pub struct Field<'b> {
     pub(crate) known: Known,
 }
 
-/// The field lines of a head, in order. Holds offsets only, 10 bytes a line.
+/// The field lines of a head, in order; at most `N`. Holds offsets only, 10 bytes a line.
 #[derive(Clone, Debug)]
-pub struct Fields<'b> {
+pub struct Fields<'b, const N: usize = FIELDS_MAX> {
     head: &'b [u8],
-    lines: heapless::Vec<Line, FIELDS_MAX>,
+    lines: heapless::Vec<Line, N>,
     /// The result of [`Fields::connection_options`], found once, because each option is compared with every field name.
     options: heapless::Vec<Span, CONNECTION_OPTIONS_MAX>,
 }
@@ -127,18 +128,20 @@ pub struct RequestHead<'b> {
 /// An unambiguous response head.
 #[derive(Clone, Debug)]
 pub struct ResponseHead<'b> {
-    /// 100 to 599.
+    /// 100 to 999.
     pub status: u16,
     /// Reason phrase, unchanged, often empty.
     pub reason: &'b [u8],
     /// Version of the upstream's message.
     pub version: Version,
     /// Field lines.
-    pub fields: Fields<'b>,
+    pub fields: Fields<'b, RESPONSE_FIELDS_MAX>,
+    /// The value of Content-Length, also if there is no body.
+    pub length: Option<u64>,
     /// Where the body ends, which depends on the request's method.
     pub framing: Framing,
     /// Whether the connection can carry another request after this response. Also `false` if its end is not certain:
-    /// until-close bodies, 101, and bodies where none is allowed (1xx, 204).
+    /// until-close bodies, 101, bodies where none is allowed (1xx, 204), and heads with a slip.
     pub keep_alive: bool,
     /// `Keep-Alive: timeout=…` in seconds.
     pub keep_alive_timeout_s: Option<u32>,
@@ -201,7 +204,7 @@ pub fn parse_scanned_response<'b>(
     scanner: &HeadScanner,
 ) -> Result<ResponseHead<'b>, HeadError> {
     check_one_head(scanner, head)?;
-    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut slots = [const { MaybeUninit::uninit() }; RESPONSE_FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let status = config.parse_response_with_uninit_headers(&mut parsed, head, &mut slots);
@@ -211,7 +214,7 @@ pub fn parse_scanned_response<'b>(
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let fields = Fields::new(head, parsed.headers);
-    response_meaning(status, version, request_is_head, fields)
+    response_meaning(status, version, request_is_head, fields, scanner.repaired())
 }
 
 fn check_one_head(scanner: &HeadScanner, head: &[u8]) -> Result<(), HeadError> {
@@ -276,7 +279,8 @@ fn response_meaning(
     status: u16,
     version: Version,
     request_is_head: bool,
-    mut fields: Fields<'_>,
+    mut fields: Fields<'_, RESPONSE_FIELDS_MAX>,
+    repaired: bool,
 ) -> Result<ResponseHead<'_>, HeadError> {
     let meaning = Meaning::read(&mut fields, version, false)?;
     let announced = meaning.framing();
@@ -294,8 +298,9 @@ fn response_meaning(
         status,
         reason: reason(fields.head),
         version,
+        length: meaning.length,
         framing,
-        keep_alive: certain && meaning.keep_alive(version),
+        keep_alive: certain && !repaired && !meaning.repaired && meaning.keep_alive(version),
         keep_alive_timeout_s: keep_alive_timeout_s(&fields),
         asks_upgrade: meaning.upgrade,
         fields,
@@ -310,11 +315,11 @@ fn is_served(method: &str) -> bool {
 /// The text between the status code and the end of the status line.
 fn reason(head: &[u8]) -> &[u8] {
     let from_reason = head.get("HTTP/1.1 200 ".len()..).unwrap_or_default();
-    let line = head.iter().position(|&byte| byte == b'\r').unwrap_or(0);
+    let line = head.iter().position(|&byte| matches!(byte, b'\r' | b'\n')).unwrap_or(0);
     from_reason.get(..line.saturating_sub("HTTP/1.1 200 ".len())).unwrap_or_default()
 }
 
-fn keep_alive_timeout_s(fields: &Fields<'_>) -> Option<u32> {
+fn keep_alive_timeout_s(fields: &Fields<'_, RESPONSE_FIELDS_MAX>) -> Option<u32> {
     let parameter = |member: &[u8]| {
         let (name, value) = std::str::from_utf8(member).ok()?.split_once('=')?;
         name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse().ok())?
@@ -397,6 +402,8 @@ struct Meaning<'b> {
     persist: bool,
     upgrade: bool,
     expects: bool,
+    /// One length said several times.
+    repaired: bool,
     options: heapless::Vec<&'b [u8], CONNECTION_OPTIONS_MAX>,
 }
 
@@ -410,17 +417,22 @@ impl<'b> Meaning<'b> {
         }
     }
 
-    fn read(fields: &mut Fields<'b>, version: Version, of_request: bool) -> Result<Self, HeadError> {
+    fn read<const N: usize>(
+        fields: &mut Fields<'b, N>,
+        version: Version,
+        of_request: bool,
+    ) -> Result<Self, HeadError> {
         let mut meaning = Self::default();
         for field in fields.iter().filter(|field| Self::decides(field.known, of_request)) {
             let taken = if field.name.contains(&b'_') {
                 Err(HeadFault::UnderscoreInName)
-            } else if field.known != Known::Connection
+            } else if of_request
+                && field.known != Known::Connection
                 && fields.head.get(field.line.clone()).is_some_and(|line| line.contains(&b'\t'))
             {
                 Err(HeadFault::TabInFraming)
             } else {
-                meaning.take(field.known, field.value, version)
+                meaning.take(field.known, field.value, version, of_request)
             };
             taken.map_err(|fault| HeadError { offset: field.line.start, fault })?;
         }
@@ -429,10 +441,20 @@ impl<'b> Meaning<'b> {
         Ok(meaning)
     }
 
-    fn take(&mut self, known: Known, value: &'b [u8], version: Version) -> Result<(), HeadFault> {
+    fn take(
+        &mut self,
+        known: Known,
+        value: &'b [u8],
+        version: Version,
+        of_request: bool,
+    ) -> Result<(), HeadFault> {
         match known {
             Known::Host if self.host.replace(value).is_some() => Err(HeadFault::HostRepeated),
-            Known::ContentLength => self.take_length(value),
+            Known::ContentLength if of_request => self.take_length(value),
+            // RFC 9110 §8.6 lets one length be said several times.
+            Known::ContentLength => {
+                value.split(|&byte| byte == b',').try_for_each(|one| self.take_equal_length(trim(one)))
+            }
             Known::TransferEncoding => self.take_coding(value, version),
             Known::Connection => list(value).try_for_each(|option| self.take_option(option)),
             Known::Expect => self.take_expectations(value, version),
@@ -445,6 +467,18 @@ impl<'b> Meaning<'b> {
         match (self.chunked, self.length.replace(length)) {
             (true, _) => Err(HeadFault::LengthAndCoding),
             (_, Some(_)) => Err(HeadFault::LengthRepeated),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_equal_length(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        if self.length.is_none() {
+            return self.take_length(value);
+        }
+        self.repaired = true;
+        match decimal(value) {
+            None => Err(HeadFault::LengthMalformed),
+            length if length != self.length => Err(HeadFault::LengthRepeated),
             _ => Ok(()),
         }
     }
@@ -563,8 +597,8 @@ pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr().saturating_sub(whole.as_ptr().addr()).min(whole.len())
 }
 
-impl<'b> Fields<'b> {
-    /// The head was scanned: it has at most [`HEAD_BYTES_CEILING`] bytes and [`FIELDS_MAX`] fields.
+impl<'b, const N: usize> Fields<'b, N> {
+    /// The head was scanned: it has at most [`HEAD_BYTES_CEILING`] bytes and `N` fields.
     fn new(head: &'b [u8], parsed: &[httparse::Header<'b>]) -> Self {
         let lines = parsed.iter().map(|header| Line::new(head, header)).collect();
         Self { head, lines, options: heapless::Vec::new() }
@@ -601,9 +635,9 @@ impl<'b> Fields<'b> {
         self.head
     }
 
-    /// Where the empty line at the end starts.
+    /// Where the empty line at the end starts; in a response it may be a single LF.
     pub(crate) fn end(&self) -> usize {
-        self.head.len().saturating_sub(2)
+        self.head.len() - usize::from(self.head.ends_with(b"\n")) - usize::from(self.head.ends_with(b"\r\n"))
     }
 
     fn at(&self, index: usize) -> Option<Field<'b>> {

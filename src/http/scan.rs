@@ -1,7 +1,7 @@
 //! Finds the end of a head while it arrives, and bytes that are not allowed in one (RFC 9112 §2.2, §3, §5).
 
 use crate::http::fault::{HeadError, HeadFault, HeadLimits, METHOD_BYTES_MAX, Version};
-use crate::limits::FIELDS_MAX;
+use crate::limits::{FIELDS_MAX, RESPONSE_FIELDS_MAX};
 
 /// Upper bound of `head_bytes_max`: offsets into a head have 16 bits.
 pub const HEAD_BYTES_CEILING: usize = 65_535;
@@ -18,9 +18,12 @@ pub struct HeadScanner {
     at: usize,
     /// Where `part` began; `<= at`.
     part_start: usize,
-    fields: usize,
+    fields: u16,
     part: Part,
     skipped_blank_line: bool,
+    /// A response's lines may end with LF alone.
+    of_response: bool,
+    repaired: bool,
 }
 
 /// What the next byte belongs to. Every part is a run of bytes of one class and one byte that ends it.
@@ -57,9 +60,10 @@ impl HeadScanner {
         Self::default()
     }
 
-    /// A scanner for a response head.
+    /// A scanner for a response head. Its lines may end with LF alone, for which there is one reading (RFC 9112 §2.2): the
+    /// head goes out with line ends of our own.
     pub fn response() -> Self {
-        Self { part: Part::ResponseVersion, ..Self::default() }
+        Self { part: Part::ResponseVersion, of_response: true, ..Self::default() }
     }
 
     /// Continues where the last call stopped. `Some(n)`: the head is `buf[..n]`, its empty line included (and one empty
@@ -75,7 +79,7 @@ impl HeadScanner {
             if rest.is_empty() {
                 return match self.at < limit {
                     true => Ok(None),
-                    false => Err(self.error(HeadFault::HeadTooLong { limit })),
+                    false => Err(self.error(HeadFault::HeadTooLong { limit, key: self.keys().0 })),
                 };
             }
             let run = self.part.run(rest);
@@ -102,6 +106,19 @@ impl HeadScanner {
         (self.part == Part::End).then_some(self.at)
     }
 
+    /// Whether a line of a response ended with LF alone.
+    pub(crate) fn repaired(&self) -> bool {
+        self.repaired
+    }
+
+    /// The names of the bounds.
+    fn keys(&self) -> (&'static str, &'static str) {
+        match self.of_response {
+            true => ("response_head_bytes_max", "response_fields_max"),
+            false => ("head_bytes_max", "fields_max"),
+        }
+    }
+
     /// The part after `stop`, which ends the part that holds `bytes`; the same part if the bytes ended first.
     fn turn(&mut self, bytes: &[u8], stop: Option<u8>, limits: &HeadLimits) -> Result<Part, HeadFault> {
         let Some(stop) = stop else { return Ok(self.part) };
@@ -120,6 +137,9 @@ impl HeadScanner {
                 check_status(bytes)?;
                 Ok(if stop == b' ' { Part::Reason } else { Part::LineLf })
             }
+            (Part::Status | Part::Reason | Part::Value | Part::Name, b'\n') if self.of_response => {
+                self.bare_lf(bytes)
+            }
             (Part::Reason | Part::Value, b'\r') => Ok(Part::LineLf),
             (Part::Name, b'\r') if empty => Ok(Part::LastLf),
             (Part::Name, b':') if !empty => self.count_field(limits),
@@ -130,10 +150,22 @@ impl HeadScanner {
         }
     }
 
+    /// A line of a response that ends without CR.
+    fn bare_lf(&mut self, bytes: &[u8]) -> Result<Part, HeadFault> {
+        self.repaired = true;
+        match self.part {
+            Part::Status => check_status(bytes).map(|()| Part::Name),
+            Part::Name if bytes.is_empty() => Ok(Part::End),
+            Part::Name => Err(HeadFault::NoColon),
+            _ => Ok(Part::Name),
+        }
+    }
+
     fn count_field(&mut self, limits: &HeadLimits) -> Result<Part, HeadFault> {
-        let limit = limits.fields_max.min(FIELDS_MAX);
-        if self.fields >= limit {
-            return Err(HeadFault::TooManyFields { limit });
+        let most = if self.of_response { RESPONSE_FIELDS_MAX } else { FIELDS_MAX };
+        let limit = limits.fields_max.min(most);
+        if usize::from(self.fields) >= limit {
+            return Err(HeadFault::TooManyFields { limit, key: self.keys().1 });
         }
         self.fields += 1;
         Ok(Part::Value)
@@ -249,7 +281,7 @@ fn in_fours(rest: &[u8], class: u8) -> usize {
 
 fn check_status(digits: &[u8]) -> Result<(), HeadFault> {
     match digits {
-        [b'1'..=b'5', _, _] => Ok(()),
+        [b'1'..=b'9', _, _] => Ok(()),
         _ => Err(HeadFault::StatusMalformed),
     }
 }

@@ -158,8 +158,8 @@ impl Closes {
 #[derive(Debug)]
 pub struct HostTally {
     all: Arc<Counters>,
-    /// By the first digit of the status.
-    responses: [Counter; 5],
+    /// By the first digit of the status; those from 600 together.
+    responses: [Counter; 6],
     /// WebSockets opened.
     pub websockets_total: Counter,
     /// WebSockets open now.
@@ -168,12 +168,12 @@ pub struct HostTally {
 
 impl HostTally {
     /// Classes of status codes, in the order of [`Self::responses`].
-    pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 
     /// Counts a response that went to the client. 0: there was none.
     pub fn responded(&self, status: u16) {
         let class = usize::from(status / 100).checked_sub(1);
-        class.and_then(|class| self.responses.get(class)).into_iter().for_each(Counter::increment);
+        class.and_then(|class| self.responses.get(class.min(5))).into_iter().for_each(Counter::increment);
     }
 
     /// Every class of status codes with its count.
@@ -309,9 +309,9 @@ mod tests {
         let tallies = HostTallies::new(&all);
         let host = Host::parse("a.test").unwrap();
         let tally = tallies.of(&host);
-        [0, 99, 100, 199, 200, 599, 600].into_iter().for_each(|status| tally.responded(status));
+        [0, 99, 100, 199, 200, 599, 600, 999].into_iter().for_each(|status| tally.responded(status));
         let counted: Vec<_> = tally.responses().collect();
-        assert_eq!(counted, [("1xx", 2), ("2xx", 1), ("3xx", 0), ("4xx", 0), ("5xx", 1)]);
+        assert_eq!(counted, [("1xx", 2), ("2xx", 1), ("3xx", 0), ("4xx", 0), ("5xx", 1), ("other", 2)]);
         let open = [0; 2].map(|_| Arc::clone(&tally).websocket());
         assert_eq!((tally.websockets_open.value(), all.websockets_open.value()), (2, 2));
         drop(open);

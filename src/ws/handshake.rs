@@ -6,7 +6,9 @@ use ring::digest;
 
 use crate::http::answer::Problem;
 use crate::http::body::Framing;
-use crate::http::head::{Fields, RequestHead, ResponseHead, Version, is_token, list, trim};
+use crate::http::head::{
+    Fields, RESPONSE_FIELDS_MAX, RequestHead, ResponseHead, Version, is_token, list, trim,
+};
 use crate::ws::tracker::Extensions;
 
 /// Hashed together with the key for Sec-WebSocket-Accept (RFC 6455 §1.3).
@@ -56,7 +58,7 @@ pub enum UpgradeError {
     #[error("the 101 lacks `Upgrade: websocket` or `Connection: Upgrade`")]
     ResponseUpgrade,
     /// RFC 9110 §7.8, §8.6; RFC 9112 §6.1.
-    #[error("the 101 is HTTP/1.0, or has a Content-Length or Transfer-Encoding")]
+    #[error("the 101 is HTTP/1.0, or has a Content-Length other than 0 or a Transfer-Encoding")]
     ResponseFraming,
     /// RFC 6455 §4.1, 4.
     #[error("Sec-WebSocket-Accept does not match the client's key")]
@@ -128,9 +130,10 @@ pub fn response(
     if !response.asks_upgrade || !only(fields, "upgrade").is_some_and(is_websocket) {
         return Err(UpgradeError::ResponseUpgrade);
     }
-    // RFC 9110 §8.6, RFC 9112 §6.1: bytes after it would be a body to one side and frames to the other.
+    // RFC 9110 §8.6, RFC 9112 §6.1: bytes after it would be a body to one side and frames to the other. A length of 0, which
+    // some servers send, announces none; it is not forwarded.
     let framed =
-        ["content-length", "transfer-encoding"].iter().any(|name| fields.values(name).next().is_some());
+        response.length.is_some_and(|bytes| bytes > 0) || fields.values("transfer-encoding").next().is_some();
     if framed || response.version == Version::Http10 {
         return Err(UpgradeError::ResponseFraming);
     }
@@ -168,7 +171,7 @@ fn is_websocket(protocol: &[u8]) -> bool {
 }
 
 /// The value of a field that is there exactly once.
-fn only<'b>(fields: &Fields<'b>, name: &str) -> Option<&'b [u8]> {
+fn only<'b, const N: usize>(fields: &Fields<'b, N>, name: &str) -> Option<&'b [u8]> {
     let mut values = fields.values(name);
     values.next().filter(|_| values.next().is_none())
 }
@@ -199,7 +202,10 @@ fn check_offers(fields: &Fields<'_>) -> Result<(), UpgradeError> {
 }
 
 /// Each extension that the 101 uses was offered by name, and none twice. Its parameters are not validated.
-fn check_extensions(offered: &Fields<'_>, used: &Fields<'_>) -> Result<(), UpgradeError> {
+fn check_extensions(
+    offered: &Fields<'_>,
+    used: &Fields<'_, RESPONSE_FIELDS_MAX>,
+) -> Result<(), UpgradeError> {
     for (index, extension) in extensions(used).enumerate() {
         let name = extension_name(extension);
         let same = |other: &[u8]| extension_name(other).eq_ignore_ascii_case(name);
@@ -213,7 +219,7 @@ fn check_extensions(offered: &Fields<'_>, used: &Fields<'_>) -> Result<(), Upgra
 
 /// A comma inside a quoted parameter splits an extension in two and the second half has no token for a name: refused,
 /// and no registered extension has such a parameter.
-fn extensions<'s, 'b>(fields: &'s Fields<'b>) -> impl Iterator<Item = &'b [u8]> + 's {
+fn extensions<'s, 'b, const N: usize>(fields: &'s Fields<'b, N>) -> impl Iterator<Item = &'b [u8]> + 's {
     fields.values("sec-websocket-extensions").flat_map(list)
 }
 

@@ -518,6 +518,10 @@ fn take_hello(
     if hello.first().is_some_and(u8::is_ascii_uppercase) {
         return Ok(Hello::Method);
     }
+    if let Some(alert) = refused_record(hello) {
+        let error = rustls::Error::General("the first record does not begin a ClientHello".to_owned());
+        return Ok(Hello::Bad(error, alert.record().to_vec()));
+    }
     let mut news = hello.get(before..).unwrap_or_default();
     while !news.is_empty() {
         acceptor.read_tls(&mut news)?;
@@ -534,10 +538,27 @@ fn take_hello(
     Ok(Hello::Part)
 }
 
-/// What rustls would say, but where it says nothing, or another thing than RFC 8446 §5.1 wants. An alert has no answer.
+/// What the first record gets where its first bytes tell that it is too long (RFC 8446 §5.1) or begins another message than a
+/// ClientHello (§4). rustls would wait for all of it, and call the message malformed.
+fn refused_record(hello: &[u8]) -> Option<Alert> {
+    const CLIENT_HELLO: u8 = 1;
+    match hello {
+        [22, 3, _, high, low, ..] if u16::from_be_bytes([*high, *low]) > 1 << 14 => {
+            Some(Alert::RecordOverflow)
+        }
+        [22, 3, _, high, low, message, ..] if (*high, *low) != (0, 0) && *message != CLIENT_HELLO => {
+            Some(Alert::UnexpectedMessage)
+        }
+        _ => None,
+    }
+}
+
+/// What rustls would say, but where it says nothing, or another thing than RFC 8446 §5 wants. An alert has no answer. A first
+/// byte with the top bit set is that of a hello of SSLv2, which is no record at all.
 fn alert_for(hello: &[u8], of_rustls: Vec<u8>) -> Vec<u8> {
     let alert = match hello.get(..5) {
         Some([22, _, _, high, low]) if u16::from_be_bytes([*high, *low]) > 1 << 14 => Alert::RecordOverflow,
+        Some([0..=19 | 24..=127, ..]) => Alert::UnexpectedMessage,
         _ if !of_rustls.is_empty() => return of_rustls,
         Some([21, ..]) => return Vec::new(),
         Some([22, ..]) => Alert::DecodeError,

@@ -73,6 +73,7 @@ pub(crate) async fn run(
         answered: false,
         keep_client: false,
         bound: bound || request.binds,
+        interim_is_whole: true,
         keep_upstream: None,
         upgraded: false,
         behind: Vec::new(),

@@ -489,6 +489,7 @@ impl Session {
             tally: Arc::clone(tally),
             limits: ExchangeLimits {
                 head: active.head_limits,
+                response_head: active.response_head_limits,
                 pace: Pace::of(&active.bundle.limits),
                 pool_idle_max: match rules.send_proxy_protocol {
                     Some(_) => 0, // it was this client's alone
@@ -607,6 +608,10 @@ impl Session {
         let upstreams = upstreams.collect::<Vec<_>>().join(", ");
         let check = match problem {
             Problem::UpstreamUnreachable => Some(format!("Is the app running and listening on {upstreams}?")),
+            Problem::UpstreamHeadTooLarge => Some(
+                "Raise response_head_bytes_max or response_fields_max in [limits] of sanedge.toml: the log of the edge says which is reached."
+                    .to_owned(),
+            ),
             Problem::UpstreamTls => Some(format!(
                 "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or disable TLS in the app."
             )),

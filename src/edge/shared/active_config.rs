@@ -21,6 +21,7 @@ use crate::ws::origin::{self, OriginRefused};
 pub(crate) struct ActiveConfig {
     pub(crate) bundle: Bundle,
     pub(crate) head_limits: HeadLimits,
+    pub(crate) response_head_limits: HeadLimits,
     /// By certificate.
     tls: Vec<Arc<Configs>>,
     covered: Vec<Arc<[SanName]>>,
@@ -97,6 +98,11 @@ impl ActiveConfig {
                 .collect(),
             tallies: bundle.hosts.iter().map(|entry| tallies.of(&entry.host)).collect(),
             routes: bundle.sites.iter().map(|site| site.routes.iter().map(state).collect()).collect(),
+            response_head_limits: HeadLimits {
+                head_bytes_max: bundle.limits.response_head_bytes_max as usize,
+                fields_max: bundle.limits.response_fields_max.into(),
+                target_bytes_max: 0, // has none
+            },
             head_limits: HeadLimits {
                 head_bytes_max: bundle.limits.head_bytes_max as usize,
                 fields_max: bundle.limits.fields_max.into(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fuzz::http::{fuzz_http_head, written};
+use crate::fuzz::http::{fuzz_http_forward, fuzz_http_head, written};
 use crate::http::head::{HeadLimits, parse_request, parse_response};
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ proptest! {
     #[test]
     fn addresses_and_ports_are_written_as_display_does(v4: u32, v6: u128, port: u16) {
         for address in [IpAddr::V4(v4.into()), IpAddr::V6(v6.into()), IpAddr::V4((v4 & 0x00ff_0009).into())] {
-            let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new() };
+            let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new(), joined: Vec::new() };
             plan.insert_bytes(&address_text(address)).unwrap();
             plan.insert(" ").unwrap();
             plan.insert_number(port).unwrap();
@@ -134,14 +134,47 @@ fn a_trusted_proxy_is_added_to_its_chain() {
     let lines = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 1.1.1.1\r\nA: b\r\nX-Forwarded-For: 2.2.2.2\r\n\
         X-Forwarded-For:\r\n\r\n";
     assert!(from_proxy(lines).starts_with(
-        "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 1.1.1.1\r\nA: b\r\n\
-        X-Forwarded-For: 2.2.2.2, 10.0.0.1\r\nX-Forwarded-Proto"
+        "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.1\r\nX-Forwarded-Proto"
     ));
     let empty = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For:\r\n\r\n";
     assert!(
         from_proxy(empty)
             .contains("Host: a.test\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n")
     );
+}
+
+#[test]
+fn several_lines_of_a_trusted_proxy_become_one() {
+    let head = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: http\r\nx-forwarded-for: 6.6.6.6 , 1.2.3.4\r\nForwarded: for=a\r\n\
+        A: b\r\nX-Forwarded-For:\r\nX-FORWARDED-FOR:5.6.7.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: x\r\nForwarded: for=c;proto=https\r\n\
+        X-Forwarded-Host:\r\nX-Forwarded-Port:\r\nX-Forwarded-Port:\r\nCookie: a\r\nCookie: b\r\n\r\n";
+    assert_eq!(
+        from_proxy(head),
+        "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\nX-FORWARDED-FOR:6.6.6.6 , 1.2.3.4, 5.6.7.8, 10.0.0.1\r\n\
+        X-Forwarded-Proto: http, https\r\nX-Forwarded-Host: x\r\nForwarded: for=a, for=c;proto=https\r\n\
+        X-Forwarded-Port:\r\nCookie: a\r\nCookie: b\r\nX-Real-IP: 5.6.7.8\r\n\r\n"
+    );
+    assert!(
+        sent(head).starts_with("GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\nCookie"),
+        "a stranger's end here"
+    );
+    let lines = |count: usize| {
+        let line = format!("X-Forwarded-For: {}\r\n", "x".repeat(PLAN_JOINED_BYTES_MAX / 8 - ", ".len()));
+        format!("GET / HTTP/1.1\r\nHost: a.test\r\n{}X-Forwarded-For: 1.2.3.4\r\n\r\n", line.repeat(count))
+    };
+    assert!(from_proxy(&lines(8)).contains(", 1.2.3.4, 10.0.0.1\r\n"));
+    let trusted_proxies = networks(&["10.0.0.0/8"]);
+    let peer = "10.0.0.1".parse().unwrap();
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &trusted_proxies,
+        public_https_port: 443,
+        websocket: false,
+        strip_bytes: 0,
+        extensions: true,
+    };
+    let error = request_plan(&parse_request(lines(9).as_bytes(), &LIMITS).unwrap(), &context).unwrap_err();
+    assert_eq!(error.fault, HeadFault::PlanTooLong { limit: PLAN_JOINED_BYTES_MAX });
 }
 
 #[test]
@@ -255,8 +288,10 @@ fn ipv6_peers_and_other_ports_are_told() {
 
 #[test]
 fn the_worst_head_fits_a_plan() {
-    let alternating = "TE: x\r\nA: b\r\n".repeat((FIELDS_MAX - 5) / 2);
-    let chunked = "Connection: x\r\nX-Forwarded-For: 1.2.3.4\r\nTransfer-Encoding: chunked\r\nB: c\r\n";
+    let joined: String =
+        JOINED.iter().map(|name| format!("{name}: a\r\nA: b\r\n{name}: 1.2.3.4\r\nTE: x\r\n")).collect();
+    let alternating = joined + &"TE: x\r\nA: b\r\n".repeat((FIELDS_MAX - 5 - 20) / 2);
+    let chunked = "Connection: x\r\nTransfer-Encoding: chunked\r\nB: c\r\n";
     let head = format!("GET http://a.test HTTP/1.1\r\nTE: x\r\nHost: a.test\r\n{chunked}{alternating}\r\n");
     let request = parse_request(head.as_bytes(), &LIMITS).unwrap();
     assert!(request.fields.len() >= FIELDS_MAX - 1);
@@ -328,6 +363,27 @@ fn a_response_passes_but_for_its_hop() {
     assert_eq!(to_client(head, close), format!("{kept}Connection: close\r\n\r\n"));
     let old = ResponseForm { client_version: Version::Http10, ..form };
     assert_eq!(to_client(head, old), format!("{kept}Connection: keep-alive\r\n\r\n"));
+}
+
+#[test]
+fn lines_and_lengths_are_written_anew() {
+    let form = ResponseForm { framing_out: Framing::Length(2), ..FORM };
+    assert_eq!(
+        to_client("HTTP/1.1 200 OK\nA:b \t\r\nContent-length:\t2\nSet-Cookie: x\n\n", form),
+        "HTTP/1.1 200 OK\r\nA:b \t\r\nContent-length: 2\r\nSet-Cookie: x\r\n\r\n"
+    );
+    for twice in ["Content-Length: 2, 2\r\nA: b\r\n", "Content-Length: 2\r\nA: b\r\ncontent-length: 2\r\n"] {
+        let head = format!("HTTP/1.1 200 OK\r\n{twice}\r\n");
+        assert_eq!(to_client(&head, form), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\n\r\n", "{twice}");
+    }
+    let switching =
+        "HTTP/1.1 101 x\r\nContent-Length: 0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let websocket = ResponseForm { websocket: true, ..FORM };
+    assert_eq!(
+        to_client(switching, websocket),
+        "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    );
+    assert_eq!(to_client("HTTP/1.1 999 \n\n", FORM), "HTTP/1.1 999 \r\n\r\n");
 }
 
 #[test]
@@ -406,12 +462,15 @@ proptest! {
 
     #[test]
     fn any_response_is_sent_as_the_same_message(
-        status in 100..600_u16,
+        status in 100..=999_u16,
         reason in "[ -~]{0,12}",
-        framing in prop::sample::select(vec!["", "Content-Length: 7\r\n", "Transfer-Encoding: chunked\r\n"]),
+        framing in prop::sample::select(vec!["", "Content-Length: 7\r\n", "Content-Length: 7, 7\r\n", "Transfer-Encoding: chunked\r\n"]),
         fields in prop::collection::vec(field(), 0..12),
+        bare in any::<bool>(),
     ) {
         let head = format!("HTTP/1.1 {status} {reason}\r\n{framing}{}\r\n", fields.concat());
+        let head = if bare { head.replace("\r\n", "\n") } else { head };
         fuzz_http_head(head.as_bytes());
+        fuzz_http_forward(&[b"\x08".as_slice(), head.as_bytes(), b"0000007 \t\r\n1234567\r\n0\r\n\r\n"].concat());
     }
 }

@@ -13,7 +13,9 @@ use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
 use crate::http::bound_auth;
 use crate::http::forward::{ResponseForm, response_head};
-use crate::http::head::{HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response};
+use crate::http::head::{
+    HeadError, HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response,
+};
 use crate::ws::handshake;
 
 /// Interim responses (1xx) that an upstream may send before its final one.
@@ -127,18 +129,17 @@ impl Exchange<'_> {
             let found = "it answers with an alert of TLS".to_owned();
             return Err(End::Failed(Problem::UpstreamTls, found));
         }
-        let limits = self.request.limits.head;
+        let limits = self.request.limits.response_head;
         let mut rest = bytes;
         loop {
             let Down::Head { scanner, held, interim } = &mut self.down else { return Ok(()) };
-            let Some(length) = scanner.scan(rest, &limits).map_err(|error| upstream_malformed(&error))?
-            else {
+            let Some(length) = scanner.scan(rest, &limits).map_err(head_refused)? else {
                 held.extend_from_slice(rest);
                 return Ok(());
             };
             let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
             let head = parse_scanned_response(head, self.request.is_head, scanner);
-            let head = head.map_err(|error| upstream_malformed(&error))?;
+            let head = head.map_err(head_refused)?;
             if head.status >= 200 || head.status == 101 {
                 return self.begin(cx, &head, behind, out);
             }
@@ -147,6 +148,7 @@ impl Exchange<'_> {
                 return Err(upstream_malformed(&"too many interim responses"));
             }
             self.asked |= head.status == 100;
+            self.interim_is_whole &= head.keep_alive;
             *scanner = HeadScanner::response();
             // RFC 9110 §15.2: an HTTP/1.0 client knows none.
             if self.request.version == Version::Http11 {
@@ -196,10 +198,12 @@ impl Exchange<'_> {
             && framing_out != Framing::UntilClose;
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
         self.bound |= bound_auth::challenges(&head.fields);
-        self.keep_upstream = (head.keep_alive && !is_upgrade).then_some(own_time);
+        self.keep_upstream = (head.keep_alive && self.interim_is_whole && !is_upgrade).then_some(own_time);
         response_head(head, &self.form(framing_out, self.keep_client), out);
-        self.down =
-            Down::Body { reader: BodyReader::new(head.framing), chunked: framing_out == Framing::Chunked };
+        self.down = Down::Body {
+            reader: BodyReader::of_response(head.framing),
+            chunked: framing_out == Framing::Chunked,
+        };
         self.observe(behind);
         // Bad already here, it is still ours to say.
         self.translate(behind, out)?;
@@ -265,11 +269,16 @@ impl Exchange<'_> {
 
     /// The response is complete. Bytes behind it make its end ambiguous: that connection is not used again.
     fn end_body(&mut self, nothing_behind: bool) {
+        let repaired = matches!(&self.down, Down::Body { reader, .. } if reader.repaired());
         self.down = Down::Done;
-        if !nothing_behind {
+        if !nothing_behind || repaired {
             self.keep_upstream = None;
         }
     }
+}
+
+fn head_refused(error: HeadError) -> End {
+    End::Failed(error.upstream_problem(), error.to_string())
 }
 
 fn upstream_malformed(error: &dyn std::fmt::Display) -> End {

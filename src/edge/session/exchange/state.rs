@@ -59,6 +59,7 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExchangeLimits {
     pub(crate) head: HeadLimits,
+    pub(crate) response_head: HeadLimits,
     pub(crate) pace: Pace,
     pub(crate) pool_idle_max: usize,
 }
@@ -139,6 +140,8 @@ pub(super) struct Exchange<'s> {
     /// The upstream's connection was asked for credentials that authenticate it, or got them, now or before: it is this client's
     /// alone.
     pub(super) bound: bool,
+    /// Where each interim response ends is certain.
+    pub(super) interim_is_whole: bool,
     /// The upstream's connection can be used again, for its own keep-alive time if it named one.
     pub(super) keep_upstream: Option<Option<Duration>>,
     pub(super) upgraded: bool,
