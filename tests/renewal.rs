@@ -612,3 +612,31 @@ fn the_timers_units_are_well_formed() {
         .collect::<Vec<_>>();
     assert!(ours.is_empty(), "{ours:#?}");
 }
+
+/// The pages agree with each other, and with both versions of lego.
+#[test]
+fn the_pages_name_one_acme_folder_and_the_hooks_of_both_legos() {
+    let page = |name: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
+    };
+    let (renewal, from_npm) = (page("renewal.md"), page("from-npm.md"));
+    assert_eq!(renewal.matches("## The first certificate\n").count(), 1);
+    let webroots = |page: &str| -> Vec<String> {
+        let words: Vec<&str> = page.split_whitespace().collect();
+        let pairs = words.windows(2).filter(|pair| matches!(pair[0], "-w" | "--http.webroot"));
+        pairs.map(|pair| pair[1].to_owned()).collect()
+    };
+    let all = [webroots(&renewal), webroots(&from_npm)].concat();
+    assert!(all.len() >= 5 && all.iter().all(|folder| folder == "/var/lib/sanedge/acme"), "{all:?}");
+    for page in [&renewal, &from_npm] {
+        assert!(page.replace('\\', "").contains("\"/var/lib/sanedge/acme/.well-known/acme-challenge\""));
+    }
+    // Options before the command and two hooks in version 4; behind it and one hook in version 5.
+    let command = |begin: &str| {
+        let block = renewal.split("```sh\n").find(|block| block.starts_with(begin)).unwrap();
+        block.split("```").next().unwrap().replace("\\\n", " ")
+    };
+    let (four, five) = (command("lego --path"), command("lego run "));
+    assert!(four.contains(" run --run-hook ") && renewal.contains("`renew --renew-hook "), "{four}");
+    assert!(five.contains(" --deploy-hook ") && !five.contains("--run-hook"), "{five}");
+}
