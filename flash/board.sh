@@ -139,6 +139,7 @@ check_program() {
 # --- staging -----------------------------------------------------------------------------------------------------------------
 
 stage() {
+  remove_second_names # of an installation that left no journal
   while read -r kind a b c path; do
     case $kind in
       dir) mkdir -p "$root$path" && chown "$b:$c" "$root$path" && chmod "$a" "$root$path" || refuse board-stage "" "$path" ;;
@@ -165,7 +166,7 @@ keep() {
     echo "$path"
     if replaced "$path"; then
       # A second name costs no room. Where the file system has none, it is a copy.
-      ln "$root$path" "$(old_of "$path")" 2>/dev/null || 
+      ln "$root$path" "$(old_of "$path")" 2>/dev/null ||
         { cp -a "$root$path" "$(old_of "$path")" && sync "$(old_of "$path")"; } || refuse board-stage "" "$path"
     fi
   done >"$journal/had"

@@ -86,6 +86,17 @@ TABLE
   not_installed host-sudo "has no sudo"
 }
 
+@test "sudo that asks for a password has the terminal for it" {
+  stand_in sudo '[ "$1" != -n ] || exit 1; echo "password for pi:"; read -r word; [ "$word" = secret ] || { echo "Sorry"; exit 1; }; exec "$@"'
+  run script -qec "$flash --board rpi4 --config sanedge.toml --sanedge $(host_sanedge) --binary program --host pi@board" /dev/null <<<secret
+  installed
+  says "password for pi:"
+  run script -qec "$flash --board rpi4 --config sanedge.toml --sanedge $(host_sanedge) --binary program --host pi@board" /dev/null <<<wrong
+  [ "$status" -eq 1 ]
+  says "Sorry" "[host-failed]"
+  nothing_in_tmp
+}
+
 @test "a long folder of work, where no socket of a shared connection fits" {
   local long
   long=$BATS_TEST_TMPDIR/tmp/$(printf 'x%.0s' {1..100})

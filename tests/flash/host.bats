@@ -78,6 +78,17 @@ teardown() { leave_board; }
   [ -z "$output" ]
 }
 
+@test "staged files of an installation that left no journal are not taken for new ones" {
+  flash --host pi@board
+  snapshot >before
+  echo half >"$board/usr/lib/systemd/system/.sanedge.service.sanedge-new"
+  ln -s nowhere "$board/etc/systemd/system/multi-user.target.wants/.sanedge.service.sanedge-new"
+  ln "$board/usr/bin/sanedge" "$board/usr/bin/.sanedge.sanedge-old"
+  flash --host pi@board
+  [ "$status" -eq 0 ] || { echo "$output"; false; }
+  snapshot | diff before -
+}
+
 @test "a program that an upgrade of the package kept is started no more" {
   mkdir -p "$board/usr/lib/systemd/system/sanedge.service.d"
   echo '[Service]' >"$board/usr/lib/systemd/system/sanedge.service.d/10-before.conf"
