@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck disable=SC2010,SC2015,SC2030,SC2031,SC2034,SC2046,SC2086  # `this && that || go on` is meant so; one word for each unit
 #
-# The half of `flash.sh --host` that runs on the board, as root, by `sh install`; refuse.sh and cmdline.sh stand in front of it.
+# The half of `flash.sh --host` that runs on the board, as root, by `sh install`; refuse.sh, cmdline.sh and ports.sh stand in front of it.
 #
 # Every new file is staged beside its place and on the disk before the first is replaced, and every old one keeps a second name
 # there, so that neither the change nor its undoing needs room. A folder, the journal, says how far it came:
@@ -82,47 +82,14 @@ check_room() {
   if read -r place need free <"$here/room"; then refuse board-room "$free KiB" "$place" "$need"; fi
 }
 
-# listening PORT ADDRESS: the inode of a socket of this machine that is in the way of this listener, if there is one. An address in
-# /proc/net/tcp has its bytes in the order of the machine; that of all addresses is zeros, and in the way of each.
-listening() {
-  cat "$root/proc/net/tcp" "$root/proc/net/tcp6" 2>/dev/null | awk -v port="$(printf %04X "$1")" -v address="$2" '
-    function hex(four,    byte) {
-      if (split(four, byte, ".") != 4) return ""
-      return sprintf("%02X%02X%02X%02X", byte[4], byte[3], byte[2], byte[1])
-    }
-    BEGIN { ours = hex(address); everywhere = address == "::" || address == "0.0.0.0" }
-    $4 == "0A" && split($2, local, ":") == 2 && local[2] == port &&
-      (everywhere || local[1] ~ /^0+$/ || local[1] == ours) { print $10; exit }'
-}
-# The process that has a socket: PID NAME. Process 1 holds those of all socket units.
-holder() {
-  for process in "$root"/proc/[0-9]*; do
-    if ls -l "$process/fd" 2>/dev/null | grep -q "socket:\[$1\]$"; then
-      echo "${process##*/} $(cat "$process/comm" 2>/dev/null)"
-      return
-    fi
-  done
-}
-# The socket unit for which systemd has a port.
-socket_unit() {
-  systemctl list-sockets --no-legend 2>/dev/null | awk -v port=":$1" '
-    substr($1, length($1) - length(port) + 1) == port { print $2; exit }'
-}
 check_ports() {
   while read -r name address; do
     port=${address##*:} ip=${address%:*} ip=${ip#[} ip=${ip%]}
-    inode=$(listening "$port" "$ip")
-    [ -n "$inode" ] || continue
-    found=$(holder "$inode")
+    found=$(port_holder "$port" "$ip")
     case $found in
-      *' sanedge') continue ;;
-      '1 '*)
-        unit=$(socket_unit "$port")
-        case $unit in sanedge-*.socket) continue ;; esac
-        found="1 systemd for $unit"
-        ;;
+      '' | *' sanedge' | *' for sanedge-'*.socket) continue ;;
     esac
-    refuse board-port "${found:+process }${found:-a process that cannot be named}" "sanedge-$name.socket" "$port" "${found#* }"
+    refuse board-port "process $found" "sanedge-$name.socket" "$port" "${found#* }"
   done <"$here/listen"
 }
 

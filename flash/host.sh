@@ -87,7 +87,7 @@ install_on_host() {
 }
 
 pack_for_host() {
-  cat "$here"/flash/{refuse,cmdline,board}.sh >"$work/install"
+  cat "$here"/flash/{refuse,cmdline,ports,board}.sh >"$work/install"
   cp "$refusals" "$work/refusals"
   printf '%s\n' "$board" >"$work/board"
   { listener https | sed 's/^/https /'; listener http | sed 's/^/http /'; } >"$work/listen"

@@ -23,9 +23,10 @@ plan_edge() {
   file 0644 root root /usr/lib/sysusers.d/sanedge.conf <"$here/systemd/sysusers.conf"
   file 0644 root root /usr/lib/tmpfiles.d/sanedge.conf <"$here/systemd/tmpfiles.conf"
   local unit
-  for unit in sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket; do
+  for unit in sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket sanedge-port@.service; do
     file 0644 root root "$units/$unit" <"$here/systemd/$unit"
   done
+  file 0755 root root /usr/lib/sanedge/who-has-port <"$here/flash/ports.sh"
   dir 0750 root sanedge /etc/sanedge
   file 0640 root sanedge /etc/sanedge/sanedge.bundle <"$work/sanedge.bundle"
   dir 0755 root root "$settings/sanedge.service.d"

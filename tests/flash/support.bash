@@ -110,7 +110,7 @@ flash() {
   note_codes
 }
 # For table.bats: which refusals were seen.
-note_codes() { grep -oE '\[[a-z0-9-]+\]$' <<<"$output" | tr -d '[]' >>"$BATS_RUN_TMPDIR/codes" || true; }
+note_codes() { sed -nE 's/^error .*\[([a-z0-9-]+)\]\r?$/\1/p' <<<"$output" >>"$BATS_RUN_TMPDIR/codes"; }
 
 # inside IMAGE PATH: a file of the root partition
 inside() { debugfs -R "cat $2" "$1?offset=$ext4_at" 2>/dev/null; }
@@ -128,6 +128,7 @@ is_clean() { e2fsck -fn "$1?offset=$ext4_at"; }
 # says TEXT…: the run printed each of these
 says() {
   local text
+  note_codes
   for text in "$@"; do
     [[ $output == *"$text"* ]] || { printf 'expected: %s\nfound: %s\n' "$text" "$output"; return 1; }
   done
