@@ -255,12 +255,12 @@ fn a_key_that_only_our_library_refuses_is_converted_by_the_command_that_is_advis
         (
             "SEC1 with explicit parameters",
             "openssl ec -in key.pem -param_enc explicit -out odd.pem",
-            "written out in numbers",
+            "explicit curve parameters",
         ),
         (
             "PKCS #8 with explicit parameters",
             "openssl pkey -in key.pem -ec_param_enc explicit -out odd.pem",
-            "written out in numbers",
+            "explicit curve parameters",
         ),
     ] {
         let desk = Desk::new();

@@ -135,11 +135,12 @@ fn numbered(links: &[Link]) -> String {
 }
 
 fn disordered(subject: &Subject<'_>, written: &str, path: &[Link]) -> Finding {
-    Finding::new(Code::ChainOrder, format!("the certificates in `{}` stand in the wrong order", subject.label))
+    Finding::new(Code::ChainOrder, format!("the certificates in `{}` are in the wrong order", subject.label))
         .certificate(subject.label)
         .expected(numbered(path))
         .found(written)
-        .remedy("Put the host's own certificate first and behind each certificate the one that signed it:\n  cat cert.pem chain.pem > fullchain.pem")
+        .remedy("Put the host's own certificate first, and after each certificate the one that signed it:\n  cat cert.pem \
+            chain.pem > fullchain.pem")
 }
 
 /// What is in the file and not sent, and why.
@@ -159,7 +160,7 @@ fn left_out(subject: &Subject<'_>, at: usize, link: &Link, path: &[Link], now: i
         () if names => (
             "is not needed",
             format!(
-                "{} by {}: clients get to a root without it, or its key is another one",
+                "{} by {}: clients reach a root without it, or its key differs",
                 facts.subject, facts.issuer
             ),
         ),
@@ -172,7 +173,8 @@ fn left_out(subject: &Subject<'_>, at: usize, link: &Link, path: &[Link], now: i
         .certificate(subject.label)
         .expected("the host's own certificate, and each certificate that signed the one before, up to a root that clients know")
         .found(found)
-        .remedy("Nothing has to be done: the bundle is made without it. To silence this, take it out of the file. Another host's certificate goes into a file and a [[certificate]] of its own.")
+        .remedy("Nothing to do: the bundle is made without it. To silence this note, remove it from the file. Another \
+            host's certificate needs a file and a [[certificate]] of its own.")
 }
 
 fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
@@ -191,9 +193,9 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
             Finding::new(code, format!("{whose} in `{}` {text}", subject.label)).certificate(subject.label)
         };
         let remedy = if at == 0 {
-            "Renew it with `certbot renew`. If it should be fine, look at this machine's clock with `date`."
+            "Renew it with `certbot renew`. If it should still be valid, check this machine's clock with `date`."
         } else {
-            "Fetch the chain again; a renewal brings the intermediates of today."
+            "Fetch the chain again; a renewal includes the current intermediates."
         };
         if desk.now > not_after {
             let expected = format!("valid now, {}", moment(desk.now));
@@ -206,7 +208,7 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
             );
         } else if desk.now < not_before {
             let expected = format!("valid now, {}", moment(desk.now));
-            let remedy = "Wait, or look at this machine's clock with `date`.";
+            let remedy = "Wait, or check this machine's clock with `date`.";
             desk.push(
                 subject.line,
                 says(Code::NotYetValid, "is not valid yet")
@@ -231,9 +233,7 @@ fn renewal(label: &str, lifetime: Lifetime, now: i64) -> Option<Finding> {
         .certificate(label)
         .expected(format!("renewed around {}", moment(lifetime.renewal_due())))
         .found(format!("{} left, until {}", lifetime.left(now), moment(lifetime.not_after)))
-        .remedy(
-            "Renew it now, and find out why the renewal did not do so by itself: `certbot renew --dry-run`.",
-        );
+        .remedy("Renew it now, and find out why the automatic renewal failed: `certbot renew --dry-run`.");
     Some(finding)
 }
 
@@ -282,7 +282,7 @@ fn sizes(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
                     subject.label,
                     bits,
                     &format!("the CA {}", link.facts.subject),
-                    "No client accepts that. Issue the certificate by another CA, or make the CA anew with a key of today.",
+                    "No client accepts that. Issue the certificate by another CA, or create the CA again with a current key.",
                 );
                 desk.push(subject.line, finding);
             }
@@ -316,7 +316,7 @@ fn completeness(
     let (Err(error), true) = (verdict, desk.errors() == errors_before) else { return };
     let finding = match (unchecked(&all, anchors), misplaced(path)) {
         (Some(_), Some(found)) => {
-            refused_because(subject.label, found, "Issue the certificate by a CA that may issue it.")
+            refused_because(subject.label, found, "Have the certificate issued by a CA that may issue it.")
                 .certificate(subject.label)
         }
         (Some(how), None) => unverified(subject, &how, anchors.path.as_deref()),

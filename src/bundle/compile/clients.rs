@@ -69,12 +69,13 @@ fn lifetime(served: &Served<'_>, facts: &Facts) -> Option<Finding> {
         return None;
     }
     let (whose, remedy) = if served.public {
-        ("a public CA", "Get a new one from the CA: today's CAs issue none that is too long. `certbot renew --force-renewal` does.".to_owned())
+        ("a public CA", "Get a new one from the CA; public CAs no longer issue certificates that are valid for too long: \
+            `certbot renew --force-renewal`.".to_owned())
     } else {
         (
             "any CA",
             format!(
-                "Issue it again for {days} days or less: `-days {days}` with openssl. mkcert stays below that by itself."
+                "Issue it again for {days} days or less: `-days {days}` with openssl. mkcert stays below that by default."
             ),
         )
     };
@@ -97,7 +98,7 @@ fn lifetime(served: &Served<'_>, facts: &Facts) -> Option<Finding> {
 
 fn must_staple(served: &Served<'_>, profile: &Profile) -> Option<Finding> {
     let finding = || {
-        Finding::new(Code::MustStaple, format!("`{}` demands OCSP stapling: Firefox and GnuTLS refuse it without", served.label))
+        Finding::new(Code::MustStaple, format!("`{}` requires OCSP stapling: Firefox and GnuTLS refuse it without", served.label))
             .expected("no `tlsfeature = status_request` (must-staple, RFC 7633), or a server that sends an OCSP response")
             .found("must-staple, and no OCSP response; sanedge sends none")
             .remedy("Issue it again without must-staple: leave `--must-staple` out (certbot: delete `must_staple = True` from /etc/letsencrypt/renewal/NAME.conf), or `tlsfeature` from openssl's extensions.\n  certbot renew --force-renewal")
@@ -109,8 +110,9 @@ fn timestamps(served: &Served<'_>, profile: &Profile) -> Option<Finding> {
     let finding = || {
         Finding::new(Code::NoTimestamps, format!("`{}` has no proof of Certificate Transparency: Chrome and Safari refuse it", served.label))
             .expected("signed certificate timestamps (SCT, RFC 6962 §3.3) in a certificate of a public CA")
-            .found("none in the certificate; sanedge, as nearly every server, sends none beside it")
-            .remedy("Get a certificate from a CA that puts them in, as Let's Encrypt does. A CA that asks whether to log the certificate has to be told yes.")
+            .found("none in the certificate; like nearly every server, sanedge does not send them separately")
+            .remedy("Get a certificate from a CA that includes them, such as Let's Encrypt. If a CA asks whether to log the \
+                certificate, answer yes.")
     };
     (served.public && !profile.has_timestamps).then(finding)
 }
@@ -122,10 +124,9 @@ fn serial_trouble(serial: &[u8]) -> Option<(&'static str, &'static str)> {
         _ if serial.iter().all(|byte| *byte == 0) => {
             Some(("zero", "RFC 5280 forbids it, and strict validators refuse it"))
         }
-        _ if serial.len() > SERIAL_BYTES_MAX => Some((
-            "longer than 20 octets",
-            "GnuTLS refuses it where it was built with strict checks of X.509",
-        )),
+        _ if serial.len() > SERIAL_BYTES_MAX => {
+            Some(("longer than 20 octets", "GnuTLS refuses it if built with strict X.509 checks"))
+        }
         _ => None,
     }
 }
@@ -138,7 +139,8 @@ fn serial_numbers(served: &Served<'_>) -> Option<Finding> {
     let finding = Finding::new(Code::SerialNumber, message)
         .expected("a positive number of at most 20 octets (RFC 5280 §4.1.2.2)")
         .found(format!("{} octets on {}", facts.profile.serial.len(), facts.subject))
-        .remedy("Issue that certificate again with a number of the usual kind; openssl makes one by itself without -set_serial, or with -CAcreateserial.");
+        .remedy("Issue that certificate again with a usual serial number; openssl creates one without -set_serial, or with \
+            -CAcreateserial.");
     Some(finding)
 }
 
@@ -165,7 +167,7 @@ fn strictness(served: &Served<'_>) -> Option<Finding> {
     let extensions = lines.iter().map(|line| format!("\n  {line}")).collect::<String>();
     let finding = || {
         Finding::new(Code::StrictClients, format!("Python 3.13 and other strict clients of OpenSSL refuse the chain in `{}`", served.label))
-            .expected("what RFC 5280 §4.2.1 demands of a CA, and OpenSSL's X509_STRICT checks")
+            .expected("what RFC 5280 §4.2.1 requires of a CA, and OpenSSL's X509_STRICT checks")
             .found(found.join("; "))
             .remedy(format!("Issue these certificates again, a CA first. For openssl the lines of the extensions section are:{extensions}"))
     };

@@ -84,9 +84,9 @@ pub(super) struct Link {
 /// Parses X.509; the error is a sentence.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     let (rest, certificate) = X509Certificate::from_der(der.as_ref())
-        .map_err(|e| format!("X.509 that cannot be parsed: {}", Excerpt::of(&e.to_string())))?;
+        .map_err(|e| format!("invalid X.509: {}", Excerpt::of(&e.to_string())))?;
     if !rest.is_empty() {
-        return Err(format!("{} bytes behind the end of the certificate", rest.len()));
+        return Err(format!("{} bytes after the end of the certificate", rest.len()));
     }
     Ok(certificate)
 }
@@ -100,7 +100,7 @@ impl Facts {
     pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, String> {
         let certificate = parse(der)?;
         let twice = |e: x509_parser::error::X509Error| {
-            format!("an extension that stands twice or is broken: {}", Excerpt::of(&e.to_string()))
+            format!("an extension that is repeated or malformed: {}", Excerpt::of(&e.to_string()))
         };
         let san = certificate.subject_alternative_name().map_err(twice)?;
         let (names, odd_names) =

@@ -44,13 +44,13 @@ fn not_in_trust(subject: &Subject<'_>, last: &Link, trust: &str, anchors: &Ancho
         other
     } else {
         format!(
-            "Either an intermediate is missing from `chain`: put the certificate of {issuer} behind those in `{}`. Or {other}",
+            "Either an intermediate is missing from `chain`: append the certificate of {issuer} to `{}`. Or {other}",
             subject.label
         )
     };
     Finding::new(
         Code::NotInTrust,
-        format!("the chain in `{}` does not get to a CA in `{trust}`", subject.label),
+        format!("the chain in `{}` does not lead to a CA in `{trust}`", subject.label),
     )
     .certificate(subject.label)
     .expected("a chain that ends at a root of the file in `trust`, or of Mozilla's list")
@@ -62,15 +62,15 @@ fn self_signed(subject: &Subject<'_>, link: &Link) -> Finding {
     Finding::new(Code::SelfSigned, format!("`{}` is self-signed", subject.label))
         .certificate(subject.label)
         .expected("a certificate of a CA that clients know")
-        .found(format!("{} signed by itself", link.facts.subject))
+        .found(format!("{}, signed by itself", link.facts.subject))
         .remedy("Browsers will warn, and refuse WebSockets without asking. Get one from Let's Encrypt, or from a CA of your own that your clients trust (and name that in trust = \"ca.pem\").")
 }
 
 fn missing_intermediate(subject: &Subject<'_>, link: &Link, url: &str) -> Finding {
     Finding::new(Code::MissingIntermediate, format!("`{}` lacks its intermediate certificate", subject.label))
         .certificate(subject.label)
-        .expected(format!("behind it the certificate of {}", link.facts.issuer))
-        .found("one certificate alone; some browsers would fetch the other, programs and phones fail")
+        .expected(format!("the certificate of {} after it", link.facts.issuer))
+        .found("only one certificate; some browsers fetch the other, but programs and phones fail")
         .remedy(append(subject, url))
 }
 
@@ -93,7 +93,7 @@ fn ends_at(last: &Link) -> &str {
 
 fn unknown_ca(subject: &Subject<'_>, last: &Link) -> Finding {
     let issuer = ends_at(last);
-    Finding::new(Code::UnknownCa, format!("no client trusts the CA of `{}` by itself", subject.label))
+    Finding::new(Code::UnknownCa, format!("clients do not trust the CA of `{}` by default", subject.label))
         .certificate(subject.label)
         .expected("a chain that ends at a root of Mozilla's list, or of the file in `trust`")
         .found(format!("it ends at {issuer}"))
@@ -105,5 +105,7 @@ pub(super) fn root_included(subject: &Subject<'_>, last: &Link) -> Finding {
         .certificate(subject.label)
         .expected("the chain without its root: clients use their own copy")
         .found(format!("the self-signed {}", last.facts.subject))
-        .remedy("Nothing has to be done: the bundle is made without it. To silence this, take it out of the file.")
+        .remedy(
+            "Nothing to do: the bundle is made without it. To silence this note, remove it from the file.",
+        )
 }

@@ -47,10 +47,10 @@ pub(super) fn guarded(desk: &mut Desk, subject: &Subject<'_>) {
     }
     let finding = Finding::new(
         Code::KeyReadable,
-        format!("everybody on this machine may read `{}`", subject.key_label),
+        format!("every user of this machine can read `{}`", subject.key_label),
     )
     .certificate(subject.label)
-    .expected("a private key that only its owner may read")
+    .expected("a private key that only its owner can read")
     .found(format!("mode {mode:04o}"))
     .remedy(format!("Type: chmod 600 {}", word(path)));
     desk.push(subject.key_line, finding);
@@ -91,9 +91,10 @@ fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
     match kind {
         KeyKind::Ed25519 => {
             let finding = Finding::new(Code::Ed25519, format!("browsers refuse the Ed25519 key of `{}`", subject.label))
-                .expected("ECDSA P-256, which every client takes")
+                .expected("ECDSA P-256, which every client accepts")
                 .found("Ed25519")
-                .remedy("Fine for programs of your own. For browsers issue it again: certbot's --key-type ecdsa, or openssl ecparam -name prime256v1 -genkey");
+                .remedy("This works for your own programs. For browsers, issue it again: certbot's --key-type ecdsa, or \
+                    openssl ecparam -name prime256v1 -genkey");
             desk.push(subject.line, finding.certificate(subject.label));
         }
         KeyKind::Rsa(bits) if desk.rsa_is_slow => {
@@ -150,13 +151,13 @@ fn not_loaded(subject: &Subject<'_>, form: &Form) -> Finding {
         Form::NoPublicHalf => unsupported(
             subject,
             &format!(
-                "an EC key without its public half: it is valid (RFC 5915 §3), but {RING} wants both halves"
+                "an EC key without its public half: it is valid (RFC 5915 §3), but {RING} needs both halves"
             ),
             named_curve(subject),
         ),
         Form::ExplicitParameters => unsupported(
             subject,
-            &format!("an EC key whose curve is written out in numbers: {RING} wants the curve's name"),
+            &format!("an EC key with explicit curve parameters: {RING} needs a named curve"),
             named_curve(subject),
         ),
         Form::Curve(curve) => unsupported(
@@ -167,18 +168,18 @@ fn not_loaded(subject: &Subject<'_>, form: &Form) -> Finding {
         Form::Exponent(exponent) => unsupported(
             subject,
             &format!("an RSA key with the public exponent {exponent}: {RING} signs only with 65537 or more"),
-            format!("No command converts this key: it has to be replaced. {NEW_KEY}"),
+            format!("This key cannot be converted and must be replaced. {NEW_KEY}"),
         ),
         Form::SeveralPrimes => unsupported(
             subject,
             &format!("an RSA key of more than two primes: {RING} signs only with two"),
-            format!("No command converts this key: it has to be replaced. {NEW_KEY}"),
+            format!("This key cannot be converted and must be replaced. {NEW_KEY}"),
         ),
         Form::OddRsa => unsupported(
             subject,
-            &format!("an RSA key with numbers that {RING} does not take, or a damaged one"),
+            &format!("an RSA key with parameters that {RING} does not accept, or a damaged one"),
             format!(
-                "`openssl pkey -check -noout` says whether it is damaged. Else it has to be replaced. {NEW_KEY}"
+                "`openssl pkey -check -noout` says whether it is damaged. If not, it must be replaced. {NEW_KEY}"
             ),
         ),
         Form::Algorithm(name) => unsupported(

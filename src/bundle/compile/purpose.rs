@@ -20,8 +20,8 @@ pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> 
         .expected("basicConstraints CA:FALSE")
         .found(format!("CA:TRUE on {}", facts.subject))
         .remedy(format!(
-            "If this is your CA, name the certificate that it issued for the server. If it is none, its \
-                 flag is a mistake. {}",
+            "If this is your CA, name the certificate that it issued for the server. If it is not a CA, its flag is a \
+                mistake. {}",
             anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
         ));
         desk.push(subject.line, finding.certificate(label));
@@ -33,8 +33,8 @@ pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> 
     }
     if facts.server_auth != ServerAuth::Yes {
         let found = match facts.server_auth {
-            ServerAuth::NoExtension => "no extendedKeyUsage at all: Apple's clients refuse that",
-            _ => "an extendedKeyUsage for other uses only",
+            ServerAuth::NoExtension => "no extendedKeyUsage, which Apple's clients refuse",
+            _ => "an extendedKeyUsage without serverAuth",
         };
         let finding = Finding::new(Code::NoServerAuth, format!("`{label}` is not for TLS servers"))
             .expected("extendedKeyUsage with serverAuth")
@@ -68,14 +68,15 @@ fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
         let finding = Finding::new(Code::UnusableSan, format!("`{label}` has a name that no client accepts"))
             .expected("a full DNS name, or `*.` before one with at least two labels (RFC 9525 §6.3)")
             .found(format!("{text:?}: {why}"))
-            .remedy("Nothing depends on it unless you meant it to cover a host: then issue the certificate again with the host's full name.");
+            .remedy("If it was meant to cover a host, issue the certificate again with the host's full name. Otherwise it \
+                does no harm.");
         desk.push(subject.line, finding.certificate(label));
     }
     if facts.has_san {
         return;
     }
     let found = match &facts.common_name {
-        Some(cn) => format!("only the common name `{cn}`, which no client looks at (RFC 9525 §2)"),
+        Some(cn) => format!("only the common name `{cn}`, which clients ignore (RFC 9525 §2)"),
         None => "no name at all".to_owned(),
     };
     let finding = Finding::new(Code::NoSan, format!("`{label}` has no subjectAltName"))
@@ -105,7 +106,7 @@ fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> Stri
     let chain = beside(&subject.files.chain.value.path, "new.pem");
     let key = beside(&subject.files.key.value.path, "new.key");
     format!(
-        "Make it anew with all that a server's certificate needs, and name the new files here:\n  \
+        "Create a new one with everything that a server's certificate needs, and name the new files here:\n  \
          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 365 -subj /CN=sanedge \
          -addext {} -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
          -addext extendedKeyUsage=serverAuth -keyout {key} -out {chain}",

@@ -16,7 +16,7 @@ pub(super) fn misplaced(path: &[Link]) -> Option<&'static str> {
             .path_length
             .is_none_or(|length| usize::try_from(length).is_ok_and(|length| below <= length));
         match (profile.is_ca && may_sign, room) {
-            (false, _) => Some("a certificate that is no CA's and yet signed another"),
+            (false, _) => Some("a certificate that is not a CA's but signed another"),
             (true, false) => Some("a CA below another that permits none"),
             (true, true) => None,
         }
@@ -30,7 +30,9 @@ pub(super) fn unverified(subject: &Subject<'_>, how: &str, trust: Option<&std::p
         .certificate(subject.label)
         .expected("signatures that its library (ring) checks: RSA of 2048 to 8192 bits, ECDSA of P-256 or P-384 with SHA-256 or SHA-384, Ed25519")
         .found(format!("{how}; names, dates and key identifiers fit, name constraints were not checked"))
-        .remedy(format!("Clients on OpenSSL, and most browsers, check it. See for yourself:\n  openssl verify {roots}-untrusted {chain} {chain}\nClients on the same library, programs in Rust above all, refuse it: a CA with a P-256 key and SHA-256 suits all."))
+        .remedy(format!("Clients with OpenSSL, and most browsers, accept it. To check it:\n  openssl verify \
+            {roots}-untrusted {chain} {chain}\nClients with the same library, mostly programs in Rust, refuse it: a CA with \
+        a P-256 key and SHA-256 works for all."))
 }
 
 pub(super) fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Error) -> Finding {
@@ -49,7 +51,7 @@ pub(super) fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Erro
         ),
         webpki::Error::EndEntityUsedAsCa => refused_because(
             label,
-            "a certificate that is no CA's and yet signed another",
+            "a certificate that is not a CA's but signed another",
             "Issue the certificate by a CA: basicConstraints CA:TRUE and keyUsage keyCertSign.",
         ),
         other => refused_because(label, path_error(other), "Issue the certificate again."),
@@ -62,23 +64,23 @@ pub(super) fn path_error(error: &webpki::Error) -> &'static str {
     use webpki::Error;
     match error {
         Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => "a certificate with damaged fields",
-        Error::CaUsedAsEndEntity => "a CA's certificate in the place of a server's",
+        Error::CaUsedAsEndEntity => "a CA's certificate instead of a server's",
         Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => {
             "a CA whose extendedKeyUsage does not permit certificates for TLS servers"
         }
         Error::ExtensionValueInvalid | Error::MalformedExtensions => "an extension that is malformed",
         Error::InvalidCertValidity => "a certificate that ends before it begins",
         Error::InvalidNetworkMaskConstraint | Error::MalformedNameConstraint | Error::UnsupportedNameType => {
-            "name constraints that are malformed, or of a kind that no client knows"
+            "name constraints that are malformed, or of a kind that clients do not support"
         }
         Error::InvalidSerialNumber => "a malformed serial number",
-        Error::InvalidSignatureForPublicKey => "a signature that another key made",
+        Error::InvalidSignatureForPublicKey => "a signature by another key",
         Error::MaximumNameConstraintComparisonsExceeded
         | Error::MaximumPathBuildCallsExceeded
         | Error::MaximumPathDepthExceeded
-        | Error::MaximumSignatureChecksExceeded => "more certificates or names than a client looks at",
+        | Error::MaximumSignatureChecksExceeded => "more certificates or names than a client checks",
         Error::SignatureAlgorithmMismatch => "a certificate that names two different signature algorithms",
-        Error::UnknownIssuer => "a chain that does not get to its root",
+        Error::UnknownIssuer => "a chain that does not lead to its root",
         Error::UnsupportedCertVersion => "a certificate that is not of X.509 version 3",
         Error::UnsupportedCriticalExtension => "a critical extension that clients do not know",
         Error::UnsupportedSignatureAlgorithmContext(_)
@@ -90,7 +92,7 @@ pub(super) fn path_error(error: &webpki::Error) -> &'static str {
 }
 
 pub(super) fn refused_because(label: &str, found: &str, remedy: &str) -> Finding {
-    Finding::new(Code::ChainRefused, format!("clients would refuse the chain in `{label}`"))
+    Finding::new(Code::ChainRefused, format!("clients refuse the chain in `{label}`"))
         .expected("a chain that passes the path check of RFC 5280 §6.1")
         .found(found)
         .remedy(remedy)
