@@ -269,7 +269,10 @@ async fn what_the_answer_says_works_when_it_is_pasted_and_names_nothing_that_is_
     assert!(!refused.text().contains("capacitor"), "{refused:?}");
     let check: Value = serde_json::from_slice(&refused.body).unwrap();
     assert!(
-        check["check"].as_str().unwrap().contains("'https://app.test', at the beginning of the list"),
+        check["check"]
+            .as_str()
+            .unwrap()
+            .contains("'https://app.test', at the beginning of the existing list"),
         "{check}"
     );
     paste_entry(edge.desk(), "'https://app.test'");

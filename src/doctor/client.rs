@@ -15,6 +15,7 @@ use super::engineio::{self, Body, Eio, EngineError, Open, escape};
 use super::explain::{self, Code, Group};
 use super::http::{Answer, Ask};
 use super::options::{Options, Transport};
+use crate::excerpt::Excerpt;
 use crate::names::{Origin, OriginError};
 use crate::ws;
 
@@ -290,11 +291,11 @@ impl Client<'_> {
         let (what, advice) = match &listed {
             _ if sent.is_empty() => (
                 "sanedge refuses WebSockets without an Origin here (require_origin)".to_owned(),
-                "Browsers send one: say which page with --origin. For programs, take `require_origin` out."
+                "Browsers send one: give the page's with --origin. For programs, remove `require_origin`."
                     .to_owned(),
             ),
             Ok(origin) => (
-                format!("sanedge refuses WebSockets of `{sent}`: add it to `origins` of the site"),
+                format!("sanedge refuses WebSockets of `{origin}`: add it to `origins` of the site"),
                 format!(
                     "Add this line to the site in sanedge.toml, below its [[site]]:\n  {}\nWhere it has a line of `origins` already, put \
                      {}, with its comma, at the beginning of that list.",
@@ -304,11 +305,11 @@ impl Client<'_> {
             ),
             Err(OriginError::Null) => (
                 "sanedge refuses WebSockets of pages that have no origin of their own".to_owned(),
-                "Any page can send what this one does: serve the page from https, and list that origin."
+                "Any page can send what this one does: serve the page over https, and list that origin."
                     .to_owned(),
             ),
             Err(error) => (
-                format!("sanedge refuses WebSockets of `{sent}`, which is no origin"),
+                format!("sanedge refuses WebSockets of `{}`, which is no origin", Excerpt::of(sent)),
                 format!("Let the client send none, or a whole one ({error})."),
             ),
         };

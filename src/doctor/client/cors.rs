@@ -12,7 +12,7 @@ impl Client<'_> {
     pub(super) async fn cors(&self, answer: &Answer, section: &mut Section) {
         let Some(page) = self.options.origin.as_ref().filter(|origin| is_of_a_page(origin)) else { return };
         let add = match page.as_str() {
-            "null" => "serve the page from https, and add that origin to `cors.origin` of the server",
+            "null" => "serve the page over https, and add that origin to `cors.origin` of the server",
             _ => "add it to `cors.origin` of the server",
         };
         if self.connector.tls.is_some() && *page == format!("https://{}", self.connector.authority) {
