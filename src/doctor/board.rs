@@ -59,7 +59,7 @@ fn owners(listens: &[SocketAddr], section: &mut Section) {
     for address in wanted {
         match owner(address) {
             Owner::Nobody => {
-                section.unknown(Group::Board, format!("nobody listens at {address} of this machine"))
+                section.unknown(Group::Board, format!("nothing listens at {address} on this machine"))
             }
             Owner::Hidden => {
                 section.unknown(Group::Board, format!("{address} is in use; by whom only root can see"))

@@ -383,7 +383,8 @@ impl Client<'_> {
         let others = paths.iter().filter(|path| **path != self.path);
         let found = others.zip(met).find(|(_, met)| matches!(met, Met::Open(..)))?.0;
         let message = format!(
-            "nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or mend the prefix in the proxy",
+            "nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or correct the prefix \
+                in the proxy",
             self.path
         );
         Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))

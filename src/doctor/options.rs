@@ -55,7 +55,7 @@ pub struct Options {
     /// Send cookies, fields, query and namespace even where the certificate is no good.
     #[arg(long)]
     pub insecure: bool,
-    /// Hold a WebSocket this long (`90s`), to see whether somebody cuts it, and the heartbeat.
+    /// Hold a WebSocket open for this long (`90s`), to see whether it is cut, and whether the heartbeat arrives.
     #[arg(long, value_name = "TIME", value_parser = limits::parse_duration)]
     pub hold: Option<Duration>,
     /// The app behind the edge, asked directly as well: `127.0.0.1:3002`.

@@ -267,7 +267,7 @@ impl Stages<'_> {
             None => {}
             Some(Err(trouble)) => {
                 let message = format!(
-                    "nothing answers on port {}: nobody is led to https, and certbot cannot use it",
+                    "nothing answers on port {}: clients are not redirected to https, and certbot cannot use it",
                     self.http_port()
                 );
                 section.found(
@@ -305,7 +305,7 @@ impl Stages<'_> {
             }
             (status, _) => {
                 let message = format!(
-                    "port {port} answers {status} by itself ({}) and leads nobody to https",
+                    "port {port} answers {status} by itself ({}) and does not redirect to https",
                     answer.author()
                 );
                 section.found(Finding::new(Code::HttpNoRedirect, message));
@@ -365,7 +365,8 @@ pub(super) async fn app(upstream: &Upstream, stages: &Stages<'_>) -> Section {
             Err(trouble) => error = super::client::describe(&trouble),
         }
     }
-    let message = format!("the app does not accept connections at {upstream}: start it, or mend the address");
+    let message =
+        format!("the app does not accept connections at {upstream}: start it, or correct the address");
     section.found(Finding::new(Code::AppDown, message).seen("seen", error));
     section
 }

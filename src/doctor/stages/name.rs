@@ -102,7 +102,8 @@ impl Stages<'_> {
             Some(about(Code::NameLoopback, text))
         } else if addresses.iter().any(is_cgnat) {
             let text = format!(
-                "`{host}` leads to {all}, an address that your provider shares among customers: nobody outside can reach it"
+                "`{host}` leads to {all}, an address that your provider shares among customers and that cannot be reached \
+                    from outside"
             );
             Some(about(Code::NameCgnat, text))
         } else if addresses.iter().any(is_private) && !at_home {
