@@ -164,8 +164,10 @@ fn examine(options: &doctor::Options) -> ExitCode {
         Ok(found) => {
             let said = if options.json {
                 print(&format!("{:#}\n", doctor::report::json(&found)))
+            } else if options.report {
+                print(&doctor::paste::text(&found, options))
             } else {
-                print(&doctor::report::text(&found, colour(&io::stdout())))
+                print(&doctor::report::text(&found, colour(&io::stdout()), options.verbose))
             };
             let healthy = found.count(doctor::explain::Level::Fail) == 0;
             if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -9,12 +9,18 @@ mod certificate;
 mod check;
 mod client;
 mod connection;
+mod dns;
 mod engineio;
 pub mod explain;
+mod home;
 mod http;
+mod journal;
 mod options;
+pub mod paste;
 pub mod report;
+mod socket;
 mod stages;
+mod stranger;
 mod target;
 mod tls;
 
@@ -23,10 +29,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-pub use check::{Check, Finding, Kind, Outcome, Report, Section};
+pub use check::{Check, Exchange, Finding, Kind, Outcome, Report, Section};
 use connection::Deadline;
 #[doc(hidden)]
+pub use dns::fuzz_dns;
+#[doc(hidden)]
 pub use engineio::fuzz_engineio;
+use journal::Journal;
 pub use options::{Options, Transport};
 use stages::Stages;
 use target::{Plan, Target};
@@ -36,7 +45,8 @@ const HOSTS_AT_ONCE: usize = 16;
 
 /// What the run will do that somebody else notices: to be said before it begins.
 pub fn foreword(options: &Options) -> Option<String> {
-    let namespace = options.namespace.as_ref()?;
+    let polls = options.transport == Some(Transport::Polling);
+    let namespace = options.namespace.as_deref().or(polls.then_some("/"))?;
     Some(format!("the app will see a client connect to `{namespace}` and leave again"))
 }
 
@@ -57,7 +67,8 @@ pub fn run(options: &Options) -> Result<Report, String> {
 
 async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
     let deadline = Deadline::lasting(options.timeout + options.hold.unwrap_or(Duration::ZERO));
-    let of = |target| Stages { target, options, trust: &plan.trust, now, deadline };
+    let of =
+        |target| Stages { target, options, trust: &plan.trust, now, deadline, journal: Journal::default() };
     let hosts = stream::iter(&plan.targets).map(|target| async move { of(target).go().await });
     let mut sections: Vec<Section> = hosts.buffered(HOSTS_AT_ONCE).collect().await;
     for (upstream, target) in apps(&plan.targets) {

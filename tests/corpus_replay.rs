@@ -58,6 +58,11 @@ fn engineio_open() {
 }
 
 #[test]
+fn dns() {
+    replay("dns", sanedge::doctor::fuzz_dns, 8);
+}
+
+#[test]
 fn engineio() {
     replay("engineio", sanedge::doctor::fuzz_engineio, 10);
 }

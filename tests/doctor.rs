@@ -333,11 +333,56 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_type() {
 
 #[test]
 fn the_page_of_errors_is_the_programs_own_table() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
-    let page = sanedge::doctor::explain::page::page();
-    if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
-        return std::fs::write(path, page).unwrap();
+    for (file, page) in [
+        ("errors.md", sanedge::doctor::explain::page::page()),
+        ("errors.html", sanedge::doctor::explain::page::html()),
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file);
+        if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
+            std::fs::write(path, page).unwrap();
+            continue;
+        }
+        let found = std::fs::read_to_string(path).unwrap();
+        assert!(found == page, "docs/{file} is stale: run SANEDGE_WRITE_DOCS=1 cargo test --test doctor");
     }
-    let found = std::fs::read_to_string(path).unwrap();
-    assert!(found == page, "docs/errors.md is stale: run SANEDGE_WRITE_DOCS=1 cargo test --test doctor");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_to_paste_shows_what_was_asked_and_nothing_private() {
+    let app = Upstream::answering(
+        "HTTP/1.1 302 Found\r\nLocation: https://203.0.113.7:8443/app?token=t0k3n-of-the-user\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let arguments = [&PRIVATE[..], &["--report"]].concat();
+    let output = doctor(&[&[format!("http://{app}").as_str()], &arguments[..]].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in ["sanedge ", "eio-redirected", "-> 302", "EIO=4&transport=polling", "uuId=***", "[address 1]"]
+    {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    for secret in [SECRET, "t0k3n", "203.0.113.7"] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_says_what_was_sent_and_what_came() {
+    let app = listener().await;
+    let url = format!("http://{app}");
+    let report = json(&doctor(&[&url, "--json"]).await);
+    let section = &report["sections"][0];
+    let exchanges = section["exchanges"].as_array().unwrap();
+    assert!(
+        exchanges[0]["sent"].as_str().unwrap().contains("GET http://")
+            && exchanges[0]["came"].as_str().unwrap().starts_with("404")
+    );
+    let finding =
+        section["checks"].as_array().unwrap().iter().find(|check| check["code"] == "eio-not-found").unwrap();
+    let labels: Vec<&str> =
+        finding["evidence"].as_array().unwrap().iter().map(|one| one["label"].as_str().unwrap()).collect();
+    assert!(labels.contains(&"sent") && labels.contains(&"answered"), "{finding}");
+    assert_eq!(finding["confidence"], "likely", "an app and a proxy can both answer 404");
+    let (quiet, verbose) = (text(&doctor(&[&url]).await), text(&doctor(&[&url, "--verbose"]).await));
+    assert!(verbose.contains("> GET http://") && verbose.contains("< 404"), "{verbose}");
+    assert!(!quiet.contains("> GET http://"), "{quiet}");
 }

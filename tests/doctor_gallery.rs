@@ -15,10 +15,14 @@
     clippy::indexing_slicing
 )]
 
+#[path = "gallery/clients.rs"]
+mod clients;
 #[path = "gallery/exhibits.rs"]
 mod exhibits;
 #[path = "gallery/house.rs"]
 mod house;
+#[path = "gallery/kinds.rs"]
+mod kinds;
 #[path = "support/odd_certs.rs"]
 mod odd_certs;
 #[path = "support/doctor_schema.rs"]
@@ -29,7 +33,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;
 
-use house::{Exhibit, House};
+use clients::{Clients, Outcome};
+use house::{Beside, Exhibit, House};
 use sanedge::doctor::explain::{Code, Level};
 use serde_json::Value;
 use support::certs;
@@ -47,12 +52,18 @@ const PROVED_ELSEWHERE: [&str; 3] = ["bundle-unreadable", "time-up", "tls-no-tim
 #[test]
 fn each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong() {
     const TEST: &str = "each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong";
-    if Interop::ready(TEST).is_none() {
+    let Some(interop) = Interop::ready(TEST) else { return };
+    if interop.python(TEST).is_none() {
         return;
     }
-    for (program, argument) in
-        [("nginx", "-v"), ("haproxy", "-v"), ("caddy", "version"), ("openssl", "version"), ("ip", "-V")]
-    {
+    for (program, argument) in [
+        ("nginx", "-v"),
+        ("haproxy", "-v"),
+        ("caddy", "version"),
+        ("apache2", "-v"),
+        ("openssl", "version"),
+        ("ip", "-V"),
+    ] {
         if !has(program, argument) {
             return skip(TEST, &format!("it needs {program}"));
         }
@@ -81,9 +92,10 @@ fn inside_the_namespace() {
         "run without --ignored: this one must not touch the machine's own network"
     );
     let interop = Interop::ready("inside_the_namespace").unwrap();
+    let python = interop.python("inside_the_namespace").unwrap();
     let mut house = House::new();
     let (apps, edges) = exhibits::hang(&mut house);
-    let _apps = house.open(&interop, &apps);
+    let _apps = house.open(&interop, &python, &apps);
     let only = std::env::var("SANEDGE_GALLERY_ONLY").ok();
     let exhibits: Vec<&Exhibit> = house
         .exhibits
@@ -91,6 +103,7 @@ fn inside_the_namespace() {
         .filter(|exhibit| only.as_deref().is_none_or(|only| exhibit.code.contains(only)))
         .collect();
     let roots = house.path("roots.pem");
+    let clients = Clients::start(&house::interop_folder(), &roots);
     let queue = Mutex::new(exhibits.iter().enumerate());
     let verdicts = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -98,7 +111,7 @@ fn inside_the_namespace() {
             scope.spawn(|| {
                 loop {
                     let Some((at, exhibit)) = queue.lock().unwrap().next() else { break };
-                    let verdict = visit(exhibit, &roots);
+                    let verdict = visit(exhibit, &roots, &clients, at as u64);
                     verdicts.lock().unwrap().push((at, verdict));
                 }
             });
@@ -109,32 +122,33 @@ fn inside_the_namespace() {
     verdicts.sort_by_key(|(at, _)| *at);
     let mut failures = BTreeSet::new();
     let mut wrong = Vec::new();
-    println!("| fault | verdict | first sentence |\n|---|---|---|");
+    println!("| fault | doctor | client | first sentence |\n|---|---|---|---|");
     for (at, verdict) in &verdicts {
         let exhibit = exhibits[*at];
         let level = Code::ALL.iter().find(|code| code.as_str() == exhibit.code).map(|code| code.level());
-        let (found, said) = match level {
-            Some(Level::Fail) => (&verdict.first_failure, &verdict.sentence),
-            Some(Level::Warn) => (&verdict.first, &verdict.sentence),
-            None => (&verdict.first, &verdict.sentence), // healthy: nothing at all
-        };
-        let expected = level.map(|_| exhibit.code);
-        let right = verdict.silent.is_empty()
-            && found.as_deref() == expected
+        let found = if level == Some(Level::Fail) { &verdict.first_failure } else { &verdict.first };
+        let right = found.as_deref() == level.map(|_| exhibit.code)
             && (level == Some(Level::Fail) || verdict.first_failure.is_none());
+        let word = match (right, verdict.silent.is_empty()) {
+            (true, true) => "right",
+            (true, false) => "weak",
+            (false, _) => "WRONG",
+        };
+        let client = verdict.beside(exhibit);
         println!(
-            "| {} | {}{} | {said} |",
+            "| {} | {word}: {} | {} | {} |",
             exhibit.code,
-            if right { "" } else { "WRONG: " },
-            found.as_deref().unwrap_or("nothing")
+            found.as_deref().unwrap_or("nothing"),
+            client.as_ref().map_or_else(|why| format!("WRONG: {why}"), Clone::clone),
+            verdict.sentence
         );
         if right && level == Some(Level::Fail) {
             failures.insert(exhibit.code);
         }
-        if !right {
+        if word != "right" || client.is_err() || verdict.requests > REQUESTS_MAX {
             wrong.push(format!(
-                "{} {:?}, not said: {:?}\n{}",
-                exhibit.code, exhibit.arguments, verdict.silent, verdict.whole
+                "{} {:?}, not said: {:?}, client: {client:?}, {} requests\n{}",
+                exhibit.code, exhibit.arguments, verdict.silent, verdict.requests, verdict.whole
             ));
         }
     }
@@ -150,17 +164,38 @@ fn inside_the_namespace() {
     assert!(only.is_some() || failures.len() >= FAILURES_MIN, "only {} distinct failures", failures.len());
 }
 
+/// Requests of a run, at one host: three times those of a client's first connection (five), and those for `/` and port 80,
+/// which a browser makes before.
+const REQUESTS_MAX: usize = 17;
+
 /// What doctor said.
 struct Verdict {
     first: Option<String>,
     first_failure: Option<String>,
     sentence: String,
     whole: String,
-    /// What it should have said and did not.
+    /// What it should have said and did not, or the reverse.
     silent: Vec<&'static str>,
+    /// At the host that was asked most.
+    requests: usize,
+    client: Option<Outcome>,
 }
 
-fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
+impl Verdict {
+    /// Healthy goes with success, a failure with a failure.
+    fn beside(&self, exhibit: &Exhibit) -> Result<String, String> {
+        let Some(client) = &self.client else { return Ok(String::new()) };
+        let said = format!("{}: {}", if client.ok { "connects" } else { "fails" }, client.why);
+        let fits = match exhibit.beside {
+            Beside::TheSame => client.ok == self.first_failure.is_none(),
+            Beside::Succeeds(_) => client.ok,
+            Beside::Unasked(_) => true,
+        };
+        if fits { Ok(said) } else { Err(said) }
+    }
+}
+
+fn visit(exhibit: &Exhibit, roots: &std::path::Path, clients: &Clients, id: u64) -> Verdict {
     let doctor = sanedge();
     let mut command = if exhibit.offline {
         let mut command = Command::new("unshare");
@@ -200,6 +235,11 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
     let failure = findings.iter().find(|check| check["outcome"] == "fail");
     let code = |check: &&&Value| check["code"].as_str().unwrap().to_owned();
     let healthy = failure.is_none();
+    let requests = report["sections"].as_array().unwrap().iter();
+    let requests =
+        requests.map(|section| section["exchanges"].as_array().map_or(0, Vec::len)).max().unwrap_or(0);
+    std::thread::sleep(exhibit.pause);
+    let client = clients.visit(id, exhibit);
     assert_eq!(output.status.code(), Some(i32::from(!healthy)), "the exit code of {:?}", exhibit.arguments);
     Verdict {
         first: findings.first().map(code),
@@ -207,7 +247,12 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path) -> Verdict {
         sentence: failure
             .or(findings.first())
             .map_or(String::new(), |check| check["text"].as_str().unwrap().to_owned()),
-        silent: exhibit.says.iter().copied().filter(|text| !whole.contains(text)).collect(),
+        silent: {
+            let missing = exhibit.says.iter().copied().filter(|text| !whole.contains(text));
+            missing.chain(exhibit.never.iter().copied().filter(|text| whole.contains(text))).collect()
+        },
         whole,
+        requests,
+        client,
     }
 }

@@ -4,6 +4,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::check::{Finding, Section};
 use super::explain::{Code, Group, Level};
+use super::home::{is_home, is_related};
+use super::stranger::stranger;
 use super::target::Named;
 use super::tls::Session;
 use crate::bundle::compile::{Presented, day, moment, presented};
@@ -25,6 +27,32 @@ pub(super) fn acceptable(
     let failing =
         |seen: &finding::Finding| code_of(seen, false).is_some_and(|code| code.level() == Level::Fail);
     found.names.iter().any(|name| name.covers(host)) && !found.findings.iter().any(failing)
+}
+
+/// Whether a certificate above the host's own has expired: where the chain passes nevertheless, clients know a root below it.
+fn has_expired_above(chain: &[CertificateDer<'static>], now: i64) -> bool {
+    let ended = |der: &CertificateDer<'_>| {
+        x509_parser::parse_x509_certificate(der)
+            .is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() < now)
+    };
+    chain.iter().skip(1).any(ended)
+}
+
+/// A chain in one line, for evidence.
+pub(super) fn summary(
+    chain: &[CertificateDer<'static>],
+    trust: &[CertificateDer<'static>],
+    now: i64,
+) -> String {
+    match presented(chain, trust, true, now) {
+        Ok(found) => format!(
+            "certificate for {}, by {}, until {}",
+            altnames(&found),
+            found.issuer,
+            day(found.not_after)
+        ),
+        Err(error) => error,
+    }
 }
 
 /// What the judgement of a chain needs to know.
@@ -62,6 +90,22 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
     };
     let mut findings: Vec<Finding> = name(case, &found).into_iter().collect();
     findings.extend(findings_of(case, &found));
+    let is_extra = |finding: &Finding| finding.code == Code::TlsChainExtra;
+    if findings.iter().any(is_extra) && has_expired_above(case.chain, case.now) {
+        findings.retain(|finding| !is_extra(finding));
+        let message = "an expired certificate is sent at the end of the chain: clients of today do not need it, old ones (OpenSSL 1.0) fail on it";
+        findings.push(Finding::new(Code::TlsCrossSign, message));
+    }
+    let of_issuer =
+        |code: Code| matches!(code, Code::TlsSelfSigned | Code::TlsUnknownCa | Code::TlsMissingIntermediate);
+    let untrusted = findings.iter().any(|finding| of_issuer(finding.code));
+    if let Some(other) = stranger(case.host, case.chain.first(), &found, untrusted) {
+        findings.retain(|finding| {
+            !of_issuer(finding.code)
+                && !matches!(finding.code, Code::TlsName | Code::TlsNoSan | Code::TlsCaCertificate)
+        });
+        findings.insert(0, other.word("altnames", altnames(&found)));
+    }
     if let (Some(error), true) = (case.unproven, findings.iter().all(|f| f.code.level() != Level::Fail)) {
         let message = "the server does not prove that it has the certificate's key: something stands between";
         findings.push(Finding::new(Code::TlsHandshake, message).seen("error", error));
@@ -113,17 +157,16 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
         return None;
     }
     let names = listed(found.names.iter().map(ToString::to_string));
-    let mut all: Vec<String> = found.names.iter().map(ToString::to_string).collect();
+    let related = found.names.iter().filter(|name| is_related(name, host));
+    let mut all: Vec<String> = related.map(ToString::to_string).collect();
     all.push(host.to_string());
     let both = listed(all.iter().map(ToString::to_string));
-    let words: Vec<String> =
-        all.iter().map(|name| format!("-d {}", crate::bundle::compile::shell_word(name))).collect();
     let message = format!("the certificate covers only {names}, not `{host}`: issue it again for {both}");
     let mut finding = Finding::new(Code::TlsName, message)
         .seen("altnames", altnames(found))
         .seen("issuer", format!("{}, until {}", found.issuer, day(found.not_after)))
         .word("altnames", altnames(found))
-        .word("dnames", words.join(" "));
+        .word("issue", issue(host, &all));
     if case.default == Some(true) {
         let same = "a name that nobody has gets the same certificate: it is the server's default, so it has perhaps no site for this name";
         finding = finding.seen("also", same);
@@ -131,11 +174,21 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     Some(finding)
 }
 
+/// The command that issues a certificate for names: no public CA has those of a home.
+fn issue(host: &Host, names: &[String]) -> String {
+    let words: Vec<String> = names.iter().map(|name| crate::bundle::compile::shell_word(name)).collect();
+    if is_home(host) || matches!(host, Host::Ip(_)) {
+        format!("mkcert {}", words.join(" "))
+    } else {
+        format!("certbot certonly --expand -d {}", words.join(" -d "))
+    }
+}
+
 fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
     let clock_is_wrong = clock_is_wrong(case, found);
     let one = |seen: &finding::Finding| match code_of(seen, clock_is_wrong)? {
         Code::ClockWrong => Some(clock_finding(case)),
-        code => Some(chain_finding(code, seen, found)),
+        code => Some(chain_finding(case.host, code, seen, found)),
     };
     found.findings.iter().filter_map(one).collect()
 }
@@ -255,7 +308,7 @@ fn remedy(code: Code) -> &'static str {
     }
 }
 
-fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Finding {
+fn chain_finding(host: &Host, code: Code, seen: &finding::Finding, found: &Presented) -> Finding {
     let title = code.explanation().title;
     let until = format!("{} to {}", moment(found.not_before), moment(found.not_after));
     let message = match code {
@@ -274,11 +327,15 @@ fn chain_finding(code: Code, seen: &finding::Finding, found: &Presented) -> Find
         Code::TlsMissingIntermediate => {
             "the intermediate certificate is missing: serve fullchain.pem in place of cert.pem".to_owned()
         }
+        Code::TlsSelfSigned if is_home(host) => format!("the certificate is self-signed, so no client trusts it: make one by a CA of your own (`mkcert {host}`), and give its root to each client"),
+        Code::TlsUnknownCa if is_home(host) => format!("clients do not know the authority `{}` that issued the certificate: give each client this root", found.issuer),
         Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one of a CA, `certbot certonly` is free of charge".to_owned(),
         Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate: get one of a public CA (`certbot certonly`), or give each client this root", found.issuer),
         _ => format!("{title}: {}", remedy(code)),
     };
-    let finding = Finding::new(code, message).seen("found", &seen.found);
+    let finding = Finding::new(code, message)
+        .seen("found", &seen.found)
+        .word("issue", issue(host, &[host.to_string()]));
     let finding = if is_of_some_clients(code) { finding.seen("expected", &seen.expected) } else { finding };
     let finding = if matches!(code, Code::TlsExpired | Code::TlsNotYetValid) {
         finding.seen("valid", until)

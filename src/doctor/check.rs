@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use super::explain::{Code, Group, Level, fill};
+pub use super::journal::Exchange;
+use super::journal::Journal;
 
 /// One finding: a code, one sentence about the case at hand, and what it was seen in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct Finding {
     pub message: String,
     /// What was seen, each with a label of one or two words.
     pub evidence: Vec<(&'static str, String)>,
+    /// Where two causes remain: the one question that separates them. `None`: the cause is certain.
+    pub question: Option<String>,
     words: Vec<(&'static str, String)>,
 }
 
@@ -61,6 +65,8 @@ pub struct Section {
     pub subject: String,
     /// In the order of the way.
     pub checks: Vec<Check>,
+    /// Everything that was asked for it, in the order of time.
+    pub exchanges: Vec<Exchange>,
     words: Vec<(&'static str, String)>,
 }
 
@@ -74,7 +80,7 @@ pub struct Report {
 impl Finding {
     /// A finding without evidence yet.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), evidence: Vec::new(), words: Vec::new() }
+        Self { code, message: message.into(), evidence: Vec::new(), question: None, words: Vec::new() }
     }
 
     /// With something that was seen.
@@ -84,6 +90,21 @@ impl Finding {
         if !text.is_empty() {
             self.evidence.push((label, text));
         }
+        self
+    }
+
+    /// What was sent, where one of the exchanges is what the evidence is about.
+    fn name_request(&mut self, exchanges: &[Exchange]) {
+        let about = |one: &&Exchange| self.evidence.iter().any(|(_, text)| *text == one.came);
+        if let Some(sent) = exchanges.iter().rev().find(about).map(|one| one.sent.clone()) {
+            self.evidence.insert(0, ("sent", sent));
+        }
+    }
+
+    /// Two causes remain, and this separates them.
+    #[must_use]
+    pub fn question(mut self, question: impl Into<String>) -> Self {
+        self.question = Some(question.into());
         self
     }
 
@@ -115,7 +136,7 @@ impl Finding {
 impl Section {
     /// An empty section; `words` fill the braces of all its explanations.
     pub fn new(kind: Kind, subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
-        Self { kind, subject: subject.into(), checks: Vec::new(), words }
+        Self { kind, subject: subject.into(), checks: Vec::new(), exchanges: Vec::new(), words }
     }
 
     /// One more word for the braces of its explanations.
@@ -142,6 +163,29 @@ impl Section {
     pub fn found(&mut self, mut finding: Finding) {
         finding.words.extend(self.words.iter().cloned());
         self.checks.push(Check { group: finding.code.group(), outcome: Outcome::Found(Box::new(finding)) });
+    }
+
+    /// Puts the checks into the order of the way, takes over what was asked, and masks secrets in all of it.
+    pub(super) fn finish(&mut self, journal: &Journal) {
+        self.checks.sort_by_key(|check| check.group);
+        for check in &mut self.checks {
+            match &mut check.outcome {
+                Outcome::Passed(text) | Outcome::Unknown(text) | Outcome::Skipped(text) => {
+                    *text = journal.masked(text)
+                }
+                Outcome::Found(finding) => {
+                    finding.message = journal.masked(&finding.message);
+                    let texts = finding.evidence.iter_mut().chain(&mut finding.words);
+                    texts.for_each(|(_, text)| *text = journal.masked(text));
+                }
+            }
+        }
+        self.exchanges = journal.exchanges();
+        for check in &mut self.checks {
+            if let Outcome::Found(finding) = &mut check.outcome {
+                finding.name_request(&self.exchanges);
+            }
+        }
     }
 
     /// Its findings, in the order of the way.

@@ -12,11 +12,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::journal::Journal;
 use super::tls::{NoTls, Session, TlsClient};
 
 /// To connect: a lost SYN is sent again after one second.
@@ -25,6 +26,12 @@ pub(super) const CONNECT_TIME: Duration = Duration::from_millis(3_500);
 pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(4);
 /// For the head of an answer.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(4);
+/// What a load balancer says first (the PROXY protocol, version 1) of a connection that is its own.
+pub(super) const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
+/// A packet of a usual line, less its headers.
+const PACKET_BYTES: usize = 1_400;
+/// Between two packets, so that the kernel does not put them together.
+const PACKET_PAUSE: Duration = Duration::from_millis(30);
 /// First bytes of an answer that are kept, to tell what answered where TLS should.
 const BEGINNING_BYTES: usize = 256;
 
@@ -77,6 +84,12 @@ pub(super) struct Connector {
     /// `Host` of its requests.
     pub(super) authority: String,
     pub(super) deadline: Deadline,
+    /// What was asked at this host, and when the next request may go.
+    pub(super) journal: Journal,
+    /// Largest segment that the server may send; `None`: what the system takes.
+    pub(super) mss: Option<u32>,
+    /// Said before anything else.
+    pub(super) preface: &'static [u8],
 }
 
 /// Why there is no connection, or no answer over it.
@@ -107,11 +120,16 @@ pub(super) struct Connection {
 }
 
 impl Connector {
+    /// Without TLS and without a name for `Host` yet.
+    pub(super) fn new(place: Place, deadline: Deadline, journal: Journal) -> Self {
+        Self { place, tls: None, authority: String::new(), deadline, journal, mss: None, preface: b"" }
+    }
+
     /// Connects, and shakes hands where the way has TLS.
     pub(super) async fn open(&self) -> Result<Connection, Trouble> {
-        let io: Box<dyn Io> = match &self.place {
+        let mut io: Box<dyn Io> = match &self.place {
             Place::Tcp(address) => {
-                let stream = self.in_time(CONNECT_TIME, TcpStream::connect(address)).await?;
+                let stream = self.in_time(CONNECT_TIME, self.connect(*address)).await?;
                 let stream = stream.map_err(Trouble::Connect)?;
                 let _ = stream.set_nodelay(true);
                 Box::new(stream)
@@ -121,10 +139,21 @@ impl Connector {
                 Box::new(stream.map_err(Trouble::Connect)?)
             }
         };
+        if !self.preface.is_empty() {
+            let _ = self.in_time(CONNECT_TIME, io.write_all(self.preface)).await?;
+        }
         match &self.tls {
             None => Ok(Connection { io, session: None }),
             Some((client, name)) => self.shake_hands(client, name.clone(), io).await,
         }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(mss) = self.mss {
+            socket2::SockRef::from(&socket).set_tcp_mss(mss)?;
+        }
+        socket.connect(address).await
     }
 
     /// Waits; too late is the answer of silence.
@@ -146,7 +175,7 @@ impl Connector {
         io: Box<dyn Io>,
     ) -> Result<Connection, Trouble> {
         let beginning = Beginning::default();
-        let tap = Tap { io, beginning: beginning.clone() };
+        let tap = Tap { io, beginning: beginning.clone(), split: Split::of(client) };
         let connecting = TlsConnector::from(Arc::clone(&client.config)).connect(name, tap);
         match self.deadline.wait(HANDSHAKE_TIME, connecting).await {
             Ok(Ok(stream)) => {
@@ -176,10 +205,27 @@ impl Beginning {
     }
 }
 
-/// A connection that keeps its first bytes.
+/// A connection that keeps its first bytes, and sends a large hello in two packets.
 struct Tap {
     io: Box<dyn Io>,
     beginning: Beginning,
+    split: Split,
+}
+
+/// Where the first packet ends.
+enum Split {
+    /// Nowhere: what is written is sent.
+    No,
+    /// After so many bytes.
+    After(usize),
+    /// The second packet waits.
+    Pause(Pin<Box<Sleep>>),
+}
+
+impl Split {
+    fn of(client: &TlsClient) -> Self {
+        if client.is_large { Self::After(PACKET_BYTES) } else { Self::No }
+    }
 }
 
 impl AsyncRead for Tap {
@@ -197,7 +243,18 @@ impl AsyncRead for Tap {
 
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        if let Split::Pause(pause) = &mut self.split {
+            std::task::ready!(pause.as_mut().poll(cx));
+            self.split = Split::No;
+        }
+        let Split::After(left) = self.split else { return Pin::new(&mut self.io).poll_write(cx, buf) };
+        let packet = buf.get(..left).unwrap_or(buf);
+        let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, packet))?;
+        self.split = match left.saturating_sub(written) {
+            0 => Split::Pause(Box::pin(sleep(PACKET_PAUSE))),
+            left => Split::After(left),
+        };
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -206,6 +263,26 @@ impl AsyncWrite for Tap {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl Trouble {
+    /// Nothing came, and nobody hung up.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self, Self::Silent)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "{error}"),
+            Self::Tls(error) => write!(f, "no TLS: {error:?}"),
+            Self::Silent => f.write_str("no answer in time"),
+            Self::Closed => f.write_str("the connection ended without an answer"),
+            Self::Malformed(error) => f.write_str(error),
+            Self::TimeUp => f.write_str("the whole run had its time"),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Open {
     pub(super) ping_interval_ms: u64,
     pub(super) ping_timeout_ms: u64,
     pub(super) max_payload: Option<u64>,
+    /// Written as python-engineio does, whose fields have an order of their own.
+    pub(super) is_of_python: bool,
 }
 
 /// An error of Engine.IO's own.
@@ -81,6 +83,14 @@ impl Eio {
         }
     }
 
+    /// One packet as a polling body.
+    pub(super) fn framed(self, packet: &str) -> String {
+        match self {
+            Self::V3 => format!("{}:{packet}", packet.encode_utf16().count()),
+            Self::V4 => packet.to_owned(),
+        }
+    }
+
     /// The CONNECT packet of a namespace. The query of v2 stands behind its name.
     pub(super) fn connect(self, namespace: &str, query: &str) -> String {
         match (self, query) {
@@ -116,6 +126,39 @@ fn first_of_v3(body: &str) -> Option<&str> {
     rest.get(..length.parse().ok()?)
 }
 
+/// The packets of a polling body; of a damaged one those before the damage.
+pub(super) fn packets(eio: Eio, body: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(body).filter(|body| !body.is_empty());
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (packet, behind) = match eio {
+            Eio::V4 => {
+                text.split_once('\x1e').map_or((text, None), |(packet, behind)| (packet, Some(behind)))
+            }
+            Eio::V3 => {
+                let (length, packets) = text.split_once(':')?;
+                let (packet, behind) = packets.split_at_checked(utf16_end(packets, length.parse().ok()?)?)?;
+                (packet, Some(behind).filter(|behind| !behind.is_empty()))
+            }
+        };
+        rest = behind;
+        Some(packet)
+    })
+}
+
+/// Where so many UTF-16 units end, in bytes.
+fn utf16_end(text: &str, units: usize) -> Option<usize> {
+    let mut seen = 0;
+    let ends = text.char_indices().map(|(at, c)| (at + c.len_utf8(), c.len_utf16()));
+    std::iter::once((0, 0))
+        .chain(ends)
+        .find_map(|(end, width)| {
+            seen += width;
+            (seen >= units).then_some((seen == units).then_some(end))
+        })
+        .flatten()
+}
+
 /// The JSON of an open packet, in a WebSocket message as well.
 pub(super) fn open(json: &str) -> Option<Open> {
     let value: Value = serde_json::from_str(json).ok()?;
@@ -126,6 +169,7 @@ pub(super) fn open(json: &str) -> Option<Open> {
         ping_interval_ms: value.get("pingInterval")?.as_u64()?,
         ping_timeout_ms: value.get("pingTimeout")?.as_u64()?,
         max_payload: value.get("maxPayload").and_then(Value::as_u64),
+        is_of_python: json.find("\"pingTimeout\"") < json.find("\"pingInterval\""),
     })
 }
 
@@ -139,6 +183,40 @@ pub(super) fn error(body: &str) -> Option<EngineError> {
     // socketioxide writes the number in quotes.
     let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
     Some(EngineError { code, message })
+}
+
+/// The same error in other words: Engine.IO's own to an upgrade, which is plain text, and those of python-engineio.
+pub(super) fn error_in_words(body: &str) -> Option<EngineError> {
+    const WORDS: [(&str, u64); 12] = [
+        ("Transport unknown", 0),
+        ("Session ID unknown", 1),
+        ("Bad handshake method", 2),
+        ("Bad request", 3),
+        ("Forbidden", 4),
+        ("Unsupported protocol version", 5),
+        ("\"Invalid transport\"", 0),
+        ("\"Not connected\"", 1),
+        ("\"Session is disconnected\"", 1),
+        ("\"Unexpected HTTP request\"", 3),
+        ("\"Invalid websocket upgrade\"", 3),
+        ("\"The client is using an unsupported version of the Socket.IO or Engine.IO protocols\"", 5),
+    ];
+    let text = body.trim();
+    let exact = WORDS.iter().find(|(words, _)| *words == text).map(|(_, code)| *code);
+    // With the session behind it.
+    let code = exact.or_else(|| text.starts_with("\"Invalid session").then_some(1))?;
+    Some(EngineError { code, message: text.trim_matches('"').to_owned() })
+}
+
+/// Whether an error is one of python-engineio: a JSON string.
+pub(super) fn is_of_python(body: &str) -> bool {
+    let text = body.trim();
+    text == "\"Bad Request\"" || text.starts_with('"') && error_in_words(text).is_some()
+}
+
+/// Whether a body has the fields of an open packet, in whatever state.
+pub(super) fn looks_like_open(body: &str) -> bool {
+    body.contains("\"sid\"") && (body.contains("\"upgrades\"") || body.contains("\"pingInterval\""))
 }
 
 /// Whether a message answers the CONNECT of `namespace`, and how. A server of version 2 answers for `/` unasked.
@@ -190,6 +268,10 @@ pub fn fuzz_engineio(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = Body::read(&text);
     let _ = joined(&text, "/");
+    let _ = (error_in_words(&text), is_of_python(&text), looks_like_open(&text));
+    for eio in [Eio::V3, Eio::V4] {
+        assert!(packets(eio, &text).map(str::len).sum::<usize>() <= text.len());
+    }
     if let Some(Joined::No(_)) = joined(&text, "/catch") {
         assert!(text.starts_with("44/catch"));
     }
@@ -234,6 +316,9 @@ mod tests {
             (open.sid.as_str(), open.ping_interval_ms, open.max_payload),
             ("x", 25_000, Some(1_000_000))
         );
+        let python =
+            r#"{"sid":"x","upgrades":[],"pingTimeout":20000,"pingInterval":25000,"maxPayload":1000000}"#;
+        assert!(!open.is_of_python && super::open(python).is_some_and(|open| open.is_of_python));
         let v3 = format!("{}:0{JSON}2:40", JSON.len() + 1);
         assert_eq!(Body::read(&v3), Body::Open(Eio::V3, open));
         for cut in 0..v3.len() - 4 {
@@ -253,6 +338,46 @@ mod tests {
         assert_eq!(Body::read("\n<!DOCTYPE html><p>"), Body::Html);
         assert_eq!(Body::read("ok"), Body::Other);
         assert_eq!(Body::read(""), Body::Other);
+    }
+
+    #[test]
+    fn a_polling_body_is_read_packet_by_packet() {
+        let read = |eio, body| packets(eio, body).collect::<Vec<_>>();
+        assert_eq!(read(Eio::V4, "2\x1e40{}\x1e6"), ["2", "40{}", "6"]);
+        assert_eq!(read(Eio::V3, "1:22:403:42€"), ["2", "40", "42€"]);
+        assert_eq!(read(Eio::V3, "4:4\u{1f680}x2:40"), ["4\u{1f680}x", "40"], "lengths count UTF-16 units");
+        assert!(read(Eio::V4, "").is_empty() && read(Eio::V3, "").is_empty());
+        assert_eq!(read(Eio::V3, "1:29:40"), ["2"], "cut off");
+        assert!(read(Eio::V3, "1:\u{1f680}").is_empty() && read(Eio::V3, "x:2").is_empty());
+        for (eio, packet) in [(Eio::V3, "40/k€,"), (Eio::V4, "40/k€,")] {
+            let framed = eio.framed(packet);
+            assert_eq!(packets(eio, &framed).collect::<Vec<_>>(), [packet]);
+        }
+    }
+
+    #[test]
+    fn the_words_of_each_server_mean_the_same_numbers() {
+        let code = |body: &str| error_in_words(body).map(|error| error.code);
+        assert_eq!(code("Session ID unknown"), Some(1));
+        assert_eq!(code("\"Invalid session\""), Some(1));
+        assert_eq!(code("\"Invalid session dxX_7\"\n"), Some(1));
+        assert_eq!(code("\"Invalid transport\""), Some(0));
+        for other in
+            ["", "Bad Request", "\"Bad Request\"", "<h1>Session ID unknown</h1>", "Invalid session x"]
+        {
+            assert_eq!(code(other), None, "{other}");
+        }
+        assert!(is_of_python("\"Bad Request\"") && is_of_python("\"Invalid session x\""));
+        assert!(!is_of_python("Session ID unknown") && !is_of_python("\"hello\""));
+    }
+
+    #[test]
+    fn a_packet_that_was_changed_is_told_from_another_app() {
+        assert!(looks_like_open(r#"0{"sid":"x","upgrades"<script src=/inject.js></script>"#));
+        assert!(looks_like_open(r#"<b>{"pingInterval":1,"sid":"x"}"#));
+        for other in ["", "hello", r#"{"sid":"x"}"#, "<html>pingInterval", r#"{"ok":true}"#] {
+            assert!(!looks_like_open(other), "{other}");
+        }
     }
 
     #[test]

@@ -1,27 +1,30 @@
 //! One request over one connection: hyper speaks, this file bounds and remembers.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::{SinkExt, StreamExt};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::upgrade::Upgraded;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio::time::Instant;
 
 use super::connection::{ANSWER_TIME, Connector, Trouble};
+use super::socket::Socket;
+use crate::excerpt::Excerpt;
 use crate::ws::handshake;
 
 /// Largest body that is looked at; a handshake has 200 bytes, a page that stands in its way may have more.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Largest WebSocket message that is read.
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Longest that a request waits for its turn: far more than all of a run's requests at their distance.
+const TURN_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest part of somebody else's text that stands in the report.
+const SHOWN_CHARS_MAX: usize = 160;
 
 /// A request without what every request has.
 #[derive(Clone, Debug)]
@@ -29,7 +32,17 @@ pub(super) struct Ask {
     pub(super) method: &'static str,
     pub(super) target: String,
     pub(super) fields: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: &'static str,
+    pub(super) body: Outgoing,
+    /// How long its answer may take.
+    pub(super) time: Duration,
+}
+
+/// The body of a request.
+#[derive(Clone, Debug)]
+pub(super) enum Outgoing {
+    Whole(String),
+    /// So many bytes are announced, and none is sent.
+    Announced(u64),
 }
 
 /// An answer, its body cut at a bound.
@@ -40,23 +53,35 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// A WebSocket after its handshake.
-pub(super) struct Socket {
-    stream: WebSocketStream<TokioIo<Upgraded>>,
+/// What different clients put into a WebSocket handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Style {
+    /// `Connection: keep-alive, Upgrade` (Firefox) in place of `Upgrade` (all others).
+    pub(super) keep_alive: bool,
+    /// With the permessage-deflate offer (browsers, Node).
+    pub(super) deflate: bool,
 }
 
-/// What came through a WebSocket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    Text(String),
-    /// Closed, with code and reason where there were any.
-    Closed(String),
-    Nothing,
+impl Style {
+    pub(super) const FIREFOX: Self = Self { keep_alive: true, deflate: true };
+    pub(super) const CHROME: Self = Self { keep_alive: false, deflate: true };
+    /// As programs without compression speak.
+    pub(super) const PLAIN: Self = Self { keep_alive: false, deflate: false };
 }
 
 impl Ask {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: "GET", target: target.into(), fields: Vec::new(), body: "" }
+        Self {
+            method: "GET",
+            target: target.into(),
+            fields: Vec::new(),
+            body: Outgoing::Whole(String::new()),
+            time: ANSWER_TIME,
+        }
+    }
+
+    pub(super) fn post(target: impl Into<String>, body: impl Into<String>) -> Self {
+        Self { method: "POST", body: Outgoing::Whole(body.into()), ..Self::get(target) }
     }
 
     #[must_use]
@@ -65,7 +90,7 @@ impl Ask {
         self
     }
 
-    fn request(&self, connector: &Connector) -> Result<Request<Full<Bytes>>, Trouble> {
+    fn request(&self, connector: &Connector) -> Result<Request<Outgoing>, Trouble> {
         let mut request = Request::builder()
             .method(self.method)
             .uri(&self.target)
@@ -76,8 +101,22 @@ impl Ask {
             request = request.header(header::CONTENT_TYPE, "text/plain;charset=UTF-8");
         }
         let request = self.fields.iter().fold(request, |request, (name, value)| request.header(name, value));
-        let body = Full::new(Bytes::from_static(self.body.as_bytes()));
-        request.body(body).map_err(|error| Trouble::Malformed(error.to_string()))
+        request.body(self.body.clone()).map_err(|error| Trouble::Malformed(error.to_string()))
+    }
+
+    /// For the journal: method, target and what is particular about it.
+    fn shown(&self, connector: &Connector) -> String {
+        let scheme = if connector.tls.is_some() { "https" } else { "http" };
+        let told = [header::UPGRADE, header::CONNECTION, header::SEC_WEBSOCKET_EXTENSIONS, header::ORIGIN];
+        let fields = self.fields.iter().filter(|(name, _)| told.contains(name));
+        let fields: String =
+            fields.map(|(name, value)| format!(" [{name}: {}]", value.to_str().unwrap_or("?"))).collect();
+        let body = match &self.body {
+            Outgoing::Whole(body) if body.is_empty() => String::new(),
+            Outgoing::Whole(body) => format!(" `{body}`"),
+            Outgoing::Announced(bytes) => format!(" [content-length: {bytes}, nothing of it sent]"),
+        };
+        format!("{} {scheme}://{}{}{fields}{body}", self.method, connector.authority, self.target)
     }
 }
 
@@ -92,7 +131,7 @@ impl Answer {
         if let Some(code) = self.field("sanedge-error") {
             return format!("sanedge ({code})");
         }
-        if self.body.contains("<center>nginx") {
+        if self.is_nginx_itself() {
             return "nginx itself".to_owned();
         }
         match (self.field("server"), self.field("x-powered-by")) {
@@ -102,13 +141,15 @@ impl Answer {
         }
     }
 
+    /// A page of nginx's own, not one that it passes on.
+    pub(super) fn is_nginx_itself(&self) -> bool {
+        ["<center>nginx", "<center>openresty"].iter().any(|sign| self.body.contains(sign))
+    }
+
     /// Status and beginning of the body, on one line.
     pub(super) fn shown(&self) -> String {
-        let words: Vec<&str> = self.body.split_whitespace().collect();
-        let mut text: String = words.join(" ").chars().take(160).collect();
-        if text.is_empty() {
-            text.push_str("without a body");
-        }
+        let words: Vec<&str> = self.body.split_whitespace().take(SHOWN_CHARS_MAX).collect();
+        let text = if words.is_empty() { "without a body".to_owned() } else { shown(&words.join(" ")) };
         format!("{} {text}", self.status)
     }
 }
@@ -116,16 +157,31 @@ impl Answer {
 impl Connector {
     /// Sends one request over a connection of its own.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Answer, Trouble> {
-        let response = self.send(ask.request(self)?).await?;
-        self.read(response).await
+        let result = match self.send(ask).await {
+            Ok(response) => self.read(response).await,
+            Err(trouble) => Err(trouble),
+        };
+        self.note(ask, &result);
+        result
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>, Trouble> {
+    fn note(&self, ask: &Ask, result: &Result<Answer, Trouble>) {
+        let came = match result {
+            Ok(answer) => answer.shown(),
+            Err(trouble) => trouble.to_string(),
+        };
+        self.journal.note(ask.shown(self), came);
+    }
+
+    async fn send(&self, ask: &Ask) -> Result<Response<hyper::body::Incoming>, Trouble> {
+        let request = ask.request(self)?;
+        let turn = self.journal.turn(Instant::now());
+        self.in_time(TURN_TIME_MAX, tokio::time::sleep_until(turn)).await?;
         let connection = self.open().await?;
         let (mut sender, driver) =
             hyper::client::conn::http1::handshake(TokioIo::new(connection.io)).await.map_err(trouble)?;
         tokio::spawn(driver.with_upgrades());
-        self.in_time(ANSWER_TIME, sender.send_request(request)).await?.map_err(trouble)
+        self.in_time(ask.time, sender.send_request(request)).await?.map_err(trouble)
     }
 
     async fn read(&self, response: Response<hyper::body::Incoming>) -> Result<Answer, Trouble> {
@@ -138,65 +194,88 @@ impl Connector {
     }
 
     /// Asks for a WebSocket; an answer other than a 101 comes back as it is.
-    pub(super) async fn websocket(&self, ask: Ask) -> Result<Result<Socket, Answer>, Trouble> {
+    pub(super) async fn websocket(
+        &self,
+        mut ask: Ask,
+        style: Style,
+    ) -> Result<Result<Socket, Answer>, Trouble> {
         let key = key();
-        let mut ask = ask;
         let mut field = |name, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 ask.fields.push((name, value));
             }
         };
-        field(header::CONNECTION, "Upgrade");
+        field(header::CONNECTION, if style.keep_alive { "keep-alive, Upgrade" } else { "Upgrade" });
         field(header::UPGRADE, "websocket");
         field(header::SEC_WEBSOCKET_VERSION, "13");
         field(header::SEC_WEBSOCKET_KEY, &key);
-        let response = self.send(ask.request(self)?).await?;
+        if style.deflate {
+            field(header::SEC_WEBSOCKET_EXTENSIONS, "permessage-deflate; client_max_window_bits");
+        }
+        let result = self.upgrade(&ask, &key, style).await;
+        match &result {
+            Ok(Ok(socket)) => self.journal.note(ask.shown(self), socket.shown()),
+            Ok(Err(answer)) => self.journal.note(ask.shown(self), answer.shown()),
+            Err(trouble) => self.journal.note(ask.shown(self), trouble.to_string()),
+        }
+        result
+    }
+
+    async fn upgrade(&self, ask: &Ask, key: &str, style: Style) -> Result<Result<Socket, Answer>, Trouble> {
+        let response = self.send(ask).await?;
         if response.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
             return self.read(response).await.map(Err);
         }
-        let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
-        if accept != Some(&handshake::accept(key.as_bytes())) {
-            let fields = response.headers().clone();
+        let fields = response.headers().clone();
+        if fields.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
+            != Some(&handshake::accept(key.as_bytes()))
+        {
             return Ok(Err(Answer { status: 101, fields, body: String::new() }));
         }
+        let compresses = fields
+            .get_all(header::SEC_WEBSOCKET_EXTENSIONS)
+            .iter()
+            .any(|value| value.as_bytes().starts_with(b"permessage-deflate"));
         let upgraded = self.in_time(ANSWER_TIME, hyper::upgrade::on(response)).await?.map_err(trouble)?;
-        let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
-        let io = TokioIo::new(upgraded);
-        Ok(Ok(Socket { stream: WebSocketStream::from_raw_socket(io, Role::Client, Some(config)).await }))
+        Ok(Ok(Socket::new(self, upgraded, style.deflate, compresses).await))
     }
 }
 
-impl Socket {
-    /// The next text within `time`.
-    pub(super) async fn hear(&mut self, connector: &Connector, time: Duration) -> Heard {
-        connector.deadline.wait(time, self.next()).await.unwrap_or(Heard::Nothing)
-    }
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
 
-    /// Sends a text; what fails here is heard as a close.
-    pub(super) async fn say(&mut self, connector: &Connector, text: &str) {
-        let _ = connector.in_time(ANSWER_TIME, self.stream.send(Message::text(text))).await;
-    }
-
-    /// Says farewell as a client does.
-    pub(super) async fn close(mut self, connector: &Connector) {
-        self.say(connector, "1").await;
-        let _ = connector.in_time(Duration::from_secs(1), self.stream.close(None)).await;
-    }
-
-    async fn next(&mut self) -> Heard {
-        loop {
-            match self.stream.next().await {
-                Some(Ok(Message::Text(text))) => return Heard::Text(text.as_str().to_owned()),
-                Some(Ok(Message::Close(frame))) => {
-                    let said = frame.map(|frame| format!("Close {} {}", u16::from(frame.code), frame.reason));
-                    return Heard::Closed(said.unwrap_or_else(|| "Close without a code".to_owned()));
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Heard::Closed(error.to_string()),
-                None => return Heard::Closed("the connection ended without a Close".to_owned()),
-            }
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Self::Whole(body) if body.is_empty() => Poll::Ready(None),
+            Self::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body).into())))),
+            // Nobody wakes this: the connection ends with the answer, or with the wait for it.
+            Self::Announced(_) => Poll::Pending,
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(body) if body.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            Self::Announced(bytes) => SizeHint::with_exact(*bytes),
+        }
+    }
+}
+
+/// What may be shown of a server's text: its beginning, and nothing of a key. The user's own secrets are masked later
+/// (`Journal`); an excerpt proper would hide the words by which servers are known.
+pub(super) fn shown(text: &str) -> String {
+    if text.contains("-----BEGIN") || text.contains("PRIVATE KEY") {
+        return Excerpt::of(text).to_string();
+    }
+    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 fn key() -> String {
@@ -208,10 +287,4 @@ fn key() -> String {
 
 fn trouble(error: hyper::Error) -> Trouble {
     if error.is_parse() { Trouble::Malformed(error.to_string()) } else { Trouble::Closed }
-}
-
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Socket")
-    }
 }

@@ -22,6 +22,12 @@ pub struct Options {
     /// Print one JSON document (docs/doctor-json.md).
     #[arg(long)]
     pub json: bool,
+    /// Print every request and what came as well.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Print a text to paste into a bug report: versions, stages and evidence, without addresses, cookies, tokens and queries.
+    #[arg(long, conflicts_with = "json")]
+    pub report: bool,
     /// Where Socket.IO is, as in the client's `path` option.
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub path: Option<String>,
@@ -46,9 +52,16 @@ pub struct Options {
     /// Send this Cookie, as with `withCredentials`. The report masks it.
     #[arg(long, value_name = "NAME=VALUE", value_parser = cookie)]
     pub cookie: Option<HeaderValue>,
+    /// Keep no cookies that the server sets, as Node, Python and pages of another origin do.
+    #[arg(long)]
+    pub no_cookies: bool,
     /// Take this address for a host, before DNS says so; any number.
     #[arg(long, value_name = "HOST:ADDRESS", value_parser = resolve)]
     pub resolve: Vec<(Host, IpAddr)>,
+    /// Ask this name server as well, such as 9.9.9.9, and compare. Without it 9.9.9.9 is asked only where the system's
+    /// resolver does not know the name.
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Option<IpAddr>,
     /// Trust the roots in this PEM file as well, as with NODE_EXTRA_CA_CERTS.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

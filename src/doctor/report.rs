@@ -11,8 +11,8 @@ use crate::bundle::report::escaped;
 /// Version of the JSON document; see docs/doctor-json.md.
 pub const JSON_VERSION: u32 = 1;
 
-/// The report for a terminal.
-pub fn text(report: &Report, colour: bool) -> String {
+/// The report for a terminal; `verbose` with every request and what came.
+pub fn text(report: &Report, colour: bool, verbose: bool) -> String {
     let mut out = String::new();
     let mut number = 0;
     for section in &report.sections {
@@ -20,11 +20,14 @@ pub fn text(report: &Report, colour: bool) -> String {
         for check in &section.checks {
             line(&mut out, check, &mut number, colour);
         }
+        for exchange in section.exchanges.iter().filter(|_| verbose) {
+            let _ = writeln!(out, "  > {}\n  < {}", escaped(&exchange.sent), escaped(&exchange.came));
+        }
         out.push('\n');
     }
     let findings = report.sections.iter().flat_map(|section| section.findings());
     for (at, finding) in findings.enumerate() {
-        explained(&mut out, at + 1, finding, colour);
+        explained(&mut out, at + 1, finding, colour, verbose);
     }
     let _ = writeln!(out, "{}", summary(report));
     if let Some(verdict) = report.verdict() {
@@ -85,12 +88,15 @@ fn painted(word: &str, colour: bool) -> String {
     if colour { format!("{paint}{word}\x1b[0m") } else { word.to_owned() }
 }
 
-fn explained(out: &mut String, number: usize, finding: &Finding, colour: bool) {
+fn explained(out: &mut String, number: usize, finding: &Finding, colour: bool, verbose: bool) {
     let text = finding.code.explanation();
     let level = painted(word(finding.code.level()), colour);
     let _ = writeln!(out, "{number}. {level} {} [{}]", escaped(&finding.message), finding.code.as_str());
-    for (label, seen) in &finding.evidence {
+    for (label, seen) in finding.evidence.iter().filter(|(label, _)| verbose || *label != "sent") {
         field(out, label, seen);
+    }
+    if let Some(question) = &finding.question {
+        field(out, "not certain", question);
     }
     field(out, "you see", &finding.told(text.see));
     field(out, "why", &finding.told(text.why));
@@ -113,6 +119,7 @@ pub fn json(report: &Report) -> Value {
             "kind": section.kind,
             "subject": section.subject,
             "checks": section.checks.iter().map(check_json).collect::<Vec<_>>(),
+            "exchanges": section.exchanges.iter().map(|one| json!({ "sent": one.sent, "came": one.came })).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -145,6 +152,8 @@ fn finding_json(check: &Check, finding: &Finding) -> Value {
         "text": finding.message,
         "code": finding.code.as_str(),
         "evidence": evidence,
+        "confidence": if finding.question.is_some() { "likely" } else { "certain" },
+        "question": finding.question,
         "you_see": finding.told(text.see),
         "why": finding.told(text.why),
         "do": finding.told(text.fix),
@@ -170,14 +179,14 @@ mod tests {
 
     #[test]
     fn nothing_from_a_server_moves_the_cursor() {
-        let text = text(&report(), false);
+        let text = text(&report(), false, false);
         assert!(!text.contains('\x1b') && !text.contains('\u{202e}'), "{text:?}");
         assert!(text.contains("\\u{1b}[2J") && text.contains("\\u{202e}evil"), "{text}");
     }
 
     #[test]
     fn the_explanation_speaks_of_the_case_at_hand() {
-        let text = text(&report(), true);
+        let text = text(&report(), true, false);
         assert!(text.contains("Host: a.test. is not in the cert's altnames: DNS:b.test"), "{text}");
         assert!(text.contains("\x1b[1;31mFAIL\x1b[0m"), "{text}");
         assert!(text.ends_with("1 failure\n"), "{text}");

@@ -10,12 +10,20 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::check::Finding;
 use super::explain::Code;
+use crate::excerpt::Excerpt;
 use crate::names::Host;
+
+/// Protocol names that make a hello of 1.8 KB.
+const LARGE_NAMES: usize = 6;
+/// Length of each; 255 is the longest (RFC 7301 §3.1).
+const LARGE_NAME_BYTES: usize = 250;
 
 /// A client configuration with its record.
 #[derive(Clone, Debug)]
 pub(super) struct TlsClient {
     pub(super) config: Arc<ClientConfig>,
+    /// Its hello is of two packets.
+    pub(super) is_large: bool,
     seen: Arc<Recorder>,
 }
 
@@ -85,7 +93,18 @@ impl TlsClient {
             .with_custom_certificate_verifier(Arc::<Recorder>::clone(&seen))
             .with_client_cert_resolver(Arc::<Recorder>::clone(&seen));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Some(Self { config: Arc::new(config), seen })
+        Some(Self { config: Arc::new(config), is_large: false, seen })
+    }
+
+    /// With a hello as long as a browser's (post-quantum key exchange): the names of protocols that nobody speaks fill it.
+    pub(super) fn large() -> Option<Self> {
+        let mut client = Self::new(rustls::ALL_VERSIONS)?;
+        let mut config = ClientConfig::clone(&client.config);
+        let filling =
+            (0..LARGE_NAMES).map(|at| format!("{at:0>width$}", width = LARGE_NAME_BYTES).into_bytes());
+        config.alpn_protocols.extend(filling);
+        (client.config, client.is_large) = (Arc::new(config), true);
+        Some(client)
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -291,8 +310,8 @@ pub(super) fn wants_certificate(said: &str) -> Finding {
 }
 
 fn not_tls(bytes: &[u8], port: u16) -> Finding {
-    let text = String::from_utf8_lossy(bytes);
-    let line: String = text.lines().next().unwrap_or_default().chars().take(80).collect();
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = Excerpt::of_bytes(first).to_string();
     if bytes.starts_with(b"HTTP/") {
         return Finding::new(
             Code::PortPlainHttp,

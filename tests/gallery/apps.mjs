@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createServer, request as httpRequest } from 'node:http'
-import { createSecureServer } from 'node:http2'
+import { createSecureServer, createServer as createHttp2Server } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
 import { connect, createServer as createTcpServer } from 'node:net'
 import { Server } from 'socket.io'
@@ -46,6 +46,10 @@ four(4018).of('/slow').use(() => {})
 four(4021, { cors: { origin: true, credentials: true, allowedHeaders: ['x-game'] } })
 four(4019, { path: '/api/socket.io/' })
 four(4022, {}, createTlsServer(tls(options.future), notFound)) // TLS where an edge speaks plain HTTP
+four(4050, { perMessageDeflate: { threshold: 0 } }) // compresses whatever it sends
+four(4052, {}, createServer()) // nothing else is attached: other paths hang
+listen(createHttp2Server(), 4053)
+listen(createSecureServer({ ...tls(options), allowHTTP1: false }), 4055)
 
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
 const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))

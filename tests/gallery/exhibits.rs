@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::certs::{Ca, Issued, ca_params, leaf_params};
-use crate::house::{House, Machine, SOCKETIO, alert, banner, full, hang_up, malformed, odd, run, silent, to};
+use crate::house::{
+    Beside, House, Machine, SOCKETIO, alert, banner, full, hang_up, malformed, odd, run, silent, to,
+};
 use crate::odd_certs::{ca_for, ca_issuers, ca_without_cas_below, self_signed};
 use crate::support::edge::{Desk, Edge};
 
@@ -31,9 +33,33 @@ pub fn hang(house: &mut House) -> (Value, Vec<Edge>) {
     cors(house);
     websockets(house, &mut edges);
     namespaces(house);
+    crate::kinds::hang(house);
     board(house, &mut edges);
-    (apps(house), edges)
+    let apps = apps(house);
+    for exhibit in &mut house.exhibits {
+        if let Some((_, why)) = OTHER_CLIENTS.iter().find(|(code, _)| *code == exhibit.code) {
+            exhibit.beside = Beside::Succeeds(why);
+        }
+    }
+    (apps, edges)
 }
+
+/// Failures of other clients than Node's.
+const OTHER_CLIENTS: [(&str, &str); 11] = [
+    ("tls-key-usage", "OpenSSL does not look at keyUsage"),
+    ("tls-no-common-suite", "OpenSSL takes suites with CBC"),
+    ("tls-no-san", "Node reads the common name where there is no subjectAltName"),
+    ("tls-ca-certificate", "OpenSSL takes a CA's certificate for a server's"),
+    ("tls-weak-key", "OpenSSL's security level 1 takes 1024 bits"),
+    ("tls-ed25519", "OpenSSL takes Ed25519"),
+    ("cors-missing", "CORS is of browsers"),
+    ("cors-other-origin", "CORS is of browsers"),
+    ("cors-star-with-credentials", "CORS is of browsers"),
+    ("cors-preflight", "CORS is of browsers"),
+    ("cors-twice", "CORS is of browsers"),
+];
+
+const QUIET: Beside = Beside::Succeeds("a client of 2.x sends nothing before it has something to say");
 
 fn good(ca: &Ca, host: &str) -> Issued {
     ca.issue(&[host])
@@ -463,6 +489,7 @@ fn polling(house: &mut House) {
         &location("client_max_body_size 1; proxy_pass http://127.0.0.1:4002;"),
         &["--eio", "3"],
     );
+    house.beside(QUIET);
     house.nginx_fault(
         "eio-post-lost",
         &location(&format!("if ($request_method = POST) {{ return 500; }} {app}")),
@@ -471,6 +498,7 @@ fn polling(house: &mut House) {
     house.nginx_fault("eio-ping-long", &to(4014), &[]);
     house.nginx("healthy-wary.recre.store", &to(4047));
     house.exhibit("healthy-nginx", &["https://healthy-wary.recre.store", "--transport", "polling"]);
+    house.beside(Beside::Unasked("the server is a stub without namespaces"));
     house.nginx_fault("eio-poll-held", &to(4046), &[]);
 }
 
@@ -489,6 +517,7 @@ fn our_own_codes(house: &mut House, edges: &mut Vec<Edge>) {
     house.says(&["upstream_malformed"]);
     refuse(house, "edge-refused", "127.0.0.1:4002", "body_bytes_max = 1\n", &["--eio", "3"]);
     house.says(&["body_too_large", "raise body_bytes_max"]);
+    house.beside(QUIET);
     // Its plain port is asked for a name that it does not have.
     let address = house.address_of("edge-refused.recre.store");
     house.record("edge-unknown-host.recre.store", vec![address.parse().unwrap()]);

@@ -29,6 +29,23 @@ pub struct Exhibit {
     pub machine: Option<PathBuf>,
     /// What must stand in the report as well.
     pub says: Vec<&'static str>,
+    /// What must not.
+    pub never: Vec<&'static str>,
+    /// What a real client with the same options comes to.
+    pub beside: Beside,
+    /// Between doctor and client, where one of them would be counted with the other.
+    pub pause: Duration,
+}
+
+/// A real client beside the doctor.
+#[derive(Clone, Copy)]
+pub enum Beside {
+    /// It succeeds where the doctor finds no failure, and only there.
+    TheSame,
+    /// The doctor's failure is of other clients, as said here.
+    Succeeds(&'static str),
+    /// It may do either, as said here.
+    Unasked(&'static str),
 }
 
 pub struct House {
@@ -36,7 +53,8 @@ pub struct House {
     pub ca: Ca,
     pub exhibits: Vec<Exhibit>,
     dns: Vec<(String, Record)>,
-    addresses: u8,
+    public_dns: Vec<(String, Record)>,
+    addresses: u16,
     nginx: String,
     roots: String,
     running: Vec<Running>,
@@ -62,6 +80,11 @@ pub fn to(port: u16) -> String {
     format!("location / {{ {SOCKETIO} proxy_pass http://127.0.0.1:{port}; }}")
 }
 
+/// Where the scripts have their packages.
+pub fn interop_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop")
+}
+
 /// Runs a command that must succeed.
 pub fn run(words: &str) {
     let mut parts = words.split_whitespace();
@@ -79,12 +102,14 @@ impl House {
             ca,
             exhibits: Vec::new(),
             dns: Vec::new(),
+            public_dns: Vec::new(),
             addresses: 0,
             nginx: String::new(),
             running: Vec::new(),
             waits_for: Vec::new(),
         };
         run("ip link set lo up");
+        run("ip addr add 9.9.9.9/32 dev lo");
         run("ip route add local 23.0.0.0/16 dev lo");
         run("ip route add unreachable 23.9.0.0/16");
         run("ip link add v0 type veth peer name v1");
@@ -117,7 +142,8 @@ impl House {
     /// A new address, and a name for it.
     pub fn address(&mut self, host: &str) -> String {
         self.addresses += 1;
-        let address = Ipv4Addr::new(23, 0, 0, self.addresses);
+        let [third, fourth] = self.addresses.to_be_bytes();
+        let address = Ipv4Addr::new(23, 0, third, fourth);
         self.record(host, vec![address.into()]);
         address.to_string()
     }
@@ -128,7 +154,9 @@ impl House {
         addresses[0].to_string()
     }
 
+    /// The last word about a name counts.
     pub fn record(&mut self, host: &str, addresses: Vec<IpAddr>) {
+        self.dns.retain(|(known, _)| known != host);
         self.dns.push((host.to_owned(), Record::Addresses(addresses)));
     }
 
@@ -196,7 +224,36 @@ impl House {
 
     pub fn exhibit(&mut self, code: &'static str, arguments: &[&str]) {
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        self.exhibits.push(Exhibit { code, arguments, offline: false, machine: None, says: Vec::new() });
+        self.exhibits.push(Exhibit {
+            code,
+            arguments,
+            offline: false,
+            machine: None,
+            says: Vec::new(),
+            never: Vec::new(),
+            beside: Beside::TheSame,
+            pause: Duration::ZERO,
+        });
+    }
+
+    /// How a real client fares with the last exhibit, where that is not as the doctor says.
+    pub fn beside(&mut self, beside: Beside) {
+        self.exhibits.last_mut().unwrap().beside = beside;
+    }
+
+    /// See [`Exhibit::pause`].
+    pub fn pause(&mut self, time: Duration) {
+        self.exhibits.last_mut().unwrap().pause = time;
+    }
+
+    /// What the last exhibit's report must not say.
+    pub fn never_says(&mut self, texts: &[&'static str]) {
+        self.exhibits.last_mut().unwrap().never.extend(texts);
+    }
+
+    /// A name that only the world's name server knows.
+    pub fn public_record(&mut self, host: &str, address: &str) {
+        self.public_dns.push((host.to_owned(), Record::Addresses(vec![address.parse().unwrap()])));
     }
 
     /// What the last exhibit's report must say as well.
@@ -225,9 +282,12 @@ impl House {
         self.exhibit(code, &[&format!("https://{host}")]);
     }
 
-    pub fn start(&mut self, command: &mut Command) {
+    pub fn start(&mut self, command: &mut Command) -> u32 {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        self.running.push(Running(child.unwrap_or_else(|error| panic!("{command:?}: {error}"))));
+        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let pid = child.id();
+        self.running.push(Running(child));
+        pid
     }
 
     pub fn wait_for(&mut self, address: &str) {
@@ -235,14 +295,14 @@ impl House {
     }
 
     /// Starts nginx, DNS and the apps, and waits until everything listens.
-    pub fn open(&mut self, interop: &Interop, apps: &serde_json::Value) -> Program {
+    pub fn open(&mut self, interop: &Interop, python: &Path, apps: &serde_json::Value) -> [Program; 2] {
         std::fs::write(self.path("roots.pem"), &self.roots).unwrap();
         let folder = self.folder.path().display().to_string();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
             .concat();
         let configuration = format!(
-            "user root;\nmaster_process off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 1024; }}\n\
+            "user root;\nmaster_process off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 2048; }}\n\
              http {{ access_log off;\nserver_names_hash_bucket_size 128;\n{temporary}\
              map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n{}\n}}\n",
             self.nginx
@@ -254,15 +314,20 @@ impl House {
                 .args(["-g", "daemon off; error_log stderr crit;", "-e", "stderr", "-c"])
                 .arg(nginx),
         );
-        serve_dns(std::mem::take(&mut self.dns));
-        let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop/gallery-apps.mjs");
-        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gallery/apps.mjs"), script).unwrap();
+        serve_dns("127.0.0.1:53", std::mem::take(&mut self.dns));
+        serve_dns("9.9.9.9:53", std::mem::take(&mut self.public_dns));
+        for script in ["apps.mjs", "apps.py"] {
+            let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gallery").join(script);
+            std::fs::copy(ours, interop_folder().join(format!("gallery-{script}"))).unwrap();
+        }
         let node = interop.start(Command::new("node").arg("gallery-apps.mjs").arg(apps.to_string()));
+        let python = interop.start(Command::new(python).args(["-W", "ignore", "gallery-apps.py"]));
         node.wait("listening");
+        python.wait("listening");
         for address in &self.waits_for {
             wait_until_open(address);
         }
-        node
+        [node, python]
     }
 }
 
@@ -377,8 +442,8 @@ pub fn odd(ca: &Ca, host: &str, change: impl FnOnce(&mut rcgen::CertificateParam
 // --- DNS --------------------------------------------------------------------------------------------------
 
 /// RFC 1035 as far as one question goes.
-fn serve_dns(zone: Vec<(String, Record)>) {
-    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+fn serve_dns(address: &str, zone: Vec<(String, Record)>) {
+    let socket = UdpSocket::bind(address).unwrap();
     std::thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, peer)) = socket.recv_from(&mut query) {

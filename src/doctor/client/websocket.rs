@@ -1,278 +1,238 @@
-//! WebSockets of Engine.IO: from the start, as an upgrade with its probe, the namespace, the wait.
+//! A WebSocket from the start, as different clients ask for it: which of them get one?
 
-use std::pin::pin;
-use std::time::Duration;
+use hyper::header::{self, HeaderValue};
 
-use tokio::time::Instant;
-
-use super::{Client, PACKET_TIME, Seat, describe, engine_error, looks_like_open, shown, silence};
+use super::{Client, PACKET_TIME, Seat, describe, engine_error, shown, silence};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
-use crate::doctor::engineio::{self, Body, Eio, Joined, Open, escape};
+use crate::doctor::engineio::{self, Body, Eio, Open};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Ask, Heard, Socket};
+use crate::doctor::http::{Answer, Ask, Style};
+use crate::doctor::socket::{Heard, Socket};
 
-/// A client without a namespace is sent away by Socket.IO itself after 45 s (`connectTimeout`).
-const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
+/// How a WebSocket from the start began.
+pub(super) enum Opening {
+    /// With an open packet, where it could be read: a compressed one is one as well.
+    Open(Box<Socket>, Option<Open>),
+    /// Another answer than 101, or a 101 for somebody else.
+    Answered(Answer),
+    /// It opened, and its first message is not an open packet.
+    Heard(Heard),
+    Trouble(Trouble),
+}
+
+impl Opening {
+    fn works(&self) -> bool {
+        matches!(self, Self::Open(..))
+    }
+
+    fn is_silent(&self) -> bool {
+        matches!(self, Self::Trouble(Trouble::Silent | Trouble::TimeUp) | Self::Heard(Heard::Nothing))
+    }
+
+    fn told(&self) -> String {
+        match self {
+            Self::Open(..) => "opens".to_owned(),
+            Self::Answered(answer) => answer.shown(),
+            Self::Heard(heard) => format!("{heard:?}"),
+            Self::Trouble(trouble) => trouble.to_string(),
+        }
+    }
+}
 
 impl Client<'_> {
     pub(super) async fn websocket(
         &self,
         eio: Eio,
         sid: Option<&str>,
+        style: Style,
+        origin: Option<&str>,
     ) -> Result<Result<Socket, Answer>, Trouble> {
-        let ask = Ask::get(self.target(eio, self.path, "websocket", sid)).with(&self.fields);
-        self.connector.websocket(ask).await
+        let mut ask = Ask::get(self.target(eio, self.path, "websocket", sid)).with(&self.fields());
+        ask.fields.extend(
+            origin.and_then(|origin| HeaderValue::from_str(origin).ok()).map(|o| (header::ORIGIN, o)),
+        );
+        self.connector.websocket(ask, style).await
     }
 
-    /// A WebSocket from the start.
+    /// One try; `origin` is that of a page of this host, where the user named none.
+    pub(super) async fn attempt(&self, eio: Eio, style: Style, origin: Option<&str>) -> Opening {
+        let mut socket = match self.websocket(eio, None, style, origin).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(answer)) => return Opening::Answered(answer),
+            Err(trouble) => return Opening::Trouble(trouble),
+        };
+        match socket.hear(self.connector, PACKET_TIME).await {
+            Heard::Compressed => Opening::Open(Box::new(socket), None),
+            Heard::Text(text) => match text.strip_prefix('0').and_then(engineio::open) {
+                Some(open) => {
+                    self.connector.journal.hide(&open.sid, &super::masked_sid(&open.sid));
+                    Opening::Open(Box::new(socket), Some(open))
+                }
+                None => Opening::Heard(Heard::Text(text)),
+            },
+            heard => Opening::Heard(heard),
+        }
+    }
+
+    /// A WebSocket from the start: as Firefox on a page of this host asks, and where that fails, as others do.
     pub(super) async fn direct(&self, seat: &mut Seat, section: &mut Section) -> Option<Socket> {
-        match self.websocket(seat.eio, None).await {
-            Ok(Ok(socket)) => self.first_packet(socket, seat, section).await,
-            Ok(Err(answer)) => {
-                section.found(self.no_websocket(&answer, seat));
-                None
+        let own = self.own_origin();
+        let origin = self.options.origin.is_none().then_some(own.as_str());
+        let first = self.attempt(seat.eio, Style::FIREFOX, origin).await;
+        let mut page = false;
+        let (opening, finding) = match first {
+            first if first.works() => {
+                page = true;
+                (first, None)
             }
-            Err(trouble) if seat.open.is_none() => {
-                section.found(silence(&trouble, "WebSocket handshake"));
-                None
+            first if first.is_silent() => self.less(first, Style::PLAIN, seat, None).await,
+            first => match self.attempt(seat.eio, Style::CHROME, None).await {
+                chrome if chrome.works() => {
+                    let finding = self.firefox_or_origin(&first, origin, seat, section).await;
+                    (chrome, finding)
+                }
+                _ => self.less(first, Style::PLAIN, seat, None).await,
+            },
+        };
+        if let Some(finding) = finding {
+            section.found(finding);
+        }
+        match opening {
+            Opening::Open(socket, open) => {
+                section.passed(Group::Websocket, "a WebSocket from the start opens");
+                seat.open = seat.open.take().or(open);
+                seat.origin = origin.filter(|_| page).map(str::to_owned);
+                Some(*socket)
             }
-            Err(trouble) => {
-                let message = "polling works, and the WebSocket handshake gets no answer: a proxy or filter on the way holds it back";
-                section.found(self.worded(Code::WsNoAnswer, message).seen("seen", describe(&trouble)));
+            failed => {
+                section.found(self.no_websocket(failed, seat));
                 None
             }
         }
     }
 
-    fn no_websocket(&self, answer: &Answer, seat: &Seat) -> Finding {
+    /// The same without the offer of compression; a finding where only that works.
+    async fn less(
+        &self,
+        first: Opening,
+        style: Style,
+        seat: &Seat,
+        origin: Option<&str>,
+    ) -> (Opening, Option<Finding>) {
+        let plain = self.attempt(seat.eio, style, origin).await;
+        if !plain.works() {
+            return (plain, None);
+        }
+        let dropped = matches!(first, Opening::Heard(Heard::Unagreed));
+        let message = if dropped {
+            "a proxy drops the answer to permessage-deflate (Sec-WebSocket-Extensions), so that browsers and Node end the WebSocket at the first compressed message; clients that offer no compression (Python, Swift, microcontrollers) work"
+        } else {
+            "the WebSocket handshake fails where it offers permessage-deflate (Sec-WebSocket-Extensions), as browsers and Node do; clients that offer no compression (Python, Swift, microcontrollers) work"
+        };
+        let finding = self.worded(Code::WsExtension, message).seen("with the offer", shown(&first.told()));
+        (plain, Some(finding))
+    }
+
+    /// The handshake of Node passes, that of Firefox on a page of this host does not: by its Connection, or its Origin?
+    async fn firefox_or_origin(
+        &self,
+        first: &Opening,
+        origin: Option<&str>,
+        seat: &Seat,
+        section: &mut Section,
+    ) -> Option<Finding> {
+        let Some(own) = origin else { return Some(self.connection_list(first)) };
+        let page = self.attempt(seat.eio, Style::CHROME, Some(own)).await;
+        let refused = match page {
+            Opening::Open(socket, _) => {
+                socket.close(self.connector).await;
+                return Some(self.connection_list(first));
+            }
+            Opening::Answered(answer) => answer,
+            _ => return None,
+        };
+        // python-engineio compares with scheme and host of the request as it sees them.
+        if let Some(host) = own.strip_prefix("https://")
+            && self.attempt(seat.eio, Style::CHROME, Some(&format!("http://{host}"))).await.works()
+        {
+            return Some(self.answered(self.forwarded_proto(own), &refused));
+        }
+        section.unknown(
+            Group::Websocket,
+            format!(
+                "a page of `{own}` itself would be refused ({}): right if your page is elsewhere; give its address with --origin",
+                shown(&refused.shown())
+            ),
+        );
+        None
+    }
+
+    fn connection_list(&self, first: &Opening) -> Finding {
+        let message = "Firefox gets no WebSocket, other clients do: a rule of the proxy takes `Connection: Upgrade` only, and not `keep-alive, Upgrade`";
+        self.worded(Code::WsConnectionList, message).seen("as Firefox", shown(&first.told()))
+    }
+
+    /// Once more, for a wait over it: without compression, which this client does not read.
+    pub(super) async fn plain_websocket(&self, seat: &mut Seat) -> Option<Socket> {
+        match self.attempt(seat.eio, Style::PLAIN, seat.origin.clone().as_deref()).await {
+            Opening::Open(socket, open) => {
+                seat.open = seat.open.take().or(open);
+                Some(*socket)
+            }
+            _ => None,
+        }
+    }
+
+    fn no_websocket(&self, opening: Opening, seat: &Seat) -> Finding {
+        match opening {
+            Opening::Answered(answer) => self.answered(self.no_upgrade(&answer, seat), &answer),
+            Opening::Heard(heard) => self.not_an_open_packet(heard),
+            Opening::Trouble(trouble) if seat.open.is_none() => silence(&trouble, "WebSocket handshake"),
+            Opening::Trouble(trouble) => {
+                let message = "polling works, and the WebSocket handshake gets no answer: a proxy or filter on the way holds it back";
+                self.worded(Code::WsNoAnswer, message)
+                    .question("does it work from another network, such as a phone's? Then something on this network holds it back, else the server's proxy does")
+                    .seen("seen", describe(&trouble))
+            }
+            Opening::Open(..) => self.worded(Code::WsStatus, "the WebSocket opens now and did not before"),
+        }
+    }
+
+    fn no_upgrade(&self, answer: &Answer, seat: &Seat) -> Finding {
         let by = self.who(answer);
-        let finding = match (engine_error(answer).map(|error| error.code), answer.status) {
+        let polls = seat.open.is_some();
+        match (engine_error(answer).map(|error| error.code), answer.status) {
             (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy makes it up"),
             (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so that the app sees a plain request: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
             (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
-            (Some(0), _) if seat.open.is_some() => self.worded(Code::EioPollingOnly, "the server takes polling only (`transports`), and the client asks for a WebSocket"),
-            (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server takes polling only"),
+            (Some(0), _) if polls => self.worded(Code::EioPollingOnly, "the server takes polling only (`transports`), and the client asks for a WebSocket"),
+            (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server takes polling only")
+                .question("does the same with --transport polling open a session? Then the server takes polling only"),
             (Some(4), _) => self.worded(Code::EioForbidden, "the app itself refuses this client (its `allowRequest`)"),
-            (Some(5), _) => self.worded(Code::EioProtocol, "the client is of Socket.IO 2.x and the server of 3.x or 4.x without `allowEIO3`"),
+            (Some(5), _) => self.engine_refusal(5, "", answer),
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
-            (_, 403) if seat.open.is_some() => self.worded(Code::WsForbidden, format!("polling works, and the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there")),
+            (None, 429 | 503) if super::answers::may_be_limit(answer) => self.limited(answer),
+            (None, 400) if engineio::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has none"),
+            (None, 500) if seat.open.as_ref().is_some_and(|open| open.is_of_python) => self
+                .worded(Code::WsNoLibrary, "the Python server fails on the WebSocket (500): uvicorn was started without a library for it (`pip install 'uvicorn[standard]'`)")
+                .question("does the server's log say `No supported WebSocket library detected`? If not, it says what fails"),
+            (None, 400) if answer.body.contains("is not an accepted origin") => self.origin_refused(answer),
+            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, and the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
+                .question("does the app's own log show the upgrade? Then it checks the Origin, else a rule of the proxy refuses"),
             (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that was sent (426): the proxy does not pass it on"),
-            (_, status) if seat.open.is_some() => self.worded(Code::WsStatus, format!("polling works, and the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that takes upgrades")),
+            (_, status) if polls => self.worded(Code::WsStatus, format!("polling works, and the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that takes upgrades")),
             _ => self.strange_status(&Body::read(&answer.body), answer),
-        };
-        finding.seen("answered", shown(&answer.shown())).seen("answered by", by)
+        }
     }
 
-    /// The open packet, which the server owes at once.
-    pub(super) async fn first_packet(
-        &self,
-        mut socket: Socket,
-        seat: &mut Seat,
-        section: &mut Section,
-    ) -> Option<Socket> {
-        let finding = match socket.hear(self.connector, PACKET_TIME).await {
-            Heard::Text(text) => match text.strip_prefix('0').and_then(engineio::open) {
-                Some(open) => {
-                    section.passed(Group::Websocket, "a WebSocket from the start opens");
-                    seat.open.get_or_insert(open);
-                    return Some(socket);
-                }
-                None if !looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", shown(&text)),
-                None => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", shown(&text)),
-            },
+    fn not_an_open_packet(&self, heard: Heard) -> Finding {
+        match heard {
+            Heard::Text(text) if !engineio::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", shown(&text)),
+            Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", shown(&text)),
             Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", shown(&how)),
+            Heard::Unagreed | Heard::Compressed => self.worded(Code::WsExtension, "messages of the WebSocket are compressed, though its handshake did not agree on that: a proxy changes Sec-WebSocket-Extensions"),
             Heard::Nothing => self.worded(Code::WsSilent, "the WebSocket opens and nothing comes through it: a proxy on the way does not pass frames on").seen("waited", "4 s for the open packet"),
-        };
-        section.found(finding);
-        None
-    }
-
-    /// From polling to a WebSocket, as every client does by default.
-    pub(super) async fn change_over(
-        &self,
-        seat: &Seat,
-        direct: bool,
-        section: &mut Section,
-    ) -> Option<Socket> {
-        let open = seat.open.as_ref().filter(|_| self.options.transport.is_none() && direct)?;
-        if !open.upgrades.iter().any(|name| name == "websocket") {
-            section.skipped(Group::Websocket, "the server offers no upgrade from polling");
-            self.leave(seat).await;
-            return None;
-        }
-        // As a client does: a poll waits meanwhile, and the server ends it once it has heard the probe.
-        let mut poll = pin!(self.poll(seat.eio, open));
-        let mut polled = None;
-        let probe = self.probe(seat.eio, open);
-        let mut probe = pin!(probe);
-        let probed = loop {
-            tokio::select! {
-                probed = &mut probe => break probed,
-                answer = &mut poll, if polled.is_none() => polled = Some(answer),
-            }
-        };
-        let said = match probed {
-            Ok(Ok((mut socket, Heard::Text(text)))) if text == "3probe" => {
-                let answer = match polled {
-                    Some(answer) => answer,
-                    None => poll.await,
-                };
-                self.judge_poll(answer, section);
-                socket.say(self.connector, "5").await;
-                section.passed(Group::Websocket, "a session changes over from polling to a WebSocket");
-                return Some(socket);
-            }
-            Ok(Ok((_, heard))) => format!("{heard:?} to the probe"),
-            Ok(Err(answer)) if engine_error(&answer).is_some_and(|error| error.code == 1) => {
-                let message = "\"Session ID unknown\": the upgrade reached another process than the polling did: make the processes sticky, or run one";
-                section.found(
-                    self.worded(Code::EioSidUnknown, message).seen("answered", shown(&answer.shown())),
-                );
-                return None;
-            }
-            Ok(Err(answer)) => answer.shown(),
-            Err(trouble) => describe(&trouble),
-        };
-        let message = "a client that begins by polling cannot change over to the WebSocket: make the processes sticky, or begin with `transports: [\"websocket\"]`";
-        section.found(self.worded(Code::WsProbe, message).seen("seen", shown(&said)));
-        None
-    }
-
-    async fn probe(&self, eio: Eio, open: &Open) -> Result<Result<(Socket, Heard), Answer>, Trouble> {
-        let mut socket = match self.websocket(eio, Some(&open.sid)).await? {
-            Ok(socket) => socket,
-            Err(answer) => return Ok(Err(answer)),
-        };
-        socket.say(self.connector, "2probe").await;
-        let heard = socket.hear(self.connector, PACKET_TIME).await;
-        Ok(Ok((socket, heard)))
-    }
-
-    /// A poll that waits for the app to say something.
-    async fn poll(&self, eio: Eio, open: &Open) -> Result<Answer, Trouble> {
-        let target = self.target(eio, self.path, "polling", Some(&open.sid));
-        self.connector.ask(&Ask::get(target).with(&self.fields)).await
-    }
-
-    /// The server has ended it by now: does its answer arrive?
-    fn judge_poll(&self, answer: Result<Answer, Trouble>, section: &mut Section) {
-        let seen = match answer {
-            Ok(answer) if answer.status == 200 => {
-                let text = "a waiting poll is answered at once: nothing on the way holds answers back";
-                section.passed(Group::Polling, text);
-                return;
-            }
-            Ok(answer) => answer.shown(),
-            Err(trouble) => describe(&trouble),
-        };
-        let message = "a poll that waits does not get its answer when the app has sent one: a proxy on the way holds it back (buffers)";
-        section.found(self.worded(Code::EioPollHeld, message).seen("seen", shown(&seen)));
-    }
-
-    /// What is left: the namespace over one WebSocket, the wait on another.
-    pub(super) async fn last(
-        &self,
-        direct: Option<Socket>,
-        moved: Option<Socket>,
-        seat: &Seat,
-        section: &mut Section,
-    ) {
-        let (mut first, spare) = match (moved, direct) {
-            (Some(moved), direct) => (moved, direct),
-            (None, Some(direct)) => (direct, None),
-            (None, None) => return,
-        };
-        if let Some(spare) = spare {
-            spare.close(self.connector).await;
-        }
-        if let Some(namespace) = self.namespace {
-            self.join(&mut first, namespace, seat.eio, section).await;
-        }
-        if let Some(time) = self.hold {
-            self.holding(&mut first, time, seat, section).await;
-        }
-        first.close(self.connector).await;
-    }
-
-    async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
-        let query: Vec<String> =
-            self.query.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
-        if eio == Eio::V4 || namespace != "/" {
-            socket.say(self.connector, &eio.connect(namespace, &query.join("&"))).await;
-        }
-        let until = Instant::now() + PACKET_TIME;
-        let finding = loop {
-            match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
-                Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
-                Heard::Text(text) => match engineio::joined(&text, namespace) {
-                    Some(Joined::Yes) => {
-                        section.passed(Group::Namespace, format!("{namespace} is joined"));
-                        return;
-                    }
-                    Some(Joined::No(why)) if why == "Invalid namespace" => {
-                        break self.worded(Code::NsUnknown, format!("the app has no namespace `{namespace}`: io.of(\"{namespace}\") is missing, or a path was meant"));
-                    }
-                    Some(Joined::No(why)) => {
-                        break self.worded(Code::NsRefused, format!("the app refuses the namespace `{namespace}`: {}", shown(&why)));
-                    }
-                    None => {}
-                },
-                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection in place of joining `{namespace}`")).seen("closed", shown(&how)),
-                Heard::Nothing => break self.worded(Code::NsSilent, format!("the app does not answer to the namespace `{namespace}`: does a middleware never call next()?")),
-            }
-        };
-        section.found(finding.word("namespace", namespace));
-    }
-
-    /// Keeps a WebSocket open and answers heartbeats, to see who ends it.
-    async fn holding(&self, socket: &mut Socket, time: Duration, seat: &Seat, section: &mut Section) {
-        let cut_short = self.namespace.is_none() && seat.eio == Eio::V4 && time > HOLD_WITHOUT_NAMESPACE;
-        let time = if cut_short { HOLD_WITHOUT_NAMESPACE } else { time };
-        let interval = seat.open.as_ref().map_or(25_000, |open| open.ping_interval_ms);
-        let patience = seat.open.as_ref().map_or(45_000, |open| open.ping_interval_ms + open.ping_timeout_ms);
-        let begin = Instant::now();
-        let (mut heartbeats, mut last_heard, mut last_ping) = (0, begin, begin);
-        while begin.elapsed() < time {
-            let next = Duration::from_millis(interval.min(1_000)).min(time.saturating_sub(begin.elapsed()));
-            if seat.eio == Eio::V3 && last_ping.elapsed() >= Duration::from_millis(interval) {
-                socket.say(self.connector, "2").await;
-                last_ping = Instant::now();
-            }
-            match socket.hear(self.connector, next).await {
-                Heard::Text(text) => {
-                    last_heard = Instant::now();
-                    heartbeats += u32::from(text == "2" || text == "3");
-                    if text == "2" {
-                        socket.say(self.connector, "3").await;
-                    }
-                }
-                Heard::Closed(how) => {
-                    let after = begin.elapsed().as_secs_f32();
-                    let message = format!(
-                        "the WebSocket was cut after {after:.0} s: a proxy on the way ends quiet connections: raise its time-out (nginx: proxy_read_timeout 1h)"
-                    );
-                    section.found(
-                        self.worded(Code::WsCut, message)
-                            .seen("closed", shown(&how))
-                            .seen("heartbeats", heartbeats.to_string()),
-                    );
-                    return;
-                }
-                Heard::Nothing if last_heard.elapsed() > Duration::from_millis(patience) => {
-                    let message = format!(
-                        "no heartbeat within {:.1} s, which the server promised: is the app's event loop blocked?",
-                        Duration::from_millis(patience).as_secs_f32()
-                    );
-                    section.found(self.worded(Code::WsHeartbeat, message));
-                    return;
-                }
-                Heard::Nothing => {}
-            }
-        }
-        section.passed(Group::Websocket, format!("held for {} s, {heartbeats} heartbeats", time.as_secs()));
-        if cut_short {
-            section.skipped(Group::Websocket, "held no longer: Socket.IO itself sends a client without a namespace away after 45 s; give --namespace /");
         }
     }
 }

@@ -6,13 +6,13 @@ use super::{RESOLVE_TIME, Stages};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::client::time_up;
 use crate::doctor::connection::Late;
+use crate::doctor::dns;
 use crate::doctor::explain::{Code, Group};
+use crate::doctor::home::{is_home, is_private};
 use crate::names::Host;
 
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// Endings of names that exist at home only, where a private address is right.
-const HOME_ENDINGS: [&str; 7] = ["local", "lan", "home.arpa", "home", "internal", "localhost", "test"];
 
 impl Stages<'_> {
     pub(super) async fn name(&self, section: &mut Section) -> Option<Vec<IpAddr>> {
@@ -34,8 +34,8 @@ impl Stages<'_> {
         let looked = tokio::net::lookup_host((host.to_string(), self.target.port));
         let found = match self.deadline.wait(RESOLVE_TIME, looked).await {
             Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()),
-            Ok(Err(error)) => return self.no_name(&error.to_string(), section),
-            Err(Late::Step) => return self.no_name("no answer within 4 s: Try again", section),
+            Ok(Err(error)) => return self.no_name(&error.to_string(), section).await,
+            Err(Late::Step) => return self.no_name("no answer within 4 s: Try again", section).await,
             Err(Late::Run) => {
                 section.found(time_up().seen("step", "the address of the name"));
                 return None;
@@ -48,26 +48,36 @@ impl Stages<'_> {
             }
         }
         if addresses.is_empty() {
-            return self.no_name("no address", section);
+            return self.no_name("no address", section).await;
         }
         let usable = self.judge_addresses(&addresses, section);
         if usable && self.target.here {
             compare(&addresses, &own_addresses(), section);
         }
+        self.compare_dns(&addresses, section).await;
         usable.then_some(addresses)
     }
 
-    fn no_name(&self, error: &str, section: &mut Section) -> Option<Vec<IpAddr>> {
+    async fn no_name(&self, error: &str, section: &mut Section) -> Option<Vec<IpAddr>> {
         let host = &self.target.host;
         let passing = ["Temporary failure", "Try again", "try again"].iter().any(|text| error.contains(text));
-        let finding = match (passing, own_address()) {
-            (_, None) => Finding::new(
+        let online = own_address().is_some();
+        let server = self.options.dns.unwrap_or(dns::PUBLIC);
+        let public = if online { self.ask(server).await } else { None };
+        let said = match &public {
+            None => "gives no answer either".to_owned(),
+            Some(addresses) if addresses.is_empty() => "has no address for it".to_owned(),
+            Some(addresses) => format!("answers {}", shown(addresses)),
+        };
+        let finding = match (passing, public.as_deref()) {
+            _ if !online => Finding::new(
                 Code::NameOffline,
                 format!(
                     "this machine is offline, so nothing can be said about `{host}`: connect it to the network"
                 ),
             ),
-            (true, Some(_)) => Finding::new(
+            (false, Some(addresses @ [_, ..])) => self.hidden(server, addresses),
+            (true, _) => Finding::new(
                 Code::NameResolver,
                 format!(
                     "the name server that this machine asks gives no answer for `{host}`: try another (nslookup {host} 9.9.9.9)"
@@ -78,8 +88,54 @@ impl Stages<'_> {
                 format!("`{host}` does not exist in DNS: make an A record for it, or look at its spelling"),
             ),
         };
-        section.found(finding.seen("resolver", error));
+        let finding = finding.seen("resolver", error);
+        section.found(if online {
+            finding.seen("asked as well", format!("{server}, which {said}"))
+        } else {
+            finding
+        });
         None
+    }
+
+    async fn ask(&self, server: IpAddr) -> Option<Vec<IpAddr>> {
+        match &self.target.host {
+            Host::Dns(name) => dns::ask(server, name, self.deadline).await,
+            Host::Ip(_) => None,
+        }
+    }
+
+    /// The world knows the name, and the resolver of this network says that it does not exist.
+    fn hidden(&self, server: IpAddr, addresses: &[IpAddr]) -> Finding {
+        let (host, all) = (&self.target.host, shown(addresses));
+        let text = if addresses.iter().all(|ip| is_private(ip) || ip.is_loopback()) {
+            format!(
+                "`{host}` leads to the private address {all} by {server}, and the name server of this network hides it (protection against DNS rebinding): allow the name there"
+            )
+        } else {
+            format!(
+                "`{host}` exists ({server} answers {all}), and the name server of this network says that it does not: it blocks the name, or remembers an old answer"
+            )
+        };
+        Finding::new(Code::NameHidden, text)
+    }
+
+    /// On request: does another name server say the same?
+    async fn compare_dns(&self, addresses: &[IpAddr], section: &mut Section) {
+        let Some(server) = self.options.dns else { return };
+        match self.ask(server).await {
+            None => section.unknown(Group::Name, format!("{server} gives no answer")),
+            Some(others) if others.iter().all(|ip| addresses.contains(ip)) && !others.is_empty() => {
+                section.passed(Group::Name, format!("{server} says the same"));
+            }
+            Some(others) => section.unknown(
+                Group::Name,
+                format!(
+                    "{server} answers {}, and the resolver of this machine {}: right if your router's DNS answers with the address at home",
+                    if others.is_empty() { "that there is no address".to_owned() } else { shown(&others) },
+                    shown(addresses)
+                ),
+            ),
+        }
     }
 
     /// False where nothing can be tried at these addresses.
@@ -195,24 +251,6 @@ fn addresses_v6(table: &str) -> Vec<IpAddr> {
     table.lines().filter_map(one).collect()
 }
 
-pub(super) fn is_home(host: &Host) -> bool {
-    match host {
-        Host::Ip(address) => address.is_loopback() || is_private(address),
-        Host::Dns(name) => {
-            let name = name.as_str();
-            let under = |ending: &str| name == ending || name.ends_with(&format!(".{ending}"));
-            !name.contains('.') || HOME_ENDINGS.iter().any(|ending| under(ending))
-        }
-    }
-}
-
-pub(super) fn is_private(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private(),
-        IpAddr::V6(v6) => v6.is_unique_local(),
-    }
-}
-
 fn is_cgnat(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
 }
@@ -275,10 +313,5 @@ mod tests {
                 && unusable(&ip("2001:db8::1"))
         );
         assert!(!unusable(&ip("9.9.9.9")) && !unusable(&ip("2620:fe::fe")));
-        assert!(is_home(&Host::parse("pi.local").unwrap()) && is_home(&Host::parse("localhost").unwrap()));
-        assert!(
-            !is_home(&Host::parse("recre.store").unwrap())
-                && !is_home(&Host::parse("notlocal.store").unwrap())
-        );
     }
 }

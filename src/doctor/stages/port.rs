@@ -8,12 +8,13 @@ use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
 use super::Stages;
-use super::name::{is_home, is_private, own_address};
+use super::name::own_address;
 use crate::doctor::certificate;
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::client::time_up;
 use crate::doctor::connection::CONNECT_TIME;
 use crate::doctor::explain::{Code, Group};
+use crate::doctor::home::{is_home, is_private};
 
 /// How connecting to an address went.
 struct Knock {
@@ -22,11 +23,12 @@ struct Knock {
 }
 
 impl Stages<'_> {
-    pub(super) async fn port(&self, addresses: &[IpAddr], section: &mut Section) -> Option<SocketAddr> {
+    /// Every address that takes connections, the first of the resolver's first.
+    pub(super) async fn port(&self, addresses: &[IpAddr], section: &mut Section) -> Option<Vec<SocketAddr>> {
         let port = self.target.port;
         let knocks = join_all(addresses.iter().map(|ip| self.knock(SocketAddr::new(*ip, port)))).await;
-        let open = knocks.iter().find(|knock| knock.result.is_ok());
-        let Some(open) = open else {
+        let open: Vec<&Knock> = knocks.iter().filter(|knock| knock.result.is_ok()).collect();
+        if open.is_empty() {
             if self.deadline.is_over() {
                 section.found(time_up().seen("step", format!("port {port}")));
                 return None;
@@ -34,18 +36,13 @@ impl Stages<'_> {
             let finding = self.closed(&knocks).await;
             section.found(finding);
             return None;
-        };
-        let time = open.result.as_ref().map(Duration::as_millis).unwrap_or_default();
-        section.passed(Group::Port, format!("{} is open ({time} ms)", open.address));
-        let dead = knocks.iter().find(|knock| knock.result.is_err() && knock.address.is_ipv6());
-        if let (Some(dead), true) = (dead, open.address.is_ipv4()) {
-            let text = format!(
-                "the IPv6 address {} does not answer while IPv4 does: open it as well, or take the AAAA record away",
-                dead.address.ip()
-            );
-            section.found(Finding::new(Code::NameIpv6Dead, text).seen(dead_label(dead), describe(dead)));
         }
-        Some(open.address)
+        for knock in &open {
+            let time = knock.result.as_ref().map(Duration::as_millis).unwrap_or_default();
+            section.passed(Group::Port, format!("{} is open ({time} ms)", knock.address));
+        }
+        knocks.iter().filter(|knock| knock.result.is_err()).for_each(|dead| dead_address(dead, section));
+        Some(open.iter().map(|knock| knock.address).collect())
     }
 
     async fn knock(&self, address: SocketAddr) -> Knock {
@@ -138,6 +135,25 @@ fn describe(knock: &Knock) -> String {
     }
 }
 
-fn dead_label(knock: &Knock) -> &'static str {
-    if knock.address.is_ipv6() { "IPv6" } else { "IPv4" }
+/// One address of several does not answer. A machine without IPv6 cannot know about those.
+fn dead_address(dead: &Knock, section: &mut Section) {
+    let ip = dead.address.ip();
+    let no_route = matches!(&dead.result, Err(Some(error)) if matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable));
+    if ip.is_ipv6() && no_route {
+        section
+            .unknown(Group::Port, format!("the IPv6 address {ip} was not tried: this machine has no IPv6"));
+        return;
+    }
+    let finding = if ip.is_ipv6() {
+        let text = format!(
+            "the IPv6 address {ip} does not answer while IPv4 does: open it as well, or take the AAAA record away"
+        );
+        Finding::new(Code::NameIpv6Dead, text).seen("IPv6", describe(dead))
+    } else {
+        let text = format!(
+            "the address {ip} does not answer while another of the name does: take it out of the name, or start what should answer there"
+        );
+        Finding::new(Code::NameAddressDead, text).seen("IPv4", describe(dead))
+    };
+    section.found(finding);
 }

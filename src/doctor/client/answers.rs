@@ -1,0 +1,271 @@
+//! Answers that are not Engine.IO's: who made them, and why.
+
+use super::websocket::Opening;
+use super::{Client, Met, engineio, known, shown};
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::engineio::Body;
+use crate::doctor::explain::{self, Code, Group};
+use crate::doctor::http::{Answer, Ask, Style};
+use crate::doctor::tls;
+use crate::excerpt::Excerpt;
+use crate::names::{Origin, OriginError};
+use crate::ws;
+
+use super::Between;
+
+/// A limit that was used up by somebody else lets one more through after this long.
+const LIMIT_PAUSE: std::time::Duration = std::time::Duration::from_millis(1_500);
+
+impl Client<'_> {
+    /// A first request that a limit refuses is not this client's doing: it is asked once more.
+    pub(super) async fn once_more(&self, met: Met, section: &mut Section) -> Met {
+        let Some(first) = met.answer().filter(|answer| may_be_limit(answer)) else { return met };
+        let said = shown(&first.shown());
+        let _ = self.connector.in_time(LIMIT_PAUSE * 2, tokio::time::sleep(LIMIT_PAUSE)).await;
+        let again = self.patient_meet().await;
+        if matches!(again, Met::Open(..)) {
+            let text =
+                format!("a limit of the proxy refused the first request ({said}) and let the second through");
+            section.unknown(Group::Polling, text);
+        }
+        again
+    }
+
+    /// An answer that is not Engine.IO's.
+    pub(super) async fn strange(&self, body: &Body, answer: &Answer) -> Finding {
+        if let Some(finding) = self.refusal(answer).await {
+            return finding;
+        }
+        let finding = self.strange_status(body, answer);
+        let finding = match finding.code {
+            Code::EioNotFound | Code::EioNotSocketio | Code::EioStatus | Code::EdgeUnknownPath => {
+                let found = match self.only_upgrades().await {
+                    Some(found) => Some(found),
+                    None => self.elsewhere().await.or_else(|| self.rewritten(answer)),
+                };
+                match found {
+                    Some(found) => found,
+                    None => self.alike(answer, finding).await,
+                }
+            }
+            _ => finding,
+        };
+        self.answered(finding, answer)
+    }
+
+    pub(super) fn strange_status(&self, body: &Body, answer: &Answer) -> Finding {
+        if let Some(finding) = self.by_edge(answer).or_else(|| self.by_words(answer)) {
+            return finding;
+        }
+        let path = self.path;
+        let status = answer.status;
+        let by = self.who(answer);
+        let alone = self.between != Between::Somebody;
+        match status {
+            300..=399 => self.redirected(answer),
+            400 if answer.body.contains("No required SSL certificate") => tls::wants_certificate("status 400"),
+            401 => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot give: take the password off this path")),
+            403 if alone => self.worded(Code::EioRefused, format!("the app refuses the client (403, {by}) before Socket.IO is asked: look for a middleware in front of it")),
+            403 => self.worded(Code::EioRefused, format!("the proxy refuses the client (403, {by}), and the app never saw it: look for a `deny` or a filter there"))
+                .question("does the app's own log show the request? Then the app refuses it, not the proxy"),
+            404 if alone => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
+            404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy sends it to the wrong app, or Socket.IO is at another path"))
+                .question("does the app's own log show the request? Then the app has Socket.IO at another path, else the proxy sends it elsewhere"),
+            421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
+            429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}): raise it for {path}, where every client makes five requests at once")),
+            502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?"))
+                .question("does `curl http://127.0.0.1:PORT/socket.io/?EIO=4&transport=polling` answer on the board? If yes, compare host, port and http or https with what the proxy asks"),
+            503 if answer.is_nginx_itself() => self.worded(Code::HttpUnavailable, "nginx itself answers 503, at every try: a rule for maintenance (`return 503`) or a limit (`limit_req`, `limit_conn`) is in force"),
+            503 => self.worded(Code::HttpUnavailable, format!("the proxy has no working server behind it (503, {by}): is the app running?")),
+            504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Look into its log")),
+            500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): look into its log")),
+            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: send {path} to the app")),
+            200 if engineio::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged packet of Engine.IO: something on the way changes it"),
+            200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or has Socket.IO another path?")),
+            _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): look into the log of who answered")),
+        }
+    }
+
+    /// By words that only one kind of server has.
+    fn by_words(&self, answer: &Answer) -> Option<Finding> {
+        let (code, message) = known::read(answer, self.connector.tls.is_some())?;
+        Some(
+            self.worded(
+                code,
+                message.replace("{path}", self.path).replace("{host}", &self.connector.authority),
+            ),
+        )
+    }
+
+    /// What our own edge says by itself, and is not said of every proxy.
+    pub(super) fn by_edge(&self, answer: &Answer) -> Option<Finding> {
+        let said = &*shown(answer.field("sanedge-error")?);
+        let (path, itself) = (self.path, format!("sanedge itself answers {} ({said})", answer.status));
+        Some(match said {
+            "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host leads from {path} to an app: add one in sanedge.toml")),
+            "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and ask by https://")),
+            "misdirected" => self.worded(Code::HttpMisdirected, format!("{itself}: the Host of the request and the name in the TLS hello are of different sites")),
+            "address_refused" => self.worded(Code::EdgeAddressRefused, format!("{itself}: the site's `allow` does not list this client's address: add its network")),
+            "origin_refused" => self.edge_origin_refused(),
+            "upstream_unreachable" | "upstream_timeout" => return None,
+            "upstream_tls" => self.worded(Code::AppTls, format!("{itself}: the app speaks TLS there, and sanedge speaks plain HTTP to it: name the app's plain port as `upstream`")),
+            "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app takes the connection and answers no proper HTTP: look into its log, and whether it is the right port")),
+            "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: this address opens more WebSockets a second than address_websockets_per_s_max allows")),
+            _ => {
+                let remedy = explain::edge_remedy(said);
+                self.worded(Code::EdgeRefused, format!("{itself}: {remedy}")).word("remedy", remedy)
+            }
+        })
+    }
+
+    fn edge_origin_refused(&self) -> Finding {
+        let sent = self.options.origin.as_deref().unwrap_or_default();
+        let listed = Origin::parse(sent);
+        let (what, advice) = match &listed {
+            _ if sent.is_empty() => (
+                "sanedge refuses WebSockets without an Origin here (require_origin)".to_owned(),
+                "Browsers send one: give the page's with --origin. For programs, remove `require_origin`."
+                    .to_owned(),
+            ),
+            Ok(origin) => (
+                format!("sanedge refuses WebSockets of `{origin}`: add it to `origins` of the site"),
+                format!(
+                    "Add this line to the site in sanedge.toml, below its [[site]]:\n  {}\nWhere it has a line of `origins` already, put \
+                     {}, with its comma, at the beginning of that list.",
+                    ws::origin::line([origin]),
+                    origin.toml(),
+                ),
+            ),
+            Err(OriginError::Null) => (
+                "sanedge refuses WebSockets of pages that have no origin of their own".to_owned(),
+                "Any page can send what this one does: serve the page over https, and list that origin."
+                    .to_owned(),
+            ),
+            Err(error) => (
+                format!("sanedge refuses WebSockets of `{}`, which is no origin", Excerpt::of(sent)),
+                format!("Let the client send none, or a whole one ({error})."),
+            ),
+        };
+        self.worded(Code::WsOriginRefused, what).word("advice", advice)
+    }
+
+    fn redirected(&self, answer: &Answer) -> Finding {
+        let location = shown(answer.field("location").unwrap_or("nowhere"));
+        let own = format!("https://{}", self.connector.authority);
+        let (path, query) =
+            location.split_once('?').map_or((location.as_str(), ""), |(path, query)| (path, query));
+        let same = |prefix: &str| {
+            path.strip_prefix(prefix) == Some(self.path) || (path == format!("{prefix}{}", self.path))
+        };
+        let http = own.replacen("https", "http", 1);
+        if self.connector.tls.is_some()
+            && (same(&own) || path == self.path || same(&http))
+            && (query.is_empty() || query.contains("transport="))
+        {
+            let message = format!(
+                "the server redirects the handshake to where it is already (`{location}`): the app behind does not know that the client uses https"
+            );
+            return self.worded(Code::HttpRedirectLoop, message).word("location", location);
+        }
+        if known::is_login(path) {
+            let message = format!(
+                "a login stands in front of {} (it leads to `{location}`), which a Socket.IO client cannot pass: let the path through without it",
+                self.path
+            );
+            return self.worded(Code::EioRedirected, message).word("location", location);
+        }
+        let message = format!(
+            "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or take the redirect away"
+        );
+        self.worded(Code::EioRedirected, message).word("location", location)
+    }
+
+    /// Does a WebSocket of the same path reach Socket.IO?
+    async fn only_upgrades(&self) -> Option<Finding> {
+        let Opening::Open(socket, _) = self.attempt(self.version(), Style::PLAIN, None).await else {
+            return None;
+        };
+        socket.close(self.connector).await;
+        let message = format!(
+            "a WebSocket reaches Socket.IO at {}, and a poll, with which clients begin, does not: send the whole path to the app, not upgrades alone (Apache: http:// with upgrade=websocket in place of ws://)",
+            self.path
+        );
+        Some(self.worded(Code::EioPollingLost, message))
+    }
+
+    /// Express and others repeat the path that they were asked for: is it the one that was sent?
+    fn rewritten(&self, answer: &Answer) -> Option<Finding> {
+        let asked = known::path_asked(&answer.body)?;
+        if asked == self.path || asked.trim_end_matches('/').is_empty() && self.path == "/" {
+            return None;
+        }
+        let message = format!(
+            "the proxy changes the path: the client asked for `{}`, and the app was asked for `{}`: take the path out of the proxy's address for the app, or add the missing slash",
+            self.path,
+            shown(&asked)
+        );
+        Some(self.worded(Code::EioPathRewritten, message).word("asked", shown(&asked)))
+    }
+
+    /// Where the front page is the same answer, that is said: whoever answers does not know the path at all.
+    async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
+        let kind = answer.field("content-type").unwrap_or_default().to_owned();
+        let finding = finding.seen("type", shown(&kind));
+        match self.connector.ask(&Ask::get("/")).await {
+            Ok(root) if root.status == answer.status && root.body == answer.body => {
+                finding.seen("GET /", "the same answer: who gives it does not look at the path")
+            }
+            _ => finding,
+        }
+    }
+
+    /// Looks for Socket.IO where others have it. Nothing private goes along.
+    pub(super) async fn elsewhere(&self) -> Option<Finding> {
+        let doubled = format!("{}socket.io/", self.path);
+        let bare = self.bare();
+        let paths = ["/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
+        let tries =
+            paths.iter().filter(|path| **path != self.path).map(|path| bare.meet(self.version(), path));
+        let met = futures_util::future::join_all(tries).await;
+        let others = paths.iter().filter(|path| **path != self.path);
+        let found = others.zip(met).find(|(_, met)| matches!(met, Met::Open(..)))?.0;
+        let message = format!(
+            "nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or correct the prefix in the proxy",
+            self.path
+        );
+        Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))
+    }
+}
+
+/// Whether a limit may have made this answer.
+pub(super) fn may_be_limit(answer: &Answer) -> bool {
+    answer.field("sanedge-error").is_none()
+        && (answer.status == 429 || answer.status == 503 && answer.is_nginx_itself())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::answer::PROBLEMS;
+
+    #[test]
+    fn every_code_of_the_edge_has_a_remedy() {
+        let of_their_own = [
+            "origin_refused",
+            "address_refused",
+            "unknown_path",
+            "unknown_host",
+            "misdirected",
+            "too_many_requests",
+            "upstream_closed",
+            "upstream_malformed",
+            "upstream_tls",
+        ];
+        for problem in PROBLEMS {
+            let code = problem.code();
+            let known = explain::EDGE_REMEDIES.iter().any(|(known, _)| *known == code);
+            assert!(known || of_their_own.contains(&code), "{code}");
+        }
+        assert_eq!(explain::EDGE_REMEDIES.len() + of_their_own.len(), PROBLEMS.len());
+    }
+}

@@ -1,0 +1,98 @@
+//! What only this client asks, after everything that a client does, and what was not tried.
+
+use std::time::Duration;
+
+use super::answers::may_be_limit;
+use super::{Client, Jar, Met, Seat, engine_error};
+use crate::doctor::check::Section;
+use crate::doctor::engineio::{Eio, Open};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::http::{Ask, Outgoing};
+
+/// A proxy that refuses a body by its announced length does so at once.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// Requests of a session that are tried without its cookies: of two processes a balancer takes the other one.
+const WITHOUT_COOKIES: usize = 2;
+
+impl Client<'_> {
+    pub(super) async fn extras(&self, seat: &Seat, section: &mut Section) {
+        if let Some(open) = seat.open.as_ref().filter(|_| self.polls_as_well()) {
+            if self.second(seat.eio, open, section).await {
+                self.cookies(seat.eio, open, section).await;
+            } else {
+                section.skipped(Group::Polling, "a limit of the proxy refuses further requests: caches and the limit of bodies were not tried");
+            }
+        }
+        if self.between == super::Between::Nobody {
+            return;
+        }
+        if self.hold.is_none() {
+            section.skipped(Group::Websocket, "whether silence is cut was not tested: --hold 90s");
+        }
+        if self.namespace.is_none() {
+            section.skipped(
+                Group::Namespace,
+                "no namespace was joined: --namespace / (the app sees a client come and go)",
+            );
+        }
+    }
+
+    fn polls_as_well(&self) -> bool {
+        self.options.transport != Some(crate::doctor::options::Transport::Websocket)
+    }
+
+    /// Two clients get two sessions; the second is thrown away with a body that is as large as the server allows. A server
+    /// of 2.x would show each to the app: there it is left out. False where a limit refuses.
+    async fn second(&self, eio: Eio, open: &Open, section: &mut Section) -> bool {
+        if eio == Eio::V3 {
+            return true;
+        }
+        match self.meet(eio, self.path).await {
+            Met::Open(_, other, answer) if other.sid == open.sid => section.found(self.cached(&answer)),
+            Met::Open(_, other, _) => self.body_limit(eio, &other, section).await,
+            Met::Error(_, answer) | Met::Other(_, answer) => return !may_be_limit(&answer),
+            Met::Trouble(_) => {}
+        }
+        true
+    }
+
+    /// Announces a body of `maxPayload` and sends nothing of it.
+    async fn body_limit(&self, eio: Eio, open: &Open, section: &mut Section) {
+        let Some(bytes) = open.max_payload else {
+            return self.leave(&Seat { eio, open: Some(open.clone()), origin: None }).await;
+        };
+        let target = self.target(eio, self.path, "polling", Some(&open.sid));
+        let ask = Ask { body: Outgoing::Announced(bytes), time: REFUSAL_TIME, ..Ask::post(target, "") };
+        if let Ok(answer) = self.connector.ask(&ask.with(&self.fields())).await
+            && answer.status == 413
+        {
+            let message = format!(
+                "the server announces messages of up to {bytes} bytes (maxPayload), and a proxy refuses a POST of that length (413, {}): polling clients fail on large messages",
+                self.who(&answer)
+            );
+            section.found(self.answered(self.worded(Code::EioBodyLimit, message), &answer));
+        }
+    }
+
+    /// Where the server set cookies of its own: does a client without a jar reach its session as well?
+    async fn cookies(&self, eio: Eio, open: &Open, section: &mut Section) {
+        let names = self.jar.names(&open.sid);
+        if names.is_empty() || eio == Eio::V3 {
+            return;
+        }
+        let forgetful = Self { jar: Jar::closed(), ..self.clone() };
+        let Met::Open(_, fresh, _) = forgetful.meet(eio, self.path).await else { return };
+        for _ in 0..WITHOUT_COOKIES {
+            let Ok(answer) = forgetful.deliver(eio, &fresh, eio.heartbeat()).await else { return };
+            if engine_error(&answer).is_some_and(|error| error.code == 1) {
+                let names = names.join(", ");
+                let message = format!(
+                    "requests of a session reach the same process only by the cookie {names}: clients without cookies (Node, Python, pages of another origin without withCredentials) fail"
+                );
+                section.found(self.answered(self.worded(Code::EioCookieNeeded, message), &answer));
+                return;
+            }
+        }
+        self.leave(&Seat { eio, open: Some(fresh), origin: None }).await;
+    }
+}

@@ -1,0 +1,177 @@
+//! The polling handshake, and Engine.IO's own errors to it.
+
+use super::websocket::Opening;
+use super::{Client, Met, Seat, engineio, shown, silence};
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::engineio::{Eio, EngineError, Open};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::http::{Answer, Style};
+
+/// A heartbeat rarer than this does not keep nginx's default of 60 s awake.
+const PING_LONG_MS: u64 = 55_000;
+
+impl Client<'_> {
+    /// Judges the handshake, and the POST that follows it; the session to go on with.
+    pub(super) async fn handshake(&self, met: Met, seat: &mut Seat, section: &mut Section) -> Option<Open> {
+        let met = self.once_more(met, section).await;
+        match met {
+            Met::Open(eio, open, answer) => self.opened(eio, open, &answer, seat, section).await,
+            Met::Error(error, answer) => {
+                match self.refusal(&answer).await {
+                    Some(finding) => section.found(finding),
+                    None => self.refused(&error, &answer, section).await,
+                }
+                None
+            }
+            Met::Other(body, answer) => {
+                let finding = self.strange(&body, &answer).await;
+                section.found(finding);
+                None
+            }
+            Met::Trouble(trouble) => {
+                let finding = match self.elsewhere().await {
+                    Some(finding) if trouble.is_silent() => finding,
+                    _ => silence(&trouble, "polling handshake"),
+                };
+                section.found(finding);
+                None
+            }
+        }
+    }
+
+    async fn opened(
+        &self,
+        eio: Eio,
+        open: Open,
+        answer: &Answer,
+        seat: &mut Seat,
+        section: &mut Section,
+    ) -> Option<Open> {
+        let mut open = open;
+        if eio != self.version() {
+            if self.options.eio == Some(4) {
+                let message = "the server is a Socket.IO 2.x, and a client of 3.x or 4.x cannot talk to it";
+                section.found(
+                    Finding::new(Code::EioOldServer, message)
+                        .seen("answered", "an open packet of Engine.IO 3 to EIO=4"),
+                );
+                return None;
+            }
+            open = match self.meet(eio, self.path).await {
+                Met::Open(_, open, _) => open,
+                _ => open,
+            };
+        }
+        seat.eio = eio;
+        self.describe_session(eio, &open, section);
+        self.cors(answer, section).await;
+        self.mixed_content(section);
+        self.post(eio, open, section).await
+    }
+
+    fn describe_session(&self, eio: Eio, open: &Open, section: &mut Section) {
+        let max = open.max_payload.map(|bytes| format!(", maxPayload {bytes}")).unwrap_or_default();
+        section.passed(
+            Group::Polling,
+            format!(
+                "Engine.IO {} at {}: pingInterval {} ms, pingTimeout {} ms{max}, upgrades {:?}",
+                eio.number(),
+                self.path,
+                open.ping_interval_ms,
+                open.ping_timeout_ms,
+                open.upgrades
+            ),
+        );
+        if eio == Eio::V3 && self.options.eio.is_none() {
+            section.found(Finding::new(
+                Code::EioV3Server,
+                "the server is a Socket.IO 2.x: clients of 3.x and 4.x cannot talk to it",
+            ));
+        }
+        if open.ping_interval_ms > PING_LONG_MS {
+            let message = format!(
+                "the heartbeat comes every {} s only; a proxy that cuts after 60 s of silence is quicker",
+                open.ping_interval_ms / 1000
+            );
+            section.found(Finding::new(Code::EioPingLong, message));
+        }
+    }
+
+    /// A page that came by https may not connect by http (Mixed Content, §5.3).
+    fn mixed_content(&self, section: &mut Section) {
+        let Some(page) = self.options.origin.as_deref().filter(|page| page.starts_with("https://")) else {
+            return;
+        };
+        if self.connector.tls.is_none() && !self.is_loopback() {
+            let message = format!(
+                "browsers forbid a page of `{page}` to connect to `{}`: give the server TLS, and connect by https",
+                self.own_origin()
+            );
+            section.found(self.worded(Code::MixedContent, message));
+        }
+    }
+
+    /// Browsers trust their own machine (Secure Contexts, §3.1).
+    fn is_loopback(&self) -> bool {
+        let host = self.connector.authority.as_str();
+        ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own))
+    }
+
+    /// An error of Engine.IO's own.
+    async fn refused(&self, error: &EngineError, answer: &Answer, section: &mut Section) {
+        let finding = match error.code {
+            0 => match self.transport_unknown(answer, section).await {
+                Some(finding) => finding,
+                None => return,
+            },
+            code => self.engine_refusal(code, &error.message, answer),
+        };
+        section.found(self.answered(finding, answer));
+    }
+
+    /// What Engine.IO's numbers but 0 mean on a handshake.
+    pub(super) fn engine_refusal(&self, code: u64, message: &str, answer: &Answer) -> Finding {
+        match code {
+            1 => self.worded(Code::EioSidUnknown, "\"Session ID unknown\" to a handshake: the request was changed on its way"),
+            2 => self.worded(Code::EioBadMethod, "\"Bad handshake method\": the proxy turns the client's GET into something else: take that rule out"),
+            3 => self.worded(Code::EioBadRequest, "\"Bad request\" from Engine.IO: the request was changed on its way"),
+            4 => self.worded(Code::EioForbidden, format!("the app itself refuses this client (its `allowRequest`): {}", shown(message))),
+            5 if self.version() == Eio::V4 => {
+                let by = if engineio::is_of_python(&answer.body) { "python-engineio" } else { "the server" };
+                self.worded(Code::EioTransportUnknown, format!("{by} does not see `EIO=4`, which this client sent: the query is lost on its way to the app"))
+            }
+            5 => self.worded(Code::EioProtocol, "the client is of Socket.IO 2.x and the server of 3.x or 4.x without `allowEIO3`: update the client"),
+            code => self.worded(Code::EioStatus, format!("Engine.IO refuses with code {code}: {}", shown(message))),
+        }
+    }
+
+    /// A server that takes WebSockets only, or a lost query? The WebSocket tells.
+    async fn transport_unknown(&self, answer: &Answer, section: &mut Section) -> Option<Finding> {
+        let lost = "\"Transport unknown\": the query (`?EIO=4&transport=...`) is lost on its way to the app: look for a rewrite in the proxy (nginx: a path behind the port in `proxy_pass`)";
+        match self.attempt(self.version(), Style::PLAIN, None).await {
+            Opening::Open(socket, open) => {
+                let only = self.worded(Code::EioWebsocketOnly, "the server takes WebSockets only, and clients begin by polling: give the client `transports: [\"websocket\"]`");
+                section.found(self.answered(only, answer));
+                section.passed(Group::Websocket, "a WebSocket from the start opens");
+                let seat = Seat { eio: self.version(), open, origin: None };
+                self.over_websocket(*socket, &seat, section).await;
+                None
+            }
+            Opening::Answered(other) if super::engine_error(&other).is_none_or(|error| error.code != 0) => {
+                let only = self.worded(Code::EioWebsocketOnly, "the server refuses polling, with which clients begin: give the client `transports: [\"websocket\"]`");
+                Some(only.seen("WebSocket", shown(&other.shown())))
+            }
+            _ => Some(self.worded(Code::EioTransportUnknown, lost)),
+        }
+    }
+}
+
+impl Met {
+    /// What came, if something came.
+    pub(crate) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Open(_, _, answer) | Self::Error(_, answer) | Self::Other(_, answer) => Some(answer),
+            Self::Trouble(_) => None,
+        }
+    }
+}

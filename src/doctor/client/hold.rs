@@ -1,0 +1,117 @@
+//! What is done over a WebSocket that works: the namespace, and the wait.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Client, PACKET_TIME, Seat, shown};
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::engineio::{self, Eio, Joined};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::socket::{Heard, Socket};
+
+/// A client without a namespace is sent away by Socket.IO itself after 45 s (`connectTimeout`).
+const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
+
+impl Client<'_> {
+    pub(super) async fn over_websocket(&self, mut socket: Socket, seat: &Seat, section: &mut Section) {
+        if let Some(namespace) = self.namespace {
+            self.join(&mut socket, namespace, seat.eio, section).await;
+        }
+        if let Some(time) = self.hold {
+            self.holding(&mut socket, time, seat, section).await;
+        }
+        socket.close(self.connector).await;
+    }
+
+    async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
+        if eio == Eio::V4 || namespace != "/" {
+            socket.say(self.connector, &eio.connect(namespace, &self.query_text())).await;
+        }
+        let until = Instant::now() + PACKET_TIME;
+        let finding = loop {
+            match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
+                Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
+                Heard::Text(text) => match engineio::joined(&text, namespace) {
+                    Some(Joined::Yes) => {
+                        section.passed(Group::Namespace, format!("{namespace} is joined"));
+                        return;
+                    }
+                    Some(Joined::No(why)) => break self.not_joined(namespace, &why),
+                    None => {}
+                },
+                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection in place of joining `{namespace}`")).seen("closed", shown(&how)),
+                _ => break self.worded(Code::NsSilent, format!("the app does not answer to the namespace `{namespace}`: does a middleware never call next()?")),
+            }
+        };
+        section.found(finding.word("namespace", namespace));
+    }
+
+    /// python-socketio refuses an unknown namespace in words of its own.
+    pub(super) fn not_joined(&self, namespace: &str, why: &str) -> Finding {
+        let finding = if why == "Invalid namespace" {
+            self.worded(Code::NsUnknown, format!("the app has no namespace `{namespace}`: io.of(\"{namespace}\") is missing, or a path was meant"))
+        } else if why == "Unable to connect" {
+            self.worded(Code::NsUnknown, format!("the Python app has no namespace `{namespace}`: a handler with `namespace=\"{namespace}\"` is missing, or a path was meant"))
+        } else {
+            self.worded(
+                Code::NsRefused,
+                format!("the app refuses the namespace `{namespace}`: {}", shown(why)),
+            )
+        };
+        finding.word("namespace", namespace)
+    }
+
+    /// Keeps a WebSocket open and answers heartbeats, to see who ends it.
+    async fn holding(&self, socket: &mut Socket, time: Duration, seat: &Seat, section: &mut Section) {
+        let cut_short = self.namespace.is_none() && seat.eio == Eio::V4 && time > HOLD_WITHOUT_NAMESPACE;
+        let time = if cut_short { HOLD_WITHOUT_NAMESPACE } else { time };
+        let interval = seat.open.as_ref().map_or(25_000, |open| open.ping_interval_ms);
+        let patience = seat.open.as_ref().map_or(45_000, |open| open.ping_interval_ms + open.ping_timeout_ms);
+        let begin = Instant::now();
+        let (mut heartbeats, mut last_heard, mut last_ping) = (0, begin, begin);
+        while begin.elapsed() < time {
+            let next = Duration::from_millis(interval.min(1_000)).min(time.saturating_sub(begin.elapsed()));
+            if seat.eio == Eio::V3 && last_ping.elapsed() >= Duration::from_millis(interval) {
+                socket.say(self.connector, "2").await;
+                last_ping = Instant::now();
+            }
+            match socket.hear(self.connector, next).await {
+                Heard::Text(text) => {
+                    last_heard = Instant::now();
+                    heartbeats += u32::from(text == "2" || text == "3");
+                    if text == "2" {
+                        socket.say(self.connector, "3").await;
+                    }
+                }
+                Heard::Closed(how) => {
+                    section.found(self.cut(begin.elapsed(), &how, heartbeats));
+                    return;
+                }
+                _ if last_heard.elapsed() > Duration::from_millis(patience) => {
+                    let message = format!(
+                        "no heartbeat within {:.1} s, which the server promised: is the app's event loop blocked?",
+                        Duration::from_millis(patience).as_secs_f32()
+                    );
+                    section.found(self.worded(Code::WsHeartbeat, message));
+                    return;
+                }
+                _ => {}
+            }
+        }
+        section.passed(Group::Websocket, format!("held for {} s, {heartbeats} heartbeats", time.as_secs()));
+        if cut_short {
+            section.skipped(Group::Websocket, "held no longer: Socket.IO itself sends a client without a namespace away after 45 s; give --namespace /");
+        }
+    }
+
+    fn cut(&self, after: Duration, how: &str, heartbeats: u32) -> Finding {
+        let message = format!(
+            "the WebSocket was cut after {:.0} s: a proxy on the way ends quiet connections: raise its time-out (nginx: proxy_read_timeout 1h)",
+            after.as_secs_f32()
+        );
+        self.worded(Code::WsCut, message)
+            .seen("closed", shown(how))
+            .seen("heartbeats", heartbeats.to_string())
+    }
+}

@@ -1,0 +1,589 @@
+//! Words, fields and numbers that only one kind of server has, and what they mean: one table, pure.
+//!
+//! Two rows of one status stand in the order of what they say: the more particular first.
+
+use crate::doctor::explain::Code;
+use crate::doctor::http::Answer;
+
+/// A kind of answer. Everything that is given must be there.
+struct Row {
+    /// Empty: any.
+    statuses: &'static [u16],
+    /// A field, and what its value contains. Empty: none is needed.
+    field: (&'static str, &'static str),
+    /// Parts of the body, of which one must be there, in any case. Empty: none is needed.
+    body: &'static [&'static str],
+    code: Code,
+    /// In one sentence, with `{path}` and `{host}`.
+    says: &'static str,
+}
+
+const fn row(
+    statuses: &'static [u16],
+    field: (&'static str, &'static str),
+    body: &'static [&'static str],
+    code: Code,
+    says: &'static str,
+) -> Row {
+    Row { statuses, field, body, code, says }
+}
+
+const NO_FIELD: (&str, &str) = ("", "");
+
+const ROWS: &[Row] = &[
+    // --- the proxy sets Upgrade on every request
+    row(
+        &[400, 426],
+        NO_FIELD,
+        &[
+            "Missing or invalid Sec-WebSocket-Key header",
+            "missing Sec-WebSocket-Key header",
+            "Invalid Sec-WebSocket-Key",
+        ],
+        Code::EioUpgradeAlways,
+        "the proxy sets `Upgrade: websocket` on every request, so that the app takes a poll for a WebSocket: set it only where the client does (nginx: $http_upgrade, and the map for Connection)",
+    ),
+    row(
+        &[400],
+        NO_FIELD,
+        &["Unsupported upgrade request"],
+        Code::EioUpgradeAlways,
+        "the proxy sets `Upgrade` on every request, and the app refuses it: set it only where the client does (nginx: $http_upgrade, and the map for Connection)",
+    ),
+    // --- http where https is expected
+    row(
+        &[400, 497],
+        NO_FIELD,
+        &[
+            "plain HTTP request was sent to HTTPS port",
+            "sent an HTTP request to an HTTPS server",
+            "speaking plain HTTP to an SSL-enabled server port",
+            "combination of host and port requires TLS",
+        ],
+        Code::HttpTlsExpected,
+        "",
+    ),
+    row(
+        &[400, 403, 505],
+        NO_FIELD,
+        &["ALPN Protocol, expected `h2`", "HTTP/1.x request was sent to an HTTP/2 only endpoint"],
+        Code::HttpH2Expected,
+        "the app speaks HTTP/2 only, and is asked by HTTP/1.1: switch HTTP/1.1 on in the app (Node: allowHTTP1), which WebSockets need",
+    ),
+    // --- the Host is refused
+    row(
+        &[],
+        NO_FIELD,
+        &["Blocked request. This host"],
+        Code::HttpHostRefused,
+        "Vite's dev server refuses the name `{host}`: add it to `server.allowedHosts` in vite.config.js (`preview.allowedHosts` for vite preview)",
+    ),
+    row(
+        &[400, 403],
+        NO_FIELD,
+        &["Invalid Host/Origin header", "Invalid Host header"],
+        Code::HttpHostRefused,
+        "the app refuses the name `{host}` (its check of Host): add it there (webpack-dev-server: `allowedHosts`; Starlette: TrustedHostMiddleware)",
+    ),
+    row(
+        &[400],
+        NO_FIELD,
+        &["Invalid HTTP_HOST header", "DisallowedHost"],
+        Code::HttpHostRefused,
+        "Django refuses the name `{host}`: add it to ALLOWED_HOSTS",
+    ),
+    row(
+        &[403],
+        NO_FIELD,
+        &["Blocked host:", "Blocked hosts:"],
+        Code::HttpHostRefused,
+        "Rails refuses the name `{host}`: add it to `config.hosts`",
+    ),
+    // --- tunnels and platforms
+    row(
+        &[],
+        ("ngrok-error-code", "ERR_NGROK_3200"),
+        &[],
+        Code::TunnelError,
+        "the ngrok tunnel of this name is offline (ERR_NGROK_3200): start the agent, and see that it has this name",
+    ),
+    row(
+        &[],
+        ("ngrok-error-code", "ERR_NGROK_8012"),
+        &[],
+        Code::TunnelError,
+        "ngrok's agent runs and cannot reach the app (ERR_NGROK_8012): start the app, or give the agent its port",
+    ),
+    row(
+        &[],
+        ("ngrok-error-code", "ERR_NGROK_3004"),
+        &[],
+        Code::TunnelError,
+        "ngrok's agent gets no HTTP from the app (ERR_NGROK_3004): the app speaks https or another protocol on this port: `ngrok http https://localhost:PORT`",
+    ),
+    row(
+        &[],
+        ("ngrok-error-code", "ERR_NGROK_6024"),
+        &[],
+        Code::TunnelError,
+        "ngrok's warning page for visitors stands in front (ERR_NGROK_6024): send the field `ngrok-skip-browser-warning: 1`, or a paid plan",
+    ),
+    row(
+        &[],
+        ("ngrok-error-code", "ERR_NGROK_72"),
+        &[],
+        Code::TunnelError,
+        "the ngrok account has used up its limit (ERR_NGROK_72x): wait, or another plan",
+    ),
+    row(
+        &[],
+        ("ngrok-error-code", ""),
+        &[],
+        Code::TunnelError,
+        "ngrok itself answers with an error: its code stands in the evidence (https://ngrok.com/docs/errors)",
+    ),
+    row(
+        &[401, 403, 408, 502, 503, 504, 511],
+        NO_FIELD,
+        &["bypass-tunnel-reminder", "loca.lt", "localtunnel"],
+        Code::TunnelError,
+        "localtunnel itself answers: its reminder page stands in front (send the field `bypass-tunnel-reminder: 1`), or its client on the board has ended",
+    ),
+    row(
+        &[530],
+        NO_FIELD,
+        &["1033"],
+        Code::TunnelError,
+        "Cloudflare finds no running tunnel for this name (530, error 1033): start `cloudflared` on the board",
+    ),
+    row(
+        &[404, 502],
+        ("x-railway-fallback", "true"),
+        &[],
+        Code::TunnelError,
+        "Railway itself answers: no app listens under this name: let it listen on 0.0.0.0 and the port of the variable PORT",
+    ),
+    row(
+        &[404, 502, 503],
+        ("x-render-routing", ""),
+        &[],
+        Code::TunnelError,
+        "Render itself answers: the service is not there, suspended or has not begun to listen on the port of the variable PORT",
+    ),
+    row(
+        &[404, 410, 500, 502, 503, 504],
+        ("x-vercel-error", ""),
+        &[],
+        Code::TunnelError,
+        "Vercel itself answers with an error; its functions hold no WebSockets or sessions: run the Socket.IO server elsewhere",
+    ),
+    row(
+        &[503],
+        NO_FIELD,
+        &["herokucdn.com/error-pages", "no-such-app"],
+        Code::TunnelError,
+        "Heroku itself answers: the app crashed or does not listen on the port of the variable PORT: see `heroku logs`",
+    ),
+    row(
+        &[503],
+        ("server", "awselb"),
+        &[],
+        Code::HttpUnavailable,
+        "the AWS load balancer has no healthy target (503): see the health check of its target group: Socket.IO answers 404 on `/` and 400 on `/socket.io/`",
+    ),
+    row(
+        &[403],
+        ("x-amzn-errortype", ""),
+        &[],
+        Code::TunnelError,
+        "AWS API Gateway has no such path or refuses it: Socket.IO needs a load balancer (ALB) in its place",
+    ),
+    row(
+        &[511],
+        NO_FIELD,
+        &[],
+        Code::HttpCaptive,
+        "this network wants a login before it lets anybody out (511): log in at its page, or use another network",
+    ),
+    // --- Cloudflare's numbers, of other CDNs as well
+    row(
+        &[520],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "the CDN got an empty or broken answer from your server (520): look into the log of the proxy and the app at this second",
+    ),
+    row(
+        &[521],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "your server refuses the CDN's connections (521): start its proxy, and let the CDN's addresses through the firewall",
+    ),
+    row(
+        &[522],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "your server does not answer the CDN's connections (522): forward the port in the router, and compare the A record at the CDN with your public address",
+    ),
+    row(
+        &[523],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "the CDN finds no way to your server (523): the address in its A record is wrong",
+    ),
+    row(
+        &[524],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "your server took the request and did not answer for 100 s (524): the app hangs",
+    ),
+    row(
+        &[525],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "the CDN cannot shake hands by TLS with your server (525): it speaks no TLS on that port, or has no certificate for this name",
+    ),
+    row(
+        &[526],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "the CDN does not accept your server's certificate (526, mode Full (strict)): install one that is valid, or a certificate of the CDN's origin CA",
+    ),
+    row(
+        &[527],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "the CDN lost its connection to your server (527): look at its listener there",
+    ),
+    row(
+        &[530],
+        NO_FIELD,
+        &["1016"],
+        Code::CdnOrigin,
+        "the CDN cannot resolve your server's name (530, error 1016): mend the record that it points to, or the tunnel",
+    ),
+    row(
+        &[530],
+        NO_FIELD,
+        &[],
+        Code::CdnOrigin,
+        "the CDN has no way to your server (530): the error number of its page, 1xxx, says which",
+    ),
+    row(
+        &[403, 409, 429, 503],
+        NO_FIELD,
+        &[
+            "error code: 1020",
+            "error code: 1006",
+            "error code: 1007",
+            "error code: 1008",
+            "error code: 1010",
+            "error code: 1015",
+        ],
+        Code::HttpChallenge,
+        "a rule of Cloudflare refuses this client (the number stands in the evidence): see Security, Events, and let {path} through",
+    ),
+    // --- is that a person?
+    row(
+        &[],
+        ("cf-mitigated", "challenge"),
+        &[],
+        Code::HttpChallenge,
+        "Cloudflare wants to see a browser before it lets anybody through (a challenge): make a rule that skips it for {path}",
+    ),
+    row(
+        &[403, 503],
+        NO_FIELD,
+        &[
+            "Just a moment...",
+            "/cdn-cgi/challenge-platform",
+            "Attention Required! | Cloudflare",
+            "DDoS protection by",
+            "Checking your browser before",
+            "Checking if the site connection is secure",
+        ],
+        Code::HttpChallenge,
+        "a check for bots stands in front of the app, which no Socket.IO client passes: make a rule that skips it for {path}",
+    ),
+    row(
+        &[202, 405],
+        ("x-amzn-waf-action", ""),
+        &[],
+        Code::HttpChallenge,
+        "AWS WAF wants to see a browser (a challenge or captcha), which no Socket.IO client passes: exempt {path}",
+    ),
+    row(
+        &[],
+        ("x-vercel-mitigated", "challenge"),
+        &[],
+        Code::HttpChallenge,
+        "Vercel's firewall wants to see a browser, which no Socket.IO client passes: exempt {path}",
+    ),
+    // --- a login
+    row(
+        &[200, 401, 403],
+        NO_FIELD,
+        &[
+            "type=\"password\"",
+            "type='password'",
+            "type=password",
+            "Sign in with",
+            "oauth2/start",
+            "authelia",
+            "authentik",
+            "cloudflareaccess.com",
+        ],
+        Code::HttpLogin,
+        "a login page answers at {path}, which a Socket.IO client cannot pass: let the path through without it",
+    ),
+    row(
+        &[200, 401, 403, 429, 503],
+        NO_FIELD,
+        &[
+            "ddos-guard",
+            "_Incapsula_Resource",
+            "Sucuri WebSite Firewall",
+            "captcha-delivery.com",
+            "px-captcha",
+            "not a bot!",
+            "within.website",
+            "crowdsec captcha",
+            "crowdsec access forbidden",
+            "Generated by BunkerWeb",
+        ],
+        Code::HttpChallenge,
+        "a check for bots stands in front of the app, which no Socket.IO client passes: make a rule that skips it for {path}",
+    ),
+    row(
+        &[401, 403, 429, 503],
+        NO_FIELD,
+        &["g-recaptcha", "h-captcha", "cf-turnstile"],
+        Code::HttpChallenge,
+        "a captcha stands in front of the app, which no Socket.IO client passes: make a rule that skips it for {path}",
+    ),
+    // --- too long
+    row(
+        &[400, 431, 494],
+        NO_FIELD,
+        &[
+            "Header Or Cookie Too Large",
+            "field exceeds server limit",
+            "Header Fields Too Large",
+            "Cookie Too Large",
+        ],
+        Code::HttpTooLong,
+        "fields or cookies of the request are too long for the server: send less, or raise its limit",
+    ),
+    row(
+        &[414, 431],
+        NO_FIELD,
+        &[],
+        Code::HttpTooLong,
+        "the address or the fields of the request are too long for the server: send less, or raise its limit",
+    ),
+    // --- a proxy without a site for this host
+    row(
+        &[200],
+        NO_FIELD,
+        &[
+            "Welcome to nginx!",
+            "started the Nginx Proxy Manager",
+            "Apache2 Debian Default Page",
+            "Apache2 Ubuntu Default Page",
+            "<h1>It works!</h1>",
+            "IIS Windows Server",
+            "Caddy works!",
+            "Test Page for the HTTP Server",
+            "Default Web Site Page",
+        ],
+        Code::HttpDefaultSite,
+        "the default page of the proxy answers: it has no site for `{host}`, or this site does not pass {path} on to the app",
+    ),
+    row(
+        &[200],
+        ("server", "Caddy"),
+        &["\0"],
+        Code::HttpDefaultSite,
+        "Caddy answers with nothing, as it does where no rule matches: it has no site for `{host}`, or none of its rules covers {path}",
+    ),
+    row(
+        &[404],
+        NO_FIELD,
+        &["404 page not found"],
+        Code::EioNotFound,
+        "nothing answers at {path} (404, as Traefik and other Go programs say it): no router of Traefik has `{host}` and this path, or the app is a Go program without Socket.IO",
+    ),
+    row(
+        &[404],
+        NO_FIELD,
+        &["default backend - 404"],
+        Code::HttpDefaultSite,
+        "the ingress's default backend answers: no Ingress has `{host}` with a path that covers {path}",
+    ),
+    // --- IIS
+    row(
+        &[502],
+        NO_FIELD,
+        &["502.3", "502 - Web server received an invalid response while acting as a gateway"],
+        Code::HttpBadGateway,
+        "IIS (ARR) cannot reach the app behind it (502.3): is the app running, and on that port?",
+    ),
+];
+
+/// What an answer says by its words, fields or number; the sentence still has `{path}` and `{host}`.
+pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
+    let body = answer.body.to_ascii_lowercase();
+    let fits = |row: &&Row| {
+        let (name, value) = row.field;
+        (row.statuses.is_empty() || row.statuses.contains(&answer.status))
+            && (name.is_empty() || answer.field(name).is_some_and(|there| there.contains(value)))
+            && (row.body.is_empty() || row.body.iter().any(|part| holds(&body, part)))
+    };
+    let found = ROWS.iter().find(fits)?;
+    let says = match found.code {
+        Code::HttpTlsExpected if tls => {
+            "the proxy asks the app by plain HTTP, and the app wants https: write https:// in the proxy's address for the app, or switch TLS off in the app"
+        }
+        Code::HttpTlsExpected => "this port speaks TLS and is asked by plain HTTP: connect by https://",
+        _ => found.says,
+    };
+    Some((found.code, says))
+}
+
+/// `\0` stands for a body that is empty.
+fn holds(body: &str, part: &str) -> bool {
+    if part == "\0" { body.is_empty() } else { body.contains(&part.to_ascii_lowercase()) }
+}
+
+/// Fields by which a server names an error of its own (`ngrok-error-code`, `x-squid-error`, …).
+pub(super) fn error_fields(answer: &Answer) -> Vec<String> {
+    let named = answer.fields.iter().filter(|(name, _)| {
+        let name = name.as_str();
+        name != "sanedge-error"
+            && ["-error", "-error-code", "-errortype", "-fallback", "-mitigated", "-routing"]
+                .iter()
+                .any(|end| name.ends_with(end))
+    });
+    named.filter_map(|(name, value)| Some(format!("{name}: {}", value.to_str().ok()?))).take(3).collect()
+}
+
+/// Whether an address is one where people log in.
+pub(super) fn is_login(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    [
+        "login",
+        "signin",
+        "sign-in",
+        "sign_in",
+        "oauth",
+        "/sso",
+        "/auth",
+        "authelia",
+        "authentik",
+        "cloudflareaccess.com",
+        "outpost.goauthentik",
+        "accounts.google",
+    ]
+    .iter()
+    .any(|word| path.contains(word))
+}
+
+/// The path that an app says it was asked for: `Cannot GET /path` of Express, and others like it.
+pub(super) fn path_asked(body: &str) -> Option<String> {
+    let (_, rest) = body.split_once("Cannot GET ").or_else(|| body.split_once("Route GET:"))?;
+    let path: String =
+        rest.chars().take_while(|c| c.is_ascii_graphic() && !matches!(c, '<' | '?' | '"' | '&')).collect();
+    path.starts_with('/').then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderMap, HeaderName};
+
+    use super::*;
+
+    fn answer(status: u16, field: (&str, &str), body: &str) -> Answer {
+        let mut fields = HeaderMap::new();
+        if !field.0.is_empty() {
+            fields.insert(HeaderName::from_bytes(field.0.as_bytes()).unwrap(), field.1.parse().unwrap());
+        }
+        Answer { status, fields, body: body.to_owned() }
+    }
+
+    fn code(status: u16, field: (&str, &str), body: &str) -> Option<Code> {
+        read(&answer(status, field, body), true).map(|(code, _)| code)
+    }
+
+    #[test]
+    fn each_row_is_reached() {
+        for row in ROWS {
+            let status = row.statuses.first().copied().unwrap_or(200);
+            let body = row.body.first().map_or("", |part| if *part == "\0" { "" } else { part });
+            let read = read(&answer(status, row.field, body), true);
+            assert_eq!(read.map(|(code, _)| code), Some(row.code), "{status} {body}");
+            assert!(
+                row.code == Code::HttpTlsExpected || read.is_some_and(|(_, says)| says == row.says),
+                "{}",
+                row.says
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_and_words_of_ordinary_answers_mean_nothing_by_themselves() {
+        for (status, body) in [
+            (404, "Cannot GET /socket.io/"),
+            (400, "{\"code\":1,\"message\":\"Session ID unknown\"}"),
+            (502, "<center>nginx</center>"),
+            (503, "no server is available to handle this request"),
+            (403, "forbidden"),
+            (200, ""),
+            (200, "<!doctype html><div id=app></div>"),
+            (401, "Unauthorized"),
+        ] {
+            assert_eq!(code(status, NO_FIELD, body), None, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_same_number_is_told_apart_by_its_words() {
+        assert_eq!(code(530, NO_FIELD, "error code: 1033"), Some(Code::TunnelError));
+        assert_eq!(code(530, NO_FIELD, "error code: 1016"), Some(Code::CdnOrigin));
+        assert_eq!(code(503, NO_FIELD, "<title>Just a moment...</title>"), Some(Code::HttpChallenge));
+        assert_eq!(code(503, ("server", "awselb/2.0"), ""), Some(Code::HttpUnavailable));
+        assert_eq!(code(404, ("ngrok-error-code", "ERR_NGROK_3200"), ""), Some(Code::TunnelError));
+        let says = |tls| {
+            read(&answer(400, NO_FIELD, "Client sent an HTTP request to an HTTPS server."), tls).unwrap().1
+        };
+        assert!(says(true).contains("the app wants https") && says(false).contains("connect by https"));
+    }
+
+    #[test]
+    fn an_app_that_repeats_the_path_shows_what_the_proxy_made_of_it() {
+        assert_eq!(path_asked("<pre>Cannot GET /socket.io</pre>").as_deref(), Some("/socket.io"));
+        assert_eq!(path_asked("Cannot GET /x/?EIO=4").as_deref(), Some("/x/"));
+        assert_eq!(path_asked("Cannot POST /x"), None);
+        assert_eq!(path_asked("Cannot GET the page"), None);
+    }
+
+    #[test]
+    fn fields_that_name_an_error_are_evidence() {
+        assert_eq!(
+            error_fields(&answer(503, ("x-squid-error", "ERR_CONNECT_FAIL 111"), "")),
+            ["x-squid-error: ERR_CONNECT_FAIL 111"]
+        );
+        assert!(error_fields(&answer(503, ("server", "nginx"), "")).is_empty());
+        assert!(
+            is_login("/users/sign_in")
+                && is_login("https://x.cloudflareaccess.com/cdn-cgi/access/login")
+                && !is_login("/socket.io/")
+        );
+    }
+}

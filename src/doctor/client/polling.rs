@@ -1,0 +1,346 @@
+//! Polling as a client does it: POST what it sends, GET what it waits for.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::answers::may_be_limit;
+use super::{Client, Met, PACKET_TIME, Seat, describe, engine_error, shown};
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::connection::Trouble;
+use crate::doctor::engineio::{self, Body, Eio, Joined, Open};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::http::{Answer, Ask};
+
+/// A noop that is not answered by then is tried otherwise.
+const NOOP_TIME: Duration = Duration::from_secs(1);
+/// What is said of a POST that arrived.
+const POST_TAKEN: &str = "POST on the session is taken";
+/// Polls for one answer: the server may have something else to say first.
+const POLLS_MAX: usize = 4;
+/// Shortest wait of a poll at the end of a hold.
+const SHORT_POLL_TIME: Duration = Duration::from_millis(200);
+/// After this much silence a second namespace is asked for.
+const SECOND_TIME: Duration = Duration::from_millis(2_500);
+/// A namespace that no app has: its refusal shows that answers arrive.
+const NO_NAMESPACE: &str = "/sanedge-doctor";
+
+/// What a poll that waits for a namespace brought.
+enum Polled {
+    Joined(Joined),
+    /// Another answer than a poll's.
+    Turned(Answer),
+    Failed(Trouble),
+    /// Polls are answered, and not with this.
+    Nothing,
+}
+
+impl Client<'_> {
+    /// A POST that says nothing; the session that it left usable.
+    pub(super) async fn post(&self, eio: Eio, open: Open, section: &mut Section) -> Option<Open> {
+        let session = open.clone();
+        let mut noop = pin!(self.deliver(eio, &session, eio.noop()));
+        let said = match timeout(NOOP_TIME, &mut noop).await {
+            Ok(said) => said,
+            Err(_) => match self.heartbeat(eio).await {
+                Some(fresh) => {
+                    section.passed(Group::Polling, POST_TAKEN);
+                    return Some(fresh);
+                }
+                None => noop.await,
+            },
+        };
+        let finding = match said {
+            Ok(answer) if is_taken(&answer) => {
+                section.passed(Group::Polling, POST_TAKEN);
+                return Some(open);
+            }
+            Ok(answer) => {
+                // Engine.IO's own errors, and what a proxy says, are no matter of the packet.
+                let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
+                let fresh = if refuses_noop { self.heartbeat(eio).await } else { None };
+                if fresh.is_some() {
+                    section.passed(Group::Polling, POST_TAKEN);
+                    return fresh;
+                }
+                self.turned_away(&open, "POST", &answer).await
+            }
+            Err(trouble) => self
+                .worded(
+                    Code::EioPostLost,
+                    "the handshake works and a POST on its session gets no answer: does a body parser in front of Socket.IO take it?",
+                )
+                .seen("seen", describe(&trouble)),
+        };
+        section.found(finding);
+        None
+    }
+
+    pub(super) async fn deliver(
+        &self,
+        eio: Eio,
+        open: &Open,
+        body: impl Into<String>,
+    ) -> Result<Answer, Trouble> {
+        let target = self.target(eio, self.path, "polling", Some(&open.sid));
+        self.connector.ask(&Ask::post(target, body).with(&self.fields())).await
+    }
+
+    /// A heartbeat on a new session says as little as a noop. Some servers want it: socketioxide refuses a noop, and
+    /// python-engineio ends its session and waits for a poll before it answers.
+    async fn heartbeat(&self, eio: Eio) -> Option<Open> {
+        let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return None };
+        let answer = self.deliver(eio, &fresh, eio.heartbeat()).await.ok()?;
+        is_taken(&answer).then_some(fresh)
+    }
+
+    /// A POST or a waiting GET of a session that another answer than a session's came to.
+    pub(super) async fn turned_away(&self, open: &Open, method: &str, answer: &Answer) -> Finding {
+        let error = engine_error(answer).map(|error| error.code);
+        let finding = match (error, answer.status) {
+            _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
+            (Some(1), _) => self.session_unknown(open).await,
+            (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
+            (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy lets GET pass and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
+            (None, 429 | 503) if may_be_limit(answer) || answer.status == 429 => self.limited(answer),
+            (None, 502..=504) => self.strange_status(&Body::Other, answer),
+            (None, status) if method == "GET" => self.worded(Code::EioPollRefused, format!("the handshake works and a waiting poll on its session does not ({status}): look into the log of who answered")),
+            (_, status) => self.worded(Code::EioPostLost, format!("the handshake works and a POST on its session does not ({status}): look into the log of who answered")),
+        };
+        self.answered(finding, answer)
+    }
+
+    /// Two causes: a cache gave the handshake of somebody else, or the request reached another process.
+    async fn session_unknown(&self, open: &Open) -> Finding {
+        if let Met::Open(_, other, answer) = self.meet(self.version(), self.path).await
+            && other.sid == open.sid
+        {
+            return self.cached(&answer);
+        }
+        self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make the processes sticky, or run one")
+            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, look whether it restarts")
+    }
+
+    pub(super) fn cached(&self, answer: &Answer) -> Finding {
+        let message = "two handshakes got the same session: a cache answers in place of the app; switch it off for this path";
+        let age = answer.field("age").or(answer.field("x-cache")).unwrap_or_default().to_owned();
+        self.worded(Code::EioCached, message).seen("cache says", age)
+    }
+
+    /// A refusal in the midst of what every client does at once.
+    pub(super) fn limited(&self, answer: &Answer) -> Finding {
+        let message = format!(
+            "a limit of the proxy refuses a client's first requests ({}, {}): raise it for {}, where every client makes five requests at once",
+            answer.status,
+            self.who(answer),
+            self.path
+        );
+        self.worded(Code::HttpLimited, message)
+    }
+
+    /// A session that only polls: CONNECT by POST, its answer by a GET that waits. False where it does not work.
+    pub(super) async fn only_polls(&self, seat: &Seat, section: &mut Section) -> bool {
+        let Some(open) = &seat.open else { return false };
+        let works = self.polls(seat.eio, open, section).await;
+        if let (true, Some(time)) = (works, self.hold) {
+            self.hold_polling(seat.eio, open, time, section).await;
+        }
+        self.leave(seat).await;
+        works
+    }
+
+    pub(super) async fn polls(&self, eio: Eio, open: &Open, section: &mut Section) -> bool {
+        let namespace = self.namespace.unwrap_or("/");
+        // A server of 2.x greets for `/` by itself: there a heartbeat gets the answer that is waited for.
+        let greets = eio == Eio::V3 && namespace == "/";
+        let packet = if greets {
+            eio.heartbeat().to_owned()
+        } else {
+            eio.framed(&eio.connect(namespace, &self.query_text()))
+        };
+        let (posted, polled) =
+            tokio::join!(self.deliver(eio, open, packet), self.poll_with_a_second(eio, open, namespace),);
+        match posted {
+            Ok(answer) if !is_taken(&answer) => {
+                section.found(self.turned_away(open, "POST", &answer).await);
+                return false;
+            }
+            Err(trouble) if !matches!(polled, Polled::Joined(_)) => {
+                section.found(super::silence(&trouble, "POST on the session"));
+                return false;
+            }
+            _ => {}
+        }
+        match polled {
+            Polled::Joined(joined) => self.judge_polled(joined, namespace, section),
+            Polled::Turned(answer) => {
+                section.found(self.turned_away(open, "GET", &answer).await);
+                false
+            }
+            Polled::Failed(trouble) if !trouble.is_silent() => {
+                let message = "a poll that waits is cut off in place of an answer: a proxy on the way ends it, or the app fails";
+                section.found(self.worded(Code::EioPollRefused, message).seen("seen", describe(&trouble)));
+                false
+            }
+            Polled::Failed(trouble) => {
+                section.found(self.held(&describe(&trouble)));
+                false
+            }
+            Polled::Nothing if self.namespace.is_none() => {
+                section.unknown(
+                    Group::Polling,
+                    "polls are answered, and the app does not answer to a client of `/`",
+                );
+                true
+            }
+            Polled::Nothing => {
+                let message = format!(
+                    "the app does not answer to the namespace `{namespace}`: does a middleware never call next()?"
+                );
+                section.found(self.worded(Code::NsSilent, message).word("namespace", namespace));
+                false
+            }
+        }
+    }
+
+    /// Silence has two causes: the namespace is silent, or its answer is held back. A second namespace, which no app has and
+    /// every app refuses, is asked for while the poll still waits.
+    async fn poll_with_a_second(&self, eio: Eio, open: &Open, namespace: &str) -> Polled {
+        let mut polled = pin!(self.poll_for(eio, open, namespace));
+        match timeout(SECOND_TIME, &mut polled).await {
+            Ok(polled) => polled,
+            Err(_) => {
+                let second = eio.framed(&eio.connect(NO_NAMESPACE, ""));
+                let (_, polled) = tokio::join!(self.deliver(eio, open, second), polled);
+                polled
+            }
+        }
+    }
+
+    fn judge_polled(&self, joined: Joined, namespace: &str, section: &mut Section) -> bool {
+        section
+            .passed(Group::Polling, "a waiting poll gets its answer: nothing on the way holds answers back");
+        match joined {
+            Joined::Yes => section.passed(Group::Namespace, format!("{namespace} is joined by polling, and left again")),
+            Joined::No(why) if self.namespace.is_some() => {
+                section.found(self.not_joined(namespace, &why));
+                return false;
+            }
+            Joined::No(why) => section.unknown(
+                Group::Namespace,
+                format!("the app answers a client without a login on `/` with: {} (--namespace, --query, --cookie and --header send what yours sends)", shown(&why)),
+            ),
+        }
+        true
+    }
+
+    /// Polls until the namespace answers.
+    async fn poll_for(&self, eio: Eio, open: &Open, namespace: &str) -> Polled {
+        let until = Instant::now() + PACKET_TIME;
+        for _ in 0..POLLS_MAX {
+            let time = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            match self.poll(eio, open, time).await {
+                Err(trouble) => return Polled::Failed(trouble),
+                Ok(answer) if answer.status != 200 => return Polled::Turned(answer),
+                Ok(answer) => {
+                    for packet in engineio::packets(eio, &answer.body) {
+                        if let Some(joined) = engineio::joined(packet, namespace) {
+                            return Polled::Joined(joined);
+                        }
+                        if engineio::joined(packet, NO_NAMESPACE).is_some() {
+                            return Polled::Nothing;
+                        }
+                        match packet {
+                            "3" if eio == Eio::V3 && namespace == "/" => return Polled::Joined(Joined::Yes),
+                            "2" => drop(self.deliver(eio, open, eio.heartbeat()).await),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        Polled::Nothing
+    }
+
+    pub(super) fn held(&self, seen: &str) -> Finding {
+        let message = "a poll that waits does not get its answer when the app has sent one: a proxy on the way holds it back (buffers)";
+        self.worded(Code::EioPollHeld, message).seen("seen", shown(seen))
+    }
+
+    /// A poll that waits for the app to say something.
+    pub(super) async fn poll(&self, eio: Eio, open: &Open, time: Duration) -> Result<Answer, Trouble> {
+        let target = self.target(eio, self.path, "polling", Some(&open.sid));
+        self.connector.ask(&Ask { time, ..Ask::get(target).with(&self.fields()) }).await
+    }
+
+    /// Waits by polling and answers heartbeats, to see who ends it.
+    async fn hold_polling(&self, eio: Eio, open: &Open, time: Duration, section: &mut Section) {
+        let begin = Instant::now();
+        let patience = Duration::from_millis(open.ping_interval_ms + open.ping_timeout_ms);
+        let (mut answers, mut last_ping) = (0, begin);
+        while begin.elapsed() < time {
+            let left = time.saturating_sub(begin.elapsed());
+            let ping = if eio == Eio::V3 { Duration::from_millis(open.ping_interval_ms) } else { patience };
+            match self.poll(eio, open, left.min(ping).max(SHORT_POLL_TIME)).await {
+                Ok(answer) if answer.status == 200 => {
+                    answers += 1;
+                    if engineio::packets(eio, &answer.body).any(|packet| packet == "2" || packet == "3") {
+                        last_ping = Instant::now();
+                    }
+                    if engineio::packets(eio, &answer.body).any(|packet| packet == "2") {
+                        let _ = self.deliver(eio, open, eio.heartbeat()).await;
+                    }
+                }
+                Err(trouble) if trouble.is_silent() && eio == Eio::V3 => {
+                    let _ = self.deliver(eio, open, eio.heartbeat()).await;
+                }
+                Err(trouble) if trouble.is_silent() => {}
+                other => {
+                    section.found(self.poll_cut(begin.elapsed(), other));
+                    return;
+                }
+            }
+            if last_ping.elapsed() > patience {
+                let message = format!(
+                    "no heartbeat within {:.1} s, which the server promised, came by polling: a proxy holds answers back, or the app's event loop is blocked",
+                    patience.as_secs_f32()
+                );
+                section.found(self.worded(Code::WsHeartbeat, message));
+                return;
+            }
+        }
+        section
+            .passed(Group::Polling, format!("held by polling for {} s, {answers} answers", time.as_secs()));
+    }
+
+    fn poll_cut(&self, after: Duration, how: Result<Answer, Trouble>) -> Finding {
+        let message = format!(
+            "a waiting poll was cut after {:.0} s: a proxy on the way does not wait until the server's next heartbeat: raise its time-out (nginx: proxy_read_timeout 1h)",
+            after.as_secs_f32()
+        );
+        let finding = self.worded(Code::EioPollCut, message);
+        match how {
+            Ok(answer) => self.answered(finding, &answer),
+            Err(trouble) => finding.seen("seen", describe(&trouble)),
+        }
+    }
+
+    pub(super) async fn leave(&self, seat: &Seat) {
+        if let Some(open) = &seat.open {
+            let _ = self.deliver(seat.eio, open, seat.eio.close()).await;
+        }
+    }
+
+    pub(super) fn query_text(&self) -> String {
+        let pairs = self.query.iter();
+        let pairs =
+            pairs.map(|(key, value)| format!("{}={}", engineio::escape(key), engineio::escape(value)));
+        pairs.collect::<Vec<_>>().join("&")
+    }
+}
+
+/// What Engine.IO says to a POST; python-engineio writes it in capitals.
+pub(super) fn is_taken(answer: &Answer) -> bool {
+    answer.status == 200 && answer.body.eq_ignore_ascii_case("ok")
+}

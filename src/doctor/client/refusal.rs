@@ -1,0 +1,140 @@
+//! Refused with what the client sends, and accepted without it: which part was it?
+
+use hyper::header;
+
+use super::{Client, Jar, Met, shown};
+use crate::doctor::check::Finding;
+use crate::doctor::explain::Code;
+use crate::doctor::http::Answer;
+
+/// A part of the request that the user named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Origin,
+    Cookie,
+    Query,
+    Fields,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Origin, Self::Cookie, Self::Query, Self::Fields];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Origin => "the Origin (--origin)",
+            Self::Cookie => "the cookie (--cookie)",
+            Self::Query => "the query (--query)",
+            Self::Fields => "the fields of --header",
+        }
+    }
+}
+
+impl Client<'_> {
+    /// Asks the same path without anything of the user's; where that opens, leaves the parts out one by one.
+    pub(super) async fn refusal(&self, answer: &Answer) -> Option<Finding> {
+        let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| self.sends(*part)).collect();
+        if parts.is_empty() || !(400..500).contains(&answer.status) {
+            return None;
+        }
+        let bare = self.bare();
+        if !opens(&bare.meet(self.version(), self.path).await) {
+            return None;
+        }
+        let mut guilty = Vec::new();
+        for part in &parts {
+            if parts.len() == 1 || opens(&self.without(*part).meet(self.version(), self.path).await) {
+                guilty.push(*part);
+            }
+        }
+        Some(self.answered(self.named(&guilty, answer), answer))
+    }
+
+    fn sends(&self, part: Part) -> bool {
+        match part {
+            Part::Query => !self.query.is_empty(),
+            Part::Origin => self.fields.iter().any(|(name, _)| *name == header::ORIGIN),
+            Part::Cookie => self.fields.iter().any(|(name, _)| *name == header::COOKIE),
+            Part::Fields => {
+                self.fields.iter().any(|(name, _)| *name != header::ORIGIN && *name != header::COOKIE)
+            }
+        }
+    }
+
+    fn without(&self, part: Part) -> Self {
+        let mut other = self.clone();
+        other.jar = Jar::closed();
+        match part {
+            Part::Query => other.query = &[],
+            Part::Origin => other.fields.retain(|(name, _)| *name != header::ORIGIN),
+            Part::Cookie => other.fields.retain(|(name, _)| *name != header::COOKIE),
+            Part::Fields => {
+                other.fields.retain(|(name, _)| *name == header::ORIGIN || *name == header::COOKIE);
+            }
+        }
+        other
+    }
+
+    fn named(&self, guilty: &[Part], answer: &Answer) -> Finding {
+        let names = match guilty {
+            [] => "all of it together (--origin, --cookie, --query, --header)".to_owned(),
+            parts => parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(", and "),
+        };
+        let (status, by) = (answer.status, self.who(answer));
+        if matches!(status, 414 | 431) || is_too_long(answer) {
+            return self
+                .worded(
+                    Code::HttpTooLong,
+                    format!(
+                        "{names} is too long for the server ({status}, {by}): send less, or raise its limit"
+                    ),
+                )
+                .word("part", names);
+        }
+        if guilty == [Part::Origin] {
+            return self.origin_refused(answer);
+        }
+        self.worded(
+            Code::EioPartRefused,
+            format!("the server refuses {names} ({status}, {by}): without it the same request is accepted"),
+        )
+        .word("part", names)
+    }
+
+    /// Of python-engineio it is known what it compares with: scheme and host of the request, as the proxy tells them.
+    pub(super) fn origin_refused(&self, answer: &Answer) -> Finding {
+        let page = self.options.origin.clone().unwrap_or_else(|| self.own_origin());
+        let python = answer.body.contains("is not an accepted origin");
+        if python && page == self.own_origin() && page.starts_with("https://") {
+            return self.forwarded_proto(&page);
+        }
+        let remedy = if python {
+            "`cors_allowed_origins`"
+        } else {
+            "what the server allows (`cors.origin`, `allowRequest`, a rule of the proxy)"
+        };
+        let message = format!(
+            "the server refuses pages of `{page}` ({}, {}): add the page to {remedy}",
+            answer.status,
+            self.who(answer)
+        );
+        self.worded(Code::EioOriginRefused, message).seen("answered", shown(&answer.shown()))
+    }
+
+    pub(super) fn forwarded_proto(&self, page: &str) -> Finding {
+        let message = format!(
+            "the app refuses pages of `{page}`, its own host: the proxy does not tell it that they came by https: X-Forwarded-Proto is missing"
+        );
+        self.worded(Code::EioForwardedProto, message)
+    }
+}
+
+fn opens(met: &Met) -> bool {
+    matches!(met, Met::Open(..))
+}
+
+/// nginx says 400 (its 494) for fields, Node 431, Apache 400.
+fn is_too_long(answer: &Answer) -> bool {
+    ["Header Or Cookie Too Large", "field exceeds server limit", "Header Fields Too Large", "URI Too Long"]
+        .iter()
+        .any(|text| answer.body.contains(text))
+}

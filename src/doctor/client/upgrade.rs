@@ -1,0 +1,88 @@
+//! From polling to a WebSocket, as every client does by default.
+
+use std::pin::pin;
+
+use super::{Client, PACKET_TIME, Seat, describe, engine_error, shown};
+use crate::doctor::check::Section;
+use crate::doctor::connection::{ANSWER_TIME, Trouble};
+use crate::doctor::engineio::Open;
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::http::{Answer, Style};
+use crate::doctor::socket::{Heard, Socket};
+
+impl Client<'_> {
+    /// A poll waits meanwhile, and the server ends it once it has heard the probe.
+    pub(super) async fn change_over(
+        &self,
+        seat: &Seat,
+        open: &Open,
+        section: &mut Section,
+    ) -> Option<Socket> {
+        let eio = seat.eio;
+        let mut poll = pin!(self.poll(eio, open, ANSWER_TIME));
+        let mut polled = None;
+        let probe = self.probe(seat, open);
+        let mut probe = pin!(probe);
+        let probed = loop {
+            tokio::select! {
+                probed = &mut probe => break probed,
+                answer = &mut poll, if polled.is_none() => polled = Some(answer),
+            }
+        };
+        let said = match probed {
+            Ok(Ok((mut socket, Heard::Text(text)))) if text == "3probe" => {
+                let answer = match polled {
+                    Some(answer) => answer,
+                    None => poll.await,
+                };
+                self.judge_poll(open, answer, section).await;
+                socket.say(self.connector, "5").await;
+                section.passed(Group::Websocket, "a session changes over from polling to a WebSocket");
+                return Some(socket);
+            }
+            Ok(Ok((_, heard))) => format!("{heard:?} to the probe"),
+            Ok(Err(answer)) if engine_error(&answer).is_some_and(|error| error.code == 1) => {
+                let finding = self.turned_away(open, "upgrade", &answer).await;
+                section.found(finding);
+                return None;
+            }
+            Ok(Err(answer)) if super::answers::may_be_limit(&answer) => {
+                section.found(self.answered(self.limited(&answer), &answer));
+                return None;
+            }
+            Ok(Err(answer)) => answer.shown(),
+            Err(trouble) => describe(&trouble),
+        };
+        let message = "a client that begins by polling cannot change over to the WebSocket: make the processes sticky, or begin with `transports: [\"websocket\"]`";
+        section.found(self.worded(Code::WsProbe, message).seen("seen", shown(&said)));
+        None
+    }
+
+    async fn probe(&self, seat: &Seat, open: &Open) -> Result<Result<(Socket, Heard), Answer>, Trouble> {
+        let mut socket =
+            match self.websocket(seat.eio, Some(&open.sid), Style::PLAIN, seat.origin.as_deref()).await? {
+                Ok(socket) => socket,
+                Err(answer) => return Ok(Err(answer)),
+            };
+        socket.say(self.connector, "2probe").await;
+        let heard = socket.hear(self.connector, PACKET_TIME).await;
+        Ok(Ok((socket, heard)))
+    }
+
+    /// The server has ended it by now: does its answer arrive? Only silence is held back.
+    async fn judge_poll(&self, open: &Open, answer: Result<Answer, Trouble>, section: &mut Section) {
+        let finding = match answer {
+            Ok(answer) if answer.status == 200 => {
+                let text = "a waiting poll is answered at once: nothing on the way holds answers back";
+                section.passed(Group::Polling, text);
+                return;
+            }
+            Ok(answer) => self.turned_away(open, "GET", &answer).await,
+            Err(trouble) if trouble.is_silent() => self.held(&describe(&trouble)),
+            Err(trouble) => self
+                .worded(Code::EioPollRefused, "a poll that waits is cut off in place of an answer: a proxy on the way ends it, or the app fails")
+                .seen("seen", describe(&trouble)),
+        };
+        section.found(finding);
+    }
+}

@@ -1,0 +1,87 @@
+//! What a person sees who types the name: the page at `/`, and port 80.
+
+use std::net::SocketAddr;
+
+use super::Stages;
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::client;
+use crate::doctor::connection::{Connector, Place, Trouble};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::http::{Answer, Ask};
+
+impl Stages<'_> {
+    pub(super) async fn plain_http(&self, address: SocketAddr) -> Option<Result<Answer, Trouble>> {
+        let port80 = SocketAddr::new(address.ip(), self.target.http_port?);
+        let connector = Connector {
+            authority: self.target.host.uri_host().to_string(),
+            ..Connector::new(Place::Tcp(port80), self.deadline, self.journal.clone())
+        };
+        Some(connector.ask(&Ask::get("/")).await)
+    }
+
+    pub(super) fn http_lines(
+        &self,
+        page: &Result<Answer, Trouble>,
+        http: Option<Result<Answer, Trouble>>,
+        section: &mut Section,
+    ) {
+        match page {
+            Ok(page) => {
+                let hsts = page.field("strict-transport-security").map_or("", |_| ", HSTS");
+                section.passed(Group::Http, format!("GET / answers {} ({}){hsts}", page.status, page.author()));
+            }
+            Err(Trouble::Silent) => section.unknown(
+                Group::Http,
+                "GET / gets no answer in time: right where nothing but Socket.IO is attached to the app's server",
+            ),
+            Err(trouble) => section.unknown(Group::Http, format!("GET / fails: {trouble}")),
+        }
+        match http {
+            None => {}
+            Some(Err(trouble)) => {
+                let message = format!(
+                    "nothing answers on port {}: clients are not redirected to https, and certbot cannot use it",
+                    self.http_port()
+                );
+                section.found(
+                    Finding::new(Code::Port80Refused, message).seen("seen", client::describe(&trouble)),
+                );
+            }
+            Some(Ok(answer)) => self.redirect(&answer, section),
+        }
+    }
+
+    fn http_port(&self) -> u16 {
+        self.target.http_port.unwrap_or(80)
+    }
+
+    fn redirect(&self, answer: &Answer, section: &mut Section) {
+        let port = self.http_port();
+        let location = answer.field("location").unwrap_or_default();
+        let host = self.target.host.uri_host().to_string();
+        let rest = location.strip_prefix("https://");
+        let same = rest.is_some_and(|rest| rest.split(['/', ':']).next() == Some(&host));
+        match (answer.status, same) {
+            (301 | 302 | 303 | 307 | 308, true) => {
+                section.passed(Group::Http, format!("port {port} leads to https"));
+            }
+            (300..=399, false) => {
+                let message = format!("port {port} leads to `{location}`, not to https on `{host}`");
+                section.found(Finding::new(Code::HttpRedirectElsewhere, message));
+            }
+            _ if answer.field("sanedge-error") == Some("unknown_host") => {
+                let message = format!(
+                    "sanedge answers on port {port} and does not know `{host}` (404 unknown_host): add it to a site, or have the new bundle opened"
+                );
+                section.found(Finding::new(Code::HttpNoRedirect, message).seen("answered", answer.shown()));
+            }
+            (status, _) => {
+                let message = format!(
+                    "port {port} answers {status} by itself ({}) and does not redirect to https",
+                    answer.author()
+                );
+                section.found(Finding::new(Code::HttpNoRedirect, message));
+            }
+        }
+    }
+}
