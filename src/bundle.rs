@@ -121,6 +121,8 @@ pub enum SuiteOrder {
 pub struct Certificate {
     /// The file name it came from, for people.
     pub label: Excerpt,
+    /// Tells of which files it was made, for `bundle --carry-over`.
+    pub source: [u8; 32],
     /// Its SAN entries.
     pub names: Vec<SanName>,
     /// Seconds since 1970 when it starts and ends to be valid.

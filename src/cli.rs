@@ -16,7 +16,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 
-use crate::bundle::compile::{self, Outcome};
+use crate::bundle::compile::{self, InPlace, Outcome};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, check, file, report, wire};
 use crate::doctor;
@@ -27,6 +27,9 @@ use crate::ops::admin::client::{self, AskError};
 use failure::Failure;
 use running::{admin_of, at, reload, status};
 use terminal::{colour, complain, exit, now, print};
+
+/// Exit code of a command that was done in part.
+const DONE_IN_PART: u8 = 3;
 
 /// A TLS proxy for single-board computers at home, in front of a Socket.IO server.
 #[derive(Parser, Debug)]
@@ -45,6 +48,10 @@ enum Command {
         /// Where to write the bundle [default: beside the source, with its name and `.bundle`].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Where the files of a certificate have errors, keep the one that the bundle in place was given from them, if it is
+        /// still valid, and take the others. Exits with 3 then. A host never loses a valid certificate in this way.
+        #[arg(long)]
+        carry_over: bool,
         /// Print findings and hosts as one JSON document.
         #[arg(long)]
         json: bool,
@@ -118,7 +125,9 @@ pub fn run() -> ExitCode {
         Err(error) => return misused(&error, &words),
     };
     match arguments.command {
-        Command::Bundle { source, output, json } => bundle(&source, output.as_deref(), json),
+        Command::Bundle { source, output, carry_over, json } => {
+            bundle(&source, output.as_deref(), carry_over, json)
+        }
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),
@@ -191,10 +200,11 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
+fn bundle(source: &Path, given: Option<&Path>, carry_over: bool, json: bool) -> ExitCode {
     let output = given.map_or_else(|| source.with_extension("bundle"), Path::to_owned);
     let output = output.as_path();
-    let mut outcome = compile::compile(source, now());
+    let in_place = if carry_over { in_place(output) } else { None };
+    let mut outcome = compile::carry_over(source, in_place.as_ref(), now());
     let written = outcome.bundle.take().and_then(|bytes| match write(output, given.is_some(), &bytes) {
         Ok(written) => Some(written),
         Err(finding) => {
@@ -212,7 +222,26 @@ fn bundle(source: &Path, given: Option<&Path>, json: bool) -> ExitCode {
     } else {
         tell(&outcome, written.is_some()) & conclude(&outcome, output, written.as_ref())
     };
-    exit(written.is_some() && said)
+    match written.is_some() && said {
+        true if outcome.in_part => ExitCode::from(DONE_IN_PART),
+        good => exit(good),
+    }
+}
+
+/// The bundle that is about to be replaced; an empty one where there is none. What an unreadable one serves is not known: then
+/// nothing is carried over, and all certificates have to be good.
+fn in_place(output: &Path) -> Option<InPlace> {
+    let unreadable = match file::read(output) {
+        Ok(bytes) => match InPlace::decode(&bytes) {
+            Ok(in_place) => return Some(in_place),
+            Err(error) => format!("it is {error}"),
+        },
+        Err(_) if !output.exists() => return Some(InPlace::default()),
+        Err(error) => error.to_string(),
+    };
+    let output = Excerpt::of_path(output);
+    complain(&format!("note nothing is carried over from {output}: {}\n", report::escaped(&unreadable)));
+    None
 }
 
 /// Replaces a bundle or creates one, and overwrites no other file: a typing error must not destroy a key.
@@ -272,6 +301,7 @@ fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -
         }
         Some(written) => {
             let count = if count.is_empty() { count } else { format!(" ({count})") };
+            let output = if outcome.in_part { format!("{output} in part") } else { output.to_string() };
             let said = print(&format!("wrote {output}, mode {:04o}{count}\n", written.mode));
             written.note.iter().for_each(|note| complain(&format!("{}\n", report::escaped(note))));
             said

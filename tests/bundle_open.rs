@@ -37,7 +37,15 @@ fn private_key(name: &str) -> PrivateKeyDer<'static> {
 fn certificate(label: &str, key: &PrivateKeyDer<'_>, names: Vec<SanName>) -> Certificate {
     let chain = vec![CertificateDer::from_pem_slice(&fs::read(golden(label)).unwrap()).unwrap()];
     let key = Arc::new(CertifiedKey::new(chain, sanedge::bundle::load_key(key).unwrap()));
-    Certificate { label: Excerpt::of(label), names, not_before: 1_795_404_959, not_after: 4_948_918_559, key }
+    let source = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    Certificate {
+        label: Excerpt::of(label),
+        source,
+        names,
+        not_before: 1_795_404_959,
+        not_after: 4_948_918_559,
+        key,
+    }
 }
 
 fn p256(key: &PrivateKeyDer<'_>) -> Certificate {

@@ -113,6 +113,27 @@ fn the_old_bundle_stays_whatever_fails() {
     edge.stop();
 }
 
+#[test]
+fn one_bad_certificate_does_not_keep_the_renewed_ones_out() {
+    let edge = Edge::certified_for(&[HOST])
+        .certificate(&[NEW])
+        .site(&[HOST], "127.0.0.1:1")
+        .site(&[NEW], "127.0.0.1:1")
+        .start();
+    let desk = edge.desk();
+    let (used, files_before) = (in_use(&edge), files(desk));
+    desk.write_certificate(0, &[HOST]);
+    std::fs::write(desk.path("1.pem"), "-----BEGIN CERT").unwrap();
+    let output = deploy(desk);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("[carried-over]"), "{}", text(&output));
+    assert_ne!(in_use(&edge), used, "the running edge has the renewed one");
+    assert_eq!(files(desk), files_before);
+    desk.write_certificate(1, &[NEW]);
+    assert_eq!(deploy(desk).status.code(), Some(0));
+    edge.stop();
+}
+
 /// An edge whose admin listener is on TCP, which only reads.
 fn edge_on_tcp() -> Edge {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

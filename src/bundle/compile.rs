@@ -3,6 +3,7 @@
 //! Every problem is found in one run. Time is an argument. What it does not do: write the bundle, or resolve names.
 
 mod anchors;
+mod carry;
 mod chain;
 mod clients;
 mod cover;
@@ -25,7 +26,6 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Bundle;
@@ -36,6 +36,8 @@ use super::source::{self, CertificateFiles, Source};
 use super::websockets::WebSockets;
 use crate::excerpt::Excerpt;
 use crate::names::Host;
+pub use carry::InPlace;
+use carry::{CarryOver, Loaded};
 use cover::Candidate;
 pub(crate) use desk::moment;
 use desk::{Desk, Subject, routes_by_length};
@@ -46,7 +48,7 @@ pub use pem::{CHAIN_CERTIFICATES_MAX, PEM_BYTES_MAX, TRUST_CERTIFICATES_MAX};
 pub use presented::{Presented, presented};
 
 /// What came out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// Errors first, then warnings, then notes; of the errors unknown keys first, of which others may only follow; then in
     /// the order of the file.
@@ -59,6 +61,8 @@ pub struct Outcome {
     pub memory: Option<String>,
     /// The file to write; `None` where there is an error.
     pub bundle: Option<Zeroizing<Vec<u8>>>,
+    /// The bundle was made although a source failed. `findings` has its errors.
+    pub in_part: bool,
 }
 
 /// A row of the table host → certificate → days left → upstream.
@@ -68,6 +72,8 @@ pub struct HostRow {
     pub host: String,
     /// Its certificate's chain file, as written; `None`: no certificate covers it.
     pub certificate: Option<String>,
+    /// The certificate comes from the bundle in place, since that file fails.
+    pub carried_over: bool,
     /// Whole days until that ends, negative after it.
     pub days_left: Option<i64>,
     /// The same for people, with what is to be done.
@@ -82,15 +88,20 @@ pub struct HostRow {
 
 /// Compiles the sanedge.toml at `path` as of `now`, in seconds since 1970.
 pub fn compile(path: &Path, now: i64) -> Outcome {
+    carry_over(path, None, now)
+}
+
+/// The same; where a source fails, the bundle in place gives what it was given from it ([`InPlace`]).
+pub fn carry_over(path: &Path, in_place: Option<&InPlace>, now: i64) -> Outcome {
     let (source, findings) = source::read(path);
     match source {
-        Some(source) => prove(&source, findings, now),
-        None => Outcome { findings, hosts: Vec::new(), websockets: Vec::new(), memory: None, bundle: None },
+        Some(source) => prove(&source, findings, in_place, now),
+        None => Outcome { findings, ..Outcome::default() },
     }
 }
 
 /// Proves a source that was read, `findings` being the reader's.
-pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
+fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, now: i64) -> Outcome {
     let mut desk = Desk {
         path: source.path.clone(),
         now,
@@ -99,14 +110,35 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
         rsa_is_slow: false,
         hosts: source.sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.clone()).collect(),
     };
+    let mut carry = in_place.map(CarryOver::new);
     let settled = settle::settle(&mut desk, source);
     network::check(&mut desk, source);
     let anchors = anchors::Anchors::load(&mut desk, source.trust.as_ref());
-    let loaded: Vec<_> = source.certificates.iter().map(|files| load(&mut desk, files, &anchors)).collect();
-    let all_readable = loaded.iter().all(Option::is_some);
-    let (candidates, mut keys): (Vec<_>, Vec<_>) = loaded.into_iter().flatten().unzip();
-    let chosen = cover::assign(&mut desk, source, &candidates, all_readable);
-    let hosts = table(source, &candidates, &chosen, now);
+    let (mut candidates, mut keys, mut all_readable) = (Vec::new(), Vec::new(), true);
+    for files in &source.certificates {
+        let from = desk.findings.len();
+        let fresh = load(&mut desk, files, &anchors);
+        all_readable &= fresh.is_some();
+        let loaded = match &mut carry {
+            Some(carry) => carry.instead(&mut desk, files, &anchors, from, fresh),
+            None => fresh.into_iter().map(|loaded| (loaded, false)).collect(),
+        };
+        for ((candidate, key), carried) in loaded {
+            if let (Some(carry), true) = (&mut carry, carried) {
+                carry.carried.push(candidates.len());
+            }
+            candidates.push(candidate);
+            keys.push(key);
+        }
+    }
+    all_readable &= carry.as_ref().is_none_or(|carry| carry.tolerated.is_empty());
+    let mut chosen = cover::assign(&mut desk, source, &candidates, all_readable);
+    if let Some(carry) = &mut carry {
+        carry.fill(&mut desk, source, &anchors, &mut candidates, &mut keys, &mut chosen);
+        carry.tell(&mut desk, &candidates, &chosen);
+    }
+    let carried = carry.as_ref().map(|carry| &*carry.carried).unwrap_or_default();
+    let hosts = table(source, &candidates, &chosen, carried, now);
     let parts = encode::Parts {
         source,
         candidates: &candidates,
@@ -114,28 +146,23 @@ pub fn prove(source: &Source, findings: Vec<Finding>, now: i64) -> Outcome {
         chosen: &chosen,
         settled: settled.as_ref(),
     };
-    let bundle = if desk.errors() == 0 { encode::encode(&mut desk, &parts) } else { None };
+    // Where every source fails nothing is done in part: the bundle in place has it all.
+    let takes_some = carry.is_none() || chosen.values().any(|at| !carried.contains(at));
+    let bundle = if desk.errors() == 0 && takes_some { encode::encode(&mut desk, &parts) } else { None };
     keys.iter_mut().flatten().for_each(Zeroize::zeroize);
+    let tolerated = carry.map(|carry| carry.tolerated).unwrap_or_default();
+    let in_part = bundle.is_some() && !tolerated.is_empty();
+    desk.findings.extend(tolerated);
     desk.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
     let opened = bundle.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
     let websockets = opened.map(|bundle| WebSockets::all(&bundle)).unwrap_or_default();
     let memory = settled.map(|settled| settled.memory.to_string());
-    Outcome { findings: desk.findings, hosts, websockets, memory, bundle }
+    Outcome { findings: desk.findings, hosts, websockets, memory, bundle, in_part }
 }
 
 /// Reads and proves one `[[certificate]]`; `None` where its chain could not be read.
-fn load<'a>(
-    desk: &mut Desk,
-    files: &'a CertificateFiles,
-    anchors: &anchors::Anchors,
-) -> Option<(Candidate<'a>, Option<PrivateKeyDer<'static>>)> {
-    let subject = Subject {
-        files,
-        label: &files.chain.value.label,
-        key_label: &files.key.value.label,
-        line: files.chain.line,
-        key_line: files.key.line,
-    };
+fn load<'a>(desk: &mut Desk, files: &'a CertificateFiles, anchors: &anchors::Anchors) -> Option<Loaded<'a>> {
+    let subject = Subject::of(files);
     let key = pem::key(desk, &files.key);
     let read = pem::chain(desk, &files.chain)?;
     let links = chain::links(desk, &subject, read)?;
@@ -151,6 +178,7 @@ fn table(
     source: &Source,
     candidates: &[Candidate<'_>],
     chosen: &BTreeMap<Host, usize>,
+    carried: &[usize],
     now: i64,
 ) -> Vec<HostRow> {
     let mut rows = Vec::new();
@@ -170,6 +198,7 @@ fn table(
             rows.push(HostRow {
                 host: host.value.to_string(),
                 certificate: certificate.map(|c| c.subject.label.to_string()),
+                carried_over: chosen.get(&host.value).is_some_and(|at| carried.contains(at)),
                 days_left: lifetime.map(|lifetime| lifetime.days_left(now)),
                 left: lifetime.map(|lifetime| lifetime.column(now)),
                 renewal_due: lifetime.map(Lifetime::renewal_due),

@@ -221,6 +221,11 @@ codes! {
     /// Several certificates cover this host, and which one it got.
     CertificateChosen = "certificate-chosen", Note;
 
+    /// The source of a host's certificate fails, and the bundle in place has one that stays in use (`--carry-over`).
+    CarriedOver = "carried-over", Warning;
+    /// No certificate for this host, neither in a file nor in the bundle in place (`--carry-over`).
+    HostLeftOut = "host-left-out", Warning;
+
     // the bundle itself
     /// The bundle is fine, and the file could not be written.
     NotWritten = "not-written", Error;

@@ -68,7 +68,10 @@ fn field(out: &mut String, label: &str, text: &str) {
 pub fn table(hosts: &[HostRow]) -> String {
     let mut rows = vec![["host", "certificate", "days left", "upstream"].map(str::to_owned)];
     for host in hosts {
-        let certificate = host.certificate.clone().unwrap_or_else(|| "none".to_owned());
+        let mut certificate = host.certificate.clone().unwrap_or_else(|| "none".to_owned());
+        if host.carried_over {
+            certificate += " (kept)";
+        }
         let days = host.left.clone().unwrap_or_else(|| "-".to_owned());
         let mut upstreams = host.routes.iter().map(|(path, upstreams)| routed(path, upstreams));
         rows.push([
@@ -131,6 +134,7 @@ pub fn outcome_json(outcome: &Outcome, written: Option<&Path>) -> Value {
         "findings": outcome.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "hosts": outcome.hosts.iter().map(host_json).collect::<Vec<_>>(),
         "websockets": outcome.websockets.iter().map(websockets_json).collect::<Vec<_>>(),
+        "in_part": outcome.in_part,
         "written": written.map(|path| Excerpt::of_path(path).to_string()),
     })
 }
@@ -157,6 +161,7 @@ fn host_json(host: &HostRow) -> Value {
     json!({
         "host": host.host,
         "certificate": host.certificate,
+        "carried_over": host.carried_over,
         "days_left": host.days_left,
         "renewal_due": host.renewal_due,
         "renewal": host.renewal,

@@ -182,6 +182,8 @@ pub struct Net {
 pub struct Certificate<'a> {
     /// The file name it came from.
     pub label: &'a str,
+    /// SHA-256 of the absolute paths of its chain and key files, a zero byte between them.
+    pub source: [u8; 32],
     /// DER, end-entity first.
     #[serde(borrow)]
     pub chain: Table<&'a [u8], CHAIN_MAX>,
@@ -595,7 +597,7 @@ fn header(body: &[u8]) -> [u8; HEADER_BYTES] {
     head
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     digest
@@ -608,6 +610,14 @@ pub(super) fn decode(file: &[u8]) -> Result<Bundle, FormatError> {
 }
 
 /// Magic, version, length and digest, in this order: each is said of a file that the ones before hold for.
+/// The same with the private keys, in the order of the certificates.
+pub(super) fn decode_with_keys(file: &[u8]) -> Result<(Bundle, Vec<PrivateKeyDer<'static>>), FormatError> {
+    let bundle = decode(file)?;
+    let payload = read(body(file)?)?;
+    let keys = payload.certificates.iter().map(|certificate| certificate.key.der().clone_key()).collect();
+    Ok((bundle, keys))
+}
+
 fn body(file: &[u8]) -> Result<&[u8], FormatError> {
     if !file.starts_with(&MAGIC) {
         let found = file.iter().copied().take(MAGIC.len()).collect::<Vec<_>>();
@@ -733,7 +743,8 @@ fn load(
     }
     let key = certified_key(certificate)?;
     let (not_before, not_after) = (certificate.not_before, certificate.not_after);
-    Ok(bundle::Certificate { label, names, not_before, not_after, key: Arc::new(key) })
+    let source = certificate.source;
+    Ok(bundle::Certificate { label, source, names, not_before, not_after, key: Arc::new(key) })
 }
 
 fn label(text: &str) -> Excerpt {
@@ -1168,6 +1179,7 @@ impl<'a> Certificate<'a> {
         let form = || EncodeError::KeyForm { certificate: certificate.label.clone() };
         Ok(Self {
             label: &certificate.label,
+            source: certificate.source,
             chain: table("certificates in one chain", certificate.key.cert.iter().map(AsRef::as_ref))?,
             key: Key::of(key).ok_or_else(form)?,
             not_before: certificate.not_before,

@@ -38,6 +38,10 @@ impl Candidate<'_> {
         self.chain.first().is_some_and(|link| link.facts.is_ca || !link.facts.has_san)
     }
 
+    pub(super) fn covers(&self, host: &Host) -> bool {
+        self.names().iter().any(|name| name.covers(host))
+    }
+
     fn names(&self) -> &[SanName] {
         self.chain.first().map_or(&[], |end_entity| &end_entity.facts.names)
     }

@@ -36,8 +36,11 @@ pub(super) fn encode(desk: &mut Desk, parts: &Parts<'_>) -> Option<Zeroizing<Vec
         (0..parts.candidates.len()).filter(|at| parts.chosen.values().any(|c| c == at)).collect();
     let mut keys: Vec<PrivateKeyDer<'static>> =
         used.iter().filter_map(|at| parts.keys.get(*at)?.as_ref().map(PrivateKeyDer::clone_key)).collect();
-    let certificates: Vec<Certificate> =
-        used.iter().zip(&keys).filter_map(|(at, key)| certificate(parts.candidates.get(*at)?, key)).collect();
+    let certificates: Vec<Certificate> = used
+        .iter()
+        .zip(&keys)
+        .filter_map(|(at, key)| certificate(parts, parts.candidates.get(*at)?, key))
+        .collect();
     let encoded = bundle(parts, &used, certificates).map(|bundle| bundle.encode(&keys));
     keys.iter_mut().for_each(Zeroize::zeroize);
     encoded?.map_err(|error| desk.push(0, refused(&error))).ok()
@@ -68,16 +71,22 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
         suite_order: source.suite_order,
         limits: settled.limits.clone(),
         certificates,
-        sites: source.sites.iter().map(|site| self::site(site, settled.websocket)).collect(),
+        sites: sites(parts).map(|site| self::site(site, settled.websocket)).collect(),
         hosts,
         digest: [0; 32],
     })
 }
 
+/// Those with a host that is served: without a certificate a host is left out.
+fn sites<'p>(parts: &'p Parts<'_>) -> impl Iterator<Item = &'p source::Site> {
+    let is_served =
+        |site: &&source::Site| site.hosts.iter().any(|host| parts.chosen.contains_key(&host.value));
+    parts.source.sites.iter().filter(is_served)
+}
+
 /// Sorted by host, as a bundle has them.
 fn hosts(parts: &Parts<'_>, used: &[usize]) -> Vec<HostEntry> {
-    let site_of =
-        |host: &Host| parts.source.sites.iter().position(|s| s.hosts.iter().any(|h| h.value == *host));
+    let site_of = |host: &Host| sites(parts).position(|site| site.hosts.iter().any(|h| h.value == *host));
     let entry = |(host, candidate): (&Host, &usize)| {
         let certificate = used.iter().position(|at| at == candidate).and_then(narrow)?;
         Some(HostEntry { host: host.clone(), site: site_of(host).and_then(narrow)?, certificate })
@@ -89,11 +98,16 @@ fn narrow(index: usize) -> Option<u16> {
     u16::try_from(index).ok()
 }
 
-fn certificate(candidate: &Candidate<'_>, key: &PrivateKeyDer<'static>) -> Option<Certificate> {
+fn certificate(
+    parts: &Parts<'_>,
+    candidate: &Candidate<'_>,
+    key: &PrivateKeyDer<'static>,
+) -> Option<Certificate> {
     let facts = &candidate.chain.first()?.facts;
     let chain = candidate.chain.iter().map(|link| link.der.clone()).collect();
     Some(Certificate {
         label: candidate.subject.label.clone(),
+        source: super::carry::identity(&parts.source.path, candidate.subject.files),
         names: facts.names.clone(),
         not_before: facts.not_before,
         not_after: facts.not_after,

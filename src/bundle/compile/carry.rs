@@ -1,0 +1,215 @@
+//! `sanedge bundle --carry-over`: one bad certificate does not keep the good ones out.
+//!
+//! Where the source of a certificate fails, the certificate that the bundle in place was given from the same source stays in
+//! use, if it passes every proof again. A host with a valid certificate never loses it: then nothing is written. A certificate
+//! whose source is no longer in sanedge.toml is not taken from the bundle.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::PrivateKeyDer;
+
+use super::cover::Candidate;
+use super::desk::{Desk, Subject, moment};
+use super::{anchors::Anchors, chain, key};
+use crate::bundle::finding::{Code, Finding, Severity};
+use crate::bundle::source::{CertificateFiles, NamedFile, Source};
+use crate::bundle::{Bundle, Certificate, wire};
+use crate::names::Host;
+
+/// A certificate with what proves it, and its key.
+pub(super) type Loaded<'a> = (Candidate<'a>, Option<PrivateKeyDer<'static>>);
+
+/// The bundle that is about to be replaced, with its keys.
+#[derive(Debug, Default)]
+pub struct InPlace {
+    /// None: there is no bundle yet.
+    bundle: Option<Bundle>,
+    keys: Vec<PrivateKeyDer<'static>>,
+}
+
+impl InPlace {
+    /// From the bytes of the file.
+    ///
+    /// # Errors
+    /// As [`Bundle::decode`].
+    pub fn decode(file: &[u8]) -> Result<Self, wire::FormatError> {
+        let (bundle, keys) = wire::decode_with_keys(file)?;
+        Ok(Self { bundle: Some(bundle), keys })
+    }
+
+    /// Every certificate that was made of this source.
+    fn of(&self, source: [u8; 32]) -> impl Iterator<Item = (&Certificate, &PrivateKeyDer<'static>)> {
+        self.bundle
+            .iter()
+            .flat_map(|bundle| &bundle.certificates)
+            .zip(&self.keys)
+            .filter(move |(certificate, _)| certificate.source == source)
+    }
+
+    /// The end of the certificate that `host` has, while that is valid.
+    fn valid_until(&self, host: &Host, now: i64) -> Option<i64> {
+        let bundle = self.bundle.as_ref()?;
+        let entry = bundle.host(host)?;
+        let certificate = bundle.certificates.get(usize::from(entry.certificate))?;
+        (certificate.not_before..=certificate.not_after).contains(&now).then_some(certificate.not_after)
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        self.keys.iter_mut().for_each(zeroize::Zeroize::zeroize);
+    }
+}
+
+/// What was carried over, and why.
+pub(super) struct CarryOver<'a> {
+    pub(super) in_place: &'a InPlace,
+    /// Findings of sources that failed: they are told, and do not keep the others out.
+    pub(super) tolerated: Vec<Finding>,
+    /// Of the candidates, those that come from the bundle in place.
+    pub(super) carried: Vec<usize>,
+    pub(super) left_out: Vec<Host>,
+}
+
+/// Tells sources apart: a certificate of the bundle belongs to the `[[certificate]]` with the same chain and key file. A moved
+/// sanedge.toml names other files.
+pub(super) fn identity(toml: &Path, files: &CertificateFiles) -> [u8; 32] {
+    let folder = toml.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let path = |file: &NamedFile| -> PathBuf {
+        let inside = file.path.strip_prefix(folder).map(|rest| whole.join(rest));
+        inside.unwrap_or_else(|_| whole.join(&file.path))
+    };
+    let [chain, key] = [path(&files.chain.value), path(&files.key.value)];
+    let (chain, key) = (chain.as_os_str().as_encoded_bytes(), key.as_os_str().as_encoded_bytes());
+    wire::sha256(&[chain, key].join(&0))
+}
+
+impl<'a> CarryOver<'a> {
+    pub(super) fn new(in_place: &'a InPlace) -> Self {
+        Self { in_place, tolerated: Vec::new(), carried: Vec::new(), left_out: Vec::new() }
+    }
+
+    /// What is used of a source whose findings begin at `from`: itself, or what the bundle in place has of it.
+    pub(super) fn instead<'f>(
+        &mut self,
+        desk: &mut Desk,
+        files: &'f CertificateFiles,
+        anchors: &Anchors,
+        from: usize,
+        fresh: Option<Loaded<'f>>,
+    ) -> Vec<(Loaded<'f>, bool)> {
+        let failed = desk.findings.iter().skip(from).any(|finding| finding.severity() == Severity::Error);
+        if !failed {
+            return fresh.into_iter().map(|loaded| (loaded, false)).collect();
+        }
+        self.tolerated.extend(desk.findings.split_off(from));
+        let identity = identity(&desk.path, files);
+        let all = self.in_place.of(identity);
+        all.filter_map(|(certificate, key)| Some((proven(desk, files, anchors, certificate, key)?, true)))
+            .collect()
+    }
+
+    /// For hosts that nothing covers any more: what the bundle in place has of sources that are still there.
+    pub(super) fn fill<'f>(
+        &mut self,
+        desk: &mut Desk,
+        source: &'f Source,
+        anchors: &Anchors,
+        candidates: &mut Vec<Candidate<'f>>,
+        keys: &mut Vec<Option<PrivateKeyDer<'static>>>,
+        chosen: &mut BTreeMap<Host, usize>,
+    ) {
+        let hosts: Vec<Host> =
+            desk.hosts.iter().filter(|host| !chosen.contains_key(*host)).cloned().collect();
+        for host in hosts {
+            let covers = |(candidate, _): &Loaded<'_>| candidate.covers(&host);
+            let kept = source.certificates.iter().find_map(|files| {
+                let mut all = self.in_place.of(identity(&desk.path, files));
+                all.find_map(|(certificate, key)| {
+                    proven(desk, files, anchors, certificate, key).filter(covers)
+                })
+            });
+            if let Some((candidate, key)) = kept {
+                self.tolerate_uncovered(desk, &host);
+                self.carried.push(candidates.len());
+                chosen.insert(host, candidates.len());
+                candidates.push(candidate);
+                keys.push(key);
+            } else if let Some(end) = self.in_place.valid_until(&host, desk.now) {
+                desk.push(0, would_lose(&host, end));
+            } else if !self.tolerated.is_empty() {
+                desk.push(0, left_out(&host));
+                self.left_out.push(host);
+            }
+        }
+    }
+
+    fn tolerate_uncovered(&mut self, desk: &mut Desk, host: &Host) {
+        let name = host.to_string();
+        let is_it = |f: &Finding| f.code == Code::HostNotCovered && f.place.host.as_deref() == Some(&*name);
+        let (uncovered, others) = desk.findings.drain(..).partition(is_it);
+        desk.findings = others;
+        self.tolerated.extend::<Vec<Finding>>(uncovered);
+    }
+
+    /// Says of each host that keeps its certificate that it does.
+    pub(super) fn tell(&self, desk: &mut Desk, candidates: &[Candidate<'_>], chosen: &BTreeMap<Host, usize>) {
+        for (host, at) in chosen.iter().filter(|(_, at)| self.carried.contains(at)) {
+            if let Some(candidate) = candidates.get(*at) {
+                desk.push(candidate.subject.line, kept(host, candidate));
+            }
+        }
+    }
+}
+
+/// The certificate of a bundle, by every proof again.
+fn proven<'f>(
+    desk: &Desk,
+    files: &'f CertificateFiles,
+    anchors: &Anchors,
+    certificate: &Certificate,
+    key: &PrivateKeyDer<'static>,
+) -> Option<Loaded<'f>> {
+    let subject = Subject::of(files);
+    let mut quiet = desk.without_findings();
+    let links = chain::links(&mut quiet, &subject, certificate.key.cert.clone())?;
+    let chain = chain::check(&mut quiet, &subject, links, anchors, false);
+    let end_entity = chain.first()?;
+    key::check(&mut quiet, &subject, &end_entity.facts.key, &end_entity.der, key);
+    (quiet.errors() == 0).then(|| (Candidate { subject, chain }, Some(key.clone_key())))
+}
+
+fn kept(host: &Host, candidate: &Candidate<'_>) -> Finding {
+    let label = candidate.subject.label;
+    let end = candidate.chain.first().map(|link| moment(link.facts.not_after)).unwrap_or_default();
+    Finding::new(
+        Code::CarriedOver,
+        format!("`{host}` keeps the certificate that the bundle in place has of `{label}`"),
+    )
+    .host(host)
+    .certificate(label)
+    .expected(format!("a certificate in `{label}` that passes every proof and covers the host"))
+    .found(format!("errors, which are told above; the one in place is valid until {end}"))
+    .remedy("Fix these errors before then, and type the command again.")
+}
+
+fn left_out(host: &Host) -> Finding {
+    Finding::new(
+        Code::HostLeftOut,
+        format!("`{host}` has no certificate and is left out: clients are refused"),
+    )
+    .host(host)
+    .expected("a certificate that covers the host, in a file or in the bundle in place")
+    .found("a source with errors, which are told above, and no valid certificate in the bundle in place")
+    .remedy("Fix these errors, and type the command again.")
+}
+
+fn would_lose(host: &Host, end: i64) -> Finding {
+    Finding::new(Code::HostNotCovered, format!("`{host}` would lose its certificate, which is valid"))
+        .host(host)
+        .expected("a certificate for the host in sanedge.toml, or a [[certificate]] with the files that the one in place was made of")
+        .found(format!("none; the bundle in place has one until {}", moment(end)))
+        .remedy("Fix the [[certificate]] for this host, or remove the host from sanedge.toml.")
+}
