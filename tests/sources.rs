@@ -397,9 +397,12 @@ fn keys_for_what_it_does_not_do_get_the_reason_and_the_way_out() {
     }
     assert!(tried > 20);
     // A slip of our own keys is still one, and so is a word of others that we have.
-    for (key, near) in
-        [("htttps = []", "`https`"), ("upsteam = []", "`upstream`"), ("server_name = \"x\"", "`hosts`")]
-    {
+    for (key, near) in [
+        ("htttps = []", "`https`"),
+        ("upsteam = []", "`upstream`"),
+        ("server_name = \"x\"", "`hosts`"),
+        ("stripPrefix = true", "`strip_prefix` in [[site.route]]"),
+    ] {
         std::fs::write(desk.toml(), original.replacen("[[site]]\n", &format!("[[site]]\n{key}\n"), 1))
             .unwrap();
         let said = text(&desk.bundle());

@@ -6,7 +6,7 @@ use crate::bundle::keys::{TABLES, TOP, Table};
 use crate::excerpt::Excerpt;
 
 /// What others call our keys.
-const ELSEWHERE: [(&str, &str); 38] = [
+const ELSEWHERE: [(&str, &str); 43] = [
     ("server", "upstream"),
     ("servers", "upstream"),
     ("backend", "upstream"),
@@ -22,6 +22,11 @@ const ELSEWHERE: [(&str, &str); 38] = [
     ("location", "route"),
     ("locations", "route"),
     ("handle", "route"),
+    ("stripprefix", "strip_prefix"),
+    ("uri_strip_prefix", "strip_prefix"),
+    ("strip_path", "strip_prefix"),
+    ("strip_path_prefix", "strip_prefix"),
+    ("handle_path", "route"),
     ("fullchain", "chain"),
     ("cert", "chain"),
     ("cert_file", "chain"),
