@@ -516,3 +516,36 @@ async fn out_of_descriptors_accepting_pauses_and_the_admin_socket_answers() {
     assert!(lines <= 3, "{lines} lines:\n{}", edge.log());
     edge.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bounds_of_response_heads_are_those_that_are_set() {
+    let upstream = Upstream::scripted(async |mut connection: Connection| {
+        while let Some(request) = connection.request().await {
+            let wanted: Vec<usize> =
+                request.head.split(['/', ' ']).filter_map(|word| word.parse().ok()).collect();
+            let [bytes, fields] = wanted[..2] else { return };
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}X: ", "X: y\r\n".repeat(fields - 2));
+            let rest = "x".repeat(bytes.saturating_sub(head.len() + 4));
+            connection.send(format!("{head}{rest}\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let raised = "response_head_bytes_max = \"48KiB\"\nresponse_fields_max = 256";
+    let lowered = "response_head_bytes_max = 4096\nresponse_fields_max = 16";
+    for (limits, bytes, fields) in [(raised, 48 * 1024, 256), (lowered, 4096, 16)] {
+        let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).limits(limits).start();
+        for (bytes, fields, status) in
+            [(bytes, 3, 200), (bytes + 1, 3, 502), (200, fields, 200), (200, fields + 1, 502)]
+        {
+            let mut client = Raw::open(&edge, HOST).await;
+            let answer = client.get(HOST, &format!("/{bytes}/{fields}"), "").await;
+            assert_eq!(answer.status, status, "{bytes} bytes, {fields} fields: {limits}");
+            let code = (status == 502).then_some("upstream_head_too_large");
+            assert_eq!(answer.field("sanedge-error"), code);
+        }
+        let line = edge.wait_for_log("upstream_head_too_large", PATIENCE);
+        assert!(line.contains("response_head_bytes_max"), "{line}");
+        edge.stop();
+    }
+}
