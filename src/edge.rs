@@ -37,10 +37,13 @@ mod session {
 /// Byte streams to clients and upstreams.
 mod net {
     pub(super) mod linger;
+    #[cfg(test)]
+    pub(super) mod link;
     pub(super) mod pool;
     pub(super) mod send_buffer;
     pub(super) mod socket;
     pub(super) mod tls;
+    pub(super) mod transport;
     pub(super) mod upstream;
 }
 

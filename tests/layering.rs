@@ -10,6 +10,7 @@ use std::path::Path;
 /// that it imports stands below it. Code under `#[cfg(test)]` is free; files of tests stand above all others.
 const ORDER: &[&str] = &[
     // Tests of one file.
+    "edge/session/relay/tests.rs",
     "http/forward/tests.rs",
     "http/head/tests.rs",
     "ws/tracker/tests.rs",
@@ -54,8 +55,8 @@ const ORDER: &[&str] = &[
     "edge/control/descriptors.rs",
     "edge/control/serve_error.rs",
     "edge/control/status.rs",
-    "edge/control/sources.rs",
     "edge/control/expiry.rs",
+    "edge/control/sources.rs",
     "edge/control/watchdog.rs",
     // ... the loops that accept,
     "edge/accept/accept_loop.rs",
@@ -71,12 +72,17 @@ const ORDER: &[&str] = &[
     "edge/session/proxy_header.rs",
     "edge/session/relay.rs",
     "edge/session/alarm.rs",
+    "edge/session/relay/machine.rs",
+    "edge/session/relay/lane.rs",
+    "edge/session/relay/timers.rs",
     "edge/session/pace.rs",
     "edge/session/turns.rs",
     "edge/session/worker.rs",
     // ... byte streams,
     "edge/net/linger.rs",
+    "edge/net/link.rs",
     "edge/net/pool.rs",
+    "edge/net/transport.rs",
     "edge/net/tls.rs",
     "edge/net/send_buffer.rs",
     "edge/net/upstream.rs",
@@ -103,12 +109,12 @@ const ORDER: &[&str] = &[
     "ops/exposition.rs",
     "ops/log.rs",
     "ops/metrics.rs",
+    "ops/reason.rs",
     "ops/sandbox.rs",
     "ops/process.rs",
     "ops/sockets.rs",
     "ops/admin.rs",
     "ops/meter.rs",
-    "ops/reason.rs",
     "ops/systemd.rs",
     // The core.
     "engineio.rs",
@@ -130,19 +136,19 @@ const ORDER: &[&str] = &[
     "bundle/compile/presented.rs",
     "bundle/compile/chain.rs",
     "bundle/compile/clients.rs",
-    "bundle/compile/purpose.rs",
     "bundle/compile/issuer.rs",
     "bundle/compile/anchors.rs",
-    "bundle/compile/verdict.rs",
-    "bundle/compile/path.rs",
     "bundle/compile/key.rs",
     "bundle/compile/key_form.rs",
-    "bundle/compile/facts.rs",
-    "bundle/compile/profile.rs",
-    "bundle/compile/der.rs",
+    "bundle/compile/path.rs",
+    "bundle/compile/purpose.rs",
     "bundle/compile/pem.rs",
     "bundle/compile/settle.rs",
+    "bundle/compile/verdict.rs",
+    "bundle/compile/facts.rs",
     "bundle/compile/desk.rs",
+    "bundle/compile/profile.rs",
+    "bundle/compile/der.rs",
     "bundle/source.rs",
     "bundle/file.rs",
     "bundle/shell.rs",
@@ -202,6 +208,24 @@ const NO_SOCKETS: &[&str] = &[
     "spawn",
     "spawn_local",
 ];
+/// No clock, no streams, no task: whoever steps it has them.
+const MACHINE: &[&str] = &[
+    "Instant::now",
+    "SystemTime",
+    "elapsed",
+    "TlsStream",
+    "UpstreamStream",
+    "TcpStream",
+    "UnixStream",
+    "Context",
+    "Waker",
+    "poll_fn",
+    "spawn",
+    "spawn_local",
+    "sleep",
+    "Worker",
+    "Shared",
+];
 const NO_CLOCK: &[&str] = &["Instant::now", "SystemTime", "elapsed"];
 
 /// Who may not use which words: the beginning of paths, but for the files named behind; and where that is promised.
@@ -230,6 +254,8 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
     (&["edge/shared"], &[], NO_SOCKETS),
     (&["edge/shared"], &["edge/shared/state.rs"], NO_CLOCK),
     (&["edge/session/pace.rs", "edge/net/send_buffer.rs"], &[], NO_CLOCK),
+    // relay.rs: what a relay does is a machine, stepped with the time and its two ends as arguments.
+    (&["edge/session/relay"], &["edge/session/relay.rs"], MACHINE),
 ];
 
 /// What a file names of this crate: module paths from the crate's root, as far as they are written.

@@ -19,6 +19,11 @@ impl Pace {
         Self { stall, bytes_per_s_min: limits.body_bytes_per_s_min }
     }
 
+    #[cfg(test)]
+    pub(crate) fn new(stall: Duration, bytes_per_s_min: u32) -> Self {
+        Self { stall, bytes_per_s_min }
+    }
+
     /// When the time ends that ended at `due` before `bytes` moved.
     pub(crate) fn extended(&self, due: Instant, bytes: usize, now: Instant) -> Instant {
         let all = now + self.stall;

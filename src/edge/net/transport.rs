@@ -1,0 +1,84 @@
+//! A byte stream as the machines of a session see it. They never wait: `Pending` means not now, and that whoever steps the
+//! machine is woken when another try is worth it.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use super::tls::TlsStream;
+use super::upstream::UpstreamStream;
+
+/// One end of a session.
+pub(crate) trait Transport {
+    /// Reads; 0 is the end.
+    fn try_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    /// Takes bytes; those taken may still be unsent: see [`Self::try_flush`].
+    fn try_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// Ready when nothing that was taken is unsent.
+    fn try_flush(&mut self) -> Poll<io::Result<()>>;
+    /// Says that nothing more comes.
+    fn try_shutdown(&mut self) -> Poll<io::Result<()>>;
+}
+
+/// What the edge knows of a client's end besides.
+pub(crate) trait ClientTransport: Transport {
+    /// Bytes that were taken and are unsent.
+    fn unsent_bytes(&self) -> usize;
+    /// Offers again what is unsent: see [`TlsStream::nudge`].
+    fn nudge(&mut self);
+    /// Whether all that was sent is on the wire: see [`TlsStream::kernel_has_sent_all`].
+    fn has_sent_all(&self) -> bool;
+}
+
+/// A stream of the runtime that wakes a task.
+pub(crate) struct Woken<'a, S> {
+    stream: &'a mut S,
+    waker: &'a Waker,
+}
+
+impl<'a, S> Woken<'a, S> {
+    pub(crate) fn by(waker: &'a Waker, stream: &'a mut S) -> Self {
+        Self { stream, waker }
+    }
+}
+
+impl Transport for Woken<'_, TlsStream> {
+    fn try_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_read(&mut Context::from_waker(self.waker), buffer)
+    }
+    fn try_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(&mut Context::from_waker(self.waker), bytes)
+    }
+    fn try_flush(&mut self) -> Poll<io::Result<()>> {
+        self.stream.poll_flush(&mut Context::from_waker(self.waker))
+    }
+    fn try_shutdown(&mut self) -> Poll<io::Result<()>> {
+        self.stream.poll_shutdown(&mut Context::from_waker(self.waker))
+    }
+}
+
+impl ClientTransport for Woken<'_, TlsStream> {
+    fn unsent_bytes(&self) -> usize {
+        self.stream.unsent_bytes()
+    }
+    fn nudge(&mut self) {
+        self.stream.nudge();
+    }
+    fn has_sent_all(&self) -> bool {
+        self.stream.kernel_has_sent_all()
+    }
+}
+
+impl Transport for Woken<'_, UpstreamStream> {
+    fn try_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_read(&mut Context::from_waker(self.waker), buffer)
+    }
+    fn try_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(&mut Context::from_waker(self.waker), bytes)
+    }
+    fn try_flush(&mut self) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn try_shutdown(&mut self) -> Poll<io::Result<()>> {
+        self.stream.poll_shutdown(&mut Context::from_waker(self.waker))
+    }
+}

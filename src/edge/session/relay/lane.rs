@@ -1,0 +1,233 @@
+//! One direction of a relay.
+
+use std::io;
+use std::task::{Poll, ready};
+
+use tokio::time::Instant;
+
+use crate::edge::net::send_buffer::{Pending, put};
+use crate::edge::net::transport::Transport;
+use crate::edge::shared::sticky::SidObserver;
+use crate::ops::metrics::Flow;
+use crate::ws::frame::{ControlFrame, Violation};
+use crate::ws::tracker::{Direction, Rules, Then, Tracker};
+
+/// A control frame of ours that waits for the end of the frame that is passing.
+pub(super) enum Insert {
+    Ping(ControlFrame),
+    Close(ControlFrame),
+}
+
+/// Where a direction leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sink {
+    Open,
+    /// To be closed once it has everything.
+    Finishing,
+    /// Closed, or lost.
+    Closed,
+}
+
+/// One direction of a relay, from its source to its sink.
+pub(super) struct Lane {
+    to_client: bool,
+    pub(super) tracker: Tracker,
+    pub(super) pending: Pending,
+    pub(super) insert: Option<Box<Insert>>,
+    /// Observes the beginning of what the source sends.
+    pub(super) observer: Option<Box<SidObserver>>,
+    /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
+    pub(super) sealed: bool,
+    pub(super) source_ended: bool,
+    pub(super) sink: Sink,
+    /// Bytes of the source have passed since this was last looked at.
+    pub(super) passed: bool,
+    /// The source has sent something since this was last looked at, whether it passed or not.
+    pub(super) heard: bool,
+}
+
+impl Lane {
+    pub(super) fn new(direction: Direction, rules: Rules, pending: Pending) -> Self {
+        Self {
+            to_client: direction == Direction::FromUpstream,
+            tracker: Tracker::new(direction, rules),
+            pending,
+            insert: None,
+            observer: None,
+            sealed: false,
+            source_ended: false,
+            sink: Sink::Open,
+            passed: false,
+            heard: false,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.source_ended && self.sink == Sink::Closed
+    }
+
+    /// Moves on by one step: what waits goes out first, then a frame of ours, then the next bytes of the source.
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        source: &mut impl Transport,
+        sink: &mut impl Transport,
+        scratch: &mut [u8],
+        flow: &Flow,
+    ) -> Poll<Result<(), Stop>> {
+        if self.sink != Sink::Closed {
+            match self.step_sink(sink) {
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(_)) if !self.to_client => self.lose_sink(),
+                step => return step.map(|moved| Ok(moved.map(drop)?)),
+            }
+        }
+        if self.source_ended {
+            return Poll::Pending;
+        }
+        let count = match ready!(source.try_read(scratch)) {
+            // An upstream's reset is an end like another: what came before it is the client's. And the sink's Close
+            // is still to be sent, whatever becomes of the source.
+            Err(_) if self.to_client || self.sealed || self.insert.is_some() => 0,
+            read => read?,
+        };
+        self.heard |= count > 0;
+        if count == 0 {
+            self.source_ended = true;
+            return Poll::Ready(Ok(()));
+        }
+        let read = scratch.get(..count).unwrap_or_default();
+        self.observe(read, now);
+        match self.pass(read, flow, |bytes| sink.try_write(bytes)) {
+            Err(Stop::Io) if !self.to_client => self.lose_sink(),
+            passed => return Poll::Ready(passed),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn observe(&mut self, bytes: &[u8], now: Instant) {
+        if let Some(observer) = &mut self.observer
+            && observer.observe(bytes, now)
+        {
+            self.observer = None;
+        }
+    }
+
+    /// Brings the sink up to date; `true`: something moved.
+    fn step_sink(&mut self, sink: &mut impl Transport) -> Poll<io::Result<bool>> {
+        ready!(self.pending.poll_drain(|bytes| sink.try_write(bytes)))?;
+        ready!(sink.try_flush())?;
+        if self.insert.is_some() && self.tracker.at_boundary() {
+            self.insert_now();
+            return Poll::Ready(Ok(true));
+        }
+        if self.source_ended || self.sink == Sink::Finishing {
+            ready!(sink.try_shutdown())?;
+            self.sink = Sink::Closed;
+            return Poll::Ready(Ok(true));
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// The sink takes nothing more. What the source still says is dropped, so that what the sink said before it went
+    /// passes.
+    pub(super) fn lose_sink(&mut self) {
+        self.seal();
+        self.sink = Sink::Closed;
+        self.pending = Pending::default();
+    }
+
+    /// Passes `bytes` as far as the rules allow; a frame of ours goes between two of them.
+    pub(super) fn pass(
+        &mut self,
+        bytes: &[u8],
+        flow: &Flow,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Result<(), Stop> {
+        let mut rest = bytes;
+        flow.add(0, bytes.len());
+        while !self.sealed {
+            let tracked = match self.insert {
+                Some(_) => self.tracker.track_to_boundary(rest),
+                None => self.tracker.track(rest),
+            };
+            flow.add(tracked.messages, 0);
+            let (passing, behind) = rest.split_at(tracked.pass.min(rest.len()));
+            for piece in [&tracked.released[..], passing].into_iter().filter(|piece| !piece.is_empty()) {
+                self.passed = true;
+                put(&mut self.pending, piece, &mut write)?;
+            }
+            rest = behind;
+            match tracked.then {
+                Then::More => break,
+                Then::Boundary => self.insert_now(),
+                Then::OurPong(count) => rest = rest.get(count..).unwrap_or_default(),
+                Then::Closed => self.seal(),
+                Then::Broken(violation) => {
+                    self.seal();
+                    return Err(Stop::Broken(violation));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_now(&mut self) {
+        match self.insert.take().as_deref() {
+            Some(Insert::Ping(frame)) => self.pending.push(frame),
+            Some(Insert::Close(frame)) => {
+                self.pending.push(frame);
+                self.sealed = true;
+                self.sink = Sink::Finishing;
+            }
+            None => {}
+        }
+    }
+
+    /// Nothing passes any more; where nothing may follow, a frame of ours has no place either.
+    fn seal(&mut self) {
+        self.sealed = true;
+        self.insert = None;
+    }
+
+    /// Ends this direction with a Close at the end of the frame that is passing; without one where the sink has had
+    /// a Close already, or only the beginning of a frame whose rest must not pass.
+    pub(super) fn close(&mut self, frame: ControlFrame) {
+        if self.sink != Sink::Open || self.waits_to_close() {
+            return;
+        }
+        if !self.sealed {
+            self.insert = Some(Box::new(Insert::Close(frame)));
+            return;
+        }
+        if self.tracker.at_boundary() {
+            self.pending.push(&frame); // never behind a Close of the source: that is no boundary
+        }
+        self.sink = Sink::Finishing;
+    }
+
+    /// A Close of ours waits for the end of a frame that may still come.
+    pub(super) fn waits_to_close(&self) -> bool {
+        matches!(self.insert.as_deref(), Some(Insert::Close(_)))
+            && !self.source_ended
+            && self.sink != Sink::Closed
+    }
+
+    /// Its sink has failed: there is nobody to pass anything to.
+    pub(super) fn give_up(&mut self) {
+        self.lose_sink();
+        self.source_ended = true;
+    }
+}
+
+/// Why a relay's step went no further.
+pub(super) enum Stop {
+    Io,
+    Broken(Violation),
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
+}
