@@ -130,7 +130,6 @@ const ORDER: &[&str] = &[
     "bundle/report.rs",
     "bundle/compile.rs",
     "bundle/compile/encode.rs",
-    "bundle/compile/carry.rs",
     "bundle/compile/cover.rs",
     "bundle/compile/network.rs",
     "bundle/compile/presented.rs",
