@@ -60,9 +60,12 @@ pub fn stripped(route: &Route, path: &[u8]) -> Result<usize, Ambiguous> {
     if all.iter().any(|reading| begins_with_two_slashes(reading)) { Err(Ambiguous) } else { Ok(length) }
 }
 
-/// Whether the path does, once its dot segments are removed (RFC 3986 §5.2.4) and path parameters cut, with `\` for `/`: a
-/// reference to another host then (§4.2).
+/// Whether the path does, as it is or once its dot segments are removed (RFC 3986 §5.2.4) and path parameters cut, with `\` for
+/// `/`: a reference to another host then (§4.2).
 fn begins_with_two_slashes(path: &[u8]) -> bool {
+    if matches!(path.get(1), Some(b'/' | b'\\')) {
+        return true;
+    }
     let mut segments: Vec<&[u8]> = Vec::new();
     for segment in path.split(|byte| matches!(byte, b'/' | b'\\')).skip(1) {
         match segment.split(|&byte| byte == b';').next().unwrap_or_default() {
@@ -422,6 +425,7 @@ mod tests {
             "/game/\\evil",
             "/game\\/evil",
             "/game/%2fevil",
+            "/game/%2F.;",
             "/game/%5cevil",
             "/game/%252fevil",
             "/game/.//evil",
