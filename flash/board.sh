@@ -111,11 +111,11 @@ stage() {
     case $kind in
       dir) mkdir -p "$root$path" && chown "$b:$c" "$root$path" && chmod "$a" "$root$path" || refuse board-stage "" "$path" ;;
       file)
-        mkdir -p "$root${path%/*}"
+        mkdir -p "$root${path%/*}" || refuse board-stage "" "$path"
         as_wanted "$a" "$b" "$c" "$here/root$path" "$path" || stage_file "$a" "$b:$c" "$path" || refuse board-stage "" "$path"
         ;;
       link)
-        mkdir -p "$root${b%/*}"
+        mkdir -p "$root${b%/*}" || refuse board-stage "" "$b"
         [ "$(readlink "$root$b" || :)" = "$a" ] || ln -s "$a" "$(new_of "$b")" || refuse board-stage "" "$b"
         ;;
     esac

@@ -10,7 +10,10 @@ check_device() {
   local answer
   # What has no name above and is in use all the same: the kernel lets nobody else have it exclusively.
   answer=$(holder_of_card only-ask </dev/null)
-  [ "$answer" != busy ] || refuse device-busy "O_EXCL: device or resource busy" "$device"
+  [ "$answer" = busy ] || return 0
+  answer=$(opener '[012]') # it does not say who has it exclusively, but few have it open at all
+  [ -z "$answer" ] || refuse device-open "$answer" "$device"
+  refuse device-busy "O_EXCL: device or resource busy" "$device"
 }
 
 # Every kind of use that can be named. Looked at again just before the card is written.
@@ -99,7 +102,7 @@ check_device_name() {
   done
 }
 
-# Other processes: mounts of their own namespaces, and descriptors that can write or are exclusive. Root sees those of all.
+# Other processes: mounts of their own namespaces, and descriptors that can write. Root sees those of all.
 check_device_others() {
   local names numbers name pid found
   names=$(device_names | sed 's|^|/dev/|' | tr '\n' ' ')
@@ -111,13 +114,19 @@ check_device_others() {
     pid=$(grep -ls " $found " /proc/[0-9]*/mountinfo | head -n 1 | cut -d/ -f3) || true
     refuse device-namespace "$found of process ${pid:-?} $(cat "/proc/${pid:-0}/comm" 2>/dev/null)" "$device"
   fi
-  for name in $names; do
+  found=$(opener '[12]')
+  [ -z "$found" ] || refuse device-open "$found" "$device"
+}
+# opener DIGIT: a process that has the disk or a partition open; the last digit of its flags is 0 where it reads, 1 or 2 where it writes
+opener() {
+  local name found pid
+  for name in $(device_names); do
     while read -r found; do
       pid=$(cut -d/ -f3 <<<"$found")
-      # The last digit is 1 or 2 where it writes; 0200 is O_EXCL.
-      [ "$pid" != $$ ] && grep -Eq '^flags:.*([12]|[2367]..)$' "/proc/$pid/fdinfo/${found##*/}" 2>/dev/null || continue
-      refuse device-open "process $pid $(cat "/proc/$pid/comm" 2>/dev/null)" "$device"
-    done < <(find /proc/[0-9]*/fd -lname "$name" 2>/dev/null)
+      [ "$pid" != $$ ] && grep -q "^flags:.*$1\$" "/proc/$pid/fdinfo/${found##*/}" 2>/dev/null || continue
+      echo "process $pid $(cat "/proc/$pid/comm" 2>/dev/null)"
+      return
+    done < <(find /proc/[0-9]*/fd -lname "/dev/$name" 2>/dev/null)
   done
 }
 

@@ -11,7 +11,7 @@ installed() { [ "$status" -eq 0 ] || { echo "$output"; return 1; }; says "ready:
 # not_installed CODE TEXT…: refused, nothing there was changed or stopped, and no key stays
 not_installed() {
   [ "$status" -eq 1 ] || { echo "exit $status: $output"; return 1; }
-  says "[$1]" "${@:2}"
+  says "[$1]" "${@:2}" || return
   snapshot | diff before - || return
   ! grep -E '^(stop|start|restart)' "$state/asked" || return
   [ ! -e "$state/folders" ] || nothing_in_tmp

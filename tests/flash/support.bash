@@ -137,7 +137,7 @@ says() {
 refused() {
   note_codes
   [ "$status" -eq "$1" ] || { printf 'expected exit code %s, found %s: %s\n' "$1" "$status" "$output"; return 1; }
-  says "${@:2}"
+  says "${@:2}" || return
   nothing_left
 }
 # Neither an image nor a part of one, no folder of work, no loop device of ours.

@@ -43,5 +43,8 @@ as_markdown() {
 
 @test "every refusal was provoked by the tests before this one" {
   [ "$(sort -u "$BATS_RUN_TMPDIR/files" 2>/dev/null | wc -l)" -ge 6 ] || skip "only with all files: bats tests/flash"
-  diff <(codes | sort) <(sort -u "$BATS_RUN_TMPDIR/codes")
+  # There are codes of `sanedge bundle` among those that were seen.
+  local never
+  never=$(codes | sort | comm -23 - <(sort -u "$BATS_RUN_TMPDIR/codes"))
+  [ -z "$never" ] || { echo "never seen: $never"; false; }
 }
