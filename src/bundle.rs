@@ -25,6 +25,7 @@ pub mod finding;
 pub mod keys;
 pub mod lifetime;
 pub mod open;
+pub mod pem;
 pub mod report;
 mod shell;
 pub mod source;

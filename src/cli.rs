@@ -20,7 +20,7 @@ use crate::bundle::compile::{self, InPlace, Outcome};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{Admin, Bundle, check, file, report, wire};
 use crate::doctor;
-use crate::excerpt::Excerpt;
+use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
 use crate::ops::admin;
 use crate::ops::admin::client::{self, AskError};
@@ -150,14 +150,17 @@ fn misused(error: &clap::Error, words: &[String]) -> ExitCode {
     let first = words.first().map(String::as_str).unwrap_or_default();
     let advice =
         Some(words).filter(|_| Arguments::command().find_subcommand(first).is_none()).and_then(verbs::advice);
+    let rendered = error.to_string();
     let message = match &advice {
-        Some(advice) => format!("there is no command `{first}`. {advice}"),
-        None => error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
+        Some(advice) => format!("there is no command `{}`. {advice}", Excerpt::of(first)),
+        None => without_secrets(rendered.trim_start_matches("error: ").trim_end(), words),
     };
     if words.iter().any(|word| word == "--json") {
         print(&Failure::new("usage", message).document());
     } else if advice.is_some() {
         complain(&format!("error {}\n", report::escaped(&message)));
+    } else if words.iter().any(|word| hides(word)) {
+        complain(&format!("error: {message}\n"));
     } else {
         let _ = error.print();
     }
@@ -367,6 +370,33 @@ fn checked_json(troubles: &[check::Trouble], compared: Option<&Path>) -> Value {
         Failure::new(first.code(), first.to_string()).mark(&mut document);
     }
     document
+}
+
+/// clap repeats arguments as they were given: those that may be secrets are replaced by their excerpts.
+fn without_secrets(message: &str, words: &[String]) -> String {
+    let mut message = message.to_owned();
+    for word in words.iter().filter(|word| hides(word)) {
+        let value = word.split_once('=').map_or(word.as_str(), |(_, value)| value);
+        for text in [word, value].into_iter().filter(|text| hides(text)) {
+            message = message.replace(text, &Excerpt::of_path(Path::new(text)));
+        }
+    }
+    // Whatever clap has made of them besides.
+    let repeats = |word: &&String| {
+        let mut windows = word.as_bytes().windows(excerpt::RUN_CHARS_MAX);
+        hides(word)
+            && windows.any(|window| message.as_bytes().windows(window.len()).any(|part| part == window))
+    };
+    if words.iter().any(|word| repeats(&word)) {
+        return "an argument cannot be used; it is not shown, as it may be a secret\n\nFor more information, try '--help'."
+            .to_owned();
+    }
+    message
+}
+
+/// Whether a part of an argument must not be shown.
+fn hides(word: &str) -> bool {
+    *Excerpt::of_path(Path::new(word)) != *report::escaped(word)
 }
 
 /// The bundle that the running edge has of the file at `path`, as its status names it; none where no edge runs, or with another file.

@@ -47,7 +47,10 @@ const HOSTS_AT_ONCE: usize = 16;
 pub fn foreword(options: &Options) -> Option<String> {
     let polls = options.transport == Some(Transport::Polling);
     let namespace = options.namespace.as_deref().or(polls.then_some("/"))?;
-    Some(format!("the app will see a client connect to `{namespace}` and leave again"))
+    Some(format!(
+        "the app will see a client connect to `{}` and leave again",
+        crate::excerpt::Excerpt::of(namespace)
+    ))
 }
 
 /// Looks at everything that the options name.

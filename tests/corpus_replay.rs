@@ -43,6 +43,11 @@ fn proxy_protocol() {
 }
 
 #[test]
+fn pem() {
+    replay("pem", sanedge::bundle::pem::fuzz_pem, 30);
+}
+
+#[test]
 fn http_forward() {
     replay("http_forward", sanedge::fuzz::http::fuzz_http_forward, 20);
 }

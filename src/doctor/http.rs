@@ -135,8 +135,8 @@ impl Answer {
             return "nginx itself".to_owned();
         }
         match (self.field("server"), self.field("x-powered-by")) {
-            (Some(server), _) => format!("Server: {server}"),
-            (None, Some(by)) => format!("X-Powered-By: {by}"),
+            (Some(server), _) => format!("Server: {}", Excerpt::of(server)),
+            (None, Some(by)) => format!("X-Powered-By: {}", Excerpt::of(by)),
             (None, None) => "no Server field".to_owned(),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::bundle::{Upstream, source};
+use crate::excerpt::Excerpt;
 use crate::limits;
 use crate::names::{Host, Origin};
 
@@ -165,7 +166,7 @@ fn secret(text: &str) -> Result<HeaderValue, String> {
 fn resolve(text: &str) -> Result<(Host, IpAddr), String> {
     let (host, address) = text.split_once(':').ok_or("expected HOST:ADDRESS")?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    let address = address.parse().map_err(|_| format!("`{address}` is no address"))?;
+    let address = address.parse().map_err(|_| format!("`{}` is no address", Excerpt::of(address)))?;
     Ok((Host::parse(host).map_err(|error| error.to_string())?, address))
 }
 
@@ -183,7 +184,7 @@ fn upstream(text: &str) -> Result<Upstream, String> {
         return Ok(Upstream::Address(address));
     }
     let (host, port) = text.rsplit_once(':').ok_or("expected an address with its port, or unix:PATH")?;
-    let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    let port = port.parse().map_err(|_| format!("`{}` is no port", Excerpt::of(port)))?;
     Host::parse(host).map_err(|error| error.to_string())?;
     Ok(Upstream::Name { host: host.to_owned(), port })
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use hyper::Uri;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
@@ -16,7 +15,8 @@ use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
 use crate::bundle::finding::{self, Severity};
 use crate::bundle::open::OpenError;
-use crate::bundle::{Admin, Bundle, Upstream, source, wire};
+use crate::bundle::{Admin, Bundle, Upstream, pem, source, wire};
+use crate::excerpt::Excerpt;
 use crate::names::Host;
 use crate::route;
 
@@ -76,13 +76,13 @@ impl Named {
     fn bundle(path: &Path, admin: Option<&Admin>) -> Self {
         let reload = reload_command(admin);
         let load = reload.clone();
-        Self { expected_in: format!("`{}`", path.display()), reload, load, ..Self::default() }
+        Self { expected_in: format!("`{}`", Excerpt::of_path(path)), reload, load, ..Self::default() }
     }
 
     /// By a sanedge.toml, which the edge serves only once it is a bundle.
     fn config(path: &Path, admin: Option<&Admin>) -> Self {
         let (config, reload) = (word(path), reload_command(admin));
-        let expected_in = format!("a bundle made of `{}` now", path.display());
+        let expected_in = format!("a bundle made of `{}` now", Excerpt::of_path(path));
         let load = format!("sanedge bundle {config} && {reload}");
         Self { expected_in, config, reload, load }
     }
@@ -156,15 +156,16 @@ impl Plan {
         let begins = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
         let denied = matches!(&begins, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied);
         if matches!(&begins, Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
-            return Err(no_file(&path.display().to_string()));
+            return Err(no_file(&path.to_string_lossy()));
         }
         if path.is_dir() {
             let file = path.join("sanedge.toml");
-            let shown = path.display();
+            let shown = Excerpt::of_path(path);
             return Err(format!("`{shown}` is a folder: give a file in it, such as {}", word(&file)));
         }
         let is_bundle = magic == wire::MAGIC || denied || path.extension().is_some_and(|end| end == "bundle");
-        let mut section = Section::new(Kind::File, path.display().to_string(), vec![("file", word(path))]);
+        let mut section =
+            Section::new(Kind::File, Excerpt::of_path(path).to_string(), vec![("file", word(path))]);
         if is_bundle {
             self.bundle(path, options, &mut section);
         } else {
@@ -298,7 +299,7 @@ fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Find
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
-    let file = first.place.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+    let file = first.place.file.as_ref().map(|file| Excerpt::of_path(file).to_string()).unwrap_or_default();
     let place = first.place.line.map_or(file.clone(), |line| format!("{file}:{line}"));
     let codes: Vec<&str> = errors.iter().map(|finding| finding.code.as_str()).collect();
     Finding::new(Code::ConfigErrors, format!("{}{more}", first.message))
@@ -312,7 +313,7 @@ fn config_errors(first: &finding::Finding, errors: &[&finding::Finding]) -> Find
 fn stale(path: &Path, source: &source::Source, section: &mut Section) {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
     let bundle = path.with_extension("bundle");
-    let shown = bundle.display();
+    let shown = Excerpt::of_derived(&bundle, path);
     let Some(written) = changed(&bundle) else {
         let text = format!(
             "there is no `{shown}` to compare its age with; name the bundle that is served to look at it as well"
@@ -322,7 +323,8 @@ fn stale(path: &Path, source: &source::Source, section: &mut Section) {
     let files = source.certificates.iter().flat_map(|files| [&files.chain.value.path, &files.key.value.path]);
     let newer = |file: &&Path| changed(file).is_some_and(|changed| changed > written);
     let files = files.map(PathBuf::as_path);
-    let newest = std::iter::once(path).chain(files).find(newer).map(|file| file.display().to_string());
+    let newest =
+        std::iter::once(path).chain(files).find(newer).map(|file| Excerpt::of_path(file).to_string());
     match newest {
         Some(file) => {
             let message = format!("`{file}` is newer than the bundle `{shown}`: write the bundle anew");
@@ -369,7 +371,7 @@ fn named(options: &Options) -> Result<Vec<String>, String> {
 }
 
 fn url(text: &str, options: &Options) -> Result<Target, String> {
-    let wrong = |why: &str| format!("`{text}`: {why}");
+    let wrong = |why: &str| format!("`{}`: {why}", Excerpt::of(text));
     let authority =
         text.split_once("://").map_or(text, |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest));
     if !authority.is_ascii() {
@@ -401,6 +403,7 @@ fn url(text: &str, options: &Options) -> Result<Target, String> {
             target.path = options.path.clone().unwrap_or_else(|| format!("{}/", path.trim_end_matches('/')));
         }
         path => {
+            let path = Excerpt::of(path);
             return Err(wrong(&format!(
                 "a client takes `{path}` behind the host for a namespace. Type `--namespace {path}` to connect to it, or `--path {path}` if Socket.IO itself is there"
             )));
@@ -420,14 +423,17 @@ fn no_file(text: &str) -> String {
         Ok(address) => format!("[{address}]"),
         Err(_) => text.trim_end_matches('/').to_owned(),
     };
+    let shown = Excerpt::of_path(Path::new(text));
     let other = "give a bundle, a sanedge.toml, or an URL such as https://socket.recre.store";
     match Host::parse_authority(&authority) {
         Ok((Host::Dns(name), _)) if !name.as_str().contains('.') && name.as_str() != "localhost" => {
-            format!("there is no file `{text}`: {other}")
+            format!("there is no file `{shown}`: {other}")
         }
-        Ok(_) => format!("`{text}` is no file; if it is a host, type:\n  sanedge doctor https://{authority}"),
-        Err(_) if !text.is_ascii() && !text.contains(['/', ' ']) => format!("`{text}` is no file; {IDN}"),
-        Err(_) => format!("there is no file `{text}`: {other}"),
+        Ok(_) => {
+            format!("`{shown}` is no file; if it is a host, type:\n  sanedge doctor https://{authority}")
+        }
+        Err(_) if !text.is_ascii() && !text.contains(['/', ' ']) => format!("`{shown}` is no file; {IDN}"),
+        Err(_) => format!("there is no file `{shown}`: {other}"),
     }
 }
 
@@ -441,14 +447,20 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 }
 
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong =
-        |why: String| format!("`{}`: expected a PEM file with root certificates ({why})", path.display());
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
-    let found = found.map_err(|error| wrong(error.to_string()))?;
+    let wrong = |why: String| {
+        format!("`{}`: expected a PEM file with root certificates ({why})", Excerpt::of_path(path))
+    };
+    let bytes =
+        source::read_bounded(path, compile::PEM_BYTES_MAX).map_err(|error| wrong(error.to_string()))?;
+    let sections = pem::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let found: Vec<_> = sections
+        .into_iter()
+        .filter(|section| matches!(section.kind, pem::Kind::Certificate | pem::Kind::TrustedCertificate))
+        .map(|mut section| CertificateDer::from(std::mem::take(&mut *section.der)))
+        .collect();
     if found.is_empty() { Err(wrong("it has none".to_owned())) } else { Ok(found) }
 }
 
 fn word(path: &Path) -> String {
-    shell_word(&path.display().to_string())
+    shell_word(&Excerpt::of_path(path))
 }

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::pem::{PemObject, SectionKind};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
 use zeroize::Zeroizing;
 
 use super::desk::Desk;
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
+use crate::bundle::pem::{self, Kind, PemError, Section};
 use crate::bundle::source::{FileTrouble, Lined, NamedFile, read_bounded};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
@@ -42,20 +44,23 @@ fn certificates(
     file: &Lined<NamedFile>,
     count_max: usize,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let pem = read(desk, file, Wanted::Certificates)?;
-    let sections = sections(desk, file, &pem)?;
-    let is_key = |kind: &SectionKind| key_kind(*kind);
-    let holds_key = sections.iter().any(|(kind, _)| is_key(kind));
+    let sections = sections(desk, file, Wanted::Certificates)?;
+    let is_certificate =
+        |section: &&mut Section| matches!(section.kind, Kind::Certificate | Kind::TrustedCertificate);
+    let holds_key = sections.iter().any(|section| is_key(section.kind));
+    let unread = sections.iter().any(|section| section.kind == Kind::Pkcs7);
+    let mut sections = sections;
     let found: Vec<_> = sections
-        .into_iter()
-        .filter(|(kind, _)| *kind == SectionKind::Certificate)
-        .map(|(_, der)| CertificateDer::from(der))
+        .iter_mut()
+        .filter(is_certificate)
+        .map(|section| CertificateDer::from(std::mem::take(&mut *section.der)))
         .collect();
-    if found.is_empty() {
-        desk.push(
-            file.line,
-            if holds_key { key_as_certificate(file, count_max) } else { no_certificate(file, &pem) },
-        );
+    if found.is_empty() || unread {
+        let finding = match holds_key && !unread {
+            true => key_as_certificate(file, count_max),
+            false => no_certificate(file, &sections),
+        };
+        desk.push(file.line, finding);
         return None;
     }
     if found.len() > count_max {
@@ -65,25 +70,38 @@ fn certificates(
     Some(found)
 }
 
+fn is_key(kind: Kind) -> bool {
+    matches!(kind, Kind::Pkcs8Key | Kind::Pkcs1Key | Kind::Sec1Key | Kind::OtherKey)
+}
+
 /// The one private key of a key file.
 pub(super) fn key(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<PrivateKeyDer<'static>> {
-    let pem = read(desk, file, Wanted::Key)?;
-    if is_encrypted(&pem) {
+    let mut sections = sections(desk, file, Wanted::Key)?;
+    if sections.iter().any(|section| section.encrypted) {
         desk.push(file.line, encrypted(file));
         return None;
     }
-    let sections = sections(desk, file, &pem)?;
-    let holds_certificate = sections.iter().any(|(kind, _)| *kind == SectionKind::Certificate);
-    let mut keys: Vec<_> =
-        sections.into_iter().filter_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der)).collect();
+    let holds_certificate = sections.iter().any(|section| section.kind == Kind::Certificate);
+    let mut keys: Vec<_> = sections.iter_mut().filter_map(private_key).collect();
     if keys.len() > 1 {
         desk.push(file.line, several_keys(file, keys.len()));
         return None;
     }
     if keys.is_empty() {
-        desk.push(file.line, if holds_certificate { certificate_as_key(file) } else { no_key(file, &pem) });
+        let finding = if holds_certificate { certificate_as_key(file) } else { no_key(file, &sections) };
+        desk.push(file.line, finding);
     }
     keys.pop()
+}
+
+fn private_key(section: &mut Section) -> Option<PrivateKeyDer<'static>> {
+    let make: fn(Vec<u8>) -> PrivateKeyDer<'static> = match section.kind {
+        Kind::Pkcs8Key => |der| PrivatePkcs8KeyDer::from(der).into(),
+        Kind::Pkcs1Key => |der| PrivatePkcs1KeyDer::from(der).into(),
+        Kind::Sec1Key => |der| PrivateSec1KeyDer::from(der).into(),
+        _ => return None,
+    };
+    Some(make(std::mem::take(&mut *section.der)))
 }
 
 fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zeroizing<Vec<u8>>> {
@@ -99,73 +117,27 @@ fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zero
         desk.push(file.line, binary(&file.value, &bytes, wanted));
         return None;
     }
-    // A byte order mark would hide the first BEGIN line.
-    Some(match bytes.strip_prefix(b"\xef\xbb\xbf") {
-        Some(rest) => Zeroizing::new(rest.to_vec()),
-        None => bytes,
-    })
+    Some(bytes)
 }
 
-type Section = (SectionKind, Vec<u8>);
+fn sections(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Vec<Section>> {
+    let bytes = read(desk, file, wanted)?;
+    pem::read(&bytes).map_err(|error| desk.push(file.line, malformed(file, &error))).ok()
+}
 
-fn sections(desk: &mut Desk, file: &Lined<NamedFile>, pem: &[u8]) -> Option<Vec<Section>> {
-    let found: Result<Vec<Section>, _> = Section::pem_slice_iter(pem).collect();
-    let error = match found {
-        Ok(sections) => return Some(sections),
-        Err(error) => error,
-    };
-    let finding = Finding::new(Code::PemMalformed, format!("`{}` is broken PEM", file.value.label))
+fn malformed(file: &Lined<NamedFile>, error: &PemError) -> Finding {
+    Finding::new(Code::PemMalformed, format!("`{}` is broken PEM", file.value.label))
         .expected("-----BEGIN …-----, lines of base64, -----END …-----")
-        .found(broken(&error))
-        .remedy("Copy the file again, as a file: a paste through a terminal or an editor may have cut it.");
-    desk.push(file.line, finding);
-    None
-}
-
-fn broken(error: &rustls_pki_types::pem::Error) -> String {
-    use rustls_pki_types::pem::Error;
-    match error {
-        Error::MissingSectionEnd { end_marker } => {
-            format!("a {} section without its END line", String::from_utf8_lossy(end_marker))
-        }
-        Error::IllegalSectionStart { line } => format!("the line `{}`", String::from_utf8_lossy(line)),
-        // The decoder's words may quote key material: say no more than what kind of trouble it is.
-        Error::Base64Decode(_) => "a section that is not base64".to_owned(),
-        _ => "a section that cannot be read".to_owned(),
-    }
-}
-
-fn key_kind(kind: SectionKind) -> bool {
-    matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey)
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
-}
-
-fn is_encrypted(pem: &[u8]) -> bool {
-    contains(pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(pem, b"Proc-Type: 4,ENCRYPTED")
+        .found(format!("in {error}"))
+        .remedy("Copy the file again, as a file: a paste through a terminal or an editor may have cut it.")
 }
 
 /// What the BEGIN lines announce, whatever it is.
-fn labels(pem: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(pem);
-    let label =
-        |line: &str| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----").map(str::to_owned);
-    let mut found: Vec<String> = text.split(['\n', '\r']).filter_map(label).collect();
-    found.dedup();
-    found.truncate(4);
-    found
-}
-
-fn announced(pem: &[u8]) -> String {
-    if pem.starts_with(b"\xff\xfe") || pem.starts_with(b"\xfe\xff") {
-        return "UTF-16 text: save it as plain ASCII".to_owned();
-    }
-    match labels(pem).as_slice() {
-        [] => "no BEGIN line at all".to_owned(),
-        some => listed(some),
-    }
+fn announced(sections: &[Section]) -> String {
+    let mut labels: Vec<&str> = sections.iter().map(|section| section.label).collect();
+    labels.dedup();
+    labels.truncate(4);
+    if labels.is_empty() { "no BEGIN line at all".to_owned() } else { listed(labels) }
 }
 
 /// Where to convert a file to; never itself.
@@ -329,16 +301,14 @@ fn certificate_as_key(file: &Lined<NamedFile>) -> Finding {
     .remedy("Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem.")
 }
 
-fn no_certificate(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
-    let found = announced(pem);
+fn no_certificate(file: &Lined<NamedFile>, sections: &[Section]) -> Finding {
+    let found = announced(sections);
     let path = word(&file.value.path);
     let out = word_beside(&converted(&file.value.path), &file.value.path);
     let remedy = if found.contains("REQUEST") {
         "This is the request for a certificate. Name the certificate that the CA made of it.".to_owned()
-    } else if found.contains("PKCS7") {
+    } else if sections.iter().any(|section| section.kind == Kind::Pkcs7) {
         format!("Convert it, and name the new file here:\n  openssl pkcs7 -in {path} -print_certs -out {out}")
-    } else if found.contains("TRUSTED") || found.contains("X509 CERT") {
-        format!("Convert it, and name the new file here:\n  openssl x509 -in {path} -out {out}")
     } else {
         "Name the file with the certificate and its intermediates; certbot calls it fullchain.pem.".to_owned()
     };
@@ -348,8 +318,8 @@ fn no_certificate(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
         .remedy(remedy)
 }
 
-fn no_key(file: &Lined<NamedFile>, pem: &[u8]) -> Finding {
-    let found = announced(pem);
+fn no_key(file: &Lined<NamedFile>, sections: &[Section]) -> Finding {
+    let found = announced(sections);
     let remedy = if found.contains("OPENSSH") {
         "This is a key for SSH. Name the private key that the certificate was issued for."
     } else if found.contains("PUBLIC") {
