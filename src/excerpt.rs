@@ -154,11 +154,15 @@ fn push_run(shown: &mut String, run: &str) {
     // The words in front tell people what it was; fewer than a run of them, whatever they are.
     let mut words = Words::default();
     let front = |at: usize| characters().filter(|(begin, _)| *begin < at).count();
+    let mut end = 0;
     let strange = tokens.iter().find(|(at, token)| {
         words.add(token);
-        !words.hold() || front(at + token.len()) >= RUN_CHARS_MAX
+        let reads = words.hold() && front(at + token.len()) < RUN_CHARS_MAX;
+        end = if reads { at + token.len() } else { end };
+        !reads
     });
     let at = strange.map_or(0, |(at, _)| *at);
+    let at = if front(at) < RUN_CHARS_MAX { at } else { end };
     let hidden = characters().filter(|(begin, _)| *begin >= at).count();
     shown.push_str(run.get(..at).unwrap_or_default());
     let _ = write!(shown, "[{hidden} characters hidden]");
@@ -320,6 +324,10 @@ mod tests {
         assert_eq!(shown("0x30, 0x77, 0x02, 0x01"), "[16 characters hidden]");
         assert_eq!(shown("/run/app/MC4CAQAwBQYDK2VwBCIEIA"), "/run/app/[22 characters hidden]");
         assert_eq!(shown("MC4CAQ\\nAwBQYD\\r\\nK2VwBC"), "[18 characters hidden]");
+        assert_eq!(
+            shown("ABAAAE9+ABAAABA+AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            "ABAAAE9+ABAAABA[29 characters hidden]"
+        );
         assert_eq!(shown("deadbeefdeadbeefdeadbeefdeadbeef"), "[32 characters hidden]");
         assert_eq!(shown("M C 4 C A Q A w B Q Y D K 2 V w"), "M C [14 characters hidden]");
     }

@@ -14,6 +14,8 @@
 mod certs;
 #[path = "support/odd_certs.rs"]
 mod odd_certs;
+#[path = "support/secret.rs"]
+mod secret;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -1785,6 +1787,60 @@ fn a_route_inherits_what_it_does_not_say() {
     assert_eq!(inner.response_timeout.as_secs(), 7);
 }
 
+/// Of each code's row, with a key in the place of each string and each file.
+#[test]
+fn a_key_in_place_of_any_value_is_not_shown() {
+    let secret = secret::Secret::new();
+    let shapes = secret.shapes();
+    let mut tried = 0;
+    for (at, row) in rows().into_iter().enumerate() {
+        let mut folder = Folder::good();
+        (row.bad)(&mut folder);
+        let check = |folder: &Folder, secret: &secret::Secret, place: &str| {
+            let outcome = compile(&folder.sanedge_toml(), folder.now);
+            let said = texts(&outcome)
+                + &sanedge::bundle::report::table(&outcome.hosts)
+                + &sanedge::bundle::report::outcome_json(&outcome, None).to_string();
+            if let Some(part) = secret.shown_in(said.as_bytes()) {
+                panic!("{} ({:?}), {place}: shows {part}\n{}\n{said}", row.what, row.code, folder.source);
+            }
+        };
+        if let Some(own) = std::fs::read_to_string(folder.path("key.pem"))
+            .ok()
+            .filter(|pem| pem.starts_with("-----BEGIN PRIVATE KEY-----\nMI"))
+        {
+            let body: String = own.lines().filter(|line| !line.starts_with('-')).collect();
+            if base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &body).is_ok() {
+                check(&folder, &secret::Secret::of_pem(&own), "its own key");
+            }
+        }
+        let source = folder.source.clone();
+        let quotes: Vec<usize> = source.match_indices('"').map(|(at, _)| at).take(40).collect();
+        // Each string for a third of the rows: no place is a code's own.
+        for (nth, pair) in quotes.chunks_exact(2).enumerate().filter(|(nth, _)| (at + nth) % 3 == 0) {
+            let (shape, text) = &shapes[(at + nth) % shapes.len()];
+            folder.source = format!("{}{}{}", &source[..pair[0]], secret::toml(text), &source[pair[1] + 1..]);
+            check(&folder, &secret, shape);
+            tried += 1;
+        }
+        folder.source = source;
+        for (nth, name) in
+            ["cert.pem", "key.pem", "ca.pem"].iter().enumerate().filter(|(nth, _)| (at + nth) % 3 == 0)
+        {
+            let (shape, text) = &shapes[(at + nth) % shapes.len()];
+            let before = std::fs::read(folder.path(name)).ok();
+            if before.is_none() {
+                continue; // missing, or a folder: the row is about that
+            }
+            folder.write(name, text);
+            check(&folder, &secret, &format!("{shape} in {name}"));
+            folder.write(name, before.unwrap());
+            tried += 1;
+        }
+    }
+    assert!(tried > 300, "{tried}");
+}
+
 #[test]
 fn no_finding_ever_shows_a_key() {
     let folder = Folder::good();
@@ -1797,6 +1853,59 @@ fn no_finding_ever_shows_a_key() {
     assert!(!outcome.findings.is_empty());
     for at in 0..body.len() - 12 {
         assert!(!json.contains(&body[at..at + 12]), "{json}");
+    }
+}
+
+#[test]
+fn a_chain_as_people_make_it_keeps_its_intermediate() {
+    let mut folder = Folder::good();
+    let below = folder.ca.subordinate("Intermediate");
+    let issued = below.issue(&["recre.store"]);
+    let (own, above, key) = (issued.chain_pem.trim_end(), below.pem.trim_end(), issued.key_pem.trim_end());
+    folder.write("key.pem", key);
+    let chain_of = |folder: &Folder, chain: &[u8], key: &[u8]| {
+        folder.write("cert.pem", chain);
+        folder.write("key.pem", key);
+        let mut outcome = compile(&folder.sanedge_toml(), NOW);
+        let bundle = opened(&mut outcome);
+        bundle.map(|bundle| bundle.certificates[0].key.cert.len()).ok_or_else(|| texts(&outcome))
+    };
+    let joined = format!("{own}{above}");
+    for chain in [
+        format!("{own}\n{above}\n"),
+        joined.clone(),
+        format!("{own}\n\u{feff}{above}"),
+        joined.replace('\n', "\\n"),
+        joined.replace('\n', " "),
+        joined.replace('\n', ""),
+        joined.replace('\n', "\r"),
+        format!("Bag Attributes\n  friendlyName: a\n  {own}\nsubject=CN=b\n\t{above} # the CA"),
+        format!("{own}\n{}", above.replace("CERTIFICATE", "X509 CERTIFICATE")),
+        format!("{own}\n{}", above.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
+    ] {
+        assert_eq!(chain_of(&folder, chain.as_bytes(), key.as_bytes()), Ok(2), "{chain}");
+    }
+    for key in [
+        key.replace('\n', "\\n"),
+        key.replace('\n', " "),
+        key.replace('\n', ""),
+        format!("\u{feff}\"{key}\""),
+    ] {
+        assert_eq!(chain_of(&folder, joined.as_bytes(), key.as_bytes()), Ok(2));
+    }
+    let wide: Vec<u8> = format!("\u{feff}{joined}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(chain_of(&folder, &wide, key.as_bytes()), Ok(2));
+    // Without `trust` nothing else would notice that a certificate is missing: it is never dropped without a word.
+    folder.change("trust = \"ca.pem\"\n", "");
+    for (chain, line) in [
+        (joined.replace("BEGIN CERTIFICATE-----\n", "BEGIN CERTFICATE-----\n"), "line 1:"),
+        (format!("{own}\n{}", above.replace("-----", "")), "without its dashes"),
+        (format!("{own}\n{}", above.replace("-----END CERTIFICATE-----", "")), "without its END line"),
+        (format!("{own}\n{}", above.replace("-----BEGIN CERTIFICATE-----", "")), "without its BEGIN line"),
+        (format!("{own}\n{}", above.replace("CERTIFICATE", "PKCS7")), "PKCS7"),
+    ] {
+        let said = chain_of(&folder, chain.as_bytes(), key.as_bytes()).unwrap_err();
+        assert!(said.contains(line), "{chain}\n{said}");
     }
 }
 

@@ -179,6 +179,7 @@ const ORDER: &[&str] = &[
     "names.rs",
     "names/origin.rs",
     "names/host.rs",
+    "bundle/pem.rs",
     "excerpt.rs",
     "proxy_protocol.rs",
 ];

@@ -159,7 +159,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
 fn plain(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     // What is ASCII in part is no UTF-16 as a whole.
     let wide = if bytes.windows(5).any(|word| word == b"BEGIN") { &[] } else { bytes };
-    let units = |from: fn([u8; 2]) -> u16| bytes.chunks_exact(2).map(move |two| from([two[0], two[1]]));
+    let units = |from: fn([u8; 2]) -> u16| bytes.as_chunks::<2>().0.iter().map(move |two| from(*two));
     let decoded = |from| char::decode_utf16(units(from)).map(replaced).collect::<String>();
     let text = Zeroizing::new(match wide {
         [0xff, 0xfe, ..] => decoded(u16::from_le_bytes),
@@ -349,7 +349,7 @@ pub fn fuzz_pem(bytes: &[u8]) {
     match read(bytes) {
         Ok(sections) => {
             assert!(sections.len() >= begins, "{} sections of {begins}", sections.len());
-            assert!(sections.iter().all(|section| section.encrypted != !section.der.is_empty()));
+            assert!(sections.iter().all(|section| section.encrypted == section.der.is_empty()));
         }
         Err(error) => {
             let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();

@@ -72,7 +72,7 @@ impl Client<'_> {
             (200..=299, true, false) => "the answer does not allow these fields".to_owned(),
             (status, ..) => format!("gets {status} ({}): let OPTIONS pass to the app", answer.author()),
         };
-        Some(finding(&why).seen("answered", shown(&answer.shown())))
+        Some(finding(&why).seen("answered", answer.shown()))
     }
 
     /// Names of fields that make a browser ask first (Fetch, "CORS-safelisted request-header"), in its order.
