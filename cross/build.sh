@@ -60,6 +60,7 @@ case $way in
     engine || die "cross needs a container engine that runs: docker or podman"
     if has_source rustc "+$toolchain"; then
       export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=$std_crates CARGO_UNSTABLE_BUILD_STD_FEATURES=$std_features
+      arguments=("${std_profile[@]}" "${arguments[@]}")
     else
       ready_made "$toolchain"
     fi
@@ -70,7 +71,7 @@ case $way in
   zig)
     zig_compiler
     zig_flags
-    cargo-zigbuild rustc "${build_std[@]}" "${arguments[@]}"
+    cargo-zigbuild rustc "${build_std[@]}" "${std_profile[@]}" "${arguments[@]}"
     ;;
 esac
 

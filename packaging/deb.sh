@@ -39,7 +39,7 @@ build_amd64() (
   export CARGO_TARGET_DIR=$base/zig
   zig_compiler
   zig_flags
-  cargo-zigbuild zigbuild "${build_std[@]}" --locked --profile board --target "$triple" --bin sanedge
+  cargo-zigbuild zigbuild "${build_std[@]}" "${std_profile[@]}" --locked --profile board --target "$triple" --bin sanedge
 )
 
 if [ -z "$program" ] && [ -n "$board" ]; then
