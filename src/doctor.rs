@@ -75,7 +75,7 @@ async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
     let hosts = stream::iter(&plan.targets).map(|target| async move { of(target).go().await });
     let mut sections: Vec<Section> = hosts.buffered(HOSTS_AT_ONCE).collect().await;
     for (upstream, target) in apps(&plan.targets) {
-        sections.push(stages::app(upstream, &of(target)).await);
+        sections.push(stages::app::app(upstream, &of(target)).await);
     }
     if !plan.listens.is_empty() || !options.upstream.is_empty() {
         sections.push(

@@ -31,23 +31,41 @@ const ORDER: &[&str] = &[
     "cli/verbs.rs",
     "doctor.rs",
     "doctor/board.rs",
+    "doctor/client/answers.rs",
     "doctor/client/cors.rs",
+    "doctor/client/extras.rs",
+    "doctor/client/handshake.rs",
+    "doctor/client/hold.rs",
+    "doctor/client/polling.rs",
+    "doctor/client/refusal.rs",
+    "doctor/client/upgrade.rs",
     "doctor/client/websocket.rs",
     "doctor/explain/page.rs",
+    "doctor/paste.rs",
     "doctor/report.rs",
+    "doctor/stages/app.rs",
+    "doctor/stages/page.rs",
     "doctor/stages/port.rs",
     "doctor/stages/name.rs",
-    "doctor/stages.rs",
+    "doctor/dns.rs",
+    "doctor/stages/tls.rs",
     "doctor/certificate.rs",
+    "doctor/stages.rs",
     "doctor/client.rs",
+    "doctor/client/cookies.rs",
+    "doctor/client/known.rs",
     "doctor/engineio.rs",
     "doctor/http.rs",
+    "doctor/socket.rs",
     "doctor/connection.rs",
+    "doctor/stranger.rs",
+    "doctor/home.rs",
     "doctor/target.rs",
     "doctor/options.rs",
     "doctor/tls.rs",
     "doctor/check.rs",
     "doctor/explain.rs",
+    "doctor/journal.rs",
     // The shell. `edge`: the main thread,
     "edge.rs",
     "edge/control/startup.rs",
@@ -130,6 +148,7 @@ const ORDER: &[&str] = &[
     "bundle/report.rs",
     "bundle/compile.rs",
     "bundle/compile/encode.rs",
+    "bundle/compile/carry.rs",
     "bundle/compile/cover.rs",
     "bundle/compile/network.rs",
     "bundle/compile/presented.rs",
@@ -307,7 +326,7 @@ fn walk(tokens: &[String], own: &[String], mut found: impl FnMut(&[String], &[St
                 paths.iter().for_each(|path| found(&scope, path, false));
                 at = end;
             }
-            name if is_name(name) && (at == 0 || tokens[at - 1] != "::") => {
+            name if is_name(name) && !continues(&tokens[..at]) => {
                 let mut path = vec![name.to_owned()];
                 while tokens.get(at + 1).is_some_and(|next| next == "::")
                     && tokens.get(at + 2).is_some_and(|next| is_name(next))
@@ -323,6 +342,11 @@ fn walk(tokens: &[String], own: &[String], mut found: impl FnMut(&[String], &[St
         }
         at += 1;
     }
+}
+
+/// Whether what follows is no path of its own: the rest of one, or the module of `pub(in …)`.
+fn continues(before: &[String]) -> bool {
+    before.last().is_some_and(|last| last == "::") || before.ends_with(&["(", "in"].map(str::to_owned))
 }
 
 /// The tokens but for what is compiled for tests only.
@@ -589,7 +613,8 @@ const WAYS: [&str; 14] = [
     "impl Drop for T { fn f() -> impl Sized + use<> {} } use crate::b::Thing;",
 ];
 /// What only looks like it.
-const NOT_WAYS: [&str; 8] = [
+const NOT_WAYS: [&str; 9] = [
+    "pub(in crate::b) fn f() {}",
     "// use crate::b::Thing;",
     "/* use crate::b::Thing; */ /// [`crate::b::Thing`]",
     "const TEXT: &str = \"use crate::b::Thing;\";",

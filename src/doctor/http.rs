@@ -121,6 +121,12 @@ impl Ask {
 }
 
 impl Answer {
+    /// Whether a limit may have made this answer.
+    pub(super) fn may_be_limit(&self) -> bool {
+        self.field("sanedge-error").is_none()
+            && (self.status == 429 || self.status == 503 && self.is_nginx_itself())
+    }
+
     /// The first value of a field, as text.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name).and_then(|value| value.to_str().ok())

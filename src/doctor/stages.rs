@@ -1,6 +1,6 @@
 //! The way of a client to one host, in its order: name, port, TLS, HTTP, Engine.IO.
 
-mod app;
+pub(super) mod app;
 mod name;
 mod page;
 mod port;
@@ -16,7 +16,6 @@ use super::explain::Group;
 use super::journal::Journal;
 use super::options::Options;
 use super::target::Target;
-pub(super) use app::app;
 
 /// For one name; the system's resolver would wait much longer.
 const RESOLVE_TIME: std::time::Duration = std::time::Duration::from_secs(4);

@@ -19,7 +19,7 @@ const LIMIT_PAUSE: std::time::Duration = std::time::Duration::from_millis(1_500)
 impl Client<'_> {
     /// A first request that a limit refuses is not this client's doing: it is asked once more.
     pub(super) async fn once_more(&self, met: Met, section: &mut Section) -> Met {
-        let Some(first) = met.answer().filter(|answer| may_be_limit(answer)) else { return met };
+        let Some(first) = met.answer().filter(|answer| answer.may_be_limit()) else { return met };
         let said = shown(&first.shown());
         let _ = self.connector.in_time(LIMIT_PAUSE * 2, tokio::time::sleep(LIMIT_PAUSE)).await;
         let again = self.patient_meet().await;
@@ -235,12 +235,6 @@ impl Client<'_> {
         );
         Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))
     }
-}
-
-/// Whether a limit may have made this answer.
-pub(super) fn may_be_limit(answer: &Answer) -> bool {
-    answer.field("sanedge-error").is_none()
-        && (answer.status == 429 || answer.status == 503 && answer.is_nginx_itself())
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::answers::may_be_limit;
 use super::{Client, Jar, Met, Seat, engine_error};
 use crate::doctor::check::Section;
 use crate::doctor::engineio::{Eio, Open};
@@ -50,7 +49,7 @@ impl Client<'_> {
         match self.meet(eio, self.path).await {
             Met::Open(_, other, answer) if other.sid == open.sid => section.found(self.cached(&answer)),
             Met::Open(_, other, _) => self.body_limit(eio, &other, section).await,
-            Met::Error(_, answer) | Met::Other(_, answer) => return !may_be_limit(&answer),
+            Met::Error(_, answer) | Met::Other(_, answer) => return !answer.may_be_limit(),
             Met::Trouble(_) => {}
         }
         true

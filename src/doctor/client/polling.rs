@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::answers::may_be_limit;
 use super::{Client, Met, PACKET_TIME, Seat, describe, engine_error, shown};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
@@ -103,7 +102,7 @@ impl Client<'_> {
             (Some(1), _) => self.session_unknown(open).await,
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
             (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy lets GET pass and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
-            (None, 429 | 503) if may_be_limit(answer) || answer.status == 429 => self.limited(answer),
+            (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
             (None, 502..=504) => self.strange_status(&Body::Other, answer),
             (None, status) if method == "GET" => self.worded(Code::EioPollRefused, format!("the handshake works and a waiting poll on its session does not ({status}): look into the log of who answered")),
             (_, status) => self.worded(Code::EioPostLost, format!("the handshake works and a POST on its session does not ({status}): look into the log of who answered")),

@@ -46,7 +46,7 @@ impl Client<'_> {
                 section.found(finding);
                 return None;
             }
-            Ok(Err(answer)) if super::answers::may_be_limit(&answer) => {
+            Ok(Err(answer)) if answer.may_be_limit() => {
                 section.found(self.answered(self.limited(&answer), &answer));
                 return None;
             }

@@ -212,7 +212,7 @@ impl Client<'_> {
             (Some(4), _) => self.worded(Code::EioForbidden, "the app itself refuses this client (its `allowRequest`)"),
             (Some(5), _) => self.engine_refusal(5, "", answer),
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
-            (None, 429 | 503) if super::answers::may_be_limit(answer) => self.limited(answer),
+            (None, 429 | 503) if answer.may_be_limit() => self.limited(answer),
             (None, 400) if engineio::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has none"),
             (None, 500) if seat.open.as_ref().is_some_and(|open| open.is_of_python) => self
                 .worded(Code::WsNoLibrary, "the Python server fails on the WebSocket (500): uvicorn was started without a library for it (`pip install 'uvicorn[standard]'`)")
