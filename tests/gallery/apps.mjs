@@ -103,6 +103,8 @@ half(4041, ({ switching, accept }) => switching(accept))
 half(4042, ({ switching, accept, socket }) => { switching(accept); socket.end(Buffer.from([0x88, 2, 0x03, 0xf3])) })
 half(4043, ({ socket }) => socket.end('HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n'))
 half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(packet()) }, { upgrades: [], pingInterval: 400, pingTimeout: 400 })
+// As IIS (ARR): compression is agreed on, and the first message ends the connection.
+half(4056, ({ switching, accept, text, packet, request, socket }) => { switching(accept); if (request.headers['sec-websocket-extensions']) socket.end(); else text(packet()) })
 half(4045, ({ switching, accept, text, packet, request, socket }) => { if (request.url.includes('sid=')) socket.destroy(); else { switching(accept); text(packet()) } })
 
 // A proxy in front of the good app that holds the answers of waiting polls back.

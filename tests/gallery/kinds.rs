@@ -23,6 +23,7 @@ pub fn hang(house: &mut House) {
     words(house);
     paths(house);
     apache(house);
+    caddy(house);
     addresses(house);
     strangers(house);
     packets(house);
@@ -124,6 +125,12 @@ fn browsers(house: &mut House) {
     house.nginx("drops-answer.recre.store", &dropped);
     house.exhibit("ws-extension", &["https://drops-answer.recre.store"]);
     house.says(&["drops the answer"]);
+    // IIS (ARR) ends the connection at the first compressed message.
+    house.nginx("arr.recre.store", &to(4056));
+    house.exhibit("ws-extension", &["https://arr.recre.store"]);
+    // A tunnel that cannot do upgrades.
+    house.nginx("tunnel-502.recre.store", &location(&format!("if ($http_upgrade) {{ return 502; }} {APP}")));
+    house.exhibit("ws-status", &["https://tunnel-502.recre.store"]);
     // In front of a good nginx something that knows a hello of one packet only.
     let host = "tls-large-hello.recre.store";
     let issued = house.ca.issue(&[host, "two-packets.recre.store"]);
@@ -486,6 +493,30 @@ fn apache(house: &mut House) {
     let file = house.path("apache.conf");
     std::fs::write(&file, configuration).unwrap();
     house.start(Command::new("apache2").args(["-DFOREGROUND", "-f"]).arg(file).stderr(Stdio::null()));
+}
+
+/// A matcher that does not cover the path: Caddy answers 200 with nothing.
+fn caddy(house: &mut House) {
+    let host = "caddy-matcher.recre.store";
+    let address = house.address(host);
+    let issued = house.ca.issue(&[host]);
+    let (chain, key) = house.files(host, &issued);
+    let configuration = format!(
+        "{{\n admin off\n auto_https off\n storage file_system {}\n log default {{\n level ERROR\n }}\n}}\nhttps://{host} {{\n bind {address}\n tls {} {}\n reverse_proxy /game/* 127.0.0.1:4004\n}}\n",
+        house.path("caddy-2").display(),
+        chain.display(),
+        key.display()
+    );
+    let file = house.path("Caddyfile-2");
+    std::fs::write(&file, configuration).unwrap();
+    let home = house.path("home");
+    let mut caddy = Command::new("caddy");
+    caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(file).env("HOME", &home);
+    house.start(caddy.env("XDG_DATA_HOME", &home).env("XDG_CONFIG_HOME", &home).stderr(Stdio::null()));
+    house.redirect(&address, "https://$host$request_uri");
+    house.wait_for(&format!("{address}:443"));
+    house.exhibit("http-default-site", &[&format!("https://{host}")]);
+    house.says(&["Caddy answers with nothing"]);
 }
 
 // --- C. network and name ----------------------------------------------------------------------------------
