@@ -1,7 +1,7 @@
 //! Properties that hold for any bytes: the entries of the fuzz targets, also used by unit tests and the replay of the
 //! corpora. A violated property panics.
 //!
-//! [`Oracle`] is a second tracker that keeps everything and parses it again at each byte: slow, and easy to compare
+//! `Oracle` is a second tracker that keeps everything and parses it again at each byte: slow, and easy to compare
 //! with RFC 6455.
 
 #![allow(clippy::panic, clippy::indexing_slicing)] // a fuzz entry has no other way to say no

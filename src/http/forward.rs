@@ -17,7 +17,7 @@ use crate::http::head::{
 };
 
 /// Pieces of a [`Plan`]: every second field may be dropped, our own bytes go to the request line, after X-Forwarded-For and
-/// to the end, and values are joined at each of [`JOINED`].
+/// to the end, and values are joined at each of the forwarding fields that a trusted proxy may repeat.
 pub const PLAN_PIECES_MAX: usize = FIELDS_MAX / 2 + 16 + JOINED.len();
 
 /// Fields of a trusted proxy whose lines become one (RFC 9110 §5.3): each proxy may add a line of its own, and servers refuse
