@@ -1,5 +1,5 @@
 //! The direction of imports: an ordered list of all files of `src/`, in which a file imports files below it only
-//! (CONTRIBUTING.md, "Layers"); and words that some of them may not use.
+//! (docs/architecture.md, "Layers"); and words that some of them may not use.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
