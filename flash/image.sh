@@ -373,5 +373,5 @@ finish_image() {
   sync -- "$unfinished"
   mv -f -- "$unfinished" "$out"
   unfinished=
-  note "$out holds private keys: it is for your eyes only (0600), and so is the card"
+  note "$out contains private keys: it has mode 0600; keep the card safe too"
 }

@@ -81,7 +81,7 @@ plan_shell() {
   read -r -a owner < <(ext4_owner /etc/passwd)
   awk -F: -v OFS=: -v user="$1" -v shell="$shell" '$1 == user { $7 = shell } { print }' "$(newest passwd)" >"$work/passwd.new"
   file "${owner[@]}" /etc/passwd <"$work/passwd.new"
-  note "$1 had the shell ${2:-(none)}, which lets nobody in; it is $shell now"
+  note "$1 had the shell ${2:-(none)}, which refuses logins; it is $shell now"
 }
 
 plan_sudo() {

@@ -48,7 +48,7 @@ enum Command {
         /// Where to write the bundle [default: beside the source, with its name and `.bundle`].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// Where the files of a certificate have errors, keep the one that the bundle in place was given from them, if it is
+        /// If the files of a certificate have errors, keep the one that the bundle in place was given from them, if it is
         /// still valid, and take the others. Exits with 3 then. A host never loses a valid certificate in this way.
         #[arg(long)]
         carry_over: bool,
@@ -312,7 +312,7 @@ fn conclude(outcome: &Outcome, output: &Path, written: Option<&file::Written>) -
     }
 }
 
-/// The check that a timer runs every day.
+/// The check that a timer runs every six hours.
 fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let bundle = match Bundle::open(path) {
         Ok(bundle) => bundle,

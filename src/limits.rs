@@ -376,7 +376,7 @@ pub const PING_INTERVAL: Range = range(
     Unit::Milliseconds,
     100,
     DAY,
-    "Sends a WebSocket Ping to a quiet client at this interval, and closes a client that sends nothing for a whole interval after it.",
+    "Sends a WebSocket Ping to each client at this interval, and closes a client that sends nothing for a whole interval after one.",
     "Engine.IO has its own heartbeat",
 );
 /// `frame_bytes_max`.

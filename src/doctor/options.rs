@@ -66,7 +66,7 @@ pub struct Options {
     /// Trust the roots in this PEM file as well, as with NODE_EXTRA_CA_CERTS.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Send cookies, fields, query and namespace even where the certificate is no good.
+    /// Send cookies, fields, query and namespace even if the certificate is not valid.
     #[arg(long)]
     pub insecure: bool,
     /// Hold a WebSocket open for this long (`90s`), to see whether it is cut, and whether the heartbeat arrives.

@@ -43,10 +43,10 @@ teardown() {
   refused 1 'another board' 'board = "rpi4"' 'board = "rpi5"'
 }
 
-@test "a bundle that does not prove" {
+@test "a bundle with errors" {
   sed 's/"recre.store"/"recre.store", "chat.recre.store"/' "$BATS_FILE_TMPDIR/sanedge.toml" >bad.toml
   flash --config bad.toml --image image.img --out card.img
-  refused 1 'no certificate covers `chat.recre.store`' 'does not prove'
+  refused 1 'no certificate covers `chat.recre.store`' 'the bundle was refused'
 }
 
 @test "files that are not there" {

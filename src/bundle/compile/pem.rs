@@ -347,7 +347,7 @@ fn encrypted(file: &Lined<NamedFile>) -> Finding {
         word(&file.value.path)
     );
     Finding::new(Code::EncryptedKey, format!("the key in `{}` has a passphrase", file.value.label))
-        .expected("a key without a passphrase: nobody is there to type it when the board starts")
+        .expected("a key without a passphrase: it cannot be typed when the board starts")
         .found("an encrypted private key")
         .remedy(remedy)
 }

@@ -118,7 +118,7 @@ impl Stages<'_> {
             format!("{there} leads to another server than {here}")
         };
         let message = format!(
-            "{leads}: {} is right, {} is not: take that address out of the name, or mend it",
+            "{leads}: {} is right, {} is not: remove that address from the name's DNS records, or fix the server there",
             right.ip(),
             wrong.ip()
         );
