@@ -897,6 +897,45 @@ fn chain_rows() -> Vec<Row> {
             |f| through(f, |_| {}),
         ),
         row(
+            Code::ChainRefused,
+            "an intermediate without keyCertSign",
+            |f| through(f, |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
+            |f| through(f, |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
+        ),
+        row(
+            Code::ChainRefused,
+            "a root without keyCertSign",
+            |f| under(f, |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]),
+            |f| under(f, |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
+        ),
+        row(
+            Code::ChainRefused,
+            "a root that permits no CA below",
+            |f| {
+                under(f, |params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0)));
+                through(f, |_| {});
+            },
+            |f| {
+                under(f, |params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(1)));
+                through(f, |_| {});
+            },
+        ),
+        row(
+            Code::ChainRefused,
+            "a critical extension that nobody knows, and the right key",
+            |f| f.issue_with(|params| params.custom_extensions = vec![unknown_extension(true)]),
+            |f| f.issue_with(|params| params.custom_extensions = vec![unknown_extension(false)]),
+        ),
+        row(
+            Code::ChainRefused,
+            "a root in trust that has expired",
+            |f| drop(roots_of_one_key(f)),
+            |f| {
+                let (old, new) = roots_of_one_key(f);
+                f.write("ca.pem", old + &new);
+            },
+        ),
+        row(
             Code::SelfSigned,
             "by itself",
             |f| f.install(&self_signed(leaf_params(&["recre.store"]))),
@@ -1039,6 +1078,33 @@ fn through(f: &mut Folder, change: impl FnOnce(&mut rcgen::CertificateParams)) {
     change(&mut params);
     let intermediate = f.ca.subordinate_with(params);
     f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
+}
+
+/// Makes the CA again, with these parameters.
+fn under(f: &mut Folder, change: impl FnOnce(&mut rcgen::CertificateParams)) {
+    let mut params = ca_params("Home CA");
+    change(&mut params);
+    f.ca = Ca::root_with(params);
+    f.write("ca.pem", &f.ca.pem);
+    f.issue(&["recre.store"]);
+}
+
+fn unknown_extension(critical: bool) -> rcgen::CustomExtension {
+    let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0x05, 0x00]);
+    extension.set_criticality(critical);
+    extension
+}
+
+/// Trusts a root that has expired; it comes back with the one that was made of the same key and name afterwards.
+fn roots_of_one_key(f: &mut Folder) -> (String, String) {
+    let (key, new) = (KeyPair::generate().unwrap(), ca_params("Home CA"));
+    let mut old = new.clone();
+    old.not_after = date_time_ymd(2027, 1, 1);
+    let (old, pem) = (old.self_signed(&key).unwrap().pem(), new.self_signed(&key).unwrap().pem());
+    f.ca = Ca { issuer: rcgen::Issuer::new(new, key), pem: pem.clone() };
+    f.write("ca.pem", &old);
+    f.issue(&["recre.store"]);
+    (old, pem)
 }
 
 fn with_sha1_root(f: &mut Folder, leaf: &str) {
@@ -1230,6 +1296,16 @@ fn every_code_has_a_row() {
     let missing: Vec<_> = Code::ALL.iter().filter(|code| !seen.contains(code)).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
     assert_eq!(seen.len(), Code::ALL.len());
+}
+
+#[test]
+fn a_damaged_certificate_is_told_in_words() {
+    for base64 in ["MAMCAQE=", "AAAA", "MIIBAAEC", "////MIIB"] {
+        let text = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+        let outcome = run(|f| f.write("cert.pem", text));
+        let found = outcome.findings.iter().find(|f| f.code == Code::CertificateMalformed).unwrap();
+        assert!(!found.found.contains(['(', '{', ':']), "{}", texts(&outcome));
+    }
 }
 
 #[test]

@@ -236,6 +236,49 @@ fn strict_clients_and_the_warning_agree() {
 }
 
 #[test]
+fn a_ca_that_openssl_refuses_is_refused_here() {
+    let test = "a_ca_that_openssl_refuses_is_refused_here";
+    if !ready(test) {
+        return;
+    }
+    let inter = format!("{CA}authorityKeyIdentifier=keyid\n");
+    let no_usage = |text: &str| text.replace("keyCertSign,cRLSign", "digitalSignature,cRLSign");
+    let rows = [
+        ("nothing", CA.to_owned(), inter.clone(), true),
+        ("a root without keyCertSign", no_usage(CA), inter.clone(), false),
+        ("an intermediate without keyCertSign", CA.to_owned(), no_usage(&inter), false),
+        ("a root that is no CA", CA.replace("CA:TRUE", "CA:FALSE"), inter.clone(), false),
+        ("a root without basicConstraints", "subjectKeyIdentifier=hash\n".to_owned(), inter.clone(), false),
+        ("a root that permits no CA below", CA.replace("CA:TRUE", "CA:TRUE,pathlen:0"), inter.clone(), false),
+        ("a root that permits one", CA.replace("CA:TRUE", "CA:TRUE,pathlen:1"), inter.clone(), true),
+        (
+            "an intermediate that permits none",
+            CA.to_owned(),
+            inter.replace("CA:TRUE", "CA:TRUE,pathlen:0"),
+            true,
+        ),
+        ("a root of X.509 version 1", String::new(), inter.clone(), true),
+    ];
+    for (what, root, inter, good) in rows {
+        let desk = Desk::new();
+        desk.key("inter", "EC -pkeyopt ec_paramgen_curve:P-256");
+        if root.is_empty() {
+            desk.run("openssl req -new -key ca.key -subj '/CN=Home CA' -out csr && openssl x509 -req -in csr -signkey ca.key -out ca.pem");
+        } else {
+            desk.root(&root);
+        }
+        desk.sign("inter", "/CN=Between", "inter.key", "ca", &inter.replace("keyid", "keyid,issuer"), "");
+        desk.sign("leaf", "/CN=localhost", "key.pem", "inter", LEAF, "");
+        desk.write("cert.pem", desk.read("leaf.pem") + &desk.read("inter.pem"));
+        let openssl = desk.shell("openssl verify -CAfile ca.pem -untrusted inter.pem leaf.pem");
+        assert_eq!(openssl.status.success(), good, "{what}: openssl says {}", text(&openssl));
+        let (codes, json) = desk.findings();
+        assert_eq!(!codes.contains(&"chain-refused".to_owned()), good, "{what}: {json:#}");
+        assert_eq!(desk.path("sanedge.bundle").exists(), good, "{what}: {json:#}");
+    }
+}
+
+#[test]
 fn a_key_that_only_our_library_refuses_is_converted_by_the_command_that_is_advised() {
     let test = "a_key_that_only_our_library_refuses_is_converted_by_the_command_that_is_advised";
     if !ready(test) {

@@ -50,12 +50,17 @@ impl Anchors {
         Self { all, label: None, path: None, trusted: trusted.to_vec(), broken: false }
     }
 
-    /// The trusted root, of those beside Mozilla's, that may have signed this certificate.
-    pub(super) fn root_above(&self, last: &Link) -> Option<Link> {
+    /// The trusted roots, of those beside Mozilla's, that may have signed this certificate.
+    pub(super) fn roots_above(&self, last: &Link) -> impl Iterator<Item = Link> {
         let root =
             |der: &CertificateDer<'static>| Some(Link { der: der.clone(), facts: Facts::of(der).ok()? });
-        let mut roots = self.trusted.iter().filter_map(root).filter(|root| path::issued(root, last));
-        roots.find(|root| path::signed(last, root) != Signed::No)
+        let roots = self.trusted.iter().filter_map(root).filter(|root| path::issued(root, last));
+        roots.filter(|root| path::signed(last, root) != Signed::No)
+    }
+
+    /// The first of them.
+    pub(super) fn root_above(&self, last: &Link) -> Option<Link> {
+        self.roots_above(last).next()
     }
 
     /// Whether a root that was named beside Mozilla's is the one that the path ends at.

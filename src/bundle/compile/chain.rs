@@ -313,16 +313,48 @@ fn completeness(
         verify_below(&all, last, desk.now)
     };
     // What was found wrong already has its own words.
-    let (Err(error), true) = (verdict, desk.errors() == errors_before) else { return };
-    let finding = match (unchecked(&all, anchors), misplaced(path)) {
-        (Some(_), Some(found)) => {
-            refused_because(subject.label, found, "Have the certificate issued by a CA that may issue it.")
-                .certificate(subject.label)
-        }
-        (Some(how), None) => unverified(subject, &how, anchors.path.as_deref()),
-        (None, _) => refused(subject, &end_entity.facts, &error),
+    if desk.errors() != errors_before {
+        return;
+    }
+    let finding = match (verdict, unchecked(&all, anchors)) {
+        (Err(error), None) => Some(refused(subject, &end_entity.facts, &error)),
+        (Err(_), Some(how)) => unfit(subject, &all, anchors, desk.now).or(Some(unverified(
+            subject,
+            &how,
+            anchors.path.as_deref(),
+        ))),
+        (Ok(()), _) => unfit(subject, &all, anchors, desk.now),
     };
-    desk.push(subject.line, finding);
+    finding.into_iter().for_each(|finding| desk.push(subject.line, finding));
+}
+
+/// What most clients check and webpki does not: keyUsage of CAs, and everything of a root but its name and key. Of several roots
+/// one that is good is enough.
+fn unfit(subject: &Subject<'_>, path: &[&Link], anchors: &Anchors, now: i64) -> Option<Finding> {
+    let refused = |found| {
+        let remedy = "Have the certificate issued by a CA that may issue it: basicConstraints CA:TRUE and keyUsage keyCertSign.";
+        refused_because(subject.label, found, remedy).certificate(subject.label)
+    };
+    if let Some(found) = misplaced(path) {
+        return Some(refused(found));
+    }
+    let roots: Vec<Link> = path.last().into_iter().flat_map(|last| anchors.roots_above(last)).collect();
+    if roots.is_empty() || verify(path, webpki_roots::TLS_SERVER_ROOTS, now).is_ok() {
+        return None;
+    }
+    let trouble = |root: &Link| match misplaced(&[path, &[root]].concat()) {
+        Some(found) => Some(refused(found)),
+        None => (now > root.facts.not_after).then(|| root_expired(subject, root)),
+    };
+    let troubles: Vec<Option<Finding>> = roots.iter().map(trouble).collect();
+    troubles.into_iter().collect::<Option<Vec<_>>>()?.into_iter().next()
+}
+
+fn root_expired(subject: &Subject<'_>, root: &Link) -> Finding {
+    let found = format!("the root {} ended on {}", root.facts.subject, moment(root.facts.not_after));
+    let remedy = "Create the CA's certificate again, with the same key and name so that what it issued stays good; name it in \
+        `trust`, and install it on every client.";
+    refused_because(subject.label, &found, remedy).certificate(subject.label)
 }
 
 /// An unknown root must not hide what else is wrong below it: the path check, up to the last certificate there is.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use webpki::EndEntityCert;
 
+use super::der;
 use super::desk::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
-use super::facts::{EXPLICIT, KeyKind};
+use super::facts::{EXPLICIT, KeyKind, parse};
 use super::key_form::{self, Form};
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding};
@@ -71,19 +71,21 @@ fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
     }
 }
 
-/// Signs once and checks the signature with the certificate.
+/// Signs once and checks the signature with the certificate's key, whatever else is wrong with the certificate.
 fn belongs(key: &Arc<dyn SigningKey>, end_entity: &CertificateDer<'_>) -> bool {
     let provider = rustls::crypto::ring::default_provider();
     let mapping = provider.signature_verification_algorithms.mapping;
     let schemes: Vec<SignatureScheme> = mapping.iter().map(|(scheme, _)| *scheme).collect();
     let signed =
         key.choose_scheme(&schemes).and_then(|s| s.sign(&SAMPLE).ok().map(|bytes| (s.scheme(), bytes)));
-    let (Some((scheme, signature)), Ok(certificate)) = (signed, EndEntityCert::try_from(end_entity)) else {
-        return false;
-    };
-    let mut algorithms =
+    let (Some((scheme, signature)), Ok(certificate)) = (signed, parse(end_entity)) else { return false };
+    let spki = der::sequence(certificate.public_key().raw);
+    let by = spki.first().map(|element| element.content).unwrap_or_default();
+    let public = certificate.public_key().subject_public_key.data.as_ref();
+    let algorithms =
         mapping.iter().filter(|(known, _)| *known == scheme).flat_map(|(_, algorithms)| *algorithms);
-    algorithms.any(|algorithm| certificate.verify_signature(*algorithm, &SAMPLE, &signature).is_ok())
+    let mut fitting = algorithms.filter(|algorithm| algorithm.public_key_alg_id().as_ref() == by);
+    fitting.any(|algorithm| algorithm.verify_signature(public, &SAMPLE, &signature).is_ok())
 }
 
 /// Keys that work and will surprise somebody.

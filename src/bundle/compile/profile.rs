@@ -2,6 +2,7 @@
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{KeyUsage, ParsedExtension};
+use x509_parser::x509::X509Version;
 
 /// The TLS feature extension (RFC 7633 §4): what a server promises to send.
 const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
@@ -18,6 +19,8 @@ pub(super) struct Profile {
     pub(super) issuer_is_empty: bool,
     pub(super) subject_is_empty: bool,
     pub(super) is_ca: bool,
+    /// X.509 before version 3, which cannot say of a root that it is a CA's.
+    pub(super) is_old: bool,
     /// None: no basicConstraints.
     pub(super) constraints_critical: Option<bool>,
     pub(super) path_length: Option<u32>,
@@ -55,6 +58,7 @@ impl Profile {
             serial: certificate.raw_serial().to_vec(),
             issuer_is_empty: certificate.issuer().iter().next().is_none(),
             subject_is_empty: certificate.subject().iter().next().is_none(),
+            is_old: certificate.version().0 < X509Version::V3.0,
             algorithms_agree: certificate.signature_algorithm == certificate.signature,
             ..Self::default()
         };

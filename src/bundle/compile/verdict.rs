@@ -7,16 +7,20 @@ use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::names::SanName;
 
-/// What speaks against a path, by everything but signatures and name constraints (RFC 5280 §6.1.4).
-pub(super) fn misplaced(path: &[Link]) -> Option<&'static str> {
+/// What speaks against a path, by everything but signatures and name constraints (RFC 5280 §6.1.4). webpki checks no keyUsage, and
+/// of a root nothing but its name and key; OpenSSL, Go, Firefox and Chrome do.
+pub(super) fn misplaced(path: &[&Link]) -> Option<&'static str> {
     path.iter().skip(1).enumerate().find_map(|(below, link)| {
         let profile = &link.facts.profile;
         let may_sign = profile.usage.is_none_or(|usage| usage.signs_certificates);
+        let is_ca = profile.is_ca || (profile.is_old && link.facts.self_signed);
         let room = profile
             .path_length
             .is_none_or(|length| usize::try_from(length).is_ok_and(|length| below <= length));
-        match (profile.is_ca && may_sign, room) {
-            (false, _) => Some("a certificate that is not a CA's but signed another"),
+        match (is_ca && may_sign, room) {
+            (false, _) => {
+                Some("a certificate that is not a CA's, or may not sign others, but signed another")
+            }
             (true, false) => Some("a CA below another that permits none"),
             (true, true) => None,
         }
