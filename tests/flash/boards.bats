@@ -14,7 +14,7 @@ setup() {
 
 @test "a program that readelf did not look into is not taken for a static one" {
   elf_arm 6 program
-  stand_in cargo-zigbuild 'there=$CARGO_TARGET_DIR/arm-unknown-linux-musleabihf/release; mkdir -p "$there"; cp "$HERE/program" "$there/sanedge"'
+  stand_in cargo-zigbuild 'there=$CARGO_TARGET_DIR/arm-unknown-linux-musleabihf/board; mkdir -p "$there"; cp "$HERE/program" "$there/sanedge"'
   stand_in arm-linux-gnueabihf-strip 'cp "$4" "$3"'
   stand_in readelf 'echo "readelf: not found" >&2; exit 127'
   run "$repository/cross/build.sh" --zig rpi-zero
