@@ -10,7 +10,7 @@ teardown() { free_loops; }
 @test "an image gets program, units, bundle and account, and a clean file system" {
   flash --image image.img --out card.img
   [ "$status" -eq 0 ] || { echo "$output"; false; }
-  says "holds private keys" "0600"
+  says "contains private keys" "0600"
   [ "$(stat -c %a card.img)" = 600 ]
   [ "$(stat -c %s card.img)" = "$image_bytes" ]
   is_clean card.img
