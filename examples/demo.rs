@@ -12,7 +12,10 @@ use std::process::{ExitCode, Stdio};
 
 use axum::response::Html;
 use axum::routing::get;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use socketioxide::SocketIo;
@@ -95,15 +98,27 @@ async fn serve_socketio() -> Fallible<SocketAddr> {
     Ok(address)
 }
 
+/// As long as a certificate of Let's Encrypt.
+const CERTIFICATE_LIFETIME: time::Duration = time::Duration::days(90);
+
 /// What a person has on the desk: a certificate with its key, and `sanedge.toml`.
 fn write_desk(folder: &Path, port: u16, upstream: SocketAddr) -> Fallible<()> {
     let (ca_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let now = time::OffsetDateTime::now_utc();
+    let (not_before, not_after) = (now - time::Duration::HOUR, now + CERTIFICATE_LIFETIME);
     let mut ca = CertificateParams::new(Vec::new())?;
+    (ca.not_before, ca.not_after) = (not_before, not_after);
     ca.distinguished_name.push(DnType::CommonName, "sanedge demo CA (throw away)");
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     std::fs::write(folder.join("ca.pem"), ca.self_signed(&ca_key)?.pem())?;
 
     let mut end_entity = CertificateParams::new(vec!["localhost".to_owned()])?;
+    (end_entity.not_before, end_entity.not_after) = (not_before, not_after);
+    end_entity.distinguished_name = rcgen::DistinguishedName::new();
+    end_entity.distinguished_name.push(DnType::CommonName, "localhost");
+    end_entity.use_authority_key_identifier_extension = true;
+    end_entity.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     end_entity.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = end_entity.signed_by(&key, &Issuer::new(ca, ca_key))?;
     std::fs::write(folder.join("fullchain.pem"), certificate.pem())?;
