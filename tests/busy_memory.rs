@@ -118,7 +118,8 @@ async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: 
         }
     }
     stands_still(&sent).await;
-    let process = edge.memory_kib("Pss") as f64 / 1024.0;
+    // Without the file pages of the program, which are many in a debug build.
+    let process = edge.memory_kib("Pss_Anon") as f64 / 1024.0;
     let kernel = socket_mib(edge.https.port(), upstream.port(), 2 * readers);
     let (promised, promised_kernel) = (term(&equation, "sessions"), term(&equation, "kernel"));
     let found = format!(
@@ -129,7 +130,7 @@ async fn stay_within(readers: u64, socket_buffer: &str, more: &str, websockets: 
     // The kernel takes one packet more than a buffer has room for.
     assert!(process <= promised && kernel <= 1.05 * promised_kernel, "{found}\n{equation}");
     // Else nobody was slow, and nothing is shown.
-    assert!(kernel > promised_kernel / 10.0 && process > promised / 10.0, "{found}\n{equation}");
+    assert!(kernel > promised_kernel / 10.0 && process > promised / 20.0, "{found}\n{equation}");
     // Back-pressure: what the upstream got rid of is in these buffers, and in those of the test's own sockets.
     assert!(sent.load(Relaxed) < readers * BODY_BYTES / 2, "{} bytes were taken", sent.load(Relaxed));
     drop(clients);

@@ -88,7 +88,12 @@ listen(bare, 4049)
 function half(port, onUpgrade, open = { pingInterval: 25000, pingTimeout: 20000 }) {
   let sessions = 0
   const packet = () => '0' + JSON.stringify({ sid: `half-${port}-${sessions++}`, upgrades: ['websocket'], maxPayload: 1e6, ...open })
-  const server = createServer((request, response) => response.end(request.method === 'POST' ? 'ok' : packet()))
+  // Each open packet has the real client try another WebSocket, so a waiting poll is not answered at once: hundreds of
+  // connections in a second use up those of nginx.
+  const server = createServer((request, response) => {
+    if (request.method === 'POST') return response.end('ok')
+    setTimeout(() => response.end(packet()), request.url.includes('sid=') ? 400 : 0)
+  })
   server.on('upgrade', (request, socket) => {
     socket.on('error', () => {})
     const accept = createHash('sha1').update(request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest('base64')

@@ -302,7 +302,7 @@ impl House {
             .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
             .concat();
         let configuration = format!(
-            "user root;\nmaster_process off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 2048; }}\n\
+            "user root;\nmaster_process off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 8192; }}\n\
              http {{ access_log off;\nserver_names_hash_bucket_size 128;\n{temporary}\
              map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n{}\n}}\n",
             self.nginx
