@@ -129,6 +129,12 @@ impl Exchange<'_> {
             let found = "it answers with an alert of TLS".to_owned();
             return Err(End::Failed(Problem::UpstreamTls, found));
         }
+        if let Down::Head { held, .. } = &mut self.down
+            && TLS_ALERT.starts_with(bytes)
+        {
+            held.extend_from_slice(bytes); // its second byte tells
+            return Ok(());
+        }
         let limits = self.request.limits.response_head;
         let mut rest = bytes;
         loop {
