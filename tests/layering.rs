@@ -181,6 +181,11 @@ const ORDER: &[&str] = &[
     "bundle/source/parsed.rs",
     "bundle/websockets.rs",
     "bundle/wire.rs",
+    "bundle/wire/assemble.rs",
+    "bundle/wire/value.rs",
+    "bundle/wire/layout.rs",
+    "bundle/wire/error.rs",
+    "bundle/wire/payload.rs",
     "bundle.rs",
     "bundle/lifetime.rs",
     // ... that knows no bundle.
