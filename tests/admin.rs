@@ -525,9 +525,8 @@ async fn a_reader_of_the_access_log_may_come_late_and_come_back() {
         drop(line);
         std::fs::remove_file(&path).unwrap();
     }
-    let said = edge.log().matches("lines are lost").count();
-    assert_eq!(said, 2, "at the start, and of the lines of this minute once: {}", edge.log());
-    edge.stop();
+    let log = edge.stop();
+    assert_eq!(log.matches("lines are lost").count(), 2, "at the start, and of this minute's lines once: {log}");
 }
 
 #[test]
