@@ -526,7 +526,11 @@ async fn a_reader_of_the_access_log_may_come_late_and_come_back() {
         std::fs::remove_file(&path).unwrap();
     }
     let log = edge.stop();
-    assert_eq!(log.matches("lines are lost").count(), 2, "at the start, and of this minute's lines once: {log}");
+    assert_eq!(
+        log.matches("lines are lost").count(),
+        2,
+        "at the start, and of this minute's lines once: {log}"
+    );
 }
 
 #[test]
