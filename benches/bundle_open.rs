@@ -3,7 +3,8 @@
 //! `cargo bench --bench bundle_open`; in instructions `tests/instructions/run`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
-#[path = "../tests/support/mod.rs"]
+#[allow(dead_code, unreachable_pub)] // the tests of `it` use all of it
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use std::hint::black_box;

@@ -15,7 +15,11 @@
     clippy::print_stdout
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[allow(dead_code, unreachable_pub)]
+#[path = "peers/again.rs"]
+mod again;
+#[allow(dead_code, unreachable_pub)] // the tests of `it` use all of it
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 #[allow(dead_code, unreachable_pub)]
 #[path = "peers/upstream.rs"]
@@ -25,9 +29,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use again::{Helper, alone};
 use futures_util::future::join_all;
 use rustls_pki_types::ServerName;
-use support::again::{Helper, alone};
 use support::edge::{Edge, client_config};
 use support::frames::{BINARY, client_frame, server_frame};
 use support::raw::upgrade;

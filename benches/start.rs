@@ -13,7 +13,8 @@
     clippy::print_stdout
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[allow(dead_code, unreachable_pub)] // the tests of `it` use all of it
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use std::os::unix::net::UnixDatagram;

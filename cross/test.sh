@@ -2,7 +2,7 @@
 # Runs the test suite for a board's processor, emulated: cross/test.sh BOARD [arguments of cargo test]
 #
 # Everything that needs neither node nor root nor a browser, built for the board's target and run by qemu-user: the tests,
-# and the program that they start. `cross/test.sh rpi-zero --test socketio_rust` runs that file alone.
+# and the program that they start. `cross/test.sh rpi-zero --test it socketio_rust::` runs that topic alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/common.sh
@@ -15,7 +15,7 @@ command -v "${qemu[0]}" >/dev/null || die "there is no ${qemu[0]}: apt-get insta
 
 # What has a reason not to run here: other programs of the host, root, how long a release build takes, or names that a profiler finds
 # on the stack.
-elsewhere=(allocations demo_browser root_replaces_bundle socketio_interop tools)
+elsewhere=(demo_browser:: root_replaces_bundle:: socketio_interop:: tools::)   # and tests/allocations.rs
 # And what says how long something takes at most, or how much is done within a time: emulated, on a machine with other work, that is
 # no news.
 timed=(a_bundle_is_checked_host_by_host_with_its_app a_handshake_has_its_time a_large_frame_arrives_whole_before_the_close
@@ -26,13 +26,8 @@ timed=(a_bundle_is_checked_host_by_host_with_its_app a_handshake_has_its_time a_
   thousands_of_bad_handshakes_add_few_lines_and_cost_no_session
   without_a_namespace_the_app_sees_nobody_and_with_one_that_is_said_beforehand)
 if [ $# -eq 0 ]; then
-  set -- --lib --example assets
-  for file in tests/*.rs tests/*/main.rs; do
-    name=${file#tests/} name=${name%.rs} name=${name%/main}
-    [[ " ${elsewhere[*]} " == *" $name "* ]] || set -- "$@" --test "$name"
-  done
-  set -- "$@" --
-  for name in "${timed[@]}"; do set -- "$@" --skip "$name"; done
+  set -- --lib --example assets --test it --test alone --test layering --
+  for name in "${elsewhere[@]}" "${timed[@]}"; do set -- "$@" --skip "$name"; done
 fi
 
 base=${CARGO_TARGET_DIR:-$PWD/target}/cross

@@ -10,6 +10,8 @@
     clippy::print_stdout
 )]
 
+#[allow(dead_code, unreachable_pub)] // the tests of `it` use all of it
+#[path = "it/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::again::alone;
 use support::edge::{Edge, PATIENCE};
 use support::frames::{client_frame, echo, frame};
 use support::raw::{Raw, upgrade};
@@ -59,6 +60,11 @@ fn main() {
             alone(rest());
         }
     }
+}
+
+/// Runs a part on a runtime of its own.
+fn alone(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
 fn serve(bundle: &Path) {

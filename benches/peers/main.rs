@@ -18,9 +18,11 @@
     clippy::print_stdout
 )]
 
-#[path = "../../tests/support/mod.rs"]
+#[allow(dead_code, unreachable_pub)] // the tests of `it` use all of it
+#[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+mod again;
 mod load;
 mod proxy;
 mod report;
@@ -29,9 +31,9 @@ mod upstream;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use again::{Helper, alone};
 use proxy::{Calls, Cpu, Kind, PEERS, Proxy};
 use report::{Row, Table};
-use support::again::{Helper, alone};
 
 /// The name that every certificate here is for.
 pub const HOST: &str = "socket.recre.store";

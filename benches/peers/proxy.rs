@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::HOST;
-use crate::support::again::Helper;
+use crate::again::Helper;
 use crate::support::certs::Ca;
 use crate::support::edge::{Edge, PATIENCE, memory_kib};
 

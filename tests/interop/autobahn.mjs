@@ -1,4 +1,4 @@
-// The `ws` ends of tests/autobahn.rs.
+// The `ws` ends of tests/it/autobahn.rs.
 //
 //   node autobahn.mjs echo                          an echo server with permessage-deflate; says its port
 //   node autobahn.mjs compressed '["ws:…","wss:…"]'   groups 12 and 13 of the Autobahn suite straight and through

@@ -1,0 +1,72 @@
+//! What fuzzing found or began with is run by every `cargo test`.
+
+use std::fs;
+use std::path::Path;
+
+/// Runs `entry` with every seed of `target`, and with every prefix of it.
+fn replay(target: &str, entry: fn(&[u8]), seeds_min: usize) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for file in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display())) {
+        let seed = fs::read(file.unwrap().path()).unwrap();
+        entry(&seed);
+        (0..seed.len().min(512)).for_each(|n| entry(&seed[..n]));
+        seeds += 1;
+    }
+    assert!(seeds >= seeds_min, "{}: {seeds} seeds, at least {seeds_min} expected", corpus.display());
+}
+
+#[test]
+fn http_head() {
+    replay("http_head", sanedge::fuzz::http::fuzz_http_head, 20);
+}
+
+#[test]
+fn http_body() {
+    replay("http_body", sanedge::fuzz::http::fuzz_http_body, 10);
+}
+
+#[test]
+fn ws_frame() {
+    replay("ws_frame", sanedge::fuzz::ws::fuzz_ws_frame, 10);
+}
+
+#[test]
+fn ws_sequence() {
+    replay("ws_sequence", sanedge::fuzz::ws::fuzz_ws_sequence, 20);
+}
+
+#[test]
+fn proxy_protocol() {
+    replay("proxy_protocol", sanedge::proxy_protocol::fuzz_proxy_protocol, 20);
+}
+
+#[test]
+fn pem() {
+    replay("pem", sanedge::bundle::pem::fuzz_pem, 30);
+}
+
+#[test]
+fn http_forward() {
+    replay("http_forward", sanedge::fuzz::http::fuzz_http_forward, 20);
+}
+
+#[test]
+fn session() {
+    replay("session", sanedge::fuzz::session::fuzz_session, 10);
+}
+
+#[test]
+fn engineio_open() {
+    replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 16);
+}
+
+#[test]
+fn dns() {
+    replay("dns", sanedge::doctor::fuzz_dns, 8);
+}
+
+#[test]
+fn engineio() {
+    replay("engineio", sanedge::doctor::fuzz_engineio, 10);
+}

@@ -1,0 +1,60 @@
+//! Tests by behaviour, each topic a module: most run the real program, on port 0. `cargo test --test it TOPIC::` runs one.
+//!
+//! They share a process: none changes its environment or its current directory, and each keeps its files in a folder of its own.
+//! Executables are written by `support::program::install`. What needs a process, or the machine, for itself is in `tests/alone` and
+//! `tests/allocations.rs`.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+mod support;
+
+mod admin;
+mod app_side;
+mod autobahn;
+mod boards;
+mod bundle_command;
+mod bundle_open;
+mod bundle_refuses;
+mod carry_over;
+mod client_rules;
+mod corpus_replay;
+mod demo_browser;
+mod docs;
+mod doctor;
+mod doctor_gallery;
+mod drains;
+mod hostile_clients;
+mod inherited_sockets;
+mod leaks;
+mod limits;
+mod origins;
+mod plain_listener;
+mod polling_exchanges;
+mod proxy_protocol;
+mod reloads_and_drains;
+mod renewal;
+mod resumption;
+mod review;
+mod root_replaces_bundle;
+mod sandbox;
+mod scanners;
+mod smuggling;
+mod socketio_interop;
+mod socketio_rust;
+mod sources;
+mod sticky;
+mod the_story;
+mod tls_hellos;
+mod tls_records;
+mod tools;
+mod unit_files;
+mod upgrade_relays;
+mod upstreams;
+mod websocket_frames;

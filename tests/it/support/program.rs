@@ -1,0 +1,36 @@
+//! The command under test.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
+/// `SANEDGE_RUNNER` is what runs cargo's build where that is for another processor, as the tests themselves.
+pub fn sanedge() -> Command {
+    let set = |name| std::env::var(name).ok();
+    let built = || format!("{} {}", set("SANEDGE_RUNNER").unwrap_or_default(), env!("CARGO_BIN_EXE_sanedge"));
+    let program = set("SANEDGE_PROGRAM").unwrap_or_else(built);
+    let mut words = program.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+/// Whether this is a build for another processor, which an emulator runs.
+pub fn is_emulated() -> bool {
+    std::env::var_os("SANEDGE_RUNNER").is_some()
+}
+
+/// Copies a program to where it is run. By another process: a child that another thread of this one starts meanwhile would hold the
+/// copy open for writing for a moment, and until then it cannot be run (ETXTBSY).
+pub fn install(from: impl AsRef<Path>, to: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).arg(from.as_ref()).arg(to).status().unwrap();
+    assert!(status.success(), "install to {}", to.display());
+}
+
+/// Writes a shell script that is run, in the same way.
+pub fn script(path: &Path, text: &str) {
+    let source = path.with_extension("source");
+    std::fs::write(&source, format!("#!/bin/sh\n{text}\n")).unwrap();
+    install(&source, path);
+    std::fs::remove_file(source).unwrap();
+}
