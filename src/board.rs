@@ -8,7 +8,7 @@ use std::io;
 use serde::Deserialize;
 
 use crate::excerpt::Excerpt;
-use crate::limits::{self, LimitError, Limits, Machine, Value, WebSocketBounds};
+use crate::limits::{self, LimitError, Limits, Machine, Rules, Value, WebSocketBounds};
 
 /// The name for the machine that compiles the bundle.
 pub const HOST: &str = "host";
@@ -193,15 +193,16 @@ fn board(name: &str, profile: Profile) -> Result<Board, LimitError> {
 /// The profile's own limits over those that follow from the machine.
 fn settled(written: &ProfileLimits, machine: &Machine) -> Result<(Limits, WebSocketBounds), LimitError> {
     let mut limits = Limits::default_for(machine);
-    limits::set(&mut limits, "workers", Value::Integer(written.workers))?;
-    limits::set(&mut limits, "head_bytes_max", Value::Text(&written.head_bytes_max))?;
-    limits::set(&mut limits, "sessions_max", Value::Integer(written.sessions_max))?;
+    limits.set("workers", Value::Integer(written.workers))?;
+    limits.set("head_bytes_max", Value::Text(&written.head_bytes_max))?;
+    limits.set("sessions_max", Value::Integer(written.sessions_max))?;
     limits.follow(|_| false);
     limits.check()?;
-    let websocket = WebSocketBounds {
-        frame_bytes_max: limits::FRAME_BYTES_MAX.read(Value::Text(&written.frame_bytes_max))?,
-        message_bytes_max: limits::MESSAGE_BYTES_MAX.read(Value::Text(&written.message_bytes_max))?,
-    };
+    let mut rules = Rules::default();
+    rules.set("frame_bytes_max", Value::Text(&written.frame_bytes_max))?;
+    rules.set("message_bytes_max", Value::Text(&written.message_bytes_max))?;
+    let websocket =
+        WebSocketBounds::default_for(machine).written_over(rules.frame_bytes_max, rules.message_bytes_max);
     Ok((limits, websocket))
 }
 
@@ -319,7 +320,7 @@ mod tests {
         let board = Board::find("rpi4").unwrap();
         let mut limits = board.default_limits();
         assert_eq!(limits.workers, 4);
-        limits::set(&mut limits, "sessions_max", limits::Value::Integer(4096)).unwrap();
+        limits.set("sessions_max", limits::Value::Integer(4096)).unwrap();
         let memory = Memory::of(&limits, &board.machine, 4);
         assert!(memory.holds(), "{memory}");
     }

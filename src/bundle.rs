@@ -5,7 +5,6 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -14,7 +13,7 @@ use rustls_pki_types::PrivateKeyDer;
 use crate::excerpt::Excerpt;
 use lifetime::Lifetime;
 
-use crate::limits::Limits;
+use crate::limits::{Drain, Limits, Rules};
 use crate::names::{Host, Origin, SanName, Scheme};
 
 pub mod check;
@@ -45,10 +44,8 @@ pub struct Bundle {
     pub exempt: Vec<IpNet>,
     /// Reload by itself when the file is replaced.
     pub watch: bool,
-    /// How long a drain waits for exchanges and WebSockets.
-    pub drain_timeout: Duration,
-    /// Over how long a drain spreads its Close frames.
-    pub drain_spread: Duration,
+    /// How a stop ends what is open.
+    pub drain: Drain,
     /// Which cipher suites lead.
     pub suite_order: SuiteOrder,
     /// Bounds.
@@ -170,28 +167,18 @@ pub struct Route {
     pub upstreams: Vec<Upstream>,
     /// Who may open WebSockets.
     pub origins: Origins,
-    /// Refuse an upgrade without `Origin`.
-    pub require_origin: bool,
     /// Client networks; empty: everybody.
     pub allow: Vec<IpNet>,
-    /// From the end of the request to the response head.
-    pub response_timeout: Duration,
-    /// Cut an idle WebSocket or response after this; `None`: never.
-    pub idle_timeout: Option<Duration>,
-    /// Insert a WebSocket Ping this often.
-    pub ping_interval: Option<Duration>,
-    /// Largest WebSocket frame payload.
-    pub frame_bytes_max: Option<u64>,
-    /// Largest WebSocket message, over its fragments.
-    pub message_bytes_max: Option<u64>,
-    /// Largest request body.
-    pub body_bytes_max: Option<u64>,
-    /// Check that text messages are UTF-8; no WebSocket extension is offered to the upstream then.
-    pub check_utf8: bool,
-    /// Version of the PROXY protocol to speak upstream.
-    pub send_proxy_protocol: Option<u8>,
-    /// One log line a request.
-    pub access_log: bool,
+    /// Everything that is one value; read as fields of the route.
+    pub rules: Rules,
+}
+
+impl std::ops::Deref for Route {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        &self.rules
+    }
 }
 
 /// Which origins may open WebSockets on a route.

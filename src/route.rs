@@ -198,7 +198,6 @@ fn hex_pair(digits: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
     use crate::bundle::Origins;
-    use std::time::Duration;
 
     fn route(path: &str) -> Route {
         Route {
@@ -206,17 +205,8 @@ mod tests {
             strip_prefix: false,
             upstreams: Vec::new(),
             origins: Origins::default(),
-            require_origin: false,
             allow: Vec::new(),
-            response_timeout: Duration::from_secs(60),
-            idle_timeout: None,
-            ping_interval: None,
-            frame_bytes_max: None,
-            message_bytes_max: None,
-            body_bytes_max: None,
-            check_utf8: false,
-            send_proxy_protocol: None,
-            access_log: false,
+            rules: crate::limits::Rules::default(),
         }
     }
 

@@ -200,6 +200,12 @@ const ORDER: &[&str] = &[
     "http/fault.rs",
     "board.rs",
     "limits.rs",
+    "limits/defaults.rs",
+    "limits/memory.rs",
+    "limits/table.rs",
+    "limits/rules.rs",
+    "limits/row.rs",
+    "limits/range.rs",
     "names.rs",
     "names/origin.rs",
     "names/host.rs",
@@ -264,7 +270,7 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
             "http",
             "proxy_protocol.rs",
             "names",
-            "limits.rs",
+            "limits",
             "excerpt.rs",
             "board.rs",
         ],
@@ -580,6 +586,44 @@ fn source() -> BTreeMap<String, String> {
 fn files_import_files_below_them_only() {
     let wrong = out_of_order(&source(), ORDER);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Which files name `word` in their program.
+fn files_with(files: &BTreeMap<String, String>, word: &str) -> Vec<String> {
+    let names = |text: &str| program(text).iter().any(|token| token == word);
+    files.iter().filter(|(_, text)| names(text)).map(|(file, _)| file.clone()).collect()
+}
+
+/// What one change touches: the change as docs/architecture.md lists it, the file that describes such a thing, names of some that
+/// are there, and how many files may name one of them, that file included.
+const PLACES: &[(&str, &str, &[&str], usize)] = &[
+    (
+        "a limit",
+        "limits/table.rs",
+        &["requests_max", "keepalive_timeout_ms", "connect_timeout_ms", "body_bytes_per_s_min"],
+        2,
+    ),
+    ("a key of a site or route", "limits/rules.rs", &["require_origin", "response_timeout"], 2),
+];
+
+#[test]
+fn a_change_touches_no_more_files_than_the_docs_say() {
+    let files = source();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let page = fs::read_to_string(page).unwrap();
+    for (change, home, names, max) in PLACES {
+        assert!(page.contains(&format!("\n| {change} |")), "docs/architecture.md has no row `{change}`");
+        let row = page.lines().find(|line| line.starts_with(&format!("| {change} |"))).unwrap();
+        assert!(row.contains(&format!("src/{home}")), "{row}");
+        for name in *names {
+            let places = files_with(&files, name);
+            assert!(places.iter().any(|place| place == home), "{change}: `{name}` is not in src/{home}");
+            assert!(
+                places.len() <= *max,
+                "{change}: `{name}` is in {places:?}, in {max} at most is the promise"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Every key of `sanedge.toml`: its table, type, default, range and meaning.
 //!
-//! The reader of the file, docs/configuration.md and the man page take the keys from here. Keys that hold a number have theirs
-//! from [`crate::limits`].
+//! The reader of the file, docs/configuration.md and the man page take the keys from here. Keys of the limits module have theirs
+//! from there.
 
 use super::wire;
-use crate::limits::{self, Preset};
+use crate::limits::{self, Preset, Range, Unit};
 
 /// A table of the file.
 #[derive(Debug)]
@@ -13,8 +13,10 @@ pub struct Table {
     pub title: &'static str,
     /// The same after a verb.
     pub place: &'static str,
-    /// Its keys, tables in it included; those of `[limits]` are in [`limits::LIMITS`].
+    /// Its keys, tables in it included, but for those of `settings`.
     keys: &'static [Key],
+    /// Its keys of the limits module, behind the others.
+    settings: fn() -> Vec<(&'static Range, &'static Preset)>,
 }
 
 /// A key; what it holds is in [`Row`].
@@ -28,8 +30,6 @@ struct Key {
 enum Holds {
     /// Another table, or a list of so many of them.
     Table { items_max: usize },
-    /// A number of the limits module.
-    Number,
     /// Anything else, described here.
     Value {
         kind: &'static str,
@@ -59,10 +59,6 @@ pub struct Row {
 
 const fn table(name: &'static str, items_max: usize) -> Key {
     Key { name, holds: Holds::Table { items_max } }
-}
-
-const fn number(name: &'static str) -> Key {
-    Key { name, holds: Holds::Number }
 }
 
 const fn one(
@@ -128,8 +124,6 @@ pub static TOP: Table = Table {
             "PEM file with the roots of a private CA, which certificate chains may lead to.",
         ),
         one("watch", BOOLEAN, "`false`", "", "Reload when the bundle file is replaced."),
-        number("drain_timeout"),
-        number("drain_spread"),
         one(
             "suite_order",
             "text",
@@ -138,6 +132,7 @@ pub static TOP: Table = Table {
             "The preferred cipher. `auto` takes the one that this processor is faster at; with `aes`, a client that prefers ChaCha20 still gets it.",
         ),
     ],
+    settings: || limits::ranges(&limits::DRAIN),
 };
 
 /// `[listen]`.
@@ -189,6 +184,7 @@ pub static LISTEN: Table = Table {
             "Proxies that must send a PROXY protocol header (version 1 or 2) at the start of each connection.",
         ),
     ],
+    settings: Vec::new,
 };
 
 /// `[[certificate]]`.
@@ -199,6 +195,7 @@ pub static CERTIFICATE: Table = Table {
         one("chain", FILE, "required", "", "PEM file with the certificate and its intermediates."),
         one("key", FILE, "required", "", "PEM file with the private key."),
     ],
+    settings: Vec::new,
 };
 
 macro_rules! rules {
@@ -208,18 +205,8 @@ macro_rules! rules {
             list("upstream", "list of upstreams", "required", wire::ROUTE_UPSTREAMS_MAX, "The servers behind it: `127.0.0.1:3002`, `localhost:3002` or `unix:/run/app.sock`. With several, an Engine.IO session stays with the one that opened it."),
             list("origins", "list of origins", "none", wire::ORIGINS_MAX, "More origins that may open a WebSocket, beside the site's own (see `origins_default`): `\"https://host\"`, `\"capacitor://localhost\"`. Those of a route add to its site's. `*` stands for all, `null` for every page without an origin of its own, which any page can become."),
             one("origins_default", BOOLEAN, "`true`", "", "Whether the site's own origins may open a WebSocket: `https://` and its hosts, and their parent domain if the bundle serves it, at `public_https_port`; `wss://` and `ws://` of its hosts."),
-            one("require_origin", BOOLEAN, "`false`", "", "Refuse a WebSocket without Origin; clients that are not browsers send none."),
             list("allow", NETWORKS, "`[]`: all", wire::ALLOW_MAX, "Client addresses that may use it; others get 403."),
             one("allow_public_upstream", BOOLEAN, "`false`", "", "Accept an upstream with a public address. The connection to it is not encrypted."),
-            number("response_timeout"),
-            number("idle_timeout"),
-            number("ping_interval"),
-            number("frame_bytes_max"),
-            number("message_bytes_max"),
-            number("body_bytes_max"),
-            one("check_utf8", BOOLEAN, "`false`", "", "Close a WebSocket whose text messages are not UTF-8 (Close 1007). WebSocket extensions, compression included, are then not offered to the app."),
-            one("send_proxy_protocol", "number", "none", "1 or 2", "Start each upstream connection with a PROXY protocol header of this version, which names the client. The app must expect it."),
-            one("access_log", BOOLEAN, "`false`", "", "Write one log line per request, at most 100 per second."),
         ]
     };
 }
@@ -233,6 +220,7 @@ pub static SITE: Table = Table {
         table("route", wire::ROUTES_MAX),
         one("path", FILE_PREFIX, "`\"/\"`", "", "The path prefix that the site's own upstream serves.")
     ),
+    settings: || limits::ranges(&limits::RULES),
 };
 
 /// `[[site.route]]`.
@@ -255,35 +243,33 @@ pub static ROUTE: Table = Table {
             "The upstream gets the path without the route's `path`, beginning with one `/`; the query stays as it is. A rest that an upstream could read as another place (`//host`, `/..`) is a 400 `ambiguous_path`."
         )
     ),
+    settings: || limits::ranges(&limits::RULES),
 };
 
 const FILE_PREFIX: &str = "path prefix";
 
 /// `[limits]`.
-pub static LIMITS: Table = Table { title: "[limits]", place: "in [limits]", keys: &[] };
+pub static LIMITS: Table = Table {
+    title: "[limits]",
+    place: "in [limits]",
+    keys: &[],
+    settings: || limits::ranges(&limits::LIMITS),
+};
 
 /// All tables, in the order of the file.
 pub static TABLES: [&Table; 6] = [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS];
 
 impl Table {
-    fn is_limits(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// The names of its keys, tables in it included.
     pub fn names(&self) -> Vec<&'static str> {
-        match self.is_limits() {
-            true => limits::LIMITS.iter().map(|limit| limit.range.key).collect(),
-            false => self.keys.iter().map(|key| key.name).collect(),
-        }
+        let settings = (self.settings)().into_iter().map(|(range, _)| range.key);
+        self.keys.iter().map(|key| key.name).chain(settings).collect()
     }
 
     /// Its keys as a page shows them, tables in it left out.
     pub fn rows(&self) -> Vec<Row> {
-        match self.is_limits() {
-            true => limits::LIMITS.iter().filter_map(|limit| number_row(limit.range.key)).collect(),
-            false => self.keys.iter().filter_map(Key::row).collect(),
-        }
+        let settings = (self.settings)().into_iter().map(|(range, preset)| setting_row(range, preset));
+        self.keys.iter().filter_map(Key::row).chain(settings).collect()
     }
 
     /// The same without those that a route has from its site.
@@ -301,7 +287,6 @@ impl Key {
     fn row(&self) -> Option<Row> {
         match self.holds {
             Holds::Table { .. } => None,
-            Holds::Number => number_row(self.name),
             Holds::Value { kind, default, range, items_max, means } => {
                 let at_most = if items_max > 1 { format!("at most {items_max}") } else { range.to_owned() };
                 Some(Row {
@@ -316,35 +301,33 @@ impl Key {
         }
     }
 
-    fn items_max(&self) -> Option<usize> {
+    fn items_max(&self) -> usize {
         match self.holds {
-            Holds::Table { items_max } | Holds::Value { items_max, .. } => Some(items_max),
-            Holds::Number => None,
+            Holds::Table { items_max } | Holds::Value { items_max, .. } => items_max,
         }
     }
 }
 
-fn number_row(name: &'static str) -> Option<Row> {
-    let (range, preset) = limits::bounded(name)?;
+fn setting_row(range: &'static Range, preset: &Preset) -> Row {
     let default = match preset {
         Preset::Fixed(value) => format!("`{}`", range.unit.show(*value)),
-        Preset::Board(rule) => (*rule).to_owned(),
-        Preset::Unbounded => "no bound".to_owned(),
+        Preset::Board(rule) | Preset::Absent(rule) => (*rule).to_owned(),
     };
-    Some(Row {
-        name,
+    let allowed = if range.unit == Unit::Switch { String::new() } else { range.to_string() };
+    Row {
+        name: range.key,
         kind: range.unit.name(),
         default,
-        range: range.to_string(),
+        range: allowed,
         means: range.means,
         why: range.reason,
-    })
+    }
 }
 
 /// How many entries a list may have; one where `name` is no list.
 pub fn items_max(name: &str) -> usize {
     let mut keys = TABLES.iter().flat_map(|table| table.keys);
-    keys.find(|key| key.name == name).and_then(Key::items_max).unwrap_or(1)
+    keys.find(|key| key.name == name).map_or(1, Key::items_max)
 }
 
 #[cfg(test)]
@@ -372,7 +355,11 @@ mod tests {
             }
         }
         let everywhere: Vec<_> = TABLES.iter().flat_map(|table| table.names()).collect();
-        assert!(limits::KEYS.iter().all(|(range, _)| everywhere.contains(&range.key)));
+        for lost in
+            [limits::ranges(&limits::LIMITS), limits::ranges(&limits::RULES), limits::ranges(&limits::DRAIN)]
+        {
+            assert!(lost.iter().all(|(range, _)| everywhere.contains(&range.key)));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::compile::{HostRow, Outcome, day, show_upstream};
 use super::finding::{Finding, Severity};
@@ -13,7 +13,7 @@ use super::websockets::WebSockets;
 use super::{Admin, Bundle, Certificate, Route};
 use crate::excerpt::Excerpt;
 pub use crate::excerpt::visible as escaped;
-use crate::limits;
+use crate::limits::{DRAIN, LIMITS, Limits, RULES, Row, Unit};
 
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
 pub fn findings(findings: &[Finding], colour: bool) -> String {
@@ -243,9 +243,8 @@ fn routes(bundle: &Bundle) -> String {
 
 fn limit_rows(bundle: &Bundle) -> String {
     let mut rows = vec![["limit", "value"].map(str::to_owned)];
-    rows.extend(
-        limits::LIMITS.iter().map(|l| [l.range.key.to_owned(), l.range.unit.show(l.value(&bundle.limits))]),
-    );
+    let shown = |row: &Row<Limits>| row.range.unit.show(row.value(&bundle.limits).unwrap_or_default());
+    rows.extend(LIMITS.iter().map(|row| [row.range.key.to_owned(), shown(row)]));
     columns(&rows)
 }
 
@@ -262,9 +261,9 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
     let texts =
         |addresses: &[std::net::SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
     let default = listen.default_host.and_then(|at| bundle.hosts.get(usize::from(at)));
-    let limits: serde_json::Map<String, Value> =
-        limits::LIMITS.iter().map(|l| (l.range.key.to_owned(), json!(l.value(&bundle.limits)))).collect();
-    json!({
+    let limits: Map<String, Value> =
+        LIMITS.iter().map(|row| (row.range.key.to_owned(), json!(row.value(&bundle.limits)))).collect();
+    let mut all = json!({
         "digest": hex(&bundle.digest),
         "board": &*bundle.board,
         "listen": {
@@ -279,8 +278,6 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
         "trusted_proxies": bundle.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "exempt": bundle.exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "watch": bundle.watch,
-        "drain_timeout_ms": millis(bundle.drain_timeout),
-        "drain_spread_ms": millis(bundle.drain_spread),
         "suite_order": bundle.suite_order,
         "limits": limits,
         "certificates": bundle.certificates.iter().map(|c| json!({
@@ -302,33 +299,37 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
         "sites": (0..).zip(&bundle.sites).map(|(at, site)| {
             site.routes.iter().map(|route| route_json(bundle, at, route)).collect::<Vec<_>>()
         }).collect::<Vec<_>>(),
-    })
+    });
+    add_settings(&mut all, &DRAIN, &bundle.drain);
+    all
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Adds each row of a table under its key, with the unit of durations.
+fn add_settings<T>(to: &mut Value, rows: &[Row<T>], settings: &T) {
+    let Some(to) = to.as_object_mut() else { return };
+    for row in rows {
+        let value = row.value(settings);
+        let (key, value) = match row.range.unit {
+            Unit::Milliseconds => (format!("{}_ms", row.range.key), json!(value)),
+            Unit::Switch => (row.range.key.to_owned(), json!(value == Some(1))),
+            Unit::Count | Unit::Bytes => (row.range.key.to_owned(), json!(value)),
+        };
+        to.insert(key, value);
+    }
 }
 
 pub(super) fn route_json(bundle: &Bundle, site: u16, route: &Route) -> Value {
     let WebSockets { own, listed, .. } = WebSockets::of(bundle, site, route);
-    json!({
+    let mut all = json!({
         "path": &*Excerpt::of(&route.path),
         "strip_prefix": route.strip_prefix,
         "upstream": upstreams(route),
         "origins": own.into_iter().chain(listed).collect::<Vec<_>>(),
         "origins_default": route.origins.own,
-        "require_origin": route.require_origin,
         "allow": route.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "response_timeout_ms": millis(route.response_timeout),
-        "idle_timeout_ms": route.idle_timeout.map(millis),
-        "ping_interval_ms": route.ping_interval.map(millis),
-        "frame_bytes_max": route.frame_bytes_max,
-        "message_bytes_max": route.message_bytes_max,
-        "body_bytes_max": route.body_bytes_max,
-        "check_utf8": route.check_utf8,
-        "send_proxy_protocol": route.send_proxy_protocol,
-        "access_log": route.access_log,
-    })
+    });
+    add_settings(&mut all, &RULES, &route.rules);
+    all
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@
 //! - `u8`: the byte. `bool`: a byte 0 or 1. `Option`: a byte 0, or 1 and the value.
 //! - `&str`, `&[u8]`: length, then the bytes (UTF-8 for `&str`). `Vec<T, N>`: count (at most N), then the elements.
 //! - `enum`: variant number, counted from 0 as declared here, then the variant's fields.
+//! - [`Limits`](crate::limits::Limits), [`Rules`](crate::limits::Rules), [`Drain`](crate::limits::Drain): their fields in the order
+//!   of the struct, each an integer of its type or a `bool`; a duration is a `u32` of milliseconds.
 //! - `Ipv6Addr`: 16 bytes, network order. `IpAddr`: 0 and 4 bytes, or 1 and 16 bytes. `SocketAddr`: 0 or 1, the address bytes, port as varint.
 //!
 //! Tables are flat, so that decoding needs little memory: a row that belongs to a route or a certificate carries that

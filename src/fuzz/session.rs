@@ -5,7 +5,6 @@
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use crate::bundle::{Origins, Route, Site};
 use crate::fuzz::http::written;
@@ -89,17 +88,8 @@ fn site() -> Site {
         strip_prefix: false,
         upstreams: Vec::new(),
         origins: Origins::default(),
-        require_origin: false,
         allow: Vec::new(),
-        response_timeout: Duration::from_secs(60),
-        idle_timeout: None,
-        ping_interval: None,
-        frame_bytes_max: None,
-        message_bytes_max: None,
-        body_bytes_max: None,
-        check_utf8: false,
-        send_proxy_protocol: None,
-        access_log: false,
+        rules: crate::limits::Rules::default(),
     };
     let inner = Route { path: "/a/".to_owned(), ..route.clone() };
     Site { routes: vec![route, inner] }

@@ -22,7 +22,7 @@ use sanedge::bundle::{
     Admin, Bundle, Certificate, HostEntry, Listen, Origins, Route, Site, SuiteOrder, Upstream,
 };
 use sanedge::excerpt::Excerpt;
-use sanedge::limits::Limits;
+use sanedge::limits::{Drain, Limits, Rules};
 use sanedge::names::{Host, Origin, SanName};
 use zeroize::Zeroizing;
 
@@ -65,8 +65,15 @@ fn route(path: &str, upstream: Upstream) -> Route {
         strip_prefix: false,
         upstreams: vec![upstream],
         origins: Origins::default(),
-        require_origin: false,
         allow: Vec::new(),
+        rules: rules(),
+    }
+}
+
+/// Written out, as the limits: golden bytes must not change with a default.
+fn rules() -> Rules {
+    Rules {
+        require_origin: false,
         response_timeout: Duration::from_secs(60),
         idle_timeout: None,
         ping_interval: None,
@@ -79,7 +86,6 @@ fn route(path: &str, upstream: Upstream) -> Route {
     }
 }
 
-/// Written out: golden bytes must not change with a default.
 fn limits() -> Limits {
     Limits {
         sessions_max: 4096,
@@ -129,8 +135,7 @@ fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         trusted_proxies: Vec::new(),
         exempt: Vec::new(),
         watch: false,
-        drain_timeout: Duration::from_secs(60),
-        drain_spread: Duration::from_secs(10),
+        drain: Drain { timeout: Duration::from_secs(60), spread: Duration::from_secs(10) },
         suite_order: SuiteOrder::Auto,
         limits: limits(),
         certificates: vec![p256(&key)],
@@ -183,17 +188,19 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
                 .into(),
             of_site: 2,
         },
-        require_origin: true,
         allow: vec!["192.168.0.0/16".parse().unwrap()],
-        response_timeout: Duration::from_millis(90_500),
-        idle_timeout: Some(Duration::from_secs(3600)),
-        ping_interval: Some(Duration::from_secs(20)),
-        frame_bytes_max: Some(1 << 20),
-        message_bytes_max: Some(1 << 30),
-        body_bytes_max: Some(1 << 40),
-        check_utf8: true,
-        send_proxy_protocol: Some(2),
-        access_log: true,
+        rules: Rules {
+            require_origin: true,
+            response_timeout: Duration::from_millis(90_500),
+            idle_timeout: Some(Duration::from_secs(3600)),
+            ping_interval: Some(Duration::from_secs(20)),
+            frame_bytes_max: Some(1 << 20),
+            message_bytes_max: Some(1 << 30),
+            body_bytes_max: Some(1 << 40),
+            check_utf8: true,
+            send_proxy_protocol: Some(2),
+            access_log: true,
+        },
         strip_prefix: true,
         ..route("/socket.io/", Upstream::Address("127.0.0.1:1".parse().unwrap()))
     };
@@ -479,8 +486,8 @@ fn routes_keep_their_rules() {
         assert!(matches!(broken, Broken::Text { field: "routes.path", .. }), "{path}: {broken}");
     }
     for version in [0, 3] {
-        let broken = broken(|b| b.sites[1].routes[0].send_proxy_protocol = Some(version));
-        assert!(matches!(broken, Broken::Number { field: "routes.send_proxy_protocol", .. }), "{broken}");
+        let broken = broken(|b| b.sites[1].routes[0].rules.send_proxy_protocol = Some(version));
+        assert!(matches!(broken, Broken::Limit(_)), "{broken}");
     }
 }
 
@@ -526,8 +533,9 @@ fn upstreams_and_listeners_keep_their_rules() {
 fn limits_and_durations_stay_in_range() {
     assert!(matches!(broken(|b| b.limits.workers = 0), Broken::Limit(_)));
     assert!(matches!(broken(|b| b.limits.target_bytes_max = b.limits.head_bytes_max + 1), Broken::Limit(_)));
-    assert!(matches!(broken(|b| b.drain_timeout = Duration::from_secs(86_401)), Broken::Limit(_)));
-    let route = |change: fn(&mut Route)| broken(|b| change(&mut b.sites[0].routes[0]));
+    assert!(matches!(broken(|b| b.drain.timeout = Duration::from_secs(86_401)), Broken::Limit(_)));
+    assert!(matches!(broken(|b| b.drain.spread = Duration::from_secs(3601)), Broken::Limit(_)));
+    let route = |change: fn(&mut Rules)| broken(|b| change(&mut b.sites[0].routes[0].rules));
     assert!(matches!(route(|r| r.response_timeout = Duration::from_millis(99)), Broken::Limit(_)));
     assert!(matches!(route(|r| r.ping_interval = Some(Duration::ZERO)), Broken::Limit(_)));
     assert!(matches!(route(|r| r.idle_timeout = Some(Duration::from_secs(604_801))), Broken::Limit(_)));
@@ -595,8 +603,11 @@ fn a_table_is_full_at_its_documented_bound() {
 fn what_has_no_form_in_the_file_is_not_written() {
     let (mut bundle, keys) = small();
     assert_eq!(bundle.encode(&[]).unwrap_err(), EncodeError::Keys { keys: 0, certificates: 1 });
-    bundle.drain_timeout = Duration::from_secs(50 * 86_400);
-    assert!(matches!(bundle.encode(&keys), Err(EncodeError::Duration { field: "drain_timeout", .. })));
+    // More milliseconds than the file has room for, or less than one.
+    for timeout in [Duration::from_secs(50 * 86_400), Duration::from_micros(1_000_001)] {
+        bundle.drain.timeout = timeout;
+        assert_eq!(bundle.encode(&keys).unwrap_err(), EncodeError::Differs);
+    }
     let (mut bundle, keys) = small();
     bundle.listen.acme_dir = Some(PathBuf::from(OsString::from_vec(b"/\xff".to_vec())));
     assert!(matches!(bundle.encode(&keys), Err(EncodeError::Path { field: "acme_dir", .. })));

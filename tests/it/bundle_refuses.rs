@@ -201,7 +201,7 @@ fn source_rows() -> Vec<Row> {
             |f| drop(f.change("[listen]", "[listen]\npublic_https_port = 65535")),
         ),
         row(
-            Code::BadValue,
+            Code::OutOfRange,
             "version 3 of the PROXY protocol",
             |f| drop(f.append("send_proxy_protocol = 3\n")),
             |f| drop(f.append("send_proxy_protocol = 2\n")),
@@ -1719,7 +1719,7 @@ fn keys_of_every_kind_are_taken() {
     let route = &bundle.sites[0].routes[0];
     assert_eq!((route.frame_bytes_max, route.message_bytes_max), (Some(1 << 20), Some(2 << 20)));
     assert_eq!((route.ping_interval, route.check_utf8), (Some(Duration::from_secs(20)), true));
-    assert_eq!(bundle.drain_spread, Duration::from_secs(5));
+    assert_eq!(bundle.drain.spread, Duration::from_secs(5));
 }
 
 #[test]
@@ -1781,7 +1781,7 @@ fn every_key_there_is_reaches_the_bundle() {
     assert!(bundle.watch);
     assert_eq!(bundle.trusted_proxies.len(), 2);
     assert_eq!(
-        (bundle.drain_timeout, bundle.drain_spread),
+        (bundle.drain.timeout, bundle.drain.spread),
         (Duration::from_secs(90), Duration::from_secs(5))
     );
     assert_eq!(bundle.suite_order, SuiteOrder::Chacha);

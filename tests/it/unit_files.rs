@@ -14,7 +14,7 @@ use crate::support::edge::{Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Poller, Socket, serve_default};
 use crate::support::node::{has, skip};
 use rustix::process::Signal;
-use sanedge::limits::{KEYS, Preset};
+use sanedge::limits::{Preset, bounded};
 use sanedge::ops::admin;
 
 const HOST: &str = "socket.recre.store";
@@ -156,7 +156,7 @@ fn units_and_program_have_the_same_defaults() {
     assert_eq!(values(&service, "RestartKillSignal"), ["SIGUSR1"]);
     let stop = values(&service, "TimeoutStopSec");
     let stop: u64 = stop[0].strip_suffix('s').unwrap().parse().unwrap();
-    let drain = KEYS.iter().find(|(range, _)| range.key == "drain_timeout").unwrap();
+    let drain = bounded("drain_timeout").unwrap();
     let (_, Preset::Fixed(drain_ms)) = drain else { panic!("{drain:?}") };
     assert!(stop * 1000 > *drain_ms, "systemd would kill after {stop} s what may drain for {drain_ms} ms");
 }

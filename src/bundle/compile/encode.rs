@@ -15,7 +15,7 @@ use crate::bundle::source::{self, Source};
 use crate::bundle::wire::EncodeError;
 use crate::bundle::{Bundle, Certificate, HostEntry, Listen, Route, Site, load_key};
 use crate::excerpt::Excerpt;
-use crate::limits::WebSocketBounds;
+use crate::limits::{Rules, WebSocketBounds};
 use crate::names::Host;
 
 /// Everything that goes in; nothing in it has an error.
@@ -66,8 +66,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
         trusted_proxies: source.trusted_proxies.iter().map(|n| n.value).collect(),
         exempt: source.exempt.clone(),
         watch: source.watch,
-        drain_timeout: source.drain_timeout,
-        drain_spread: source.drain_spread,
+        drain: source.drain,
         suite_order: source.suite_order,
         limits: settled.limits.clone(),
         certificates,
@@ -121,23 +120,19 @@ fn site(site: &source::Site, websocket: WebSocketBounds) -> Site {
 }
 
 fn route(route: &source::Route, websocket: WebSocketBounds) -> Route {
-    let websocket = websocket.written_over(route.frame_bytes_max, route.message_bytes_max);
+    let rules = route.rules;
+    let websocket = websocket.written_over(rules.frame_bytes_max, rules.message_bytes_max);
     Route {
         path: route.path.clone(),
         strip_prefix: route.strip_prefix,
         upstreams: route.upstreams.iter().map(|u| u.value.clone()).collect(),
         origins: origins(route),
-        require_origin: route.require_origin,
         allow: route.allow.clone(),
-        response_timeout: route.response_timeout,
-        idle_timeout: route.idle_timeout,
-        ping_interval: route.ping_interval,
-        frame_bytes_max: Some(websocket.frame_bytes_max),
-        message_bytes_max: Some(websocket.message_bytes_max),
-        body_bytes_max: route.body_bytes_max,
-        check_utf8: route.check_utf8,
-        send_proxy_protocol: route.send_proxy_protocol,
-        access_log: route.access_log,
+        rules: Rules {
+            frame_bytes_max: Some(websocket.frame_bytes_max),
+            message_bytes_max: Some(websocket.message_bytes_max),
+            ..rules
+        },
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn check(desk: &mut Desk, source: &Source) {
     trusted(desk, source);
     hosts(desk, source);
     for route in source.sites.iter().flat_map(|site| &site.routes) {
-        if let (Some(version), Some(upstream)) = (route.send_proxy_protocol, route.upstreams.first()) {
+        if let (Some(version), Some(upstream)) = (route.rules.send_proxy_protocol, route.upstreams.first()) {
             desk.push(upstream.line, speaks_proxy_protocol(version, &upstream.value));
         }
         for upstream in &route.upstreams {

@@ -38,7 +38,7 @@ fn distinct_upstreams(source: &Source) -> u64 {
 fn written_over(desk: &mut Desk, source: &Source, mut limits: Limits) -> Limits {
     for setting in &source.limits {
         let (name, line) = (&setting.name.value, setting.name.line);
-        if let Err(error) = limits::set(&mut limits, name, setting.value.borrowed()) {
+        if let Err(error) = limits.set(name, setting.value.borrowed()) {
             let found = match &setting.value {
                 LimitValue::Number(number) => number.to_string(),
                 LimitValue::Text(text) => format!("{:?}", Excerpt::of(text)),

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::bundle::{Admin, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
-use crate::limits;
+use crate::limits::{self, Drain, Rules};
 use crate::names::{Host, Origin};
 
 /// A value and the line it stands on, counted from 1.
@@ -43,10 +42,8 @@ pub struct Source {
     pub exempt: Vec<IpNet>,
     /// Reload by itself when the bundle is replaced.
     pub watch: bool,
-    /// How long a drain waits.
-    pub drain_timeout: Duration,
-    /// Over how long a drain spreads its Close frames.
-    pub drain_spread: Duration,
+    /// How a stop ends what is open.
+    pub drain: Drain,
     /// Which cipher suites lead.
     pub suite_order: SuiteOrder,
 }
@@ -120,28 +117,10 @@ pub struct Route {
     pub site_origins: Vec<OriginEntry>,
     /// Origins that this route lists.
     pub origins: Vec<OriginEntry>,
-    /// Refuse an upgrade without Origin.
-    pub require_origin: bool,
     /// Client networks.
     pub allow: Vec<IpNet>,
-    /// From the end of the request to the response head.
-    pub response_timeout: Duration,
-    /// Cut an idle WebSocket or response.
-    pub idle_timeout: Option<Duration>,
-    /// WebSocket Ping interval.
-    pub ping_interval: Option<Duration>,
-    /// Largest frame payload.
-    pub frame_bytes_max: Option<u64>,
-    /// Largest message.
-    pub message_bytes_max: Option<u64>,
-    /// Largest request body.
-    pub body_bytes_max: Option<u64>,
-    /// Check text messages.
-    pub check_utf8: bool,
-    /// PROXY protocol version to speak.
-    pub send_proxy_protocol: Option<u8>,
-    /// One log line a request.
-    pub access_log: bool,
+    /// Everything that is one value.
+    pub rules: Rules,
 }
 
 /// One entry of `origins`.

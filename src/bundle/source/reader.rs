@@ -1,19 +1,18 @@
 //! Tables to types: what each table of sanedge.toml holds, and what a route inherits from its site.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
 use super::parsed::{CertificateFiles, LimitSetting, Lined, Listen, OriginEntry, Route, Site, Source};
-use super::typed::{Reader, Value, holds_items, out_of_bounds, preset};
+use super::typed::{Reader, Value, holds_items, out_of_bounds};
 use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
 use crate::bundle::Upstream;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, TOP, Table};
 use crate::excerpt::Excerpt;
-use crate::limits;
+use crate::limits::{self, DRAIN, Drain, RULES, Row, Rules};
 use crate::names::Origin;
 
 impl Reader<'_> {
@@ -74,12 +73,7 @@ impl Reader<'_> {
             trusted_proxies: self.networks(root, "trusted_proxies").unwrap_or_default(),
             exempt: self.networks(root, "exempt").map_or_else(loopback, values),
             watch: self.boolean(root, "watch").unwrap_or(false),
-            drain_timeout: self
-                .duration(root, &limits::DRAIN_TIMEOUT)
-                .unwrap_or_else(|| preset(&limits::DRAIN_TIMEOUT)),
-            drain_spread: self
-                .duration(root, &limits::DRAIN_SPREAD)
-                .unwrap_or_else(|| preset(&limits::DRAIN_SPREAD)),
+            drain: written(Drain::default(), &DRAIN, &self.numbers(root, &DRAIN)),
             suite_order: self.suite_order(root),
         }
     }
@@ -149,35 +143,35 @@ impl Reader<'_> {
         if hosts.as_ref().is_none_or(Vec::is_empty) && !table.get("hosts").is_some_and(holds_items) {
             self.missing(line, "hosts", &SITE, "hosts = [\"recre.store\"]");
         }
-        let rules = self.rules(table);
+        let given = self.given(table);
         let path = self.one(table, "path", "\"/\"", parse_path);
         let routes =
-            self.tables(table, &ROUTE, "route", |reader, route, line| reader.route(route, line, &rules));
-        if rules.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream") {
+            self.tables(table, &ROUTE, "route", |reader, route, line| reader.route(route, line, &given));
+        if given.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream") {
             self.no_upstream(line, "this site has neither an upstream nor a route");
         }
-        let own = rules.upstreams.is_some().then(|| {
-            let own = Rules::default().or(&rules);
+        let own = given.upstreams.is_some().then(|| {
+            let own = Given::default().or(&given);
             own.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value))
         });
         Some(Site { line, hosts: hosts.unwrap_or_default(), routes: own.into_iter().chain(routes).collect() })
     }
 
-    fn route(&mut self, table: &DeTable<'_>, line: u32, site: &Rules) -> Option<Route> {
+    fn route(&mut self, table: &DeTable<'_>, line: u32, site: &Given) -> Option<Route> {
         self.unknown_keys(table, &ROUTE);
         let path = self.one(table, "path", "\"/socket.io/\"", parse_path);
         if !table.contains_key("path") {
             self.missing(line, "path", &ROUTE, "path = \"/socket.io/\"");
         }
-        let rules = self.rules(table).or(site);
-        if rules.upstreams.is_none() && !table.contains_key("upstream") {
+        let given = self.given(table).or(site);
+        if given.upstreams.is_none() && !table.contains_key("upstream") {
             self.no_upstream(line, "neither this route nor its site has an upstream");
         }
         let strip_prefix = self.boolean(table, "strip_prefix").unwrap_or(false);
-        Some(Route { strip_prefix, ..rules.route(line, path?.value) })
+        Some(Route { strip_prefix, ..given.route(line, path?.value) })
     }
 
-    fn rules(&mut self, table: &DeTable<'_>) -> Rules {
+    fn given(&mut self, table: &DeTable<'_>) -> Given {
         let folder = self.folder.clone();
         let parse = |text: &str| parse_upstream(text, &folder);
         let upstreams = self.several(table, "upstream", "[\"127.0.0.1:3000\"]", parse);
@@ -187,7 +181,7 @@ impl Reader<'_> {
                 "the list of upstreams is empty",
             );
         }
-        Rules {
+        Given {
             upstreams,
             origins_default: self.boolean(table, "origins_default"),
             site_origins: Vec::new(),
@@ -195,18 +189,9 @@ impl Reader<'_> {
                 .several(table, "origins", "[\"https://app.recre.store\"]", parse_origin)
                 .map(values)
                 .unwrap_or_default(),
-            require_origin: self.boolean(table, "require_origin"),
             allow: self.networks(table, "allow").map(values),
             allow_public_upstream: self.boolean(table, "allow_public_upstream"),
-            response_timeout: self.duration(table, &limits::RESPONSE_TIMEOUT),
-            idle_timeout: self.duration(table, &limits::IDLE_TIMEOUT),
-            ping_interval: self.duration(table, &limits::PING_INTERVAL),
-            frame_bytes_max: self.ranged(table, &limits::FRAME_BYTES_MAX),
-            message_bytes_max: self.ranged(table, &limits::MESSAGE_BYTES_MAX),
-            body_bytes_max: self.ranged(table, &limits::BODY_BYTES_MAX),
-            check_utf8: self.boolean(table, "check_utf8"),
-            send_proxy_protocol: self.proxy_version(table, "send_proxy_protocol"),
-            access_log: self.boolean(table, "access_log"),
+            values: self.numbers(table, &RULES),
         }
     }
 
@@ -262,45 +247,29 @@ impl Reader<'_> {
 
 /// What a site hands down to its routes: all of `None` unless written.
 #[derive(Clone, Default)]
-struct Rules {
+struct Given {
     upstreams: Option<Vec<Lined<Upstream>>>,
     origins_default: Option<bool>,
     site_origins: Vec<OriginEntry>,
     origins: Vec<OriginEntry>,
-    require_origin: Option<bool>,
     allow: Option<Vec<IpNet>>,
     allow_public_upstream: Option<bool>,
-    response_timeout: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    ping_interval: Option<Duration>,
-    frame_bytes_max: Option<u64>,
-    message_bytes_max: Option<u64>,
-    body_bytes_max: Option<u64>,
-    check_utf8: Option<bool>,
-    send_proxy_protocol: Option<u8>,
-    access_log: Option<bool>,
+    /// Of [`RULES`], in their order.
+    values: Vec<Option<u64>>,
 }
 
-impl Rules {
+impl Given {
     /// The route's own keys, the site's where it has none; to its origins it adds.
     fn or(self, site: &Self) -> Self {
+        let own = self.values.iter().copied().chain(std::iter::repeat(None));
         Self {
             upstreams: self.upstreams.or_else(|| site.upstreams.clone()),
             origins_default: self.origins_default.or(site.origins_default),
             site_origins: site.origins.clone(),
             origins: self.origins,
-            require_origin: self.require_origin.or(site.require_origin),
             allow: self.allow.or_else(|| site.allow.clone()),
             allow_public_upstream: self.allow_public_upstream.or(site.allow_public_upstream),
-            response_timeout: self.response_timeout.or(site.response_timeout),
-            idle_timeout: self.idle_timeout.or(site.idle_timeout),
-            ping_interval: self.ping_interval.or(site.ping_interval),
-            frame_bytes_max: self.frame_bytes_max.or(site.frame_bytes_max),
-            message_bytes_max: self.message_bytes_max.or(site.message_bytes_max),
-            body_bytes_max: self.body_bytes_max.or(site.body_bytes_max),
-            check_utf8: self.check_utf8.or(site.check_utf8),
-            send_proxy_protocol: self.send_proxy_protocol.or(site.send_proxy_protocol),
-            access_log: self.access_log.or(site.access_log),
+            values: own.zip(&site.values).map(|(own, site)| own.or(*site)).collect(),
         }
     }
 
@@ -314,19 +283,20 @@ impl Rules {
             origins_default: self.origins_default.unwrap_or(true),
             site_origins: self.site_origins,
             origins: self.origins,
-            require_origin: self.require_origin.unwrap_or(false),
             allow: self.allow.unwrap_or_default(),
-            response_timeout: self.response_timeout.unwrap_or_else(|| preset(&limits::RESPONSE_TIMEOUT)),
-            idle_timeout: self.idle_timeout,
-            ping_interval: self.ping_interval,
-            frame_bytes_max: self.frame_bytes_max,
-            message_bytes_max: self.message_bytes_max,
-            body_bytes_max: self.body_bytes_max,
-            check_utf8: self.check_utf8.unwrap_or(false),
-            send_proxy_protocol: self.send_proxy_protocol,
-            access_log: self.access_log.unwrap_or(false),
+            rules: written(Rules::default(), &RULES, &self.values),
         }
     }
+}
+
+/// `settings`, with what is written of them.
+fn written<T>(mut settings: T, rows: &[Row<T>], values: &[Option<u64>]) -> T {
+    for (row, value) in rows.iter().zip(values) {
+        if let Some(value) = value {
+            row.set(&mut settings, *value);
+        }
+    }
+    settings
 }
 
 /// Key and value of the line around `at`, where they are a key and one bare word. No line of a key file has such a form.

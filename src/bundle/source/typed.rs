@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -15,7 +14,7 @@ use crate::bundle::finding::{Code, Finding, did_you_mean};
 use crate::bundle::keys::{self, LIMITS, TOP, Table};
 use crate::bundle::{SuiteOrder, wire};
 use crate::excerpt::Excerpt;
-use crate::limits;
+use crate::limits::{self, Row, Unit};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -157,8 +156,13 @@ impl Reader<'_> {
         found
     }
 
-    pub(super) fn duration(&mut self, table: &DeTable<'_>, range: &limits::Range) -> Option<Duration> {
-        self.ranged(table, range).map(Duration::from_millis)
+    /// What the table has of `rows`, in their order.
+    pub(super) fn numbers<T>(&mut self, table: &DeTable<'_>, rows: &'static [Row<T>]) -> Vec<Option<u64>> {
+        let one = |row: &'static Row<T>| match row.range.unit {
+            Unit::Switch => self.boolean(table, row.range.key).map(u64::from),
+            _ => self.ranged(table, &row.range),
+        };
+        rows.iter().map(one).collect()
     }
 
     /// A number in the unit of `range` and within it.
@@ -180,19 +184,6 @@ impl Reader<'_> {
         let found = integer(value).and_then(|n| u16::try_from(n).ok()).filter(|port| *port > 0);
         if found.is_none() {
             self.bad(value, key, Bad::new("a port number, 1 to 65535", format!("Write {key} = 443.")));
-        }
-        found
-    }
-
-    pub(super) fn proxy_version(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<u8> {
-        let value = table.get(key)?;
-        let found = integer(value).and_then(|n| u8::try_from(n).ok()).filter(|n| matches!(n, 1 | 2));
-        if found.is_none() {
-            self.bad(
-                value,
-                key,
-                Bad::new("version 1 or 2 of the PROXY protocol", format!("Write {key} = 2.")),
-            );
         }
         found
     }
@@ -308,14 +299,6 @@ impl Reader<'_> {
                 .remedy(advice.remedy);
             self.push(line, finding);
         }
-    }
-}
-
-/// The default of a bounded key outside `[limits]`.
-pub(super) fn preset(range: &limits::Range) -> Duration {
-    match limits::bounded(range.key) {
-        Some((_, limits::Preset::Fixed(default_ms))) => Duration::from_millis(*default_ms),
-        _ => Duration::from_millis(range.max),
     }
 }
 

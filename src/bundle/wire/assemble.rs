@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{
@@ -19,7 +18,6 @@ use super::value::{
 };
 use crate::bundle::{self, Bundle};
 use crate::excerpt::Excerpt;
-use crate::limits::{self, Range};
 use crate::names;
 
 /// Turns a payload into what serving wants, and checks every rule on the way.
@@ -27,15 +25,14 @@ pub(super) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle
     payload.limits.check()?;
     let certificates = certificates(payload)?;
     let hosts = hosts(payload, &certificates)?;
-    let drain = |range: &Range, ms: u32| range.check(ms.into()).map(Duration::from_millis);
+    payload.drain.check_ranges()?;
     Ok(Bundle {
         board: Excerpt::of(&text("board", payload.board)?),
         listen: listen(payload)?,
         trusted_proxies: nets("trusted_proxies", &payload.trusted_proxies, 1)?,
         exempt: nets("exempt", &payload.exempt, 0)?,
         watch: payload.watch,
-        drain_timeout: drain(&limits::DRAIN_TIMEOUT, payload.drain_timeout_ms)?,
-        drain_spread: drain(&limits::DRAIN_SPREAD, payload.drain_spread_ms)?,
+        drain: payload.drain,
         suite_order: payload.suite_order,
         limits: payload.limits.clone(),
         certificates,
@@ -246,11 +243,7 @@ fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Ro
     let origins = || payload.origins.iter().filter(|row| of(row.route));
     let of_site = origins().take_while(|row| row.of_site).count();
     let allow = payload.allow.iter().filter(|row| of(row.route)).map(|row| net("allow", row.net, 0));
-    let bound = |range: &Range, value: Option<u64>| value.map(|value| range.check(value)).transpose();
-    let time = |range: &Range, ms: Option<u32>| {
-        bound(range, ms.map(u64::from)).map(|ms| ms.map(Duration::from_millis))
-    };
-    let response_timeout = limits::RESPONSE_TIMEOUT.check(row.response_timeout_ms.into())?;
+    row.rules.check_ranges()?;
     Ok(bundle::Route {
         path: path(row.path)?,
         strip_prefix: row.strip_prefix,
@@ -262,17 +255,8 @@ fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Ro
             list: origins().map(|row| origin(row.origin)).collect::<Result<_, _>>()?,
             of_site: u16::try_from(of_site).unwrap_or(u16::MAX),
         },
-        require_origin: row.require_origin,
         allow: allow.collect::<Result<_, _>>()?,
-        response_timeout: Duration::from_millis(response_timeout),
-        idle_timeout: time(&limits::IDLE_TIMEOUT, row.idle_timeout_ms)?,
-        ping_interval: time(&limits::PING_INTERVAL, row.ping_interval_ms)?,
-        frame_bytes_max: bound(&limits::FRAME_BYTES_MAX, row.frame_bytes_max)?,
-        message_bytes_max: bound(&limits::MESSAGE_BYTES_MAX, row.message_bytes_max)?,
-        body_bytes_max: bound(&limits::BODY_BYTES_MAX, row.body_bytes_max)?,
-        check_utf8: row.check_utf8,
-        send_proxy_protocol: row.send_proxy_protocol.map(proxy_version).transpose()?,
-        access_log: row.access_log,
+        rules: row.rules,
     })
 }
 
@@ -319,15 +303,5 @@ fn origin(origin: Origin<'_>) -> Result<names::Origin, Broken> {
                 Err(Broken::Text { field: "origins.origin", found: Excerpt::of(text), expected })
             }
         },
-    }
-}
-
-fn proxy_version(version: u8) -> Result<u8, Broken> {
-    let field = "routes.send_proxy_protocol";
-    let expected = "1 or 2";
-    if matches!(version, 1 | 2) {
-        Ok(version)
-    } else {
-        Err(Broken::Number { field, found: version.into(), expected })
     }
 }

@@ -1,7 +1,6 @@
 //! Why bytes are no bundle, and why a bundle cannot be written.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::payload::{FILE_BYTES_MAX, VERSION};
 use crate::bundle::KeyError;
@@ -204,14 +203,6 @@ pub enum EncodeError {
         field: &'static str,
         /// The path.
         path: PathBuf,
-    },
-    /// A duration that milliseconds in 32 bits cannot hold.
-    #[error("{field}: {found:?} is too long: expected at most 49 days")]
-    Duration {
-        /// Which field.
-        field: &'static str,
-        /// The duration.
-        found: Duration,
     },
     /// Not one key for each certificate.
     #[error("{keys} keys for {certificates} certificates: expected one each, in the same order")]

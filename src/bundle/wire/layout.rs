@@ -1,7 +1,6 @@
 //! From a bundle and its keys to the payload of its file.
 
 use std::path::Path;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls_pki_types::PrivateKeyDer;
@@ -45,8 +44,7 @@ impl<'a> Payload<'a> {
             )?,
             exempt: table("networks in exempt", bundle.exempt.iter().map(Net::of))?,
             watch: bundle.watch,
-            drain_timeout_ms: milliseconds("drain_timeout", bundle.drain_timeout)?,
-            drain_spread_ms: milliseconds("drain_spread", bundle.drain_spread)?,
+            drain: bundle.drain,
             suite_order: bundle.suite_order,
             limits: bundle.limits.clone(),
             certificates: Certificate::all(bundle, keys)?,
@@ -61,7 +59,7 @@ impl<'a> Payload<'a> {
             )?,
             sites: u16::try_from(bundle.sites.len()).unwrap_or(u16::MAX),
             hosts: table("hosts", bundle.hosts.iter().map(HostEntry::of))?,
-            routes: collect("routes", routes().map(|(site, route)| Route::of(site, route)))?,
+            routes: table("routes", routes().map(|(site, route)| Route::of(site, route)))?,
             upstreams: collect(
                 "upstreams",
                 numbered().flat_map(|(route, at)| {
@@ -170,26 +168,16 @@ impl<'a> Host<'a> {
 }
 
 impl<'a> Route<'a> {
-    fn of(site: u16, route: &'a bundle::Route) -> Result<Self, EncodeError> {
-        let time = |field, found: Option<Duration>| found.map(|found| milliseconds(field, found)).transpose();
-        Ok(Self {
+    fn of(site: u16, route: &'a bundle::Route) -> Self {
+        Self {
             site,
             path: &route.path,
             strip_prefix: route.strip_prefix,
             own_origins: route.origins.own,
             any_origin: route.origins.any,
             null_origin: route.origins.null,
-            require_origin: route.require_origin,
-            response_timeout_ms: milliseconds("response_timeout", route.response_timeout)?,
-            idle_timeout_ms: time("idle_timeout", route.idle_timeout)?,
-            ping_interval_ms: time("ping_interval", route.ping_interval)?,
-            frame_bytes_max: route.frame_bytes_max,
-            message_bytes_max: route.message_bytes_max,
-            body_bytes_max: route.body_bytes_max,
-            check_utf8: route.check_utf8,
-            send_proxy_protocol: route.send_proxy_protocol,
-            access_log: route.access_log,
-        })
+            rules: route.rules,
+        }
     }
 }
 
@@ -239,8 +227,4 @@ fn collect<T, const N: usize>(
 
 fn utf8<'a>(field: &'static str, path: &'a Path) -> Result<&'a str, EncodeError> {
     path.to_str().ok_or_else(|| EncodeError::Path { field, path: path.to_owned() })
-}
-
-fn milliseconds(field: &'static str, found: Duration) -> Result<u32, EncodeError> {
-    u32::try_from(found.as_millis()).map_err(|_| EncodeError::Duration { field, found })
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::SuiteOrder;
-use crate::limits::Limits;
+use crate::limits::{Drain, Limits, Rules};
 use crate::names::Scheme;
 
 /// The first bytes of every bundle.
@@ -79,14 +79,11 @@ pub struct Payload<'a> {
     pub exempt: Table<Net, NETS_MAX>,
     /// Reload by itself.
     pub watch: bool,
-    /// Milliseconds.
-    pub drain_timeout_ms: u32,
-    /// Milliseconds.
-    pub drain_spread_ms: u32,
+    /// `drain_timeout`, `drain_spread`.
+    pub drain: Drain,
     /// `Auto`, `Aes`, `Chacha`: 0, 1, 2.
     pub suite_order: SuiteOrder,
-    /// Bounds, in the order of [`Limits`]: the fields `workers`, `fields_max` and `pool_idle_max` are `u16`, the others
-    /// `u32`.
+    /// Bounds.
     pub limits: Limits,
     /// Certificates.
     #[serde(borrow)]
@@ -201,29 +198,23 @@ pub enum Host<'a> {
     Ip(IpAddr),
 }
 
-/// Where requests under one path go. The fields mean what they mean in [`bundle::Route`].
+/// Where requests under one path go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    missing_docs,
-    reason = "the names are those of `bundle::Route`; a second description could only differ"
-)]
 pub struct Route<'a> {
+    /// Index of its site.
     pub site: u16,
+    /// Path prefix.
     pub path: &'a str,
+    /// The upstream gets the path without it.
     pub strip_prefix: bool,
+    /// The site's own origins may open WebSockets.
     pub own_origins: bool,
+    /// `"*"` was listed.
     pub any_origin: bool,
+    /// `"null"` was listed.
     pub null_origin: bool,
-    pub require_origin: bool,
-    pub response_timeout_ms: u32,
-    pub idle_timeout_ms: Option<u32>,
-    pub ping_interval_ms: Option<u32>,
-    pub frame_bytes_max: Option<u64>,
-    pub message_bytes_max: Option<u64>,
-    pub body_bytes_max: Option<u64>,
-    pub check_utf8: bool,
-    pub send_proxy_protocol: Option<u8>,
-    pub access_log: bool,
+    /// Everything that is one value.
+    pub rules: Rules,
 }
 
 /// An upstream of a route.

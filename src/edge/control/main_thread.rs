@@ -161,8 +161,8 @@ impl Control {
     /// `drain_timeout`, and `drain_spread` within half of it: a Close wants an answer.
     fn drain_times(&self) -> (Duration, Duration) {
         let active = self.shared.active.load();
-        let time = active.bundle.drain_timeout;
-        (time, active.bundle.drain_spread.min(time / 2))
+        let time = active.bundle.drain.timeout;
+        (time, active.bundle.drain.spread.min(time / 2))
     }
 
     /// Tells every worker to stop accepting and to be done by `time` from now. Gives the sessions that are open.

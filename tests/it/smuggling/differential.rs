@@ -16,6 +16,7 @@ use sanedge::bundle::{Origins, Route, Site};
 use sanedge::fuzz::http::forwarded;
 use sanedge::http::body::BodyReader;
 use sanedge::http::head::{HeadLimits, HeadScanner, parse_request, parse_scanned_request};
+use sanedge::limits::Rules;
 use sanedge::names::Host;
 use sanedge::route;
 use sanedge::ws::handshake;
@@ -53,17 +54,8 @@ fn site() -> Site {
         strip_prefix: false,
         upstreams: Vec::new(),
         origins: Origins::default(),
-        require_origin: false,
         allow: Vec::new(),
-        response_timeout: Duration::from_secs(60),
-        idle_timeout: None,
-        ping_interval: None,
-        frame_bytes_max: None,
-        message_bytes_max: None,
-        body_bytes_max: None,
-        check_utf8: false,
-        send_proxy_protocol: None,
-        access_log: false,
+        rules: Rules::default(),
     };
     Site { routes: vec![route("/"), route("/private/")] }
 }
