@@ -20,6 +20,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::SOCKET_HOST as HOST;
 use support::edge::{Edge, PATIENCE};
 use support::frames::{client_frame, echo, frame};
 use support::raw::{Raw, upgrade};
@@ -29,7 +30,6 @@ use tokio::io::AsyncReadExt;
 #[global_allocator]
 static COUNTED: dhat::Alloc = dhat::Alloc;
 
-const HOST: &str = "socket.recre.store";
 /// Buffers, pools and tables have their size after so many.
 const FEW: u32 = 50;
 const MORE: u32 = 400;

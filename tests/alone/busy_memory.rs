@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE, text};
 use crate::support::frames::{BINARY, client_frame, server_frame};
 use crate::support::node::{has, skip};
@@ -13,7 +14,6 @@ use crate::support::raw::{Raw, upgrade};
 use crate::support::upstream::Upstream;
 use tokio::task::JoinSet;
 
-const HOST: &str = "socket.recre.store";
 const MIB: f64 = 1_048_576.0;
 /// More than all buffers on the way hold together.
 const BODY_BYTES: u64 = 64 << 20;

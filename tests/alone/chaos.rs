@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, client_config, text};
 use crate::support::engineio::{Http, Socket, serve_default};
 use crate::support::node::skip;
@@ -21,7 +22,6 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const HOST: &str = "recre.store";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 /// No client does one thing for longer.
 const DEED_TIME: Duration = Duration::from_secs(8);

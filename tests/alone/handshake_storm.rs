@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, client_config};
 use crate::support::engineio::{Socket, serve_default};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep, timeout};
 
-const HOST: &str = "recre.store";
 const WEBSOCKETS: usize = 200;
 /// Between two messages of a WebSocket.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::support::edge::{Edge, sanedge, text};
+use crate::support::HOST;
+use crate::support::edge::{Edge, json, text};
 use crate::support::engineio::{Http, Socket, serve_default};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-const HOST: &str = "recre.store";
 /// WebSockets that chat, clients that keep their connection for many exchanges, and clients that come anew each time.
 const CHATS: usize = 50;
 const KEPT: usize = 8;
@@ -58,10 +58,9 @@ impl Load {
 }
 
 fn ask(edge: &Edge, command: &str) -> Value {
-    let admin = format!("unix:{}", edge.desk().path("admin.sock").display());
-    let output = sanedge().args([command, "--json", "--admin", &admin]).output().unwrap();
+    let output = edge.desk().ask(&[command, "--json"]);
     assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
+    json(&output)
 }
 
 /// Two bundles with a certificate each, to be put in place in turn.

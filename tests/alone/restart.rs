@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::activation::Sockets;
 use crate::support::edge::{Edge, PATIENCE, client_config};
 use crate::support::engineio::{Socket, serve_default};
@@ -23,7 +24,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-const HOST: &str = "socket.recre.store";
 const SLOW: &str = "slow.recre.store";
 const WITNESSES: usize = 50;
 /// What a restart is meant to keep to, with 1,000 clients on a machine with nothing else to do.

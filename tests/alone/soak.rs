@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::support::edge::{Edge, sanedge, text};
+use crate::support::HOST;
+use crate::support::edge::{Edge, json, text};
 use crate::support::engineio::{Poller, Socket};
 use crate::support::node::{Interop, Program};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-const HOST: &str = "recre.store";
 const WEBSOCKETS: usize = 500;
 const POLLERS: usize = 20;
 const SERVERS: usize = 3;
@@ -142,10 +142,9 @@ impl Tally {
 async fn ask(edge: &Arc<Edge>, command: &'static str) -> Value {
     let edge = Arc::clone(edge);
     let asked = tokio::task::spawn_blocking(move || {
-        let admin = format!("unix:{}", edge.desk().path("admin.sock").display());
-        let output = sanedge().args([command, "--json", "--admin", &admin]).output().unwrap();
+        let output = edge.desk().ask(&[command, "--json"]);
         assert!(output.status.success(), "{command}: {}", text(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
+        json(&output)
     });
     asked.await.unwrap()
 }

@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Http, Socket, serve_default};
 use crate::support::frames::{BINARY, CLOSE, MORE, PING, TEXT, client_frame, close, echo, frame};
@@ -20,8 +21,6 @@ use crate::support::upstream::{OK, SWITCHING, Upstream};
 use nix::sys::ptrace;
 use rustix::process::Signal;
 use serde_json::Value;
-
-const HOST: &str = "recre.store";
 
 /// What the admin socket answered.
 struct Answer {
@@ -92,11 +91,6 @@ fn admin_address(edge: &Edge) -> SocketAddr {
 
 async fn edge() -> Edge {
     Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).start()
-}
-
-fn ask(edge: &Edge, arguments: &[&str]) -> Output {
-    let admin = edge.desk().path("admin.sock");
-    sanedge().args(arguments).arg("--admin").arg(admin).output().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +180,7 @@ async fn an_upstream_that_is_down_is_told_everywhere() {
     assert!(now[r#"sanedge_upstream_connect_failures_total{upstream="127.0.0.1:1"}"#] >= 1.0);
     assert_eq!(now["sanedge_upstream_failures_total"], 1.0);
     assert_eq!(now[r#"sanedge_http_responses_total{host="recre.store",code="5xx"}"#], 1.0);
-    let said = text(&ask(&edge, &["status"]));
+    let said = text(&edge.desk().ask(&["status"]));
     let row = said.lines().find(|line| line.starts_with("127.0.0.1:1 ")).unwrap();
     assert!(row.contains("DOWN") && row.contains("recre.store/"), "{said}");
 }
@@ -310,7 +304,7 @@ async fn health_and_readiness_part_when_the_edge_drains() {
     assert_eq!((ready.status, ready.body.as_str()), (503, "draining\n"));
     assert_eq!(get(&edge, "/healthz").status, 200, "who drains is alive");
     assert_eq!(metrics(&edge)["sanedge_draining"], 1.0);
-    let said = text(&ask(&edge, &["status"]));
+    let said = text(&edge.desk().ask(&["status"]));
     assert!(said.contains("DRAINING"), "{said}");
 }
 
@@ -322,7 +316,7 @@ async fn status_is_for_people_and_for_programs() {
         .limits("sessions_max = 100\nhandshakes_max = 20\nworkers = 2")
         .start();
     let _session = edge.tls(HOST).await;
-    let output = ask(&edge, &["status"]);
+    let output = edge.desk().ask(&["status"]);
     assert_eq!(output.status.code(), Some(0));
     let said = text(&output);
     for wanted in [
@@ -338,7 +332,7 @@ async fn status_is_for_people_and_for_programs() {
         assert!(said.contains(wanted), "no `{wanted}` in\n{said}");
     }
     assert!(said.lines().all(|line| line.len() <= 120), "{said}");
-    let json: Value = serde_json::from_slice(&ask(&edge, &["status", "--json"]).stdout).unwrap();
+    let json: Value = serde_json::from_slice(&edge.desk().ask(&["status", "--json"]).stdout).unwrap();
     assert_eq!(json["sessions_peak"], 1);
     assert_eq!(json["workers_stuck"], serde_json::json!([]));
     let bytes = |name: &str| json["process"][name].as_u64().unwrap();

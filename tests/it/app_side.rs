@@ -3,14 +3,13 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE, text};
 use crate::support::node::skip;
 use crate::support::raw::{Raw, Response, upgrade};
 use crate::support::upstream::{Connection, OK, SWITCHING, Upstream};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-
-const HOST: &str = "recre.store";
 
 fn edge(upstream: &Upstream) -> Edge {
     Edge::certified_for(&[HOST]).site(&[HOST], &upstream.address).start()

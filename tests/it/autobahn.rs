@@ -10,6 +10,7 @@ use std::fmt;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE};
 use crate::support::frames::{BINARY, CLOSE, MORE, PING, PONG, TEXT, client_frame, close, take};
 use crate::support::node::Interop;
@@ -21,7 +22,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-const HOST: &str = "socket.recre.store";
 /// A site with `check_utf8`.
 const UTF8: &str = "utf8.recre.store";
 /// Cases under way at once.

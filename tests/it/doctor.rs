@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::doctor_schema as schema;
 use crate::support::edge::{Edge, sanedge, text};
 use crate::support::program::install;
@@ -14,7 +15,6 @@ use serde_json::Value;
 use socketioxide::SocketIo;
 use socketioxide::extract::SocketRef;
 
-const HOST: &str = "socket.recre.store";
 const SECRET: &str = "s3cr3t-of-the-user";
 
 /// Runs doctor beside the test's own servers.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE};
 use crate::support::engineio::{Socket, serve_default};
 use crate::support::frames::{
@@ -14,8 +15,6 @@ use crate::support::upstream::{Connection, Upstream};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
-
-const HOST: &str = "socket.recre.store";
 
 fn edge(upstream: &Upstream, drain: &str) -> Edge {
     Edge::certified_for(&[HOST]).top(drain).site(&[HOST], upstream).start()

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, EdgeBuilder, PATIENCE, client_config};
 use crate::support::raw::{Raw, fields, upgrade};
 use crate::support::upstream::{Connection, OK, Upstream};
@@ -12,7 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const HOST: &str = "socket.recre.store";
 const PARENT: &str = "recre.store";
 
 async fn edge_with(build: impl FnOnce(EdgeBuilder) -> EdgeBuilder) -> (Edge, Upstream) {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::HOST;
 use crate::support::activation::Sockets;
 use crate::support::edge::{Desk, Edge, EdgeBuilder, PATIENCE, sanedge, text};
 use crate::support::node::{has, skip};
@@ -18,7 +19,6 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
 
-const HOST: &str = "recre.store";
 /// As the builder writes it.
 const ANY: &str = "127.0.0.1:0";
 

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, EdgeBuilder, PATIENCE, client_config};
-use crate::support::frames::{BINARY, client_frame, echo, frame, server_frame};
+use crate::support::frames::{BINARY, assert_echoes, echo, server_frame};
 use crate::support::raw::{Raw, upgrade};
 use crate::support::upstream::{Connection, OK, SWITCHING, Upstream};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
@@ -17,7 +18,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-const HOST: &str = "socket.recre.store";
 /// What loopback is by default it is not in most of these tests.
 const NOBODY_IS_EXEMPT: &str = "exempt = []";
 
@@ -89,11 +89,6 @@ async fn upgraded_from(edge: &Edge, address: &str, fields: &str) -> (u16, Raw) {
         client.closed().await;
     }
     (response.status, client)
-}
-
-async fn assert_echoes(client: &mut Raw) {
-    client.send(client_frame(BINARY, true, b"still here")).await;
-    assert_eq!(frame(client).await.payload, b"still here");
 }
 
 /// Waits until `status` has counted `reason`.
@@ -467,6 +462,32 @@ async fn who_takes_responses_or_messages_slower_than_the_rate_is_cut() {
         assert!(fine, "10 kB/s where 1 kB/s is asked for: {request}");
         assert_eq!(mild.refused("write-stall"), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_no_stalled_one_though_the_kernel_holds_megabytes_for_it() {
+    const BODY_BYTES: usize = 40 << 20;
+    const PIECE_BYTES: usize = 32 * 1024;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    let response = [head.into_bytes(), vec![b'x'; BODY_BYTES]].concat();
+    let upstream = Upstream::answering(response).await;
+    let edge = Edge::certified_for(&[HOST])
+        .site(&[HOST], &upstream)
+        .limits("stall_timeout = \"3s\"\nsocket_buffer_bytes = 0")
+        .start();
+    let mut client = Raw::open(&edge, HOST).await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+    client.head().await;
+    // A third of the kernel's buffer, which it wants free before it asks for more, takes longer than the stall time.
+    let pieces = 80;
+    for _ in 0..pieces {
+        client.exactly(PIECE_BYTES).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let rest = client.exactly(BODY_BYTES - pieces * PIECE_BYTES).await;
+    assert!(rest.iter().all(|&byte| byte == b'x'));
+    client.get(HOST, "/", "").await;
+    edge.stop();
 }
 
 // --- descriptors -----------------------------------------------------------------------------------------------------

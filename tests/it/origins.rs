@@ -1,12 +1,12 @@
 //! Who may open WebSockets: what real clients send as Origin, and that the line which a refusal names works once it is
 //! pasted into `sanedge.toml`.
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Desk, Edge, EdgeBuilder, PATIENCE, sanedge, text};
 use crate::support::raw::{Raw, Response, upgrade};
 use crate::support::upstream::{Connection, Upstream};
 use serde_json::Value;
 
-const HOST: &str = "socket.recre.store";
 const PARENT: &str = "recre.store";
 const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, PATIENCE};
 use crate::support::raw::{Raw, Response};
 use crate::support::upstream::{OK, Upstream};
 
-const HOST: &str = "recre.store";
 const ACME: &str = "/.well-known/acme-challenge";
 
 async fn ask(edge: &Edge, request: &str) -> Response {

@@ -3,12 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE};
 use crate::support::raw::{Raw, fields, upgrade};
 use crate::support::upstream::{Connection, OK, Upstream};
 use tokio::io::AsyncWriteExt;
-
-const HOST: &str = "recre.store";
 
 fn edge(upstream: &Upstream) -> Edge {
     edge_with(upstream, "")

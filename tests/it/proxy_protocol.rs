@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, EdgeBuilder, PATIENCE, client_config};
 use crate::support::peers;
 use crate::support::raw::{Raw, fields, upgrade};
@@ -14,7 +15,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-const HOST: &str = "socket.recre.store";
 const FROM: &str = "proxy_protocol_from = [\"127.0.0.1/32\"]";
 
 /// A header of version 2 with addresses of family `family`.

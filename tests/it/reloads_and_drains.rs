@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Http, Socket, serve_default};
 use rustix::process::Signal;
@@ -14,15 +14,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-const HOST: &str = "recre.store";
-
 async fn edge() -> Edge {
     Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).start()
-}
-
-fn ask(edge: &Edge, command: &str) -> Output {
-    let admin = format!("unix:{}", edge.desk().path("admin.sock").display());
-    sanedge().args([command, "--json", "--admin", &admin]).output().unwrap()
 }
 
 /// Waits until `look` holds of the status.
@@ -63,14 +56,14 @@ async fn sanedge_reload_succeeds_only_when_the_new_bundle_is_in_use() {
     let before = edge.status()["bundle"].clone();
     edge.desk().write_certificate(0, &[HOST, "new.recre.store"]);
     edge.desk().bundled();
-    let reloaded = ask(&edge, "reload");
+    let reloaded = edge.desk().ask(&["reload", "--json"]);
     assert_eq!(reloaded.status.code(), Some(0), "{}", text(&reloaded));
     let after = edge.status()["bundle"].clone();
     assert_ne!(before, after);
 
     let bytes = std::fs::read(edge.desk().bundle_file()).unwrap();
     std::fs::write(edge.desk().bundle_file(), &bytes[..bytes.len() - 1]).unwrap();
-    let refused = ask(&edge, "reload");
+    let refused = edge.desk().ask(&["reload", "--json"]);
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
     let report: Value = serde_json::from_slice(&refused.stdout).unwrap();
     assert_eq!(report["ok"], false);
@@ -87,7 +80,7 @@ async fn other_listeners_need_a_restart_and_the_reload_says_so() {
     let toml = std::fs::read_to_string(edge.desk().toml()).unwrap();
     std::fs::write(edge.desk().toml(), toml.replace("127.0.0.1:0", "127.0.0.1:1")).unwrap();
     edge.desk().bundled();
-    let refused = ask(&edge, "reload");
+    let refused = edge.desk().ask(&["reload", "--json"]);
     assert_eq!(refused.status.code(), Some(1));
     let said = text(&refused);
     assert!(said.contains("[listen] https was 127.0.0.1:0 and is 127.0.0.1:1; "), "{said}");
@@ -98,7 +91,7 @@ async fn other_listeners_need_a_restart_and_the_reload_says_so() {
     let edge = edge.restarted();
     std::fs::write(edge.desk().toml(), toml.replace("127.0.0.1:0", "[::1]:0\", \"127.0.0.1:0")).unwrap();
     edge.desk().bundled();
-    assert!(ask(&edge, "reload").status.success());
+    assert!(edge.desk().ask(&["reload", "--json"]).status.success());
     edge.stop();
 }
 
@@ -153,7 +146,7 @@ async fn what_a_reload_cannot_follow_is_said() {
     let toml_after = toml.replace("[limits]", limits).replace("= 600", "= 700");
     std::fs::write(edge.desk().toml(), toml_after).unwrap();
     edge.desk().bundled();
-    let reloaded = ask(&edge, "reload");
+    let reloaded = edge.desk().ask(&["reload", "--json"]);
     assert!(reloaded.status.success(), "{}", text(&reloaded));
     let report: Value = serde_json::from_slice(&reloaded.stdout).unwrap();
     let notes: Vec<&str> = report["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -171,10 +164,10 @@ async fn what_a_reload_cannot_follow_is_said() {
     std::fs::write(edge.desk().toml(), toml.replace("[listen]", &format!("[listen]\nacme_dir = {gone:?}")))
         .unwrap();
     edge.desk().bundled();
-    let refused = text(&ask(&edge, "reload"));
+    let refused = text(&edge.desk().ask(&["reload", "--json"]));
     assert!(refused.contains("needs a restart: [listen] acme_dir") && refused.contains(&gone), "{refused}");
     std::fs::create_dir(&gone).unwrap();
-    assert!(ask(&edge, "reload").status.success());
+    assert!(edge.desk().ask(&["reload", "--json"]).status.success());
     edge.stop();
 }
 
@@ -229,7 +222,7 @@ async fn a_clock_that_is_behind_is_said_and_does_not_stop_serving() {
     let edge = desk.serve_by(serve);
     let line = edge.wait_for_log("the system clock is earlier", PATIENCE);
     assert!(line.contains("level=warn"), "{line}");
-    let output = ask(&edge, "status");
+    let output = edge.desk().ask(&["status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["clock_believable"], false);
     assert!(status["hosts"][0]["days_left"].is_null(), "{status}");

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, PATIENCE, client_config, sanedge, text};
 use crate::support::node::{has, skip};
 use rustls_pki_types::ServerName;
@@ -18,7 +19,6 @@ use sanedge::bundle::{Bundle, compile};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-const HOST: &str = "recre.store";
 const NEW: &str = "socket.recre.store";
 
 fn hook() -> PathBuf {

@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE, text};
 use crate::support::node::{has, skip};
 
-const HOST: &str = "socket.recre.store";
 const OTHER: &str = "recre.store";
 const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
 /// In the file of keys: where the first key's end stands, and how long a key's record is.

@@ -3,11 +3,11 @@
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Socket, serve_default};
 use crate::support::node::skip;
 
-const HOST: &str = "recre.store";
 /// `nobody` and `nogroup` of every Linux.
 const NOBODY: u32 = 65_534;
 

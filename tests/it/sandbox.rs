@@ -8,8 +8,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, sanedge, text};
 use crate::support::engineio::{Http, serve_default};
 use crate::support::node::{has, skip};
@@ -17,7 +18,6 @@ use crate::support::raw::Raw;
 use sanedge::bundle::Bundle;
 use sanedge::ops::sandbox::{Needs, Sandbox};
 
-const HOST: &str = "recre.store";
 const NOBODY: u32 = 65_534;
 const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
@@ -29,11 +29,6 @@ fn landlock(test: &str, edge: &Edge) -> (bool, bool) {
         skip(test, &format!("it needs a kernel with Landlock of Linux 6.7 or later; here: {said}"));
     }
     (files, ports)
-}
-
-fn ask(edge: &Edge, command: &str) -> Output {
-    let admin = format!("unix:{}", edge.desk().path("admin.sock").display());
-    sanedge().args([command, "--json", "--admin", &admin]).output().unwrap()
 }
 
 /// `/proc/PID/status` of every thread.
@@ -54,7 +49,7 @@ fn rewritten(edge: &Edge, from: &str, to: &str) -> String {
     fs::write(edge.desk().toml(), toml.replace(from, to)).unwrap();
     edge.desk().bundled();
     fs::write(edge.desk().toml(), toml).unwrap();
-    text(&ask(edge, "reload"))
+    text(&edge.desk().ask(&["reload", "--json"]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,11 +134,11 @@ async fn a_reload_that_would_leave_the_sandbox_needs_a_restart() {
     fs::copy(&bundle, elsewhere.path().join("sanedge.bundle")).unwrap();
     fs::remove_file(&bundle).unwrap();
     std::os::unix::fs::symlink(elsewhere.path().join("sanedge.bundle"), &bundle).unwrap();
-    let said = text(&ask(&edge, "reload"));
+    let said = text(&edge.desk().ask(&["reload", "--json"]));
     assert!(said.contains("needs a restart: bundle: ") && said.contains("outside the folders"), "{said}");
     // The process that is started anew takes it.
     let edge = edge.restarted();
-    assert!(ask(&edge, "reload").status.success());
+    assert!(edge.desk().ask(&["reload", "--json"]).status.success());
     edge.stop();
 }
 

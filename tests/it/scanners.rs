@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::HOST;
 use crate::support::certs::leaf_params;
 use crate::support::edge::{Edge, text};
 use crate::support::node::{Interop, has, skip};
 use crate::support::upstream::Upstream;
 use serde_json::Value;
 
-const HOST: &str = "recre.store";
 /// What an app would send: scanners look at its fields as well.
 const APP: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nStrict-Transport-Security: max-age=31536000\r\n\
     Content-Security-Policy: default-src 'self'\r\nX-Frame-Options: DENY\r\nX-Content-Type-Options: nosniff\r\n\

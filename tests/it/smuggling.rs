@@ -9,13 +9,13 @@ mod requests;
 
 use std::panic::AssertUnwindSafe;
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::Edge;
 use crate::support::raw::Raw;
 use crate::support::upstream::{OK, Upstream};
 use futures_util::FutureExt;
 use requests::{Row, Then};
 
-const HOST: &str = "socket.recre.store";
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: HOST\r\n\r\n";
 
 /// An edge that keeps no upstream connection, so that each request has one of its own, and a route for others only.

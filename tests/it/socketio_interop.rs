@@ -6,11 +6,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, memory_kib};
 use crate::support::node::{Interop, Program};
 use serde_json::{Value, json};
-
-const HOST: &str = "socket.recre.store";
 
 /// A Socket.IO server and the edge in front of it.
 struct Stage {

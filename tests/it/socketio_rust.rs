@@ -1,5 +1,6 @@
 //! The main job without node: a Socket.IO server (socketioxide) behind, Engine.IO v4 clients over TLS in front.
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::Edge;
 use crate::support::engineio::{
     Http, Poller, SHORT_PING, Socket, serve, serve_default, serve_websocket_only,
@@ -8,8 +9,6 @@ use crate::support::program::is_emulated;
 use serde_json::json;
 use socketioxide::SocketIo;
 use tokio::net::TcpStream;
-
-const HOST: &str = "socket.recre.store";
 
 async fn edge() -> Edge {
     Edge::certified_for(&["recre.store", HOST]).site(&[HOST], serve_default().await).start()

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
-use crate::support::edge::{Desk, Edge, EdgeBuilder, sanedge, text};
+use crate::support::HOST;
+use crate::support::edge::{Desk, Edge, EdgeBuilder, json, sanedge, text};
 use serde_json::Value;
 
-const HOST: &str = "recre.store";
 const NEW: &str = "socket.recre.store";
 
 fn house() -> EdgeBuilder {
@@ -42,16 +42,6 @@ fn check(desk: &Desk, json: bool) -> Output {
         command.arg("--json");
     }
     command.output().unwrap()
-}
-
-fn ask(desk: &Desk, words: &[&str]) -> Output {
-    let mut command = sanedge();
-    command.args(words).arg("--admin").arg(desk.path("admin.sock"));
-    command.output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
 #[test]
@@ -140,10 +130,10 @@ fn a_comment_a_blank_and_a_touched_file_are_no_difference() {
     newer(&desk.path("0.pem"));
     assert!(check(desk, false).status.success());
     for words in [&["reload"][..], &["status"]] {
-        let said = text(&ask(desk, words));
+        let said = text(&desk.ask(words));
         assert!(!said.contains("warning") && !said.contains("newer"), "{said}");
     }
-    assert_eq!(json(&ask(desk, &["reload", "--json"]))["source"]["state"], "same");
+    assert_eq!(json(&desk.ask(&["reload", "--json"]))["source"]["state"], "same");
     edge.stop();
 }
 
@@ -154,7 +144,7 @@ fn reload_and_status_say_that_the_file_is_newer_and_what_to_type() {
     edit(desk, "path = \"/\"", "origins = [\"https://other.test\"]");
     let toml = desk.toml().display().to_string();
     for words in [&["reload"][..], &["status"]] {
-        let output = ask(desk, words);
+        let output = desk.ask(words);
         let said = text(&output);
         assert!(output.status.success(), "the bundle itself is good: {said}");
         assert!(said.contains(&format!("warning {toml} is newer than the bundle in use")), "{said}");
@@ -163,18 +153,18 @@ fn reload_and_status_say_that_the_file_is_newer_and_what_to_type() {
         assert!(said.contains("sanedge reload --admin "), "{said}");
     }
     for words in [&["reload", "--json"][..], &["status", "--json"]] {
-        let document = json(&ask(desk, words));
+        let document = json(&desk.ask(words));
         assert_eq!(document["source"]["state"], "newer", "{document}");
         assert_eq!(document["source"]["file"], toml.as_str());
         assert_eq!(document["source"]["differences"][0]["what"], "`origins` of `recre.store`");
     }
     // What it says to type helps.
-    let command = json(&ask(desk, &["status", "--json"]))["source"]["command"].as_str().unwrap().to_owned();
+    let command = json(&desk.ask(&["status", "--json"]))["source"]["command"].as_str().unwrap().to_owned();
     let path =
         format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_BIN_EXE_sanedge")).parent().unwrap().display());
     let typed = std::process::Command::new("sh").args(["-c", &command]).env("PATH", path).output().unwrap();
     assert!(typed.status.success(), "{command}: {}", text(&typed));
-    let said = text(&ask(desk, &["status"]));
+    let said = text(&desk.ask(&["status"]));
     assert!(!said.contains("warning"), "{said}");
     edge.stop();
 }
@@ -184,7 +174,7 @@ fn reload_and_status_say_that_the_file_is_newer_and_what_to_type() {
 fn for_other_listeners_the_command_is_a_restart() {
     let edge = house().start();
     edit(edge.desk(), "https = [\"127.0.0.1:0\"]", "https = [\"127.0.0.1:2\"]");
-    let said = text(&ask(edge.desk(), &["status"]));
+    let said = text(&edge.desk().ask(&["status"]));
     assert!(
         said.contains("&& sudo systemctl restart sanedge`") && !said.contains("sanedge reload"),
         "{said}"
@@ -198,7 +188,7 @@ fn a_renewed_certificate_that_was_not_bundled_is_named() {
     let desk = edge.desk();
     desk.write_certificate(0, &[HOST, NEW]);
     newer(&desk.path("0.pem"));
-    let said = text(&ask(desk, &["reload"]));
+    let said = text(&desk.ask(&["reload"]));
     assert!(said.contains("0.pem, ") && said.contains("0.key are newer than the bundle in use"), "{said}");
     assert!(
         said.contains("the certificate of `recre.store`") && said.contains("Type `sanedge bundle "),
@@ -206,13 +196,13 @@ fn a_renewed_certificate_that_was_not_bundled_is_named() {
     );
     // Bundled, and not taken.
     desk.bundled();
-    let said = text(&ask(desk, &["status"]));
+    let said = text(&desk.ask(&["status"]));
     assert!(
         said.contains("does not use the bundle on disk") && said.contains("Type `sanedge reload --admin "),
         "{said}"
     );
-    assert_eq!(json(&ask(desk, &["status", "--json"]))["source"]["state"], "not-taken");
-    assert!(!text(&ask(desk, &["reload"])).contains("warning"));
+    assert_eq!(json(&desk.ask(&["status", "--json"]))["source"]["state"], "not-taken");
+    assert!(!text(&desk.ask(&["reload"])).contains("warning"));
     edge.stop();
 }
 
@@ -221,13 +211,13 @@ fn a_file_that_makes_no_bundle_is_said_with_the_command_that_shows_why() {
     let edge = house().start();
     let desk = edge.desk();
     edit(desk, "board", "nonsense = 1\nboard");
-    let said = text(&ask(desk, &["reload"]));
+    let said = text(&desk.ask(&["reload"]));
     assert!(said.contains("has 1 error; the edge keeps") && said.contains("Type `sanedge bundle "), "{said}");
-    assert_eq!(json(&ask(desk, &["status", "--json"]))["source"]["state"], "broken");
+    assert_eq!(json(&desk.ask(&["status", "--json"]))["source"]["state"], "broken");
     std::fs::remove_file(desk.toml()).unwrap();
-    let said = text(&ask(desk, &["status"]));
+    let said = text(&desk.ask(&["status"]));
     assert!(!said.contains("sanedge.toml"), "a bundle from the desk has no source: {said}");
-    assert!(json(&ask(desk, &["status", "--json"]))["source"].is_null());
+    assert!(json(&desk.ask(&["status", "--json"]))["source"].is_null());
     edge.stop();
 }
 
@@ -318,7 +308,7 @@ fn the_admin_socket_refuses_in_the_same_shape() {
     let edge = house().start();
     let desk = edge.desk();
     std::fs::write(desk.bundle_file(), "nonsense").unwrap();
-    let refused = ask(desk, &["reload", "--json"]);
+    let refused = desk.ask(&["reload", "--json"]);
     assert_eq!(refused.status.code(), Some(1));
     let document = json(&refused);
     assert_eq!(

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE};
 use crate::support::frames::{TEXT, client_frame, frame, server_frame};
 use crate::support::node::{Interop, Program};
@@ -13,7 +14,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-const HOST: &str = "socket.recre.store";
 const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=polling&t=abc";
 
 /// How a server of these tests says its `open` packet.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE, client_config};
 use crate::support::engineio::Socket;
 use crate::support::raw::Raw;
@@ -10,8 +11,6 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-const HOST: &str = "recre.store";
 
 /// The first that comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, client_config};
 use crate::support::engineio::{Http, serve_default};
 use rustls::version::{TLS12, TLS13};
@@ -14,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-const HOST: &str = "recre.store";
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
 
 /// Hands over at most so many bytes at a time, each in a segment of its own.

@@ -6,10 +6,9 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, text};
 use crate::support::node::{has, skip};
-
-const HOST: &str = "socket.recre.store";
 
 /// The number of TLS's alert `unrecognized_name` (RFC 6066 §3).
 const UNRECOGNIZED_NAME: &str = "alert number 112";

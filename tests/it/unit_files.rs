@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::activation::Sockets;
 use crate::support::edge::{Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Poller, Socket, serve_default};
@@ -17,7 +18,6 @@ use rustix::process::Signal;
 use sanedge::limits::{Preset, bounded};
 use sanedge::ops::admin;
 
-const HOST: &str = "socket.recre.store";
 const UNITS: [&str; 4] =
     ["sanedge.service", "sanedge-https.socket", "sanedge-http.socket", "sanedge-admin.socket"];
 /// Tenths, as `--threshold` wants them.

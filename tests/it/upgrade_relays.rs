@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE};
-use crate::support::frames::{BINARY, MORE, TEXT, client_frame, echo, frame, server_frame};
+use crate::support::frames::{BINARY, MORE, TEXT, assert_echoes, client_frame, echo, frame, server_frame};
 use crate::support::raw::{Raw, upgrade};
 use crate::support::upstream::{OK, SWITCHING, Upstream};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-const HOST: &str = "socket.recre.store";
 const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
 /// A masked text frame, as a client sends it, and what the upstreams here send back.
 const FRAME: &[u8] = b"\x81\x85\x01\x02\x03\x04ignps";
@@ -22,11 +22,10 @@ fn edge(upstream: &Upstream) -> Edge {
     Edge::certified_for(&[HOST]).site(&[HOST], upstream).start()
 }
 
-async fn assert_echoes(client: &mut Raw) {
+async fn assert_opens(client: &mut Raw) {
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    client.send(FRAME).await;
-    assert_eq!(client.exactly(ECHO.len()).await, ECHO);
+    assert_echoes(client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,13 +38,13 @@ async fn an_upgrade_may_be_split_at_every_byte() {
     for at in 1..request.len() {
         let mut client = Raw::open(&edge, HOST).await;
         client.send_pieces([&request[..at], &request[at..]]).await;
-        assert_echoes(&mut client).await;
+        assert_opens(&mut client).await;
         let received = upstream.received(upstream.connections() - 1);
         assert_eq!(*first.get_or_insert(received.clone()), received, "split at {at}");
     }
     let mut client = Raw::open(&edge, HOST).await;
     client.send_pieces(request.chunks(1)).await;
-    assert_echoes(&mut client).await;
+    assert_opens(&mut client).await;
     assert_eq!(upstream.connections(), request.len(), "one upstream connection each");
     let first = first.unwrap();
     assert!(first.starts_with(&format!("GET {TARGET} HTTP/1.1\r\nHost: {HOST}\r\n")), "{first}");
@@ -199,7 +198,7 @@ async fn an_upgrade_has_no_body() {
     assert_eq!(upstream.connections(), 0);
     let mut client = Raw::open(&edge, HOST).await;
     client.send(upgrade(HOST, TARGET, "Content-Length: 0\r\n")).await;
-    assert_echoes(&mut client).await;
+    assert_opens(&mut client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,6 +404,41 @@ async fn a_slow_reader_gets_everything_that_came_before_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_words_of_an_upstream_that_resets_reach_a_client_that_talks() {
+    const SESSIONS: usize = 40;
+    let words = server_frame(1, true, "last words. ".repeat(5000).as_bytes());
+    let said = words.clone();
+    // Drops its connection with bytes of the client unread, which the kernel says with a reset.
+    let upstream = Upstream::switching(move |mut connection| {
+        let said = said.clone();
+        async move {
+            connection.more().await.unwrap();
+            connection.send(said).await;
+        }
+    })
+    .await;
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], &upstream).start();
+    for session in 0..SESSIONS {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(upgrade(HOST, "/", "")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+        let (mut read, mut write) = tokio::io::split(client.stream);
+        let talk = client_frame(2, true, &[b'x'; 4096]);
+        let talks = tokio::spawn(async move { while write.write_all(&talk).await.is_ok() {} });
+        let mut heard = client.buffer;
+        let ended = tokio::time::timeout(PATIENCE, read.read_to_end(&mut heard)).await.expect("an end");
+        let complete = heard == words && ended.is_ok();
+        assert!(complete, "session {session}: {} of {} bytes, {ended:?}", heard.len(), words.len());
+        if session + 1 < SESSIONS {
+            talks.abort();
+        } else {
+            tokio::time::timeout(PATIENCE, talks).await.expect("nobody may talk to nobody for ever").unwrap();
+        }
+    }
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_side_vanishing_ends_the_other() {
     let upstream = Upstream::switching(async |mut connection| connection.until_closed().await).await;
     let edge = edge(&upstream);
@@ -460,7 +494,7 @@ async fn the_kernel_looks_after_both_sides_of_an_idle_websocket() {
     let edge = edge(&upstream);
     let mut client = Raw::open(&edge, HOST).await;
     client.send(upgrade(HOST, TARGET, "")).await;
-    assert_echoes(&mut client).await;
+    assert_opens(&mut client).await;
     let (own, behind) = (edge.https.port(), upstream.port());
     let begun = Instant::now();
     loop {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE};
 use crate::support::raw::{Raw, Response, upgrade};
 use crate::support::upstream::{Connection, OK, Upstream};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-
-const HOST: &str = "recre.store";
 
 fn edge(upstream: &Upstream) -> Edge {
     Edge::certified_for(&[HOST]).site(&[HOST], upstream).start()

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::SOCKET_HOST as HOST;
 use crate::support::edge::{Edge, PATIENCE};
 use crate::support::frames::{
     BINARY, CLOSE, Frame, MORE, PING, PONG, RSV1, TEXT, client_frame, close, closes_late, echo, frame,
@@ -16,7 +17,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-const HOST: &str = "socket.recre.store";
 const UTF8: &str = "utf8.recre.store";
 const SMALL_FRAMES: &str = "frames.recre.store";
 const SMALL_MESSAGES: &str = "messages.recre.store";

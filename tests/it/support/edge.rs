@@ -238,6 +238,11 @@ impl Desk {
         assert!(output.status.success(), "sanedge bundle refused:\n{}", text(&output));
     }
 
+    /// `sanedge` with these words, which asks the edge of this folder.
+    pub fn ask(&self, words: &[&str]) -> Output {
+        sanedge().args(words).arg("--admin").arg(self.path("admin.sock")).output().unwrap()
+    }
+
     /// Compiles and serves.
     pub fn serve(self) -> Edge {
         self.bundled();
@@ -555,6 +560,11 @@ pub fn memory_kib(pid: u32, line: &str) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let found = rollup.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
     found.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// What a command printed for programs.
+pub fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
 }
 
 /// Both streams of a command, for an assertion's message.

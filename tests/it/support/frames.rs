@@ -134,6 +134,15 @@ pub async fn frame<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Raw<S>) -> Fr
     take(&mut bytes).unwrap()
 }
 
+/// A frame through an open WebSocket to an upstream that echoes comes back.
+pub async fn assert_echoes<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Raw<S>) {
+    client.send(client_frame(BINARY, true, b"still here")).await;
+    assert_eq!(
+        frame(client).await,
+        Frame { first: 0x80 | BINARY, masked: false, payload: b"still here".to_vec() }
+    );
+}
+
 /// Sends every frame back, unmasked and otherwise as it came, until the edge closes.
 pub async fn echo(mut connection: Connection) {
     loop {

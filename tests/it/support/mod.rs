@@ -15,3 +15,8 @@ pub mod prometheus;
 pub mod raw;
 pub mod secret;
 pub mod upstream;
+
+/// The host of most tests: that of the story's board.
+pub const HOST: &str = "recre.store";
+/// The story's host of the Socket.IO server.
+pub const SOCKET_HOST: &str = "socket.recre.store";
