@@ -9,4 +9,5 @@ mod fault;
 mod field;
 pub mod forward;
 pub mod head;
+pub mod problem;
 mod scan;

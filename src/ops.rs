@@ -7,7 +7,6 @@ pub mod log;
 pub mod meter;
 pub mod metrics;
 pub mod process;
-pub mod reason;
 pub mod sandbox;
 pub mod sockets;
 pub mod systemd;

@@ -127,7 +127,6 @@ const ORDER: &[&str] = &[
     "ops/exposition.rs",
     "ops/log.rs",
     "ops/metrics.rs",
-    "ops/reason.rs",
     "ops/sandbox.rs",
     "ops/process.rs",
     "ops/sockets.rs",
@@ -191,6 +190,7 @@ const ORDER: &[&str] = &[
     // ... that knows no bundle.
     "http.rs",
     "http/answer.rs",
+    "http/problem.rs",
     "http/bound_auth.rs",
     "http/forward.rs",
     "http/head.rs",
@@ -212,6 +212,7 @@ const ORDER: &[&str] = &[
     "bundle/pem.rs",
     "excerpt.rs",
     "proxy_protocol.rs",
+    "reason.rs",
 ];
 
 /// Neither sockets, nor tasks, nor a clock: bytes and time come in as arguments.
@@ -263,6 +264,7 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
     // lib.rs: the core.
     (
         &[
+            "reason.rs",
             "route.rs",
             "engineio.rs",
             "bundle",

@@ -7,6 +7,8 @@ pub mod page;
 
 use serde::Serialize;
 
+use crate::http::problem::PROBLEMS;
+
 /// The part of the way that a check is about, in the order in which a client goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -945,44 +947,10 @@ PiHot = "pi-hot", Board, Warn;
     fix: "Give it air, or a heat sink.";
 }
 
-/// What to do about each code of the edge's own that has no row above.
-pub const EDGE_REMEDIES: [(&str, &str); 15] = [
-    (
-        "bad_request",
-        "something in front of sanedge makes the request ambiguous: ask sanedge without it, and compare",
-    ),
-    ("ambiguous_path", "write the path without `//`, `.` and `..`"),
-    (
-        "bad_upgrade",
-        "something in front of sanedge changes the WebSocket handshake: let it pass Upgrade, Connection and Sec-WebSocket-* unchanged",
-    ),
-    ("plain_http", "this port speaks TLS: use https:// or wss://"),
-    (
-        "request_timeout",
-        "the request came too slowly: raise head_timeout or stall_timeout in [limits], or look at the line",
-    ),
-    ("body_too_large", "raise body_bytes_max of the site or route (Engine.IO sends up to 1 MB)"),
-    ("target_too_long", "the query is too long: send less in it, or raise target_bytes_max in [limits]"),
-    ("expectation_failed", "something in front of sanedge adds Expect: let it send 100-continue or nothing"),
-    ("websocket_version", "something in front of sanedge changes Sec-WebSocket-Version: it must be 13"),
-    (
-        "head_too_large",
-        "fields and cookies are too long: send fewer, or raise head_bytes_max or fields_max in [limits]",
-    ),
-    ("not_implemented", "something in front of sanedge changes the method or the transfer coding"),
-    ("version_not_supported", "something in front of sanedge sends neither HTTP/1.0 nor HTTP/1.1"),
-    (
-        "upstream_head_too_large",
-        "the head of the app's answer is too large: send fewer cookies and fields, or raise response_head_bytes_max or response_fields_max in [limits]",
-    ),
-    ("upstream_timeout", "the app does not answer in time: look into its log"),
-    ("upstream_unreachable", "the app does not accept connections: start it"),
-];
-
 /// What to do about a code of the edge's own, also one that a later edge has.
 pub fn edge_remedy(code: &str) -> &'static str {
-    let row = EDGE_REMEDIES.iter().find(|(known, _)| *known == code);
-    row.map_or("look into its log at this second", |(_, remedy)| remedy)
+    let problem = PROBLEMS.iter().find(|problem| problem.code() == code);
+    problem.and_then(|problem| problem.remedy()).unwrap_or("look into its log at this second")
 }
 
 /// `text` with each `{word}` replaced by what `known` says; a word that it does not know stays.

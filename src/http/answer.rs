@@ -5,93 +5,12 @@
 use std::fmt::{self, Write as _};
 
 use crate::http::forward::push_status;
-use crate::http::head::{HeadError, HeadFault, RequestHead, list, trim};
+use crate::http::head::{RequestHead, list, trim};
+pub use crate::http::problem::{PROBLEMS, Problem};
 use crate::names::Host;
 
 /// Bytes of text from outside that a response repeats; the rest is cut.
 pub const DETAIL_BYTES_MAX: usize = 1024;
-
-/// Why the edge responds itself. One table has status, code and sentence of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Problem {
-    /// 400: the head or the framing is malformed or ambiguous.
-    BadRequest,
-    /// 400: the path leads to different routes before and after normalising.
-    AmbiguousPath,
-    /// 400: an upgrade that RFC 6455 does not allow.
-    BadUpgrade,
-    /// 400: plain HTTP on a TLS port.
-    PlainHttp,
-    /// 403: the Origin of an upgrade is not allowed.
-    OriginRefused,
-    /// 403: the client's address is not in `allow`.
-    AddressRefused,
-    /// 404: no route for the path.
-    UnknownPath,
-    /// 404: the plain listener does not know this host.
-    UnknownHost,
-    /// 408: the request did not arrive in time.
-    RequestTimeout,
-    /// 413: the body is larger than `body_bytes_max`.
-    BodyTooLarge,
-    /// 414: the target is longer than `target_bytes_max`.
-    TargetTooLong,
-    /// 417: an expectation other than 100-continue.
-    ExpectationFailed,
-    /// 421: this connection was opened for another name.
-    Misdirected,
-    /// 426: WebSocket version other than 13.
-    WebSocketVersion,
-    /// 429: too many requests.
-    TooManyRequests,
-    /// 431: the head is larger than `head_bytes_max` or has more than `fields_max` fields.
-    HeadTooLarge,
-    /// 501: CONNECT, TRACE, or a transfer coding other than chunked.
-    NotImplemented,
-    /// 502: no connection to the upstream.
-    UpstreamUnreachable,
-    /// 502: the upstream closed before its response was complete.
-    UpstreamClosed,
-    /// 502: the upstream's response is malformed or ambiguous.
-    UpstreamMalformed,
-    /// 502: the upstream speaks TLS where plain HTTP is spoken to it.
-    UpstreamTls,
-    /// 502: the head of the upstream's response is larger than `response_head_bytes_max`, or has more than
-    /// `response_fields_max` fields.
-    UpstreamHeadTooLarge,
-    /// 504: the upstream did not answer in time.
-    UpstreamTimeout,
-    /// 505: neither HTTP/1.0 nor HTTP/1.1.
-    VersionNotSupported,
-}
-
-/// Every problem, for tables and metrics.
-pub const PROBLEMS: [Problem; 24] = [
-    Problem::BadRequest,
-    Problem::AmbiguousPath,
-    Problem::BadUpgrade,
-    Problem::PlainHttp,
-    Problem::OriginRefused,
-    Problem::AddressRefused,
-    Problem::UnknownPath,
-    Problem::UnknownHost,
-    Problem::RequestTimeout,
-    Problem::BodyTooLarge,
-    Problem::TargetTooLong,
-    Problem::ExpectationFailed,
-    Problem::Misdirected,
-    Problem::WebSocketVersion,
-    Problem::TooManyRequests,
-    Problem::HeadTooLarge,
-    Problem::NotImplemented,
-    Problem::UpstreamUnreachable,
-    Problem::UpstreamClosed,
-    Problem::UpstreamMalformed,
-    Problem::UpstreamTls,
-    Problem::UpstreamHeadTooLarge,
-    Problem::UpstreamTimeout,
-    Problem::VersionNotSupported,
-];
 
 /// The part of a response beyond its fixed sentence. Text from outside is escaped and cut.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,127 +32,6 @@ pub struct AnswerForm {
     pub head_only: bool,
 }
 
-impl HeadError {
-    /// The response to the client for an upstream response head with this error.
-    pub fn upstream_problem(&self) -> Problem {
-        match self.fault {
-            HeadFault::HeadTooLong { .. } | HeadFault::TooManyFields { .. } => Problem::UpstreamHeadTooLarge,
-            _ => Problem::UpstreamMalformed,
-        }
-    }
-
-    /// The response to a request head with this error.
-    pub fn problem(&self) -> Problem {
-        match self.fault {
-            HeadFault::HeadTooLong { .. }
-            | HeadFault::TooManyFields { .. }
-            | HeadFault::PlanTooLong { .. } => Problem::HeadTooLarge,
-            HeadFault::TargetTooLong { .. } => Problem::TargetTooLong,
-            HeadFault::MethodTooLong | HeadFault::MethodNotServed | HeadFault::CodingUnknown => {
-                Problem::NotImplemented
-            }
-            HeadFault::VersionNotSupported => Problem::VersionNotSupported,
-            HeadFault::ExpectationUnknown => Problem::ExpectationFailed,
-            _ => Problem::BadRequest,
-        }
-    }
-}
-
-/// One row of the table: what the client sees for a problem.
-struct Row {
-    status: u16,
-    reason: &'static str,
-    code: &'static str,
-    sentence: &'static str,
-    /// Fields that the status requires.
-    fields: &'static str,
-}
-
-impl Problem {
-    /// The stable code, as in `Sanedge-Error`.
-    pub fn code(self) -> &'static str {
-        self.row().code
-    }
-
-    /// Whether the upstream is what went wrong.
-    pub fn is_upstream(self) -> bool {
-        matches!(
-            self,
-            Self::UpstreamUnreachable
-                | Self::UpstreamClosed
-                | Self::UpstreamMalformed
-                | Self::UpstreamHeadTooLarge
-                | Self::UpstreamTls
-                | Self::UpstreamTimeout
-        )
-    }
-
-    /// The status code.
-    pub fn status(self) -> u16 {
-        self.row().status
-    }
-
-    /// One sentence.
-    pub fn sentence(self) -> &'static str {
-        self.row().sentence
-    }
-
-    #[rustfmt::skip]
-    fn row(self) -> Row {
-        let row = |status, reason, code, sentence| Row { status, reason, code, sentence, fields: "" };
-        match self {
-            Self::BadRequest => row(400, "Bad Request", "bad_request",
-                "The request is malformed or ambiguous."),
-            Self::AmbiguousPath => row(400, "Bad Request", "ambiguous_path",
-                "The path leads to different routes before and after its dot segments and slashes are resolved."),
-            Self::BadUpgrade => row(400, "Bad Request", "bad_upgrade",
-                "The WebSocket upgrade does not follow RFC 6455."),
-            Self::PlainHttp => row(400, "Bad Request", "plain_http",
-                "This port expects TLS: use https:// or wss://."),
-            Self::OriginRefused => row(403, "Forbidden", "origin_refused",
-                "Pages of this origin may not open WebSockets here."),
-            Self::AddressRefused => row(403, "Forbidden", "address_refused",
-                "Clients at this address are not allowed here."),
-            Self::UnknownPath => row(404, "Not Found", "unknown_path",
-                "No server is configured for this path."),
-            Self::UnknownHost => row(404, "Not Found", "unknown_host",
-                "This host is not served here."),
-            Self::RequestTimeout => row(408, "Request Timeout", "request_timeout",
-                "The request did not arrive in time."),
-            Self::BodyTooLarge => row(413, "Content Too Large", "body_too_large",
-                "The body is larger than this route allows (body_bytes_max)."),
-            Self::TargetTooLong => row(414, "URI Too Long", "target_too_long",
-                "The request target is too long (target_bytes_max)."),
-            Self::ExpectationFailed => row(417, "Expectation Failed", "expectation_failed",
-                "The only supported expectation is 100-continue."),
-            Self::Misdirected => row(421, "Misdirected Request", "misdirected",
-                "This connection was opened for another host name."),
-            Self::WebSocketVersion => Row { fields: "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
-                ..row(426, "Upgrade Required", "websocket_version", "Only WebSocket version 13 is supported.") },
-            Self::TooManyRequests => Row { fields: "Retry-After: 1\r\n",
-                ..row(429, "Too Many Requests", "too_many_requests", "Too many requests from this address.") },
-            Self::HeadTooLarge => row(431, "Request Header Fields Too Large", "head_too_large",
-                "The request head is too large (head_bytes_max, fields_max)."),
-            Self::NotImplemented => row(501, "Not Implemented", "not_implemented",
-                "This method or transfer coding is not supported."),
-            Self::UpstreamUnreachable => row(502, "Bad Gateway", "upstream_unreachable",
-                "The server behind this edge does not accept connections."),
-            Self::UpstreamClosed => row(502, "Bad Gateway", "upstream_closed",
-                "The server behind this edge closed the connection before its response was complete."),
-            Self::UpstreamMalformed => row(502, "Bad Gateway", "upstream_malformed",
-                "The response of the server behind this edge is malformed or ambiguous."),
-            Self::UpstreamTls => row(502, "Bad Gateway", "upstream_tls",
-                "The server behind this edge speaks TLS, and the edge speaks plain HTTP to it."),
-            Self::UpstreamHeadTooLarge => row(502, "Bad Gateway", "upstream_head_too_large",
-                "The head of the response of the server behind this edge is too large (response_head_bytes_max, response_fields_max)."),
-            Self::UpstreamTimeout => row(504, "Gateway Timeout", "upstream_timeout",
-                "The server behind this edge did not respond in time."),
-            Self::VersionNotSupported => row(505, "HTTP Version Not Supported", "version_not_supported",
-                "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
-        }
-    }
-}
-
 /// Whether the client prefers a page: `Accept` names `text/html` with a weight above 0 (RFC 9110 §12.5.1).
 pub fn wants_html(head: &RequestHead<'_>) -> bool {
     head.fields.values("accept").flat_map(list).any(|range| {
@@ -246,12 +44,11 @@ pub fn wants_html(head: &RequestHead<'_>) -> bool {
 
 /// Appends a complete response, head and body, to `out`.
 pub fn write(problem: Problem, detail: &Detail<'_>, form: AnswerForm, out: &mut Vec<u8>) {
-    let row = problem.row();
-    let body = if form.html { page(&row, detail) } else { json(&row, detail) };
+    let body = if form.html { page(problem, detail) } else { json(problem, detail) };
     let media = if form.html { "text/html; charset=utf-8" } else { "application/json" };
-    status_line(row.status, row.reason, out);
-    let upgrade = row.fields.contains("Upgrade:");
-    push(out, format_args!("Sanedge-Error: {}\r\n{}", row.code, row.fields));
+    status_line(problem.status(), problem.phrase(), out);
+    let upgrade = problem.fields().contains("Upgrade:");
+    push(out, format_args!("Sanedge-Error: {}\r\n{}", problem.code(), problem.fields()));
     push(out, format_args!("Cache-Control: no-store\r\nContent-Type: {media}\r\n"));
     finish(&body, upgrade, form, out);
 }
@@ -297,8 +94,8 @@ fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 }
 
 /// `{"code":…,"message":…,"found":…,"check":…}`, the last two if they are not empty.
-fn json(row: &Row, detail: &Detail<'_>) -> String {
-    let mut body = format!("{{\"code\":\"{}\",\"message\":\"{}\"", row.code, row.sentence);
+fn json(problem: Problem, detail: &Detail<'_>) -> String {
+    let mut body = format!("{{\"code\":\"{}\",\"message\":\"{}\"", problem.code(), problem.sentence());
     for (name, text) in [("found", detail.found), ("check", detail.check)] {
         if let Some(text) = text {
             let _ = write!(body, ",\"{name}\":\"{}\"", Escaped(text, escape_json));
@@ -308,18 +105,20 @@ fn json(row: &Row, detail: &Detail<'_>) -> String {
     body
 }
 
-fn page(row: &Row, detail: &Detail<'_>) -> String {
+fn page(problem: Problem, detail: &Detail<'_>) -> String {
     let mut body = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0} {1}</title>\n\
         <h1>{0} {1}</h1>\n<p>{2}</p>\n",
-        row.status, row.reason, row.sentence
+        problem.status(),
+        problem.phrase(),
+        problem.sentence()
     );
     for (name, text) in [("Found", detail.found), ("Check", detail.check)] {
         if let Some(text) = text {
             let _ = writeln!(body, "<p>{name}: <code>{}</code></p>", Escaped(text, escape_html));
         }
     }
-    let _ = writeln!(body, "<p><small>sanedge: {}</small></p>", row.code);
+    let _ = writeln!(body, "<p><small>sanedge: {}</small></p>", problem.code());
     body
 }
 
@@ -391,10 +190,25 @@ mod tests {
                     head.fields.values("sanedge-error").collect::<Vec<_>>(),
                     [problem.code().as_bytes()]
                 );
-                assert!(body.contains(problem.sentence()));
+                assert!(body.contains(problem.sentence()) && !problem.phrase().is_empty());
             }
         }
         assert_eq!(codes.len(), PROBLEMS.len());
+    }
+
+    #[test]
+    fn a_problem_of_the_upstream_tells_the_log_what_to_check_and_no_client_where_it_is() {
+        for problem in PROBLEMS {
+            let inside = problem.check_inside("127.0.0.1:3002");
+            assert_eq!(problem.is_upstream(), inside.is_some(), "{problem:?}");
+            assert_eq!(problem.is_upstream(), problem.check().is_some(), "{problem:?}");
+            assert!(inside.is_none_or(|check| !check.contains('{')), "{problem:?}");
+            assert!(!problem.check().is_some_and(|check| check.contains('{')), "{problem:?}");
+            // Only an upstream that takes no connection has a line of its own.
+            assert_eq!(problem.reason().is_none(), problem == Problem::UpstreamUnreachable, "{problem:?}");
+        }
+        let check = Problem::UpstreamClosed.check_inside("127.0.0.1:3002").unwrap();
+        assert_eq!(check, "Look at the log of the app on 127.0.0.1:3002.");
     }
 
     #[test]

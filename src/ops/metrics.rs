@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::names::Host;
-pub use crate::ops::reason::Reason;
+pub use crate::reason::Reason;
 
 /// Declares the counters once: the struct, and the list of names with values that `status` shows.
 macro_rules! counters {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sanedge::bundle::keys::{Row, TABLES};
-use sanedge::ops::reason::Reason;
+use sanedge::reason::Reason;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What a reader takes in at one sitting.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Code, EDGE_REMEDIES, Group, Level, fill};
+use super::{Code, Group, Level, fill};
+use crate::http::problem::{PROBLEMS, Problem};
 
 /// What a person sees first, in the words of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,8 +284,8 @@ fn example(text: &str) -> String {
 
 /// One code a line, as a table of its own.
 fn remedies() -> String {
-    let row = |(code, remedy): &(&str, &str)| format!("  {code}: {remedy}\n");
-    format!("By the code:\n{}", EDGE_REMEDIES.iter().map(row).collect::<String>().trim_end())
+    let row = |problem: &Problem| Some(format!("  {}: {}\n", problem.code(), problem.remedy()?));
+    format!("By the code:\n{}", PROBLEMS.iter().filter_map(row).collect::<String>().trim_end())
 }
 
 #[cfg(test)]

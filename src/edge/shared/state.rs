@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
@@ -20,6 +20,7 @@ use crate::edge::shared::upstreams::Upstreams;
 use crate::ops::access::AccessLog;
 use crate::ops::log::Said;
 use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
+use crate::reason::Level;
 
 /// How the edge ends.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +101,16 @@ impl Shared {
     /// The same, with what to check or to add: a sentence of ours, to be read and copied as it stands.
     pub(crate) fn refuse_with_check(&self, reason: Reason, peer: IpAddr, found: &str, check: Option<&str>) {
         let minute = self.started.elapsed().as_secs() / 60;
-        if let Some(silent) = self.refusals.count(reason, minute) {
-            let found = Said(found);
-            info!(reason = reason.name(), %peer, %found, check, more_since_last_line = silent, "refused");
+        let level = reason.level();
+        if level == Level::Silent {
+            return self.refusals.count_silently(reason);
+        }
+        let Some(more) = self.refusals.count(reason, minute) else { return };
+        let (reason, found) = (reason.name(), Said(found));
+        match level {
+            Level::Silent => {}
+            Level::Info => info!(reason, %peer, %found, check, more_since_last_line = more, "refused"),
+            Level::Warn => warn!(reason, %peer, %found, check, more_since_last_line = more, "refused"),
         }
     }
 
