@@ -24,6 +24,7 @@ use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
 use crate::ops::admin;
 use crate::ops::admin::client::{self, AskError};
+use crate::ops::admin::endpoints::STATUS;
 use failure::Failure;
 use running::{admin_of, at, reload, status};
 use terminal::{colour, complain, exit, now, print};
@@ -402,7 +403,7 @@ fn hides(word: &str) -> bool {
 /// The bundle that the running edge has of the file at `path`, as its status names it; none where no edge runs, or with another file.
 fn served(bundle: &Bundle, path: &Path) -> Result<Option<String>, String> {
     use io::ErrorKind::{ConnectionRefused, NotFound};
-    let found = match client::ask(&admin_of(bundle), "GET", "/status", "application/json") {
+    let found = match client::ask(&admin_of(bundle), &STATUS, "application/json") {
         Ok(found) => found,
         Err(AskError::Connect { error, .. }) if matches!(error.kind(), NotFound | ConnectionRefused) => {
             return Ok(None);

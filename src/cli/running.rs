@@ -14,6 +14,7 @@ use super::terminal::{exit, print, unwritable, write_out};
 use crate::bundle::{Admin, Bundle, report};
 use crate::ops::admin;
 use crate::ops::admin::client::{self, Answer};
+use crate::ops::admin::endpoints::{Endpoint, RELOAD, STATUS};
 
 /// Time between two looks of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -69,7 +70,7 @@ pub(super) fn reload(admin: &Admin, json: bool) -> ExitCode {
 }
 
 fn reload_by_request(admin: &Admin, json: bool) -> Result<String, Failure> {
-    answer(admin, "POST", "/reload", json)
+    answer(admin, &RELOAD, json)
 }
 
 /// Sends SIGHUP and reads what came of it.
@@ -117,9 +118,7 @@ fn signalled(bundle: &str, json: bool) -> String {
 // --- status -----------------------------------------------------------------------------------------------
 
 pub(super) fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
-    let asked = |look: Option<&Look>| {
-        answer(admin, "GET", "/status", json).map(|text| with_sources(text, look, json))
-    };
+    let asked = |look: Option<&Look>| answer(admin, &STATUS, json).map(|text| with_sources(text, look, json));
     if !watch {
         return match asked(compared(admin).as_ref()) {
             Ok(text) => exit(print(&text)),
@@ -165,9 +164,9 @@ fn redrawn(text: &str, first: bool) -> String {
 // --- both -------------------------------------------------------------------------------------------------
 
 /// What a success says; for a program it is JSON.
-fn answer(admin: &Admin, method: &str, path: &str, json: bool) -> Result<String, Failure> {
+fn answer(admin: &Admin, endpoint: &Endpoint, json: bool) -> Result<String, Failure> {
     let accept = if json { "application/json" } else { "text/plain" };
-    let found = client::ask(admin, method, path, accept)?;
+    let found = client::ask(admin, endpoint, accept)?;
     match found {
         Answer { status: 200, body, .. } if json => Ok(format!("{}\n", String::from_utf8_lossy(&body))),
         Answer { status: 200, is_text: true, body } => {
@@ -182,7 +181,7 @@ fn answer(admin: &Admin, method: &str, path: &str, json: bool) -> Result<String,
 }
 
 fn status_of(admin: &Admin) -> Result<Value, Failure> {
-    let found = client::ask(admin, "GET", "/status", "application/json")?;
+    let found = client::ask(admin, &STATUS, "application/json")?;
     match found.status {
         200 => Ok(serde_json::from_slice(&found.body).unwrap_or_default()),
         _ => Err(Failure::of_answer(&found.body)),

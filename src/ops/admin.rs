@@ -1,9 +1,10 @@
 //! The admin socket: what the running edge says of itself, and how it is asked.
 //!
 //! [`server`] answers in HTTP/1.1 on a Unix socket, or on loopback TCP for reading; [`client`] is what `sanedge reload` and
-//! `sanedge status` are. Both know the shapes below; [`text`] puts them into words for a terminal.
+//! `sanedge status` are. [`endpoints`] is the table of what there is. Both know the shapes below; [`text`] puts them into words for a terminal.
 
 pub mod client;
+pub mod endpoints;
 mod page;
 pub mod server;
 pub mod text;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sanedge::bundle::keys::{Row, TABLES};
+use sanedge::ops::admin::endpoints::{ENDPOINTS, Endpoint};
 use sanedge::reason::Reason;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -156,6 +157,14 @@ fn the_table_of_reasons_is_the_programs_own() {
         "reasons",
         &format!("| reason | limit or cause, and what the client gets |\n|---|---|\n{rows}"),
     );
+}
+
+#[test]
+fn the_table_of_endpoints_is_the_programs_own() {
+    let row =
+        |endpoint: &&Endpoint| format!("| {} `{}` | {} |\n", endpoint.method, endpoint.path, endpoint.means);
+    let rows: String = ENDPOINTS.iter().map(row).collect();
+    generated("monitoring.md", "endpoints", &format!("| request | answer |\n|---|---|\n{rows}"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::endpoints::Endpoint;
 use crate::bundle::Admin;
 use crate::http::body::Framing;
 use crate::http::head::{HeadLimits, HeadScanner, parse_scanned_response};
@@ -68,7 +69,8 @@ pub struct Answer {
 ///
 /// # Errors
 /// Nobody answers, or not in HTTP.
-pub fn ask(admin: &Admin, method: &str, path: &str, accept: &str) -> Result<Answer, AskError> {
+pub fn ask(admin: &Admin, endpoint: &Endpoint, accept: &str) -> Result<Answer, AskError> {
+    let Endpoint { method, path, .. } = endpoint;
     let address = admin.to_string();
     let unreachable = |error| AskError::Connect { address: address.clone(), error };
     let request = format!(

@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Ask, DEFAULT_PATH, Status, page, text};
+use super::endpoints::{self, Answer, ENDPOINTS, Form, Show};
+use super::{Ask, DEFAULT_PATH};
 use crate::bundle::Admin;
 use crate::excerpt::Excerpt;
 use crate::http::head::{HeadLimits, HeadScanner, RequestHead, parse_request};
 use crate::names::Host;
-use crate::ops::exposition;
 use crate::ops::sockets::AdminListener;
+use crate::reason::Reason;
 
 /// A request here is one line and a browser's few fields.
 const HEAD_LIMITS: HeadLimits =
@@ -37,9 +37,6 @@ const REQUESTS_MAX: usize = 16;
 const DESCRIPTORS_KEPT: usize = 8;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What there is, for who asked for something else.
-const PATHS: &str = "GET / /status /history /metrics /healthz /readyz, POST /reload";
-
 /// The running admin listener; removes its socket file when dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -226,52 +223,6 @@ async fn accept_all(listener: Listener, asks: mpsc::Sender<Ask>) {
     }
 }
 
-/// What goes back: a status with its reason, and a body with its type.
-struct Answer {
-    status: u16,
-    reason: &'static str,
-    content_type: &'static str,
-    /// More fields, each with its line end.
-    fields: &'static str,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn new(status: u16, reason: &'static str, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, reason, content_type, fields: "", body: body.into() }
-    }
-
-    fn json(status: u16, reason: &'static str, value: &impl Serialize) -> Self {
-        Self::new(status, reason, "application/json", serde_json::to_vec(value).unwrap_or_default())
-    }
-
-    /// In the shape of every command's `--json`.
-    fn problem(status: u16, reason: &'static str, code: &str, message: &str) -> Self {
-        Self::json(status, reason, &serde_json::json!({ "ok": false, "code": code, "message": message }))
-    }
-
-    fn text(good: bool, body: &str) -> Self {
-        let (status, reason) = if good { (200, "OK") } else { (503, "Service Unavailable") };
-        Self::new(status, reason, "text/plain; charset=utf-8", format!("{}\n", body.trim_end()))
-    }
-
-    /// No field says that another origin may read this, so none may; and nothing here is to be kept or framed.
-    fn bytes(self) -> Vec<u8> {
-        let head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}Cache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n\
-             Content-Security-Policy: {}\r\nConnection: close\r\n\r\n",
-            self.status,
-            self.reason,
-            self.content_type,
-            self.body.len(),
-            self.fields,
-            page::content_security_policy(),
-        );
-        [head.into_bytes(), self.body].concat()
-    }
-}
-
 async fn serve_one(mut stream: Box<dyn Stream>, rights: Rights, asks: &mpsc::Sender<Ask>) {
     let Ok(Some(head)) = timeout(REQUEST_TIME, read_head(&mut stream)).await else { return };
     let answer = match parse_request(&head, &HEAD_LIMITS) {
@@ -310,25 +261,21 @@ async fn answer(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
         let expected = "this address accepts only a loopback Host: http://localhost";
         return Answer::problem(403, "Forbidden", "host-refused", expected);
     }
-    match (head.method, head.path) {
-        ("GET", "/") => Answer::new(200, "OK", "text/html; charset=utf-8", page::HTML),
-        ("GET", "/status") if wants_text(head) => {
-            with_status(asks, |status| Answer::text(true, &text::status(&status))).await
+    let there: Vec<_> = ENDPOINTS.iter().filter(|endpoint| endpoint.path == head.path).collect();
+    let Some(endpoint) = there.iter().find(|endpoint| endpoint.method == head.method) else {
+        return endpoints::none(&there);
+    };
+    let form = if wants_text(head) { Form::Text } else { Form::Json };
+    match endpoint.show {
+        Show::Fixed(show) => show(),
+        Show::Status(show) => {
+            ask(asks, Ask::Status).await.map_or_else(endpoints::ending, |it| show(&it, form))
         }
-        ("GET", "/status") => with_status(asks, |status| Answer::json(200, "OK", &status)).await,
-        ("GET", "/history") => match ask(asks, Ask::History).await {
-            Some(history) => Answer::json(200, "OK", &history),
-            None => ending(),
+        Show::History(show) => ask(asks, Ask::History).await.map_or_else(endpoints::ending, |it| show(&it)),
+        Show::Reload(show) => match may_reload(head, rights) {
+            true => ask(asks, Ask::Reload).await.map_or_else(endpoints::ending, |it| show(&it, form)),
+            false => endpoints::reload_not_allowed(),
         },
-        ("GET", "/metrics") => with_status(asks, metrics).await,
-        ("GET", "/healthz") => with_status(asks, |status| health(&status, status.is_live())).await,
-        ("GET", "/readyz") => with_status(asks, |status| health(&status, status.is_ready())).await,
-        ("POST", "/reload") => reload(head, rights, asks).await,
-        (_, "/reload") => not_allowed("Allow: POST\r\n"),
-        (_, "/" | "/status" | "/history" | "/metrics" | "/healthz" | "/readyz") => {
-            not_allowed("Allow: GET\r\n")
-        }
-        _ => Answer::problem(404, "Not Found", "not-found", PATHS),
     }
 }
 
@@ -342,25 +289,16 @@ fn is_expected(host: &Host, rights: Rights) -> bool {
     }
 }
 
-async fn reload(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>) -> Answer {
-    // Browsers tell where a request comes from, and no page asks for a reload.
+/// Only root and the service's own user, and no browser: those say where a request comes from, and no page asks for a reload.
+fn may_reload(head: &RequestHead<'_>, rights: Rights) -> bool {
     let by_browser =
         ["origin", "sec-fetch-site", "referer"].iter().any(|name| head.fields.values(name).next().is_some());
-    if rights != Rights::Control || by_browser {
-        warn!(reason = "admin", "reload refused: only root and the service's own user may request one");
-        return Answer::problem(
-            403,
-            "Forbidden",
-            "reload-not-allowed",
-            "only root and the service's own user may reload, on the Unix socket",
-        );
+    let may = rights == Rights::Control && !by_browser;
+    if !may {
+        let reason = Reason::Admin.name();
+        warn!(reason, "reload refused: only root and the service's own user may request one");
     }
-    match ask(asks, Ask::Reload).await {
-        Some(report) if report.ok && wants_text(head) => Answer::text(true, &text::reload(&report)),
-        Some(report) if report.ok => Answer::json(200, "OK", &report),
-        Some(report) => Answer::json(409, "Conflict", &report),
-        None => ending(),
-    }
+    may
 }
 
 /// Whether it is the command line that asks: it shows what the edge itself has put into words.
@@ -373,32 +311,4 @@ async fn ask<T>(asks: &mpsc::Sender<Ask>, what: impl FnOnce(oneshot::Sender<T>) 
     let (sender, answer) = oneshot::channel();
     asks.send(what(sender)).await.ok()?;
     answer.await.ok()
-}
-
-async fn with_status(asks: &mpsc::Sender<Ask>, answer: impl FnOnce(Status) -> Answer) -> Answer {
-    ask(asks, Ask::Status).await.map_or_else(ending, answer)
-}
-
-fn metrics(status: Status) -> Answer {
-    match exposition::text(&status) {
-        Ok(text) => Answer::new(200, "OK", exposition::CONTENT_TYPE, text),
-        Err(error) => Answer::problem(500, "Internal Server Error", "internal", &error.to_string()),
-    }
-}
-
-fn health(status: &Status, good: bool) -> Answer {
-    let text = match (good, status.workers_stuck.as_slice()) {
-        (true, _) => "ok".to_owned(),
-        (false, []) => "draining".to_owned(),
-        (false, stuck) => format!("workers do not run their tasks: {stuck:?}"),
-    };
-    Answer::text(good, &text)
-}
-
-fn not_allowed(fields: &'static str) -> Answer {
-    Answer { fields, ..Answer::problem(405, "Method Not Allowed", "method-not-allowed", PATHS) }
-}
-
-fn ending() -> Answer {
-    Answer::problem(503, "Service Unavailable", "ending", "the edge is shutting down")
 }
