@@ -53,6 +53,9 @@ enum Command {
         /// still valid, and take the others. Exits with 3 then. A host never loses a valid certificate in this way.
         #[arg(long)]
         carry_over: bool,
+        /// Also print how the memory that the limits may take is calculated.
+        #[arg(short, long)]
+        verbose: bool,
         /// Print findings and hosts as one JSON document.
         #[arg(long)]
         json: bool,
@@ -126,9 +129,12 @@ pub fn run() -> ExitCode {
         Err(error) => return misused(&error, &words),
     };
     match arguments.command {
-        Command::Bundle { source, output, carry_over, json } => {
-            bundle(&source, output.as_deref(), carry_over, json)
-        }
+        Command::Bundle { source, output, carry_over, verbose, json } => bundle(
+            &source,
+            output.as_deref(),
+            carry_over,
+            if json { Form::Json } else { Form::Text { verbose } },
+        ),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),
@@ -204,7 +210,14 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-fn bundle(source: &Path, given: Option<&Path>, carry_over: bool, json: bool) -> ExitCode {
+/// How `sanedge bundle` says what it found.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Text { verbose: bool },
+}
+
+fn bundle(source: &Path, given: Option<&Path>, carry_over: bool, form: Form) -> ExitCode {
     let output = given.map_or_else(|| source.with_extension("bundle"), Path::to_owned);
     let output = output.as_path();
     let in_place = if carry_over { in_place(output) } else { None };
@@ -216,15 +229,18 @@ fn bundle(source: &Path, given: Option<&Path>, carry_over: bool, json: bool) -> 
             None
         }
     });
-    let said = if json {
-        let mut document = report::outcome_json(&outcome, written.is_some().then_some(output));
-        if written.is_none() {
-            let message = format!("{}: nothing was written", report::count(&outcome.findings));
-            Failure::new("findings", message).mark(&mut document);
+    let said = match form {
+        Form::Json => {
+            let mut document = report::outcome_json(&outcome, written.is_some().then_some(output));
+            if written.is_none() {
+                let message = format!("{}: nothing was written", report::count(&outcome.findings));
+                Failure::new("findings", message).mark(&mut document);
+            }
+            print(&format!("{document:#}\n"))
         }
-        print(&format!("{document:#}\n"))
-    } else {
-        tell(&outcome, written.is_some()) & conclude(&outcome, output, written.as_ref())
+        Form::Text { verbose } => {
+            tell(&outcome, written.is_some(), verbose) & conclude(&outcome, output, written.as_ref())
+        }
     };
     match written.is_some() && said {
         true if outcome.in_part => ExitCode::from(DONE_IN_PART),
@@ -276,9 +292,9 @@ fn is_something_else(output: &Path) -> bool {
     full && std::fs::File::open(output).is_ok_and(|file| !begins(file))
 }
 
-/// Findings to stderr; the table and, unless something else is the problem, the memory equation to stdout. False where
-/// stdout cannot be written to.
-fn tell(outcome: &Outcome, written: bool) -> bool {
+/// Findings to stderr; the table and, unless something else is the problem, the memory that it may take to stdout: the equation
+/// where somebody asks, or it is the problem. False where stdout cannot be written to.
+fn tell(outcome: &Outcome, written: bool, verbose: bool) -> bool {
     complain(&report::findings(&outcome.findings, colour(&io::stderr())));
     let mut text = String::new();
     if !outcome.hosts.is_empty() {
@@ -289,8 +305,12 @@ fn tell(outcome: &Outcome, written: bool) -> bool {
     }
     let over_budget = outcome.findings.iter().any(|f| f.code == Code::MemoryOverBudget);
     if let Some(memory) = outcome.memory.as_ref().filter(|_| written || over_budget) {
-        text +=
-            &format!("memory\n{}\n", memory.lines().map(|line| format!("  {line}\n")).collect::<String>());
+        text += &if verbose || over_budget {
+            let equation = memory.to_string();
+            format!("memory\n{}\n", equation.lines().map(|line| format!("  {line}\n")).collect::<String>())
+        } else {
+            format!("{}\n", memory.summary())
+        };
     }
     print(&text)
 }

@@ -124,6 +124,7 @@ const ORDER: &[&str] = &[
     "ops/admin/server.rs",
     "ops/admin/endpoints.rs",
     "ops/admin/page.rs",
+    "ops/admin/problems.rs",
     "ops/admin/text.rs",
     "ops/exposition.rs",
     "ops/log.rs",

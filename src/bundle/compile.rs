@@ -35,6 +35,7 @@ pub(crate) use super::shell::shell_word;
 use super::source::{self, CertificateFiles, Source};
 use super::websockets::WebSockets;
 use crate::excerpt::Excerpt;
+use crate::limits::Memory;
 use crate::names::Host;
 pub use carry::InPlace;
 use carry::{CarryOver, Loaded};
@@ -57,8 +58,8 @@ pub struct Outcome {
     pub hosts: Vec<HostRow>,
     /// One row a route: who may open WebSockets. Empty without a bundle.
     pub websockets: Vec<WebSockets>,
-    /// The memory equation, in lines.
-    pub memory: Option<String>,
+    /// The memory equation.
+    pub memory: Option<Memory>,
     /// The file to write; `None` where there is an error.
     pub bundle: Option<Zeroizing<Vec<u8>>>,
     /// The bundle was made although a source failed. `findings` has its errors.
@@ -156,7 +157,7 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
     desk.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
     let opened = bundle.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
     let websockets = opened.map(|bundle| WebSockets::all(&bundle)).unwrap_or_default();
-    let memory = settled.map(|settled| settled.memory.to_string());
+    let memory = settled.map(|settled| settled.memory);
     Outcome { findings: desk.findings, hosts, websockets, memory, bundle, in_part }
 }
 

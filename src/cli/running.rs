@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::sources::{self, Look};
+use super::sources::{self, Look, SOURCE};
 use super::terminal::{exit, print, unwritable, write_out};
 use crate::bundle::{Admin, Bundle, report};
 use crate::ops::admin;
@@ -118,7 +118,7 @@ fn signalled(bundle: &str, json: bool) -> String {
 // --- status -----------------------------------------------------------------------------------------------
 
 pub(super) fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
-    let asked = |look: Option<&Look>| answer(admin, &STATUS, json).map(|text| with_sources(text, look, json));
+    let asked = |look: Option<&Look>| told(admin, look, json);
     if !watch {
         return match asked(compared(admin).as_ref()) {
             Ok(text) => exit(print(&text)),
@@ -151,6 +151,37 @@ pub(super) fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Err(error) => return exit(unwritable(&error)),
         }
+    }
+}
+
+/// The status, and last what is wrong: the edge's problems, with what the comparison found in place of what times say.
+fn told(admin: &Admin, look: Option<&Look>, json: bool) -> Result<String, Failure> {
+    let mut document = status_of(admin)?;
+    let found = document.get_mut("problems").and_then(Value::as_array_mut);
+    if let (Some(problems), Some(look)) = (found, look) {
+        problems.retain(|problem| problem.get("code").is_none_or(|code| code != SOURCE));
+        problems.extend(look.problem());
+    }
+    if json {
+        return Ok(with_sources(document.to_string(), look, true));
+    }
+    let said = answer(admin, &STATUS, false)?;
+    let note = look
+        .filter(|look| !look.is_trouble())
+        .map_or_else(String::new, |look| with_sources(String::new(), Some(look), false));
+    Ok(format!("{said}\n{note}{}", verdict(&document)))
+}
+
+/// A line for each problem, or one that there is none.
+fn verdict(status: &Value) -> String {
+    let Some(problems) = status.get("problems").and_then(Value::as_array) else { return String::new() };
+    let line = |problem: &Value| {
+        let of = |name| report::escaped(problem.get(name).and_then(Value::as_str).unwrap_or_default());
+        format!("{} {}. Type `{}`\n", of("severity"), of("message"), of("command"))
+    };
+    match problems.as_slice() {
+        [] => "nothing is wrong\n".to_owned(),
+        some => some.iter().map(line).collect(),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Severity};
 use crate::bundle::{Admin, Bundle, report, source};
 
+/// The code of the problem that the source and the bundle in use differ.
+pub(super) const SOURCE: &str = "source-newer";
 /// Files that one sentence names.
 const FILES_TOLD_MAX: usize = 3;
 
@@ -112,8 +114,13 @@ impl Look {
 
     /// One sentence with what to type; none where all is well.
     pub(super) fn sentence(&self) -> Option<String> {
+        let message = self.message()?;
+        Some(if self.is_trouble() { format!("{message}. Type `{}`", self.command) } else { message })
+    }
+
+    fn message(&self) -> Option<String> {
         let file = word(&self.file);
-        let said = match &self.state {
+        Some(match &self.state {
             State::Same => return None,
             State::NotTaken => format!("the edge does not use the bundle on disk, which matches {file}"),
             State::Older { newer, differences } => older(&file, newer, differences),
@@ -122,10 +129,15 @@ impl Look {
                 format!("{file} has {errors} error{plural}; the edge keeps the bundle in use")
             }
             State::NotCompared { unreadable } => {
-                return Some(format!("not compared with {file}: {unreadable}; type the same with sudo"));
+                format!("not compared with {file}: {unreadable}; type the same with sudo")
             }
-        };
-        Some(format!("{said}. Type `{}`", self.command))
+        })
+    }
+
+    /// As one of the problems that the edge tells; it compares times only.
+    pub(super) fn problem(&self) -> Option<Value> {
+        let problem = |message| json!({ "code": SOURCE, "severity": Severity::Warning, "message": message, "command": self.command });
+        self.message().filter(|_| self.is_trouble()).map(problem)
     }
 
     pub(super) fn json(&self) -> Value {

@@ -81,9 +81,23 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// The result in one line.
+    pub fn summary(&self) -> String {
+        format!(
+            "memory: at most {} of the {} that it may take",
+            mib(self.total_bytes()),
+            mib(self.budget_bytes)
+        )
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / MIB as f64)
+}
+
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
         let each = Unit::Bytes.show(self.session_each);
         let kernel = match self.socket_buffer_bytes {
             0 => "autotuned, at most the kernel's tcp_mem, 3/32 of the memory".to_owned(),

@@ -1,11 +1,13 @@
 //! The admin socket: what the running edge says of itself, and how it is asked.
 //!
 //! [`server`] answers in HTTP/1.1 on a Unix socket, or on loopback TCP for reading; [`client`] is what `sanedge reload` and
-//! `sanedge status` are. [`endpoints`] is the table of what there is. Both know the shapes below; [`text`] puts them into words for a terminal.
+//! `sanedge status` are. [`endpoints`] is the table of what there is. All know the shapes below; [`text`] puts them into words for a
+//! terminal, and [`problems`] finds in them what is wrong.
 
 pub mod client;
 pub mod endpoints;
 mod page;
+pub mod problems;
 pub mod server;
 pub mod text;
 
@@ -87,6 +89,8 @@ pub struct Status {
     pub traffic: Traffic,
     /// What the process takes of the machine.
     pub process: Process,
+    /// What is wrong, worst first.
+    pub problems: Vec<Problem>,
     /// The sanedge.toml of the bundle's name beside its file, where there is one.
     pub source: Option<SourceStatus>,
     /// What it has given up, in words.
@@ -100,6 +104,29 @@ pub struct Status {
     pub websocket_closes: BTreeMap<String, u64>,
     /// Served hosts.
     pub hosts: Vec<HostStatus>,
+}
+
+/// How bad it is; the worse comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Clients notice it.
+    Error,
+    /// They will.
+    Warning,
+}
+
+/// Something that somebody should do something about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// A stable name, for scripts.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// One sentence, without its full stop.
+    pub message: String,
+    /// What to type, on the board.
+    pub command: String,
 }
 
 /// What the process takes of the machine.

@@ -64,7 +64,17 @@ const scenarios = {
     await page.waitForFunction(open => document.querySelector('#sessions .big').textContent === `${open} open`, parameters.sessions)
     await page.waitForFunction(() => [...document.querySelectorAll('path.curve')].filter(path => path.getAttribute('d')).length === 3)
     assert.deepEqual(await page.$$eval('#hosts tr td:first-child', cells => cells.map(cell => cell.firstChild.textContent)), parameters.hosts)
-    assert.match(await page.textContent('#upstreams'), /untried|ok/)
+    assert.match(await page.textContent('#upstreams'), /untried/)
+    assert.equal(await page.getAttribute('#state', 'class'), 'good')
+    assert.equal(await page.textContent('#problems'), '')
+    // What is wrong comes first, with what to type, and the badge is not green any more.
+    say('serving')
+    await page.waitForFunction(() => document.querySelector('#state').textContent === '1 problem')
+    assert.equal(await page.getAttribute('#state', 'class'), 'bad')
+    assert.deepEqual(await page.$$eval('#problems li', items => items.map(item => item.textContent)), [parameters.problem])
+    assert.match(await page.textContent('#problems code'), /^sanedge doctor /)
+    const [problems, first] = await page.evaluate(() => ['#problems', 'section'].map(at => document.querySelector(at).getBoundingClientRect().top))
+    assert.ok(problems < first)
     const shown = []
     for (const [name, width, height] of [['desk', 1200, 800], ['phone', 390, 844], ['small', 320, 640]]) {
       for (const colorScheme of ['light', 'dark']) {

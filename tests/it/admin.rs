@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::HOST;
-use crate::support::edge::{Desk, Edge, PATIENCE, sanedge, text};
+use crate::support::edge::{Desk, Edge, PATIENCE, json, sanedge, text};
 use crate::support::engineio::{Http, Socket, serve_default};
 use crate::support::frames::{BINARY, CLOSE, MORE, PING, TEXT, client_frame, close, echo, frame};
 use crate::support::node::{Interop, has, skip};
@@ -174,6 +174,8 @@ async fn the_metrics_count_what_happened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_is_down_is_told_everywhere() {
     let edge = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").start();
+    let said = text(&edge.desk().ask(&["status"]));
+    assert!(said.ends_with("\n\nnothing is wrong\n"), "{said}");
     let mut http = Http::new(edge.tls(HOST).await);
     assert_eq!(http.exchange("GET", HOST, "/", "").await.status, 502);
     let now = metrics(&edge);
@@ -184,6 +186,13 @@ async fn an_upstream_that_is_down_is_told_everywhere() {
     let said = text(&edge.desk().ask(&["status"]));
     let row = said.lines().find(|line| line.starts_with("127.0.0.1:1 ")).unwrap();
     assert!(row.contains("DOWN") && row.contains("recre.store/"), "{said}");
+    let problem = format!(
+        "\n\nerror upstream 127.0.0.1:1 of recre.store does not accept connections. Type `sanedge doctor {}`\n",
+        edge.desk().bundle_file().display()
+    );
+    assert!(said.ends_with(&problem), "{said}");
+    let status = json(&edge.desk().ask(&["status", "--json"]));
+    assert_eq!(status["problems"][0]["code"], "upstream-down", "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,11 +227,17 @@ async fn the_page_shows_the_edge_live_on_a_desk_and_on_a_phone() {
     let url = format!("http://{}/", admin_address(&edge));
     let shots = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("status-page");
     std::fs::create_dir_all(&shots).unwrap();
+    let problem = format!(
+        "upstream 127.0.0.1:1 of {HOST} and socket.recre.store does not accept connections. Type sanedge doctor {}",
+        edge.desk().bundle_file().display()
+    );
     let parameters = serde_json::json!({
-        "url": url, "sessions": 1, "hosts": [HOST, "socket.recre.store"], "shots": shots,
+        "url": url, "sessions": 1, "hosts": [HOST, "socket.recre.store"], "shots": shots, "problem": problem,
     });
     let ca = edge.desk().ca_file();
     let Some(browser) = interop.start_browser(test, &ca, "status", &parameters) else { return };
+    browser.wait("serving");
+    assert_eq!(Http::new(edge.tls(HOST).await).exchange("GET", HOST, "/", "").await.status, 502);
     browser.wait("ready");
     edge.stop();
     assert_eq!(browser.finish().last().unwrap()["event"], "passed");

@@ -48,7 +48,7 @@ fn a_good_source_is_written_beside_itself_and_can_be_shown() {
         table[1].starts_with("recre.store  cert.pem ") && table[1].ends_with("127.0.0.1:3000"),
         "{stdout}"
     );
-    assert!(stdout.contains("memory\n") && stdout.contains("wrote "), "{stdout}");
+    assert!(stdout.contains("\nmemory: at most ") && stdout.contains("wrote "), "{stdout}");
 
     let shown = sanedge(&arguments(&["show"], &folder.path("sanedge.bundle")));
     assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
@@ -275,14 +275,19 @@ fn show_answers_a_program_in_json_also_when_it_fails() {
 
 #[test]
 fn memory_is_told_on_success_or_where_it_is_the_problem() {
-    let memory = |change: fn(&mut Folder)| {
+    let lines = |words: &[&str], change: fn(&mut Folder)| {
         let mut folder = Folder::good();
         change(&mut folder);
-        text(&sanedge(&arguments(&["bundle"], &folder.sanedge_toml())).stdout).contains("memory\n")
+        let said = text(&sanedge(&arguments(words, &folder.sanedge_toml())).stdout);
+        let (summary, equation) =
+            (said.contains("\nmemory: at most "), said.contains("\nmemory\n  handshakes "));
+        assert!(!(summary && equation), "{said}");
+        (summary, equation)
     };
-    assert!(memory(|_| {}));
-    assert!(!memory(|f| f.source.push_str("nonsense = 1\n")));
-    assert!(memory(|f| f.source.push_str("[limits]\nsessions_max = 100000\n")));
+    assert_eq!(lines(&["bundle"], |_| {}), (true, false), "one line");
+    assert_eq!(lines(&["bundle", "--verbose"], |_| {}), (false, true), "the equation");
+    assert_eq!(lines(&["bundle", "--verbose"], |f| f.source.push_str("nonsense = 1\n")), (false, false));
+    assert_eq!(lines(&["bundle"], |f| f.source.push_str("[limits]\nsessions_max = 100000\n")), (false, true));
 }
 
 #[test]

@@ -152,12 +152,20 @@ fn reload_and_status_say_that_the_file_is_newer_and_what_to_type() {
         assert!(said.contains(&format!("Type `sanedge bundle {toml} -o ")), "{said}");
         assert!(said.contains("sanedge reload --admin "), "{said}");
     }
+    // Last in `status`, and once: the edge itself has compared the times.
+    let said = text(&desk.ask(&["status"]));
+    assert_eq!(said.matches("is newer than").count(), 1, "{said}");
+    assert!(said.lines().last().unwrap().starts_with("warning "), "{said}");
     for words in [&["reload", "--json"][..], &["status", "--json"]] {
         let document = json(&desk.ask(words));
         assert_eq!(document["source"]["state"], "newer", "{document}");
         assert_eq!(document["source"]["file"], toml.as_str());
         assert_eq!(document["source"]["differences"][0]["what"], "`origins` of `recre.store`");
     }
+    let problems = json(&desk.ask(&["status", "--json"]))["problems"].clone();
+    assert_eq!(problems.as_array().unwrap().len(), 1, "{problems}");
+    assert_eq!((&problems[0]["code"], &problems[0]["severity"]), (&"source-newer".into(), &"warning".into()));
+    assert!(problems[0]["command"].as_str().unwrap().starts_with("sanedge bundle "), "{problems}");
     // What it says to type helps.
     let command = json(&desk.ask(&["status", "--json"]))["source"]["command"].as_str().unwrap().to_owned();
     let path =
@@ -165,7 +173,7 @@ fn reload_and_status_say_that_the_file_is_newer_and_what_to_type() {
     let typed = std::process::Command::new("sh").args(["-c", &command]).env("PATH", path).output().unwrap();
     assert!(typed.status.success(), "{command}: {}", text(&typed));
     let said = text(&desk.ask(&["status"]));
-    assert!(!said.contains("warning"), "{said}");
+    assert!(!said.contains("warning") && said.ends_with("\nnothing is wrong\n"), "{said}");
     edge.stop();
 }
 
@@ -420,7 +428,8 @@ fn the_edge_tells_its_page_and_its_log_by_times() {
     assert_eq!(source["state"], "newer", "{source}");
     let message = source["message"].as_str().unwrap();
     assert!(
-        message.contains("sanedge.toml is newer than the bundle in use. Type `sanedge bundle "),
+        message.contains("sanedge.toml is newer than the bundle in use")
+            && source["command"].as_str().unwrap().starts_with("sanedge bundle "),
         "{message}"
     );
     // A reload by signal has nobody to tell but the log.

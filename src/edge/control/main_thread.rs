@@ -236,10 +236,10 @@ impl Control {
         self.shared.counters.reloads_total.increment();
         let bundle = self.shared.digest();
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
-        let newer =
-            sources::look(&self.path, &self.shared.active.load().bundle).and_then(|source| source.message);
-        if let Some(message) = newer {
-            warn!(found = %Said(&message), "the bundle is older than its sources");
+        let source = sources::look(&self.path, &self.shared.active.load().bundle);
+        if let Some((message, command)) = source.and_then(|source| Some((source.message?, source.command))) {
+            let found = format!("{message}. Type `{command}`");
+            warn!(found = %Said(&found), "the bundle is older than its sources");
         }
         let path = Excerpt::of_path(&self.path);
         let message = match unchanged {

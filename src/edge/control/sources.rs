@@ -31,7 +31,7 @@ pub(crate) fn look(bundle_file: &Path, bundle: &Bundle) -> Option<SourceStatus> 
     let command = format!("sanedge bundle {} -o {} && {reload}", word(&file), word(bundle_file));
     let message = newer.first().map(|first| {
         let more = if newer.len() > 1 { " and others are" } else { " is" };
-        format!("{first}{more} newer than the bundle in use. Type `{command}`")
+        format!("{first}{more} newer than the bundle in use")
     });
     let state = if newer.is_empty() { "not-compared" } else { "newer" };
     Some(SourceStatus { file: Excerpt::of_path(&file).to_string(), state, message, command })

@@ -9,6 +9,7 @@ use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::Shared;
 use crate::excerpt::Excerpt;
 use crate::limits::{Limits, Machine, Memory};
+use crate::ops::admin::problems::problems;
 use crate::ops::admin::{HostStatus, Process, Status, UpstreamStatus};
 use crate::ops::meter::{Meter, Reading, Traffic};
 use crate::ops::process;
@@ -74,7 +75,7 @@ impl Shared {
         let now = wall_clock();
         let reading = self.reading();
         let named = |(name, value): (&str, u64)| (name.to_owned(), value);
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: reading.at.as_secs(),
             board: active.bundle.board.to_string(),
@@ -98,13 +99,16 @@ impl Shared {
                 open_files: process::open_files(),
                 open_files_max: process::open_files_max(),
             },
+            problems: Vec::new(),
             source: sources::look(bundle_file, &active.bundle),
             sandbox: sandbox.to_owned(),
             counters: self.counters.all().map(named).collect(),
             refused: self.refusals.all().map(named).collect(),
             websocket_closes: self.closes.all().map(named).collect(),
             hosts: (0..active.bundle.hosts.len()).filter_map(|at| host(&active, at, now)).collect(),
-        }
+        };
+        status.problems = problems(&status);
+        status
     }
 }
 
