@@ -9,8 +9,8 @@ mod certificate;
 mod check;
 mod client;
 mod connection;
-mod dns;
-mod engineio;
+pub(crate) mod dns;
+pub(crate) mod engineio;
 pub mod explain;
 mod home;
 mod http;
@@ -31,10 +31,6 @@ use futures_util::stream;
 
 pub use check::{Check, Exchange, Finding, Kind, Outcome, Report, Section};
 use connection::Deadline;
-#[doc(hidden)]
-pub use dns::fuzz_dns;
-#[doc(hidden)]
-pub use engineio::fuzz_engineio;
 use journal::Journal;
 pub use options::{Options, Transport};
 use stages::Stages;

@@ -60,7 +60,7 @@ pub enum Observed {
 #[derive(Clone, Debug)]
 pub struct OpenObserver {
     framed: bool,
-    held: Vec<u8>,
+    pub(crate) held: Vec<u8>,
 }
 
 impl<'a> Asks<'a> {
@@ -70,7 +70,7 @@ impl<'a> Asks<'a> {
         if asks == Self::Open && head.method != "GET" { Self::Nothing } else { asks }
     }
 
-    fn by_query(query: &'a str) -> Self {
+    pub(crate) fn by_query(query: &'a str) -> Self {
         let (mut protocol, mut transport, mut jsonp) = (false, false, false);
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match key {
@@ -216,33 +216,10 @@ impl OpenData<'_> {
     }
 }
 
-/// The entry of the fuzz target: whatever the cuts, the same is seen, and bounds hold.
-#[doc(hidden)]
-#[allow(clippy::panic)] // a fuzz entry has no other way to say no
-pub fn fuzz_engineio_open(data: &[u8]) {
-    for observer in [OpenObserver::body(), OpenObserver::frames()] {
-        let whole = observer.clone().observe(data);
-        let mut bytewise = observer.clone();
-        let seen = data.chunks(1).map(|byte| bytewise.observe(byte)).find(|seen| *seen != Observed::More);
-        let seen = seen.unwrap_or(Observed::More);
-        // A number that is too large is refused as soon as it is, though its exponent may still be on the way.
-        let refused_early = (&seen, &whole) == (&Observed::Else, &Observed::More);
-        assert!(seen == whole || refused_early, "what is seen depends on the cuts: {seen:?}, {whole:?}");
-        assert!(bytewise.held.len() <= LOOK_BYTES_MAX);
-        if let Observed::Open(open) = whole {
-            assert!((1..=SID_BYTES_MAX).contains(&open.sid.len()) && open.keep <= KEEP_MAX);
-        }
-    }
-    let query = String::from_utf8_lossy(data);
-    if let Asks::Session(sid) = Asks::by_query(&query) {
-        // A byte that is no UTF-8 becomes a character of three.
-        assert!((1..=3 * SID_BYTES_MAX).contains(&sid.len()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::parsers::fuzz_engineio_open;
 
     const OPEN: &str = r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 

@@ -2,6 +2,7 @@
 //! of the program imports this.
 
 pub mod http;
+pub mod parsers;
 pub mod session;
 mod sloppy;
 pub mod ws;

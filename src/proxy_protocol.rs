@@ -237,50 +237,10 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Entry of the fuzz target: any bytes, read in the steps that the edge reads them in.
-#[doc(hidden)]
-#[allow(clippy::panic)] // a fuzz entry has no other way to say no
-pub fn fuzz_proxy_protocol(data: &[u8]) {
-    let mut read = 0;
-    let stepwise = loop {
-        match parse(data.get(..read).unwrap_or_default()) {
-            Ok(Progress::Wants(count)) => {
-                assert!(count > 0, "no progress");
-                if read + count > data.len() {
-                    break None;
-                }
-                read += count;
-            }
-            outcome => break Some(outcome),
-        }
-    };
-    assert!(read <= V2_BYTES_MAX.max(V1_BYTES_MAX));
-    let whole = parse(data);
-    match stepwise {
-        None => assert!(!matches!(whole, Ok(Progress::Complete { .. })), "what was wanted was too much"),
-        Some(outcome) => {
-            assert_eq!(outcome, whole, "the header depends on where it is cut");
-            if let Ok(Progress::Complete { bytes, client }) = outcome {
-                assert_eq!(bytes, read, "read past the header");
-                client.into_iter().for_each(assert_written_is_read);
-            }
-        }
-    }
-}
-
-fn assert_written_is_read(client: SocketAddr) {
-    for server in ["192.0.2.1:443", "[2001:db8::1]:443"].iter().filter_map(|text| text.parse().ok()) {
-        for version in [1, 2] {
-            let written = header(version, client, server);
-            let complete = Progress::Complete { bytes: written.len(), client: Some(client) };
-            assert_eq!(parse(&written), Ok(complete), "version {version}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::parsers::fuzz_proxy_protocol;
     use proptest::prelude::*;
 
     fn client(bytes: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {

@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "fuzz.rs",
     "fuzz/session.rs",
     "fuzz/http.rs",
+    "fuzz/parsers.rs",
     "fuzz/sloppy.rs",
     "fuzz/ws.rs",
     "lib.rs",
@@ -638,6 +639,15 @@ fn a_change_touches_no_more_files_than_the_docs_say() {
             assert!(places.len() <= *max, "{change}: `{name}` is in {places:?}; the promise is {max}");
         }
     }
+}
+
+#[test]
+fn what_only_fuzzing_calls_is_in_one_folder() {
+    let files = source();
+    let defines =
+        |text: &str| program(text).windows(2).any(|two| two[0] == "fn" && two[1].starts_with("fuzz_"));
+    let all: Vec<_> = files.iter().filter(|(_, text)| defines(text)).map(|(file, _)| file.as_str()).collect();
+    assert!(all.len() >= 4 && all.iter().all(|file| file.starts_with("fuzz/")), "{all:?}");
 }
 
 #[test]

@@ -2,4 +2,4 @@
 //! written again as the same.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::bundle::wire::fuzz_bundle_open(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::parsers::fuzz_bundle_open(data));

@@ -342,28 +342,12 @@ fn der_length(der: &[u8]) -> Option<usize> {
     length.checked_add(2 + count).filter(|length| *length <= der.len())
 }
 
-/// Reads `bytes`; for fuzzing: no input panics, and none loses a section.
-#[doc(hidden)]
-pub fn fuzz_pem(bytes: &[u8]) {
-    let begins = bytes.windows(10).filter(|window| window == b"-----BEGIN").count();
-    match read(bytes) {
-        Ok(sections) => {
-            assert!(sections.len() >= begins, "{} sections of {begins}", sections.len());
-            assert!(sections.iter().all(|section| section.encrypted == section.der.is_empty()));
-        }
-        Err(error) => {
-            let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
-            assert!((1..=lines).contains(&error.line), "{error}");
-            assert!(error.to_string().is_ascii());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::parsers::fuzz_pem;
 
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nMIIBAAECAwQF\nBgcICQ==\n-----END CERTIFICATE-----\n";
     const TWO: &str = "-----BEGIN CERTIFICATE-----\nMIICCgsMDQ4P\n-----END CERTIFICATE-----\n";

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 /// Version of the protocol, as in the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Eio {
+pub(crate) enum Eio {
     V3,
     V4,
 }
 
 /// The open packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Open {
+pub(crate) struct Open {
     pub(super) sid: String,
     pub(super) upgrades: Vec<String>,
     pub(super) ping_interval_ms: u64,
@@ -26,14 +26,14 @@ pub(super) struct Open {
 
 /// An error of Engine.IO's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EngineError {
+pub(crate) struct EngineError {
     pub(super) code: u64,
     pub(super) message: String,
 }
 
 /// What a handshake's body is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// An open packet in the framing of this version.
     Open(Eio, Open),
     /// `{"code":…,"message":…}`
@@ -46,7 +46,7 @@ pub(super) enum Body {
 
 /// The answer to a namespace's CONNECT.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Joined {
+pub(crate) enum Joined {
     Yes,
     No(String),
 }
@@ -101,7 +101,7 @@ impl Eio {
 }
 
 impl Body {
-    pub(super) fn read(body: &str) -> Self {
+    pub(crate) fn read(body: &str) -> Self {
         if let Some(open) = body.strip_prefix('0').and_then(open) {
             return Self::Open(Eio::V4, open);
         }
@@ -127,7 +127,7 @@ fn first_of_v3(body: &str) -> Option<&str> {
 }
 
 /// The packets of a polling body; of a damaged one those before the damage.
-pub(super) fn packets(eio: Eio, body: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn packets(eio: Eio, body: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(body).filter(|body| !body.is_empty());
     std::iter::from_fn(move || {
         let text = rest?;
@@ -186,7 +186,7 @@ pub(super) fn error(body: &str) -> Option<EngineError> {
 }
 
 /// The same error in other words: Engine.IO's own to an upgrade, which is plain text, and those of python-engineio.
-pub(super) fn error_in_words(body: &str) -> Option<EngineError> {
+pub(crate) fn error_in_words(body: &str) -> Option<EngineError> {
     const WORDS: [(&str, u64); 12] = [
         ("Transport unknown", 0),
         ("Session ID unknown", 1),
@@ -209,18 +209,18 @@ pub(super) fn error_in_words(body: &str) -> Option<EngineError> {
 }
 
 /// Whether an error is one of python-engineio: a JSON string.
-pub(super) fn is_of_python(body: &str) -> bool {
+pub(crate) fn is_of_python(body: &str) -> bool {
     let text = body.trim();
     text == "\"Bad Request\"" || text.starts_with('"') && error_in_words(text).is_some()
 }
 
 /// Whether a body has the fields of an open packet, in whatever state.
-pub(super) fn looks_like_open(body: &str) -> bool {
+pub(crate) fn looks_like_open(body: &str) -> bool {
     body.contains("\"sid\"") && (body.contains("\"upgrades\"") || body.contains("\"pingInterval\""))
 }
 
 /// Whether a message answers the CONNECT of `namespace`, and how. A server of version 2 answers for `/` unasked.
-pub(super) fn joined(message: &str, namespace: &str) -> Option<Joined> {
+pub(crate) fn joined(message: &str, namespace: &str) -> Option<Joined> {
     let (kind, rest) = message.split_at_checked(2)?;
     let rest = match namespace {
         "/" => rest.strip_prefix("/,").unwrap_or(rest),
@@ -260,21 +260,6 @@ pub(super) fn escape(text: &str) -> String {
         }
         out
     })
-}
-
-/// Reads a handshake's body and a message; for fuzzing: neither may panic, whatever comes.
-#[doc(hidden)]
-pub fn fuzz_engineio(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let _ = Body::read(&text);
-    let _ = joined(&text, "/");
-    let _ = (error_in_words(&text), is_of_python(&text), looks_like_open(&text));
-    for eio in [Eio::V3, Eio::V4] {
-        assert!(packets(eio, &text).map(str::len).sum::<usize>() <= text.len());
-    }
-    if let Some(Joined::No(_)) = joined(&text, "/catch") {
-        assert!(text.starts_with("44/catch"));
-    }
 }
 
 #[cfg(test)]

@@ -310,13 +310,13 @@ fn a_payload_with_any_byte_changed_or_missing_does_no_harm() {
     let file = bytes(&full());
     let payload = &file[wire::HEADER_BYTES..];
     for length in 0..payload.len() {
-        sanedge::bundle::wire::fuzz_bundle_open(&payload[..length]);
+        sanedge::fuzz::parsers::fuzz_bundle_open(&payload[..length]);
     }
     for at in 0..payload.len() {
         for flip in [1, 0x80] {
             let mut changed = payload.to_vec();
             changed[at] ^= flip;
-            sanedge::bundle::wire::fuzz_bundle_open(&changed);
+            sanedge::fuzz::parsers::fuzz_bundle_open(&changed);
         }
     }
 }
@@ -326,7 +326,7 @@ fn the_fuzz_corpus_does_no_harm() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bundle_open");
     let mut seen = 0;
     for entry in fs::read_dir(&folder).unwrap() {
-        sanedge::bundle::wire::fuzz_bundle_open(&fs::read(entry.unwrap().path()).unwrap());
+        sanedge::fuzz::parsers::fuzz_bundle_open(&fs::read(entry.unwrap().path()).unwrap());
         seen += 1;
     }
     assert!(seen >= 5, "only {seen} seeds in {}", folder.display());

@@ -38,12 +38,12 @@ fn ws_sequence() {
 
 #[test]
 fn proxy_protocol() {
-    replay("proxy_protocol", sanedge::proxy_protocol::fuzz_proxy_protocol, 20);
+    replay("proxy_protocol", sanedge::fuzz::parsers::fuzz_proxy_protocol, 20);
 }
 
 #[test]
 fn pem() {
-    replay("pem", sanedge::bundle::pem::fuzz_pem, 30);
+    replay("pem", sanedge::fuzz::parsers::fuzz_pem, 30);
 }
 
 #[test]
@@ -58,15 +58,15 @@ fn session() {
 
 #[test]
 fn engineio_open() {
-    replay("engineio_open", sanedge::engineio::fuzz_engineio_open, 16);
+    replay("engineio_open", sanedge::fuzz::parsers::fuzz_engineio_open, 16);
 }
 
 #[test]
 fn dns() {
-    replay("dns", sanedge::doctor::fuzz_dns, 8);
+    replay("dns", sanedge::fuzz::parsers::fuzz_dns, 8);
 }
 
 #[test]
 fn engineio() {
-    replay("engineio", sanedge::doctor::fuzz_engineio, 10);
+    replay("engineio", sanedge::fuzz::parsers::fuzz_engineio, 10);
 }

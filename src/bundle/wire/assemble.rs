@@ -21,7 +21,7 @@ use crate::excerpt::Excerpt;
 use crate::names;
 
 /// Turns a payload into what serving wants, and checks every rule on the way.
-pub(super) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle, Broken> {
+pub(crate) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle, Broken> {
     payload.limits.check()?;
     let certificates = certificates(payload)?;
     let hosts = hosts(payload, &certificates)?;

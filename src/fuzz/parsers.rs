@@ -1,0 +1,122 @@
+//! The small parsers: what holds for any bytes that they are given.
+
+#![allow(clippy::panic)] // a fuzz entry has no other way to say no
+
+use std::net::SocketAddr;
+
+use crate::bundle::{pem, wire};
+use crate::doctor::{dns, engineio as client};
+use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
+use crate::proxy_protocol::{Progress, V1_BYTES_MAX, V2_BYTES_MAX, header, parse};
+
+/// Opens `data` as a file, and as a payload behind a header that fits it. Fuzz entry: nothing may panic.
+pub fn fuzz_bundle_open(data: &[u8]) {
+    let _ = wire::decode(data);
+    let framed = [wire::header(data).as_slice(), data].concat();
+    if let Ok(found) = wire::body(&framed).and_then(wire::read) {
+        let _ = wire::assemble(&found, [0; 32]);
+        let again =
+            wire::write(&found).map(|file| wire::body(&file).and_then(wire::read).as_ref() == Ok(&found));
+        assert_eq!(again, Ok(true), "what was read is written as something else");
+    }
+}
+
+/// Reads `bytes`; for fuzzing: no input panics, and none loses a section.
+pub fn fuzz_pem(bytes: &[u8]) {
+    let begins = bytes.windows(10).filter(|window| window == b"-----BEGIN").count();
+    match pem::read(bytes) {
+        Ok(sections) => {
+            assert!(sections.len() >= begins, "{} sections of {begins}", sections.len());
+            assert!(sections.iter().all(|section| section.encrypted == section.der.is_empty()));
+        }
+        Err(error) => {
+            let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+            assert!((1..=lines).contains(&error.line), "{error}");
+            assert!(error.to_string().is_ascii());
+        }
+    }
+}
+
+/// Entry of the fuzz target: any bytes, read in the steps that the edge reads them in.
+pub fn fuzz_proxy_protocol(data: &[u8]) {
+    let mut read = 0;
+    let stepwise = loop {
+        match parse(data.get(..read).unwrap_or_default()) {
+            Ok(Progress::Wants(count)) => {
+                assert!(count > 0, "no progress");
+                if read + count > data.len() {
+                    break None;
+                }
+                read += count;
+            }
+            outcome => break Some(outcome),
+        }
+    };
+    assert!(read <= V2_BYTES_MAX.max(V1_BYTES_MAX));
+    let whole = parse(data);
+    match stepwise {
+        None => assert!(!matches!(whole, Ok(Progress::Complete { .. })), "what was wanted was too much"),
+        Some(outcome) => {
+            assert_eq!(outcome, whole, "the header depends on where it is cut");
+            if let Ok(Progress::Complete { bytes, client }) = outcome {
+                assert_eq!(bytes, read, "read past the header");
+                client.into_iter().for_each(assert_written_is_read);
+            }
+        }
+    }
+}
+
+fn assert_written_is_read(client: SocketAddr) {
+    for server in ["192.0.2.1:443", "[2001:db8::1]:443"].iter().filter_map(|text| text.parse().ok()) {
+        for version in [1, 2] {
+            let written = header(version, client, server);
+            let complete = Progress::Complete { bytes: written.len(), client: Some(client) };
+            assert_eq!(parse(&written), Ok(complete), "version {version}");
+        }
+    }
+}
+
+/// The entry of the fuzz target: whatever the cuts, the same is seen, and bounds hold.
+pub fn fuzz_engineio_open(data: &[u8]) {
+    for observer in [OpenObserver::body(), OpenObserver::frames()] {
+        let whole = observer.clone().observe(data);
+        let mut bytewise = observer.clone();
+        let seen = data.chunks(1).map(|byte| bytewise.observe(byte)).find(|seen| *seen != Observed::More);
+        let seen = seen.unwrap_or(Observed::More);
+        // A number that is too large is refused as soon as it is, though its exponent may still be on the way.
+        let refused_early = (&seen, &whole) == (&Observed::Else, &Observed::More);
+        assert!(seen == whole || refused_early, "what is seen depends on the cuts: {seen:?}, {whole:?}");
+        assert!(bytewise.held.len() <= LOOK_BYTES_MAX);
+        if let Observed::Open(open) = whole {
+            assert!((1..=SID_BYTES_MAX).contains(&open.sid.len()) && open.keep <= KEEP_MAX);
+        }
+    }
+    let query = String::from_utf8_lossy(data);
+    if let Asks::Session(sid) = Asks::by_query(&query) {
+        // A byte that is no UTF-8 becomes a character of three.
+        assert!((1..=3 * SID_BYTES_MAX).contains(&sid.len()));
+    }
+}
+
+/// Reads an answer; for fuzzing: it may not panic, whatever comes.
+pub fn fuzz_dns(bytes: &[u8]) {
+    let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    for kind in [dns::A, dns::AAAA] {
+        let found = dns::read(bytes, id, kind).unwrap_or_default();
+        assert!(found.len() <= dns::RECORDS_MAX);
+    }
+}
+
+/// Reads a handshake's body and a message; for fuzzing: neither may panic, whatever comes.
+pub fn fuzz_engineio(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = client::Body::read(&text);
+    let _ = client::joined(&text, "/");
+    let _ = (client::error_in_words(&text), client::is_of_python(&text), client::looks_like_open(&text));
+    for eio in [client::Eio::V3, client::Eio::V4] {
+        assert!(client::packets(eio, &text).map(str::len).sum::<usize>() <= text.len());
+    }
+    if let Some(client::Joined::No(_)) = client::joined(&text, "/catch") {
+        assert!(text.starts_with("44/catch"));
+    }
+}
