@@ -22,39 +22,38 @@ mod accept {
 }
 
 /// One connection: PROXY header, handshake, requests one after the other, WebSocket; or one request on port 80.
-mod session {
-    mod alarm;
-    mod exchange;
-    pub(super) mod https;
-    mod pace;
+pub(crate) mod session {
+    pub(crate) mod buffers;
+    mod driver;
+    pub(crate) mod exchange;
+    pub(crate) mod https;
+    pub(crate) mod machine;
+    pub(crate) mod pace;
     pub(super) mod port80;
     mod proxy_header;
-    mod relay;
-    mod turns;
+    pub(crate) mod relay;
     pub(super) mod worker;
 }
 
 /// Byte streams to clients and upstreams.
-mod net {
+pub(crate) mod net {
     pub(super) mod linger;
-    #[cfg(test)]
-    pub(super) mod link;
     pub(super) mod pool;
-    pub(super) mod send_buffer;
+    pub(crate) mod send_buffer;
     pub(super) mod socket;
     pub(super) mod tls;
-    pub(super) mod transport;
+    pub(crate) mod transport;
     pub(super) mod upstream;
 }
 
 /// State across workers.
-mod shared {
-    pub(super) mod active_config;
+pub(crate) mod shared {
+    pub(crate) mod active_config;
     pub(super) mod addresses;
     pub(super) mod balance;
     pub(super) mod eviction;
     pub(super) mod state;
-    pub(super) mod sticky;
+    pub(crate) mod sticky;
     pub(super) mod tickets;
     pub(super) mod tls_config;
     pub(super) mod upstreams;

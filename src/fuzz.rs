@@ -3,6 +3,8 @@
 
 pub mod http;
 pub mod parsers;
+#[cfg(test)]
+pub(crate) mod link;
 pub mod session;
 mod sloppy;
 pub mod ws;

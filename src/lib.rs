@@ -3,7 +3,8 @@
 //! Whatever can be decided on the desk is decided there: [`bundle::compile`] proves that certificates, names and
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
-//! `names`, `limits`, `excerpt`, `board`, `bundle`, `http`, `ws`, `reason`, `route`, `engineio` and `proxy_protocol` are the core: no sockets, no tasks,
+//! `names`, `limits`, `excerpt`, `board`, `bundle`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are the
+//! core: no sockets, no tasks,
 //! no clock; bytes and time are arguments. `edge` serves: it has the sockets of sessions, their tasks and the clock. Of the sides,
 //! `ops` has the sockets and tasks of the admin socket, and `doctor` is a client of its own. `tests/layering.rs` holds the order
 //! in which files may import each other, and checks these promises.
@@ -11,6 +12,7 @@
 pub mod board;
 pub mod bundle;
 pub mod cli;
+pub mod decision;
 pub mod doctor;
 pub mod edge;
 pub mod engineio;

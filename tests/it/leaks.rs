@@ -432,7 +432,7 @@ fn nothing_but_an_excerpt_quotes_input() {
                 "src/cli/running.rs",
                 "src/doctor/http.rs",
                 "src/doctor/board.rs",
-                "src/edge/session/https.rs",
+                "src/edge/session/https/access.rs",
                 "src/ws/fuzz.rs",
                 "src/doctor/stages.rs",
                 "src/doctor/client/cookies.rs",

@@ -15,15 +15,13 @@ use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use crate::edge::net::pool::Pool;
+use crate::edge::session::buffers::Buffers;
+use crate::edge::session::machine::Surroundings;
+use crate::edge::session::pace::Pace;
 use crate::edge::shared::addresses::Slot;
 use crate::edge::shared::eviction::Evictable;
 use crate::edge::shared::state::{Drain, Shared};
-use crate::ops::metrics::{Reason, WorkerTally};
-
-/// Sizes of the head buffers that a worker keeps for its sessions: most heads fit the small one.
-pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
-/// Head buffers of each size that a worker keeps for the next use.
-const SPARE_BUFFERS_MAX: usize = 64;
+use crate::ops::metrics::{Flow, Reason, WorkerTally};
 
 /// What the log says of a connection that was evicted.
 pub(crate) const EVICTED: &str = "evicted: sessions_max or handshakes_max reached, and it had no request";
@@ -38,8 +36,7 @@ pub(crate) struct Worker {
     /// Heads and chunks are put together here; empty between two polls.
     pub(crate) out: RefCell<Vec<u8>>,
     pub(crate) pool: Rc<Pool>,
-    small: RefCell<Vec<Box<[u8]>>>,
-    large: RefCell<Vec<Box<[u8]>>>,
+    buffers: Buffers,
     sessions: Cell<usize>,
     drain: Cell<Option<Drain>>,
     /// Woken when the drain begins: a `Notified` would be 64 bytes for each of them.
@@ -57,8 +54,7 @@ impl Worker {
             scratch: RefCell::new(vec![0; scratch_bytes].into_boxed_slice()),
             out: RefCell::default(),
             pool: Pool::new(),
-            small: RefCell::default(),
-            large: RefCell::default(),
+            buffers: Buffers::default(),
             sessions: Cell::new(0),
             drain: Cell::new(None),
             sleepers: RefCell::default(),
@@ -69,24 +65,6 @@ impl Worker {
     /// The drain, once it has begun.
     pub(crate) fn drain(&self) -> Option<Drain> {
         self.drain.get()
-    }
-
-    /// A head buffer of at least `bytes`; `large_bytes` is the size of the large ones.
-    pub(crate) fn take_buffer(&self, bytes: usize, large_bytes: usize) -> Box<[u8]> {
-        let (spare, size) = match bytes <= SMALL_BUFFER_BYTES {
-            true => (&self.small, SMALL_BUFFER_BYTES),
-            false => (&self.large, large_bytes.max(bytes)),
-        };
-        let kept = spare.borrow_mut().pop().filter(|buffer| buffer.len() >= bytes);
-        kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
-    }
-
-    pub(crate) fn give_buffer(&self, buffer: Box<[u8]>) {
-        let spare = if buffer.len() <= SMALL_BUFFER_BYTES { &self.small } else { &self.large };
-        let mut spare = spare.borrow_mut();
-        if !buffer.is_empty() && spare.len() < SPARE_BUFFERS_MAX {
-            spare.push(buffer);
-        }
     }
 
     /// Whether this worker has more than its share of the sessions, plus a tenth and a few.
@@ -141,6 +119,27 @@ impl Worker {
                 "drain_timeout reached; open connections are closed"
             );
         }
+    }
+}
+
+impl Surroundings for Worker {
+    fn pace(&self) -> Pace {
+        Pace::of(&self.shared.active.load().bundle.limits)
+    }
+    fn drain_close(&self) -> Option<(u16, &'static str)> {
+        self.drain().map(|drain| drain.close)
+    }
+    fn flows(&self) -> (&Flow, &Flow) {
+        (&self.tally.received, &self.tally.sent)
+    }
+    fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+    fn refuse(&self, reason: Reason, peer: IpAddr, found: &str) {
+        self.shared.refuse(reason, peer, found);
+    }
+    fn count_close(&self, code: Option<u16>) {
+        self.shared.closes.count(code);
     }
 }
 

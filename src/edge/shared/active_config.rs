@@ -9,13 +9,13 @@ use std::time::Duration;
 use rustls::sign::CertifiedKey;
 
 use crate::bundle::{Bundle, Route, Site};
+use crate::decision::Destination;
 use crate::edge::shared::tickets::Tickets;
 use crate::edge::shared::tls_config::{Configs, SuitePreference};
 use crate::edge::shared::upstreams::{UpstreamState, Upstreams};
-use crate::http::head::{HeadLimits, RequestHead};
-use crate::names::{Host, Origin, SanName};
+use crate::http::head::HeadLimits;
+use crate::names::{Host, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
-use crate::ws::origin::{self, OriginRefused};
 
 /// A bundle in use: everything that a session asks of it.
 pub(crate) struct ActiveConfig {
@@ -44,6 +44,19 @@ pub(crate) struct RouteState {
     pub(crate) unread_sid_news: OncePerMinute,
     /// Says that a page of an origin that is not listed polls here.
     pub(crate) foreign_news: OncePerMinute,
+}
+
+impl RouteState {
+    pub(crate) fn new(rules: Route, upstreams: Vec<Arc<UpstreamState>>) -> Self {
+        Self {
+            rules,
+            upstreams,
+            turn: AtomicUsize::new(0),
+            sid_unread: AtomicBool::new(false),
+            unread_sid_news: OncePerMinute::default(),
+            foreign_news: OncePerMinute::default(),
+        }
+    }
 }
 
 /// For a line in the log that strangers can bring about at will.
@@ -80,14 +93,7 @@ impl ActiveConfig {
             .map(|certificate| Configs::new(&certificate.key, preference, tickets).map(Arc::new));
         let state = |rules: &Route| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
-            Arc::new(RouteState {
-                rules: rules.clone(),
-                upstreams,
-                turn: AtomicUsize::new(0),
-                sid_unread: AtomicBool::new(false),
-                unread_sid_news: OncePerMinute::default(),
-                foreign_news: OncePerMinute::default(),
-            })
+            Arc::new(RouteState::new(rules.clone(), upstreams))
         };
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,
@@ -144,16 +150,9 @@ impl ActiveConfig {
         self.tallies.get(at)
     }
 
-    /// Checks the Origin of a request to a route of the site of its host.
-    pub(crate) fn check_origin(
-        &self,
-        rules: &Route,
-        require: bool,
-        head: &RequestHead<'_>,
-    ) -> Result<(), OriginRefused> {
-        let site = self.bundle.host(&head.host).map(|entry| entry.site);
-        let is_own = |origin: &Origin| site.is_some_and(|site| self.bundle.is_own_origin(site, origin));
-        origin::check(&rules.origins, is_own, require, head)
+    /// The route of a destination in this bundle.
+    pub(crate) fn route(&self, destination: &Destination<'_>) -> Option<&Arc<RouteState>> {
+        self.routes.get(destination.site)?.get(destination.route)
     }
 
     /// The site of a host, with its routes in the same order.

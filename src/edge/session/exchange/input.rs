@@ -1,10 +1,10 @@
 //! What was read from a client and not used yet.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use crate::edge::net::tls::TlsStream;
-use crate::edge::session::worker::Worker;
+use crate::edge::net::transport::Transport;
+use crate::edge::session::machine::Surroundings;
 
 /// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
 #[derive(Default)]
@@ -31,9 +31,9 @@ impl Input {
     }
 
     /// Forgets what is used; gives the buffer back if nothing is left.
-    pub(crate) fn compact(&mut self, worker: &Worker) {
+    pub(crate) fn compact(&mut self, world: &impl Surroundings) {
         if self.start == self.end {
-            worker.give_buffer(std::mem::take(&mut self.buffer));
+            world.buffers().give(std::mem::take(&mut self.buffer));
             (self.start, self.end) = (0, 0);
         } else {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -46,49 +46,48 @@ impl Input {
     }
 
     /// Room for at least one more byte within `bytes_max`, if there is any.
-    fn grow(&mut self, worker: &Worker, wanted: usize, bytes_max: usize) -> bool {
+    fn grow(&mut self, world: &impl Surroundings, wanted: usize, bytes_max: usize) -> bool {
         if self.end + wanted <= self.buffer.len() {
             return true;
         }
         if self.end + wanted > bytes_max {
             return false;
         }
-        let mut larger = worker.take_buffer(self.end + wanted, bytes_max);
+        let mut larger = world.buffers().take(self.end + wanted, bytes_max);
         if let Some(front) = larger.get_mut(..self.end) {
             front.copy_from_slice(self.buffer.get(..self.end).unwrap_or_default());
         }
-        worker.give_buffer(std::mem::replace(&mut self.buffer, larger));
+        world.buffers().give(std::mem::replace(&mut self.buffer, larger));
         true
     }
 
     /// Reads more from the client; 0: it has ended. Pending, without a buffer where none was needed before, while
     /// nothing comes, and for good once `bytes_max` are held.
-    pub(crate) fn poll_fill(
+    pub(crate) fn fill(
         &mut self,
-        cx: &mut Context<'_>,
-        client: &mut TlsStream,
-        worker: &Worker,
+        client: &mut impl Transport,
+        world: &impl Surroundings,
         bytes_max: usize,
     ) -> Poll<io::Result<usize>> {
-        if !self.grow(worker, 1, bytes_max) {
+        if !self.grow(world, 1, bytes_max) {
             return Poll::Pending;
         }
         let end = self.end;
-        let read = client.poll_read(cx, self.buffer.get_mut(end..).unwrap_or_default());
+        let read = client.try_read(self.buffer.get_mut(end..).unwrap_or_default());
         match read {
             Poll::Ready(Ok(count)) => {
                 self.end += count;
-                worker.tally.received.add(0, count);
+                world.flows().0.add(0, count);
             }
-            _ if self.end == 0 => worker.give_buffer(std::mem::take(&mut self.buffer)),
+            _ if self.end == 0 => world.buffers().give(std::mem::take(&mut self.buffer)),
             _ => {}
         }
         read
     }
 
     /// Keeps bytes that were read past a body; the caller never reads more than `bytes_max`.
-    pub(super) fn push(&mut self, worker: &Worker, bytes: &[u8], bytes_max: usize) {
-        if bytes.is_empty() || !self.grow(worker, bytes.len(), bytes_max) {
+    pub(super) fn push(&mut self, world: &impl Surroundings, bytes: &[u8], bytes_max: usize) {
+        if bytes.is_empty() || !self.grow(world, bytes.len(), bytes_max) {
             return;
         }
         if let Some(room) = self.buffer.get_mut(self.end..self.end + bytes.len()) {

@@ -1,13 +1,13 @@
 //! The request's half of an exchange: its head and body to the upstream, and then a look for a client that goes away.
 
 use std::io::IoSlice;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
-use tokio::time::Instant;
-
-use super::state::{Down, End, Exchange, Request, Up, reframe};
+use super::machine::{At, Exchange};
+use super::state::{Down, Fault, Request, Sending, Up, reframe};
 use crate::edge::net::send_buffer::forward;
-use crate::edge::net::upstream::UpstreamStream;
+use crate::edge::net::transport::{ClientTransport, Transport};
+use crate::edge::session::machine::Surroundings;
 use crate::http::answer::Problem;
 use crate::http::body::Framing;
 
@@ -26,34 +26,42 @@ enum Moved {
 enum Stop {
     /// The upstream takes nothing more.
     Upstream,
-    End(End),
+    /// The client sends nothing more.
+    Client,
+    Fault(Fault),
 }
 
 impl Exchange<'_> {
     /// Moves the request on by one step.
-    pub(super) fn poll_up(
+    pub(super) fn step_up<C: ClientTransport, U: Transport, W: Surroundings>(
         &mut self,
-        cx: &mut Context<'_>,
+        at: &mut At<'_, C, U, W>,
         scratch: &mut [u8],
         out: &mut Vec<u8>,
-    ) -> Poll<Result<(), End>> {
-        if self.up.done || self.up.broken {
-            return self.poll_watch(cx);
+    ) -> Poll<Result<(), Fault>> {
+        if self.up.sending != Sending::Open {
+            return self.watch(at);
         }
-        let moved = match ready!(self.poll_send(cx, scratch, out)) {
-            Err(Stop::End(end)) => return Poll::Ready(Err(end)),
+        let moved = match ready!(self.send(at, scratch, out)) {
+            Err(Stop::Fault(fault)) => return Poll::Ready(Err(fault)),
+            Err(Stop::Client) => {
+                self.up.sending = Sending::Left;
+                return Poll::Ready(Ok(()));
+            }
             Err(Stop::Upstream) => {
-                self.up.broken = true;
+                self.up.sending = Sending::Broken;
                 Moved::Other
             }
             Ok(moved) => {
                 // Known at once and not with the next step: the response may be read before that.
-                self.up.done = self.up.is_sent(self.request.plan.len());
+                if self.up.is_sent(self.request.plan.len()) {
+                    self.up.sending = Sending::Done;
+                }
                 moved
             }
         };
         let pace = &self.request.limits.pace;
-        self.up.moved = Instant::now();
+        self.up.moved = at.now;
         self.up.due = match moved {
             Moved::Body(bytes) if self.up.pending.is_empty() => {
                 pace.extended(self.up.due, bytes, self.up.moved)
@@ -63,16 +71,16 @@ impl Exchange<'_> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_send(
+    fn send<C: ClientTransport, U: Transport, W: Surroundings>(
         &mut self,
-        cx: &mut Context<'_>,
+        at: &mut At<'_, C, U, W>,
         scratch: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Poll<Result<Moved, Stop>> {
         if self.up.head_written < self.request.plan.len() {
-            return self.poll_send_head(cx).map_ok(|()| Moved::Other);
+            return self.send_head(at).map_ok(|()| Moved::Other);
         }
-        let was_waited_for = ready!(self.up.pending.poll_drain(|bytes| self.io.poll_write(cx, bytes)))
+        let was_waited_for = ready!(self.up.pending.poll_drain(|bytes| at.upstream.try_write(bytes)))
             .map_err(|_| Stop::Upstream)?;
         // The client could not send on while the upstream took nothing.
         let moved = |bytes| if was_waited_for { Moved::Other } else { Moved::Body(bytes) };
@@ -84,12 +92,12 @@ impl Exchange<'_> {
             return Poll::Ready(Ok(Moved::Other));
         }
         if !self.input.rest().is_empty() {
-            let used = self.up.send(cx, &mut self.io, self.request, self.input.rest(), out)?;
+            let used = self.up.send(at.upstream, self.request, self.input.rest(), out)?;
             self.input.consume(used);
             return Poll::Ready(Ok(moved(used)));
         }
         // The head is sent and a request with a body is never repeated: the buffer can go.
-        self.input.compact(self.worker);
+        self.input.compact(at.world);
         // Never past the end of a body whose end is known; else no more than the input can hold behind it.
         let head_bytes_max = self.request.limits.head.head_bytes_max;
         let room = match self.request.framing {
@@ -97,23 +105,20 @@ impl Exchange<'_> {
             _ => head_bytes_max,
         };
         let room = room.min(scratch.len());
-        let read = ready!(self.client.poll_read(cx, scratch.get_mut(..room).unwrap_or_default()));
+        let read = ready!(at.client.try_read(scratch.get_mut(..room).unwrap_or_default()));
         let read = match read {
-            Ok(0) | Err(_) => {
-                let has_all = matches!(self.down, Down::Done);
-                return Poll::Ready(Err(Stop::End(if has_all { End::Close } else { End::Broken })));
-            }
+            Ok(0) | Err(_) => return Poll::Ready(Err(Stop::Client)),
             Ok(count) => scratch.get(..count).unwrap_or_default(),
         };
-        self.worker.tally.received.add(0, read.len());
-        let used = self.up.send(cx, &mut self.io, self.request, read, out)?;
+        at.world.flows().0.add(0, read.len());
+        let used = self.up.send(at.upstream, self.request, read, out)?;
         // What follows the body is the next request's head.
-        self.input.push(self.worker, read.get(used..).unwrap_or_default(), head_bytes_max);
+        self.input.push(at.world, read.get(used..).unwrap_or_default(), head_bytes_max);
         Poll::Ready(Ok(moved(used)))
     }
 
     /// Sends the head, and in the same write the beginning of a body that is already here.
-    fn poll_send_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn send_head<C, U: Transport, W>(&mut self, at: &mut At<'_, C, U, W>) -> Poll<Result<(), Stop>> {
         let (plan, input) = (&self.request.plan, &*self.input);
         let head_left = plan.len() - self.up.head_written;
         let mut slices = heapless::Vec::<IoSlice<'_>, SLICES_MAX>::new();
@@ -128,7 +133,7 @@ impl Exchange<'_> {
                 first = Some((step.consumed, data));
             }
         }
-        let written = ready!(self.io.poll_write_vectored(cx, &slices)).map_err(|_| Stop::Upstream)?;
+        let written = ready!(at.upstream.try_write_vectored(&slices)).map_err(|_| Stop::Upstream)?;
         self.up.head_written += written.min(head_left);
         if let (Some((consumed, data)), true) = (first, written >= head_left) {
             self.up.pending.push(data.get(written - head_left..).unwrap_or_default());
@@ -141,18 +146,21 @@ impl Exchange<'_> {
     }
 
     /// The request is with the upstream: notices a client that goes away, and holds the start of its next request.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn watch<C: ClientTransport, U, W: Surroundings>(
+        &mut self,
+        at: &mut At<'_, C, U, W>,
+    ) -> Poll<Result<(), Fault>> {
         if !self.head_is_needed() && self.input.rest().is_empty() {
-            self.input.compact(self.worker);
+            self.input.compact(at.world);
         }
-        if self.client.said_goodbye() {
-            return self.client.poll_gone(cx).map(|()| Err(End::Broken));
+        if at.client.said_goodbye() {
+            return at.client.try_gone().map(|()| Err(Fault::Broken));
         }
         let bytes_max = self.request.limits.head.head_bytes_max;
-        match ready!(self.input.poll_fill(cx, self.client, self.worker, bytes_max)) {
+        match ready!(self.input.fill(at.client, at.world, bytes_max)) {
             // RFC 8446 §6.1: it has closed its own direction, and may wait for the response.
-            Ok(0) if self.client.said_goodbye() => Poll::Ready(Ok(())),
-            Ok(0) | Err(_) => Poll::Ready(Err(End::Broken)),
+            Ok(0) if at.client.said_goodbye() => Poll::Ready(Ok(())),
+            Ok(0) | Err(_) => Poll::Ready(Err(Fault::Broken)),
             Ok(_) => Poll::Ready(Ok(())),
         }
     }
@@ -173,8 +181,7 @@ impl Up {
     /// Sends what `bytes` hold of the body; returns how many of them belong to it.
     fn send(
         &mut self,
-        cx: &mut Context<'_>,
-        io: &mut UpstreamStream,
+        upstream: &mut impl Transport,
         request: &Request,
         bytes: &[u8],
         out: &mut Vec<u8>,
@@ -191,12 +198,12 @@ impl Up {
             (step.consumed, bytes.get(step.data).unwrap_or_default())
         };
         if request.route.rules.body_bytes_max.is_some_and(|limit| self.body_bytes > limit) {
-            return Err(Stop::End(End::Failed(
+            return Err(Stop::Fault(Fault::Failed(
                 Problem::BodyTooLarge,
                 "body_bytes_max is reached".to_owned(),
             )));
         }
-        match forward(&mut self.pending, data, |bytes| io.poll_write(cx, bytes)) {
+        match forward(&mut self.pending, data, |bytes| upstream.try_write(bytes)) {
             Poll::Ready(Err(_)) => Err(Stop::Upstream),
             _ => Ok(used),
         }
@@ -204,5 +211,5 @@ impl Up {
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Stop {
-    Stop::End(End::Failed(Problem::BadRequest, error.to_string()))
+    Stop::Fault(Fault::Failed(Problem::BadRequest, error.to_string()))
 }

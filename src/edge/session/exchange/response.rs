@@ -1,13 +1,16 @@
 //! The response's half of an exchange: interim heads, the final one, and the body in the framing that the client gets.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::state::{Down, End, Exchange, each_run, reframe};
+use super::machine::{At, Exchange};
+use super::state::{Down, Fault, Sending, each_run, reframe};
 use crate::edge::net::send_buffer::forward;
+use crate::edge::net::transport::{ClientTransport, Transport};
+use crate::edge::session::machine::Surroundings;
 use crate::edge::session::pace::Backlog;
 use crate::http::answer::Problem;
 use crate::http::body::{BodyReader, Framing};
@@ -27,69 +30,68 @@ const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
 impl Exchange<'_> {
     /// Moves the response on by one step; `Err` is its end.
-    pub(super) fn poll_down(
+    pub(super) fn step_down<C: ClientTransport, U: Transport, W: Surroundings>(
         &mut self,
-        cx: &mut Context<'_>,
+        at: &mut At<'_, C, U, W>,
         scratch: &mut [u8],
         out: &mut Vec<u8>,
-    ) -> Poll<Result<(), End>> {
-        ready!(self.poll_deliver(cx)).map_err(|_| End::Broken)?;
-        if matches!(self.down, Down::Done) {
-            if self.app_reads_on() {
-                return Poll::Pending; // the request's half goes on, in its time
-            }
-            return Poll::Ready(Err(if self.keep_client { End::Next } else { End::Close }));
+    ) -> Poll<Result<(), Fault>> {
+        ready!(self.deliver_rest(at)).map_err(|_| Fault::Broken)?;
+        if matches!(self.down, Down::Whole | Down::Sent) {
+            self.down = Down::Sent;
+            return Poll::Pending;
         }
-        let read = match ready!(self.io.poll_read(cx, scratch)) {
-            Ok(0) => return Poll::Ready(self.upstream_ended(cx, None)),
-            Err(error) => return Poll::Ready(self.upstream_ended(cx, Some(error))),
+        let read = match ready!(at.upstream.try_read(scratch)) {
+            Ok(0) => return Poll::Ready(self.upstream_ended(at, None)),
+            Err(error) => return Poll::Ready(self.upstream_ended(at, Some(error))),
             Ok(count) => scratch.get(..count).unwrap_or_default(),
         };
-        self.down_moved = Instant::now();
+        self.down_moved = at.now;
         let result = match &mut self.down {
-            Down::Head { held, .. } if held.is_empty() => self.head_arrived(cx, read, out),
+            Down::Head { held, .. } if held.is_empty() => self.head_arrived(at, read, out),
             Down::Head { held, .. } => {
                 let mut bytes = std::mem::take(held);
                 bytes.extend_from_slice(read);
-                self.head_arrived(cx, &bytes, out)
+                self.head_arrived(at, &bytes, out)
             }
-            _ => self.body_arrived(cx, read, out),
+            _ => self.body_arrived(at, read, out),
         };
         Poll::Ready(result)
     }
 
     /// Brings what waits to the client; ready when the kernel has all of it.
-    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let delivered = match self.down_pending.poll_drain(|bytes| self.client.poll_write(cx, bytes)) {
-            Poll::Ready(drained) => drained.map_or_else(
-                |error| Poll::Ready(Err(error)),
-                |moved| self.client.poll_flush(cx).map_ok(|()| moved),
-            ),
-            Poll::Pending => Poll::Pending,
+    fn deliver_rest<C: ClientTransport, U, W>(&mut self, at: &mut At<'_, C, U, W>) -> Poll<io::Result<()>> {
+        let pace = &self.request.limits.pace;
+        let delivered = match self.unsent.poll_drain(|bytes| at.client.try_write(bytes)) {
+            Poll::Ready(Ok(moved)) => at.client.try_flush().map_ok(|()| moved),
+            drained => drained,
         };
         if delivered.is_pending() {
             if !self.is_waited_for() {
-                let (bytes, pace, now) = (self.waiting_bytes(), &self.request.limits.pace, Instant::now());
-                Backlog::begin(&mut self.backlog, bytes, pace, now);
+                let bytes = self.waiting_bytes(at.client);
+                Backlog::begin(&mut self.backlog, bytes, pace, at.now);
             }
             return Poll::Pending;
         }
         let was_slow = self.is_waited_for();
         if was_slow {
-            let (pace, now) = (&self.request.limits.pace, Instant::now());
-            self.backlog.iter_mut().for_each(|backlog| backlog.look(0, pace, now));
+            self.backlog.iter_mut().for_each(|backlog| backlog.look(0, pace, at.now));
         }
         delivered.map_ok(|moved| {
             if moved || was_slow {
-                self.down_moved = Instant::now();
+                self.down_moved = at.now;
             }
         })
     }
 
-    fn upstream_ended(&mut self, cx: &mut Context<'_>, error: Option<io::Error>) -> Result<(), End> {
+    fn upstream_ended<C: ClientTransport, U, W: Surroundings>(
+        &mut self,
+        at: &mut At<'_, C, U, W>,
+        error: Option<io::Error>,
+    ) -> Result<(), Fault> {
         let may_repeat = self.may_repeat();
         match &mut self.down {
-            Down::Head { held, .. } if held.is_empty() && may_repeat => Err(End::Again),
+            Down::Head { held, .. } if held.is_empty() && may_repeat => Err(Fault::Again),
             Down::Head { held, .. } => {
                 // Many TLS servers end a connection without a word where plain HTTP comes.
                 let closed = match held.is_empty() && !self.reused {
@@ -97,37 +99,46 @@ impl Exchange<'_> {
                     false => "it closed the connection",
                 };
                 let found = error.map_or_else(|| closed.to_owned(), |error| error.to_string());
-                Err(End::Failed(Problem::UpstreamClosed, found))
+                Err(Fault::Failed(Problem::UpstreamClosed, found))
             }
             Down::Body { chunked, reader } => {
-                let broke_off = |found| Err(End::Failed(Problem::UpstreamClosed, found));
+                let broke_off = |found| Err(Fault::Failed(Problem::UpstreamClosed, found));
                 match (error, reader.end()) {
                     (Some(error), _) => return broke_off(format!("its response ended early: {error}")),
                     (None, Err(error)) => return broke_off(format!("its response ended early: {error}")),
                     (None, Ok(())) => {}
                 }
                 let tail = if *chunked { reader.last_chunk().concat() } else { Vec::new() };
-                self.down = Down::Done;
+                self.down = Down::Whole;
                 self.keep_upstream = None;
-                self.deliver(cx, &tail)
+                self.deliver(at, &tail)
             }
-            Down::Done => Ok(()),
+            Down::Whole | Down::Sent | Down::Upgraded { .. } => Ok(()),
         }
     }
 
-    fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
-        self.worker.tally.sent.add(0, bytes.len());
-        match forward(&mut self.down_pending, bytes, |bytes| self.client.poll_write(cx, bytes)) {
-            Poll::Ready(Err(_)) => Err(End::Broken),
+    fn deliver<C: ClientTransport, U, W: Surroundings>(
+        &mut self,
+        at: &mut At<'_, C, U, W>,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        at.world.flows().1.add(0, bytes.len());
+        match forward(&mut self.unsent, bytes, |bytes| at.client.try_write(bytes)) {
+            Poll::Ready(Err(_)) => Err(Fault::Broken),
             _ => Ok(()),
         }
     }
 
     /// Reads heads from `bytes`: interim ones go on to the client, the final one begins the response.
-    fn head_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+    fn head_arrived<C: ClientTransport, U, W: Surroundings>(
+        &mut self,
+        at: &mut At<'_, C, U, W>,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         if bytes.starts_with(&TLS_ALERT) {
             let found = "it answers with an alert of TLS".to_owned();
-            return Err(End::Failed(Problem::UpstreamTls, found));
+            return Err(Fault::Failed(Problem::UpstreamTls, found));
         }
         if let Down::Head { held, .. } = &mut self.down
             && TLS_ALERT.starts_with(bytes)
@@ -147,7 +158,7 @@ impl Exchange<'_> {
             let head = parse_scanned_response(head, self.request.is_head, scanner);
             let head = head.map_err(head_refused)?;
             if head.status >= 200 || head.status == 101 {
-                return self.begin(cx, &head, behind, out);
+                return self.begin(at, &head, behind, out);
             }
             *interim += 1;
             if *interim > INTERIM_MAX {
@@ -161,7 +172,7 @@ impl Exchange<'_> {
                 out.clear();
                 response_head(&head, &self.form(Framing::None, true), out);
                 self.reused = false; // the upstream has begun to answer: nothing is repeated now
-                self.deliver(cx, out)?;
+                self.deliver(at, out)?;
             }
             rest = behind;
         }
@@ -173,23 +184,20 @@ impl Exchange<'_> {
 
     /// A final head, or a 101: decides what becomes of both connections and sends the head with the beginning of
     /// the body in one write.
-    fn begin(
+    fn begin<C: ClientTransport, U, W: Surroundings>(
         &mut self,
-        cx: &mut Context<'_>,
+        at: &mut At<'_, C, U, W>,
         head: &ResponseHead<'_>,
         behind: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Fault> {
         out.clear();
         self.request.status.set(head.status);
         if head.status == 101 {
             self.check_upgrade(head)?;
             response_head(head, &ResponseForm { websocket: true, ..self.form(Framing::None, true) }, out);
-            self.behind = behind.to_vec();
-            self.extensions = handshake::negotiated(head);
-            self.upgraded = true;
-            self.deliver(cx, out)?;
-            return Err(End::Close);
+            self.down = Down::Upgraded { behind: behind.to_vec(), extensions: handshake::negotiated(head) };
+            return self.deliver(at, out);
         }
         let framing_out = match (head.framing, self.request.version) {
             (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
@@ -198,9 +206,9 @@ impl Exchange<'_> {
         };
         let is_upgrade = self.request.offer.is_some();
         self.keep_client = self.request.keep_alive
-            && self.up.done
+            && self.up.sending == Sending::Done
             && !is_upgrade
-            && self.worker.drain().is_none()
+            && at.world.drain_close().is_none()
             && framing_out != Framing::UntilClose;
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
         self.bound |= bound_auth::challenges(&head.fields);
@@ -210,24 +218,24 @@ impl Exchange<'_> {
             reader: BodyReader::of_response(head.framing),
             chunked: framing_out == Framing::Chunked,
         };
-        self.observe(behind);
+        self.observe(behind, at.now);
         // Bad already here, it is still ours to say.
         self.translate(behind, out)?;
         self.answered = true;
-        self.deliver(cx, out)
+        self.deliver(at, out)
     }
 
     /// Before the client has the bytes: it may come back with the sid at once.
-    fn observe(&mut self, bytes: &[u8]) {
+    fn observe(&mut self, bytes: &[u8], now: Instant) {
         let (Some(observer), Down::Body { reader, .. }) = (&mut self.observer, &self.down) else { return };
-        let (mut done, now) = (self.request.status.get() != 200, Instant::now());
+        let mut done = self.request.status.get() != 200;
         let _ = each_run(&mut reader.clone(), bytes, |data| done = done || observer.observe(data, now));
         if done {
             self.observer = None;
         }
     }
 
-    fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), End> {
+    fn check_upgrade(&self, head: &ResponseHead<'_>) -> Result<(), Fault> {
         let Some(offer) = &self.request.offer else {
             return Err(upstream_malformed(&"101 to a request without an upgrade"));
         };
@@ -237,12 +245,17 @@ impl Exchange<'_> {
         handshake::response(offer, &sent, head).map_err(|error| upstream_malformed(&error))
     }
 
-    fn body_arrived(&mut self, cx: &mut Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
-        self.observe(bytes);
+    fn body_arrived<C: ClientTransport, U, W: Surroundings>(
+        &mut self,
+        at: &mut At<'_, C, U, W>,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        self.observe(bytes, at.now);
         let Down::Body { reader, chunked: false } = &mut self.down else {
             out.clear();
             self.translate(bytes, out)?;
-            return self.deliver(cx, out);
+            return self.deliver(at, out);
         };
         // Nothing is framed anew: the one run of data goes on from where it was read.
         let step = reader.step(bytes).map_err(|error| upstream_malformed(&error))?;
@@ -250,18 +263,18 @@ impl Exchange<'_> {
         let data = bytes.get(step.data).unwrap_or_default();
         if !whole && !step.done {
             out.clear();
-            self.deliver(cx, data)?;
+            self.deliver(at, data)?;
             self.translate(bytes.get(step.consumed..).unwrap_or_default(), out)?;
-            return self.deliver(cx, out);
+            return self.deliver(at, out);
         }
         if step.done {
             self.end_body(whole);
         }
-        self.deliver(cx, data)
+        self.deliver(at, data)
     }
 
     /// Appends what `bytes` hold of the body to `out`, in the framing that the client gets.
-    fn translate(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+    fn translate(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         let Down::Body { reader, chunked } = &mut self.down else { return Ok(()) };
         let (used, _) = reframe(reader, *chunked, bytes, out).map_err(|error| upstream_malformed(&error))?;
         if reader.is_done() {
@@ -276,17 +289,17 @@ impl Exchange<'_> {
     /// The response is complete. Bytes behind it make its end ambiguous: that connection is not used again.
     fn end_body(&mut self, nothing_behind: bool) {
         let repaired = matches!(&self.down, Down::Body { reader, .. } if reader.repaired());
-        self.down = Down::Done;
+        self.down = Down::Whole;
         if !nothing_behind || repaired {
             self.keep_upstream = None;
         }
     }
 }
 
-fn head_refused(error: HeadError) -> End {
-    End::Failed(error.upstream_problem(), error.to_string())
+fn head_refused(error: HeadError) -> Fault {
+    Fault::Failed(error.upstream_problem(), error.to_string())
 }
 
-fn upstream_malformed(error: &dyn std::fmt::Display) -> End {
-    End::Failed(Problem::UpstreamMalformed, error.to_string())
+fn upstream_malformed(error: &dyn std::fmt::Display) -> Fault {
+    Fault::Failed(Problem::UpstreamMalformed, error.to_string())
 }

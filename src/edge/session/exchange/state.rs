@@ -1,31 +1,25 @@
-//! An exchange between two polls.
+//! What an exchange begins with, what it is made of, and how it ends.
 
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::input::Input;
-use crate::bundle::Route;
+use crate::decision::Destination;
 use crate::edge::net::send_buffer::Pending;
-use crate::edge::net::tls::TlsStream;
-use crate::edge::net::upstream::UpstreamStream;
-use crate::edge::session::alarm::Alarm;
-use crate::edge::session::pace::{Backlog, Pace};
-use crate::edge::session::relay::Relay;
-use crate::edge::session::worker::Worker;
+use crate::edge::session::pace::Pace;
 use crate::edge::shared::active_config::RouteState;
 use crate::edge::shared::sticky::{Choice, SidObserver};
-use crate::http::answer::Problem;
+use crate::http::answer::{self, Problem};
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
+use crate::http::bound_auth;
 use crate::http::forward::Plan;
-use crate::http::head::{HeadLimits, HeadScanner, Version};
+use crate::http::head::{HeadLimits, HeadScanner, RequestHead, Version};
 use crate::names::Host;
 use crate::ops::metrics::HostTally;
 use crate::ws::handshake::Offer;
-use crate::ws::tracker::{Extensions, Rules};
+use crate::ws::tracker::Extensions;
 
 /// What is left of a request's head once it is decided where it goes: owned, and free of the bundle.
 pub(crate) struct Request {
@@ -55,6 +49,39 @@ pub(crate) struct Request {
     pub(crate) limits: ExchangeLimits,
 }
 
+impl Request {
+    /// `keep_alive`: the client's connection may carry another one.
+    pub(crate) fn new(
+        head: &RequestHead<'_>,
+        (head_bytes, keep_alive): (usize, bool),
+        (destination, plan): (Destination<'_>, Plan),
+        (route, choice): (&Arc<RouteState>, Choice),
+        tally: &Arc<HostTally>,
+        limits: ExchangeLimits,
+    ) -> Self {
+        Self {
+            plan,
+            head_bytes,
+            framing: head.framing,
+            version: head.version,
+            is_head: head.method == "HEAD",
+            repeatable: head.framing == Framing::None && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
+            keep_alive,
+            expects_continue: head.expects_continue,
+            binds: bound_auth::carries(&head.fields),
+            wants_html: answer::wants_html(head),
+            client: destination.client,
+            host: head.host.clone(),
+            status: Cell::new(0),
+            offer: destination.offer,
+            route: Arc::clone(route),
+            choice,
+            tally: Arc::clone(tally),
+            limits,
+        }
+    }
+}
+
 /// The bounds of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExchangeLimits {
@@ -64,12 +91,20 @@ pub(crate) struct ExchangeLimits {
     pub(crate) pool_idle_max: usize,
 }
 
-/// How an exchange ended.
-pub(crate) enum End {
-    /// The response is complete and the client's connection can carry another request.
+/// How an exchange is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// The client's connection can carry another request.
     Next,
-    /// The response is complete; the client's connection ends with it.
+    /// The client's connection ends with this response.
     Close,
+    /// The 101 is checked and on its way.
+    Upgraded,
+}
+
+/// Why an exchange has no whole response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
     /// The client is gone: nothing more can be said.
     Broken,
     /// The response broke off after its beginning: nothing more can be said to the client.
@@ -78,93 +113,61 @@ pub(crate) enum End {
     Failed(Problem, String),
     /// An idle upstream connection ended before a response: send the request again on a new one.
     Again,
-    /// 101 checked and on its way.
-    // Boxed: every exchange carries an `End` about, and few are upgrades.
-    Upgraded(Box<Upgraded>),
 }
 
-/// What the relay needs from an exchange that became a WebSocket.
-pub(crate) struct Upgraded {
-    pub(super) upstream: UpstreamStream,
+/// What an exchange that became a WebSocket leaves to the relay.
+#[derive(Default)]
+pub(crate) struct Switched {
     /// The client's bytes behind its request.
-    pub(super) up: Vec<u8>,
+    pub(crate) up: Vec<u8>,
     /// The upstream's bytes behind its 101.
-    pub(super) behind: Vec<u8>,
+    pub(crate) behind: Vec<u8>,
     /// What the client has not taken yet of the 101.
-    pub(super) unsent: Pending,
-    pub(super) extensions: Extensions,
-    pub(super) observer: Option<Box<SidObserver>>,
-}
-
-impl Upgraded {
-    pub(crate) fn relay(
-        self,
-        client: TlsStream,
-        route: &Route,
-        peer: IpAddr,
-        tally: Arc<HostTally>,
-        worker: &Worker,
-    ) -> Relay {
-        let rules = Rules {
-            frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
-            message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
-            check_utf8: route.check_utf8,
-            extensions: self.extensions,
-        };
-        let begun = (&self.up[..], &self.behind[..], self.unsent);
-        Relay::new((client, self.upstream), rules, begun, self.observer, peer, tally.websocket(), worker)
-    }
-}
-
-pub(super) struct Exchange<'s> {
-    pub(super) worker: &'s Worker,
-    pub(super) client: &'s mut TlsStream,
-    pub(super) input: &'s mut Input,
-    pub(super) alarm: &'s mut Alarm,
-    pub(super) request: &'s Request,
-    pub(super) io: UpstreamStream,
-    pub(super) reused: bool,
-    /// Observes an answer that opens a session, where several upstreams have sessions.
-    pub(super) observer: Option<Box<SidObserver>>,
-    pub(super) up: Up,
-    pub(super) down: Down,
-    pub(super) down_pending: Pending,
-    pub(super) down_moved: Instant,
-    /// What waits for the client to take it.
-    pub(super) backlog: Option<Backlog>,
-    /// A 100 has come for the client.
-    pub(super) asked: bool,
-    /// Something of a response went to the client.
-    pub(super) answered: bool,
-    pub(super) keep_client: bool,
-    /// The upstream's connection was asked for credentials that authenticate it, or got them, now or before: it is this client's
-    /// alone.
-    pub(super) bound: bool,
-    /// Where each interim response ends is certain.
-    pub(super) interim_is_whole: bool,
-    /// The upstream's connection can be used again, for its own keep-alive time if it named one.
-    pub(super) keep_upstream: Option<Option<Duration>>,
-    pub(super) upgraded: bool,
-    /// Of a 101: the bytes behind it, and what its frames may use.
-    pub(super) behind: Vec<u8>,
-    pub(super) extensions: Extensions,
+    pub(crate) unsent: Pending,
+    pub(crate) extensions: Extensions,
+    pub(crate) observer: Option<Box<SidObserver>>,
 }
 
 /// The request's half.
 pub(super) struct Up {
+    pub(super) sending: Sending,
     pub(super) head_written: usize,
     pub(super) body: BodyReader,
     pub(super) body_bytes: u64,
     pub(super) pending: Pending,
     /// A chunked body's end is in `pending` or further.
     pub(super) ended: bool,
-    /// The whole request is on its way.
-    pub(super) done: bool,
-    /// The upstream takes no more; its response may still come.
-    pub(super) broken: bool,
     pub(super) moved: Instant,
     /// When the client, or the upstream where that takes nothing, has had its time.
     pub(super) due: Instant,
+}
+
+impl Up {
+    pub(super) fn new(now: Instant, request: &Request) -> Self {
+        Self {
+            sending: Sending::Open,
+            head_written: 0,
+            body: BodyReader::new(request.framing),
+            body_bytes: 0,
+            pending: Pending::default(),
+            ended: request.framing != Framing::Chunked,
+            moved: now,
+            due: now + request.limits.pace.stall,
+        }
+    }
+}
+
+/// How far the request is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// Head and body go upstream.
+    Open,
+    /// All of it is with the upstream.
+    Done,
+    /// The upstream takes no more; its response may still come.
+    Broken,
+    /// The client ended before its body did.
+    Left,
 }
 
 /// The response's half.
@@ -179,39 +182,20 @@ pub(super) enum Down {
         reader: BodyReader,
         chunked: bool,
     },
-    /// Everything is with the client, or in `down_pending`.
-    Done,
+    /// Everything has come, and some of it may not be with the client yet.
+    Whole,
+    /// Everything is with the client's kernel.
+    Sent,
+    /// A 101 has come; the bytes behind it, and what its frames may use.
+    Upgraded {
+        behind: Vec<u8>,
+        extensions: Extensions,
+    },
 }
 
-impl Exchange<'_> {
-    /// Whether something waits for the client to take it.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.slow_at().is_some()
-    }
-
-    /// When the client has had its time for what waits.
-    pub(super) fn slow_at(&self) -> Option<Instant> {
-        self.backlog.and_then(|backlog| backlog.due())
-    }
-
-    /// Bytes that the client has not taken.
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.down_pending.len() + self.client.unsent_bytes()
-    }
-
-    /// Whether the client has sent nothing of its body yet, for it was not asked to.
-    pub(super) fn waits_to_be_asked(&self) -> bool {
-        self.request.expects_continue && !self.asked && self.up.body_bytes == 0
-    }
-
-    /// An app may answer before it has read the body, and read it all the same. Of what it refused it wants no more.
-    pub(super) fn app_reads_on(&self) -> bool {
-        let sent = self.up.done || self.up.broken;
-        !sent && self.request.status.get() < 400 && !self.waits_to_be_asked()
-    }
-
-    pub(super) fn may_repeat(&self) -> bool {
-        self.reused && self.request.repeatable && !self.answered
+impl Default for Down {
+    fn default() -> Self {
+        Self::Head { scanner: HeadScanner::response(), held: Vec::new(), interim: 0 }
     }
 }
 

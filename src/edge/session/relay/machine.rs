@@ -11,15 +11,15 @@ use super::lane::{Insert, Lane, Sink, Stop};
 use super::timers::{Due, Timers};
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::transport::{ClientTransport, Transport};
-use crate::edge::session::pace::Pace;
-use crate::edge::session::turns::TURNS;
+use crate::edge::session::machine::{Step, Surroundings, TURNS};
 use crate::edge::shared::sticky::SidObserver;
-use crate::ops::metrics::{Flow, Reason};
+use crate::ops::metrics::Reason;
 use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
 use crate::ws::tracker::{Direction, Rules};
 
 /// Going away (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1001;
+
 /// What became of our last Ping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ping {
@@ -31,29 +31,8 @@ enum Ping {
     Sent,
 }
 
-/// What a relay asks of the edge around it, and tells it.
-pub(super) trait Surroundings {
-    /// `stall_timeout` and `body_bytes_per_s_min`, as they are now.
-    fn pace(&self) -> Pace;
-    /// What the Close of the drain says: code and reason.
-    fn drain_close(&self) -> Option<(u16, &'static str)>;
-    /// What passes from the client, and to it.
-    fn flows(&self) -> (&Flow, &Flow);
-    fn refuse(&self, reason: Reason, peer: IpAddr, found: &str);
-    fn count_close(&self, code: Option<u16>);
-}
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Both sides have ended, one has failed, or a time is over.
-    Over,
-    /// Wait for either end, or until then. `true`: there may be more at once, after others have had their turn.
-    Wait(Option<Instant>, bool),
-}
-
 /// A relay between two steps.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     up: Lane,
     down: Lane,
     timers: Timers,
@@ -74,7 +53,7 @@ pub(super) struct Machine {
 impl Machine {
     /// `up` are the client's bytes behind its request head, `behind` the upstream's behind its 101, and `unsent` is what
     /// the client has not taken yet of that.
-    pub(super) fn new(
+    pub(crate) fn new(
         now: Instant,
         rules: Rules,
         (up, behind, unsent): (&[u8], &[u8], Pending),
@@ -109,7 +88,7 @@ impl Machine {
     }
 
     /// Begins the timeouts of the route.
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         now: Instant,
         idle_timeout: Option<Duration>,
@@ -134,17 +113,17 @@ impl Machine {
     }
 
     /// Moves what can be moved at `now`, and does what is due.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         now: Instant,
         client: &mut impl ClientTransport,
         upstream: &mut impl Transport,
         scratch: &mut [u8],
         world: &impl Surroundings,
-    ) -> Step {
+    ) -> Step<()> {
         loop {
             let Poll::Ready(more) = self.turns(now, client, upstream, scratch, world) else {
-                return Step::Over;
+                return Step::Over(());
             };
             let [up, down] = [&mut self.up, &mut self.down].map(|lane| std::mem::take(&mut lane.passed));
             self.timers.watch(now, self.waiting_bytes(client), down, || world.pace());
@@ -155,7 +134,7 @@ impl Machine {
                 Err(at) => return Step::Wait(at, more),
             };
             if self.is_over_when(now, due, client, world) {
-                return Step::Over;
+                return Step::Over(());
             }
         }
     }

@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::machine::{Machine, Step, Surroundings};
 use super::*;
-use crate::edge::net::link::{End, Peer, link};
+use crate::edge::net::send_buffer::Pending;
+use crate::edge::session::buffers::Buffers;
+use crate::edge::session::pace::Pace;
+use crate::fuzz::link::{End, Peer, link};
 use crate::fuzz::ws::frame;
+use crate::ops::metrics::{Flow, Reason};
 use crate::ws::frame::{Decoded, Opcode, decode};
 use crate::ws::tracker::Extensions;
 
@@ -32,6 +35,7 @@ struct World {
     sent: Flow,
     refused: RefCell<Vec<(Reason, String)>>,
     closes: RefCell<Vec<Option<u16>>>,
+    buffers: Buffers,
 }
 
 impl Surroundings for World {
@@ -43,6 +47,9 @@ impl Surroundings for World {
     }
     fn flows(&self) -> (&Flow, &Flow) {
         (&self.received, &self.sent)
+    }
+    fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
     fn refuse(&self, reason: Reason, _peer: IpAddr, found: &str) {
         self.refused.borrow_mut().push((reason, found.to_owned()));
@@ -76,6 +83,7 @@ impl Bed {
             sent: Flow::default(),
             refused: RefCell::default(),
             closes: RefCell::default(),
+            buffers: Buffers::default(),
         };
         let ((client, client_end), (app, app_end)) = (link(now, LATENCY), link(now, LATENCY));
         let peer = Ipv4Addr::LOCALHOST.into();
@@ -95,7 +103,7 @@ impl Bed {
             let (client, app) = &mut self.ends;
             let (deadline, more) =
                 match self.machine.step(self.now, client, app, &mut self.scratch, &self.world) {
-                    Step::Over => {
+                    Step::Over(()) => {
                         self.over = Some(self.now - self.start);
                         break;
                     }

@@ -1,5 +1,7 @@
 //! A simulated link for tests of machines: virtual time, a delay each way, what the kernel holds for a peer that does not
-//! read, and an end that can be cut at any byte.
+//! read, and an end that can be cut at any byte. The fuzz target of sessions uses it too.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)] // no bytes from outside pass here but in tests
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,12 +12,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::transport::{ClientTransport, Transport};
+use crate::edge::net::transport::{ClientTransport, Transport};
 
 /// What a peer does at some moment, as the edge sees it.
 #[derive(Clone, Debug)]
 enum Arrival {
     Bytes(Vec<u8>),
+    /// close_notify: nothing more is said, and there may be an answer.
+    Goodbye,
     Fin,
     Reset,
 }
@@ -38,6 +42,7 @@ struct State {
     unsent: Vec<u8>,
     unsent_max: usize,
     shut: bool,
+    goodbye: bool,
     reset: bool,
     reads: bool,
 }
@@ -61,6 +66,7 @@ pub(crate) fn link(now: Instant, delay: Duration) -> (Peer, End) {
         unsent: Vec::new(),
         unsent_max: 16 * 1024,
         shut: false,
+        goodbye: false,
         reset: false,
         reads: true,
     };
@@ -91,6 +97,11 @@ impl State {
 impl Peer {
     pub(crate) fn say(&self, bytes: &[u8]) {
         self.0.borrow_mut().arrive(Arrival::Bytes(bytes.to_vec()));
+    }
+
+    /// Ends what it says with close_notify, and may read on.
+    pub(crate) fn goodbye(&self) {
+        self.0.borrow_mut().arrive(Arrival::Goodbye);
     }
 
     pub(crate) fn fin(&self) {
@@ -167,6 +178,11 @@ impl Transport for End {
                 }
                 Poll::Ready(Ok(count))
             }
+            Arrival::Goodbye => {
+                state.arriving.pop_front();
+                state.goodbye = true;
+                Poll::Ready(Ok(0))
+            }
             Arrival::Fin => Poll::Ready(Ok(0)),
             Arrival::Reset => {
                 state.reset = true;
@@ -221,5 +237,15 @@ impl ClientTransport for End {
     fn has_sent_all(&self) -> bool {
         let state = self.0.borrow();
         state.unsent.is_empty() && state.unread == 0
+    }
+
+    fn said_goodbye(&self) -> bool {
+        self.0.borrow().goodbye
+    }
+
+    fn try_gone(&mut self) -> Poll<()> {
+        let state = self.0.borrow();
+        let came = state.arriving.front().is_some_and(|(at, _)| *at <= state.now);
+        if came || state.reset { Poll::Ready(()) } else { Poll::Pending }
     }
 }

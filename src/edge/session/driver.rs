@@ -1,9 +1,40 @@
-//! The one timer of a session, whatever it waits for.
+//! What drives the machines of a session: its task, its clock and its one timer.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::borrow::BorrowMut;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::edge::session::machine::Step;
+
+/// Steps a machine until it is over. Between two steps it waits for what wakes the task, or for `alarm`.
+pub(crate) fn drive<T>(
+    mut alarm: impl BorrowMut<Alarm>,
+    mut step: impl FnMut(Instant, &Waker) -> Step<T>,
+) -> impl Future<Output = T> {
+    poll_fn(move |cx| {
+        loop {
+            let (deadline, more) = match step(Instant::now(), cx.waker()) {
+                Step::Over(end) => return Poll::Ready(end),
+                Step::Wait(deadline, more) => (deadline, more),
+            };
+            if more {
+                later(cx);
+            }
+            let alarm: &mut Alarm = alarm.borrow_mut();
+            ready!(deadline.map_or(Poll::Pending, |deadline| alarm.poll(cx, deadline)));
+        }
+    })
+}
+
+/// Wakes the task once the worker has asked the kernel for the others' news and let them go first. A bare wake would run
+/// this session again before that, dozens of times.
+fn later(cx: &mut Context<'_>) {
+    let _: Poll<()> = pin!(yield_now()).poll(cx);
+}
 
 /// Wakes its task when something is due. What is due moves on with every message and the timer does not: it is set anew
 /// only when it would fire too late or has fired too early, since that costs more than waking for nothing now and then.
@@ -14,7 +45,7 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// Ready once it is `due`.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);
@@ -31,7 +62,6 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::time::Duration;
 
     use super::*;

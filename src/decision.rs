@@ -1,0 +1,175 @@
+//! Whether a request passes, and where it goes: the rules of its site and route, one after the other. The first that it breaks is
+//! what the edge answers.
+
+use std::net::IpAddr;
+
+use crate::bundle::{Bundle, HostEntry, Route, Site};
+use crate::http::answer::Problem;
+use crate::http::body::Framing;
+use crate::http::forward::{ForwardContext, Plan, client_address, request_plan};
+use crate::http::head::{HeadError, RequestHead};
+use crate::names::{Host, Origin, SanName};
+use crate::route::{self, Ambiguous};
+use crate::ws::handshake::{self, Offer, UpgradeError};
+use crate::ws::origin::{self, OriginRefused};
+
+/// The TLS connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Its other end.
+    pub peer: IpAddr,
+    /// The server name of its hello.
+    pub name: Option<&'a Host>,
+    /// What the certificate that was sent covers.
+    pub covered: &'a [SanName],
+}
+
+/// A request that the edge answers itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub problem: Problem,
+    /// What was found, for the log: it may hold text of the client.
+    pub found: String,
+    /// What to do, for anybody.
+    pub check: Option<String>,
+    /// The same for the log, where it is not for everybody.
+    pub check_inside: Option<String>,
+}
+
+impl Refusal {
+    /// One whose problem says what to do.
+    pub fn new(problem: Problem, found: impl ToString) -> Self {
+        Self { problem, found: found.to_string(), check: None, check_inside: None }
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        Self::new(error.problem(), error)
+    }
+}
+
+impl From<Ambiguous> for Refusal {
+    fn from(error: Ambiguous) -> Self {
+        Self::new(Problem::AmbiguousPath, error)
+    }
+}
+
+impl From<UpgradeError> for Refusal {
+    fn from(error: UpgradeError) -> Self {
+        Self::new(error.problem(), error)
+    }
+}
+
+impl From<OriginRefused> for Refusal {
+    fn from(error: OriginRefused) -> Self {
+        let OriginRefused { found, remedy, remedy_inside } = error;
+        let (check, check_inside) = (Some(remedy), Some(remedy_inside));
+        Self { problem: Problem::OriginRefused, found, check, check_inside }
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct Destination<'b> {
+    /// Index into [`Bundle::sites`].
+    pub site: usize,
+    /// Index into [`Site::routes`].
+    pub route: usize,
+    /// Its rules.
+    pub rules: &'b Route,
+    /// Who it is from, by fields of proxies that are believed.
+    pub client: IpAddr,
+    /// Set for a WebSocket upgrade.
+    pub offer: Option<Offer>,
+}
+
+/// Where the request with this head goes.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn destination<'b>(
+    bundle: &'b Bundle,
+    asker: &Asker<'_>,
+    head: &RequestHead<'_>,
+) -> Result<Destination<'b>, Refusal> {
+    let (entry, site) = site_of(bundle, asker, head)?;
+    let found = route::find(site, head.path.as_bytes())?;
+    let (route, rules) = found.ok_or_else(|| Refusal::new(Problem::UnknownPath, head.path))?;
+    let client = client_address(asker.peer, head, &bundle.trusted_proxies);
+    check_address(rules, client)?;
+    check_length(rules, head)?;
+    let offer = handshake::request(head, !rules.check_utf8)?;
+    if offer.is_some() {
+        check_origin(bundle, rules, rules.require_origin, head)?;
+    }
+    Ok(Destination { site: usize::from(entry.site), route, rules, client, offer })
+}
+
+/// The head that goes upstream.
+///
+/// # Errors
+/// The path has no unambiguous form without its route's prefix; or the head is too large for a plan.
+pub fn plan(
+    bundle: &Bundle,
+    peer: IpAddr,
+    destination: &Destination<'_>,
+    head: &RequestHead<'_>,
+) -> Result<Plan, Refusal> {
+    let rules = destination.rules;
+    let context = ForwardContext {
+        peer,
+        trusted_proxies: &bundle.trusted_proxies,
+        public_https_port: bundle.listen.public_https_port,
+        websocket: destination.offer.is_some(),
+        strip_bytes: route::stripped(rules, head.path.as_bytes())?,
+        extensions: !rules.check_utf8,
+    };
+    Ok(request_plan(head, &context)?)
+}
+
+/// Checks the Origin of a request to a route of the site of its host.
+///
+/// # Errors
+/// See [`origin::check`].
+pub fn check_origin(
+    bundle: &Bundle,
+    rules: &Route,
+    require: bool,
+    head: &RequestHead<'_>,
+) -> Result<(), OriginRefused> {
+    let site = bundle.host(&head.host).map(|entry| entry.site);
+    let is_own = |origin: &Origin| site.is_some_and(|site| bundle.is_own_origin(site, origin));
+    origin::check(&rules.origins, is_own, require, head)
+}
+
+/// The site of the host that is asked for, which is the one that the connection was opened for.
+fn site_of<'b>(
+    bundle: &'b Bundle,
+    asker: &Asker<'_>,
+    head: &RequestHead<'_>,
+) -> Result<(&'b HostEntry, &'b Site), Refusal> {
+    // RFC 9110 §7.4: what was asked for without TLS is not what is here.
+    if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
+        return Err(Refusal::new(Problem::Misdirected, "an http: target on a TLS connection"));
+    }
+    let misdirected = || Refusal::new(Problem::Misdirected, &head.host);
+    route::check_host(&head.host, asker.name, asker.covered).map_err(|_| misdirected())?;
+    let entry = bundle.host(&head.host).ok_or_else(misdirected)?;
+    Ok((entry, bundle.sites.get(usize::from(entry.site)).ok_or_else(misdirected)?))
+}
+
+fn check_address(rules: &Route, client: IpAddr) -> Result<(), Refusal> {
+    let passes = rules.allow.is_empty() || rules.allow.iter().any(|network| network.contains(&client));
+    if passes { Ok(()) } else { Err(Refusal::new(Problem::AddressRefused, client)) }
+}
+
+fn check_length(rules: &Route, head: &RequestHead<'_>) -> Result<(), Refusal> {
+    match (head.framing, rules.body_bytes_max) {
+        (Framing::Length(length), Some(limit)) if length > limit => {
+            Err(Refusal::new(Problem::BodyTooLarge, format!("{length} bytes: expected at most {limit}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,51 @@
+//! The access log's view of a request.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::edge::session::exchange::{Complete, Fault};
+use crate::edge::session::worker::Worker;
+use crate::http::head::RequestHead;
+use crate::names::Host;
+use crate::ops::access::Line;
+use crate::ops::log::ShownTarget;
+
+/// One line of the access log. Boxed where it is kept: most have none.
+pub(super) struct Access {
+    host: Host,
+    client: IpAddr,
+    method: String,
+    target: String,
+}
+
+impl Access {
+    pub(super) fn new(head: &RequestHead<'_>, client: IpAddr) -> Box<Self> {
+        let target = ShownTarget(head.target.as_bytes()).bytes();
+        let target = String::from_utf8_lossy(&target).into_owned();
+        Box::new(Self { host: head.host.clone(), client, method: head.method.to_owned(), target })
+    }
+
+    pub(super) fn log(&self, worker: &Worker, status: u16, outcome: &str, time: Duration) {
+        let Some(skipped) = worker.shared.access.admit(worker.shared.uptime()) else { return };
+        worker.shared.access.write(&Line {
+            host: &self.host,
+            client: self.client,
+            method: &self.method,
+            target: &self.target,
+            status,
+            outcome,
+            ms: time.as_millis() as u64,
+            skipped,
+        });
+    }
+}
+
+/// How an exchange ended.
+pub(super) fn outcome(end: &Result<Complete, Fault>) -> &'static str {
+    match end {
+        Ok(Complete::Upgraded(_)) => "upgraded",
+        Err(Fault::Failed(problem, _) | Fault::BrokenOff(problem, _)) => problem.code(),
+        Err(Fault::Broken) => "broken-off",
+        Ok(Complete::Next | Complete::Close) | Err(Fault::Again) => "complete",
+    }
+}

@@ -1,0 +1,92 @@
+//! An answer of the edge's own: what the client gets, and what the log and the counters.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::last::Answering;
+use super::phase::{Answer, Phase, Session};
+use crate::decision::Refusal;
+use crate::edge::net::transport::Woken;
+use crate::edge::session::driver::drive;
+use crate::edge::session::exchange::Request;
+use crate::edge::session::machine::Surroundings;
+use crate::http::answer::{self, AnswerForm, Detail, Problem};
+use crate::ops::metrics::Reason;
+
+/// What a client may know of a trouble with its upstream.
+const UPSTREAM_CHECK: &str =
+    "The log of the edge, and `sanedge status` on its machine, say which app this is about.";
+
+impl Answer {
+    /// Of an exchange that came to nothing.
+    pub(super) fn of_upstream(request: &Request, problem: Problem, found: String) -> Self {
+        let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
+        let upstreams = upstreams.collect::<Vec<_>>().join(", ");
+        let check = match problem {
+            Problem::UpstreamUnreachable => Some(format!("Is the app running and listening on {upstreams}?")),
+            Problem::UpstreamHeadTooLarge => Some(
+                "Raise response_head_bytes_max or response_fields_max in [limits] of sanedge.toml: the log of the edge says which is reached."
+                    .to_owned(),
+            ),
+            Problem::UpstreamTls => Some(format!(
+                "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or disable TLS in the app."
+            )),
+            problem if problem.is_upstream() => Some(format!("Look at the log of the app on {upstreams}.")),
+            _ => None,
+        };
+        let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
+        // No stranger learns where an upstream is, and behind a tunnel or a container's NAT everybody looks local.
+        let told = problem.is_upstream().then(|| UPSTREAM_CHECK.to_owned());
+        let refusal = Refusal { problem, found, check: told, check_inside: check };
+        Self { refusal, form, access: None }
+    }
+}
+
+impl Session {
+    /// Sends an answer of our own, and says what comes next.
+    pub(super) async fn answer(&mut self, answer: &Answer) -> Phase {
+        let Answer { refusal, form, access } = answer;
+        if let Some(access) = access {
+            access.log(&self.worker, refusal.problem.status(), refusal.problem.code(), Duration::ZERO);
+        }
+        self.note(answer);
+        let mut bytes = Vec::new();
+        // What was found may hold text of the client or the upstream: it is for the log. The client gets what to do.
+        let detail = Detail { found: None, check: refusal.check.as_deref() };
+        answer::write(refusal.problem, &detail, *form, &mut bytes);
+        self.worker.tally.sent.add(0, bytes.len());
+        let stall = self.worker.pace().stall;
+        let mut answering = Answering::new(Instant::now(), &bytes, stall);
+        let client = &mut self.client;
+        let step = |now, waker: &Waker| answering.step(now, &mut Woken::by(waker, &mut *client));
+        let sent = drive(&mut self.alarm, step).await;
+        self.responded(sent && !form.close)
+    }
+
+    pub(super) fn note(&self, answer: &Answer) {
+        let Refusal { problem, found, check, check_inside } = &answer.refusal;
+        let shared = &self.worker.shared;
+        let reason = match problem {
+            Problem::Misdirected | Problem::UnknownHost => Reason::Misdirected,
+            Problem::OriginRefused => Reason::Origin,
+            Problem::AddressRefused => Reason::Network,
+            Problem::UnknownPath => Reason::NoRoute,
+            Problem::RequestTimeout => Reason::RequestTimeout,
+            Problem::TooManyRequests => Reason::AddressWebSockets,
+            Problem::HeadTooLarge | Problem::TargetTooLong => Reason::HeadTooLarge,
+            Problem::BodyTooLarge => Reason::BodyTooLarge,
+            // The outage has its own line, once.
+            Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
+            problem if problem.is_upstream() => {
+                shared.counters.upstream_failures_total.increment();
+                Reason::Upstream
+            }
+            _ => Reason::BadRequest,
+        };
+        let found = format!("{}: {found}", problem.code());
+        let check = check_inside.as_deref().or(check.as_deref());
+        shared.refuse_with_check(reason, self.peer, &found, check);
+    }
+}

@@ -1,0 +1,148 @@
+//! What becomes of a request: the rules of its route are the core's ([`decision`]); rates, upstreams and counters are here.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::access::Access;
+use super::phase::{Answer, Forward, Phase, Session};
+use crate::bundle::Route;
+use crate::decision::{self, Asker, Refusal};
+use crate::edge::net::upstream::Dial;
+use crate::edge::session::exchange::{ExchangeLimits, Request};
+use crate::edge::session::pace::Pace;
+use crate::edge::shared::active_config::{ActiveConfig, RouteState};
+use crate::engineio::Asks;
+use crate::http::answer::{self, AnswerForm, Problem};
+use crate::http::body::Framing;
+use crate::http::forward::client_address;
+use crate::http::head::{HeadScanner, RequestHead, parse_scanned_request};
+use crate::ops::log::Said;
+use crate::ops::metrics::Reason;
+use crate::route;
+
+impl Session {
+    /// Decides where the request at the front of the input goes, by the bundle of this moment.
+    pub(super) fn decide(&mut self, active: &ActiveConfig, scanner: &HeadScanner) -> Phase {
+        self.requests = self.requests.saturating_add(1);
+        let all = self.input.all();
+        let head_bytes = scanner.end().unwrap_or(all.len());
+        let phase = match parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner) {
+            Ok(head) => self.decide_head(active, head_bytes, &head),
+            Err(error) => Phase::Answer(Answer::closing(error.into())),
+        };
+        self.worker.shared.counters.exchanges_total.increment();
+        if self.is_last_request(active) {
+            self.worker.shared.count(Reason::Requests);
+        }
+        self.newcomer_until = None;
+        self.input.consume(head_bytes);
+        phase
+    }
+
+    /// The one with which `requests_max` is reached.
+    fn is_last_request(&self, active: &ActiveConfig) -> bool {
+        let most = active.bundle.limits.requests_max;
+        most != 0 && self.requests >= most
+    }
+
+    fn decide_head(&self, active: &ActiveConfig, head_bytes: usize, head: &RequestHead<'_>) -> Phase {
+        // What follows a body or an upgrade that we refuse may be anything but the next head.
+        let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
+        let keep_alive = head.keep_alive && !self.is_last_request(active);
+        let form = AnswerForm {
+            html: answer::wants_html(head),
+            close: ends_here || !keep_alive || self.worker.drain().is_some(),
+            head_only: head.method == "HEAD",
+        };
+        match self.request(active, head_bytes, keep_alive, head) {
+            Ok(request) => {
+                let access = request.route.rules.access_log.then(|| Access::new(head, request.client));
+                Phase::Forward(Forward { request, dial: dial(active), access })
+            }
+            Err(refusal) => {
+                Phase::Answer(Answer { refusal, form, access: self.refused_access(active, head) })
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        active: &ActiveConfig,
+        head_bytes: usize,
+        keep_alive: bool,
+        head: &RequestHead<'_>,
+    ) -> Result<Request, Refusal> {
+        let name = self.identity.name.as_deref();
+        let asker = Asker { peer: self.peer, name, covered: &self.identity.covered };
+        let destination = decision::destination(&active.bundle, &asker, head)?;
+        let route = active.route(&destination);
+        let (Some(route), Some(tally)) = (route, active.tally(&head.host)) else {
+            return Err(Refusal::new(Problem::Misdirected, &head.host)); // never: what the bundle has, they have
+        };
+        match destination.offer {
+            Some(_) => self.check_rate(active, destination.client)?,
+            None => self.foresee(active, route, head),
+        }
+        let plan = decision::plan(&active.bundle, self.peer, &destination, head)?;
+        let choice = self.worker.shared.sids.choose(route, head, destination.client, Instant::now());
+        let limits = exchange_limits(active, &route.rules);
+        let (request, to) = ((head_bytes, keep_alive), (route, choice));
+        Ok(Request::new(head, request, (destination, plan), to, tally, limits))
+    }
+
+    fn check_rate(&self, active: &ActiveConfig, client: IpAddr) -> Result<(), Refusal> {
+        match self.worker.shared.may_upgrade(active, client) {
+            true => Ok(()),
+            false => Err(Refusal::new(Problem::TooManyRequests, "address_websockets_per_s_max reached")),
+        }
+    }
+
+    /// For a request that gets no further: by its route, where it has none by any of its site's. Where no site has its
+    /// host it is of the one that the connection was opened for.
+    fn refused_access(&self, active: &ActiveConfig, head: &RequestHead<'_>) -> Option<Box<Access>> {
+        let named = || active.site(self.identity.name.as_deref()?);
+        let (site, routes) = active.site(&head.host).or_else(named)?;
+        let route = route::find(site, head.path.as_bytes()).ok().flatten().and_then(|(at, _)| routes.get(at));
+        let is_wanted = match route {
+            Some(route) => route.rules.access_log,
+            None => routes.iter().any(|route| route.rules.access_log),
+        };
+        let client = || client_address(self.peer, head, &active.bundle.trusted_proxies);
+        is_wanted.then(|| Access::new(head, client()))
+    }
+
+    /// A page that opens a session by polling wants a WebSocket next. That its origin will be refused then is said here,
+    /// once a minute for each route: polling alone works, and nobody would look for the reason.
+    fn foresee(&self, active: &ActiveConfig, route: &RouteState, head: &RequestHead<'_>) {
+        // Pages of the site's own origin name none where they poll: most requests end here.
+        if head.fields.values("origin").next().is_none() || Asks::of(head) != Asks::Open {
+            return;
+        }
+        let Err(error) = decision::check_origin(&active.bundle, &route.rules, false, head) else { return };
+        if route.foreign_news.is_due(self.worker.shared.uptime()) {
+            let (found, check) = (Said(&error.found), error.remedy_inside);
+            info!(host = %head.host, peer = %self.peer, %found, check, "refused as a WebSocket");
+        }
+    }
+}
+
+fn dial(active: &ActiveConfig) -> Dial {
+    let limits = &active.bundle.limits;
+    let time = Duration::from_millis(limits.connect_timeout_ms.into());
+    Dial { time, socket_buffer_bytes: limits.socket_buffer_bytes as usize }
+}
+
+fn exchange_limits(active: &ActiveConfig, rules: &Route) -> ExchangeLimits {
+    ExchangeLimits {
+        head: active.head_limits,
+        response_head: active.response_head_limits,
+        pace: Pace::of(&active.bundle.limits),
+        pool_idle_max: match rules.send_proxy_protocol {
+            Some(_) => 0, // it was this client's alone
+            None => active.bundle.limits.pool_idle_max.into(),
+        },
+    }
+}
