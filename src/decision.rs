@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::bundle::{Bundle, HostEntry, Route, Site};
-use crate::http::answer::Problem;
+use crate::http::answer::{self, AnswerForm, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, Plan, client_address, request_plan};
 use crate::http::head::{HeadError, RequestHead};
@@ -67,6 +67,17 @@ impl From<OriginRefused> for Refusal {
         let OriginRefused { found, remedy, remedy_inside } = error;
         let (check, check_inside) = (Some(remedy), Some(remedy_inside));
         Self { problem: Problem::OriginRefused, found, check, check_inside }
+    }
+}
+
+/// How an answer of the edge's own is written. `keep_alive`: the connection may carry another request.
+pub fn answer_form(head: &RequestHead<'_>, keep_alive: bool) -> AnswerForm {
+    // What follows a body or an upgrade that we refuse may be anything but the next head.
+    let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
+    AnswerForm {
+        html: answer::wants_html(head),
+        close: ends_here || !keep_alive,
+        head_only: head.method == "HEAD",
     }
 }
 

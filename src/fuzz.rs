@@ -1,9 +1,9 @@
 //! What must hold for any bytes: entries of the fuzz targets, which unit tests and the replay of the corpora use too. No part
 //! of the program imports this.
 
+pub mod desk;
 pub mod http;
 pub mod parsers;
-#[cfg(test)]
 pub(crate) mod link;
 pub mod session;
 mod sloppy;

@@ -53,6 +53,11 @@ pub(crate) struct Peer(Rc<RefCell<State>>);
 /// The edge's end.
 pub(crate) struct End(Rc<RefCell<State>>);
 
+/// When virtual time begins: an `Instant` has no zero.
+pub(crate) fn epoch() -> Instant {
+    Instant::now()
+}
+
 /// A link whose peer reads everything at once until it is told otherwise.
 pub(crate) fn link(now: Instant, delay: Duration) -> (Peer, End) {
     let state = State {
@@ -124,6 +129,7 @@ impl Peer {
     }
 
     /// Reads `bytes` of what waits.
+    #[cfg(test)]
     pub(crate) fn take(&self, bytes: usize) {
         let mut state = self.0.borrow_mut();
         state.unread = state.unread.saturating_sub(bytes);
@@ -140,6 +146,7 @@ impl Peer {
     }
 
     /// The edge has said that nothing more comes.
+    #[cfg(test)]
     pub(crate) fn is_shut(&self) -> bool {
         self.0.borrow().shut
     }
@@ -150,7 +157,17 @@ impl Peer {
         state.send();
     }
 
+    /// Bytes that the edge has not read.
+    pub(crate) fn on_the_way(&self) -> usize {
+        let bytes = |(_, arrival): &(Instant, Arrival)| match arrival {
+            Arrival::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.0.borrow().arriving.iter().map(bytes).sum()
+    }
+
     /// When something arrives at the edge.
+    #[cfg(test)]
     pub(crate) fn next(&self) -> Option<Instant> {
         let state = self.0.borrow();
         state.arriving.front().map(|(at, _)| (*at).max(state.now))
@@ -163,6 +180,9 @@ impl Transport for End {
         let (now, most) = (state.now, state.read_bytes_max);
         if state.reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if state.goodbye {
+            return Poll::Ready(Ok(0));
         }
         let Some((at, arrival)) = state.arriving.front_mut() else { return Poll::Pending };
         if *at > now {

@@ -1,338 +1,309 @@
-//! A whole session without its sockets, for the fuzz target: a client's bytes and an upstream's bytes, cut anywhere,
-//! through the parts of the core in the order in which `edge::session`, `edge::exchange` and `edge::relay` ask them.
-//! (The edge's own tasks are bound to TCP; what only they do, timing and back-pressure, is tested against the program.)
+//! What must hold for a whole session, whatever its client and its upstreams say, wherever that is cut, and whatever goes wrong.
+//! The session is the [`desk`](crate::fuzz::desk)'s.
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
-use crate::bundle::{Origins, Route, Site};
-use crate::fuzz::http::written;
+use ipnet::IpNet;
+
+use crate::fuzz::desk::{Desk, Ended, LIMITS, Record, Script, Trouble, route};
 use crate::fuzz::sloppy;
-use crate::http::answer::{self, AnswerForm, Detail, Problem};
-use crate::http::body::{BodyError, BodyReader, Framing, LAST_CHUNK, chunk_head};
-use crate::http::forward::{ForwardContext, ResponseForm, request_plan, response_head};
-use crate::http::head::{
-    HeadLimits, HeadScanner, RequestHead, ResponseHead, Version, parse_response, parse_scanned_request,
-    parse_scanned_response,
-};
-use crate::names::Host;
-use crate::route;
-use crate::ws::handshake::{self, Offer};
-use crate::ws::origin;
-use crate::ws::tracker::{Direction, Extensions, Rules, Then, Tracker};
+use crate::http::answer::Problem;
+use crate::http::body::BodyReader;
+use crate::http::head::{HeadLimits, HeadScanner, parse_request, parse_response};
+use crate::ws::frame::{Decoded, Opcode, decode};
 
-const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 4096, fields_max: 32, target_bytes_max: 1024 };
+/// Room for what the edge adds.
 const ROOMY: HeadLimits = HeadLimits { head_bytes_max: 8192, fields_max: 48, target_bytes_max: 1024 };
-/// As the edge has it.
-const INTERIM_MAX: usize = 8;
-const REQUESTS_MAX: usize = 8;
+/// Between what one upstream connection says and the next.
+const NEXT_UPSTREAM: u8 = 0x1e;
+const UPSTREAMS_MAX: usize = 8;
 
-/// Bytes that come in pieces.
-struct Feed<'b> {
-    rest: &'b [u8],
-    held: Vec<u8>,
-    piece_bytes: usize,
-}
+static DESK: LazyLock<Desk> = LazyLock::new(|| {
+    let (mut small, mut stripped) = (route("/small/"), route("/stripped/"));
+    small.rules.body_bytes_max = Some(20);
+    stripped.strip_prefix = true;
+    let mut private = route("/private/");
+    private.allow.extend("192.0.2.0/24".parse::<IpNet>());
+    Desk::new("a.test", vec![stripped, private, small, route("/a/"), route("/")], LIMITS)
+});
 
-/// Data, and the trailer lines that pass.
-type Body = (Vec<u8>, Vec<u8>);
+/// A message: head, data, and the trailer lines that passed.
+type Message = (Vec<u8>, Vec<u8>, Vec<u8>);
 
-/// What came of a session.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    /// What went upstream, by connection; whether it was a whole request.
-    upstream: Vec<(Vec<u8>, bool)>,
-    /// What went to the client; bodies as one chunk.
-    client: Vec<u8>,
-    /// Methods of the requests that were answered in full, ours among them.
-    answered: Vec<String>,
-    upgraded: bool,
-}
-
-impl<'b> Feed<'b> {
-    fn new(rest: &'b [u8], piece_bytes: usize) -> Self {
-        Self { rest, held: Vec::new(), piece_bytes: piece_bytes.max(1) }
-    }
-
-    /// One more piece; `false`: the sender has ended.
-    fn more(&mut self) -> bool {
-        let (piece, rest) = self.rest.split_at(self.piece_bytes.min(self.rest.len()));
-        self.held.extend_from_slice(piece);
-        self.rest = rest;
-        !piece.is_empty()
-    }
-
-    fn take(&mut self, count: usize) -> Vec<u8> {
-        self.held.drain(..count.min(self.held.len())).collect()
-    }
-
-    /// A body; `Err` where it breaks a rule, `Ok(None)` where it ends too early.
-    fn body(&mut self, mut reader: BodyReader) -> Result<Option<Body>, BodyError> {
-        let mut data = Vec::new();
-        while !reader.is_done() {
-            let step = reader.step(&self.held)?;
-            data.extend_from_slice(self.held.get(step.data).unwrap_or_default());
-            self.held.drain(..step.consumed);
-            if step.consumed == 0 && !self.more() {
-                return Ok(reader.end().is_ok().then_some((data, Vec::new())));
-            }
-        }
-        Ok(Some((data, reader.trailers().to_vec())))
-    }
-}
-
-fn site() -> Site {
-    let route = Route {
-        path: "/".to_owned(),
-        strip_prefix: false,
-        upstreams: Vec::new(),
-        origins: Origins::default(),
-        allow: Vec::new(),
-        rules: crate::limits::Rules::default(),
-    };
-    let inner = Route { path: "/a/".to_owned(), ..route.clone() };
-    Site { routes: vec![route, inner] }
-}
-
-/// Two streams, the client's and the upstream's, behind two bytes that say where the second begins and how they are cut.
-/// However they are cut, the same goes out, and others read in it what we meant.
+/// Two streams, the client's and the upstream's, behind two bytes: where the second begins; how they are cut, and what goes
+/// wrong. However they are cut, the same goes out, and others read in it what we meant.
 pub fn fuzz_session(data: &[u8]) {
     let Some((&[cut, pieces], streams)) = data.split_first_chunk::<2>() else { return };
     let at = streams.len() * usize::from(cut) / 255;
     let (client, upstream) = streams.split_at(at.min(streams.len()));
-    let whole = run(client, upstream, usize::MAX);
-    assert_eq!(whole, run(client, upstream, 1), "the session depends on where it is cut");
-    assert_eq!(whole, run(client, upstream, usize::from(pieces)), "the session depends on where it is cut");
-    check_upstream(&whole);
-    check_client(&whole);
-}
-
-/// One request on each connection, to every reader.
-fn check_upstream(outcome: &Outcome) {
-    for (sent, complete) in outcome.upstream.iter().filter(|(_, complete)| *complete) {
-        for length_first in [true, false] {
-            let read = sloppy::read(sent, length_first);
-            assert_eq!(read.map(|read| read.bytes), Some(sent.len()), "complete: {complete}");
-        }
-    }
-}
-
-/// As many final responses as were given, one behind the other.
-fn check_client(outcome: &Outcome) {
-    let (mut rest, mut finals) = (outcome.client.as_slice(), 0);
-    while !rest.is_empty() {
-        let mut scanner = HeadScanner::response();
-        let end = scanner.scan(rest, &ROOMY);
-        assert!(!scanner.repaired(), "a slip of the upstream's has passed");
-        let Ok(Some(end)) = end else { panic!("a response that nobody can read: {end:?}") };
-        let method = outcome.answered.get(finals).map_or("GET", String::as_str);
-        let (head, behind) = rest.split_at(end);
-        let head = parse_response(head, method == "HEAD", &ROOMY).unwrap_or_else(|error| panic!("{error}"));
-        rest = behind;
-        if head.status == 101 {
-            assert!(outcome.upgraded && rest.is_empty());
-            return;
-        }
-        if head.status >= 200 {
-            finals += 1;
-            let mut feed = Feed::new(rest, usize::MAX);
-            let body = feed.body(BodyReader::new(head.framing));
-            assert!(matches!(body, Ok(Some(_))), "a response without an end: {body:?}");
-            rest = rest.get(rest.len() - feed.held.len() - feed.rest.len()..).unwrap_or_default();
-        }
-    }
-    assert_eq!(finals, outcome.answered.len(), "responses");
-}
-
-fn run(client: &[u8], upstream: &[u8], piece_bytes: usize) -> Outcome {
-    let mut outcome = Outcome::default();
-    let (mut client, mut upstream) = (Feed::new(client, piece_bytes), Feed::new(upstream, piece_bytes));
-    let site = site();
-    for _ in 0..REQUESTS_MAX {
-        if !exchange(&mut client, &mut upstream, &site, &mut outcome) {
-            break;
-        }
-    }
-    outcome
-}
-
-/// An answer of ours; whether the connection goes on.
-fn answer(problem: Problem, method: &str, close: bool, outcome: &mut Outcome) -> bool {
-    let form = AnswerForm { html: false, close, head_only: method == "HEAD" };
-    answer::write(problem, &Detail::default(), form, &mut outcome.client);
-    outcome.answered.push(method.to_owned());
-    !close
-}
-
-/// One request and its response; whether another may follow.
-fn exchange(client: &mut Feed<'_>, upstream: &mut Feed<'_>, site: &Site, outcome: &mut Outcome) -> bool {
-    let mut scanner = HeadScanner::request();
-    let end = loop {
-        match scanner.scan(&client.held, &LIMITS) {
-            Ok(Some(end)) => break end,
-            Err(error) => return answer(error.problem(), "", true, outcome),
-            Ok(None) if client.more() => {}
-            Ok(None) => return false,
-        }
+    let upstreams: Vec<&[u8]> = upstream.split(|byte| *byte == NEXT_UPSTREAM).take(UPSTREAMS_MAX).collect();
+    let run = |piece_bytes, trouble| {
+        let record = DESK.run(&Script { client, upstreams: &upstreams, piece_bytes, trouble });
+        check_frames(&record, client, &upstreams);
+        record
     };
-    let head = client.take(end);
-    let request = match parse_scanned_request(&head, &scanner) {
-        Ok(request) => request,
-        Err(error) => return answer(error.problem(), "", true, outcome),
-    };
-    let offer = match decide(&request, site) {
-        Ok(offer) => offer,
-        Err(problem) => {
-            let close = request.framing != Framing::None
-                || !request.keep_alive
-                || request.fields.values("upgrade").next().is_some();
-            return answer(problem, request.method, close, outcome);
-        }
-    };
-    let context = ForwardContext {
-        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        trusted_proxies: &[],
-        public_https_port: 443,
-        websocket: offer.is_some(),
-        strip_bytes: 0,
-        extensions: true,
-    };
-    let plan = request_plan(&request, &context).unwrap_or_else(|error| panic!("{error}"));
-    outcome.upstream.push((written(&plan, &head), false));
-    let body = match client.body(BodyReader::new(request.framing)) {
-        Ok(Some(body)) => body,
-        Ok(None) => return false,
-        Err(_) => return answer(Problem::BadRequest, request.method, true, outcome),
-    };
-    if let Some((sent, complete)) = outcome.upstream.last_mut() {
-        push_body(&body, request.framing, sent);
-        *complete = true;
+    let whole = run(usize::MAX, Trouble::None);
+    let expected = Outcome::of(&whole);
+    for piece_bytes in [1, usize::from(pieces).max(2)] {
+        let outcome = Outcome::of(&run(piece_bytes, Trouble::None));
+        assert_eq!(expected, outcome, "the session depends on where it is cut");
     }
-    respond(&request, offer.as_ref(), client, upstream, outcome)
+    let trouble = Trouble::ALL.get(usize::from(pieces) % Trouble::ALL.len()).copied();
+    let troubled = Outcome::of(&run(usize::from(pieces).max(1), trouble.unwrap_or(Trouble::None)));
+    // What an upstream takes for a whole request is one that the client has said, whatever becomes of both.
+    for (said, meant) in troubled.requests.iter().zip(&expected.requests) {
+        assert!(said.is_none() || said == meant || meant.is_none(), "{said:?} is not {meant:?}");
+    }
 }
 
-fn decide(request: &RequestHead<'_>, site: &Site) -> Result<Option<Offer>, Problem> {
-    let host = Host::parse("a.test").unwrap_or_else(|error| panic!("{error}"));
-    route::check_host(&request.host, Some(&host), &[]).map_err(|_| Problem::Misdirected)?;
-    let found = route::find(site, request.path.as_bytes()).map_err(|_| Problem::AmbiguousPath)?;
-    let (_, route) = found.ok_or(Problem::UnknownPath)?;
-    let offer = handshake::request(request, true).map_err(|error| error.problem())?;
-    if offer.is_some() {
-        origin::check(&route.origins, |_| false, false, request).map_err(|_| Problem::OriginRefused)?;
-    }
-    Ok(offer)
+/// What must not depend on where streams are cut.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    /// By upstream connection: the request, if it was whole.
+    requests: Vec<Option<Message>>,
+    /// What the client got before a response that broke off.
+    responses: Vec<Message>,
+    /// The last of all: whether it failed at the upstream, before the response or within it.
+    ends: Vec<(String, Option<Ended>)>,
 }
 
-fn push_body((data, trailers): &Body, framing: Framing, out: &mut Vec<u8>) {
-    if framing != Framing::Chunked {
-        return out.extend_from_slice(data);
-    }
-    if !data.is_empty() {
-        out.extend_from_slice(chunk_head(data.len(), &mut [0; 20]));
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
-    }
-    match trailers.is_empty() {
-        true => out.extend_from_slice(LAST_CHUNK),
-        false => {
-            [b"0\r\n", trailers.as_slice(), b"\r\n"].iter().for_each(|piece| out.extend_from_slice(piece))
+impl Outcome {
+    fn of(record: &Record) -> Self {
+        let upgraded = |at: usize| record.frames.filter(|_| at + 1 == record.upstream.len());
+        let head = |at, sent: &[u8]| upgraded(at).map_or(sent.len(), |frames| frames[2]);
+        let sent = record.upstream.iter().enumerate();
+        let ends = record.ends.iter().map(|(method, end)| (method.clone(), settled(*end)));
+        Self {
+            requests: sent.map(|(at, sent)| request(sent.get(..head(at, sent)).unwrap_or(sent))).collect(),
+            responses: responses(record),
+            ends: ends.collect(),
         }
     }
 }
 
-fn respond(
-    request: &RequestHead<'_>,
-    offer: Option<&Offer>,
-    client: &mut Feed<'_>,
-    upstream: &mut Feed<'_>,
-    outcome: &mut Outcome,
-) -> bool {
-    let is_head = request.method == "HEAD";
-    for _ in 0..=INTERIM_MAX {
-        let mut scanner = HeadScanner::response();
-        let end = loop {
-            match scanner.scan(&upstream.held, &LIMITS) {
-                Ok(Some(end)) => break end,
-                Err(_) => return answer(Problem::UpstreamMalformed, request.method, true, outcome),
-                Ok(None) if upstream.more() => {}
-                Ok(None) => return answer(Problem::UpstreamClosed, request.method, true, outcome),
+/// Where a response is cut decides whether some of it has passed before its fault is seen.
+fn settled(end: Ended) -> Option<Ended> {
+    match end {
+        Ended::BrokenOff | Ended::Ours(Problem::UpstreamClosed | Problem::UpstreamMalformed) => None,
+        end => Some(end),
+    }
+}
+
+/// The one request that an upstream connection got, to every reader; `None`: it is not whole.
+fn request(sent: &[u8]) -> Option<Message> {
+    let end = HeadScanner::request().scan(sent, &ROOMY);
+    let Ok(Some(end)) = end else {
+        assert!(end.is_ok(), "a request that nobody can read: {end:?}");
+        return None;
+    };
+    let (bytes, behind) = sent.split_at(end);
+    let head = parse_request(bytes, &ROOMY).unwrap_or_else(|error| panic!("{error}"));
+    let (data, trailers, used) = body(behind, BodyReader::new(head.framing))?;
+    assert_eq!(used, behind.len(), "something follows the request");
+    for length_first in [true, false] {
+        let read = sloppy::read(sent, length_first);
+        assert_eq!(read.map(|read| read.bytes), Some(sent.len()), "another reader");
+    }
+    // How a chunked body is cut is how it came: the head alone tells of it.
+    Some((bytes.to_vec(), data, trailers))
+}
+
+/// As many final responses as were given, one behind the other, each to its request.
+fn responses(record: &Record) -> Vec<Message> {
+    let mut rest =
+        record.client.get(..record.frames.map_or(usize::MAX, |frames| frames[3]).min(record.client.len()));
+    let (mut rest, mut responses) = (rest.take().unwrap_or_default(), Vec::new());
+    for (method, end) in &record.ends {
+        let before = responses.len();
+        loop {
+            let mut scanner = HeadScanner::response();
+            let head_end = scanner.scan(rest, &ROOMY);
+            assert!(!scanner.repaired(), "a slip of the upstream's has passed");
+            let Ok(Some(head_end)) = head_end else {
+                let broken = matches!(end, Ended::BrokenOff | Ended::Broken);
+                assert!(
+                    broken && head_end.is_ok(),
+                    "a response that nobody can read: {head_end:?} of {end:?}"
+                );
+                responses.truncate(before);
+                return responses;
+            };
+            let (bytes, behind) = rest.split_at(head_end);
+            let head =
+                parse_response(bytes, method == "HEAD", &ROOMY).unwrap_or_else(|error| panic!("{error}"));
+            if head.status == 101 {
+                assert!(*end == Ended::Upgraded && behind.is_empty(), "a 101 out of turn");
+                responses.push((bytes.to_vec(), Vec::new(), Vec::new()));
+                return responses;
             }
-        };
-        let head = upstream.take(end);
-        let Ok(response) = parse_scanned_response(&head, is_head, &scanner) else {
-            return answer(Problem::UpstreamMalformed, request.method, true, outcome);
-        };
-        if response.status >= 200 {
-            return finish(request, offer.is_some(), &response, upstream, outcome);
-        }
-        if response.status == 101 {
-            let good = offer.is_some_and(|offer| handshake::response(offer, request, &response).is_ok());
-            if !good {
-                return answer(Problem::UpstreamMalformed, request.method, true, outcome);
+            let Some((data, trailers, used)) = body(behind, BodyReader::new(head.framing)) else {
+                assert!(matches!(end, Ended::BrokenOff | Ended::Broken), "{end:?} without an end");
+                responses.truncate(before);
+                return responses;
+            };
+            rest = behind.get(used..).unwrap_or_default();
+            responses.push((bytes.to_vec(), data, trailers));
+            if head.status >= 200 {
+                break;
             }
-            push_head(request, &response, Framing::None, true, outcome);
-            outcome.upgraded = true;
-            let extensions = handshake::negotiated(&response);
-            relay(client, Direction::FromClient, extensions);
-            relay(upstream, Direction::FromUpstream, extensions);
-            return false;
         }
-        if request.version == Version::Http11 {
-            push_head(request, &response, Framing::None, true, outcome);
+        if settled(*end).is_none() {
+            responses.truncate(before);
         }
     }
-    answer(Problem::UpstreamMalformed, request.method, true, outcome)
+    assert!(rest.is_empty(), "something follows the last response: {}", rest.escape_ascii());
+    responses
 }
 
-fn push_head(
-    request: &RequestHead<'_>,
-    response: &ResponseHead<'_>,
-    framing_out: Framing,
-    keep_alive: bool,
-    outcome: &mut Outcome,
-) {
-    let websocket = response.status == 101;
-    let form = ResponseForm { client_version: request.version, keep_alive, framing_out, websocket };
-    response_head(response, &form, &mut outcome.client);
-}
-
-fn finish(
-    request: &RequestHead<'_>,
-    is_upgrade: bool,
-    response: &ResponseHead<'_>,
-    upstream: &mut Feed<'_>,
-    outcome: &mut Outcome,
-) -> bool {
-    let framing_out = match (response.framing, request.version) {
-        (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
-        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
-        (framing, _) => framing,
-    };
-    let keep = request.keep_alive && !is_upgrade && framing_out != Framing::UntilClose;
-    let before = outcome.client.len();
-    push_head(request, response, framing_out, keep, outcome);
-    let Ok(Some(body)) = upstream.body(BodyReader::of_response(response.framing)) else {
-        outcome.client.truncate(before); // it breaks off: what was said has no end, and nothing follows
-        return false;
-    };
-    push_body(&body, framing_out, &mut outcome.client);
-    outcome.answered.push(request.method.to_owned());
-    keep
-}
-
-/// Frames until a Close, a broken rule, or the end. Never more passes than came.
-fn relay(side: &mut Feed<'_>, direction: Direction, extensions: Extensions) {
-    let rules = Rules { frame_bytes_max: 1000, message_bytes_max: 2000, check_utf8: false, extensions };
-    let mut tracker = Tracker::new(direction, rules);
-    loop {
-        let piece = side.take(usize::MAX);
-        let tracked = tracker.track(&piece);
-        assert!(tracked.pass <= piece.len());
-        match tracked.then {
-            Then::More if side.more() => {}
-            Then::OurPong(_) | Then::Boundary => panic!("nobody asked for it"),
-            _ => return,
+/// Data, trailer lines, and bytes used of a body; `None`: it has no end.
+fn body(bytes: &[u8], mut reader: BodyReader) -> Option<(Vec<u8>, Vec<u8>, usize)> {
+    let (mut used, mut data) = (0, Vec::new());
+    while !reader.is_done() {
+        let rest = bytes.get(used..).unwrap_or_default();
+        let step = reader.step(rest).unwrap_or_else(|error| panic!("a body that nobody can read: {error}"));
+        data.extend_from_slice(rest.get(step.data).unwrap_or_default());
+        used += step.consumed;
+        if step.consumed == 0 {
+            return reader.end().is_ok().then(|| (data, Vec::new(), used));
         }
+    }
+    Some((data, reader.trailers().to_vec(), used))
+}
+
+/// After a 101, what either side gets is what the other has said, and frames of the edge's own: a Close, or a Ping, between two.
+fn check_frames(record: &Record, client: &[u8], upstreams: &[&[u8]]) {
+    let Some([client_at, upstream_at, sent_at, got_at]) = record.frames else { return };
+    let connection = record.upstream.len().saturating_sub(1);
+    let upstream = upstreams.get(connection).or(upstreams.last()).copied().unwrap_or_default();
+    let sent = record.upstream.last().and_then(|sent| sent.get(sent_at..)).unwrap_or_default();
+    let got = record.client.get(got_at..).unwrap_or_default();
+    check_passed(sent, client.get(client_at..).unwrap_or_default());
+    check_passed(got, upstream.get(upstream_at..).unwrap_or_default());
+}
+
+fn check_passed(passed: &[u8], said: &[u8]) {
+    let same = passed.iter().zip(said).take_while(|(passed, said)| passed == said).count();
+    // A frame of ours may begin as what was said goes on.
+    let ends = (0..=same).rev().take(4);
+    let is_ours = |at: usize| {
+        let rest = passed.get(at..).unwrap_or_default();
+        rest.is_empty()
+            || matches!(decode(rest), Ok(Decoded::Header(header)) if header.opcode == Opcode::Close)
+    };
+    assert!(ends.into_iter().any(is_ours), "{} is not {}", passed.escape_ascii(), said.escape_ascii());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POST: &str =
+        "POST /a/b HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    const UNTIL_CLOSE: &str = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nall";
+    const UPGRADE: &str = "GET /a/ HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    /// Runs a session, and all that the fuzz target does with it.
+    fn session(client: &str, upstreams: &[&str], trouble: Trouble) -> Record {
+        let said = upstreams.join("\x1e");
+        let cut = (client.len() * 255).div_ceil(client.len() + said.len()) as u8;
+        for pieces in (0..=255).step_by(7) {
+            fuzz_session(&[&[cut, pieces], client.as_bytes(), said.as_bytes()].concat());
+        }
+        let upstreams: Vec<&[u8]> = upstreams.iter().map(|said| said.as_bytes()).collect();
+        DESK.run(&Script {
+            client: client.as_bytes(),
+            upstreams: &upstreams,
+            piece_bytes: usize::MAX,
+            trouble,
+        })
+    }
+
+    fn ends(record: &Record) -> Vec<Ended> {
+        record.ends.iter().map(|(_, end)| *end).collect()
+    }
+
+    #[test]
+    fn pipelined_requests_are_forwarded_one_after_the_other_and_answered_in_turn() {
+        let record = session(&format!("{POST}{GET}"), &[OK, UNTIL_CLOSE], Trouble::None);
+        assert_eq!(ends(&record), [Ended::Whole, Ended::Whole]);
+        let outcome = Outcome::of(&record);
+        let data: Vec<_> = outcome.requests.iter().flatten().map(|(_, data, _)| data.as_slice()).collect();
+        assert_eq!(data, [b"abc".as_slice(), b""]);
+        let data: Vec<_> = outcome.responses.iter().map(|(_, data, _)| data.as_slice()).collect();
+        assert_eq!(data, [b"ok".as_slice(), b"", b"all"]);
+    }
+
+    #[test]
+    fn what_breaks_a_rule_gets_no_further_and_ends_the_session_where_it_must() {
+        let path = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let long = "POST /small/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 21\r\n\r\n".to_owned();
+        let fits = long.replace("21", "20") + "12345678901234567890";
+        for (client, wanted) in [
+            (path("/private/") + GET, vec![Ended::Ours(Problem::AddressRefused), Ended::Whole]),
+            (path("/stripped//host") + GET, vec![Ended::Ours(Problem::AmbiguousPath), Ended::Whole]),
+            (GET.replace("a.test", "b.test"), vec![Ended::Ours(Problem::Misdirected)]),
+            (long, vec![Ended::Ours(Problem::BodyTooLarge)]),
+            (fits, vec![Ended::Whole]),
+            (POST.replace("abc", "abcd"), vec![Ended::Ours(Problem::BadRequest)]),
+            (format!("BAD\r\n\r\n{GET}"), vec![Ended::Ours(Problem::BadRequest)]),
+        ] {
+            assert_eq!(ends(&session(&client, &[OK], Trouble::None)), wanted, "{client}");
+        }
+    }
+
+    #[test]
+    fn a_101_leads_to_a_relay_that_passes_frames_and_a_false_one_does_not() {
+        let client = format!("{UPGRADE}\u{1}\0"); // a text frame without a mask, which breaks a rule
+        let record = session(&client, &[&format!("{SWITCHING}\u{2}\u{2}hi")], Trouble::None);
+        assert_eq!(ends(&record), [Ended::Upgraded]);
+        let got = &record.client[record.frames.unwrap()[3]..];
+        assert!(got.starts_with(b"\x02\x02hi") || got.starts_with(b"\x88"), "{}", got.escape_ascii());
+        let record = session(&client, &[&SWITCHING.replace("xOo", "xOp")], Trouble::None);
+        assert_eq!(ends(&record), [Ended::Ours(Problem::UpstreamMalformed)]);
+    }
+
+    #[test]
+    fn each_trouble_has_its_end() {
+        use Ended::{Broken, BrokenOff, Ours, Whole};
+        let half_a_body = POST.replace("0\r\n\r\n", "");
+        let half_an_answer = OK.replace("ok", "o");
+        for (client, upstream, trouble, wanted) in [
+            (GET, OK, Trouble::None, Some(Whole)),
+            (GET, OK, Trouble::ClientEnds, Some(Broken)),
+            (GET, OK, Trouble::ClientResets, Some(Broken)),
+            ("GET / HTTP/1.1\r\n", OK, Trouble::ClientStalls, Some(Ours(Problem::RequestTimeout))),
+            ("", OK, Trouble::ClientStalls, None),
+            (&half_a_body, "", Trouble::ClientStalls, Some(Ours(Problem::RequestTimeout))),
+            (GET, "", Trouble::None, Some(Ours(Problem::UpstreamClosed))),
+            (GET, "", Trouble::UpstreamResets, Some(Ours(Problem::UpstreamClosed))),
+            (GET, "", Trouble::UpstreamStalls, Some(Ours(Problem::UpstreamTimeout))),
+            (GET, &half_an_answer, Trouble::UpstreamStalls, Some(BrokenOff)),
+            (GET, &half_an_answer, Trouble::UpstreamResets, Some(BrokenOff)),
+            (GET, OK, Trouble::UpstreamStale, Some(Whole)), // sent again
+            (POST, OK, Trouble::UpstreamStale, Some(Ours(Problem::UpstreamClosed))), // never sent again
+            (GET, OK, Trouble::Drain, Some(Whole)),
+        ] {
+            let record = session(client, &[upstream], trouble);
+            assert_eq!(ends(&record).first(), wanted.as_ref(), "{client} {upstream} {trouble:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "something follows the request")]
+    fn an_upstream_that_gets_more_than_one_request_is_noticed() {
+        request(format!("{GET}{GET}").as_bytes());
+    }
+
+    #[test]
+    #[should_panic(expected = "is not")]
+    fn bytes_that_nobody_said_are_noticed() {
+        check_passed(b"\x82\x01b", b"\x82\x01a");
     }
 }

@@ -1,8 +1,8 @@
 //! The same bytes read by others: Node's own parser, and nginx and HAProxy as proxies before a recording upstream. Where
 //! we would forward what one of them refuses, or read another body, we are laxer: that list is empty.
 //!
-//! Ours is not the program here but its core, in the order a session asks it: so tens of thousands of requests can be
-//! tried. That program and core agree is held against every row of the table of requests.
+//! Ours is not the program here but the machines of its sessions, without sockets: so tens of thousands of requests can be
+//! tried. That they and the program agree is held against every row of the table of requests.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,14 +12,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sanedge::bundle::{Origins, Route, Site};
+use ipnet::IpNet;
+use sanedge::fuzz::desk::{self, Desk};
 use sanedge::fuzz::http::forwarded;
 use sanedge::http::body::BodyReader;
-use sanedge::http::head::{HeadLimits, HeadScanner, parse_request, parse_scanned_request};
-use sanedge::limits::Rules;
-use sanedge::names::Host;
-use sanedge::route;
-use sanedge::ws::handshake;
+use sanedge::http::head::{HeadLimits, HeadScanner, parse_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -32,6 +29,10 @@ use crate::support::upstream::{Connection, Upstream};
 
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 16 * 1024, fields_max: 100, target_bytes_max: 8 * 1024 };
+
+/// With what the edge adds.
+const ROOMY: HeadLimits =
+    HeadLimits { head_bytes_max: 32 * 1024, fields_max: 120, target_bytes_max: 8 * 1024 };
 
 /// A request as somebody read it.
 #[derive(Clone, Debug)]
@@ -48,45 +49,26 @@ impl Read {
     }
 }
 
-fn site() -> Site {
-    let route = |path: &str| Route {
-        path: path.to_owned(),
-        strip_prefix: false,
-        upstreams: Vec::new(),
-        origins: Origins::default(),
-        allow: Vec::new(),
-        rules: Rules::default(),
-    };
-    Site { routes: vec![route("/"), route("/private/")] }
+/// The session's own machines, with a route for others only.
+fn desk() -> Desk {
+    let mut private = desk::route("/private/");
+    private.allow.extend("192.0.2.0/24".parse::<IpNet>());
+    Desk::new(HOST, vec![private, desk::route("/")], LIMITS)
 }
 
-/// What we would forward of the first request in `bytes`, once it is complete.
-fn ours(bytes: &[u8], site: &Site) -> Option<Read> {
-    let mut scanner = HeadScanner::request();
-    let end = scanner.scan(bytes, &LIMITS).ok()??;
-    let head = parse_scanned_request(&bytes[..end], &scanner).ok()?;
-    let host = Host::parse(HOST).unwrap();
-    route::check_host(&head.host, Some(&host), &[]).ok()?;
-    if head.target.to_ascii_lowercase().starts_with("http:") {
-        return None;
-    }
-    let (index, _) = route::find(site, head.path.as_bytes()).ok()??;
-    if index == 1 {
-        return None; // for others only
-    }
-    if handshake::request(&head, true).ok()?.is_some() {
-        let origin = head.fields.values("origin").collect::<Vec<_>>();
-        if !matches!(origin[..], [] | [b"https://socket.recre.store"]) {
-            return None;
-        }
-    }
-    Some(Read { method: head.method.to_owned(), target: head.target.to_owned(), body: body_of(bytes)? })
+/// What we forward of the first request in `bytes`, once it is complete.
+fn ours(bytes: &[u8], desk: &Desk) -> Option<Read> {
+    let sent = desk.forwards(bytes)?;
+    let end = HeadScanner::request().scan(&sent, &ROOMY).unwrap().unwrap();
+    let head = parse_request(&sent[..end], &ROOMY).unwrap();
+    let (method, target) = (head.method.to_owned(), head.target.to_owned());
+    Some(Read { method, target, body: body_of(&sent, &ROOMY).unwrap() })
 }
 
 /// The body of the first request in `bytes`, once it is complete.
-fn body_of(bytes: &[u8]) -> Option<Vec<u8>> {
-    let end = HeadScanner::request().scan(bytes, &LIMITS).ok()??;
-    let mut reader = BodyReader::new(parse_request(&bytes[..end], &LIMITS).ok()?.framing);
+fn body_of(bytes: &[u8], limits: &HeadLimits) -> Option<Vec<u8>> {
+    let end = HeadScanner::request().scan(bytes, limits).ok()??;
+    let mut reader = BodyReader::new(parse_request(&bytes[..end], limits).ok()?.framing);
     let (mut at, mut body) = (end, Vec::new());
     while !reader.is_done() {
         let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
@@ -98,10 +80,10 @@ fn body_of(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn the_core_decides_as_the_table_says_of_the_program() {
-    let site = site();
+fn a_session_on_the_desk_decides_as_the_table_says_of_the_program() {
+    let desk = desk();
     for row in rows() {
-        let forwarded = ours(&bytes(&row.request), &site).is_some();
+        let forwarded = ours(&bytes(&row.request), &desk).is_some();
         let expected = matches!(row.then, Then::Same | Then::Becomes(_) | Then::Last(_));
         assert_eq!(forwarded, expected, "{}", row.name);
     }
@@ -288,7 +270,7 @@ fn what_goes_upstream_is_the_same_request_to_node() {
         assert_eq!(read.method, head.method);
         let target = head.query.map_or(head.path.to_owned(), |query| format!("{}?{query}", head.path));
         assert_eq!(read.target, target, "{}", sent.escape_ascii());
-        assert_eq!(Some(read.body), body_of(request), "{}", sent.escape_ascii());
+        assert_eq!(Some(read.body), body_of(request, &LIMITS), "{}", sent.escape_ascii());
     }
 }
 
@@ -301,9 +283,9 @@ async fn we_are_laxer_than_nobody() {
     if !has("node", "--version") {
         return skip(test, "it needs node");
     }
-    let (all, site) = (tried(), site());
+    let (all, desk) = (tried(), desk());
     let forwarded: Vec<(Vec<u8>, Read)> =
-        all.iter().filter_map(|request| Some((request.clone(), ours(request, &site)?))).collect();
+        all.iter().filter_map(|request| Some((request.clone(), ours(request, &desk)?))).collect();
     let requests = Arc::new(forwarded.iter().map(|(request, _)| request.clone()).collect::<Vec<_>>());
     let node = tokio::task::spawn_blocking({
         let requests = Arc::clone(&requests);

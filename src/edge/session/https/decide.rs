@@ -15,8 +15,7 @@ use crate::edge::session::exchange::{ExchangeLimits, Request};
 use crate::edge::session::pace::Pace;
 use crate::edge::shared::active_config::{ActiveConfig, RouteState};
 use crate::engineio::Asks;
-use crate::http::answer::{self, AnswerForm, Problem};
-use crate::http::body::Framing;
+use crate::http::answer::Problem;
 use crate::http::forward::client_address;
 use crate::http::head::{HeadScanner, RequestHead, parse_scanned_request};
 use crate::ops::log::Said;
@@ -49,14 +48,8 @@ impl Session {
     }
 
     fn decide_head(&self, active: &ActiveConfig, head_bytes: usize, head: &RequestHead<'_>) -> Phase {
-        // What follows a body or an upgrade that we refuse may be anything but the next head.
-        let ends_here = head.framing != Framing::None || head.fields.values("upgrade").next().is_some();
         let keep_alive = head.keep_alive && !self.is_last_request(active);
-        let form = AnswerForm {
-            html: answer::wants_html(head),
-            close: ends_here || !keep_alive || self.worker.drain().is_some(),
-            head_only: head.method == "HEAD",
-        };
+        let form = decision::answer_form(head, keep_alive && self.worker.drain().is_none());
         match self.request(active, head_bytes, keep_alive, head) {
             Ok(request) => {
                 let access = request.route.rules.access_log.then(|| Access::new(head, request.client));

@@ -98,12 +98,12 @@ impl Machine {
     }
 
     /// The edge drains: the client gets its Close at `at`.
-    pub(super) fn drain(&mut self, at: Instant) {
+    pub(crate) fn drain(&mut self, at: Instant) {
         self.drains = true;
         self.timers.leave_at(at);
     }
 
-    pub(super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.drains
     }
 
