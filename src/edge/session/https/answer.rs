@@ -13,33 +13,15 @@ use crate::edge::session::driver::drive;
 use crate::edge::session::exchange::Request;
 use crate::edge::session::machine::Surroundings;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
-use crate::ops::metrics::Reason;
-
-/// What a client may know of a trouble with its upstream.
-const UPSTREAM_CHECK: &str =
-    "The log of the edge, and `sanedge status` on its machine, say which app this is about.";
 
 impl Answer {
     /// Of an exchange that came to nothing.
     pub(super) fn of_upstream(request: &Request, problem: Problem, found: String) -> Self {
         let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
         let upstreams = upstreams.collect::<Vec<_>>().join(", ");
-        let check = match problem {
-            Problem::UpstreamUnreachable => Some(format!("Is the app running and listening on {upstreams}?")),
-            Problem::UpstreamHeadTooLarge => Some(
-                "Raise response_head_bytes_max or response_fields_max in [limits] of sanedge.toml: the log of the edge says which is reached."
-                    .to_owned(),
-            ),
-            Problem::UpstreamTls => Some(format!(
-                "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or disable TLS in the app."
-            )),
-            problem if problem.is_upstream() => Some(format!("Look at the log of the app on {upstreams}.")),
-            _ => None,
-        };
+        let (check, check_inside) = (problem.check().map(str::to_owned), problem.check_inside(&upstreams));
         let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
-        // No stranger learns where an upstream is, and behind a tunnel or a container's NAT everybody looks local.
-        let told = problem.is_upstream().then(|| UPSTREAM_CHECK.to_owned());
-        let refusal = Refusal { problem, found, check: told, check_inside: check };
+        let refusal = Refusal { problem, found, check, check_inside };
         Self { refusal, form, access: None }
     }
 }
@@ -68,23 +50,10 @@ impl Session {
     pub(super) fn note(&self, answer: &Answer) {
         let Refusal { problem, found, check, check_inside } = &answer.refusal;
         let shared = &self.worker.shared;
-        let reason = match problem {
-            Problem::Misdirected | Problem::UnknownHost => Reason::Misdirected,
-            Problem::OriginRefused => Reason::Origin,
-            Problem::AddressRefused => Reason::Network,
-            Problem::UnknownPath => Reason::NoRoute,
-            Problem::RequestTimeout => Reason::RequestTimeout,
-            Problem::TooManyRequests => Reason::AddressWebSockets,
-            Problem::HeadTooLarge | Problem::TargetTooLong => Reason::HeadTooLarge,
-            Problem::BodyTooLarge => Reason::BodyTooLarge,
-            // The outage has its own line, once.
-            Problem::UpstreamUnreachable => return shared.counters.upstream_failures_total.increment(),
-            problem if problem.is_upstream() => {
-                shared.counters.upstream_failures_total.increment();
-                Reason::Upstream
-            }
-            _ => Reason::BadRequest,
-        };
+        if problem.is_upstream() {
+            shared.counters.upstream_failures_total.increment();
+        }
+        let Some(reason) = problem.reason() else { return }; // the outage has its own line, once
         let found = format!("{}: {found}", problem.code());
         let check = check_inside.as_deref().or(check.as_deref());
         shared.refuse_with_check(reason, self.peer, &found, check);
