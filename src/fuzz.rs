@@ -3,8 +3,8 @@
 
 pub mod desk;
 pub mod http;
-pub mod parsers;
 pub(crate) mod link;
+pub mod parsers;
 pub mod session;
 mod sloppy;
 pub mod ws;
