@@ -25,9 +25,10 @@ use crate::ops::access;
 use crate::ops::admin;
 use crate::ops::admin::client::{self, AskError};
 use crate::ops::admin::endpoints::STATUS;
+use crate::ops::log;
 use failure::Failure;
 use running::{admin_of, at, reload, status};
-use terminal::{colour, complain, exit, now, print};
+use terminal::{complain, exit, now, print};
 
 /// Exit code of a command that was done in part.
 const DONE_IN_PART: u8 = 3;
@@ -111,6 +112,9 @@ enum Command {
     Serve {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
+        /// Format of the log on stderr [default: readable on a terminal, else key-value].
+        #[arg(long, value_name = "FORM", value_enum)]
+        log: Option<log::Form>,
         /// Format of the access log, for sites with `access_log = true`.
         #[arg(long, value_name = "FORM", value_enum, default_value_t)]
         access_log: access::Form,
@@ -142,8 +146,8 @@ pub fn run() -> ExitCode {
             at(admin, bundle, json, |admin| status(admin, watch, json))
         }
         Command::Doctor(options) => examine(&options),
-        Command::Serve { bundle, access_log, access_log_to } => {
-            crate::edge::serve(&bundle, (access_log, access_log_to))
+        Command::Serve { bundle, log, access_log, access_log_to } => {
+            crate::edge::serve(&bundle, log, (access_log, access_log_to))
         }
     }
 }
@@ -186,7 +190,7 @@ fn examine(options: &doctor::Options) -> ExitCode {
             } else if options.report {
                 print(&doctor::paste::text(&found, options))
             } else {
-                print(&doctor::report::text(&found, colour(&io::stdout()), options.verbose))
+                print(&doctor::report::text(&found, log::is_coloured(&io::stdout()), options.verbose))
             };
             let healthy = found.count(doctor::explain::Level::Fail) == 0;
             if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -295,7 +299,7 @@ fn is_something_else(output: &Path) -> bool {
 /// Findings to stderr; the table and, unless something else is the problem, the memory that it may take to stdout: the equation
 /// where somebody asks, or it is the problem. False where stdout cannot be written to.
 fn tell(outcome: &Outcome, written: bool, verbose: bool) -> bool {
-    complain(&report::findings(&outcome.findings, colour(&io::stderr())));
+    complain(&report::findings(&outcome.findings, log::is_coloured(&io::stderr())));
     let mut text = String::new();
     if !outcome.hosts.is_empty() {
         text += &format!("{}\n", report::table(&outcome.hosts));

@@ -140,6 +140,7 @@ const ORDER: &[&str] = &[
     "ops/admin/text.rs",
     "ops/exposition.rs",
     "ops/log.rs",
+    "ops/log/form.rs",
     "ops/metrics.rs",
     "ops/sandbox.rs",
     "ops/process.rs",

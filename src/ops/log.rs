@@ -1,16 +1,21 @@
-//! The log: one event a line, `key=value`, on stderr.
+//! The log: one event a line, on stderr; [`form`] has the forms.
 //!
 //! Whatever came from outside goes through [`Outside`], so that no host, path, Origin or upstream text can forge a
 //! line or a field. The formatter checks again: a value that could be read as more than one is quoted.
 
-use std::fmt::{self, Write as _};
+mod form;
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+
+use form::{Colours, Event};
+use tracing::Subscriber;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, Subscriber as FmtSubscriber};
 use tracing_subscriber::registry::LookupSpan;
+
+pub use form::Form;
 
 /// Longest piece of outside text in a line, in bytes before escaping.
 pub const OUTSIDE_BYTES_MAX: usize = 200;
@@ -96,9 +101,13 @@ impl fmt::Display for ShownTarget<'_> {
     }
 }
 
-/// Starts logging to stderr. Times are written unless the journal already does (`JOURNAL_STREAM`).
-pub fn start() {
-    let format = KeyValue { with_time: std::env::var_os("JOURNAL_STREAM").is_none() };
+/// Starts logging to stderr: in `form`, else for people on a terminal and in pairs elsewhere. Times are written unless the journal
+/// already does (`JOURNAL_STREAM`).
+pub fn start(form: Option<Form>) {
+    let stderr = std::io::stderr();
+    let form = form.unwrap_or(if stderr.is_terminal() { Form::Readable } else { Form::KeyValue });
+    let colours = Colours(is_coloured(&stderr));
+    let format = Lines { form, colours, with_time: std::env::var_os("JOURNAL_STREAM").is_none() };
     let subscriber = FmtSubscriber::builder()
         .with_max_level(tracing::Level::INFO)
         .with_ansi(false)
@@ -109,11 +118,19 @@ pub fn start() {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-struct KeyValue {
+/// Whether colours are wanted there (no-color.org).
+pub fn is_coloured(stream: &impl IsTerminal) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+struct Lines {
+    form: Form,
+    colours: Colours,
     with_time: bool,
 }
 
-impl<S, N> FormatEvent<S, N> for KeyValue
+impl<S, N> FormatEvent<S, N> for Lines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -122,89 +139,22 @@ where
         &self,
         _context: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
-        event: &Event<'_>,
+        event: &tracing::Event<'_>,
     ) -> fmt::Result {
+        let mut time = String::new();
         if self.with_time {
-            writer.write_str("time=")?;
-            SystemTime.format_time(&mut writer)?;
-            writer.write_char(' ')?;
+            SystemTime.format_time(&mut Writer::new(&mut time))?;
         }
-        let level = match *event.metadata().level() {
-            tracing::Level::ERROR => "error",
-            tracing::Level::WARN => "warn",
-            tracing::Level::INFO => "info",
-            tracing::Level::DEBUG => "debug",
-            tracing::Level::TRACE => "trace",
-        };
-        write!(writer, "level={level}")?;
-        let mut pairs = Pairs { writer, result: Ok(()) };
-        event.record(&mut pairs);
-        pairs.result?;
-        writeln!(pairs.writer)
-    }
-}
-
-struct Pairs<'a> {
-    writer: Writer<'a>,
-    result: fmt::Result,
-}
-
-impl Pairs<'_> {
-    fn pair(&mut self, field: &Field, value: &str) {
-        let name = if field.name() == "message" { "msg" } else { field.name() };
-        self.result = self.result.and_then(|()| write!(self.writer, " {name}={}", Value(value)));
-    }
-}
-
-impl Visit for Pairs<'_> {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        // Bare words of our own read best unquoted; anything else is quoted by `Value`.
-        self.pair(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.pair(field, &format!("{value:?}"));
-    }
-}
-
-/// A value as it stands in the line: as it is where it is one plain word or what [`Outside`] wrote, else quoted
-/// with controls, quotes and backslashes escaped.
-struct Value<'a>(&'a str);
-
-impl Value<'_> {
-    fn is_plain(&self) -> bool {
-        !self.0.is_empty() && self.0.bytes().all(|b| matches!(b, 0x21..=0x7e) && !b"\"\\=".contains(&b))
-    }
-
-    fn is_outside(&self) -> bool {
-        let inner = self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        inner.is_some_and(|text| {
-            let visible = text.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'"');
-            // As `Outside` or as `Said` wrote it: beside blanks `=` is escaped.
-            visible && !(text.contains(' ') && text.contains('='))
-        })
-    }
-}
-
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_plain() || self.is_outside() {
-            return f.write_str(self.0);
-        }
-        f.write_char('"')?;
-        for character in self.0.chars() {
-            match character {
-                '"' | '\\' => write!(f, "\\{character}")?,
-                c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
-                c => f.write_char(c)?,
-            }
-        }
-        f.write_char('"')
+        let mut found = Event::default();
+        event.record(&mut found);
+        let time = Some(time.as_str()).filter(|time| !time.is_empty());
+        writeln!(writer, "{}", found.line(self.form, self.colours, time, *event.metadata().level()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::form::Value;
     use super::*;
 
     #[test]

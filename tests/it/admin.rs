@@ -838,3 +838,42 @@ fn the_reader_refuses_what_breaks_a_rule() {
     }
     assert_eq!(refused, 16);
 }
+
+/// `sanedge serve` of a bundle that is not there, on a terminal of util-linux's `script`: what it shows.
+fn shown_on_a_terminal(program: &str, environment: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &format!("{program} serve /none.bundle")]);
+    script.arg(folder.path().join("typescript")).env_remove("NO_COLOR").env("TERM", "xterm");
+    let output = script.envs(environment.iter().copied()).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    text(&output)
+}
+
+#[test]
+fn the_log_is_readable_on_a_terminal_and_pairs_elsewhere_unless_asked() {
+    let test = "the_log_is_readable_on_a_terminal_and_pairs_elsewhere_unless_asked";
+    if !has("script", "--version") {
+        return skip(test, "it needs script of util-linux (Debian: bsdutils)");
+    }
+    let command = sanedge();
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = words.map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let said = shown_on_a_terminal(&program, &[]);
+    let (red, dim, plain) = ("\x1b[1;31m", "\x1b[2m", "\x1b[0m");
+    assert!(said.contains(&format!("{red}error{plain} cannot serve {dim} error=\"")), "{said:?}");
+    let said = shown_on_a_terminal(&program, &[("NO_COLOR", "1")]);
+    assert!(said.contains(" error cannot serve  error=\"") && !said.contains('\x1b'), "{said:?}");
+    let said = shown_on_a_terminal(&program, &[("JOURNAL_STREAM", "8:1")]);
+    assert!(said.starts_with(red), "no time: {said:?}");
+    // No terminal.
+    let on_a_pipe =
+        |words: &[&str]| text(&sanedge().args(["serve", "/none.bundle"]).args(words).output().unwrap());
+    let said = on_a_pipe(&[]);
+    assert!(said.contains("level=error msg=\"cannot serve\" error=\""), "{said}");
+    let said = on_a_pipe(&["--log", "readable"]);
+    assert!(said.contains(" error cannot serve  error=\"") && !said.contains('\x1b'), "{said}");
+    let said: Value = serde_json::from_str(&on_a_pipe(&["--log", "json"])).unwrap();
+    assert_eq!((&said["level"], &said["msg"]), (&"error".into(), &"cannot serve".into()), "{said}");
+    assert!(said["error"].as_str().unwrap().contains("/none.bundle"), "{said}");
+}

@@ -40,10 +40,10 @@ use crate::edge::shared::upstreams::Upstreams;
 /// it counts as stuck.
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Serves the bundle at `path` until a drain ends. Logs to stderr, requests of sites that want it to `access`; takes
-/// SIGHUP, SIGTERM, SIGINT and SIGUSR1.
-pub fn serve(path: &Path, access: (Form, Place)) -> ExitCode {
-    log::start();
+/// Serves the bundle at `path` until a drain ends. Logs to stderr, in `form` where one is asked for, and requests of sites that
+/// want it to `access`; takes SIGHUP, SIGTERM, SIGINT and SIGUSR1.
+pub fn serve(path: &Path, form: Option<log::Form>, access: (Form, Place)) -> ExitCode {
+    log::start(form);
     match run(path, access) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServeError::Impatient { cut }) => {
