@@ -114,11 +114,11 @@ impl Look {
 
     /// One sentence with what to type; none where all is well.
     pub(super) fn sentence(&self) -> Option<String> {
-        let message = self.message()?;
+        let message = self.told()?;
         Some(if self.is_trouble() { format!("{message}. Type `{}`", self.command) } else { message })
     }
 
-    fn message(&self) -> Option<String> {
+    fn told(&self) -> Option<String> {
         let file = word(&self.file);
         Some(match &self.state {
             State::Same => return None,
@@ -137,7 +137,7 @@ impl Look {
     /// As one of the problems that the edge tells; it compares times only.
     pub(super) fn problem(&self) -> Option<Value> {
         let problem = |message| json!({ "code": SOURCE, "severity": Severity::Warning, "message": message, "command": self.command });
-        self.message().filter(|_| self.is_trouble()).map(problem)
+        self.told().filter(|_| self.is_trouble()).map(problem)
     }
 
     pub(super) fn json(&self) -> Value {
