@@ -9,6 +9,7 @@ mod certificate;
 mod check;
 mod client;
 mod connection;
+mod csp;
 pub(crate) mod dns;
 pub(crate) mod engineio;
 pub mod explain;

@@ -57,6 +57,8 @@ const ORDER: &[&str] = &[
     "doctor/client.rs",
     "doctor/client/cookies.rs",
     "doctor/client/known.rs",
+    "doctor/client/origin.rs",
+    "doctor/csp.rs",
     "doctor/engineio.rs",
     "doctor/http.rs",
     "doctor/socket.rs",

@@ -186,8 +186,13 @@ fn issue(host: &Host, names: &[String]) -> String {
 
 fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
     let clock_is_wrong = clock_is_wrong(case, found);
+    let untrusted = found.self_signed && !case.chain.first().is_some_and(|leaf| case.trust.contains(leaf));
     let one = |seen: &finding::Finding| match code_of(seen, clock_is_wrong)? {
         Code::ClockWrong => Some(clock_finding(case)),
+        // `openssl req -x509` makes it so: that no client trusts it comes before what few of them check.
+        Code::TlsCaCertificate if untrusted => {
+            Some(chain_finding(case.host, Code::TlsSelfSigned, seen, found))
+        }
         code => Some(chain_finding(case.host, code, seen, found)),
     };
     found.findings.iter().filter_map(one).collect()
@@ -252,6 +257,7 @@ fn code_of(seen: &finding::Finding, clock_is_wrong: bool) -> Option<Code> {
         ChainCode::ChainSignature => Code::TlsChainSignature,
         ChainCode::WeakSignature => Code::TlsWeakSignature,
         ChainCode::RsaSize => Code::TlsWeakKey,
+        ChainCode::NoServerAuth if seen.found.starts_with("no extendedKeyUsage") => Code::TlsNoPurpose,
         ChainCode::NoServerAuth => Code::TlsNoServerAuth,
         ChainCode::NoDigitalSignature => Code::TlsKeyUsage,
         ChainCode::CaAsEndEntity => Code::TlsCaCertificate,
@@ -293,7 +299,7 @@ fn remedy(code: Code) -> &'static str {
         Code::TlsNameConstraints | Code::TlsChainRefused => "get one of another CA",
         Code::TlsWeakKey | Code::TlsEd25519 => "issue it again with an ECDSA key",
         Code::TlsWeakSignature => "issue it again with SHA-256",
-        Code::TlsNoServerAuth => "issue it again with extendedKeyUsage serverAuth",
+        Code::TlsNoServerAuth | Code::TlsNoPurpose => "issue it again with extendedKeyUsage serverAuth",
         Code::TlsKeyUsage => "issue it again with keyUsage digitalSignature",
         Code::TlsLifetime => "issue it again for a shorter time",
         Code::TlsMustStaple => "issue it again without must-staple, or have the server staple",

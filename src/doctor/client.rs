@@ -10,6 +10,7 @@ mod extras;
 mod handshake;
 mod hold;
 mod known;
+mod origin;
 mod polling;
 mod refusal;
 mod upgrade;
@@ -107,7 +108,7 @@ impl Client<'_> {
     /// False where the extras would not say more.
     async fn websockets(&self, seat: &mut Seat, section: &mut Section) -> bool {
         let polled = seat.open.clone();
-        let direct = self.direct(seat, section).await;
+        let (direct, crashed) = self.direct(seat, section).await;
         let spoken = direct.is_some();
         let Some(open) = polled else {
             if let Some(socket) = self.readable(direct, seat).await {
@@ -127,7 +128,10 @@ impl Client<'_> {
             };
         }
         if !spoken {
-            return self.only_polls(seat, section).await && spoken;
+            if !crashed {
+                self.only_polls(seat, section).await;
+            }
+            return false;
         }
         section.skipped(Group::Websocket, "the server offers no upgrade from polling");
         let polls = self.polls(seat.eio, &open, section).await;
@@ -289,9 +293,13 @@ pub(super) fn silence(trouble: &Trouble, to: &str) -> Finding {
             "the answer is not HTTP: something else than the app is behind this port",
         ),
         Trouble::TimeUp => time_up(),
+        Trouble::Connect(_) => Finding::new(
+            Code::HttpClosed,
+            "the port was open, and nothing listens there now: the server ended meanwhile; look into the log of the app",
+        ),
         _ => Finding::new(
             Code::HttpClosed,
-            "the server hangs up instead of answering: look into the log of the app, and what the proxy sends it to",
+            "the server hangs up instead of answering: the app fails on the request, or nothing listens behind this port (a container whose app listens on 127.0.0.1 only)",
         ),
     };
     finding.seen("request", to).seen("seen", describe(trouble))

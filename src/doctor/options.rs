@@ -53,7 +53,7 @@ pub struct Options {
     /// Send this Cookie, as with `withCredentials`. The report masks it.
     #[arg(long, value_name = "NAME=VALUE", value_parser = cookie)]
     pub cookie: Option<HeaderValue>,
-    /// Keep no cookies that the server sets, as Node, Python and pages of another origin do.
+    /// Keep no cookies that the server sets, as Node and pages of another origin do.
     #[arg(long)]
     pub no_cookies: bool,
     /// Take this address for a host, before DNS says so; any number.

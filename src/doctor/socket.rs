@@ -17,6 +17,8 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const BEGINNING_BYTES_MAX: usize = 4096;
 /// For the first message, which the server owes at once.
 const FIRST_TIME: Duration = Duration::from_secs(4);
+/// Of a status line, as evidence.
+const LINE_CHARS_MAX: usize = 60;
 /// RSV1 marks a compressed message (RFC 7692 §6).
 const RSV1: u8 = 0x40;
 
@@ -24,6 +26,8 @@ const RSV1: u8 = 0x40;
 pub(super) struct Socket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
     beginning: Beginning,
+    /// The line of HTTP in place of a frame.
+    line: String,
 }
 
 /// The first frame, where compression was offered.
@@ -35,6 +39,8 @@ enum Beginning {
     Compressed,
     /// Compressed, though the answer does not say that it would be.
     Unagreed,
+    /// Another answer in HTTP, after the 101.
+    Http,
     /// Nothing came.
     Silent,
 }
@@ -47,6 +53,8 @@ pub(super) enum Heard {
     Compressed,
     /// A message that is compressed, which the handshake did not agree on.
     Unagreed,
+    /// The first line of another answer in HTTP, after the 101.
+    Http(String),
     /// Closed, with code and reason where there were any.
     Closed(String),
     Nothing,
@@ -64,14 +72,16 @@ impl Socket {
                 .in_time(FIRST_TIME, (&mut io).take(BEGINNING_BYTES_MAX as u64).read_buf(&mut first))
                 .await;
         }
+        let line = http_line(&first);
         let beginning = match first.first() {
+            _ if line.is_some() => Beginning::Http,
             Some(byte) if byte & RSV1 != 0 && agreed => Beginning::Compressed,
             Some(byte) if byte & RSV1 != 0 => Beginning::Unagreed,
             _ if waited.is_err() => Beginning::Silent,
             _ => Beginning::Usual,
         };
         let stream = WebSocketStream::from_partially_read(io, first, Role::Client, config).await;
-        Self { stream, beginning }
+        Self { stream, beginning, line: line.unwrap_or_default() }
     }
 
     /// For the journal.
@@ -79,6 +89,7 @@ impl Socket {
         match self.beginning {
             Beginning::Usual => "101",
             Beginning::Silent => "101, and nothing after it",
+            Beginning::Http => "101, and a second answer in HTTP",
             Beginning::Compressed => "101, and a compressed message",
             Beginning::Unagreed => "101 without Sec-WebSocket-Extensions, and a compressed message",
         }
@@ -94,6 +105,7 @@ impl Socket {
         match self.beginning {
             Beginning::Compressed => Heard::Compressed,
             Beginning::Unagreed => Heard::Unagreed,
+            Beginning::Http => Heard::Http(self.line.clone()),
             Beginning::Silent => Heard::Nothing,
             Beginning::Usual => connector.deadline.wait(time, self.next()).await.unwrap_or(Heard::Nothing),
         }
@@ -126,8 +138,31 @@ impl Socket {
     }
 }
 
+/// A status line among the first bytes: a frame that has one is of no Engine.IO packet either.
+fn http_line(first: &[u8]) -> Option<String> {
+    let at = first.windows(7).position(|bytes| bytes == b"HTTP/1.")?;
+    let line = first.get(at..)?.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
+    Some(String::from_utf8_lossy(line).chars().take(LINE_CHARS_MAX).collect())
+}
+
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Socket")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::http_line;
+
+    #[test]
+    fn a_second_answer_is_told_from_frames() {
+        let bad = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+        assert_eq!(http_line(bad).as_deref(), Some("HTTP/1.1 400 Bad Request"));
+        let open = b"\x81\x0e0{\"sid\":\"abc\"}";
+        assert_eq!(http_line(open), None);
+        assert_eq!(http_line(&[open, &bad[..]].concat()).as_deref(), Some("HTTP/1.1 400 Bad Request"));
+        assert_eq!(http_line(b"HTTP/1"), None);
+        assert_eq!(http_line(b""), None);
     }
 }

@@ -11,6 +11,7 @@ import { createSecureServer, createServer as createHttp2Server } from 'node:http
 import { createServer as createTlsServer } from 'node:https'
 import { connect, createServer as createTcpServer } from 'node:net'
 import { Server } from 'socket.io'
+import { WebSocketServer } from 'ws'
 import socketio2 from 'socket.io-2'
 
 const options = JSON.parse(process.argv[2])
@@ -30,6 +31,23 @@ function four(port, more = {}, server = createServer(notFound), host) {
   return io
 }
 
+// A bare WebSocket server on the same HTTP server.
+function beside(io, options) {
+  const server = io.httpServer
+  new WebSocketServer(options.noServer ? options : { server, ...options })
+}
+
+function crashing() {
+  const server = createServer(notFound)
+  server.on('upgrade', (_, socket) => { server.close(); socket.destroy() })
+  return server
+}
+
+function aging(session) {
+  let pongs = 0
+  session.on('heartbeat', () => { if (++pongs === 2) session.transport.socket?.terminate() })
+}
+
 four(4004) // nothing wrong
 four(4005) // another process of it
 const two = socketio2(listen(createServer(notFound), 4002))
@@ -47,6 +65,11 @@ four(4021, { cors: { origin: true, credentials: true, allowedHeaders: ['x-game']
 four(4019, { path: '/api/socket.io/' })
 four(4022, {}, createTlsServer(tls(options.future), notFound)) // TLS where an edge speaks plain HTTP
 four(4050, { perMessageDeflate: { threshold: 0 } }) // compresses whatever it sends
+beside(four(4070), { path: '/live' }) // each of two answers an upgrade
+beside(four(4071), { noServer: true })
+four(4072, {}, crashing()) // ends when it is asked for a WebSocket
+four(4073, { pingInterval: 300, pingTimeout: 20000 }).engine.on('connection', aging) // ends WebSockets of a certain age
+four(4074, { pingInterval: 300, pingTimeout: 20000 })
 four(4052, {}, createServer()) // nothing else is attached: other paths hang
 listen(createHttp2Server(), 4053)
 listen(createSecureServer({ ...tls(options), allowHTTP1: false }), 4055)
@@ -110,6 +133,12 @@ half(4043, ({ socket }) => socket.end('HTTP/1.1 426 Upgrade Required\r\nContent-
 half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(packet()) }, { upgrades: [], pingInterval: 400, pingTimeout: 400 })
 // As IIS (ARR): compression is agreed on, and the first message ends the connection.
 half(4056, ({ switching, accept, text, packet, request, socket }) => { switching(accept); if (request.headers['sec-websocket-extensions']) socket.end(); else text(packet()) })
+half(4059, () => {})
+half(4076, ({ socket }) => socket.end('HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Version: 13\r\nContent-Length: 12\r\n\r\nBad Request\n'))
+half(4077, ({ socket }) => socket.end('HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n'))
+half(4057, ({ socket }) => socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: close\r\n\r\n')) // as Passenger in Apache
+const gunicorn = '<html>\n  <head>\n    <title>Internal Server Error</title>\n  </head>\n  <body>\n    <h1><p>Internal Server Error</p></h1>\n  </body>\n</html>\n'
+half(4058, ({ socket }) => socket.end(`HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: ${gunicorn.length}\r\n\r\n${gunicorn}`), { pingTimeout: 20000, pingInterval: 25000 })
 half(4045, ({ switching, accept, text, packet, request, socket }) => { if (request.url.includes('sid=')) socket.destroy(); else { switching(accept); text(packet()) } })
 
 // A proxy in front of the good app that holds the answers of waiting polls back.

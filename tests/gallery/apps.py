@@ -52,6 +52,7 @@ ports = [
     asgi(4104, cors_allowed_origins=["https://app.recre.store"]),
     wsgi(4105),
     wsgi(4106, websocket=False),
+    wsgi(4107),
 ]
 for port in ports:
     while True:

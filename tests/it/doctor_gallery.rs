@@ -9,10 +9,12 @@ mod clients;
 mod exhibits;
 mod house;
 mod kinds;
+mod reports;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;
 
+use crate::support::browser::chromium;
 use crate::support::doctor_schema as schema;
 use crate::support::edge::{sanedge, text};
 use crate::support::node::{Interop, has, skip};
@@ -47,6 +49,9 @@ fn each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong() {
         if !has(program, argument) {
             return skip(TEST, &format!("it needs {program}"));
         }
+    }
+    if chromium().is_none() {
+        return skip(TEST, "it needs Chromium");
     }
     let own = rustix::process::geteuid().is_root();
     let user = if own { vec![] } else { vec!["--map-root-user"] };
@@ -85,7 +90,8 @@ fn inside_the_namespace() {
         .filter(|exhibit| only.as_deref().is_none_or(|only| exhibit.code.contains(only)))
         .collect();
     let roots = house.path("roots.pem");
-    let clients = Clients::start(&house::interop_folder(), &roots);
+    let chromium = chromium().unwrap();
+    let clients = Clients::start(&house::interop_folder(), &roots, &python, &chromium);
     let queue = Mutex::new(exhibits.iter().enumerate());
     let verdicts = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -116,7 +122,7 @@ fn inside_the_namespace() {
             (true, false) => "weak",
             (false, _) => "WRONG",
         };
-        let client = verdict.beside(exhibit);
+        let client = verdict.beside();
         println!(
             "| {} | {word}: {} | {} | {} |",
             exhibit.code,
@@ -160,20 +166,27 @@ struct Verdict {
     silent: Vec<&'static str>,
     /// At the host that was asked most.
     requests: usize,
-    client: Option<Outcome>,
+    clients: Vec<Outcome>,
 }
 
 impl Verdict {
     /// Healthy goes with success, a failure with a failure.
-    fn beside(&self, exhibit: &Exhibit) -> Result<String, String> {
-        let Some(client) = &self.client else { return Ok(String::new()) };
-        let said = format!("{}: {}", if client.ok { "connects" } else { "fails" }, client.why);
-        let (fits, expected) = match exhibit.beside {
-            Beside::TheSame => (client.ok == self.first_failure.is_none(), "the same as the doctor"),
-            Beside::Succeeds(why) => (client.ok, why),
-            Beside::Unasked(why) => (true, why),
-        };
-        if fits { Ok(said) } else { Err(format!("{said}; expected: {expected}")) }
+    fn beside(&self) -> Result<String, String> {
+        let mut all = Vec::new();
+        for client in &self.clients {
+            let said =
+                format!("{} {}: {}", client.who, if client.ok { "connects" } else { "fails" }, client.why);
+            let (fits, expected) = match client.expected {
+                Beside::TheSame => (client.ok == self.first_failure.is_none(), "the same as the doctor"),
+                Beside::Succeeds(why) => (client.ok, why),
+                Beside::Unasked(why) => (true, why),
+            };
+            if !fits {
+                return Err(format!("{said}; expected: {expected}"));
+            }
+            all.push(said);
+        }
+        Ok(all.join("; "))
     }
 }
 
@@ -221,7 +234,7 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path, clients: &Clients, id: u64)
     let requests =
         requests.map(|section| section["exchanges"].as_array().map_or(0, Vec::len)).max().unwrap_or(0);
     std::thread::sleep(exhibit.pause);
-    let client = clients.visit(id, exhibit);
+    let clients = clients.visit(id, exhibit);
     assert_eq!(output.status.code(), Some(i32::from(!healthy)), "the exit code of {:?}", exhibit.arguments);
     Verdict {
         first: findings.first().map(code),
@@ -235,6 +248,6 @@ fn visit(exhibit: &Exhibit, roots: &std::path::Path, clients: &Clients, id: u64)
         },
         whole,
         requests,
-        client,
+        clients,
     }
 }

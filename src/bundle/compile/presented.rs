@@ -33,6 +33,8 @@ pub struct Presented {
     pub key: String,
     /// Where the issuer's certificate can be fetched (RFC 5280 §4.2.2.1).
     pub issuer_url: Option<Excerpt>,
+    /// Subject and issuer of the end-entity are the same.
+    pub self_signed: bool,
     /// Every finding but those about hosts.
     pub findings: Vec<Finding>,
 }
@@ -76,6 +78,7 @@ pub fn presented(
         not_after: facts.not_after,
         key: facts.key.to_string(),
         issuer_url: facts.issuer_url.clone(),
+        self_signed: facts.self_signed,
         findings: desk.findings,
     })
 }

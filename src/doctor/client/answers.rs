@@ -41,7 +41,12 @@ impl Client<'_> {
             Code::EioNotFound | Code::EioNotSocketio | Code::EioStatus | Code::EdgeUnknownPath => {
                 let found = match self.only_upgrades().await {
                     Some(found) => Some(found),
-                    None => self.elsewhere().await.or_else(|| self.rewritten(answer)),
+                    None => match self.elsewhere().await.or_else(|| self.rewritten(answer)) {
+                        None if matches!(finding.code, Code::EioNotFound | Code::EioNotSocketio) => {
+                            self.own_rule(answer).await
+                        }
+                        found => found,
+                    },
                 };
                 match found {
                     Some(found) => found,
@@ -207,6 +212,33 @@ impl Client<'_> {
         Some(self.worded(Code::EioPathRewritten, message).word("asked", shown(&asked)))
     }
 
+    /// nginx leads from a path without its last slash to the one with it only where a `location` passes that on to a server
+    /// (`ngx_http_core_module`, `location`): the rule is there, so what it sends on is wrong.
+    async fn own_rule(&self, answer: &Answer) -> Option<Finding> {
+        let short = self.path.strip_suffix('/').filter(|short| !short.is_empty())?;
+        if answer.is_nginx_itself()
+            || !answer.field("server").is_some_and(|server| server.starts_with("nginx"))
+        {
+            return None;
+        }
+        let redirected = self.connector.ask(&Ask::get(short)).await.ok()?;
+        let location = redirected
+            .field("location")
+            .filter(|_| redirected.status == 301 && redirected.is_nginx_itself())?;
+        if !location.ends_with(self.path) {
+            return None;
+        }
+        let message = format!(
+            "nginx has a location for {} and passes it on, and the app does not know what it is asked for: is the slash missing at the end of the path in `proxy_pass`?",
+            self.path
+        );
+        Some(
+            self.worded(Code::EioPathRewritten, message)
+                .question("does `proxy_pass` have a path behind the port? If not, it leads to another app")
+                .seen("GET without the last slash", format!("301 of nginx itself to {}", shown(location))),
+        )
+    }
+
     /// Where the front page is the same answer, that is said: whoever answers does not know the path at all.
     async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
         let kind = answer.field("content-type").unwrap_or_default().to_owned();
@@ -229,6 +261,13 @@ impl Client<'_> {
         let met = futures_util::future::join_all(tries).await;
         let others = paths.iter().filter(|path| **path != self.path);
         let found = others.zip(met).find(|(_, met)| matches!(met, Met::Open(..)))?.0;
+        if *found == doubled && self.path.ends_with("/socket.io/") {
+            let message = format!(
+                "the proxy takes {} off the path on its way to the app (what is asked as {found} arrives as {}): take the path out of the proxy's address for the app",
+                self.path, self.path
+            );
+            return Some(self.worded(Code::EioPathRewritten, message).word("asked", "/"));
+        }
         let message = format!(
             "nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or correct the prefix in the proxy",
             self.path

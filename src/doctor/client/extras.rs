@@ -86,7 +86,7 @@ impl Client<'_> {
             if engine_error(&answer).is_some_and(|error| error.code == 1) {
                 let names = names.join(", ");
                 let message = format!(
-                    "requests of a session reach the same process only by the cookie {names}: clients without cookies (Node, Python, pages of another origin without withCredentials) fail"
+                    "requests of a session reach the same process only by the cookie {names}: clients without cookies (Node, phones, pages of another origin without withCredentials) fail"
                 );
                 section.found(self.answered(self.worded(Code::EioCookieNeeded, message), &answer));
                 return;

@@ -112,7 +112,7 @@ impl Client<'_> {
     }
 
     /// Browsers trust their own machine (Secure Contexts, §3.1).
-    fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         let host = self.connector.authority.as_str();
         ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own))
     }

@@ -106,12 +106,14 @@ impl Client<'_> {
     }
 
     fn cut(&self, after: Duration, how: &str, heartbeats: u32) -> Finding {
-        let message = format!(
-            "the WebSocket was cut after {:.0} s: a proxy on the way ends quiet connections: raise its time-out (nginx: proxy_read_timeout 1h)",
-            after.as_secs_f32()
-        );
-        self.worded(Code::WsCut, message)
-            .seen("closed", shown(how))
-            .seen("heartbeats", heartbeats.to_string())
+        let after = after.as_secs_f32();
+        let finding = if heartbeats == 0 {
+            self.worded(Code::WsCut, format!("the WebSocket was cut after {after:.0} s: a proxy on the way ends quiet connections: raise its time-out (nginx: proxy_read_timeout 1h)"))
+        } else {
+            // It has outlived a silence as long as any.
+            self.worded(Code::WsLifetime, format!("the WebSocket was cut after {after:.0} s though heartbeats went over it: something on the way ends connections of a certain age, or the app restarts"))
+                .question("is it cut after the same time at every try? Then by age, else something restarts")
+        };
+        finding.seen("closed", shown(how)).seen("heartbeats", heartbeats.to_string())
     }
 }

@@ -43,11 +43,12 @@ impl Client<'_> {
         let said = match timeout(NOOP_TIME, &mut noop).await {
             Ok(said) => said,
             Err(_) => match self.heartbeat(eio).await {
-                Some(fresh) => {
+                Ok(fresh) => {
                     section.passed(Group::Polling, POST_TAKEN);
                     return Some(fresh);
                 }
-                None => noop.await,
+                Err(Some(turned)) => Ok(turned),
+                Err(None) => noop.await,
             },
         };
         let finding = match said {
@@ -58,10 +59,9 @@ impl Client<'_> {
             Ok(answer) => {
                 // Engine.IO's own errors, and what a proxy says, are no matter of the packet.
                 let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
-                let fresh = if refuses_noop { self.heartbeat(eio).await } else { None };
-                if fresh.is_some() {
+                if refuses_noop && let Ok(fresh) = self.heartbeat(eio).await {
                     section.passed(Group::Polling, POST_TAKEN);
-                    return fresh;
+                    return Some(fresh);
                 }
                 self.turned_away(&open, "POST", &answer).await
             }
@@ -88,10 +88,14 @@ impl Client<'_> {
 
     /// A heartbeat on a new session says as little as a noop. Some servers want it: socketioxide refuses a noop, and
     /// python-engineio ends its session and waits for a poll before it answers.
-    async fn heartbeat(&self, eio: Eio) -> Option<Open> {
-        let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return None };
-        let answer = self.deliver(eio, &fresh, eio.heartbeat()).await.ok()?;
-        is_taken(&answer).then_some(fresh)
+    /// Where it is turned away, with what was answered.
+    async fn heartbeat(&self, eio: Eio) -> Result<Open, Option<Answer>> {
+        let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return Err(None) };
+        match self.deliver(eio, &fresh, eio.heartbeat()).await {
+            Ok(answer) if is_taken(&answer) => Ok(fresh),
+            Ok(answer) => Err(Some(answer)),
+            Err(_) => Err(None),
+        }
     }
 
     /// A POST or a waiting GET of a session that another answer than a session's came to.

@@ -1,7 +1,8 @@
 //! Refused with what the client sends, and accepted without it: which part was it?
 
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 
+use super::origin::{Lost, says_origin, seen_by_the_app};
 use super::{Client, Jar, Met, shown};
 use crate::doctor::check::Finding;
 use crate::doctor::explain::Code;
@@ -46,7 +47,29 @@ impl Client<'_> {
                 guilty.push(*part);
             }
         }
-        Some(self.answered(self.named(&guilty, answer), answer))
+        let finding = match guilty[..] {
+            [Part::Origin] => match self.own_page_refused(answer).await {
+                Some(finding) => finding,
+                None => self.origin_refused(answer),
+            },
+            _ => self.named(&guilty, answer),
+        };
+        Some(self.answered(finding, answer))
+    }
+
+    /// python-engineio accepts a page of the scheme and host that it is asked by: which of the two does it see?
+    async fn own_page_refused(&self, answer: &Answer) -> Option<Finding> {
+        let page = self.options.origin.clone()?;
+        if !says_origin(answer) || page != self.own_origin() {
+            return None;
+        }
+        for (lost, seen) in seen_by_the_app(&page) {
+            let Some(other) = self.as_page_of(&seen) else { continue };
+            if opens(&other.meet(self.version(), self.path).await) {
+                return Some(self.forwarded(lost, &page));
+            }
+        }
+        Some(self.forwarded(Lost::Host, &page))
     }
 
     fn sends(&self, part: Part) -> bool {
@@ -58,6 +81,13 @@ impl Client<'_> {
                 self.fields.iter().any(|(name, _)| *name != header::ORIGIN && *name != header::COOKIE)
             }
         }
+    }
+
+    /// Speaks for a page of another origin.
+    pub(super) fn as_page_of(&self, origin: &str) -> Option<Self> {
+        let mut other = self.without(Part::Origin);
+        other.fields.push((header::ORIGIN, HeaderValue::from_str(origin).ok()?));
+        Some(other)
     }
 
     fn without(&self, part: Part) -> Self {
@@ -90,9 +120,6 @@ impl Client<'_> {
                 )
                 .word("part", names);
         }
-        if guilty == [Part::Origin] {
-            return self.origin_refused(answer);
-        }
         self.worded(
             Code::EioPartRefused,
             format!("the server refuses {names} ({status}, {by}): without it the same request is accepted"),
@@ -100,12 +127,12 @@ impl Client<'_> {
         .word("part", names)
     }
 
-    /// Of python-engineio it is known what it compares with: scheme and host of the request, as the proxy tells them.
     pub(super) fn origin_refused(&self, answer: &Answer) -> Finding {
         let page = self.options.origin.clone().unwrap_or_else(|| self.own_origin());
-        let python = answer.body.contains("is not an accepted origin");
-        if python && page == self.own_origin() && page.starts_with("https://") {
-            return self.forwarded_proto(&page);
+        let python = says_origin(answer);
+        if python && page == self.own_origin() {
+            let lost = if page.starts_with("https://") { Lost::Scheme } else { Lost::Host };
+            return self.forwarded(lost, &page);
         }
         let remedy = if python {
             "`cors_allowed_origins`"
@@ -120,11 +147,35 @@ impl Client<'_> {
         self.worded(Code::EioOriginRefused, message).seen("answered", shown(&answer.shown()))
     }
 
-    pub(super) fn forwarded_proto(&self, page: &str) -> Finding {
-        let message = format!(
-            "the app refuses pages of `{page}`, its own host: the proxy does not tell it that they came by https: X-Forwarded-Proto is missing"
-        );
-        self.worded(Code::EioForwardedProto, message)
+    pub(super) fn forwarded(&self, lost: Lost, page: &str) -> Finding {
+        let (code, why) = match lost {
+            Lost::Scheme => (
+                Code::EioForwardedProto,
+                "the proxy does not tell it that they came by https: X-Forwarded-Proto is missing",
+            ),
+            Lost::WebsocketScheme => (
+                Code::EioForwardedProto,
+                "the proxy says `X-Forwarded-Proto: wss` of WebSockets, where the app expects https (Traefik: a middleware `headers` with customRequestHeaders X-Forwarded-Proto=https)",
+            ),
+            Lost::Port => (
+                Code::EioForwardedHost,
+                "the proxy passes Host on without the port (nginx: `$host` in place of `$http_host`)",
+            ),
+            Lost::SchemeAndPort => (
+                Code::EioForwardedHost,
+                "the proxy passes Host on without the port, and X-Forwarded-Proto is missing (nginx: `$http_host`, `$scheme`)",
+            ),
+            Lost::Host => (
+                Code::EioForwardedHost,
+                "the proxy does not pass Host on as the client sent it (nginx: proxy_set_header Host $http_host)",
+            ),
+        };
+        let finding = self.worded(code, format!("the app refuses pages of `{page}`, its own host: {why}"));
+        let finding = finding.word("page", page.to_owned());
+        if code == Code::EioForwardedProto {
+            return finding;
+        }
+        finding.question("does the app have a list of its own, `cors_allowed_origins`? Then the page is not on it, and Host may be right")
     }
 }
 

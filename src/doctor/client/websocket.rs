@@ -2,6 +2,7 @@
 
 use hyper::header::{self, HeaderValue};
 
+use super::origin::{Lost, says_origin, seen_by_the_app};
 use super::{Client, PACKET_TIME, Seat, describe, engine_error, shown, silence};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
@@ -76,7 +77,8 @@ impl Client<'_> {
     }
 
     /// A WebSocket from the start: as Firefox on a page of this host asks, and where that fails, as others do.
-    pub(super) async fn direct(&self, seat: &mut Seat, section: &mut Section) -> Option<Socket> {
+    /// Also whether the server ended on it.
+    pub(super) async fn direct(&self, seat: &mut Seat, section: &mut Section) -> (Option<Socket>, bool) {
         let own = self.own_origin();
         let origin = self.options.origin.is_none().then_some(own.as_str());
         let first = self.attempt(seat.eio, Style::FIREFOX, origin).await;
@@ -86,6 +88,7 @@ impl Client<'_> {
                 page = true;
                 (first, None)
             }
+            first @ Opening::Heard(Heard::Http(_)) => (first, None),
             first if first.is_silent() => self.less(first, Style::PLAIN, seat, None).await,
             first => match self.attempt(seat.eio, Style::CHROME, None).await {
                 chrome if chrome.works() => {
@@ -103,13 +106,30 @@ impl Client<'_> {
                 section.passed(Group::Websocket, "a WebSocket from the start opens");
                 seat.open = seat.open.take().or(open);
                 seat.origin = origin.filter(|_| page).map(str::to_owned);
-                Some(*socket)
+                (Some(*socket), false)
             }
             failed => {
-                section.found(self.no_websocket(failed, seat));
-                None
+                let crashed = matches!(failed, Opening::Trouble(Trouble::Connect(_)));
+                let finding = match self.own_page_of(&failed, seat).await {
+                    Some(finding) => finding,
+                    None => self.no_websocket(failed, seat),
+                };
+                section.found(finding);
+                (None, crashed)
             }
         }
+    }
+
+    /// With `--origin` of this very host, and polls of it are taken.
+    async fn own_page_of(&self, failed: &Opening, seat: &Seat) -> Option<Finding> {
+        let Opening::Answered(answer) = failed else { return None };
+        let page = self.options.origin.as_deref().filter(|page| *page == self.own_origin())?;
+        let refuses_origin = says_origin(answer) || answer.status == 403 && is_python(seat);
+        if !refuses_origin {
+            return None;
+        }
+        let lost = self.lost_of(page, seat.eio).await?;
+        Some(self.answered(self.forwarded(lost, page), answer))
     }
 
     /// The same without the offer of compression; a finding where only that works.
@@ -153,18 +173,31 @@ impl Client<'_> {
             _ => return None,
         };
         // python-engineio compares with scheme and host of the request as it sees them.
-        if let Some(host) = own.strip_prefix("https://")
-            && self.attempt(seat.eio, Style::CHROME, Some(&format!("http://{host}"))).await.works()
+        // A page of the same host without the port may be the one that is meant.
+        if is_python(seat)
+            && let Some(lost @ (Lost::WebsocketScheme | Lost::Scheme)) = self.lost_of(own, seat.eio).await
         {
-            return Some(self.answered(self.forwarded_proto(own), &refused));
+            return Some(self.answered(self.forwarded(lost, own), &refused));
         }
         section.unknown(
             Group::Websocket,
             format!(
-                "a page of `{own}` itself would be refused ({}): right if your page is elsewhere; give its address with --origin",
+                "a page of `{own}` itself would be refused ({}), and python-socketio, which sends this Origin with WebSockets, stays on polling: right if your page is elsewhere; give its address with --origin",
                 shown(&refused.shown())
             ),
         );
+        None
+    }
+
+    /// Which origin the app takes for that of a page of this host, where it refuses the page's.
+    async fn lost_of(&self, own: &str, eio: Eio) -> Option<Lost> {
+        let wss = own.replacen("http", "ws", 1);
+        for (lost, seen) in [(Lost::WebsocketScheme, wss)].into_iter().chain(seen_by_the_app(own)) {
+            let Some(page) = self.as_page_of(&seen) else { continue };
+            if page.attempt(eio, Style::CHROME, None).await.works() {
+                return Some(lost);
+            }
+        }
         None
     }
 
@@ -189,20 +222,31 @@ impl Client<'_> {
             Opening::Answered(answer) => self.answered(self.no_upgrade(&answer, seat), &answer),
             Opening::Heard(heard) => self.not_an_open_packet(heard),
             Opening::Trouble(trouble) if seat.open.is_none() => silence(&trouble, "WebSocket handshake"),
-            Opening::Trouble(trouble) => {
-                let message = "polling works, and the WebSocket handshake gets no answer: a proxy or filter on the way holds it back";
-                self.worded(Code::WsNoAnswer, message)
-                    .question("does it work from another network, such as a phone's? Then something on this network holds it back, else the server's proxy does")
-                    .seen("seen", describe(&trouble))
-            }
+            Opening::Trouble(trouble) => self.no_answer(&trouble),
             Opening::Open(..) => self.worded(Code::WsStatus, "the WebSocket opens now and did not before"),
         }
+    }
+
+    /// Polling works.
+    fn no_answer(&self, trouble: &Trouble) -> Finding {
+        let finding = match trouble {
+            Trouble::Connect(_) => self.worded(Code::WsCrash, "nothing listens any more after the WebSocket handshake: the app crashed on it; read the last lines of its log"),
+            Trouble::Closed => self.worded(Code::WsNoAnswer, "polling works, and the server hangs up on the WebSocket handshake: the app fails on it, or a proxy on the way does not pass upgrades on"),
+            _ => self.worded(Code::WsNoAnswer, "polling works, and the WebSocket handshake gets no answer: a proxy on the way does not pass upgrades on (dev servers: `ws: true`), or a filter holds them back"),
+        };
+        let finding = match trouble {
+            Trouble::Connect(_) => finding,
+            _ if self.is_loopback() => finding,
+            _ => finding.question("does it work from another network, such as a phone's? Then something on this network holds it back, else the server's proxy does"),
+        };
+        finding.seen("seen", describe(trouble))
     }
 
     fn no_upgrade(&self, answer: &Answer, seat: &Seat) -> Finding {
         let by = self.who(answer);
         let polls = seat.open.is_some();
         match (engine_error(answer).map(|error| error.code), answer.status) {
+            (_, 101) if answer.field("upgrade").is_none() => self.worded(Code::WsAccept, format!("the 101 comes without `Upgrade: websocket` ({by}): what stands in front of the app does not carry WebSockets, or drops these fields")),
             (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy makes it up"),
             (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so that the app sees a plain request: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
             (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
@@ -214,13 +258,18 @@ impl Client<'_> {
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (None, 429 | 503) if answer.may_be_limit() => self.limited(answer),
             (None, 400) if engineio::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has none"),
-            (None, 500) if seat.open.as_ref().is_some_and(|open| open.is_of_python) => self
+            (None, 500) if is_gunicorn(answer) => self
+                .worded(Code::WsNoLibrary, "gunicorn fails on the WebSocket (500): its worker class has no WebSocket (`-k gthread --threads 100`, or GeventWebSocketWorker in place of gevent)")
+                .question("what does gunicorn's log say at this second?"),
+            (None, 500) if is_python(seat) => self
                 .worded(Code::WsNoLibrary, "the Python server fails on the WebSocket (500): uvicorn was started without a library for it (`pip install 'uvicorn[standard]'`)")
                 .question("does the server's log say `No supported WebSocket library detected`? If not, it says what fails"),
-            (None, 400) if answer.body.contains("is not an accepted origin") => self.origin_refused(answer),
+            (None, 400) if says_origin(answer) => self.origin_refused(answer),
             (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, and the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
                 .question("does the app's own log show the upgrade? Then it checks the Origin, else a rule of the proxy refuses"),
+            (None, 400 | 426) if polls && answer.field("sec-websocket-version").is_some() => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library sees no handshake ({}, Sec-WebSocket-Version): a proxy on the way drops `Upgrade` or `Connection`, or speaks HTTP/2 to the app, where they do not exist: let it speak HTTP/1.1 for {}", answer.status, self.path)),
             (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that was sent (426): the proxy does not pass it on"),
+            (_, 500) if polls => self.worded(Code::WsStatus, format!("polling works, and something fails on the WebSocket handshake (500, {by}): a middleware on the way that cannot take an upgrade (compression, buffering, a cache), or the app: look into both logs")),
             (_, status) if polls => self.worded(Code::WsStatus, format!("polling works, and the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that takes upgrades")),
             _ => self.strange_status(&Body::read(&answer.body), answer),
         }
@@ -231,8 +280,20 @@ impl Client<'_> {
             Heard::Text(text) if !engineio::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", shown(&text)),
             Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", shown(&text)),
             Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", shown(&how)),
+            Heard::Http(line) => self.worded(Code::WsTwoServers, format!("after the 101 a second answer comes (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", shown(&line))),
             Heard::Unagreed | Heard::Compressed => self.worded(Code::WsExtension, "messages of the WebSocket are compressed, though its handshake did not agree on that: a proxy changes Sec-WebSocket-Extensions"),
             Heard::Nothing => self.worded(Code::WsSilent, "the WebSocket opens and nothing comes through it: a proxy on the way does not pass frames on").seen("waited", "4 s for the open packet"),
         }
     }
+}
+
+/// Of python-engineio it is known what it compares an Origin with.
+fn is_python(seat: &Seat) -> bool {
+    seat.open.as_ref().is_some_and(|open| open.is_of_python)
+}
+
+/// gunicorn's own page of an error; some of its workers send no Server.
+fn is_gunicorn(answer: &Answer) -> bool {
+    answer.field("server").is_some_and(|server| server.starts_with("gunicorn"))
+        || answer.body.contains("<h1><p>Internal Server Error</p></h1>")
 }

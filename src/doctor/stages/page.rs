@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use super::Stages;
 use crate::doctor::check::{Finding, Section};
-use crate::doctor::client;
 use crate::doctor::connection::{Connector, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask};
+use crate::doctor::{client, csp};
 
 impl Stages<'_> {
     pub(super) async fn plain_http(&self, address: SocketAddr) -> Option<Result<Answer, Trouble>> {
@@ -29,6 +29,7 @@ impl Stages<'_> {
             Ok(page) => {
                 let hsts = page.field("strict-transport-security").map_or("", |_| ", HSTS");
                 section.passed(Group::Http, format!("GET / answers {} ({}){hsts}", page.status, page.author()));
+                self.policy(page, section);
             }
             Err(Trouble::Silent) => section.unknown(
                 Group::Http,
@@ -48,6 +49,24 @@ impl Stages<'_> {
                 );
             }
             Some(Ok(answer)) => self.redirect(&answer, section),
+        }
+    }
+
+    /// A page with scripts whose own policy keeps it from its server. Error pages have strict policies, and no scripts.
+    fn policy(&self, page: &Answer, section: &mut Section) {
+        let html = page.field("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        if page.status != 200 || !html || !page.body.contains("<script") {
+            return;
+        }
+        let policies = page.fields.get_all("content-security-policy");
+        let policies = policies.iter().filter_map(|policy| policy.to_str().ok());
+        if let Some(sources) = csp::forbids(policies, &self.target.url()) {
+            let message = format!(
+                "the page at / may not connect to its own server: its Content-Security-Policy allows only {sources}: add 'self' to connect-src"
+            );
+            section.found(
+                Finding::new(Code::PageCsp, message).seen("policy", crate::doctor::http::shown(&sources)),
+            );
         }
     }
 

@@ -62,29 +62,7 @@ impl Stages<'_> {
         if let Some(finding) = self.hairpin(knocks).await {
             return finding.seen("seen", seen);
         }
-        let kind = |knock: &Knock| match &knock.result {
-            Err(Some(error)) => error.kind(),
-            _ => io::ErrorKind::TimedOut,
-        };
-        let any = |wanted| knocks.iter().any(|knock| kind(knock) == wanted);
-        let finding = if any(io::ErrorKind::ConnectionRefused) {
-            Finding::new(
-                Code::PortRefused,
-                format!(
-                    "nothing listens on port {port}: start what should (sanedge, nginx, the app), or look where the router sends the port"
-                ),
-            )
-        } else if any(io::ErrorKind::TimedOut) {
-            Finding::new(
-                Code::PortFiltered,
-                format!(
-                    "port {port} does not answer at all: forward it in the router, and let it through the firewall"
-                ),
-            )
-        } else {
-            Finding::new(Code::PortUnreachable, "there is no way to this address from here: is the machine on, and is this still its address?".to_owned())
-        };
-        finding.seen("seen", seen)
+        closed_port(port, &knocks.iter().map(kind).collect::<Vec<_>>()).seen("seen", seen)
     }
 
     /// Does the server answer on this machine, by another address than the one in DNS?
@@ -127,6 +105,38 @@ impl Stages<'_> {
     }
 }
 
+fn kind(knock: &Knock) -> io::ErrorKind {
+    match &knock.result {
+        Err(Some(error)) => error.kind(),
+        _ => io::ErrorKind::TimedOut,
+    }
+}
+
+/// None of the addresses takes connections: by what each of them says.
+fn closed_port(port: u16, kinds: &[io::ErrorKind]) -> Finding {
+    let any = |wanted| kinds.contains(&wanted);
+    if any(io::ErrorKind::ConnectionRefused) {
+        let text = format!(
+            "nothing listens on port {port}: start what should (sanedge, nginx, the app), or look where the router sends the port"
+        );
+        Finding::new(Code::PortRefused, text)
+    } else if any(io::ErrorKind::ConnectionReset) || any(io::ErrorKind::ConnectionAborted) {
+        let text = format!(
+            "port {port} takes the connection and resets it at once: nothing listens behind it (a container whose app listens on 127.0.0.1 only, a forwarding without a server)"
+        );
+        Finding::new(Code::PortCloses, text)
+    } else if any(io::ErrorKind::TimedOut) {
+        let text = format!(
+            "port {port} does not answer at all: forward it in the router, and let it through the firewall"
+        );
+        Finding::new(Code::PortFiltered, text)
+    } else {
+        let text =
+            "there is no way to this address from here: is the machine on, and is this still its address?";
+        Finding::new(Code::PortUnreachable, text)
+    }
+}
+
 fn describe(knock: &Knock) -> String {
     match &knock.result {
         Ok(_) => "open".to_owned(),
@@ -156,4 +166,22 @@ fn dead_address(dead: &Knock, section: &mut Section) {
         Finding::new(Code::NameAddressDead, text).seen("IPv4", describe(dead))
     };
     section.found(finding);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_be_closed_has_its_cause() {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, TimedOut};
+        for (kinds, code) in [
+            (&[ConnectionRefused, TimedOut][..], Code::PortRefused),
+            (&[ConnectionReset], Code::PortCloses),
+            (&[HostUnreachable, TimedOut], Code::PortFiltered),
+            (&[HostUnreachable], Code::PortUnreachable),
+        ] {
+            assert_eq!(closed_port(443, kinds).code, code, "{kinds:?}");
+        }
+    }
 }

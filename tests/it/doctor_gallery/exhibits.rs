@@ -34,11 +34,18 @@ pub fn hang(house: &mut House) -> (Value, Vec<Edge>) {
     websockets(house, &mut edges);
     namespaces(house);
     super::kinds::hang(house);
+    super::reports::hang(house);
     board(house, &mut edges);
     let apps = apps(house);
     for exhibit in &mut house.exhibits {
         if let Some((_, why)) = OTHER_CLIENTS.iter().find(|(code, _)| *code == exhibit.code) {
             exhibit.beside = Beside::Succeeds(why);
+        }
+        if matches!(exhibit.code, "ws-extension" | "ws-connection-list")
+            && matches!(exhibit.python, Beside::TheSame)
+        {
+            exhibit.python =
+                Beside::Succeeds("Python offers no compression, and sends `Connection: Upgrade` alone");
         }
     }
     (apps, edges)
@@ -452,11 +459,7 @@ fn polling(house: &mut House) {
     house.nginx_fault("eio-old-server", &to(4002), &["--eio", "4"]);
     house.nginx_fault("eio-v3-server", &to(4002), &[]);
     house.nginx_fault("eio-not-found", &to(4013), &[]);
-    house.nginx_fault(
-        "eio-wrong-path",
-        &format!("location /socket.io/ {{ {SOCKETIO} proxy_pass http://127.0.0.1:4004/; }}"),
-        &[],
-    );
+    house.nginx_fault("eio-wrong-path", &to(4019), &[]);
     house.nginx_fault("eio-not-socketio", &to(4030), &[]);
     house.nginx_fault("eio-redirected", "return 302 https://elsewhere.recre.store/login;", &[]);
     std::fs::write(house.path("htpasswd"), "a:{PLAIN}b\n").unwrap();

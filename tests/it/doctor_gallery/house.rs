@@ -34,6 +34,8 @@ pub struct Exhibit {
     pub never: Vec<&'static str>,
     /// What a real client with the same options comes to.
     pub beside: Beside,
+    /// The same of python-socketio's, where one is run.
+    pub python: Beside,
     /// Between doctor and client, where one of them would be counted with the other.
     pub pause: Duration,
 }
@@ -233,6 +235,7 @@ impl House {
             says: Vec::new(),
             never: Vec::new(),
             beside: Beside::TheSame,
+            python: Beside::TheSame,
             pause: Duration::ZERO,
         });
     }
@@ -240,6 +243,11 @@ impl House {
     /// How a real client fares with the last exhibit, where that is not as the doctor says.
     pub fn beside(&mut self, beside: Beside) {
         self.exhibits.last_mut().unwrap().beside = beside;
+    }
+
+    /// The same of python-socketio's.
+    pub fn python(&mut self, beside: Beside) {
+        self.exhibits.last_mut().unwrap().python = beside;
     }
 
     /// See [`Exhibit::pause`].

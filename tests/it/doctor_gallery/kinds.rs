@@ -128,6 +128,7 @@ fn browsers(house: &mut House) {
     // IIS (ARR) ends the connection at the first compressed message.
     house.nginx("arr.recre.store", &to(4056));
     house.exhibit("ws-extension", &["https://arr.recre.store"]);
+    house.python(Beside::Unasked("this server says no more than the doctor asks"));
     // A tunnel that cannot do upgrades.
     house.nginx("tunnel-502.recre.store", &location(&format!("if ($http_upgrade) {{ return 502; }} {APP}")));
     house.exhibit("ws-status", &["https://tunnel-502.recre.store"]);
@@ -331,6 +332,8 @@ fn python(house: &mut House) {
     house.says(&["`cors_allowed_origins`"]);
     house.exhibit("healthy-kind", &["https://py-origins.recre.store", "--origin", "https://app.recre.store"]);
     house.exhibit("healthy-kind", &["https://py-origins.recre.store"]);
+    house.says(&["python-socketio, which sends this Origin"]);
+    house.python(Beside::Unasked("it stays on polling, as is said"));
 }
 
 fn protocols(house: &mut House) {

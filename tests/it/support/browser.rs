@@ -27,7 +27,7 @@ impl Interop {
         scenario: &str,
         parameters: &Value,
     ) -> Option<Program> {
-        let Some(chromium) = CHROMIUMS.into_iter().find_map(on_path) else {
+        let Some(chromium) = chromium() else {
             skip(test, "it needs Chromium");
             return None;
         };
@@ -44,6 +44,11 @@ impl Interop {
         node.args(["browser.mjs", scenario, &parameters.to_string()]).env("HOME", home.path());
         Some(self.start(&mut node).with_folder(home))
     }
+}
+
+/// Where Chromium is, if it is there.
+pub fn chromium() -> Option<PathBuf> {
+    CHROMIUMS.into_iter().find_map(on_path)
 }
 
 /// Makes the NSS database that Chromium reads below its HOME, with one trusted CA.
