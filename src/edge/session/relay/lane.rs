@@ -18,27 +18,49 @@ pub(super) enum Insert {
     Close(ControlFrame),
 }
 
-/// Where a direction leads to.
+/// Where a direction comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sink {
+pub(super) enum Source {
     Open,
+    Ended,
+}
+
+/// Where a direction leads to, in the order of its life; it may skip some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sink {
+    /// What the source says passes.
+    Open,
+    /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
+    Sealed,
     /// To be closed once it has everything.
     Finishing,
-    /// Closed, or lost.
+    /// Closed because the source has ended.
+    Ended,
+    /// Closed behind a Close, or lost.
     Closed,
+}
+
+impl Sink {
+    /// Whether nothing of the source passes, by a Close or a broken rule.
+    pub(super) fn is_sealed(self) -> bool {
+        matches!(self, Self::Sealed | Self::Finishing | Self::Closed)
+    }
+
+    /// Whether nothing more can be said to it.
+    pub(super) fn is_closed(self) -> bool {
+        self >= Self::Ended
+    }
 }
 
 /// One direction of a relay, from its source to its sink.
 pub(super) struct Lane {
-    to_client: bool,
+    direction: Direction,
     pub(super) tracker: Tracker,
     pub(super) pending: Pending,
     pub(super) insert: Option<Box<Insert>>,
     /// Observes the beginning of what the source sends.
     pub(super) observer: Option<Box<SidObserver>>,
-    /// Nothing of the source passes any more: a Close has gone to the sink, or a rule was broken.
-    pub(super) sealed: bool,
-    pub(super) source_ended: bool,
+    pub(super) source: Source,
     pub(super) sink: Sink,
     /// Bytes of the source have passed since this was last looked at.
     pub(super) passed: bool,
@@ -49,13 +71,12 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(direction: Direction, rules: Rules, pending: Pending) -> Self {
         Self {
-            to_client: direction == Direction::FromUpstream,
+            direction,
             tracker: Tracker::new(direction, rules),
             pending,
             insert: None,
             observer: None,
-            sealed: false,
-            source_ended: false,
+            source: Source::Open,
             sink: Sink::Open,
             passed: false,
             heard: false,
@@ -63,7 +84,11 @@ impl Lane {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.source_ended && self.sink == Sink::Closed
+        self.source == Source::Ended && self.sink.is_closed()
+    }
+
+    fn is_to_client(&self) -> bool {
+        self.direction == Direction::FromUpstream
     }
 
     /// Moves on by one step: what waits goes out first, then a frame of ours, then the next bytes of the source.
@@ -75,31 +100,31 @@ impl Lane {
         scratch: &mut [u8],
         flow: &Flow,
     ) -> Poll<Result<(), Stop>> {
-        if self.sink != Sink::Closed {
+        if !self.sink.is_closed() {
             match self.step_sink(sink) {
                 Poll::Ready(Ok(false)) => {}
-                Poll::Ready(Err(_)) if !self.to_client => self.lose_sink(),
+                Poll::Ready(Err(_)) if !self.is_to_client() => self.lose_sink(),
                 step => return step.map(|moved| Ok(moved.map(drop)?)),
             }
         }
-        if self.source_ended {
+        if self.source == Source::Ended {
             return Poll::Pending;
         }
         let count = match ready!(source.try_read(scratch)) {
             // An upstream's reset is an end like another: what came before it is the client's. And the sink's Close
             // is still to be sent, whatever becomes of the source.
-            Err(_) if self.to_client || self.sealed || self.insert.is_some() => 0,
+            Err(_) if self.is_to_client() || self.sink.is_sealed() || self.insert.is_some() => 0,
             read => read?,
         };
         self.heard |= count > 0;
         if count == 0 {
-            self.source_ended = true;
+            self.source = Source::Ended;
             return Poll::Ready(Ok(()));
         }
         let read = scratch.get(..count).unwrap_or_default();
         self.observe(read, now);
         match self.pass(read, flow, |bytes| sink.try_write(bytes)) {
-            Err(Stop::Io) if !self.to_client => self.lose_sink(),
+            Err(Stop::Io) if !self.is_to_client() => self.lose_sink(),
             passed => return Poll::Ready(passed),
         }
         Poll::Ready(Ok(()))
@@ -121,9 +146,9 @@ impl Lane {
             self.insert_now();
             return Poll::Ready(Ok(true));
         }
-        if self.source_ended || self.sink == Sink::Finishing {
+        if self.source == Source::Ended || self.sink == Sink::Finishing {
             ready!(sink.try_shutdown())?;
-            self.sink = Sink::Closed;
+            self.sink = if self.sink.is_sealed() { Sink::Closed } else { Sink::Ended };
             return Poll::Ready(Ok(true));
         }
         Poll::Ready(Ok(false))
@@ -146,7 +171,7 @@ impl Lane {
     ) -> Result<(), Stop> {
         let mut rest = bytes;
         flow.add(0, bytes.len());
-        while !self.sealed {
+        while self.sink == Sink::Open {
             let tracked = match self.insert {
                 Some(_) => self.tracker.track_to_boundary(rest),
                 None => self.tracker.track(rest),
@@ -177,7 +202,6 @@ impl Lane {
             Some(Insert::Ping(frame)) => self.pending.push(frame),
             Some(Insert::Close(frame)) => {
                 self.pending.push(frame);
-                self.sealed = true;
                 self.sink = Sink::Finishing;
             }
             None => {}
@@ -186,17 +210,17 @@ impl Lane {
 
     /// Nothing passes any more; where nothing may follow, a frame of ours has no place either.
     fn seal(&mut self) {
-        self.sealed = true;
+        self.sink = self.sink.max(Sink::Sealed);
         self.insert = None;
     }
 
     /// Ends this direction with a Close at the end of the frame that is passing; without one where the sink has had
     /// a Close already, or only the beginning of a frame whose rest must not pass.
     pub(super) fn close(&mut self, frame: ControlFrame) {
-        if self.sink != Sink::Open || self.waits_to_close() {
+        if self.sink >= Sink::Finishing || self.waits_to_close() {
             return;
         }
-        if !self.sealed {
+        if self.sink == Sink::Open {
             self.insert = Some(Box::new(Insert::Close(frame)));
             return;
         }
@@ -209,14 +233,14 @@ impl Lane {
     /// A Close of ours waits for the end of a frame that may still come.
     pub(super) fn waits_to_close(&self) -> bool {
         matches!(self.insert.as_deref(), Some(Insert::Close(_)))
-            && !self.source_ended
-            && self.sink != Sink::Closed
+            && self.source == Source::Open
+            && !self.sink.is_closed()
     }
 
     /// Its sink has failed: there is nobody to pass anything to.
     pub(super) fn give_up(&mut self) {
         self.lose_sink();
-        self.source_ended = true;
+        self.source = Source::Ended;
     }
 }
 

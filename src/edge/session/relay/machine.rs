@@ -7,7 +7,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
-use super::lane::{Insert, Lane, Sink, Stop};
+use super::lane::{Insert, Lane, Sink, Source, Stop};
 use super::timers::{Due, Timers};
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::transport::{ClientTransport, Transport};
@@ -175,7 +175,7 @@ impl Machine {
 
     /// Bytes that the client has not taken and is to take.
     fn waiting_bytes(&self, client: &impl ClientTransport) -> usize {
-        if self.down.sink == Sink::Closed { 0 } else { self.down.pending.len() + client.unsent_bytes() }
+        if self.down.sink.is_closed() { 0 } else { self.down.pending.len() + client.unsent_bytes() }
     }
 
     /// While a Close waits for its answer: how long it may.
@@ -245,9 +245,9 @@ impl Machine {
     /// draining edge waits for the end of a frame.
     fn is_ending(&self) -> bool {
         let lanes = [&self.up, &self.down];
-        let ends = |lane: &&Lane| lane.source_ended || lane.sink != Sink::Open;
+        let ends = |lane: &&Lane| lane.source == Source::Ended || lane.sink >= Sink::Finishing;
         let waits = lanes.iter().any(|lane| lane.waits_to_close());
-        self.ended || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sealed)))
+        self.ended || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sink.is_sealed())))
     }
 
     /// Tells both sides of a broken rule, and the log.
@@ -269,7 +269,7 @@ impl Machine {
     /// Nobody is there, or nobody who takes anything: only the upstream is told.
     fn lose_client(&mut self, world: &impl Surroundings, reason: &str) {
         self.down.lose_sink();
-        self.up.source_ended = true;
+        self.up.source = Source::Ended;
         self.part(world, self.close_code(world), reason);
     }
 
@@ -298,7 +298,7 @@ impl Machine {
     /// been the application's.
     fn probe(&mut self, client: &impl ClientTransport) -> bool {
         // Behind a Close no Ping is sent, and none is answered (RFC 6455 §5.5.1, §5.5.2).
-        let closes = self.ended || self.leaving || self.up.sealed || self.down.sealed;
+        let closes = self.ended || self.leaving || self.up.sink.is_sealed() || self.down.sink.is_sealed();
         // While the upstream takes nothing we do not listen to the client: silence means nothing then.
         let listens = self.up.pending.is_empty();
         if closes || (!listens && self.ping != Ping::None) {
