@@ -3,20 +3,22 @@
 //! Against RFC 9110 §11 a server takes every later request on such a connection for the same user's (RFC 4559 §6). A proxy must
 //! not let anybody else use it. Pure: fields in, yes or no out.
 
+use crate::http::field::Known;
 use crate::http::head::{Fields, RESPONSE_FIELDS_MAX, list};
 
 const SCHEMES: [&[u8]; 2] = [b"NTLM", b"Negotiate"];
 
 /// Whether a request brings such credentials.
 pub fn carries(fields: &Fields<'_>) -> bool {
-    ["authorization", "proxy-authorization"].iter().any(|name| fields.values(name).any(is_bound))
+    let is_theirs = |known| matches!(known, Known::Credentials | Known::ProxyCredentials);
+    fields.known(is_theirs).any(is_bound)
 }
 
 /// Whether a response asks for them. Several challenges may stand in one value (RFC 9110 §11.6.1); a comma within a quoted
 /// string begins one for us, which at worst keeps a connection out of the pool.
 pub fn challenges(fields: &Fields<'_, RESPONSE_FIELDS_MAX>) -> bool {
-    let names = ["www-authenticate", "proxy-authenticate"];
-    names.iter().any(|name| fields.values(name).flat_map(list).any(is_bound))
+    let is_theirs = |known| matches!(known, Known::Challenge | Known::ProxyChallenge);
+    fields.known(is_theirs).flat_map(list).any(is_bound)
 }
 
 /// Whether a challenge or credentials begin with one of the schemes, in any case (RFC 9110 §11.1).
@@ -40,6 +42,7 @@ mod tests {
             ("authorization: ntlm x", true),
             ("Authorization: Negotiate YII", true),
             ("Proxy-Authorization: NEGOTIATE YII", true),
+            ("Proxy_Authorization: NTLM x", true), // so CGI reads it
             ("Authorization: Basic TlRMTQ==", false),
             ("Authorization: Bearer NTLM", false),
             ("Authorization: NTLMv2 x", false),

@@ -18,6 +18,14 @@ pub(crate) enum Known {
     RealIp,
     /// Tells a server the client's address or the original request.
     Forwarding,
+    /// Authorization.
+    Credentials,
+    /// WWW-Authenticate.
+    Challenge,
+    /// Proxy-Authorization, which ends at this hop.
+    ProxyCredentials,
+    /// Proxy-Authenticate, which ends at this hop.
+    ProxyChallenge,
     /// Ends at this hop (RFC 9110 §7.6.1), as do [`Self::Connection`], [`Self::TransferEncoding`] and
     /// [`Self::Upgrade`], which are set anew where they apply.
     Hop,
@@ -25,25 +33,35 @@ pub(crate) enum Known {
 
 impl Known {
     pub(crate) fn of(name: &[u8]) -> Self {
-        let found = of_length(name.len()).iter().find(|(known, _)| has_prefix(name, known));
-        match found {
+        // Most names differ in their length or first letter from all that are known.
+        let first = name.first().map(u8::to_ascii_lowercase);
+        let is_name = |known: &str| known.as_bytes().first().copied() == first && has_prefix(name, known);
+        match of_length(name.len()).iter().find(|(known, _)| is_name(known)) {
             Some((_, known)) => *known,
-            None if has_prefix(name, "x-forwarded") => Self::Forwarding,
+            None if is_name("x-forwarded") => Self::Forwarding,
             None => Self::Other,
         }
     }
 
     /// Whether a field ends at this hop.
     pub(crate) fn is_hop_by_hop(self) -> bool {
-        matches!(self, Self::Connection | Self::TransferEncoding | Self::Upgrade | Self::Hop)
+        matches!(
+            self,
+            Self::Connection
+                | Self::TransferEncoding
+                | Self::Upgrade
+                | Self::ProxyCredentials
+                | Self::ProxyChallenge
+                | Self::Hop
+        )
     }
 }
 
 /// Every known name with `bytes` bytes: most fields are excluded by their length alone.
 fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
     use Known::{
-        Connection, ContentLength, Expect, Extensions, Forwarding, Hop, Host, RealIp, TransferEncoding,
-        Upgrade,
+        Challenge, Connection, ContentLength, Credentials, Expect, Extensions, Forwarding, Hop, Host,
+        ProxyChallenge, ProxyCredentials, RealIp, TransferEncoding, Upgrade,
     };
     match bytes {
         2 => &[("te", Hop)],
@@ -55,7 +73,12 @@ fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
         10 => &[("connection", Connection), ("keep-alive", Hop)],
         11 => &[("x-client-ip", Forwarding)],
         // only the edge sets sanedge-error
-        13 => &[("sanedge-error", Hop), ("x-rewrite-url", Forwarding), ("forwarded-for", Forwarding)],
+        13 => &[
+            ("authorization", Credentials),
+            ("sanedge-error", Hop),
+            ("x-rewrite-url", Forwarding),
+            ("forwarded-for", Forwarding),
+        ],
         // h2c is not supported
         14 => &[
             ("content-length", ContentLength),
@@ -64,14 +87,17 @@ fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
             ("x-original-url", Forwarding),
             ("cf-pseudo-ipv4", Forwarding),
         ],
-        16 => {
-            &[("proxy-connection", Hop), ("cf-connecting-ip", Forwarding), ("fastly-client-ip", Forwarding)]
-        }
+        16 => &[
+            ("www-authenticate", Challenge),
+            ("proxy-connection", Hop),
+            ("cf-connecting-ip", Forwarding),
+            ("fastly-client-ip", Forwarding),
+        ],
         17 => &[("transfer-encoding", TransferEncoding)],
         // the app is not a proxy
-        18 => &[("proxy-authenticate", Hop), ("cf-connecting-ipv6", Forwarding)],
+        18 => &[("proxy-authenticate", ProxyChallenge), ("cf-connecting-ipv6", Forwarding)],
         19 => &[
-            ("proxy-authorization", Hop),
+            ("proxy-authorization", ProxyCredentials),
             ("x-cluster-client-ip", Forwarding),
             ("x-appengine-user-ip", Forwarding),
         ],
@@ -111,7 +137,7 @@ mod tests {
                 names += 1;
             }
         }
-        assert_eq!(names, 30);
+        assert_eq!(names, 32);
     }
 
     #[test]

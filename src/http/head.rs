@@ -615,6 +615,12 @@ impl<'b, const N: usize> Fields<'b, N> {
         self.lines.iter().filter(named).map(|line| self.cut(line.value, line.value_bytes))
     }
 
+    /// Values of every line whose name `is_wanted`, in order.
+    pub(crate) fn known(&self, is_wanted: impl Fn(Known) -> bool) -> impl Iterator<Item = &'b [u8]> {
+        let wanted = move |line: &&Line| is_wanted(line.known);
+        self.lines.iter().filter(wanted).map(|line| self.cut(line.value, line.value_bytes))
+    }
+
     /// Number of field lines.
     pub fn len(&self) -> usize {
         self.lines.len()

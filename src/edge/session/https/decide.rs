@@ -49,13 +49,13 @@ impl Session {
 
     fn decide_head(&self, active: &ActiveConfig, head_bytes: usize, head: &RequestHead<'_>) -> Phase {
         let keep_alive = head.keep_alive && !self.is_last_request(active);
-        let form = decision::answer_form(head, keep_alive && self.worker.drain().is_none());
         match self.request(active, head_bytes, keep_alive, head) {
             Ok(request) => {
                 let access = request.route.rules.access_log.then(|| Access::new(head, request.client));
                 Phase::Forward(Forward { request, dial: dial(active), access })
             }
             Err(refusal) => {
+                let form = decision::answer_form(head, keep_alive && self.worker.drain().is_none());
                 Phase::Answer(Answer { refusal, form, access: self.refused_access(active, head) })
             }
         }
