@@ -10,6 +10,7 @@ use std::path::Path;
 /// that it imports stands below it. Code under `#[cfg(test)]` is free; files of tests stand above all others.
 const ORDER: &[&str] = &[
     // Tests of one file.
+    "edge/session/exchange/tests.rs",
     "edge/session/relay/tests.rs",
     "http/forward/tests.rs",
     "http/head/tests.rs",

@@ -3,7 +3,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a fuzz entry has no other way to say no
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,11 +119,20 @@ pub(crate) struct Record {
     pub(crate) frames: Option<[usize; 4]>,
 }
 
-struct World {
+/// The edge around a machine.
+pub(crate) struct World {
     pace: Pace,
     buffers: Buffers,
     flows: (Flow, Flow),
-    drains: Cell<bool>,
+    pub(crate) drains: Cell<bool>,
+    pub(crate) refused: RefCell<Vec<Reason>>,
+}
+
+impl World {
+    pub(crate) fn new(pace: Pace) -> Self {
+        let (buffers, flows) = Default::default();
+        Self { pace, buffers, flows, drains: Cell::new(false), refused: RefCell::default() }
+    }
 }
 
 impl Surroundings for World {
@@ -139,7 +148,9 @@ impl Surroundings for World {
     fn buffers(&self) -> &Buffers {
         &self.buffers
     }
-    fn refuse(&self, _: Reason, _: IpAddr, _: &str) {}
+    fn refuse(&self, reason: Reason, _: IpAddr, _: &str) {
+        self.refused.borrow_mut().push(reason);
+    }
     fn count_close(&self, _: Option<u16>) {}
 }
 
@@ -261,9 +272,7 @@ impl<'d> Session<'d> {
             Trouble::ClientStalls => {}
             _ => peer.goodbye(),
         }
-        let pace = Pace::of(&desk.bundle.limits);
-        let world =
-            World { pace, buffers: Buffers::default(), flows: Default::default(), drains: Cell::new(false) };
+        let world = World::new(Pace::of(&desk.bundle.limits));
         let (client, input, scratch) = (Link(peer, end), Input::default(), vec![0; 2048]);
         let record = Record::default();
         Self {

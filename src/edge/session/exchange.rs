@@ -8,6 +8,8 @@ mod machine;
 mod request;
 mod response;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
