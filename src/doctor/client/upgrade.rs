@@ -5,7 +5,7 @@ use std::pin::pin;
 use super::{Client, PACKET_TIME, Seat, describe, engine_error, shown};
 use crate::doctor::check::Section;
 use crate::doctor::connection::{ANSWER_TIME, Trouble};
-use crate::doctor::engineio::Open;
+use crate::doctor::engineio::{self, Open};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Style};
 use crate::doctor::socket::{Heard, Socket};
@@ -35,8 +35,15 @@ impl Client<'_> {
                     Some(answer) => answer,
                     None => poll.await,
                 };
+                // A ping that came by the poll wants its pong, or the server ends the session.
+                let pinged = answer
+                    .as_ref()
+                    .is_ok_and(|answer| engineio::packets(eio, &answer.body).any(|packet| packet == "2"));
                 self.judge_poll(open, answer, section).await;
                 socket.say(self.connector, "5").await;
+                if pinged {
+                    socket.say(self.connector, "3").await;
+                }
                 section.passed(Group::Websocket, "a session changes over from polling to a WebSocket");
                 return Some(socket);
             }
