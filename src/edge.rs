@@ -37,6 +37,7 @@ pub(crate) mod session {
 
 /// Byte streams to clients and upstreams.
 pub(crate) mod net {
+    pub(super) mod hello;
     pub(super) mod linger;
     pub(super) mod pool;
     pub(crate) mod send_buffer;

@@ -9,5 +9,8 @@ mod fault;
 mod field;
 pub mod forward;
 pub mod head;
+mod lines;
+mod meaning;
 pub mod problem;
 mod scan;
+mod target;
