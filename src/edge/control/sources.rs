@@ -66,7 +66,8 @@ mod tests {
             newer.state == "newer" && message.contains("x.toml is newer than the bundle in use"),
             "{message}"
         );
-        assert!(message.contains("sanedge bundle ") && message.contains("sanedge reload"), "{message}");
+        let command = newer.command;
+        assert!(command.contains("sanedge bundle ") && command.contains("sanedge reload"), "{command}");
         at(&toml, 999);
         let chain = folder.path().join(&*bundle.certificates[0].label);
         std::fs::write(&chain, "").unwrap();
