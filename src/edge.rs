@@ -40,6 +40,7 @@ pub(crate) mod net {
     pub(super) mod hello;
     pub(super) mod linger;
     pub(super) mod pool;
+    pub(crate) mod retry;
     pub(crate) mod send_buffer;
     pub(super) mod socket;
     pub(super) mod tls;

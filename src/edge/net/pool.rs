@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::time::Instant;
 
+use crate::edge::net::retry::Want;
 use crate::edge::net::upstream::{self, Dial, UpstreamStream};
 use crate::edge::shared::upstreams::UpstreamState;
 use crate::names::Host;
@@ -17,8 +18,7 @@ use crate::names::Host;
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// What is taken off an upstream's own `Keep-Alive: timeout`, for the way of the last request.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
-/// A request that may not be repeated takes a connection idle for less than this, or a new one.
-const IDLE_FRESH: Duration = Duration::from_secs(1);
+
 /// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -53,17 +53,6 @@ impl OwnConnection {
         let in_time = self.until.is_none_or(|until| Instant::now() < until);
         (in_time && self.connection.io.is_quiet()).then_some(self.connection)
     }
-}
-
-/// What a request needs of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
-    /// May be sent again if an idle connection turns out to be dead.
-    Repeatable,
-    /// May not.
-    Once,
-    /// Never from the pool: an upgrade, or the second try.
-    New,
 }
 
 struct Idle {
@@ -136,15 +125,12 @@ impl Pool {
     }
 
     fn take(&self, upstream: &Arc<UpstreamState>, want: Want) -> Option<UpstreamStream> {
-        if want == Want::New {
-            return None;
-        }
         let now = Instant::now();
         let mut kept = self.kept.borrow_mut();
         let kept = kept.iter_mut().find(|kept| Arc::ptr_eq(&kept.upstream, upstream))?;
         while let Some(idle) = kept.connections.pop() {
-            if want == Want::Once && now.duration_since(idle.since) >= IDLE_FRESH {
-                // Those below are older still; leave them all to requests that may be repeated.
+            if !want.takes(now.duration_since(idle.since)) {
+                // Those below are older still.
                 kept.connections.push(idle);
                 return None;
             }

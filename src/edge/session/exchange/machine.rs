@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::input::Input;
 use super::state::{Done, Down, Fault, Request, Sending, Switched, Up};
+use crate::edge::net::retry;
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::transport::{ClientTransport, Transport};
 use crate::edge::session::machine::{Step, Surroundings, TURNS, first_due};
@@ -263,7 +264,7 @@ impl<'s> Exchange<'s> {
     }
 
     pub(super) fn may_repeat(&self) -> bool {
-        self.reused && self.request.repeatable && !self.answered
+        retry::is_due(self.reused, self.request.repeatable, self.answered)
     }
 }
 

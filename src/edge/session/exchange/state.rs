@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::decision::Destination;
+use crate::edge::net::retry;
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::session::pace::Pace;
 use crate::edge::shared::active_config::RouteState;
@@ -29,7 +30,7 @@ pub(crate) struct Request {
     pub(crate) framing: Framing,
     pub(crate) version: Version,
     pub(crate) is_head: bool,
-    /// A safe method without a body: may be sent again while no response has begun.
+    /// May be sent again while no response has begun.
     pub(crate) repeatable: bool,
     pub(crate) keep_alive: bool,
     /// The client sends its body when it is asked to (RFC 9110 §10.1.1), or after a while.
@@ -65,7 +66,7 @@ impl Request {
             framing: head.framing,
             version: head.version,
             is_head: head.method == "HEAD",
-            repeatable: head.framing == Framing::None && matches!(head.method, "GET" | "HEAD" | "OPTIONS"),
+            repeatable: retry::is_repeatable(head.method, head.framing),
             keep_alive,
             expects_continue: head.expects_continue,
             binds: bound_auth::carries(&head.fields),

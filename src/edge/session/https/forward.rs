@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::access::outcome;
 use super::phase::{Answer, Forward, Phase, Session};
-use crate::edge::net::pool::{Connection, Want};
+use crate::edge::net::pool::Connection;
+use crate::edge::net::retry::Want;
 use crate::edge::net::upstream::Dial;
 use crate::edge::session::exchange::{self, Complete, Fault, Request};
 use crate::http::answer::Problem;
@@ -39,14 +40,23 @@ impl Session {
     }
 
     async fn exchange_somewhere(&mut self, request: &Request, dial: Dial) -> Result<Complete, Fault> {
-        if let Some(connection) = self.own_connection(request) {
+        let preface = self.preface(request);
+        let mut own = self.own_connection(request);
+        let mut want = match own {
+            Some(_) => Want::Idle,
+            None => Want::first(request.repeatable, request.offer.is_some() || preface.is_some()),
+        };
+        loop {
+            let connection = match own.take() {
+                Some(connection) => connection,
+                None => self.connect(request, want, dial, preface.as_deref()).await?,
+            };
             let end = self.exchange(request, connection).await;
-            if !matches!(end, Err(Fault::Again)) {
-                return end;
+            match want.second().filter(|_| matches!(end, Err(Fault::Again))) {
+                Some(second) => want = second,
+                None => return end,
             }
-            return self.forward_anew(request, dial, true).await;
         }
-        self.forward_anew(request, dial, false).await
     }
 
     /// The upstream connection that is this client's alone, where the request may go there and it is still open.
@@ -70,38 +80,24 @@ impl Session {
         .await
     }
 
-    async fn forward_anew(&mut self, request: &Request, dial: Dial, again: bool) -> Result<Complete, Fault> {
-        let preface = self.preface(request);
-        let mut want = match (&request.offer, request.repeatable) {
-            // What a header says of a connection holds for all of it.
-            _ if again || preface.is_some() => Want::New,
-            (Some(_), _) => Want::New,
-            (None, true) => Want::Repeatable,
-            (None, false) => Want::Once,
-        };
-        loop {
-            let connected = self
-                .worker
-                .pool
-                .connect(&request.route.upstreams, request.choice.first, &request.host, want, dial)
-                .await;
-            let mut connection = match connected {
-                Ok(connection) => connection,
-                Err((upstream, error)) => {
-                    return Err(Fault::Failed(Problem::UpstreamUnreachable, format!("{upstream}: {error}")));
-                }
-            };
-            if let Some(preface) = &preface
-                && let Err(error) = connection.io.write_all(preface).await
-            {
-                return Err(Fault::Failed(Problem::UpstreamClosed, error.to_string()));
-            }
-            let end = self.exchange(request, connection).await;
-            match end {
-                Err(Fault::Again) if want != Want::New => want = Want::New,
-                end => return end,
-            }
+    /// A connection to one of the route's upstreams, on which nothing of the request has been sent.
+    async fn connect(
+        &self,
+        request: &Request,
+        want: Want,
+        dial: Dial,
+        preface: Option<&[u8]>,
+    ) -> Result<Connection, Fault> {
+        let (upstreams, first) = (&request.route.upstreams, request.choice.first);
+        let connected = self.worker.pool.connect(upstreams, first, &request.host, want, dial).await;
+        let mut connection = connected.map_err(|(upstream, error)| {
+            Fault::Failed(Problem::UpstreamUnreachable, format!("{upstream}: {error}"))
+        })?;
+        if let Some(preface) = preface {
+            let sent = connection.io.write_all(preface).await;
+            sent.map_err(|error| Fault::Failed(Problem::UpstreamClosed, error.to_string()))?;
         }
+        Ok(connection)
     }
 
     /// The PROXY protocol header that goes before the request, where its route wants one. It names who the request is
