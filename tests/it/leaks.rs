@@ -451,7 +451,7 @@ fn nothing_but_an_excerpt_quotes_input() {
         ("escape_ascii", &["src/bundle/wire/error.rs", "src/ws/origin.rs"]),
         ("escape_debug", &[]),
         ("escape_default", &[]),
-        ("message()", &["src/bundle/source/reader.rs", "src/cli/sources.rs"]),
+        ("message()", &["src/bundle/source/reader.rs"]),
     ];
     let mut files = Vec::new();
     for part in [
