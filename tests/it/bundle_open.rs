@@ -323,7 +323,7 @@ fn a_payload_with_any_byte_changed_or_missing_does_no_harm() {
 
 #[test]
 fn the_fuzz_corpus_does_no_harm() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bundle_open");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/bundle_open");
     let mut seen = 0;
     for entry in fs::read_dir(&folder).unwrap() {
         sanedge::fuzz::parsers::fuzz_bundle_open(&fs::read(entry.unwrap().path()).unwrap());

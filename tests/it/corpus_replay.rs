@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Runs `entry` with every seed of `target`, and with every prefix of it.
 fn replay(target: &str, entry: fn(&[u8]), seeds_min: usize) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
     let mut seeds = 0;
     for file in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display())) {
         let seed = fs::read(file.unwrap().path()).unwrap();

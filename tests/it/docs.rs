@@ -265,6 +265,10 @@ fn every_file_that_a_page_names_exists() {
             if !ours.iter().any(|folder| named.starts_with(folder)) || named.contains(['*', '{', '…']) {
                 continue;
             }
+            // The fuzz targets are a package of their own, which the crate's does not hold.
+            if named.starts_with("fuzz/") && !Path::new(ROOT).join("fuzz").exists() {
+                continue;
+            }
             assert!(Path::new(ROOT).join(named).exists(), "{}: {named}", path.display());
             seen += 1;
         }

@@ -253,7 +253,7 @@ fn what_goes_upstream_is_the_same_request_to_node() {
         return skip("what_goes_upstream_is_the_same_request_to_node", "it needs node");
     }
     let mut requests: Vec<Vec<u8>> = rows().iter().map(|row| bytes(&row.request)).collect();
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/http_forward");
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/http_forward");
     for file in std::fs::read_dir(corpus).unwrap() {
         requests.extend(
             std::fs::read(file.unwrap().path()).unwrap().split_first().map(|(_, rest)| rest.to_vec()),
