@@ -16,6 +16,7 @@ use lifetime::Lifetime;
 use crate::limits::{Drain, Limits, Rules};
 use crate::names::{Host, Origin, SanName, Scheme};
 
+pub mod acme;
 pub mod check;
 pub mod compare;
 pub mod compile;
@@ -56,6 +57,8 @@ pub struct Bundle {
     pub sites: Vec<Site>,
     /// Every served host with its certificate and site, sorted by host.
     pub hosts: Vec<HostEntry>,
+    /// Hosts that wait for their first certificate, sorted: clients get an alert, and on port 80 a 503.
+    pub pending: Vec<PendingHost>,
     /// SHA-256 of the payload: tells two bundles apart in logs and `status`.
     pub digest: [u8; 32],
 }
@@ -75,6 +78,8 @@ pub struct Listen {
     pub public_https_port: u16,
     /// Folder of ACME http-01 tokens.
     pub acme_dir: Option<PathBuf>,
+    /// Folder of the http-01 tokens of `sanedge renew`.
+    pub challenges: Option<PathBuf>,
     /// Peers that must speak the PROXY protocol.
     pub proxy_protocol_from: Vec<IpNet>,
 }
@@ -147,6 +152,15 @@ pub struct HostEntry {
     pub site: u16,
     /// Index into [`Bundle::certificates`].
     pub certificate: u16,
+}
+
+/// A host that waits for its first certificate. What is behind it is in the bundle, so that a reload can take the certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingHost {
+    /// The host.
+    pub host: Host,
+    /// Index into [`Bundle::sites`].
+    pub site: u16,
 }
 
 /// One `[[site]]`: its routes, longest path first.
@@ -292,6 +306,11 @@ impl Bundle {
     fn parents(&self, site: u16) -> impl Iterator<Item = Host> {
         let hosts = self.hosts.iter().filter(move |entry| entry.site == site);
         hosts.filter_map(|entry| entry.host.parent()).filter(|parent| self.host(parent).is_some())
+    }
+
+    /// Whether `host` waits for its first certificate.
+    pub fn is_pending(&self, host: &Host) -> bool {
+        self.pending.binary_search_by(|entry| entry.host.cmp(host)).is_ok()
     }
 
     /// The entry of `host`, if served.

@@ -3,6 +3,8 @@
 //! Exit codes are a contract: 0 fine, 1 problems, 2 wrong usage (clap's own).
 
 mod failure;
+mod output;
+mod renew;
 mod running;
 mod sources;
 mod terminal;
@@ -16,9 +18,10 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 
-use crate::bundle::compile::{self, InPlace, Outcome};
-use crate::bundle::finding::{Code, Finding};
-use crate::bundle::{Admin, Bundle, check, file, report, wire};
+use crate::acme;
+use crate::bundle::compile::{self, Outcome};
+use crate::bundle::finding::Code;
+use crate::bundle::{Admin, Bundle, check, file, report};
 use crate::doctor;
 use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
@@ -27,11 +30,9 @@ use crate::ops::admin::client::{self, AskError};
 use crate::ops::admin::endpoints::STATUS;
 use crate::ops::log;
 use failure::Failure;
+use output::{DONE_IN_PART, in_place, keep_plan, write};
 use running::{admin_of, at, reload, status};
 use terminal::{complain, exit, now, print};
-
-/// Exit code of a command that was done in part.
-const DONE_IN_PART: u8 = 3;
 
 /// A TLS proxy for single-board computers at home, in front of a Socket.IO server.
 #[derive(Parser, Debug)]
@@ -58,6 +59,29 @@ enum Command {
         #[arg(short, long)]
         verbose: bool,
         /// Print findings and hosts as one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Obtain and renew the certificates of a sanedge.toml with `[acme]`, and take them into use. Exits with 1 if all failed, 3 if some
+    /// did, and 75 if it has to wait.
+    Renew {
+        /// The file that `sanedge bundle` wrote beside the bundle.
+        #[arg(default_value = "/etc/sanedge/sanedge.acme")]
+        file: PathBuf,
+        /// Only the certificate with this name. May be repeated.
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+        /// Also what is not due yet, or pauses after a failure; and without waiting for a second try. What the CA asks to wait is
+        /// waited for all the same.
+        #[arg(long)]
+        now: bool,
+        /// Only take what is stored into use: prove it, write the bundle, reload the edge, and check that it serves it.
+        #[arg(long, conflicts_with_all = ["host", "now", "dry_run"])]
+        deploy: bool,
+        /// Try everything short of issuing a certificate, at the CA's staging directory if it has one, and keep nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
@@ -139,6 +163,10 @@ pub fn run() -> ExitCode {
             carry_over,
             if json { Form::Json } else { Form::Text { verbose } },
         ),
+        Command::Renew { file, host, now, deploy, dry_run, json } => {
+            let options = acme::Options { file, hosts: host, now, dry_run };
+            renew::renew(&options, deploy, json)
+        }
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),
@@ -233,6 +261,9 @@ fn bundle(source: &Path, given: Option<&Path>, carry_over: bool, form: Form) -> 
             None
         }
     });
+    if let Some(plan) = outcome.plan.take().filter(|_| written.is_some() && !outcome.in_part) {
+        keep_plan(&plan.for_bundle(output), output);
+    }
     let said = match form {
         Form::Json => {
             let mut document = report::outcome_json(&outcome, written.is_some().then_some(output));
@@ -250,50 +281,6 @@ fn bundle(source: &Path, given: Option<&Path>, carry_over: bool, form: Form) -> 
         true if outcome.in_part => ExitCode::from(DONE_IN_PART),
         good => exit(good),
     }
-}
-
-/// The bundle that is about to be replaced; an empty one where there is none. What an unreadable one serves is not known: then
-/// nothing is carried over, and all certificates have to be good.
-fn in_place(output: &Path) -> Option<InPlace> {
-    let unreadable = match file::read(output) {
-        Ok(bytes) => match InPlace::decode(&bytes) {
-            Ok(in_place) => return Some(in_place),
-            Err(error) => format!("it is {error}"),
-        },
-        Err(_) if !output.exists() => return Some(InPlace::default()),
-        Err(error) => error.to_string(),
-    };
-    let output = Excerpt::of_path(output);
-    complain(&format!("note nothing is carried over from {output}: {}\n", report::escaped(&unreadable)));
-    None
-}
-
-/// Replaces a bundle or creates one, and overwrites no other file: a typing error must not destroy a key.
-fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
-    let refused = |found: String, remedy: &str| {
-        let finding =
-            Finding::new(Code::NotWritten, format!("`{}` was not written", Excerpt::of_path(output)));
-        Box::new(finding.at(output, 0).expected("a place for the bundle").found(found).remedy(remedy))
-    };
-    if is_something_else(output) {
-        let word = file::word(output);
-        let remedy = if given {
-            "Name another file with -o, or remove this one.".to_owned()
-        } else {
-            format!("Move it away and try again; a damaged bundle is of no use:\n  mv {word} {word}.damaged")
-        };
-        return Err(refused("a file that is not a bundle".to_owned(), &remedy));
-    }
-    file::write_atomic(output, bytes)
-        .map_err(|error| refused(error.to_string(), "Name a file with -o that you can write."))
-}
-
-fn is_something_else(output: &Path) -> bool {
-    use io::Read as _;
-    let full = std::fs::metadata(output).is_ok_and(|about| about.is_file() && about.len() > 0);
-    let mut magic = [0; wire::MAGIC.len()];
-    let mut begins = |mut file: std::fs::File| file.read_exact(&mut magic).is_ok() && magic == wire::MAGIC;
-    full && std::fs::File::open(output).is_ok_and(|file| !begins(file))
 }
 
 /// Findings to stderr; the table and, unless something else is the problem, the memory that it may take to stdout: the equation

@@ -9,6 +9,7 @@
 //! `ops` has the sockets and tasks of the admin socket, and `doctor` is a client of its own. `tests/layering.rs` holds the order
 //! in which files may import each other, and checks these promises.
 
+pub mod acme;
 pub mod board;
 pub mod bundle;
 pub mod cli;

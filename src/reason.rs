@@ -55,7 +55,7 @@ reasons! {
     WriteStall = "write-stall", Info, "`stall_timeout` with `body_bytes_per_s_min` for a client that does not read its response or its WebSocket messages: cut";
     Requests = "requests", Silent, "`requests_max`: closed between two requests; routine and not logged";
     Idle = "keepalive", Silent, "`keepalive_timeout`: closed between two requests; routine and not logged";
-    Misdirected = "misdirected", Info, "Host differs from the TLS server name: 421; on the plain port, a host that is not served: 404";
+    Misdirected = "misdirected", Info, "Host differs from the TLS server name: 421; on the plain port, a host that is not served: 404, or not yet: 503";
     Network = "network", Info, "the client's address is not in `allow`: 403";
     Origin = "origin", Info, "the page's origin may not open WebSockets: 403";
     NoRoute = "no-route", Info, "no route for the path: 404";

@@ -14,6 +14,7 @@ mod facts;
 mod issuer;
 mod key;
 mod key_form;
+mod managed;
 mod network;
 mod path;
 mod pem;
@@ -26,9 +27,11 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Bundle;
+use super::acme::Plan;
 use super::finding::{Code, Finding};
 use super::lifetime::{Lifetime, Urgency};
 pub(crate) use super::shell::shell_word;
@@ -62,6 +65,8 @@ pub struct Outcome {
     pub memory: Option<Memory>,
     /// The file to write; `None` where there is an error.
     pub bundle: Option<Zeroizing<Vec<u8>>>,
+    /// What `sanedge renew` obtains, of a sanedge.toml with `[acme]`; its bundle is not named yet.
+    pub plan: Option<Plan>,
     /// The bundle was made although a source failed. `findings` has its errors.
     pub in_part: bool,
 }
@@ -73,6 +78,8 @@ pub struct HostRow {
     pub host: String,
     /// Its certificate's chain file, as written; `None`: no certificate covers it.
     pub certificate: Option<String>,
+    /// It waits for the certificate that `sanedge renew` obtains.
+    pub pending: bool,
     /// The certificate comes from the bundle in place, since that file fails.
     pub carried_over: bool,
     /// Whole days until that ends, negative after it.
@@ -111,54 +118,95 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
         rsa_is_slow: false,
         hosts: source.sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.clone()).collect(),
     };
-    let mut carry = in_place.map(CarryOver::new);
     let settled = settle::settle(&mut desk, source);
     network::check(&mut desk, source);
-    let anchors = anchors::Anchors::load(&mut desk, source.trust.as_ref());
-    let (mut candidates, mut keys, mut all_readable) = (Vec::new(), Vec::new(), true);
+    let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref());
+    let anchors = anchors::Anchors::load(&mut desk, trust);
+    let mut shelf = Shelf { carry: in_place.map(CarryOver::new), ..Shelf::default() };
     for files in &source.certificates {
-        let from = desk.findings.len();
-        let fresh = load(&mut desk, files, &anchors);
-        all_readable &= fresh.is_some();
-        let loaded = match &mut carry {
-            Some(carry) => carry.instead(&mut desk, files, &anchors, from, fresh),
-            None => fresh.into_iter().map(|loaded| (loaded, false)).collect(),
-        };
-        for ((candidate, key), carried) in loaded {
-            if let (Some(carry), true) = (&mut carry, carried) {
-                carry.carried.push(candidates.len());
-            }
-            candidates.push(candidate);
-            keys.push(key);
-        }
+        shelf.take(&mut desk, files, &anchors);
     }
-    all_readable &= carry.as_ref().is_none_or(|carry| carry.tolerated.is_empty());
-    let mut chosen = cover::assign(&mut desk, source, &candidates, all_readable);
+    let managed = managed::find(&mut desk, source, &shelf.candidates);
+    let obtained = managed.files(source.acme.as_ref());
+    for files in &obtained {
+        shelf.take(&mut desk, files, &anchors);
+    }
+    let Shelf { mut candidates, mut keys, mut carry, unreadable, unusable } = shelf;
+    let all_readable = !unreadable && carry.as_ref().is_none_or(|carry| carry.tolerated.is_empty());
+    let mut chosen = cover::assign(&mut desk, source, &candidates, all_readable, &managed.hosts);
     if let Some(carry) = &mut carry {
-        carry.fill(&mut desk, source, &anchors, &mut candidates, &mut keys, &mut chosen);
+        let files: Vec<_> = source.certificates.iter().chain(&obtained).collect();
+        let more = carry.fill(&mut desk, &files, &anchors, &managed.hosts, &mut candidates, &mut chosen);
+        keys.extend(more);
         carry.tell(&mut desk, &candidates, &chosen);
     }
     let carried = carry.as_ref().map(|carry| &*carry.carried).unwrap_or_default();
-    let hosts = table(source, &candidates, &chosen, carried, now);
+    let pending: Vec<Host> = desk
+        .hosts
+        .iter()
+        .filter(|h| managed.hosts.contains(*h) && !chosen.contains_key(*h))
+        .cloned()
+        .collect();
+    let hosts = table(source, &candidates, &chosen, carried, &pending, now);
     let parts = encode::Parts {
         source,
         candidates: &candidates,
         keys: &keys,
         chosen: &chosen,
+        pending: &pending,
         settled: settled.as_ref(),
     };
     // Where every source fails nothing is done in part: the bundle in place has it all.
-    let takes_some = carry.is_none() || chosen.values().any(|at| !carried.contains(at));
+    let failed = carry.as_ref().is_some_and(|carry| !carry.tolerated.is_empty());
+    let takes_some = !failed || chosen.values().any(|at| !carried.contains(at));
     let bundle = if desk.errors() == 0 && takes_some { encode::encode(&mut desk, &parts) } else { None };
     keys.iter_mut().flatten().for_each(Zeroize::zeroize);
-    let tolerated = carry.map(|carry| carry.tolerated).unwrap_or_default();
+    let mut tolerated = carry.map(|carry| carry.tolerated).unwrap_or_default();
+    tolerated.extend(unusable);
     let in_part = bundle.is_some() && !tolerated.is_empty();
     desk.findings.extend(tolerated);
     desk.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
     let opened = bundle.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
     let websockets = opened.map(|bundle| WebSockets::all(&bundle)).unwrap_or_default();
     let memory = settled.map(|settled| settled.memory);
-    Outcome { findings: desk.findings, hosts, websockets, memory, bundle, in_part }
+    let plan = managed.plan(source);
+    Outcome { findings: desk.findings, hosts, websockets, memory, bundle, plan, in_part }
+}
+
+/// What was loaded, good or not.
+#[derive(Default)]
+struct Shelf<'p, 'f> {
+    candidates: Vec<Candidate<'f>>,
+    keys: Vec<Option<PrivateKeyDer<'static>>>,
+    carry: Option<CarryOver<'p>>,
+    /// A file could not be read.
+    unreadable: bool,
+    /// What is wrong with certificates that `sanedge renew` has stored: their hosts wait, and the others are served.
+    unusable: Vec<Finding>,
+}
+
+impl<'f> Shelf<'_, 'f> {
+    fn take(&mut self, desk: &mut Desk, files: &'f CertificateFiles, anchors: &anchors::Anchors) {
+        let from = desk.findings.len();
+        let fresh = load(desk, files, anchors);
+        let is_obtained = files.chain.value.state.is_some();
+        self.unreadable |= fresh.is_none() && !is_obtained;
+        let loaded = match &mut self.carry {
+            Some(carry) => carry.instead(desk, files, anchors, from, fresh),
+            None if is_obtained && desk.errors_from(from) > 0 => {
+                self.unusable.extend(desk.findings.split_off(from));
+                Vec::new()
+            }
+            None => fresh.into_iter().map(|loaded| (loaded, false)).collect(),
+        };
+        for ((candidate, key), carried) in loaded {
+            if let (Some(carry), true) = (&mut self.carry, carried) {
+                carry.carried.push(self.candidates.len());
+            }
+            self.candidates.push(candidate);
+            self.keys.push(key);
+        }
+    }
 }
 
 /// Reads and proves one `[[certificate]]`; `None` where its chain could not be read.
@@ -180,6 +228,7 @@ fn table(
     candidates: &[Candidate<'_>],
     chosen: &BTreeMap<Host, usize>,
     carried: &[usize],
+    pending: &[Host],
     now: i64,
 ) -> Vec<HostRow> {
     let mut rows = Vec::new();
@@ -199,6 +248,7 @@ fn table(
             rows.push(HostRow {
                 host: host.value.to_string(),
                 certificate: certificate.map(|c| c.subject.label.to_string()),
+                pending: pending.contains(&host.value),
                 carried_over: chosen.get(&host.value).is_some_and(|at| carried.contains(at)),
                 days_left: lifetime.map(|lifetime| lifetime.days_left(now)),
                 left: lifetime.map(|lifetime| lifetime.column(now)),

@@ -280,6 +280,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<Written, WriteError> {
     Ok(written)
 }
 
+/// The same for a file that holds no secret: readable by all.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let step = |step| move |error| WriteError::Io { path: path.to_owned(), step, error };
+    replaced(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (mut file, temporary) = create(folder).map_err(step("creating a temporary file beside it"))?;
+    file.write_all(bytes).map_err(step("writing"))?;
+    file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(step("setting its mode"))?;
+    file.sync_all().map_err(step("flushing"))?;
+    temporary.rename(path).map_err(step("renaming"))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(step("flushing the folder"))
+}
+
 /// The file that is there now, if it is one that we may replace.
 fn replaced(path: &Path) -> Result<Option<Metadata>, WriteError> {
     let owned = || path.to_owned();

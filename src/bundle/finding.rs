@@ -92,6 +92,10 @@ codes! {
     TrustedEverybody = "trusted-everybody", Error;
     /// `acme_dir` without a plain listener: nobody could fetch the tokens.
     AcmeWithoutHttp = "acme-without-http", Warning;
+    /// `[acme]` without a plain listener: the CA could not see a challenge.
+    AcmeWithoutListener = "acme-without-listener", Error;
+    /// A host that no public CA issues for.
+    AcmePrivateName = "acme-private-name", Error;
     /// `acme_dir` is not on this machine.
     AcmeDirMissing = "acme-dir-missing", Note;
     /// The folder of the admin socket is not on this machine.

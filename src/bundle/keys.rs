@@ -101,6 +101,7 @@ pub static TOP: Table = Table {
         table("listen", 1),
         table("certificate", wire::CERTIFICATES_MAX),
         table("site", wire::SITES_MAX),
+        table("acme", 1),
         table("limits", 1),
         list(
             "trusted_proxies",
@@ -198,6 +199,90 @@ pub static CERTIFICATE: Table = Table {
     settings: Vec::new,
 };
 
+/// `[acme]`.
+pub static ACME: Table = Table {
+    title: "[acme]",
+    place: "in [acme]",
+    settings: Vec::new,
+    keys: &[
+        one(
+            "terms",
+            "text",
+            "required",
+            "`\"agreed\"`",
+            "That you have read the CA's terms of service and agree to them.",
+        ),
+        one(
+            "contact",
+            "mail address",
+            "none",
+            "",
+            "Where the CA writes to, if it does; Let's Encrypt does not.",
+        ),
+        one(
+            "directory",
+            "text",
+            "`\"letsencrypt\"`",
+            "`\"letsencrypt\"`, `\"letsencrypt-staging\"`, `\"zerossl\"`, `\"google\"`, or an https URL",
+            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates.",
+        ),
+        one(
+            "trust",
+            FILE,
+            "none",
+            "",
+            "PEM file with the roots of a private CA: for the connection to its directory and, without `trust` at the top of the file, for the chains that it issues.",
+        ),
+        one(
+            "profile",
+            "text",
+            "`\"auto\"`",
+            "1 to 64 letters, digits, `-`, `_` and `.`",
+            "The CA's certificate profile. `auto` is the CA's default, and `shortlived` for addresses. A profile that the CA does not offer is refused.",
+        ),
+        one(
+            "group",
+            "text",
+            "`\"host\"`",
+            "`\"host\"`, `\"site\"`",
+            "One certificate for each host, so that no host can delay another, or one for all hosts of a site.",
+        ),
+        one("key", "text", "`\"p256\"`", "`\"p256\"`, `\"p384\"`", "The kind of the certificates' keys."),
+        one(
+            "state",
+            FILE,
+            "`\"/var/lib/sanedge-acme\"`",
+            "",
+            "Folder of the account, its certificates and their keys. It belongs to the user that runs `sanedge renew`, with mode 0700; `renew` makes it.",
+        ),
+        one(
+            "challenges",
+            FILE,
+            "`\"/run/sanedge-acme/challenges\"`",
+            "",
+            "Folder in which `sanedge renew` writes http-01 tokens, and from which the edge serves them.",
+        ),
+        table("certificate", wire::CERTIFICATES_MAX),
+    ],
+};
+
+/// `[[acme.certificate]]`.
+pub static ACME_CERTIFICATE: Table = Table {
+    title: "[[acme.certificate]]",
+    place: "in [[acme.certificate]]",
+    settings: Vec::new,
+    keys: &[list(
+        "names",
+        "list of hosts",
+        "required",
+        ACME_NAMES_MAX,
+        "The names of one certificate. Its hosts get no certificate of their own.",
+    )],
+};
+
+/// Names of one certificate: Let's Encrypt's limit.
+const ACME_NAMES_MAX: usize = 100;
+
 macro_rules! rules {
     ($($own:expr),*) => {
         &[
@@ -217,6 +302,13 @@ pub static SITE: Table = Table {
     place: "in [[site]]",
     keys: rules!(
         list("hosts", "list of hosts", "required", wire::HOSTS_MAX, "The names or IP addresses of the site."),
+        one(
+            "acme",
+            BOOLEAN,
+            "`true`",
+            "",
+            "With [acme]: whether `sanedge renew` obtains certificates for those of its hosts that no certificate in this file covers."
+        ),
         table("route", wire::ROUTES_MAX),
         one("path", FILE_PREFIX, "`\"/\"`", "", "The path prefix that the site's own upstream serves.")
     ),
@@ -257,7 +349,8 @@ pub static LIMITS: Table = Table {
 };
 
 /// All tables, in the order of the file.
-pub static TABLES: [&Table; 6] = [&TOP, &LISTEN, &CERTIFICATE, &SITE, &ROUTE, &LIMITS];
+pub static TABLES: [&Table; 8] =
+    [&TOP, &LISTEN, &CERTIFICATE, &ACME, &ACME_CERTIFICATE, &SITE, &ROUTE, &LIMITS];
 
 impl Table {
     /// The names of its keys, tables in it included.

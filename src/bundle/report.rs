@@ -68,7 +68,9 @@ fn field(out: &mut String, label: &str, text: &str) {
 pub fn table(hosts: &[HostRow]) -> String {
     let mut rows = vec![["host", "certificate", "days left", "upstream"].map(str::to_owned)];
     for host in hosts {
-        let mut certificate = host.certificate.clone().unwrap_or_else(|| "none".to_owned());
+        let mut certificate = host.certificate.clone().unwrap_or_else(|| {
+            if host.pending { "pending (sanedge renew)".to_owned() } else { "none".to_owned() }
+        });
         if host.carried_over {
             certificate += " (kept)";
         }
@@ -221,6 +223,8 @@ fn hosts(bundle: &Bundle) -> String {
             .iter()
             .map(|h| [h.host.to_string(), h.site.to_string(), label_of(bundle, h.certificate)]),
     );
+    let waiting = "pending (sanedge renew)";
+    rows.extend(bundle.pending.iter().map(|h| [h.host.to_string(), h.site.to_string(), waiting.to_owned()]));
     columns(&rows)
 }
 
@@ -272,6 +276,7 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
             "admin": listen.admin.as_ref().map(|a| admin(Some(a))),
             "default_host": default.map(|h| h.host.to_string()),
             "public_https_port": listen.public_https_port,
+            "challenges": listen.challenges.as_ref().map(|d| Excerpt::of_path(d).to_string()),
             "acme_dir": listen.acme_dir.as_ref().map(|d| Excerpt::of_path(d).to_string()),
             "proxy_protocol_from": listen.proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
@@ -296,6 +301,7 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
             "site": h.site,
             "certificate": label_of(bundle, h.certificate),
         })).collect::<Vec<_>>(),
+        "pending": bundle.pending.iter().map(|h| h.host.to_string()).collect::<Vec<_>>(),
         "sites": (0..).zip(&bundle.sites).map(|(at, site)| {
             site.routes.iter().map(|route| route_json(bundle, at, route)).collect::<Vec<_>>()
         }).collect::<Vec<_>>(),

@@ -3,6 +3,7 @@
 //! Reads one file, and nothing that the file names. Every problem is collected, so that one run shows them all.
 //! What it does not do: compare one key with another; that is [`super::compile`]'s work.
 
+mod acme;
 mod advice;
 mod bounded;
 mod foreign;
@@ -21,7 +22,8 @@ use super::wire;
 use crate::excerpt::Excerpt;
 pub(crate) use bounded::{FileTrouble, read_bounded};
 pub use parsed::{
-    CertificateFiles, LimitSetting, LimitValue, Lined, Listen, NamedFile, OriginEntry, Route, Site, Source,
+    Acme, CertificateFiles, LimitSetting, LimitValue, Lined, Listen, NamedFile, OriginEntry, Route, Site,
+    Source,
 };
 use typed::Reader;
 pub(super) use typed::out_of_bounds;

@@ -46,7 +46,19 @@ pub(super) fn admin_of(bundle: &Bundle) -> Admin {
 // --- reload -----------------------------------------------------------------------------------------------
 
 pub(super) fn reload(admin: &Admin, json: bool) -> ExitCode {
-    let reloaded = match admin {
+    match reload_of(admin, json) {
+        Ok(said) => {
+            // What could not be compared is for `status` to tell.
+            let look = compared(admin).filter(|look| json || look.is_trouble());
+            exit(print(&with_sources(said, look.as_ref(), json)))
+        }
+        Err(failure) => failure.tell(json),
+    }
+}
+
+/// Makes the edge open its bundle again; what it says of it.
+pub(super) fn reload_of(admin: &Admin, json: bool) -> Result<String, Failure> {
+    match admin {
         Admin::Unix(_) => reload_by_request(admin, json),
         Admin::Tcp(address) => {
             match std::env::var("MAINPID").ok().and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
@@ -58,14 +70,6 @@ pub(super) fn reload(admin: &Admin, json: bool) -> ExitCode {
                 )),
             }
         }
-    };
-    match reloaded {
-        Ok(said) => {
-            // What could not be compared is for `status` to tell.
-            let look = compared(admin).filter(|look| json || look.is_trouble());
-            exit(print(&with_sources(said, look.as_ref(), json)))
-        }
-        Err(failure) => failure.tell(json),
     }
 }
 

@@ -55,7 +55,6 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &[
-            "renew",
             "certonly",
             "issue",
             "cert",
@@ -66,8 +65,8 @@ const VERBS: &[Verb] = &[
             "certbot",
             "obtain",
         ],
-        instead: "An ACME client beside sanedge fetches and renews certificates: `sudo certbot renew`, with sanedge-deploy \
-                  as its deploy hook (docs/renewal.md). After a renewal by hand: `sanedge bundle {toml} && sanedge reload`. \
+        instead: "`sanedge renew` obtains and renews certificates, with [acme] in sanedge.toml (docs/acme.md). With certbot beside \
+                  sanedge, type `sudo certbot renew`, with sanedge-deploy as its deploy hook (docs/renewal.md). \
                   `sanedge show {bundle}` lists the certificates with days left.",
     },
     Verb { words: &["version", "-v", "ver"], instead: "Type `sanedge --version`." },

@@ -191,6 +191,7 @@ impl Desk {
                     default_host: None,
                     public_https_port: 443,
                     acme_dir: None,
+                    challenges: None,
                     proxy_protocol_from: Vec::new(),
                 },
                 trusted_proxies: Vec::new(),
@@ -202,6 +203,7 @@ impl Desk {
                 certificates: Vec::new(),
                 sites: vec![Site { routes }],
                 hosts: vec![HostEntry { host, site: 0, certificate: 0 }],
+                pending: Vec::new(),
                 digest: [0; 32],
             },
         }

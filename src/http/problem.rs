@@ -118,6 +118,10 @@ problems! {
     UpstreamHeadTooLarge = 502, "upstream_head_too_large", Some(Reason::Upstream), "The head of the response of the server behind this edge is too large (response_head_bytes_max, response_fields_max).",
         check: "Raise response_head_bytes_max or response_fields_max in [limits] of sanedge.toml: the log of the edge says which is reached.",
         remedy: "the head of the app's answer is too large: send fewer cookies and fields, or raise response_head_bytes_max or response_fields_max in [limits]";
+    /// 503: the host waits for its first certificate.
+    CertificatePending = 503, "certificate_pending", Some(Reason::Misdirected), "The certificate of this host is being obtained.",
+        fields: "Retry-After: 60\r\n",
+        remedy: "the edge has no certificate for this host yet: type `sudo sanedge renew`, which obtains it or says why it cannot";
     /// 504: the upstream did not answer in time.
     UpstreamTimeout = 504, "upstream_timeout", Some(Reason::Upstream), "The server behind this edge did not respond in time.",
         check: LOOK,

@@ -56,6 +56,7 @@ impl Needs {
             reads.extend(file.parent().map(|folder| ("bundle", folder.to_owned())));
         }
         reads.extend(bundle.listen.acme_dir.as_deref().map(|folder| ("[listen] acme_dir", webroot(folder))));
+        reads.extend(bundle.listen.challenges.clone().map(|folder| ("[acme] challenges", folder)));
         let mut writes = vec![tickets.to_owned()];
         let mut binds = None;
         match &bundle.listen.admin {

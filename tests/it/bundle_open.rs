@@ -19,7 +19,7 @@ use sanedge::bundle::file::{self, ReadError, WriteError};
 use sanedge::bundle::open::OpenError;
 use sanedge::bundle::wire::{self, Broken, EncodeError, FormatError, Payload};
 use sanedge::bundle::{
-    Admin, Bundle, Certificate, HostEntry, Listen, Origins, Route, Site, SuiteOrder, Upstream,
+    Admin, Bundle, Certificate, HostEntry, Listen, Origins, PendingHost, Route, Site, SuiteOrder, Upstream,
 };
 use sanedge::excerpt::Excerpt;
 use sanedge::limits::{Drain, Limits, Rules};
@@ -118,6 +118,10 @@ fn host(text: &str, site: u16, certificate: u16) -> HostEntry {
     HostEntry { host: Host::parse(text).unwrap(), site, certificate }
 }
 
+fn pending(text: &str, site: u16) -> PendingHost {
+    PendingHost { host: Host::parse(text).unwrap(), site }
+}
+
 /// One host, one certificate, one route.
 fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
     let key = private_key("p256.sec1.pem");
@@ -130,6 +134,7 @@ fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
             default_host: None,
             public_https_port: 443,
             acme_dir: None,
+            challenges: None,
             proxy_protocol_from: Vec::new(),
         },
         trusted_proxies: Vec::new(),
@@ -141,6 +146,7 @@ fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         certificates: vec![p256(&key)],
         sites: vec![Site { routes: vec![route("/", Upstream::Address("127.0.0.1:3002".parse().unwrap()))] }],
         hosts: vec![host("socket.recre.store", 0, 0)],
+        pending: Vec::new(),
         digest: [0; 32],
     };
     (bundle, vec![key])
@@ -159,6 +165,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         default_host: Some(3),
         public_https_port: 8443,
         acme_dir: Some("/var/lib/acme".into()),
+        challenges: Some("/run/sanedge-acme/challenges".into()),
         proxy_protocol_from: vec!["10.0.0.0/8".parse().unwrap()],
     };
     bundle.trusted_proxies = vec!["192.168.0.1/32".parse().unwrap(), "fd00::/8".parse().unwrap()];
@@ -172,6 +179,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         host("192.168.0.10", 1, 0),
         host("2001:db8::10", 1, 0),
     ];
+    bundle.pending = vec![pending("new.recre.store", 0), pending("192.168.0.11", 1)];
     let busy = Route {
         upstreams: vec![
             Upstream::Unix("/run/app.sock".into()),
@@ -432,7 +440,11 @@ fn hosts_are_unique_and_sorted() {
     let twice = broken(|bundle| bundle.hosts[2] = bundle.hosts[1].clone());
     assert_eq!(twice, Broken::Order { table: "hosts", at: 2 });
     assert_eq!(broken(|bundle| bundle.hosts.swap(0, 1)), Broken::Order { table: "hosts", at: 1 });
-    assert_eq!(broken(|bundle| bundle.hosts.clear()), Broken::Empty { table: "hosts" });
+    let none = |bundle: &mut Bundle| (bundle.hosts, bundle.pending) = (Vec::new(), Vec::new());
+    assert_eq!(broken(none), Broken::Empty { table: "hosts" });
+    let served = |bundle: &mut Bundle| bundle.pending[0].host = bundle.hosts[1].host.clone();
+    assert_eq!(broken(served), Broken::Order { table: "pending", at: 0 });
+    assert_eq!(broken(|bundle| bundle.pending.swap(0, 1)), Broken::Order { table: "pending", at: 1 });
 }
 
 #[test]
@@ -464,7 +476,11 @@ fn indexes_stay_in_their_tables() {
 #[test]
 fn nothing_is_in_the_file_that_nothing_uses() {
     assert_eq!(broken(|b| drop(b.hosts.remove(0))), Broken::Unused { table: "certificates", at: 1 });
-    let site = broken(|b| b.hosts.iter_mut().for_each(|host| host.site = 0));
+    let first = |b: &mut Bundle| {
+        b.hosts.iter_mut().for_each(|host| host.site = 0);
+        b.pending.iter_mut().for_each(|host| host.site = 0);
+    };
+    let site = broken(first);
     assert_eq!(site, Broken::Unused { table: "sites", at: 1 });
     assert_eq!(broken(|b| b.sites[1].routes.clear()), Broken::Unused { table: "sites", at: 1 });
 }

@@ -396,6 +396,38 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"acme\"\nhttp = [\"[::]:80\"]")),
         ),
         row(
+            Code::AcmeWithoutListener,
+            "[acme] without a plain listener",
+            |f| {
+                drop(f.change(
+                    "[listen]",
+                    "[acme]\nterms = \"agreed\"\n[[acme.certificate]]\nnames = [\"a.example.org\"]\n[listen]",
+                ))
+            },
+            |f| {
+                drop(f.change(
+                    "[listen]",
+                    "[acme]\nterms = \"agreed\"\n[[acme.certificate]]\nnames = [\"a.example.org\"]\n[listen]\nhttp = [\"[::]:80\"]",
+                ));
+            },
+        ),
+        row(
+            Code::AcmePrivateName,
+            "a name of private networks from a public CA",
+            |f| {
+                drop(f.change(
+                    "[listen]",
+                    "[acme]\nterms = \"agreed\"\n[[acme.certificate]]\nnames = [\"board.lan\"]\n[listen]\nhttp = [\"[::]:80\"]",
+                ));
+            },
+            |f| {
+                drop(f.change(
+                    "[listen]",
+                    "[acme]\nterms = \"agreed\"\n[[acme.certificate]]\nnames = [\"board.example.org\"]\n[listen]\nhttp = [\"[::]:80\"]",
+                ));
+            },
+        ),
+        row(
             Code::AcmeDirMissing,
             "a folder that is not here",
             |f| drop(f.change("[listen]", "[listen]\nacme_dir = \"nope\"\nhttp = [\"[::]:80\"]")),

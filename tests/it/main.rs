@@ -15,6 +15,7 @@
 
 mod support;
 
+mod acme;
 mod admin;
 mod app_side;
 mod autobahn;

@@ -341,7 +341,7 @@ fn verbs_of_other_programs_name_the_right_command() {
         (&["stop"], "systemctl stop sanedge"),
         (&["restart"], "systemctl restart sanedge"),
         (&["-s", "reload"], "sanedge reload"),
-        (&["renew"], "certbot renew"),
+        (&["certonly"], "sanedge renew"),
         (&["version"], "sanedge --version"),
         (&["-v"], "sanedge --version"),
         (&["list"], "sanedge show"),

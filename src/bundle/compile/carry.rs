@@ -4,7 +4,7 @@
 //! use, if it passes every proof again. A host with a valid certificate never loses it: then nothing is written. A certificate
 //! whose source is no longer in sanedge.toml is not taken from the bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::PrivateKeyDer;
@@ -13,7 +13,7 @@ use super::cover::Candidate;
 use super::desk::{Desk, Subject, moment};
 use super::{anchors::Anchors, chain, key};
 use crate::bundle::finding::{Code, Finding, Severity};
-use crate::bundle::source::{CertificateFiles, NamedFile, Source};
+use crate::bundle::source::{CertificateFiles, NamedFile};
 use crate::bundle::{Bundle, Certificate, wire};
 use crate::names::Host;
 
@@ -111,21 +111,23 @@ impl<'a> CarryOver<'a> {
             .collect()
     }
 
-    /// For hosts that nothing covers any more: what the bundle in place has of sources that are still there.
+    /// For hosts that nothing covers any more: what the bundle in place has of sources that are still there. The keys are those of
+    /// the candidates that it adds.
     pub(super) fn fill<'f>(
         &mut self,
         desk: &mut Desk,
-        source: &'f Source,
+        sources: &[&'f CertificateFiles],
         anchors: &Anchors,
+        managed: &BTreeSet<Host>,
         candidates: &mut Vec<Candidate<'f>>,
-        keys: &mut Vec<Option<PrivateKeyDer<'static>>>,
         chosen: &mut BTreeMap<Host, usize>,
-    ) {
+    ) -> Vec<Option<PrivateKeyDer<'static>>> {
+        let mut keys = Vec::new();
         let hosts: Vec<Host> =
             desk.hosts.iter().filter(|host| !chosen.contains_key(*host)).cloned().collect();
         for host in hosts {
             let covers = |(candidate, _): &Loaded<'_>| candidate.covers(&host);
-            let kept = source.certificates.iter().find_map(|files| {
+            let kept = sources.iter().find_map(|files| {
                 let mut all = self.in_place.of(identity(&desk.path, files));
                 all.find_map(|(certificate, key)| {
                     proven(desk, files, anchors, certificate, key).filter(covers)
@@ -139,11 +141,12 @@ impl<'a> CarryOver<'a> {
                 keys.push(key);
             } else if let Some(end) = self.in_place.valid_until(&host, desk.now) {
                 desk.push(0, would_lose(&host, end));
-            } else if !self.tolerated.is_empty() {
+            } else if !self.tolerated.is_empty() && !managed.contains(&host) {
                 desk.push(0, left_out(&host));
                 self.left_out.push(host);
             }
         }
+        keys
     }
 
     fn tolerate_uncovered(&mut self, desk: &mut Desk, host: &Host) {

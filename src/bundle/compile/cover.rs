@@ -1,6 +1,6 @@
 //! Which certificate serves which host (RFC 9525): nobody assigns them, coverage does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::anchors::Anchors;
 use super::desk::{Desk, Subject, day};
@@ -53,6 +53,7 @@ pub(super) fn assign(
     source: &Source,
     candidates: &[Candidate<'_>],
     all_readable: bool,
+    managed: &BTreeSet<Host>,
 ) -> BTreeMap<Host, usize> {
     let mut chosen = BTreeMap::new();
     let mut uncovered = Vec::new();
@@ -63,12 +64,16 @@ pub(super) fn assign(
         }
         match best(desk, host, candidates) {
             Some(at) => drop(chosen.insert(host.value.clone(), at)),
+            None if managed.contains(&host.value) => {} // it waits for its certificate
             None => uncovered.push(host),
         }
     }
     // A file that could not be read may cover them, and so will a certificate that has to be made anew for all hosts:
     // their own findings come first.
-    if all_readable && !candidates.iter().any(Candidate::is_hopeless) && !candidates.is_empty() {
+    if all_readable
+        && !candidates.iter().any(Candidate::is_hopeless)
+        && !(candidates.is_empty() && source.acme.is_none())
+    {
         let names: Vec<&Host> = uncovered.iter().map(|u| &u.value).collect();
         uncovered.iter().for_each(|host| desk.push(host.line, not_covered(host, &names, candidates)));
     }
@@ -258,7 +263,7 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
     format!("{what}:\n  {command}{own}\nOr remove the host from sanedge.toml.")
 }
 
-fn is_private(name: &str) -> bool {
+pub(super) fn is_private(name: &str) -> bool {
     let under = |suffix: &str| name == suffix || name.ends_with(&format!(".{suffix}"));
     name.parse::<std::net::IpAddr>().is_ok()
         || !name.contains('.')

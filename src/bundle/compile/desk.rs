@@ -42,7 +42,12 @@ impl Desk {
     }
 
     pub(super) fn errors(&self) -> usize {
-        self.findings.iter().filter(|f| f.severity() == Severity::Error).count()
+        self.errors_from(0)
+    }
+
+    /// Of the findings from the one at `from` on.
+    pub(super) fn errors_from(&self, from: usize) -> usize {
+        self.findings.iter().skip(from).filter(|f| f.severity() == Severity::Error).count()
     }
 }
 

@@ -13,7 +13,7 @@ use super::settle::Settled;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{self, Source};
 use crate::bundle::wire::EncodeError;
-use crate::bundle::{Bundle, Certificate, HostEntry, Listen, Route, Site, load_key};
+use crate::bundle::{Bundle, Certificate, HostEntry, Listen, PendingHost, Route, Site, load_key};
 use crate::excerpt::Excerpt;
 use crate::limits::{Rules, WebSocketBounds};
 use crate::names::Host;
@@ -27,6 +27,8 @@ pub(super) struct Parts<'a> {
     pub(super) keys: &'a [Option<PrivateKeyDer<'static>>],
     /// Hosts to candidates.
     pub(super) chosen: &'a BTreeMap<Host, usize>,
+    /// Hosts that wait for their first certificate.
+    pub(super) pending: &'a [Host],
 }
 
 /// The bytes, or `None` after a finding.
@@ -61,6 +63,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
             default_host: default_host.and_then(narrow),
             public_https_port: source.listen.public_https_port,
             acme_dir: source.listen.acme_dir.as_ref().map(|d| d.value.clone()),
+            challenges: source.acme.as_ref().map(|acme| acme.challenges.clone()),
             proxy_protocol_from: source.listen.proxy_protocol_from.iter().map(|n| n.value).collect(),
         },
         trusted_proxies: source.trusted_proxies.iter().map(|n| n.value).collect(),
@@ -72,23 +75,35 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
         certificates,
         sites: sites(parts).map(|site| self::site(site, settled.websocket)).collect(),
         hosts,
+        pending: pending(parts),
         digest: [0; 32],
     })
 }
 
-/// Those with a host that is served: without a certificate a host is left out.
+/// Those with a host that is served or pending: without any of that a host is left out.
 fn sites<'p>(parts: &'p Parts<'_>) -> impl Iterator<Item = &'p source::Site> {
-    let is_served =
-        |site: &&source::Site| site.hosts.iter().any(|host| parts.chosen.contains_key(&host.value));
-    parts.source.sites.iter().filter(is_served)
+    let is_known = |host: &Host| parts.chosen.contains_key(host) || parts.pending.contains(host);
+    parts.source.sites.iter().filter(move |site| site.hosts.iter().any(|host| is_known(&host.value)))
+}
+
+fn site_of(parts: &Parts<'_>, host: &Host) -> Option<u16> {
+    sites(parts).position(|site| site.hosts.iter().any(|h| h.value == *host)).and_then(narrow)
+}
+
+/// Sorted by host, as a bundle has them.
+fn pending(parts: &Parts<'_>) -> Vec<PendingHost> {
+    let entry = |host: &Host| Some(PendingHost { host: host.clone(), site: site_of(parts, host)? });
+    let mut pending: Vec<_> = parts.pending.iter().filter_map(entry).collect();
+    pending.sort_by(|one, other| one.host.cmp(&other.host));
+    pending.dedup();
+    pending
 }
 
 /// Sorted by host, as a bundle has them.
 fn hosts(parts: &Parts<'_>, used: &[usize]) -> Vec<HostEntry> {
-    let site_of = |host: &Host| sites(parts).position(|site| site.hosts.iter().any(|h| h.value == *host));
     let entry = |(host, candidate): (&Host, &usize)| {
         let certificate = used.iter().position(|at| at == candidate).and_then(narrow)?;
-        Some(HostEntry { host: host.clone(), site: site_of(host).and_then(narrow)?, certificate })
+        Some(HostEntry { host: host.clone(), site: site_of(parts, host)?, certificate })
     };
     parts.chosen.iter().filter_map(entry).collect()
 }

@@ -8,6 +8,7 @@ use rustls_pki_types::{
 use zeroize::Zeroizing;
 
 use super::desk::Desk;
+use crate::bundle::acme::stored;
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::pem::{self, Kind, PemError, Section};
@@ -105,8 +106,16 @@ fn private_key(section: &mut Section) -> Option<PrivateKeyDer<'static>> {
 }
 
 fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zeroizing<Vec<u8>>> {
-    let bytes = match read_bounded(&file.value.path, PEM_BYTES_MAX) {
-        Ok(bytes) => Zeroizing::new(bytes),
+    let found = match &file.value.state {
+        Some(state) => match stored::read(state, &file.value.path) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(FileTrouble::Missing),
+            Err(error) => Err(FileTrouble::Unreadable(std::io::Error::other(error))),
+        },
+        None => read_bounded(&file.value.path, PEM_BYTES_MAX).map(Zeroizing::new),
+    };
+    let bytes = match found {
+        Ok(bytes) => bytes,
         Err(trouble) => {
             let finding = unusable_file(&file.value, &trouble, wanted, &desk.hosts);
             desk.push(file.line, finding);

@@ -51,7 +51,8 @@ pub fn presented(
     now: i64,
 ) -> Result<Presented, String> {
     let label = Excerpt::of(LABEL);
-    let file = || Lined { value: NamedFile { label: label.clone(), path: LABEL.into() }, line: 0 };
+    let file =
+        || Lined { value: NamedFile { label: label.clone(), path: LABEL.into(), state: None }, line: 0 };
     let files = CertificateFiles { line: 0, chain: file(), key: file() };
     let subject = Subject { files: &files, label: &label, key_label: &label, line: 0, key_line: 0 };
     let mut desk = Desk {

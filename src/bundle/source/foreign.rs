@@ -139,13 +139,13 @@ const FEATURES: &[Feature] = &[
         instead: "`origins` lists the pages that may open them",
     },
     Feature {
-        keys: "acme letsencrypt lets_encrypt letsencrypt_email letsencrypt_agree email certresolver cert_resolver \
+        keys: "letsencrypt lets_encrypt letsencrypt_email letsencrypt_agree email certresolver cert_resolver \
                certificatesresolvers certificates_resolvers acme_email acme_ca acme_dns acme_challenge dns_challenge \
                dnschallenge http_challenge httpchallenge tlschallenge tls_challenge auto_tls autocert on_demand_tls \
                on_demand certbot issuer zerossl ca_server caserver eab local_certs",
-        reason: "it fetches no certificates itself",
-        instead: "Let certbot, acme.sh or lego fetch them beside it, with `acme_dir` in [listen] and sanedge-deploy as their deploy \
-                  hook (docs/renewal.md)",
+        reason: "its own table has other keys",
+        instead: "Write `[acme]` with `terms = \"agreed\"` (docs/acme.md), or let certbot, acme.sh or lego fetch certificates, with \
+                  `acme_dir` in [listen] and sanedge-deploy as their deploy hook (docs/renewal.md)",
     },
     Feature {
         keys: "ocsp ocsp_stapling ocspstapling ssl_stapling ssl_stapling_verify ssl_stapling_file stapling must_staple",
@@ -180,7 +180,7 @@ const FEATURES: &[Feature] = &[
         instead: "Write all sites into it; a script can assemble the file",
     },
     Feature {
-        keys: "user group daemon pid pid_file pidfile chroot master_process setuid setgid systemd nbproc",
+        keys: "user daemon pid pid_file pidfile chroot master_process setuid setgid systemd nbproc",
         reason: "its user and its start are set by the unit",
         instead: "Change it with `systemctl edit sanedge`",
     },

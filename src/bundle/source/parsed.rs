@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::bundle::acme::Ca;
 use crate::bundle::{Admin, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
@@ -34,6 +35,8 @@ pub struct Source {
     pub trust: Option<Lined<NamedFile>>,
     /// `[[site]]`, any number.
     pub sites: Vec<Site>,
+    /// `[acme]`.
+    pub acme: Option<Acme>,
     /// `[limits]`: names and values as the limits module reads them.
     pub limits: Vec<LimitSetting>,
     /// Proxies whose X-Forwarded-For is believed.
@@ -74,6 +77,27 @@ pub struct NamedFile {
     pub label: Excerpt,
     /// Resolved against the folder of sanedge.toml.
     pub path: PathBuf,
+    /// It lies in this folder, which belongs to one that is not trusted: it is read as such.
+    pub state: Option<PathBuf>,
+}
+
+/// `[acme]`.
+#[derive(Clone, Debug)]
+pub struct Acme {
+    /// Line of the header.
+    pub line: u32,
+    /// The CA, and what it is told.
+    pub ca: Ca,
+    /// `trust`, for the chains that it issues.
+    pub trust: Option<Lined<NamedFile>>,
+    /// One certificate for all hosts of a site.
+    pub by_site: bool,
+    /// Folder of certificates, keys and the account.
+    pub state: PathBuf,
+    /// Folder of http-01 tokens.
+    pub challenges: PathBuf,
+    /// `[[acme.certificate]]`: the names of each.
+    pub certificates: Vec<Lined<Vec<Host>>>,
 }
 
 /// One `[[certificate]]`.
@@ -94,6 +118,8 @@ pub struct Site {
     pub line: u32,
     /// What it answers to.
     pub hosts: Vec<Lined<Host>>,
+    /// Whether certificates are obtained for it.
+    pub acme: bool,
     /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit.
     pub routes: Vec<Route>,
 }

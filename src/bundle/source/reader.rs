@@ -60,7 +60,15 @@ impl Reader<'_> {
         if !root.contains_key("board") && !is_below(root, "board") {
             self.missing(1, "board", &TOP, "board = \"rpi4\", or \"host\" for the machine that compiles");
         }
-        self.wanted(root, &CERTIFICATE, "certificate", "chain = \"fullchain.pem\"\n  key = \"privkey.pem\"");
+        let acme = self.acme(root);
+        if acme.is_none() && !root.contains_key("acme") {
+            self.wanted(
+                root,
+                &CERTIFICATE,
+                "certificate",
+                "chain = \"fullchain.pem\"\n  key = \"privkey.pem\"",
+            );
+        }
         self.wanted(root, &SITE, "site", "hosts = [\"recre.store\"]\n  upstream = [\"127.0.0.1:3000\"]");
         Source {
             path: self.path.to_owned(),
@@ -69,6 +77,7 @@ impl Reader<'_> {
             certificates: self.tables(root, &CERTIFICATE, "certificate", Self::certificate),
             trust: root.get("trust").and_then(|v| self.file(v, "trust", "\"ca.pem\"")),
             sites: self.tables(root, &SITE, "site", Self::site),
+            acme,
             limits: self.limits(root),
             trusted_proxies: self.networks(root, "trusted_proxies").unwrap_or_default(),
             exempt: self.networks(root, "exempt").map_or_else(loopback, values),
@@ -143,6 +152,7 @@ impl Reader<'_> {
         if hosts.as_ref().is_none_or(Vec::is_empty) && !table.get("hosts").is_some_and(holds_items) {
             self.missing(line, "hosts", &SITE, "hosts = [\"recre.store\"]");
         }
+        let acme = self.boolean(table, "acme").unwrap_or(true);
         let given = self.given(table);
         let path = self.one(table, "path", "\"/\"", parse_path);
         let routes =
@@ -154,7 +164,12 @@ impl Reader<'_> {
             let own = Given::default().or(&given);
             own.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value))
         });
-        Some(Site { line, hosts: hosts.unwrap_or_default(), routes: own.into_iter().chain(routes).collect() })
+        Some(Site {
+            line,
+            acme,
+            hosts: hosts.unwrap_or_default(),
+            routes: own.into_iter().chain(routes).collect(),
+        })
     }
 
     fn route(&mut self, table: &DeTable<'_>, line: u32, site: &Given) -> Option<Route> {
@@ -213,7 +228,7 @@ impl Reader<'_> {
         settings
     }
 
-    fn tables<'t, 'i, T>(
+    pub(super) fn tables<'t, 'i, T>(
         &mut self,
         parent: &'t DeTable<'i>,
         section: &Table,
@@ -236,7 +251,7 @@ impl Reader<'_> {
         found
     }
 
-    fn table<'t, 'i>(&mut self, value: &'t Value<'i>, section: &Table) -> Option<&'t DeTable<'i>> {
+    pub(super) fn table<'t, 'i>(&mut self, value: &'t Value<'i>, section: &Table) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
             self.wrong_type(value, section.title, "a table", section.title);

@@ -143,7 +143,7 @@ impl Reader<'_> {
             self.bad(value, key, Bad::new(expected, format!("Write {key} = {example}.")));
             return None;
         }
-        let file = NamedFile { label: Excerpt::of_file(text.value, &path), path };
+        let file = NamedFile { label: Excerpt::of_file(text.value, &path), path, state: None };
         Some(Lined { value: file, line: text.line })
     }
 

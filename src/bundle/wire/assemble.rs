@@ -10,8 +10,8 @@ use rustls_pki_types::{
 
 use super::error::Broken;
 use super::payload::{
-    Admin, Certificate, Host, Key, Origin, Payload, ROUTE_UPSTREAMS_MAX, Route, RouteOrigin, SITES_MAX,
-    SOCKET_PATH_BYTES_MAX, SanName, TEXT_BYTES_MAX, Upstream,
+    Admin, Certificate, HOSTS_MAX, Host, Key, Origin, Payload, ROUTE_UPSTREAMS_MAX, Route, RouteOrigin,
+    SITES_MAX, SOCKET_PATH_BYTES_MAX, SanName, TEXT_BYTES_MAX, Upstream,
 };
 use super::value::{
     self, absolute, dns_name, index, ip, link_local, net, nets, ordered, path, port, text, used,
@@ -25,6 +25,12 @@ pub(crate) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle
     payload.limits.check()?;
     let certificates = certificates(payload)?;
     let hosts = hosts(payload, &certificates)?;
+    let pending = pending(payload, &hosts)?;
+    used(
+        "sites",
+        payload.sites.into(),
+        hosts.iter().map(|host| host.site).chain(pending.iter().map(|host| host.site)),
+    )?;
     payload.drain.check_ranges()?;
     Ok(Bundle {
         board: Excerpt::of(&text("board", payload.board)?),
@@ -38,6 +44,7 @@ pub(crate) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle
         certificates,
         sites: sites(payload)?,
         hosts,
+        pending,
         digest,
     })
 }
@@ -61,6 +68,10 @@ fn listen(payload: &Payload<'_>) -> Result<bundle::Listen, Broken> {
         default_host: payload.default_host,
         public_https_port: port("public_https_port", payload.public_https_port)?,
         acme_dir: payload.acme_dir.map(|path| absolute("acme_dir", path, TEXT_BYTES_MAX)).transpose()?,
+        challenges: payload
+            .challenges
+            .map(|path| absolute("challenges", path, TEXT_BYTES_MAX))
+            .transpose()?,
         proxy_protocol_from: nets("proxy_protocol_from", &payload.proxy_protocol_from, 1)?,
     })
 }
@@ -167,7 +178,7 @@ fn hosts(
     payload: &Payload<'_>,
     certificates: &[bundle::Certificate],
 ) -> Result<Vec<bundle::HostEntry>, Broken> {
-    if payload.hosts.is_empty() {
+    if payload.hosts.is_empty() && payload.pending.is_empty() {
         return Err(Broken::Empty { table: "hosts" });
     }
     let mut hosts = Vec::<bundle::HostEntry>::with_capacity(payload.hosts.len());
@@ -181,8 +192,24 @@ fn hosts(
         hosts.push(bundle::HostEntry { host, site: row.site, certificate: row.certificate });
     }
     used("certificates", certificates.len(), hosts.iter().map(|host| host.certificate))?;
-    used("sites", payload.sites.into(), hosts.iter().map(|host| host.site))?;
     Ok(hosts)
+}
+
+fn pending(payload: &Payload<'_>, hosts: &[bundle::HostEntry]) -> Result<Vec<bundle::PendingHost>, Broken> {
+    let mut pending = Vec::<bundle::PendingHost>::with_capacity(payload.pending.len());
+    for (at, row) in payload.pending.iter().enumerate() {
+        let host = row.host.parse("pending.host")?;
+        let is_served = hosts.binary_search_by(|entry| entry.host.cmp(&host)).is_ok();
+        if is_served || pending.last().is_some_and(|last| last.host >= host) {
+            return Err(Broken::Order { table: "pending", at });
+        }
+        index("pending.site", row.site, payload.sites.into())?;
+        pending.push(bundle::PendingHost { host, site: row.site });
+    }
+    if hosts.len() + pending.len() > HOSTS_MAX {
+        return Err(Broken::TooMany { table: "hosts", found: hosts.len() + pending.len(), max: HOSTS_MAX });
+    }
+    Ok(pending)
 }
 
 fn covered(host: &names::Host, at: u16, certificates: &[bundle::Certificate]) -> Result<(), Broken> {

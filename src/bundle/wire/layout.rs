@@ -7,8 +7,8 @@ use rustls_pki_types::PrivateKeyDer;
 
 use super::error::EncodeError;
 use super::payload::{
-    Admin, CERTIFICATES_MAX, Certificate, CertificateName, Host, HostEntry, Key, Net, Origin, Payload, Route,
-    RouteNet, RouteOrigin, RouteUpstream, SanName, Table, Upstream,
+    Admin, CERTIFICATES_MAX, Certificate, CertificateName, Host, HostEntry, Key, Net, Origin, Payload,
+    PendingHost, Route, RouteNet, RouteOrigin, RouteUpstream, SanName, Table, Upstream,
 };
 use crate::bundle::{self, Bundle};
 use crate::names;
@@ -34,6 +34,7 @@ impl<'a> Payload<'a> {
             default_host: listen.default_host,
             public_https_port: listen.public_https_port,
             acme_dir: listen.acme_dir.as_deref().map(|path| utf8("acme_dir", path)).transpose()?,
+            challenges: listen.challenges.as_deref().map(|path| utf8("challenges", path)).transpose()?,
             proxy_protocol_from: table(
                 "networks in proxy_protocol_from",
                 listen.proxy_protocol_from.iter().map(Net::of),
@@ -59,6 +60,10 @@ impl<'a> Payload<'a> {
             )?,
             sites: u16::try_from(bundle.sites.len()).unwrap_or(u16::MAX),
             hosts: table("hosts", bundle.hosts.iter().map(HostEntry::of))?,
+            pending: table(
+                "hosts",
+                bundle.pending.iter().map(|p| PendingHost { host: Host::of(&p.host), site: p.site }),
+            )?,
             routes: table("routes", routes().map(|(site, route)| Route::of(site, route)))?,
             upstreams: collect(
                 "upstreams",

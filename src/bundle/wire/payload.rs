@@ -71,6 +71,8 @@ pub struct Payload<'a> {
     pub public_https_port: u16,
     /// Folder of ACME http-01 tokens, absolute.
     pub acme_dir: Option<&'a str>,
+    /// Folder of the http-01 tokens of `sanedge renew`, absolute.
+    pub challenges: Option<&'a str>,
     /// Peers that must speak the PROXY protocol.
     pub proxy_protocol_from: Table<Net, NETS_MAX>,
     /// Proxies whose X-Forwarded-For is believed.
@@ -96,6 +98,9 @@ pub struct Payload<'a> {
     /// Hosts, sorted: all names by their bytes, then IPv4, then IPv6 addresses.
     #[serde(borrow)]
     pub hosts: Table<HostEntry<'a>, HOSTS_MAX>,
+    /// Hosts that wait for their first certificate, sorted likewise; none of them is in `hosts`.
+    #[serde(borrow)]
+    pub pending: Table<PendingHost<'a>, HOSTS_MAX>,
     /// Routes, sorted by site, then longest path first; no path twice in a site.
     #[serde(borrow)]
     pub routes: Table<Route<'a>, ROUTES_MAX>,
@@ -187,6 +192,16 @@ pub struct HostEntry<'a> {
     pub site: u16,
     /// Index into `certificates`.
     pub certificate: u16,
+}
+
+/// A host that waits for its first certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingHost<'a> {
+    /// The host.
+    #[serde(borrow)]
+    pub host: Host<'a>,
+    /// Index of its site.
+    pub site: u16,
 }
 
 /// A host, in its canonical form.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -93,17 +93,24 @@ async fn answer_head(
 ) -> Vec<u8> {
     let form = AnswerForm { html: answer::wants_html(head), close: true, head_only: head.method == "HEAD" };
     let mut out = Vec::new();
-    if let (Some(folder), Some(token)) =
-        (&active.bundle.listen.acme_dir, head.path.strip_prefix(CHALLENGE_PATH))
-    {
+    let listen = &active.bundle.listen;
+    let folders = || listen.challenges.iter().chain(&listen.acme_dir);
+    if let (Some(_), Some(token)) = (folders().next(), head.path.strip_prefix(CHALLENGE_PATH)) {
         // Before the host is looked at: a new name proves itself before any bundle knows it.
-        match challenge(folder, token).await {
+        match challenge(folders().cloned().collect(), token).await {
             Some(content) => write_challenge(&content, form.head_only, &mut out),
             None => answer::write(Problem::UnknownPath, &Detail::default(), form, &mut out),
         }
     } else if active.bundle.host(&head.host).is_some() {
         let target = if head.target.starts_with('/') { head.target.to_owned() } else { origin_form(head) };
         answer::redirect(&head.host, active.bundle.listen.public_https_port, &target, form, &mut out);
+    } else if active.bundle.is_pending(&head.host) {
+        worker.shared.refuse(
+            Reason::Misdirected,
+            peer,
+            &format!("plain request for {}, which waits", head.host),
+        );
+        answer::write(Problem::CertificatePending, &Detail::default(), form, &mut out);
     } else {
         worker.shared.refuse(Reason::Misdirected, peer, &format!("plain request for {}", head.host));
         answer::write(Problem::UnknownHost, &Detail::default(), form, &mut out);
@@ -118,14 +125,15 @@ fn origin_form(head: &RequestHead<'_>) -> String {
     }
 }
 
-/// The challenge file of `token`: a regular file, no symbolic link, of at most [`CHALLENGE_BYTES_MAX`].
-async fn challenge(folder: &Path, token: &str) -> Option<Vec<u8>> {
+/// The challenge file of `token` in the first of `folders` that has it: a regular file, no symbolic link, of at most
+/// [`CHALLENGE_BYTES_MAX`].
+async fn challenge(folders: Vec<PathBuf>, token: &str) -> Option<Vec<u8>> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(allowed) {
         return None;
     }
-    let path = folder.join(token);
-    tokio::task::spawn_blocking(move || read_challenge(&path)).await.ok()?
+    let paths: Vec<PathBuf> = folders.iter().map(|folder| folder.join(token)).collect();
+    tokio::task::spawn_blocking(move || paths.iter().find_map(read_challenge)).await.ok()?
 }
 
 fn read_challenge(path: &PathBuf) -> Option<Vec<u8>> {

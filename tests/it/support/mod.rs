@@ -9,6 +9,7 @@ pub mod engineio;
 pub mod frames;
 pub mod node;
 pub mod odd_certs;
+pub mod pebble;
 pub mod peers;
 pub mod program;
 pub mod prometheus;

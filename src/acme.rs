@@ -1,0 +1,356 @@
+//! `sanedge renew`: obtains and renews the certificates that `x.acme` lists (RFC 8555), and says why where it cannot.
+//!
+//! The only part that talks to a CA. It reads `x.acme` and what that names, writes its state folder and the challenge folder, and
+//! knows no bundle. When it acts is decided by a pure state machine.
+
+mod account;
+mod certificate;
+mod challenge;
+mod clock;
+pub(crate) mod confirm;
+mod http;
+mod order;
+mod policy;
+mod problem;
+pub mod report;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ring::rand::SecureRandom as _;
+
+use crate::bundle::acme::{PLAN_BYTES_MAX, Plan, Wanted};
+use crate::bundle::file::word;
+use certificate::Held;
+use clock::clock;
+use http::Client;
+use order::Work;
+use policy::{End, Facts, Record, Step, WITHIN_RUN_S};
+use problem::Failure;
+use report::{Outcome, Row, Run};
+use state::{State, StateError};
+
+/// What `sanedge renew` is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `x.acme`.
+    pub file: PathBuf,
+    /// Only these names; empty: all.
+    pub hosts: Vec<String>,
+    /// Whether or not it is due, and without waiting for a second try.
+    pub now: bool,
+    /// Try everything but the issuance, at the CA's staging directory if it has one, and keep nothing.
+    pub dry_run: bool,
+}
+
+/// Why nothing was tried at all.
+#[derive(Debug)]
+pub struct Stop {
+    /// Stable code.
+    pub code: &'static str,
+    /// What was expected, what was found, what to do.
+    pub message: String,
+    /// It may be possible later, without anybody's doing.
+    pub not_now: bool,
+}
+
+impl Stop {
+    fn new(code: &'static str, message: String) -> Self {
+        Self { code, message, not_now: false }
+    }
+
+    fn not_now(code: &'static str, message: String) -> Self {
+        Self { not_now: true, ..Self::new(code, message) }
+    }
+}
+
+impl From<StateError> for Stop {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Busy(_) => Self::not_now("acme-busy", error.to_string()),
+            StateError::Full(_) => {
+                Self::not_now("acme-disk-full", format!("{error}: nothing was sent to the CA"))
+            }
+            _ => Self::new("acme-state", error.to_string()),
+        }
+    }
+}
+
+/// Reads `x.acme`.
+///
+/// # Errors
+/// Where there is none, or it is damaged.
+pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
+    let wrong = |what: String| {
+        Stop::new(
+            "acme-plan",
+            format!(
+                "{what}; expected the file that `sanedge bundle` writes beside the bundle of a sanedge.toml with [acme]"
+            ),
+        )
+    };
+    let bytes = state::read_public(file, PLAN_BYTES_MAX).map_err(wrong)?;
+    Plan::decode(&bytes).map_err(|error| wrong(format!("{} is damaged: {error}", word(file))))
+}
+
+/// Does what is due. `tell` gets a name and what happens to it, while it happens.
+///
+/// # Errors
+/// Where nothing could be tried.
+pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<Run, Stop> {
+    let mut plan = plan.clone();
+    if let Some(unknown) = options.hosts.iter().find(|host| !wanted(&plan, host)) {
+        let known: Vec<&str> = plan.certificates.iter().map(Wanted::name).collect();
+        let message =
+            format!("--host {}: {} has {}", word(Path::new(unknown)), word(&options.file), known.join(", "));
+        return Err(Stop::new("acme-host", message));
+    }
+    plan.certificates
+        .retain(|wanted| options.hosts.is_empty() || wanted.names.iter().any(|n| options.hosts.contains(n)));
+    if options.dry_run {
+        plan.ca.directory = plan.ca.staging().map_or(plan.ca.directory, str::to_owned);
+    }
+    let state = if options.dry_run { None } else { Some(State::open(&plan.state)?) };
+    let names: Vec<String> = plan.certificates.iter().map(|wanted| wanted.name().to_owned()).collect();
+    let newest = state.as_ref().map_or(0, |state| state.newest(&names));
+    clock::believable(clock(), newest).map_err(|message| Stop::not_now("acme-clock", message))?;
+    let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Stop::new("acme-runtime", error.to_string()))?;
+    let renewal = Renewal { plan: &plan, options, state, client, tell };
+    Ok(runtime.block_on(renewal.run()))
+}
+
+fn wanted(plan: &Plan, host: &str) -> bool {
+    plan.certificates.iter().any(|wanted| wanted.names.iter().any(|name| name == host))
+}
+
+/// A run with all that it needs.
+struct Renewal<'a> {
+    plan: &'a Plan,
+    options: &'a Options,
+    /// None in a trial.
+    state: Option<State>,
+    client: Client,
+    tell: &'a dyn Fn(&str, &str),
+}
+
+impl Renewal<'_> {
+    async fn run(mut self) -> Run {
+        let mut run = Run { rows: Vec::new(), staging: self.plan.ca.is_staging(), stored: false };
+        self.poll().await;
+        loop {
+            // What was issued in this run is done, also in a second pass.
+            let done: Vec<Row> = run.rows.drain(..).filter(|row| row.outcome == Outcome::Issued).collect();
+            for wanted in &self.plan.certificates {
+                let row = match done.iter().find(|row| row.names == wanted.names) {
+                    Some(row) => row.clone(),
+                    None => self.one(wanted).await,
+                };
+                run.stored |= row.outcome == Outcome::Issued;
+                run.rows.push(row);
+            }
+            let Some(pause) = self.pause(&run.rows) else { break };
+            (self.tell)("", &format!("trying again in {pause} s (the next run does the same after Ctrl-C)"));
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+        }
+        run
+    }
+
+    /// Seconds until the next try within this run.
+    fn pause(&self, rows: &[Row]) -> Option<u64> {
+        if self.options.now || self.options.dry_run {
+            return None;
+        }
+        let next = rows.iter().filter(|row| row.retries).filter_map(|row| row.next).min()?;
+        let pause = next.saturating_sub(clock()).max(1);
+        u64::try_from(pause).ok().filter(|_| pause <= WITHIN_RUN_S)
+    }
+
+    fn record(&self, wanted: &Wanted) -> Record {
+        self.state.as_ref().map(|state| state.record(wanted.name())).unwrap_or_default()
+    }
+
+    fn keep(&self, wanted: &Wanted, record: &Record) -> Result<(), StateError> {
+        self.state.as_ref().map_or(Ok(()), |state| state.keep_record(wanted.name(), record))
+    }
+
+    /// The certificate that is stored, unless its names have changed since.
+    fn held(&self, wanted: &Wanted) -> Option<Held> {
+        let pem = self.state.as_ref()?.certificate(wanted.name())?;
+        Held::of(&pem).filter(|held| held.names_all(&wanted.names))
+    }
+
+    fn facts(&self, wanted: &Wanted, held: Option<&Held>) -> Facts {
+        let directory = &self.plan.ca.directory;
+        let open = self.state.as_ref().and_then(|state| state.order(wanted.name()));
+        Facts {
+            lifetime: held.map(|held| held.lifetime),
+            open_order: open.is_some_and(|open| open.directory == *directory && open.names == wanted.names),
+            account_blocked_until: self.account().map_or(0, |account| account.blocked_until),
+            now: self.options.now || self.options.dry_run,
+        }
+    }
+
+    fn account(&self) -> Option<state::Account> {
+        self.state.as_ref()?.account(&self.plan.ca.directory)
+    }
+
+    async fn one(&self, wanted: &Wanted) -> Row {
+        let (held, mut record) = (self.held(wanted), self.record(wanted));
+        let row = Row::new(wanted, held.as_ref().map(|held| held.lifetime));
+        let facts = self.facts(wanted, held.as_ref());
+        let step = record.step(&facts, clock());
+        match step {
+            Step::Fine(next) => row.fine(next),
+            Step::Wait(until, why) => row.waiting(until, why, record.last.as_ref()),
+            Step::Order | Step::Resume => {
+                match self.attempt(wanted, held.as_ref(), &mut record, step).await {
+                    Ok(()) => {
+                        let now = self.held(wanted);
+                        let due =
+                            record.due(&Facts { lifetime: now.as_ref().map(|held| held.lifetime), ..facts });
+                        row.issued(now.map(|held| held.lifetime), due, self.options.dry_run)
+                    }
+                    Err(failure) => {
+                        let record = self.record(wanted);
+                        let next = record.paused_until.max(record.blocked_until);
+                        row.failed(&failure.told(clock()), next, failure.retries())
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        wanted: &Wanted,
+        held: Option<&Held>,
+        record: &mut Record,
+        step: Step,
+    ) -> Result<(), Failure> {
+        self.possible(wanted, record).await?;
+        if step == Step::Resume {
+            record.resume(clock());
+        } else {
+            record.begin(clock());
+        }
+        self.keep(wanted, record).map_err(|error| Failure::of_state(&error))?;
+        let result = self.obtain(wanted, held).await;
+        let now = clock();
+        match &result {
+            Ok(()) => record.end(End::Issued, now),
+            Err(failure) => self.failed(wanted, record, failure, now),
+        }
+        // A success that cannot be recorded is one: the certificate is stored.
+        let kept = self.keep(wanted, record);
+        result.and_then(|()| kept.map_err(|error| Failure::of_state(&error)))
+    }
+
+    /// What can be known before the CA is asked. It counts as no attempt.
+    async fn possible(&self, wanted: &Wanted, record: &mut Record) -> Result<(), Failure> {
+        let checked = async {
+            self.state.as_ref().map_or(Ok(()), State::has_room).map_err(|error| Failure::of_state(&error))?;
+            for name in &wanted.names {
+                if !name.starts_with("*.") && !challenge::resolves(name).await {
+                    return Err(Failure::waiting_for_dns(name));
+                }
+            }
+            let place = word(&self.plan.challenges);
+            challenge::folder(&self.plan.challenges).map_err(|error| {
+                Failure::edge_not_answering(format!("{place} cannot be made: {error}"), &place)
+            })?;
+            let served = challenge::is_served(self.plan, wanted.name()).await;
+            served.map_err(|found| Failure::edge_not_answering(found, &place))
+        };
+        let checked = checked.await;
+        if let Err(failure) = &checked {
+            let told = failure.told(clock());
+            // The same again is no news, and not worth a write to the card.
+            if record.last.as_ref().is_none_or(|last| (&last.code, &last.found) != (&told.code, &told.found))
+            {
+                record.last = Some(told);
+            }
+            self.keep(wanted, record).map_err(|error| Failure::of_state(&error))?;
+        }
+        checked
+    }
+
+    async fn obtain(&self, wanted: &Wanted, held: Option<&Held>) -> Result<(), Failure> {
+        let account = account::open(self.state.as_ref(), &self.client, &self.plan.ca).await?;
+        let work = Work {
+            plan: self.plan,
+            state: self.state.as_ref(),
+            client: &self.client,
+            account: &account,
+            tell: self.tell,
+        };
+        work.obtain(wanted, held).await
+    }
+
+    fn failed(&self, wanted: &Wanted, record: &mut Record, failure: &Failure, now: i64) {
+        let of_host = failure.retry_after.filter(|_| !failure.account_wide);
+        record.end(End::Failed(failure.class, of_host), now);
+        record.last = Some(failure.told(now));
+        let Some(state) = &self.state else { return };
+        if failure.order_is_over {
+            state.drop_order(wanted.name());
+        }
+        let Some(mut account) = self.account() else { return };
+        if failure.code == "acme-account-gone" {
+            account.id = None;
+        }
+        if let Some(until) = failure.retry_after.filter(|_| failure.account_wide) {
+            account.blocked_until = until;
+        }
+        // Where this fails the record's own pause still holds.
+        let _ = state.keep_account(&account);
+    }
+
+    /// Asks the CA when it wants the stored certificates renewed (RFC 9773), as often as it says.
+    async fn poll(&mut self) {
+        let Some(mut kept) =
+            self.account().filter(|account| account.poll_at <= clock() && account.id.is_some())
+        else {
+            return;
+        };
+        let held: Vec<_> = self.plan.certificates.iter().filter_map(|w| Some((w, self.held(w)?))).collect();
+        if held.is_empty() || clock() < kept.blocked_until {
+            return;
+        }
+        let Ok(account) = account::open(self.state.as_ref(), &self.client, &self.plan.ca).await else {
+            return;
+        };
+        let mut retry_after: Option<i64> = None;
+        for (wanted, held) in &held {
+            let Some(id) = held.identifier() else { continue };
+            let Ok((info, pause)) = account.renewal_info(&id).await else { continue };
+            let window =
+                (info.suggested_window.start.unix_timestamp(), info.suggested_window.end.unix_timestamp());
+            let mut record = self.record(wanted);
+            record.suggest(&id.to_string(), window, random());
+            let _ = self.keep(wanted, &record);
+            let pause = i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
+            retry_after = Some(retry_after.map_or(pause, |other| other.min(pause)));
+        }
+        kept.poll_at = policy::poll_at(retry_after, clock());
+        if let Some(state) = &self.state {
+            let _ = state.keep_account(&kept);
+        }
+    }
+}
+
+impl Failure {
+    /// Whether a second try within the run may end otherwise.
+    fn retries(&self) -> bool {
+        !matches!(self.code, "acme-state" | "acme-waiting-for-dns" | "acme-edge-not-answering")
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without random numbers the start of the window is as good.
+    let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}

@@ -1,0 +1,168 @@
+//! http-01 (RFC 8555 §8.3): the token as a file that the edge serves, and whether it does.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::bundle::acme::Plan;
+use crate::names::Host;
+
+/// Longest token that the edge serves.
+const TOKEN_BYTES_MAX: usize = 128;
+/// For one look at the edge on this machine.
+const LOOK_TIME: Duration = Duration::from_secs(5);
+/// Most of its answer that is read.
+const ANSWER_BYTES_MAX: u64 = 8 * 1024;
+
+/// A token that is served until this is dropped.
+#[derive(Debug)]
+pub(super) struct Token(PathBuf);
+
+impl Token {
+    /// Writes `content` for `token` into `folder`.
+    pub(super) fn serve(folder: &Path, token: &str, content: &str) -> io::Result<Self> {
+        if !is_token(token) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the CA's token is not base64url (RFC 8555 §8.3)",
+            ));
+        }
+        let path = folder.join(token);
+        let _ = fs::remove_file(&path); // of a run that was killed
+        // Readable by all: it is public, and the folder's mode says which users of this machine come in.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        let token = Self(path);
+        file.write_all(content.as_bytes())?;
+        Ok(token)
+    }
+}
+
+/// Removes tokens of a run that was killed.
+pub(super) fn remove(folder: &Path, tokens: &[String]) {
+    tokens.iter().filter(|token| is_token(token)).for_each(|token| drop(fs::remove_file(folder.join(token))));
+}
+
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !text.is_empty() && text.len() <= TOKEN_BYTES_MAX && text.bytes().all(allowed)
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Makes the folder where it is missing: where nobody has prepared it, the edge runs as this user.
+pub(super) fn folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the edge on this machine for a token that was put there for this, as the CA will for its own.
+///
+/// # Errors
+/// What came instead.
+pub(super) async fn is_served(plan: &Plan, name: &str) -> Result<(), String> {
+    let word = "sanedge-check";
+    let token = Token::serve(&plan.challenges, word, word).map_err(|error| {
+        format!("no token can be written to {}: {error}", crate::bundle::file::word(&plan.challenges))
+    })?;
+    let mut found = "sanedge.toml has no `http` listener".to_owned();
+    for listener in &plan.http {
+        let address = here(*listener);
+        match timeout(LOOK_TIME, look(address, name, word, plan.http_expects_proxy)).await {
+            Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(word) => return Ok(()),
+            Ok(Ok(answer)) => {
+                let line = answer.lines().next().unwrap_or("nothing").to_owned();
+                found =
+                    format!("{address} answered the challenge with {}", crate::excerpt::Excerpt::of(&line));
+            }
+            Ok(Err(error)) => found = format!("no answer at {address}: {error}"),
+            Err(_) => found = format!("no answer at {address} within {} s", LOOK_TIME.as_secs()),
+        }
+    }
+    drop(token);
+    Err(found)
+}
+
+async fn look(address: SocketAddr, name: &str, token: &str, expects_proxy: bool) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let proxy = if expects_proxy { "PROXY UNKNOWN\r\n" } else { "" };
+    let request = format!(
+        "{proxy}GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Where a listener is reached from this machine.
+pub(super) fn here(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+/// Whether a name has an address. Of names that are special (RFC 6761 §6.3, §6.4) it is known.
+pub(super) async fn resolves(name: &str) -> bool {
+    let under =
+        |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    match Host::parse(name) {
+        Ok(Host::Ip(_)) => true,
+        _ if under("localhost") => true,
+        _ if under("invalid") => false,
+        _ => match timeout(LOOK_TIME, tokio::net::lookup_host((name, 80))).await {
+            Ok(Ok(mut addresses)) => addresses.next().is_some(),
+            _ => false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_a_file_of_the_folder_and_goes_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let longest = "t".repeat(TOKEN_BYTES_MAX);
+        let token = Token::serve(folder.path(), &longest, "content").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join(&longest)).unwrap(), "content");
+        drop(token);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        for bad in ["", "..", "../x", "a/b", "a.b", "a b", &"t".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert!(Token::serve(folder.path(), bad, "x").is_err(), "{bad}");
+        }
+        fs::write(folder.path().join("left"), "of a run that was killed").unwrap();
+        assert!(Token::serve(folder.path(), "left", "new").is_ok());
+    }
+
+    #[tokio::test]
+    async fn special_names_are_not_looked_up() {
+        assert!(resolves("a.localhost").await && resolves("localhost").await && resolves("192.0.2.1").await);
+        assert!(!resolves("a.invalid").await && !resolves("invalid").await);
+    }
+
+    #[test]
+    fn an_unspecified_listener_is_reached_on_loopback() {
+        for (listener, address) in
+            [("[::]:80", "[::1]:80"), ("0.0.0.0:8080", "127.0.0.1:8080"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
+            assert_eq!(here(listener.parse().unwrap()), address.parse().unwrap());
+        }
+    }
+}

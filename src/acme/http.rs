@@ -1,0 +1,312 @@
+//! The way to the CA: one HTTPS request a connection, every wait and body bounded; and what the ACME crate does not keep of an answer.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use crate::excerpt::Excerpt;
+
+/// To connect: DNS, TCP and TLS together.
+const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// For one request with its whole answer: a CA checks CAA and policy before it answers a finalize.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Largest body: a directory, an order of 100 names, a chain.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Nonces that the CA refuses in a row before we stop (RFC 8555 §6.5).
+const BAD_NONCES_MAX: u32 = 5;
+/// Largest file of a private CA's roots.
+const TRUST_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What went wrong on the way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("{0} cannot be resolved")]
+    Unresolved(String),
+    #[error("no connection to {0}: {1}")]
+    Unreachable(String, String),
+    #[error("the TLS certificate of {0} is not accepted: {1}")]
+    Untrusted(String, String),
+    #[error("no whole answer from {0} within {1} s")]
+    Late(String, u64),
+    #[error("{0} closed the connection: {1}")]
+    Broken(String, String),
+    #[error("the answer of {0} has more than {BODY_BYTES_MAX} bytes")]
+    TooLarge(String),
+    #[error("{0} answered {1}, which is no ACME answer: {2}")]
+    NotAcme(String, u16, String),
+    #[error("the CA refused {BAD_NONCES_MAX} nonces in a row (badNonce)")]
+    Nonces,
+    #[error("`{0}` is no https URL")]
+    Url(String),
+}
+
+/// What the last answers said beside their bodies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// Moment of the last `Retry-After`, in seconds since 1970; of the last answer only.
+    pub(super) retry_after: Option<i64>,
+    /// `instance` of the last problem document: where the user has to go (RFC 8555 §7.3.3).
+    pub(super) instance: Option<String>,
+    pub(super) bad_nonces: u32,
+}
+
+/// A client for one CA.
+#[derive(Clone)]
+pub(super) struct Client {
+    tls: Arc<ClientConfig>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Client {
+    /// That trusts the public roots, or those in the file `trust`.
+    pub(super) fn new(trust: Option<&Path>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        match trust {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(file) => {
+                let bytes = super::state::read_public(file, TRUST_BYTES_MAX)?;
+                let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes).flatten().collect();
+                roots.add_parsable_certificates(found);
+                if roots.is_empty() {
+                    return Err(format!("{} contains no certificate", Excerpt::of_path(file)));
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config =
+            config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { tls: Arc::new(config), seen: Arc::default() })
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn exchange(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
+        let response = self.ask(request).await.map_err(|trouble| Error::Other(Box::new(trouble)))?;
+        Ok(BytesResponse::from(response.map(Full::new)))
+    }
+
+    async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Trouble> {
+        let (host, port) = authority(request.uri())?;
+        let is_post = request.method() == hyper::Method::POST;
+        let until = tokio::time::Instant::now() + ANSWER_TIME;
+        let late = |_| Trouble::Late(host.clone(), ANSWER_TIME.as_secs());
+        let stream = timeout(CONNECT_TIME, self.connect(&host, port))
+            .await
+            .map_err(|_| Trouble::Late(host.clone(), CONNECT_TIME.as_secs()))??;
+        let broken = |error: hyper::Error| Trouble::Broken(host.clone(), error.to_string());
+        let (mut sender, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let driver = tokio::spawn(driver);
+        let whole = async {
+            let answer = sender.send_request(outgoing(request, &host, port).await?).await.map_err(broken)?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| match error
+                .downcast::<hyper::Error>(
+            ) {
+                Ok(error) => Trouble::Broken(host.clone(), error.to_string()),
+                Err(_) => Trouble::TooLarge(host.clone()),
+            })?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let answer = timeout_at(until, whole).await.map_err(late);
+        driver.abort();
+        let answer = answer??;
+        self.look_at(&host, is_post, &answer)?;
+        Ok(answer)
+    }
+
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Trouble> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let addresses: Vec<_> = tokio::net::lookup_host((bare, port))
+            .await
+            .map_err(|_| Trouble::Unresolved(host.to_owned()))?
+            .collect();
+        let mut last = Trouble::Unresolved(host.to_owned());
+        let name = ServerName::try_from(bare.to_owned()).map_err(|_| Trouble::Url(host.to_owned()))?;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return self.secured(stream, host, name).await,
+                Err(error) => last = Trouble::Unreachable(host.to_owned(), error.to_string()),
+            }
+        }
+        Err(last)
+    }
+
+    async fn secured(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        name: ServerName<'static>,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Trouble> {
+        let connected = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
+        connected.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(rustls::Error::InvalidCertificate(why)) => {
+                    Trouble::Untrusted(host.to_owned(), format!("{why:?}"))
+                }
+                _ => Trouble::Unreachable(host.to_owned(), error.to_string()),
+            }
+        })
+    }
+
+    /// Keeps what the crate does not, and refuses what is no ACME answer: a proxy's page, or one nonce too many.
+    fn look_at(&self, host: &str, is_post: bool, answer: &Response<Bytes>) -> Result<(), Trouble> {
+        let status = answer.status();
+        // Only to what is signed a problem document is expected, and looked at, by the crate.
+        let problem: Option<serde_json::Value> = match status.is_success() || !is_post {
+            true => None,
+            false => serde_json::from_slice(answer.body()).ok().filter(serde_json::Value::is_object),
+        };
+        let mut seen = self.lock();
+        seen.retry_after = retry_after(answer.headers(), SystemTime::now());
+        if status.is_success() {
+            // To fetch a nonce proves nothing about it.
+            seen.bad_nonces = if is_post { 0 } else { seen.bad_nonces };
+            return Ok(());
+        }
+        let Some(problem) = problem else {
+            let text = String::from_utf8_lossy(answer.body());
+            let words: Vec<&str> = text.split_whitespace().take(20).collect();
+            return Err(Trouble::NotAcme(
+                host.to_owned(),
+                status.as_u16(),
+                Excerpt::of(&words.join(" ")).into(),
+            ));
+        };
+        let text = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
+        seen.instance = text("instance").map(|url| Excerpt::of(url).into());
+        if text("type") != Some("urn:ietf:params:acme:error:badNonce") {
+            seen.bad_nonces = 0;
+            return Ok(());
+        }
+        seen.bad_nonces += 1;
+        if seen.bad_nonces >= BAD_NONCES_MAX { Err(Trouble::Nonces) } else { Ok(()) }
+    }
+}
+
+impl HttpClient for Client {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        Box::pin(self.clone().exchange(request))
+    }
+}
+
+fn authority(uri: &hyper::Uri) -> Result<(String, u16), Trouble> {
+    let host = uri.host().filter(|_| uri.scheme_str() == Some("https"));
+    match host {
+        Some(host) => Ok((host.to_owned(), uri.port_u16().unwrap_or(443))),
+        None => Err(Trouble::Url(Excerpt::of(&uri.to_string()).into())),
+    }
+}
+
+/// Does a call again whose nonce was refused: the crate tries three times, and [`BAD_NONCES_MAX`] end it.
+macro_rules! with_nonce {
+    ($call:expr) => {
+        loop {
+            match $call.await {
+                Err(instant_acme::Error::Api(problem))
+                    if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce") => {}
+                other => break other,
+            }
+        }
+    };
+}
+pub(super) use with_nonce;
+
+/// The crate's request in origin form, with our name and the fields that HTTP/1.1 wants.
+async fn outgoing(
+    request: Request<BodyWrapper<Bytes>>,
+    host: &str,
+    port: u16,
+) -> Result<Request<Full<Bytes>>, Trouble> {
+    let bad = || Trouble::Url(host.to_owned());
+    let (mut head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| bad())?.to_bytes();
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    head.uri = target.parse().map_err(|_| bad())?;
+    let place = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
+    head.headers.insert(header::HOST, HeaderValue::from_str(&place).map_err(|_| bad())?);
+    head.headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("sanedge/", env!("CARGO_PKG_VERSION"), " instant-acme")),
+    );
+    head.headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static("en"));
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(Request::from_parts(head, Full::new(body)))
+}
+
+/// Seconds since 1970 of a `Retry-After` (RFC 9110 §10.2.3).
+fn retry_after(fields: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let text = fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let since = |time: SystemTime| {
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        i64::try_from(seconds).unwrap_or(i64::MAX)
+    };
+    match text.parse::<u32>() {
+        Ok(seconds) => Some(since(now).saturating_add(seconds.into())),
+        Err(_) => httpdate::parse_http_date(text).ok().map(since),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let of = |text: &str| {
+            let mut fields = HeaderMap::new();
+            fields.insert(header::RETRY_AFTER, HeaderValue::from_str(text).unwrap());
+            retry_after(&fields, now)
+        };
+        assert_eq!(of("120"), Some(1_000_120));
+        assert_eq!(of(" 0 "), Some(1_000_000));
+        assert_eq!(of("Fri, 31 Dec 1999 23:59:59 GMT"), Some(946_684_799));
+        for bad in ["", "soon", "-1", "1.5", "99999999999999999999"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn only_https_is_spoken() {
+        for (url, wanted) in [
+            ("https://ca.example/dir", Some(("ca.example".to_owned(), 443))),
+            ("https://[::1]:14000/dir", Some(("[::1]".to_owned(), 14000))),
+            ("http://ca.example/dir", None),
+            ("/dir", None),
+        ] {
+            assert_eq!(authority(&url.parse().unwrap()).ok(), wanted, "{url}");
+        }
+    }
+}

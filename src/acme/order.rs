@@ -1,0 +1,284 @@
+//! One order (RFC 8555 §7.4): from the names to the stored certificate, or to a failure that is told.
+
+use std::time::Duration;
+
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeStatus, ChallengeType, Error, Identifier, NewOrder, Order,
+    OrderStatus,
+};
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+use super::certificate::{self, Held};
+use super::challenge::{self, Token};
+use super::clock::clock;
+use super::http::{Client, Trouble, with_nonce};
+use super::problem::{Failure, OfValidation as _};
+use super::state::{OpenOrder, State};
+use crate::bundle::acme::{Plan, Wanted, stored};
+
+/// How long the CA may take to look at the challenges, or to issue.
+const READY_TIME: Duration = Duration::from_secs(120);
+/// Between two looks, where the CA names no time: first and last.
+const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Status of a CA that has replaced the certificate already (RFC 9773 §5), and the end of those that are the client's fault.
+const CLIENT_FAULTS: std::ops::Range<u16> = 400..500;
+
+/// What an order needs.
+pub(super) struct Work<'a> {
+    pub(super) plan: &'a Plan,
+    /// None: a trial that keeps nothing and ends before a certificate is issued.
+    pub(super) state: Option<&'a State>,
+    pub(super) client: &'a Client,
+    pub(super) account: &'a Account,
+    pub(super) tell: &'a dyn Fn(&str, &str),
+}
+
+impl Work<'_> {
+    /// Obtains and stores the certificate of `wanted`; `held` is the one that it replaces, if `account` has that of this CA.
+    pub(super) async fn obtain(&self, wanted: &Wanted, held: Option<&Held>) -> Result<(), Failure> {
+        let name = wanted.name();
+        let open = self.state.and_then(|state| state.order(name)).filter(|open| self.is_of(open, wanted));
+        let (mut order, key) = match open {
+            Some(open) => {
+                (self.tell)(name, "going on with the stored order");
+                challenge::remove(&self.plan.challenges, &open.tokens);
+                let order = with_nonce!(self.account.order(open.url.clone()))
+                    .map_err(|error| self.gone(&error, wanted))?;
+                (order, open.key)
+            }
+            None => self.place(wanted, held).await?,
+        };
+        self.prove(&mut order, wanted).await?;
+        let Some(state) = self.state else { return Ok(()) };
+        let chain = self.finish(&mut order, &key, wanted).await?;
+        let held = Held::of(chain.as_bytes()).filter(|held| held.fits(&key) && held.names_all(&wanted.names));
+        let size = chain.len() + key.len();
+        if held.is_none() || size as u64 > stored::BYTES_MAX {
+            let error = Error::Str("the certificate of the CA does not fit the request");
+            return Err(Failure { order_is_over: true, ..self.failed(&error, wanted) });
+        }
+        let pem = Zeroizing::new(format!("{}{chain}", &*key));
+        state.keep_certificate(name, pem.as_bytes()).map_err(|error| Failure::of_state(&error))?;
+        state.drop_order(name);
+        Ok(())
+    }
+
+    fn is_of(&self, open: &OpenOrder, wanted: &Wanted) -> bool {
+        open.directory == self.plan.ca.directory && open.names == wanted.names
+    }
+
+    fn failed(&self, error: &Error, wanted: &Wanted) -> Failure {
+        Failure::of_call(error, &wanted.names, &self.client.seen())
+    }
+
+    /// A stored order that the CA does not give any more is of no use; one that cannot be asked for is.
+    fn gone(&self, error: &Error, wanted: &Wanted) -> Failure {
+        let failure = self.failed(error, wanted);
+        Failure { order_is_over: matches!(error, Error::Api(_)) && failure.retry_after.is_none(), ..failure }
+    }
+
+    async fn place(
+        &self,
+        wanted: &Wanted,
+        held: Option<&Held>,
+    ) -> Result<(Order, Zeroizing<String>), Failure> {
+        let key = certificate::key(self.plan.ca.key);
+        let key = key.map_err(|error| Failure::of_making(&error.to_string()))?;
+        let identifiers: Vec<Identifier> = wanted.names.iter().map(|name| identifier(name)).collect();
+        let profile = self.profile(&identifiers)?;
+        let replaces = held.and_then(Held::identifier);
+        let order = |replaces: bool| {
+            let order = NewOrder::new(&identifiers);
+            let order =
+                profile.as_deref().map_or(NewOrder::new(&identifiers), |profile| order.profile(profile));
+            match held.filter(|_| replaces).and_then(Held::identifier) {
+                Some(certificate) => order.replaces(certificate),
+                None => order,
+            }
+        };
+        let mut placed = with_nonce!(self.account.new_order(&order(replaces.is_some())));
+        // What it replaces is a help for the CA, never a reason to have no certificate (RFC 9773 §5).
+        if replaces.is_some() && placed.as_ref().is_err_and(blames_replaces) {
+            (self.tell)(wanted.name(), "the CA refuses the order as a replacement: ordering without that");
+            placed = with_nonce!(self.account.new_order(&order(false)));
+        }
+        let order = placed.map_err(|error| self.failed(&error, wanted))?;
+        (self.tell)(wanted.name(), "ordered");
+        if let Some(state) = self.state {
+            let open = OpenOrder {
+                directory: self.plan.ca.directory.clone(),
+                url: order.url().to_owned(),
+                names: wanted.names.clone(),
+                key: key.clone(),
+                tokens: Vec::new(),
+            };
+            state.keep_order(wanted.name(), &open).map_err(|error| Failure::of_state(&error))?;
+        }
+        Ok((order, key))
+    }
+
+    /// The profile to ask for: a name only where the CA offers it; `auto` is the CA's default, and for addresses the only one
+    /// that Let's Encrypt issues with.
+    fn profile(&self, identifiers: &[Identifier]) -> Result<Option<String>, Failure> {
+        let written = self.plan.ca.profile.as_str();
+        let has_address = identifiers.iter().any(|identifier| matches!(identifier, Identifier::Ip(_)));
+        let offered = |name: &str| self.account.profiles().any(|profile| profile.name == name);
+        match written {
+            "auto" => Ok(Some("shortlived".to_owned()).filter(|name| has_address && offered(name))),
+            name if offered(name) => Ok(Some(name.to_owned())),
+            name => {
+                let offered: Vec<_> =
+                    self.account.profiles().map(|profile| profile.name.to_owned()).collect();
+                let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+                Err(Failure::no_profile(name, &offered))
+            }
+        }
+    }
+
+    /// Serves the challenges and waits until the CA has seen them.
+    async fn prove(&self, order: &mut Order, wanted: &Wanted) -> Result<(), Failure> {
+        if order.state().status == OrderStatus::Pending {
+            let tokens = self.answer(order, wanted).await?;
+            if !tokens.is_empty() {
+                (self.tell)(wanted.name(), "challenge ready, waiting for the CA to see it");
+            }
+            self.wait(order, wanted, |status| status != OrderStatus::Pending).await?;
+            drop(tokens);
+        }
+        if order.state().status == OrderStatus::Invalid {
+            return Err(self.why_invalid(order, wanted).await);
+        }
+        (self.tell)(wanted.name(), "the CA accepts the proof");
+        Ok(())
+    }
+
+    async fn answer(&self, order: &mut Order, wanted: &Wanted) -> Result<Vec<Token>, Failure> {
+        let mut tokens = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(next) = authorizations.next().await {
+            let mut authorization = next.map_err(|error| self.failed(&error, wanted))?;
+            if authorization.status != AuthorizationStatus::Pending {
+                continue;
+            }
+            let name = authorization.identifier().to_string();
+            let offered: Vec<String> =
+                authorization.challenges.iter().map(|challenge| format!("{:?}", challenge.r#type)).collect();
+            let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
+                return Err(Failure::no_challenge(&name, &offered));
+            };
+            self.remember(wanted, &challenge.token)?;
+            let content = challenge.key_authorization();
+            let token = Token::serve(&self.plan.challenges, &challenge.token, content.as_str());
+            tokens.push(token.map_err(|error| Failure::of_making(&error.to_string()))?);
+            if challenge.status == ChallengeStatus::Pending {
+                // A CA that looks at once says in this answer what it found.
+                with_nonce!(challenge.set_ready()).map_err(|error| match error {
+                    Error::Api(problem) if problem.is_of_validation() => {
+                        Failure::of_validation(&name, Some(&problem))
+                    }
+                    error => self.failed(&error, wanted),
+                })?;
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn remember(&self, wanted: &Wanted, token: &str) -> Result<(), Failure> {
+        let Some(state) = self.state else { return Ok(()) };
+        let Some(mut open) = state.order(wanted.name()) else { return Ok(()) };
+        if open.tokens.iter().any(|known| known == token) {
+            return Ok(());
+        }
+        open.tokens.push(token.to_owned());
+        state.keep_order(wanted.name(), &open).map_err(|error| Failure::of_state(&error))
+    }
+
+    /// Looks at the order, at the CA's pace, until its status is one that `is_wanted`.
+    async fn wait(
+        &self,
+        order: &mut Order,
+        wanted: &Wanted,
+        is_wanted: impl Fn(OrderStatus) -> bool,
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + READY_TIME;
+        let (mut pause, longest) = LOOK_PAUSES;
+        loop {
+            with_nonce!(async { order.refresh().await.map(drop) })
+                .map_err(|error| self.failed(&error, wanted))?;
+            let status = order.state().status;
+            if is_wanted(status) {
+                return Ok(());
+            }
+            let said = self.client.seen().retry_after.map(|at| at.saturating_sub(clock()));
+            let said = said.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+            let next = said.unwrap_or(pause).max(LOOK_PAUSES.0);
+            if Instant::now() + next > until {
+                let slow = Failure::slow(format!("its status is still {status:?}"));
+                return Err(Failure { retry_after: self.client.seen().retry_after, ..slow });
+            }
+            sleep(next).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// The first challenge with an error says why.
+    async fn why_invalid(&self, order: &mut Order, wanted: &Wanted) -> Failure {
+        let own = order.state().error.clone();
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            let name = authorization.identifier().to_string();
+            let Ok(state) = authorization.refresh().await else { continue };
+            let error = state.challenges.iter().find_map(|challenge| challenge.error.as_ref());
+            if error.is_some() || state.status == AuthorizationStatus::Invalid {
+                return Failure::of_validation(&name, error);
+            }
+        }
+        match own {
+            Some(problem) if problem.is_of_validation() => {
+                Failure::of_validation(wanted.name(), Some(&problem))
+            }
+            Some(problem) => Failure { order_is_over: true, ..self.failed(&Error::Api(problem), wanted) },
+            None => Failure::of_validation(wanted.name(), None),
+        }
+    }
+
+    /// Sends the request and fetches the chain.
+    async fn finish(&self, order: &mut Order, key: &str, wanted: &Wanted) -> Result<String, Failure> {
+        let over = |failure: Failure| Failure {
+            order_is_over: failure.class == super::policy::Class::Refused,
+            ..failure
+        };
+        if order.state().status == OrderStatus::Ready {
+            let request = certificate::request(key, &wanted.names);
+            let request = request.map_err(|error| Failure::of_making(&error.to_string()))?;
+            with_nonce!(order.finalize_csr(&request)).map_err(|error| over(self.failed(&error, wanted)))?;
+        }
+        if order.state().status == OrderStatus::Processing {
+            self.wait(order, wanted, |status| status != OrderStatus::Processing).await?;
+        }
+        if order.state().status == OrderStatus::Invalid {
+            return Err(self.why_invalid(order, wanted).await);
+        }
+        let chain = with_nonce!(order.certificate()).map_err(|error| self.failed(&error, wanted))?;
+        chain.ok_or_else(|| Failure::slow("the certificate is not ready".to_owned()))
+    }
+}
+
+fn identifier(name: &str) -> Identifier {
+    name.parse().map_or_else(|_| Identifier::Dns(name.to_owned()), Identifier::Ip)
+}
+
+/// Whether a refusal may be for what the order replaces: not a rate limit, and not a name that is refused.
+fn blames_replaces(error: &Error) -> bool {
+    let problem = match error {
+        Error::Api(problem) => problem,
+        // An answer that does not repeat it; one that never came is no reason to ask twice.
+        Error::Other(inner) => return !inner.is::<Trouble>(),
+        other => return matches!(other, Error::Unsupported(_)),
+    };
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    let status = problem.status.unwrap_or(400);
+    CLIENT_FAULTS.contains(&status)
+        && !["rateLimited", "rejectedIdentifier", "caa"].iter().any(|k| kind.ends_with(k))
+}

@@ -1,0 +1,202 @@
+//! What a run of `sanedge renew` came to: rows for people, and the same as JSON.
+
+use serde_json::{Value, json};
+
+use super::policy::{Told, Why};
+use crate::bundle::acme::Wanted;
+use crate::bundle::compile::moment;
+use crate::bundle::lifetime::Lifetime;
+use crate::bundle::report::escaped;
+
+/// How it went with one certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to do.
+    Fine,
+    /// A new certificate is stored.
+    Issued,
+    /// In a trial: it would have been issued.
+    Possible,
+    /// It is due and has to wait.
+    Waiting,
+    /// It could not be obtained.
+    Failed,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Issued => "issued",
+            Self::Possible => "possible",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One certificate.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its names, the first of which stands for it.
+    pub names: Vec<String>,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Of the certificate that is stored.
+    pub lifetime: Option<Lifetime>,
+    /// When something is done about it next.
+    pub next: Option<i64>,
+    /// Why then.
+    pub why: Option<&'static str>,
+    /// The failure.
+    pub told: Option<Told>,
+    /// Another try may help within the run.
+    pub(super) retries: bool,
+}
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// In the order of `x.acme`.
+    pub rows: Vec<Row>,
+    /// The certificates are for trials.
+    pub staging: bool,
+    /// At least one certificate was stored.
+    pub stored: bool,
+}
+
+impl Row {
+    pub(super) fn new(wanted: &Wanted, lifetime: Option<Lifetime>) -> Self {
+        let (names, outcome) = (wanted.names.clone(), Outcome::Fine);
+        Self { names, outcome, lifetime, next: None, why: None, told: None, retries: false }
+    }
+
+    pub(super) fn fine(self, next: i64) -> Self {
+        Self { next: Some(next), why: Some("the renewal is due then"), ..self }
+    }
+
+    pub(super) fn issued(self, lifetime: Option<Lifetime>, next: Option<i64>, trial: bool) -> Self {
+        let outcome = if trial { Outcome::Possible } else { Outcome::Issued };
+        let why = next.map(|_| "the renewal is due then");
+        Self { outcome, lifetime: lifetime.or(self.lifetime), next, why, ..self }
+    }
+
+    pub(super) fn waiting(self, until: i64, why: Why, last: Option<&Told>) -> Self {
+        let retries = why == Why::Backoff;
+        let (next, why) = (Some(until), Some(why.sentence()));
+        Self { outcome: Outcome::Waiting, next, why, told: last.cloned(), retries, ..self }
+    }
+
+    pub(super) fn failed(self, told: &Told, next: i64, retries: bool) -> Self {
+        let next = Some(next).filter(|_| retries);
+        Self { outcome: Outcome::Failed, next, why: None, told: Some(told.clone()), retries, ..self }
+    }
+}
+
+impl Run {
+    fn count(&self, outcome: Outcome) -> usize {
+        self.rows.iter().filter(|row| row.outcome == outcome).count()
+    }
+
+    /// 0: all is well; 1: all failed; 3: some failed; 75: none failed now, and some have to wait.
+    pub fn exit_code(&self) -> u8 {
+        match (self.count(Outcome::Failed), self.count(Outcome::Waiting)) {
+            (0, 0) => 0,
+            (0, _) => 75,
+            (failed, waiting) if failed + waiting == self.rows.len() => 1,
+            _ => 3,
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if self.staging {
+            text += "STAGING: these certificates are for trials; browsers refuse them\n";
+        }
+        for row in &self.rows {
+            text += &row.text();
+        }
+        text
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        json!({ "staging": self.staging, "stored": self.stored, "certificates": rows })
+    }
+
+    /// The first failure, or what waits: for the error of the whole.
+    pub fn failure(&self) -> Option<(String, String)> {
+        let failed = self.rows.iter().find(|row| row.outcome == Outcome::Failed);
+        let row = failed.or_else(|| self.rows.iter().find(|row| row.outcome == Outcome::Waiting))?;
+        let told = row.told.as_ref();
+        let code = told.map_or("acme-waiting", |told| told.code.as_str()).to_owned();
+        let found =
+            told.map(|told| told.found.clone()).or_else(|| row.why.map(str::to_owned)).unwrap_or_default();
+        Some((code, format!("{}: {found}", row.names.join(", "))))
+    }
+}
+
+impl Row {
+    fn text(&self) -> String {
+        let mut text = format!("{}: {}", self.names.join(", "), self.outcome.word());
+        if let Some(lifetime) = self.lifetime {
+            text += &format!(", valid until {}", moment(lifetime.not_after));
+        }
+        if let Some(next) = self.next {
+            let what = if matches!(self.outcome, Outcome::Fine | Outcome::Issued) {
+                "next renewal"
+            } else {
+                "next try"
+            };
+            text += &format!(", {what} {}", moment(next));
+        }
+        if let Some(why) = self.why.filter(|_| self.outcome == Outcome::Waiting) {
+            text += &format!(" ({why})");
+        }
+        let mut text = escaped(&text) + "\n";
+        if let Some(told) = self.told.as_ref().filter(|_| self.outcome != Outcome::Fine) {
+            for (label, said) in [("found", &told.found), ("means", &told.means), ("do", &told.remedy)] {
+                text += &format!("  {label:<5} {}\n", escaped(said));
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "names": self.names,
+            "outcome": self.outcome.word(),
+            "not_after": self.lifetime.map(|lifetime| lifetime.not_after),
+            "next": self.next,
+            "why": self.why,
+            "failure": self.told,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_all_some_none_and_later() {
+        let wanted = Wanted { names: vec!["a.b".to_owned()] };
+        let row = |outcome| Row { outcome, ..Row::new(&wanted, None) };
+        use Outcome::{Failed, Fine, Issued, Possible, Waiting};
+        for (outcomes, code) in [
+            (&[Fine, Issued, Possible][..], 0),
+            (&[], 0),
+            (&[Failed, Fine], 3),
+            (&[Failed, Issued], 3),
+            (&[Failed, Waiting], 1),
+            (&[Failed], 1),
+            (&[Waiting, Fine], 75),
+            (&[Waiting], 75),
+        ] {
+            let rows = outcomes.iter().map(|outcome| row(*outcome)).collect();
+            assert_eq!(Run { rows, staging: false, stored: false }.exit_code(), code, "{outcomes:?}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The state folder: account, records, open orders and certificates. Mode 0700, files 0600, each replaced in one step.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::policy::Record;
+use crate::bundle::acme::{file_name, stored};
+use crate::excerpt::Excerpt;
+
+/// Largest file of the folder.
+const BYTES_MAX: u64 = 64 * 1024;
+/// What a run may write at most, twice: keys, chains and records of one certificate are a fourth of it.
+const FREE_BYTES_MIN: u64 = 512 * 1024;
+const FOLDERS: [&str; 4] = ["accounts", "records", "orders", stored::FOLDER];
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StateError {
+    #[error("{0} is {1}: expected a folder of this user with mode 0700; type `chmod 0700 {0}`, or remove it")]
+    Folder(String, &'static str),
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+    #[error("another `sanedge renew` is at work in {0}")]
+    Busy(String),
+    #[error("the disk with {0} is full")]
+    Full(String),
+}
+
+/// An account at a CA. The key is stored before the CA hears of it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Account {
+    pub(super) directory: String,
+    /// PKCS #8, in base64.
+    pub(super) key: Zeroizing<String>,
+    /// Its URL, once the CA has given it.
+    pub(super) id: Option<String>,
+    /// What the CA was told.
+    pub(super) contact: Option<String>,
+    /// The CA wants no request of it before then.
+    pub(super) blocked_until: i64,
+    /// When the renewal information of its certificates is polled again.
+    pub(super) poll_at: i64,
+}
+
+/// An order that may be interrupted, with the key of its certificate.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct OpenOrder {
+    pub(super) directory: String,
+    pub(super) url: String,
+    pub(super) names: Vec<String>,
+    /// PKCS #8, as PEM.
+    pub(super) key: Zeroizing<String>,
+    /// The tokens that were written for it: a run that is killed leaves them.
+    pub(super) tokens: Vec<String>,
+}
+
+/// The folder, held by this process alone.
+pub(super) struct State {
+    folder: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl State {
+    /// Opens the folder, which is made if its parent is there.
+    pub(super) fn open(folder: &Path) -> Result<Self, StateError> {
+        private(folder)?;
+        for name in FOLDERS {
+            private(&folder.join(name))?;
+        }
+        let lock = folder.join("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened =
+            rustix::fs::open(&lock, flags, Mode::RUSR | Mode::WUSR).map_err(|e| io_error(&lock, e.into()))?;
+        match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::Busy(shown(folder))),
+            Err(error) => return Err(io_error(&lock, error.into())),
+        }
+        Ok(Self { folder: folder.to_owned(), _lock: opened })
+    }
+
+    /// Whether there is room for what a run writes: an order whose certificate cannot be stored is worse than none.
+    pub(super) fn has_room(&self) -> Result<(), StateError> {
+        let found = rustix::fs::statvfs(&self.folder).map_err(|e| io_error(&self.folder, e.into()))?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free < FREE_BYTES_MIN { Err(StateError::Full(shown(&self.folder))) } else { Ok(()) }
+    }
+
+    /// The newest moment that the records know: the clock cannot be before it.
+    pub(super) fn newest(&self, names: &[String]) -> i64 {
+        let of = |name: &String| {
+            let record = self.record(name);
+            record.invalid.iter().copied().chain(record.started).chain(record.last.map(|told| told.at)).max()
+        };
+        names.iter().filter_map(of).max().unwrap_or_default()
+    }
+
+    pub(super) fn record(&self, name: &str) -> Record {
+        self.read(&self.path("records", name, "json")).unwrap_or_default()
+    }
+
+    pub(super) fn keep_record(&self, name: &str, record: &Record) -> Result<(), StateError> {
+        let path = self.path("records", name, "json");
+        // The card is not written for what it holds already.
+        if self.read::<Record>(&path).as_ref() == Some(record) { Ok(()) } else { self.write(&path, record) }
+    }
+
+    pub(super) fn order(&self, name: &str) -> Option<OpenOrder> {
+        self.read(&self.path("orders", name, "json"))
+    }
+
+    pub(super) fn keep_order(&self, name: &str, order: &OpenOrder) -> Result<(), StateError> {
+        self.write(&self.path("orders", name, "json"), order)
+    }
+
+    pub(super) fn drop_order(&self, name: &str) {
+        let _ = fs::remove_file(self.path("orders", name, "json"));
+    }
+
+    pub(super) fn account(&self, directory: &str) -> Option<Account> {
+        self.read(&self.account_path(directory)).filter(|account: &Account| account.directory == directory)
+    }
+
+    pub(super) fn keep_account(&self, account: &Account) -> Result<(), StateError> {
+        self.write(&self.account_path(&account.directory), account)
+    }
+
+    /// The certificate with its key, as it is stored.
+    pub(super) fn certificate(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+        stored::read(&self.folder, &self.certificate_path(name)).ok().flatten()
+    }
+
+    pub(super) fn keep_certificate(&self, name: &str, pem: &[u8]) -> Result<(), StateError> {
+        replace(&self.certificate_path(name), pem)
+    }
+
+    fn certificate_path(&self, name: &str) -> PathBuf {
+        self.path(stored::FOLDER, name, "pem")
+    }
+
+    fn account_path(&self, directory: &str) -> PathBuf {
+        let hash = digest(&SHA256, directory.as_bytes());
+        let hex: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self.folder.join("accounts").join(format!("{hex}.json"))
+    }
+
+    fn path(&self, folder: &str, name: &str, extension: &str) -> PathBuf {
+        let file = file_name(name).unwrap_or_else(|| "_".to_owned());
+        self.folder.join(folder).join(format!("{file}.{extension}"))
+    }
+
+    /// A file that is damaged counts as none: what it says is learnt again.
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        serde_json::from_slice(&stored::read(&self.folder, path).ok()??).ok()
+    }
+
+    #[allow(clippy::unused_self)]
+    fn write(&self, path: &Path, content: &impl Serialize) -> Result<(), StateError> {
+        let bytes = Zeroizing::new(serde_json::to_vec(content).unwrap_or_default());
+        debug_assert!(bytes.len() as u64 <= BYTES_MAX);
+        replace(path, &bytes)
+    }
+}
+
+fn shown(path: &Path) -> String {
+    crate::bundle::file::word(path)
+}
+
+fn io_error(path: &Path, error: io::Error) -> StateError {
+    StateError::Io(shown(path), error)
+}
+
+/// Makes a folder for this user alone, or checks that it is one.
+fn private(folder: &Path) -> Result<(), StateError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io_error(folder, error)),
+    }
+    let found = fs::symlink_metadata(folder).map_err(|error| io_error(folder, error))?;
+    let wrong = match () {
+        () if !found.is_dir() => "no folder",
+        () if found.uid() != rustix::process::geteuid().as_raw() => "a folder of another user",
+        () if found.mode() & 0o077 != 0 => "open to other users",
+        () => return Ok(()),
+    };
+    Err(StateError::Folder(shown(folder), wrong))
+}
+
+/// Writes a file in one step: after a loss of power the old one is there, or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let temporary = path.with_extension("new");
+    let written = || -> io::Result<()> {
+        let _ = fs::remove_file(&temporary); // of a run that was killed
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    written().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StateError::Full(shown(path)),
+            _ => io_error(path, error),
+        }
+    })
+}
+
+/// A file that is no secret, of a bounded size.
+pub(super) fn read_public(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let named = |what: &dyn std::fmt::Display| format!("{} cannot be read: {what}", Excerpt::of_path(path));
+    let file = File::open(path).map_err(|error| named(&error))?;
+    if !file.metadata().is_ok_and(|about| about.is_file()) {
+        return Err(named(&"it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
+    if bytes.len() as u64 > bytes_max {
+        Err(named(&format!("more than {bytes_max} bytes")))
+    } else {
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn everything_is_private_and_survives_a_second_opening() {
+        let desk = tempfile::tempdir().unwrap();
+        let folder = desk.path().join("state");
+        let state = State::open(&folder).unwrap();
+        let record = Record { failures: 3, ..Record::default() };
+        state.keep_record("*.recre.store", &record).unwrap();
+        state.keep_certificate("recre.store", b"pem").unwrap();
+        let order = OpenOrder {
+            directory: "https://ca/dir".to_owned(),
+            url: "https://ca/order/1".to_owned(),
+            names: vec!["recre.store".to_owned()],
+            key: Zeroizing::new("key".to_owned()),
+            tokens: Vec::new(),
+        };
+        state.keep_order("recre.store", &order).unwrap();
+        assert!(matches!(State::open(&folder), Err(StateError::Busy(_))), "one at a time");
+        drop(state);
+        let state = State::open(&folder).unwrap();
+        assert_eq!(state.record("*.recre.store"), record);
+        assert_eq!(state.record("recre.store"), Record::default());
+        assert_eq!(state.certificate("recre.store").unwrap().to_vec(), b"pem");
+        assert_eq!(state.order("recre.store").unwrap().url, order.url);
+        state.drop_order("recre.store");
+        assert!(state.order("recre.store").is_none());
+        for name in FOLDERS {
+            assert_eq!(mode(&folder.join(name)), 0o700);
+            for file in fs::read_dir(folder.join(name)).unwrap() {
+                assert_eq!(mode(&file.unwrap().path()), 0o600);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_already_is_not_written_again() {
+        let desk = tempfile::tempdir().unwrap();
+        let state = State::open(&desk.path().join("state")).unwrap();
+        let record = Record { failures: 1, ..Record::default() };
+        state.keep_record("a.b", &record).unwrap();
+        let before = fs::metadata(state.path("records", "a.b", "json")).unwrap().ino();
+        state.keep_record("a.b", &record).unwrap();
+        assert_eq!(fs::metadata(state.path("records", "a.b", "json")).unwrap().ino(), before);
+        state.keep_record("a.b", &Record::default()).unwrap();
+        assert_ne!(fs::metadata(state.path("records", "a.b", "json")).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_refused_and_a_damaged_file_counts_as_none() {
+        let desk = tempfile::tempdir().unwrap();
+        let folder = desk.path().join("state");
+        let state = State::open(&folder).unwrap();
+        state.keep_record("a.b", &Record { failures: 1, ..Record::default() }).unwrap();
+        fs::write(state.path("records", "a.b", "json"), "{").unwrap();
+        assert_eq!(state.record("a.b"), Record::default());
+        drop(state);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
+        let refused = State::open(&folder).err().unwrap().to_string();
+        assert!(refused.contains("chmod 0700"), "{refused}");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(State::open(&folder).is_ok());
+        let link = desk.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        assert!(State::open(&link).is_err());
+    }
+}

@@ -1,0 +1,208 @@
+//! `x.acme`: which certificates `sanedge renew` obtains, from which CA and how. `sanedge bundle` decides it; there is no key in it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub mod stored;
+
+/// Where certificates, keys and the account are kept unless `[acme] state` says otherwise.
+pub const STATE: &str = "/var/lib/sanedge-acme";
+/// Where http-01 tokens are written unless `[acme] challenges` says otherwise.
+pub const CHALLENGES: &str = "/run/sanedge-acme/challenges";
+/// Largest `x.acme`: 256 hosts of 253 bytes are 70 KiB, in JSON twice that.
+pub const PLAN_BYTES_MAX: u64 = 256 * 1024;
+/// The form of the file.
+pub(crate) const VERSION: u32 = 1;
+
+/// The content of `x.acme`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub(crate) version: u32,
+    /// The sanedge.toml, for the deployment.
+    pub source: PathBuf,
+    /// The bundle that is made of it.
+    pub bundle: PathBuf,
+    /// The directory of the CA.
+    pub ca: Ca,
+    /// Folder of certificates, keys and the account.
+    pub state: PathBuf,
+    /// Folder of http-01 tokens.
+    pub challenges: PathBuf,
+    /// The edge's plain listeners.
+    pub http: Vec<SocketAddr>,
+    /// They want a PROXY protocol header from this machine.
+    pub http_expects_proxy: bool,
+    /// The edge's TLS listeners.
+    pub https: Vec<SocketAddr>,
+    /// One for each certificate.
+    pub certificates: Vec<Wanted>,
+}
+
+/// A certificate authority and what it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ca {
+    /// Its directory (RFC 8555 §7.1.1).
+    pub directory: String,
+    /// PEM file with the roots that its own certificate may lead to.
+    pub trust: Option<PathBuf>,
+    /// Mail address of the account.
+    pub contact: Option<String>,
+    /// Certificate profile; `auto`: the CA's default.
+    pub profile: String,
+    /// Kind of key of each certificate.
+    pub key: KeyChoice,
+}
+
+/// Kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyChoice {
+    /// ECDSA with P-256.
+    #[default]
+    P256,
+    /// ECDSA with P-384.
+    P384,
+}
+
+/// One certificate to obtain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Its names, the first of which names its files.
+    pub names: Vec<String>,
+}
+
+impl Wanted {
+    /// The name that stands for it in messages and file names.
+    pub fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+}
+
+/// The well-known directories: name in sanedge.toml, URL, and the one of the same CA whose certificates no browser trusts.
+const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
+    ("letsencrypt", LETS_ENCRYPT, Some(LETS_ENCRYPT_STAGING)),
+    ("letsencrypt-staging", LETS_ENCRYPT_STAGING, None),
+    ("zerossl", "https://acme.zerossl.com/v2/DV90", None),
+    (
+        "google",
+        "https://dv.acme-v02.api.pki.goog/directory",
+        Some("https://dv.acme-v02.test-api.pki.goog/directory"),
+    ),
+];
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
+/// The URL of a directory that is named or written out in sanedge.toml.
+pub(crate) fn directory(written: &str) -> Option<String> {
+    let known = DIRECTORIES.iter().find(|(name, ..)| *name == written).map(|(_, url, _)| (*url).to_owned());
+    let is_url = |url: &&str| {
+        let rest = url.strip_prefix("https://").unwrap_or_default();
+        let host = rest.split('/').next().unwrap_or_default();
+        !host.is_empty()
+            && !host.contains('@')
+            && url.len() <= 512
+            && url.bytes().all(|b| b.is_ascii_graphic())
+    };
+    known.or_else(|| Some(written).filter(is_url).map(str::to_owned))
+}
+
+/// The names that `directory` takes.
+pub(crate) fn directory_names() -> Vec<&'static str> {
+    DIRECTORIES.iter().map(|(name, ..)| *name).collect()
+}
+
+impl Ca {
+    /// The directory of the same CA for trials.
+    pub fn staging(&self) -> Option<&'static str> {
+        DIRECTORIES.iter().find(|(_, url, _)| *url == self.directory)?.2
+    }
+
+    /// Its certificates are for trials: browsers refuse them.
+    pub fn is_staging(&self) -> bool {
+        self.directory == LETS_ENCRYPT_STAGING || self.directory.contains(".test-api.")
+    }
+}
+
+impl Plan {
+    /// For the bundle at `bundle`.
+    #[must_use]
+    pub fn for_bundle(self, bundle: &Path) -> Self {
+        Self { bundle: std::path::absolute(bundle).unwrap_or_else(|_| bundle.to_owned()), ..self }
+    }
+
+    /// The file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// From the file.
+    ///
+    /// # Errors
+    /// With what is wrong, in a sentence.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let strange =
+            plan.certificates.iter().flat_map(|wanted| &wanted.names).find(|name| file_name(name).is_none());
+        match (plan.version, strange) {
+            (VERSION, None) => Ok(plan),
+            (VERSION, Some(_)) => Err("a name is neither a host nor a wildcard".to_owned()),
+            (other, _) => Err(format!("version {other}, expected {VERSION}")),
+        }
+    }
+
+    /// Where it is for a bundle at `bundle`.
+    pub fn beside(bundle: &Path) -> PathBuf {
+        bundle.with_extension("acme")
+    }
+}
+
+/// The name of a file for `name`; none where it is no host name, address or wildcard: nothing else becomes part of a path.
+pub fn file_name(name: &str) -> Option<String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
+    let plain = name.strip_prefix("*.").unwrap_or(name);
+    let good =
+        !plain.is_empty() && plain.len() <= 253 && !plain.starts_with('.') && plain.bytes().all(allowed);
+    good.then(|| if plain == name { plain.to_owned() } else { format!("_wildcard.{plain}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_a_known_name_or_an_https_url() {
+        assert_eq!(directory("letsencrypt").as_deref(), Some(LETS_ENCRYPT));
+        assert_eq!(directory("https://ca.lan:14000/dir").as_deref(), Some("https://ca.lan:14000/dir"));
+        for bad in
+            ["http://ca.lan/dir", "https://", "https:///x", "https://u@ca/", "https://ca/ x", "lets", ""]
+        {
+            assert_eq!(directory(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_names_become_file_names() {
+        for (name, file) in [
+            ("recre.store", Some("recre.store")),
+            ("*.recre.store", Some("_wildcard.recre.store")),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("..", None),
+            ("../x", None),
+            ("a/b", None),
+            ("", None),
+            ("*.", None),
+            (".x", None),
+            ("a\0", None),
+        ] {
+            assert_eq!(file_name(name).as_deref(), file, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The certificates that `sanedge renew` has stored, read by one that does not trust it: root, while it deploys.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
+
+/// Folder of the certificates in the state folder.
+pub const FOLDER: &str = "certificates";
+/// Largest file: a key and a chain of ten certificates.
+pub const BYTES_MAX: u64 = 64 * 1024;
+
+/// Why a stored certificate is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// It could be another file's content.
+    #[error(
+        "it is {0}: expected a regular file of the folder's owner, mode 0600, with one name, of at most 64 KiB"
+    )]
+    Kind(&'static str),
+    /// What the system said.
+    #[error("it cannot be read: {0}")]
+    Io(io::Error),
+}
+
+/// Where the certificate named `file` is.
+pub fn path(state: &Path, file: &str) -> PathBuf {
+    state.join(FOLDER).join(format!("{file}.pem"))
+}
+
+/// Key and chain at `path` in the state folder `state`; none where nothing was obtained yet.
+///
+/// Whoever owns the state folder may replace anything in it at any time: so the file is judged after it was opened, and no link is
+/// followed to it. It must belong to the owner of the folder, which then has no way to name a file of another user.
+///
+/// # Errors
+/// Where it is not such a file.
+pub fn read(state: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StoredError> {
+    let owner = match std::fs::symlink_metadata(state) {
+        Ok(folder) if folder.is_dir() => folder.uid(),
+        Ok(_) => return Err(StoredError::Kind("in a state folder that is none")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoredError::Io(error)),
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err(StoredError::Kind("a symbolic link")),
+        Err(error) => return Err(StoredError::Io(error.into())),
+    };
+    let found = file.metadata().map_err(StoredError::Io)?;
+    if let Some(wrong) = wrong(&found, owner) {
+        return Err(StoredError::Kind(wrong));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(BYTES_MAX).unwrap_or_default() + 1));
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(StoredError::Io)?;
+    if bytes.len() as u64 > BYTES_MAX { Err(StoredError::Kind("too large")) } else { Ok(Some(bytes)) }
+}
+
+fn wrong(found: &Metadata, owner: u32) -> Option<&'static str> {
+    match () {
+        () if !found.is_file() => Some("no regular file"),
+        () if found.uid() != owner => Some("a file of another user"),
+        () if found.nlink() != 1 => Some("a file with several names"),
+        () if found.mode() & 0o077 != 0 => Some("readable by others"),
+        () if found.len() > BYTES_MAX => Some("too large"),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn only_a_private_regular_file_of_bounded_size_is_read() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::create_dir(state.path().join(FOLDER)).unwrap();
+        let at = |name: &str| path(state.path(), name);
+        let write = |name: &str, bytes: &[u8], mode: u32| {
+            std::fs::write(at(name), bytes).unwrap();
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let read = |name: &str| super::read(state.path(), &at(name));
+        let refused = |name: &str| read(name).unwrap_err().to_string();
+        let largest = vec![b'x'; BYTES_MAX as usize];
+        write("good", &largest, 0o600);
+        assert_eq!(read("good").unwrap().unwrap().to_vec(), largest);
+        assert!(read("none").unwrap().is_none());
+        write("large", &vec![b'x'; BYTES_MAX as usize + 1], 0o600);
+        assert!(refused("large").contains("too large"));
+        write("open", b"x", 0o640);
+        assert!(refused("open").contains("readable by others"));
+        symlink(at("good"), at("link")).unwrap();
+        assert!(refused("link").contains("symbolic link"));
+        std::fs::hard_link(at("good"), at("twice")).unwrap();
+        assert!(refused("twice").contains("several names"));
+        std::fs::create_dir(at("folder")).unwrap();
+        assert!(refused("folder").contains("no regular file"));
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(refused("pipe").contains("no regular file"), "and it is not waited for");
+        assert!(super::read(Path::new("/nonexistent"), &at("good")).unwrap().is_none());
+        let linked = state.path().join("state");
+        symlink(state.path(), &linked).unwrap();
+        assert!(super::read(&linked, &at("good")).is_err(), "a state folder that is a link");
+    }
+}

@@ -1,0 +1,125 @@
+//! `[acme]` to types.
+
+use toml::de::DeTable;
+
+use super::parsed::{Acme, Lined};
+use super::typed::{Reader, Value};
+use super::values::{Bad, parse_host};
+use crate::bundle::acme::{self, Ca, KeyChoice};
+use crate::bundle::keys::{ACME, ACME_CERTIFICATE};
+use crate::names::Host;
+
+/// Longest name of a profile.
+const PROFILE_BYTES_MAX: usize = 64;
+/// Longest mail address (RFC 5321 §4.5.3.1.3, less the brackets).
+const CONTACT_BYTES_MAX: usize = 254;
+
+impl Reader<'_> {
+    pub(super) fn acme(&mut self, root: &DeTable<'_>) -> Option<Acme> {
+        let value = root.get("acme")?;
+        let line = self.line_of(value);
+        let table = self.table(value, &ACME)?;
+        self.unknown_keys(table, &ACME);
+        if !table.contains_key("terms") {
+            self.missing(
+                line,
+                "terms",
+                &ACME,
+                "terms = \"agreed\", once you have read the CA's terms of service",
+            );
+        }
+        self.one(table, "terms", "\"agreed\"", |text| match text {
+            "agreed" => Ok(()),
+            _ => {
+                Err(Bad::new("\"agreed\"", "Read the CA's terms of service, then write terms = \"agreed\"."))
+            }
+        });
+        let one_of = |first: &'static str, second: &'static str| {
+            move |text: &str| match text {
+                _ if text == first => Ok(false),
+                _ if text == second => Ok(true),
+                _ => Err(Bad::new(format!("\"{first}\" or \"{second}\""), "Remove it for its default.")),
+            }
+        };
+        let p384 = self.one(table, "key", "\"p256\"", one_of("p256", "p384"));
+        let by_site = self.one(table, "group", "\"host\"", one_of("host", "site"));
+        let trust = table.get("trust").and_then(|file| self.file(file, "trust", "\"ca.pem\""));
+        let ca = Ca {
+            directory: self
+                .one(table, "directory", "\"letsencrypt\"", parse_directory)
+                .map_or_else(|| acme::directory("letsencrypt").unwrap_or_default(), |lined| lined.value),
+            trust: trust.as_ref().map(|file| file.value.path.clone()),
+            contact: self
+                .one(table, "contact", "\"you@example.org\"", parse_contact)
+                .map(|lined| lined.value),
+            profile: self
+                .one(table, "profile", "\"auto\"", parse_profile)
+                .map_or_else(|| "auto".to_owned(), |lined| lined.value),
+            key: if p384.is_some_and(|lined| lined.value) { KeyChoice::P384 } else { KeyChoice::P256 },
+        };
+        let folder = |reader: &mut Self, key: &'static str, default: &'static str| {
+            let written = table.get(key).and_then(|value| reader.file(value, key, default));
+            written.map_or_else(|| default.into(), |file| file.value.path)
+        };
+        Some(Acme {
+            line,
+            ca,
+            trust,
+            by_site: by_site.is_some_and(|lined| lined.value),
+            state: folder(self, "state", acme::STATE),
+            challenges: folder(self, "challenges", acme::CHALLENGES),
+            certificates: self.tables(table, &ACME_CERTIFICATE, "certificate", Self::acme_certificate),
+        })
+    }
+
+    fn acme_certificate(&mut self, table: &DeTable<'_>, line: u32) -> Option<Lined<Vec<Host>>> {
+        self.unknown_keys(table, &ACME_CERTIFICATE);
+        let names = self.several(table, "names", "[\"recre.store\"]", parse_name);
+        if !table.get("names").is_some_and(has_items) {
+            self.missing(line, "names", &ACME_CERTIFICATE, "names = [\"recre.store\", \"www.recre.store\"]");
+        }
+        let names: Vec<Host> = names?.into_iter().map(|lined| lined.value).collect();
+        (!names.is_empty()).then_some(Lined { value: names, line })
+    }
+}
+
+fn has_items(value: &Value<'_>) -> bool {
+    value.get_ref().as_array().is_none_or(|items| !items.is_empty())
+}
+
+fn parse_name(text: &str) -> Result<Host, Bad> {
+    if text.starts_with("*.") {
+        let remedy = "List the hosts, or obtain the wildcard with certbot or lego and name it in [[certificate]] (docs/renewal.md).";
+        return Err(Bad::new(
+            "a host: a wildcard needs dns-01, which `sanedge renew` does not speak",
+            remedy,
+        ));
+    }
+    parse_host(text)
+}
+
+fn parse_directory(text: &str) -> Result<String, Bad> {
+    let names: Vec<String> = acme::directory_names().iter().map(|name| format!("\"{name}\"")).collect();
+    let expected = format!("{}, or an https URL", names.join(", "));
+    acme::directory(text).ok_or_else(|| {
+        Bad::new(expected, "Write directory = \"letsencrypt\", or remove it for that default.")
+    })
+}
+
+fn parse_profile(text: &str) -> Result<String, Bad> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let good = !text.is_empty() && text.len() <= PROFILE_BYTES_MAX && text.bytes().all(allowed);
+    let expected = format!("1 to {PROFILE_BYTES_MAX} letters, digits, `-`, `_` and `.`");
+    good.then(|| text.to_owned()).ok_or_else(|| Bad::new(expected, "Remove it for the CA's default."))
+}
+
+fn parse_contact(text: &str) -> Result<String, Bad> {
+    let strange = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b',' | b'?' | b':' | b'<' | b'>');
+    let parts = text.split_once('@').filter(|(local, domain)| !local.is_empty() && domain.contains('.'));
+    let good = text.len() <= CONTACT_BYTES_MAX
+        && !text.bytes().any(strange)
+        && parts.is_some_and(|(_, domain)| !domain.contains('@'));
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        Bad::new("one mail address", "Write contact = \"you@example.org\", without `mailto:`, or remove it.")
+    })
+}

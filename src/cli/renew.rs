@@ -1,0 +1,259 @@
+//! `sanedge renew`: the CA's part, then the deployment: prove, write, reload, and look whether the new certificates are served.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use serde_json::json;
+
+use super::failure::Failure;
+use super::output::{DONE_IN_PART, in_place, write};
+use super::running::{admin_of, reload_of};
+use super::terminal::{complain, now, print};
+use crate::acme::{self, Options, Stop, confirm};
+use crate::bundle::acme::{Plan, stored};
+use crate::bundle::compile::{self, Outcome};
+use crate::bundle::file::word;
+use crate::bundle::{Bundle, file, report};
+use crate::ops::admin::client::{self, AskError};
+use crate::ops::admin::endpoints::STATUS;
+use crate::ops::log;
+
+/// Exit code of what may be possible later without anybody's doing (`EX_TEMPFAIL`).
+const NOT_NOW: u8 = 75;
+/// The system's users, where `sanedge-acme` is looked up.
+const PASSWD: &str = "/etc/passwd";
+/// Who talks to the CA where root types the command.
+const ACME_USER: &str = "sanedge-acme";
+
+/// The edge has taken the bundle, and a client of this machine sees another certificate.
+const NOT_SERVED: &str = "not-served";
+
+/// What a deployment came to.
+#[derive(Debug)]
+struct Deployed {
+    /// For people, one sentence.
+    message: String,
+    /// Some sources failed, and the others are in use.
+    in_part: bool,
+}
+
+pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCode {
+    let plan = match acme::read_plan(&options.file) {
+        Ok(plan) => plan,
+        Err(stop) => return told(&stop, json),
+    };
+    if only_deploy {
+        return finish(None, deploy(&plan, json), json);
+    }
+    if let Some((uid, gid)) = acme_user(&plan).filter(|_| !options.dry_run) {
+        return as_user(&plan, uid, gid, json);
+    }
+    let tell = |name: &str, what: &str| {
+        if !json {
+            let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+            print(&format!("{}\n", report::escaped(&format!("{name}{what}"))));
+        }
+    };
+    let run = match acme::run(options, &plan, &tell) {
+        Ok(run) => run,
+        Err(stop) => return told(&stop, json),
+    };
+    if !json {
+        print(&run.text());
+    }
+    let deployed =
+        if options.dry_run || !is_ours(&plan) || !holds_some(&plan) { Ok(None) } else { deploy(&plan, json) };
+    finish(Some(&run), deployed, json)
+}
+
+fn told(stop: &Stop, json: bool) -> ExitCode {
+    let _ = Failure::new(stop.code, stop.message.clone()).tell(json);
+    ExitCode::from(match (stop.not_now, stop.code) {
+        (true, _) => NOT_NOW,
+        (_, "acme-host") => 2,
+        _ => 1,
+    })
+}
+
+/// Prints the document for programs; the worse of both exit codes.
+fn finish(
+    run: Option<&acme::report::Run>,
+    deployed: Result<Option<Deployed>, Failure>,
+    json: bool,
+) -> ExitCode {
+    let code = run.map_or(0, acme::report::Run::exit_code);
+    if json {
+        let mut document = run.map_or_else(|| json!({}), acme::report::Run::json);
+        let message = deployed.as_ref().ok().and_then(|deployed| deployed.as_ref()).map(|done| &done.message);
+        if let Some(members) = document.as_object_mut() {
+            members.insert("deployed".to_owned(), json!(message));
+            members.insert("ok".to_owned(), true.into());
+        }
+        match (&deployed, run.and_then(acme::report::Run::failure).filter(|_| code != 0)) {
+            (Err(failure), _) => failure.mark(&mut document),
+            (_, Some((code, message))) => Failure::new(&code, message).mark(&mut document),
+            _ => {}
+        }
+        print(&format!("{document:#}\n"));
+    }
+    match deployed {
+        Err(failure) => {
+            if !json {
+                let _ = failure.tell(false);
+            }
+            ExitCode::FAILURE
+        }
+        Ok(deployed) => {
+            let in_part = deployed.as_ref().is_some_and(|deployed| deployed.in_part);
+            if let Some(deployed) = deployed.filter(|_| !json) {
+                print(&format!("{}\n", report::escaped(&deployed.message)));
+            }
+            ExitCode::from(if code == 0 && in_part { DONE_IN_PART } else { code })
+        }
+    }
+}
+
+/// Whether this user makes the bundle too. On a board with the packaged users it is root that does.
+fn is_ours(plan: &Plan) -> bool {
+    let owner = |path: &Path| std::fs::metadata(path).map(|about| about.uid()).ok();
+    let parent = plan.bundle.parent().unwrap_or(Path::new("/"));
+    owner(&plan.bundle).or_else(|| owner(parent)) == Some(rustix::process::geteuid().as_raw())
+        && std::fs::File::open(&plan.source).is_ok()
+}
+
+fn holds_some(plan: &Plan) -> bool {
+    plan.certificates.iter().any(|wanted| stored_at(plan, wanted.name()).is_some_and(|path| path.exists()))
+}
+
+fn stored_at(plan: &Plan, name: &str) -> Option<std::path::PathBuf> {
+    Some(stored::path(&plan.state, &crate::bundle::acme::file_name(name)?))
+}
+
+/// The user that the CA's part runs as where root types the command; none where root does all itself, as in a container.
+fn acme_user(plan: &Plan) -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let of_folder = std::fs::symlink_metadata(&plan.state).ok().map(|about| (about.uid(), about.gid()));
+    let users = || std::fs::read_to_string(PASSWD).ok();
+    of_folder.or_else(|| users()?.lines().find_map(user)).filter(|(uid, _)| *uid != 0)
+}
+
+/// Of a line of `/etc/passwd`.
+fn user(line: &str) -> Option<(u32, u32)> {
+    let mut fields = line.split(':');
+    let is_it = fields.next() == Some(ACME_USER);
+    let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+    is_it.then_some((uid, gid))
+}
+
+/// Root never talks to the CA where another user can: this program again as that user, then the deployment.
+fn as_user(plan: &Plan, uid: u32, gid: u32, json: bool) -> ExitCode {
+    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
+    let status = command.args(std::env::args_os().skip(1)).uid(uid).gid(gid).current_dir("/").status();
+    let code = match status {
+        Ok(status) => status.code().unwrap_or(1),
+        Err(error) => {
+            let message = format!("cannot run the CA's part as uid {uid}: {error}");
+            return Failure::new("acme-user", message).tell(json);
+        }
+    };
+    // Its document was printed; for programs there is one.
+    let deployed = if holds_some(plan) { deploy(plan, json) } else { Ok(None) };
+    match deployed {
+        Err(failure) => {
+            complain(&format!("error {}\n", report::escaped(&failure.message)));
+            ExitCode::FAILURE
+        }
+        Ok(deployed) => {
+            if let Some(deployed) = deployed {
+                complain(&format!("{}\n", report::escaped(&deployed.message)));
+            }
+            ExitCode::from(u8::try_from(code).unwrap_or(1))
+        }
+    }
+}
+
+/// Takes the stored certificates into use. None: they are in use already.
+fn deploy(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
+    let mut outcome = compile::carry_over(&plan.source, in_place(&plan.bundle).as_ref(), now());
+    let findings = report::findings(&outcome.findings, log::is_coloured(&io::stderr()));
+    let tell = || {
+        if json {
+        } else {
+            complain(&findings)
+        }
+    };
+    let Some(bytes) = outcome.bundle.take() else {
+        tell();
+        let count = report::count(&outcome.findings);
+        return Err(Failure::new("findings", format!("{count}: the bundle in use stays as it is")));
+    };
+    let before = file::read(&plan.bundle).ok();
+    if before.as_ref().is_none_or(|before| **before != *bytes) {
+        write(&plan.bundle, true, &bytes)
+            .map_err(|finding| Failure::new("not-written", finding.message.clone()))?;
+    } else if is_served(plan, &bytes).is_ok() {
+        let stays = "the bundle in use stays as it is".to_owned();
+        return Ok(outcome.in_part.then(|| {
+            tell();
+            Deployed { message: stays, in_part: true }
+        }));
+    }
+    tell();
+    taken(plan, &bytes, &outcome).inspect_err(|failure| {
+        // After a restart a bundle would be in use that this edge has refused.
+        if let (Some(before), true) = (&before, failure.code != NOT_SERVED) {
+            let _ = write(&plan.bundle, true, before);
+        }
+    })
+}
+
+/// Reloads the edge, and looks whether it serves what is new.
+fn taken(plan: &Plan, bytes: &[u8], outcome: &Outcome) -> Result<Option<Deployed>, Failure> {
+    let bundle = Bundle::open(&plan.bundle).map_err(Failure::from)?;
+    let admin = admin_of(&bundle);
+    let deployed = |message: String| Some(Deployed { message, in_part: outcome.in_part });
+    match client::ask(&admin, &STATUS, "application/json") {
+        Err(AskError::Connect { error, .. }) if is_absent(&error) => {
+            let message = format!("no edge is running; the next start uses {}", word(&plan.bundle));
+            return Ok(deployed(message));
+        }
+        Err(error) => return Err(error.into()),
+        Ok(_) => {}
+    }
+    reload_of(&admin, false)?;
+    let hosts = is_served(plan, bytes)?;
+    Ok(deployed(match hosts.len() {
+        0 => "the new bundle is in use".to_owned(),
+        _ => format!("serving: {}", hosts.join(", ")),
+    }))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// The hosts whose certificates come from the CA, each asked of the running edge.
+fn is_served(plan: &Plan, bytes: &[u8]) -> Result<Vec<String>, Failure> {
+    let failed = |message: String| Failure::new(NOT_SERVED, message);
+    let bundle =
+        Bundle::decode(zeroize::Zeroizing::new(bytes.to_vec())).map_err(|error| failed(error.to_string()))?;
+    let listener = plan.https.iter().find(|listener| listener.port() != 0);
+    let mut hosts = Vec::new();
+    for name in plan.certificates.iter().flat_map(|wanted| &wanted.names) {
+        let entry = crate::names::Host::parse(name).ok().and_then(|host| bundle.host(&host).cloned());
+        let certificate = entry.and_then(|entry| bundle.certificates.get(usize::from(entry.certificate)));
+        let Some(end_entity) = certificate.and_then(|certificate| certificate.key.cert.first()) else {
+            continue;
+        };
+        if let Some(listener) = listener {
+            confirm::serves(*listener, name, end_entity, plan.http_expects_proxy).map_err(failed)?;
+        }
+        hosts.push(name.clone());
+    }
+    Ok(hosts)
+}

@@ -1,0 +1,605 @@
+//! `sanedge renew` against a real CA (Pebble), and against one that fails.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use sanedge::bundle::Bundle;
+use sanedge::names::Host;
+
+use super::support::edge::{Edge, sanedge, text};
+use super::support::node::{has, skip};
+use super::support::pebble::{Act, Front, Pebble, handshake, problem, serve_challenges};
+
+const A: &str = "a.localhost";
+const B: &str = "b.localhost";
+
+/// A folder with a sanedge.toml of two sites and `[acme]`, and a Pebble behind a front. Challenges are served without an edge.
+struct Desk {
+    folder: tempfile::TempDir,
+    front: Front,
+    _pebble: Pebble,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self::with(&[A, B], Pebble::start)
+    }
+
+    fn with(hosts: &[&str], pebble: impl Fn(&Path, u16) -> Pebble) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = serve_challenges(&folder.path().join("challenges"));
+        let pebble = pebble(folder.path(), port);
+        let front = Front::before(&pebble);
+        std::fs::write(folder.path().join("trust.pem"), &pebble.trust).unwrap();
+        let desk = Self { folder, front, _pebble: pebble };
+        std::fs::write(desk.path("x.toml"), toml(&desk.front.directory(), port, 0, hosts, "")).unwrap();
+        desk.bundled();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn bundled(&self) {
+        let output = sanedge().arg("bundle").arg(self.path("x.toml")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    fn renew(&self, options: &[&str]) -> Output {
+        sanedge().arg("renew").arg(self.path("x.acme")).args(options).output().unwrap()
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = sanedge();
+        command.arg("renew").arg(self.path("x.acme")).arg("--now");
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Runs with `--now --json`; the exit code and the document.
+    fn json(&self, options: &[&str]) -> (i32, serde_json::Value) {
+        let output = self.renew(&[options, &["--now", "--json"]].concat());
+        let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+        (output.status.code().unwrap(), document)
+    }
+
+    fn certificate(&self, host: &str) -> PathBuf {
+        self.path(&format!("state/certificates/{host}.pem"))
+    }
+
+    fn bundle(&self) -> Bundle {
+        Bundle::open(&self.path("x.bundle")).unwrap()
+    }
+
+    fn serves(&self, host: &str) -> bool {
+        self.bundle().host(&Host::parse(host).unwrap()).is_some()
+    }
+
+    /// No token of a challenge is left.
+    fn is_clean(&self) -> bool {
+        std::fs::read_dir(self.path("challenges")).unwrap().count() == 0
+    }
+}
+
+fn toml(directory: &str, http: u16, https: u16, hosts: &[&str], more: &str) -> String {
+    let site = |host: &&str| format!("[[site]]\nhosts = [\"{host}\"]\nupstream = [\"127.0.0.1:1\"]\n");
+    format!(
+        "board = \"host\"\n[listen]\nhttps = [\"127.0.0.1:{https}\"]\nhttp = [\"127.0.0.1:{http}\"]\n\
+         admin = \"unix:admin.sock\"\npublic_https_port = 443\n[acme]\nterms = \"agreed\"\ndirectory = \"{directory}\"\n\
+         trust = \"trust.pem\"\nstate = \"state\"\nchallenges = \"challenges\"\n{more}\n{}",
+        hosts.iter().map(site).collect::<String>()
+    )
+}
+
+fn without_pebble(test: &str) -> bool {
+    let lacks = !has("pebble", "-help");
+    if lacks {
+        skip(test, "it needs pebble");
+    }
+    lacks
+}
+
+/// Everything that a shell started, ended with it.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// The one command line of docs/acme.md.
+fn documented() -> &'static str {
+    let page = include_str!("../../docs/acme.md");
+    page.split("```sh\n")
+        .find(|block| block.starts_with("sanedge bundle"))
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap()
+}
+
+#[test]
+fn one_command_line_ends_with_both_hosts_served() {
+    if without_pebble("one_command_line_ends_with_both_hosts_served") {
+        return;
+    }
+    // The ports of the file cannot be 0, and another process may take a free one in between: then we try again.
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let [http, https] = [(); 2]
+            .map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        let pebble = Pebble::start(folder.path(), http);
+        std::fs::write(folder.path().join("trust.pem"), &pebble.trust).unwrap();
+        let toml = toml(&pebble.directory(), http, https, &[A, B], "");
+        std::fs::write(folder.path().join("sanedge.toml"), toml).unwrap();
+        std::fs::create_dir(folder.path().join("bin")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_sanedge"), folder.path().join("bin/sanedge")).unwrap();
+        let path = format!("{}:{}", folder.path().join("bin").display(), std::env::var("PATH").unwrap());
+        let (out, err) = (folder.path().join("out"), folder.path().join("err"));
+        let shell = Command::new("sh")
+            .args(["-c", documented()])
+            .current_dir(folder.path())
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(&out).unwrap())
+            .stderr(std::fs::File::create(&err).unwrap())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut shell = Group(shell);
+        let status = shell.0.wait().unwrap();
+        let said = [out, err].map(|file| std::fs::read_to_string(file).unwrap()).concat();
+        if said.contains("in use") && !status.success() {
+            continue;
+        }
+        assert!(status.success(), "{said}");
+        assert!(said.contains(&format!("serving: {A}, {B}")), "{said}");
+        // A client that trusts the CA alone, and not what `renew` looked at.
+        for host in [A, B] {
+            handshake(&pebble.root, host, https).unwrap();
+        }
+        return;
+    }
+    panic!("no port stayed free");
+}
+
+#[test]
+fn certificates_are_obtained_once_and_only_their_owner_can_read_them() {
+    if without_pebble("certificates_are_obtained_once_and_only_their_owner_can_read_them") {
+        return;
+    }
+    let desk = Desk::new();
+    assert!(!desk.serves(A) && desk.bundle().pending.len() == 2);
+    let output = desk.renew(&[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("no edge is running"), "{}", text(&output));
+    assert!(desk.serves(A) && desk.serves(B) && desk.bundle().pending.is_empty() && desk.is_clean());
+    assert_eq!((desk.front.count("order-plz"), desk.front.count("sign-me-up")), (2, 1), "one order a host");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    let mut folders = vec![desk.path("state")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                assert_eq!(mode(&entry), 0o600, "{}", entry.display());
+                files += 1;
+            }
+        }
+    }
+    assert_eq!(files, 6, "lock, account, two records, two certificates; no order is left");
+    assert_eq!((mode(&desk.path("x.bundle")), mode(&desk.path("x.acme"))), (0o600, 0o644));
+    let plan = std::fs::read_to_string(desk.path("x.acme")).unwrap();
+    assert!(!plan.contains("KEY") && plan.contains(A), "{plan}");
+    // Nothing is due, so nothing is asked and nothing is written.
+    let before = std::fs::metadata(desk.path("state/records").join(format!("{A}.json"))).unwrap().ino();
+    desk.front.faults(|_, _| Act::Pass);
+    let output = desk.renew(&[]);
+    assert!(output.status.success() && text(&output).contains("fine"), "{}", text(&output));
+    assert_eq!(desk.front.count("order-plz"), 0);
+    assert_eq!(
+        std::fs::metadata(desk.path("state/records").join(format!("{A}.json"))).unwrap().ino(),
+        before
+    );
+    // A renewal replaces the certificate and its key.
+    let old = std::fs::read(desk.certificate(A)).unwrap();
+    let output = desk.renew(&["--now", "--host", A]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_ne!(std::fs::read(desk.certificate(A)).unwrap(), old);
+    assert_eq!(desk.front.count("order-plz"), 1);
+}
+
+#[test]
+fn a_rate_limit_is_obeyed_over_ten_restarts() {
+    if without_pebble("a_rate_limit_is_obeyed_over_ten_restarts") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    desk.front.faults(|kind, _| match kind {
+        "order-plz" => {
+            problem(429, "rateLimited", "too many new orders from this account", "Retry-After: 3600\r\n")
+        }
+        _ => Act::Pass,
+    });
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, &document["code"]), (1, &"acme-rate-limited".into()), "{document}");
+    for _ in 0..10 {
+        let (code, document) = desk.json(&[]);
+        assert_eq!(code, 75, "{document}");
+        assert!(document["certificates"][0]["why"].as_str().unwrap().contains("Retry-After"), "{document}");
+    }
+    assert_eq!(desk.front.count("order-plz"), 1);
+    assert!(!desk.serves(A));
+}
+
+#[test]
+fn one_host_that_is_refused_and_one_without_dns_do_not_delay_the_third() {
+    if without_pebble("one_host_that_is_refused_and_one_without_dns_do_not_delay_the_third") {
+        return;
+    }
+    let blocked = "blocked.localhost";
+    let desk = Desk::with(&[blocked, "nowhere.invalid", A], |folder, port| {
+        Pebble::with(folder, port, &[], &serde_json::json!({ "domainBlocklist": [blocked] }))
+    });
+    let (code, document) = desk.json(&[]);
+    assert_eq!(code, 3, "{document}");
+    let rows = document["certificates"].as_array().unwrap();
+    let codes: Vec<Option<&str>> = rows.iter().map(|row| row["failure"]["code"].as_str()).collect();
+    assert_eq!(codes, [Some("acme-rejected-name"), Some("acme-waiting-for-dns"), None], "{document}");
+    assert_eq!(rows[2]["outcome"], "issued", "{document}");
+    for row in &rows[..2] {
+        assert!(
+            row["failure"]["remedy"].as_str().unwrap().len() > 20
+                && row["failure"]["means"].as_str().unwrap().len() > 20
+        );
+    }
+    assert_eq!(desk.front.count("order-plz"), 2, "nothing was sent for the one without DNS");
+    assert!(desk.serves(A) && !desk.serves(blocked));
+}
+
+/// Answers that are none, and what is said of each.
+#[test]
+fn an_answer_that_is_none_is_told_and_the_next_run_succeeds() {
+    if without_pebble("an_answer_that_is_none_is_told_and_the_next_run_succeeds") {
+        return;
+    }
+    let page = "<html><body>502 Bad Gateway</body></html>";
+    let html = format!(
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+        page.len()
+    );
+    let portal =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+    let desk = Desk::with(&[A], Pebble::start);
+    for kind in ["dir", "order-plz", "finalize-order", "certZ"] {
+        for (act, code, said) in [
+            (Act::Answer(html.clone()), "acme-ca-fault", "502"),
+            (Act::Endless, "acme-ca-answer", "more than"),
+            (Act::Cut, "acme-ca-fault", "closed the connection"),
+            (problem(503, "serverInternal", "down for maintenance", ""), "acme-ca-fault", "maintenance"),
+        ] {
+            let _ = std::fs::remove_dir_all(desk.path("state"));
+            let fault = act.clone();
+            desk.front.faults(move |now, _| if now == kind { fault.clone() } else { Act::Pass });
+            let (exit, document) = desk.json(&[]);
+            assert_eq!((exit, &document["code"]), (1, &code.into()), "{kind} {act:?}: {document}");
+            assert!(document["message"].as_str().unwrap().contains(said), "{kind} {act:?}: {document}");
+            assert!(!desk.certificate(A).exists() && desk.is_clean(), "{kind} {act:?}");
+        }
+    }
+    desk.front.faults(move |kind, _| if kind == "dir" { Act::Answer(portal.clone()) } else { Act::Pass });
+    assert_eq!(desk.json(&[]).1["code"], "acme-ca-answer", "a captive portal");
+    desk.front.faults(|_, _| Act::Pass);
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, desk.front.count("order-plz")), (0, 0), "the stored order goes on: {document}");
+    assert!(desk.serves(A));
+}
+
+#[test]
+fn four_nonces_may_be_refused_and_five_end_the_run() {
+    if without_pebble("four_nonces_may_be_refused_and_five_end_the_run") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    let refusing = |most: usize| {
+        move |kind: &str, before: usize| match kind {
+            "order-plz" | "finalize-order" if before < most => {
+                problem(400, "badNonce", "JWS has an invalid anti-replay nonce", "")
+            }
+            _ => Act::Pass,
+        }
+    };
+    desk.front.faults(refusing(usize::MAX));
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, &document["code"]), (1, &"acme-bad-nonce".into()), "{document}");
+    assert!(document["message"].as_str().unwrap().contains("badNonce"), "{document}");
+    assert_eq!(desk.front.count("order-plz"), 5);
+    desk.front.faults(refusing(4));
+    let (code, document) = desk.json(&[]);
+    assert_eq!(code, 0, "{document}");
+    assert_eq!((desk.front.count("order-plz"), desk.front.count("finalize-order")), (5, 5));
+}
+
+#[test]
+fn a_name_that_cannot_be_validated_is_tried_five_times_an_hour_at_most() {
+    if without_pebble("a_name_that_cannot_be_validated_is_tried_five_times_an_hour_at_most") {
+        return;
+    }
+    // The CA comes to a port where nothing listens; the check on this machine finds the challenges.
+    let desk = Desk::with(&[A], |folder, _| Pebble::start(folder, 1));
+    for _ in 0..5 {
+        let (code, document) = desk.json(&[]);
+        assert_eq!((code, &document["code"]), (1, &"acme-connection".into()), "{document}");
+        assert!(document["message"].as_str().unwrap().contains(A), "{document}");
+    }
+    for _ in 0..3 {
+        let (code, document) = desk.json(&[]);
+        assert_eq!(code, 75, "{document}");
+        assert!(
+            document["certificates"][0]["why"].as_str().unwrap().contains("five validations"),
+            "{document}"
+        );
+    }
+    assert_eq!((desk.front.count("order-plz"), desk.front.count("chalZ")), (5, 5));
+    assert!(desk.is_clean());
+}
+
+#[test]
+fn without_a_server_for_the_challenges_nothing_is_sent() {
+    if without_pebble("without_a_server_for_the_challenges_nothing_is_sent") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    let toml = std::fs::read_to_string(desk.path("x.toml")).unwrap();
+    let at = toml.find("http = ").unwrap();
+    let line = toml[at..].lines().next().unwrap();
+    std::fs::write(desk.path("x.toml"), toml.replace(line, "http = [\"127.0.0.1:9\"]")).unwrap();
+    desk.bundled();
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, &document["code"]), (1, &"acme-edge-not-answering".into()), "{document}");
+    assert_eq!(desk.front.total(), 0);
+    std::fs::write(desk.path("x.toml"), toml).unwrap();
+    desk.bundled();
+    assert_eq!(desk.json(&[]).0, 0, "it counts as no attempt");
+}
+
+#[test]
+fn a_dry_run_asks_for_no_certificate_and_keeps_nothing() {
+    if without_pebble("a_dry_run_asks_for_no_certificate_and_keeps_nothing") {
+        return;
+    }
+    let desk = Desk::new();
+    let bundle = std::fs::read(desk.path("x.bundle")).unwrap();
+    let output = desk.renew(&["--dry-run"]);
+    assert!(output.status.success() && text(&output).contains("possible"), "{}", text(&output));
+    assert_eq!((desk.front.count("chalZ"), desk.front.count("finalize-order")), (2, 0));
+    assert!(!desk.path("state").exists() && desk.is_clean());
+    assert_eq!(std::fs::read(desk.path("x.bundle")).unwrap(), bundle);
+    let broken = Desk::with(&[A], |folder, _| Pebble::start(folder, 1));
+    let output = broken.renew(&["--dry-run"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("port 80"), "{}", text(&output));
+}
+
+/// Killed before and after each request reaches the CA, the next run ends well, with at most one certificate too many.
+#[test]
+fn a_run_that_is_killed_at_any_step_is_followed_by_one_that_ends_well() {
+    if without_pebble("a_run_that_is_killed_at_any_step_is_followed_by_one_that_ends_well") {
+        return;
+    }
+    let whole = Desk::with(&[A], Pebble::start);
+    assert_eq!(whole.json(&[]).0, 0);
+    let steps: Vec<(String, usize)> = whole.front.seen().into_iter().collect();
+    assert!(steps.iter().any(|(kind, _)| kind == "certZ"), "{steps:?}");
+    let steps = steps.iter().flat_map(|(kind, count)| (0..*count).map(move |nth| (kind.clone(), nth)));
+    for (kind, nth) in steps {
+        for act in [Act::Hold, Act::Lose] {
+            for name in ["state", "challenges"] {
+                let _ = std::fs::remove_dir_all(whole.path(name));
+            }
+            let (step, fault) = (kind.clone(), act.clone());
+            whole.front.faults(
+                move |now, before| if (now, before) == (&*step, nth) { fault.clone() } else { Act::Pass },
+            );
+            let mut child = whole.spawn();
+            // The number of looks at an order is the CA's affair: one that never comes is no step.
+            let is_held = loop {
+                match (whole.front.is_holding(), child.try_wait().unwrap()) {
+                    (true, _) => break true,
+                    (false, Some(_)) => break false,
+                    _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+                }
+            };
+            let _ = child.kill();
+            let _ = child.wait();
+            let first = whole.front.count("finalize-order");
+            whole.front.faults(|_, _| Act::Pass);
+            let (code, document) = whole.json(&[]);
+            assert_eq!(code, 0, "{kind} {nth} {act:?} {is_held}: {document}");
+            assert!(whole.serves(A) && whole.is_clean(), "{kind} {nth} {act:?}");
+            assert!(first + whole.front.count("finalize-order") <= 2, "{kind} {nth} {act:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stored_certificate_that_does_not_pass_is_not_used_and_the_old_one_stays() {
+    if without_pebble("a_stored_certificate_that_does_not_pass_is_not_used_and_the_old_one_stays") {
+        return;
+    }
+    let desk = Desk::new();
+    assert_eq!(desk.json(&[]).0, 0);
+    let (a, b) = (std::fs::read(desk.certificate(A)).unwrap(), std::fs::read(desk.certificate(B)).unwrap());
+    let bundle = std::fs::read(desk.path("x.bundle")).unwrap();
+    let deploy = || sanedge().arg("renew").arg(desk.path("x.acme")).arg("--deploy").output().unwrap();
+    let restore = |bytes: &[u8]| {
+        let _ = std::fs::remove_file(desk.certificate(A));
+        std::fs::write(desk.certificate(A), bytes).unwrap();
+        std::fs::set_permissions(desk.certificate(A), std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let elsewhere = desk.path("elsewhere.pem");
+    std::fs::write(&elsewhere, &a).unwrap();
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let attacks: [(&str, &dyn Fn()); 4] = [
+        ("symbolic link", &|| {
+            std::fs::remove_file(desk.certificate(A)).unwrap();
+            symlink(&elsewhere, desk.certificate(A)).unwrap();
+        }),
+        ("readable by others", &|| {
+            std::fs::set_permissions(desk.certificate(A), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }),
+        ("too large", &|| restore(&[&a[..], &vec![b'\n'; 70_000]].concat())),
+        ("broken PEM", &|| restore(&a[..a.len() - 40])),
+    ];
+    for (said, attack) in attacks {
+        attack();
+        let output = deploy();
+        assert_eq!(output.status.code(), Some(3), "{said}: {}", text(&output));
+        assert!(text(&output).contains(said), "{said}: {}", text(&output));
+        assert!(desk.serves(A) && desk.serves(B), "{said}: the certificate in place stays");
+        restore(&a);
+    }
+    // The certificate of another name, with its own key: it proves, and is for no host of this one.
+    restore(&b);
+    let output = deploy();
+    assert!(desk.serves(A), "{}", text(&output));
+    restore(&a);
+    let output = deploy();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(std::fs::read(desk.path("x.bundle")).unwrap(), bundle);
+}
+
+#[test]
+fn a_name_that_is_not_managed_any_more_is_never_renewed() {
+    if without_pebble("a_name_that_is_not_managed_any_more_is_never_renewed") {
+        return;
+    }
+    let desk = Desk::new();
+    assert_eq!(desk.json(&[]).0, 0);
+    let toml = std::fs::read_to_string(desk.path("x.toml")).unwrap();
+    let site = format!("[[site]]\nhosts = [\"{B}\"]");
+    std::fs::write(desk.path("x.toml"), toml.replace(&site, &format!("{site}\nacme = false"))).unwrap();
+    // It had its certificate from there: without one of its own it is covered by none.
+    let output = sanedge().arg("bundle").arg(desk.path("x.toml")).output().unwrap();
+    assert!(!output.status.success() && text(&output).contains("host-not-covered"), "{}", text(&output));
+    std::fs::write(desk.path("x.toml"), &toml[..toml.find(&site).unwrap()]).unwrap();
+    desk.bundled();
+    desk.front.faults(|_, _| Act::Pass);
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, document["certificates"].as_array().unwrap().len()), (0, 1), "{document}");
+    assert_eq!(desk.front.count("order-plz"), 1);
+    let (code, document) = desk.json(&["--host", B]);
+    assert_eq!((code, &document["code"]), (2, &"acme-host".into()), "{document}");
+}
+
+/// A front that offers renewal information (RFC 9773), which this Pebble has not.
+fn with_renewal_information(
+    desk: &Desk,
+    (start, end): (&str, &str),
+    order: impl Fn(usize) -> Act + Send + Sync + 'static,
+) {
+    let information = format!("\"renewalInfo\": \"https://localhost:{}/ari\", \"newOrder\"", desk.front.port);
+    let body = format!("{{\"suggestedWindow\":{{\"start\":\"{start}\",\"end\":\"{end}\"}}}}");
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nRetry-After: 60\r\n";
+    let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    desk.front.faults(move |kind, before| match kind {
+        "dir" => Act::Change("\"newOrder\"", information.clone()),
+        "ari" => Act::Answer(answer.clone()),
+        "order-plz" => order(before),
+        _ => Act::Pass,
+    });
+}
+
+#[test]
+fn the_moment_of_a_renewal_is_drawn_once_from_the_cas_window() {
+    if without_pebble("the_moment_of_a_renewal_is_drawn_once_from_the_cas_window") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    assert_eq!(desk.json(&[]).0, 0);
+    let next = || {
+        let output = desk.renew(&["--json"]);
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["certificates"][0]["outcome"], "fine", "{document}");
+        document["certificates"][0]["next"].as_i64().unwrap()
+    };
+    // 2029-01-01 and 2029-03-01.
+    let window = 1_861_920_000..1_867_017_600;
+    with_renewal_information(&desk, ("2029-01-01T00:00:00Z", "2029-03-01T00:00:00Z"), |_| Act::Pass);
+    let drawn = next();
+    assert!(window.contains(&drawn), "{drawn}");
+    assert_eq!(desk.front.count("ari"), 1);
+    for _ in 0..3 {
+        assert_eq!(next(), drawn, "kept across restarts");
+    }
+    assert_eq!(desk.front.count("ari"), 1, "Retry-After has not passed");
+}
+
+#[test]
+fn a_window_in_the_past_renews_with_replaces_and_without_it_where_the_ca_refuses_that() {
+    if without_pebble("a_window_in_the_past_renews_with_replaces_and_without_it_where_the_ca_refuses_that") {
+        return;
+    }
+    let past = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    // A CA that says so, and one that does not repeat it in its answer (RFC 9773 §5).
+    for refusing in [true, false] {
+        let desk = Desk::with(&[A], Pebble::start);
+        assert_eq!(desk.json(&[]).0, 0);
+        let old = std::fs::read(desk.certificate(A)).unwrap();
+        with_renewal_information(&desk, past, move |before| match before {
+            0 if refusing => problem(409, "alreadyReplaced", "this certificate was replaced already", ""),
+            _ => Act::Pass,
+        });
+        let output = desk.renew(&["--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert_ne!(std::fs::read(desk.certificate(A)).unwrap(), old);
+        let orders = desk.front.payloads("order-plz");
+        let replaces: Vec<bool> = orders.iter().map(|order| order.contains("\"replaces\"")).collect();
+        assert_eq!(replaces, [true, false], "{orders:?}");
+        assert!(desk.front.count("ari") == 1 && desk.is_clean());
+    }
+}
+
+/// A pending host: an alert on the TLS port, a sentence on the plain one, and challenges.
+#[test]
+fn a_pending_host_gets_an_alert_and_a_503_and_its_challenges_are_answered() {
+    let challenges = tempfile::tempdir().unwrap();
+    let state = challenges.path().join("state");
+    let edge = Edge::certified_for(&["recre.store"])
+        .with_http()
+        .site(&["recre.store"], "127.0.0.1:1")
+        .site(&["new.recre.store"], "127.0.0.1:1")
+        .listen(&format!(
+            "[acme]\nterms = \"agreed\"\nstate = {:?}\nchallenges = {:?}",
+            state.display().to_string(),
+            challenges.path().display().to_string()
+        ))
+        .start();
+    let get = |host: &str, path: &str| {
+        let mut stream = std::net::TcpStream::connect(edge.http.unwrap()).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        std::io::read_to_string(stream).unwrap()
+    };
+    let answer = get("new.recre.store", "/");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("Sanedge-Error: certificate_pending"),
+        "{answer}"
+    );
+    assert!(get("recre.store", "/").starts_with("HTTP/1.1 308 "), "the other host is served");
+    assert!(get("other.test", "/").starts_with("HTTP/1.1 404 "));
+    std::fs::write(challenges.path().join("token"), "token.thumbprint").unwrap();
+    let answer = get("new.recre.store", "/.well-known/acme-challenge/token");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("token.thumbprint"), "{answer}");
+    let handshake = |host: &str| handshake(&edge.desk().ca.pem, host, edge.https.port());
+    handshake("recre.store").unwrap();
+    assert!(handshake("new.recre.store").unwrap_err().contains("UnrecognisedName"));
+    edge.stop();
+}
