@@ -39,6 +39,8 @@ fn source(title: &str, key: &str, line: &str) -> String {
         ("[listen]", "https = [\"[::]:443\"]\n"),
         ("[limits]", ""),
         ("[[certificate]]", "chain = \"cert.pem\"\nkey = \"key.pem\"\n"),
+        ("[acme]", "terms = \"agreed\"\n"),
+        ("[[acme.certificate]]", "names = [\"recre.store\"]\n"),
         ("[[site]]", "hosts = [\"recre.store\"]\nupstream = [\"127.0.0.1:3000\"]\n"),
         ("[[site.route]]", "path = \"/a\"\n"),
     ];
