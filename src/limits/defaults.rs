@@ -8,7 +8,7 @@ use super::range::{GIB, KIB, MIB};
 use super::table::Limits;
 
 impl Limits {
-    /// The defaults for a machine: fixed ones from [`LIMITS`], the others so that the worst case fits its budget.
+    /// The defaults for a machine: fixed ones from [`LIMITS`](crate::limits::LIMITS), the others so that the worst case fits its budget.
     pub fn default_for(machine: &Machine) -> Self {
         let mut limits = Self::fixed();
         limits.workers = machine.cores.clamp(1, 64);

@@ -1,4 +1,4 @@
-//! The log: one event a line, on stderr; [`form`] has the forms.
+//! The log: one event a line, on stderr; `log/form.rs` has the forms.
 //!
 //! Whatever came from outside goes through [`Outside`], so that no host, path, Origin or upstream text can forge a
 //! line or a field. The formatter checks again: a value that could be read as more than one is quoted.

@@ -221,9 +221,15 @@ impl Desk {
         std::fs::write(self.path(&format!("{at}.key")), issued.key_pem).unwrap();
     }
 
-    /// Runs `sanedge bundle`.
+    /// Runs `sanedge bundle`, which also prints how the memory is calculated.
     pub fn bundle(&self) -> Output {
-        sanedge().arg("bundle").arg(self.toml()).arg("-o").arg(self.bundle_file()).output().unwrap()
+        sanedge()
+            .args(["bundle", "--verbose"])
+            .arg(self.toml())
+            .arg("-o")
+            .arg(self.bundle_file())
+            .output()
+            .unwrap()
     }
 
     /// Runs `sanedge bundle`, which must succeed.
