@@ -6,11 +6,12 @@
 //! - nothing behind `-----BEGIN`, nor behind the words `PRIVATE KEY`;
 //! - no run of [`RUN_CHARS_MAX`] or more characters of base64 (also of its URL-safe form) or hexadecimal, counted without what
 //!   stands between them (blanks, line ends, `\n` as two characters, `:`, quotes), unless the run reads as words;
+//! - no key that is cut into shorter groups, by `.`, `*`, `@`, any other sign or single characters of its own alphabet (`scatter`);
 //! - at most [`CHARS_MAX`] characters;
 //! - no control character, and nothing that a reader cannot see.
 //!
 //! A path that exists is shown whole ([`Excerpt::of_path`]); of another one the part that exists, and an excerpt of the rest. A
-//! [`Host`](crate::names::Host) or an address that was parsed is shown by its own `Display`.
+//! [`Host`](crate::names::Host) that was parsed is shown by its own `Display`; an address, also with a port or a prefix, is whole.
 //!
 //! "Reads as words" is what lets `/etc/letsencrypt/live` and `CN=ISRG Root X1` through: short tokens of letters whose case does not
 //! jump. Base64 of random bytes changes between lower case, upper case and digits at two of five characters, and a token of it has 32
@@ -18,8 +19,11 @@
 //! to speak of. Hexadecimal is one token.
 
 use std::fmt::{self, Write as _};
-use std::ops::Deref;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, Range};
 use std::path::{Component, Path, PathBuf};
+
+mod scatter;
 
 /// Most characters of an excerpt, but for a path that exists.
 pub const CHARS_MAX: usize = 96;
@@ -29,6 +33,10 @@ pub const RUN_CHARS_MAX: usize = 16;
 const LOOKED_AT_BYTES_MAX: usize = 1024;
 /// Longest token that can be a word.
 const WORD_CHARS_MAX: usize = 20;
+/// Longest `u{…}`: six digits.
+const ESCAPE_CHARS_MAX: usize = 8;
+/// Longest number that may stand in a row of its like, as in an address, a date or a version.
+const NUMBER_CHARS_MAX: usize = 4;
 
 /// What may be shown of a text from outside; one line.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,17 +45,26 @@ pub struct Excerpt(Box<str>);
 impl Excerpt {
     /// Of a text.
     pub fn of(text: &str) -> Self {
-        let (text, cut) = beginning(text);
-        let mut shown = String::new();
-        for run in text.split_inclusive(breaks_a_run) {
-            let ends_in = run.chars().next_back().filter(|c| breaks_a_run(*c));
-            push_run(&mut shown, run.strip_suffix(breaks_a_run).unwrap_or(run));
-            shown.extend(ends_in);
+        if is_address(text) {
+            return Self(text.into());
         }
+        let (text, cut) = beginning(text);
+        let mut shown = without_secrets(text);
         if cut {
             shown.push('…');
         }
         Self(shortened(visible(&shown)).into())
+    }
+
+    /// Of bytes for a text that escapes by itself: the same ones, but for what is hidden and left out.
+    pub(crate) fn bytes_of(bytes: &[u8]) -> Vec<u8> {
+        let text: String = bytes.iter().take(LOOKED_AT_BYTES_MAX + 1).copied().map(char::from).collect();
+        let (text, cut) = beginning(&text);
+        let shown = without_secrets(text) + if cut { "…" } else { "" };
+        shortened(shown)
+            .chars()
+            .flat_map(|c| u8::try_from(c).map_or(b"...".to_vec(), |byte| vec![byte]))
+            .collect()
     }
 
     /// The text, where nothing of it has to be hidden: for a command, which must not be wrong.
@@ -107,6 +124,37 @@ impl Excerpt {
     }
 }
 
+/// A text of ours into which a remote answer may have got, without what may be a key in it; `vouched` are names, addresses and
+/// paths in it that are known to be none. The last net of the doctor, whose texts are many.
+pub(crate) fn netted(text: &str, vouched: &[String]) -> String {
+    let first = |text: &str| {
+        let places = vouched.iter().filter_map(|known| Some((text.find(known.as_str())?, known.len())));
+        places.min_by_key(|(at, length)| (*at, usize::MAX - length))
+    };
+    let (mut netted, mut rest) = (String::new(), text);
+    while let Some((at, length)) = first(rest) {
+        netted += &without_secrets(rest.get(..at).unwrap_or_default());
+        netted += rest.get(at..at + length).unwrap_or_default();
+        rest = rest.get(at + length..).unwrap_or_default();
+    }
+    netted + &without_secrets(rest)
+}
+
+fn without_secrets(text: &str) -> String {
+    let (mut shown, mut end) = (String::new(), 0);
+    for hidden in secrets(text) {
+        let secret = text.get(hidden.clone()).unwrap_or_default();
+        let _ = write!(
+            shown,
+            "{}[{} hidden]",
+            text.get(end..hidden.start).unwrap_or_default(),
+            number(counted(secret), "character")
+        );
+        end = hidden.end;
+    }
+    shown + text.get(end..).unwrap_or_default()
+}
+
 fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
@@ -132,7 +180,7 @@ fn beginning(text: &str) -> (&str, bool) {
     (text.get(..end).unwrap_or_default(), end < whole)
 }
 
-/// What stands in no encoding of a key and between no two parts of one, and structures hosts, file names and addresses.
+/// What structures hosts, file names and addresses; between parts of a key only where somebody put it there (`scatter`).
 fn breaks_a_run(c: char) -> bool {
     matches!(c, '.' | '@' | '~' | '*') || (!c.is_ascii() && c.is_alphanumeric())
 }
@@ -142,18 +190,37 @@ fn counts(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '=')
 }
 
-fn push_run(shown: &mut String, run: &str) {
-    let characters = || unescaped(run).filter(|(_, c)| counts(*c));
+/// What of `text` may be a key, in order and apart from each other: runs that do not read as words, and keys in groups.
+fn secrets(text: &str) -> Vec<Range<usize>> {
+    let mut found = scatter::stretches(&tokens(text), RUN_CHARS_MAX);
+    let mut begin = 0;
+    for run in text.split_inclusive(breaks_a_run) {
+        let bare = run.strip_suffix(breaks_a_run).unwrap_or(run);
+        found.extend(secret_of(bare).map(|at| begin + at..begin + bare.len()));
+        begin += run.len();
+    }
+    found.sort_by_key(|hidden| hidden.start);
+    found.dedup_by(|next, hidden| {
+        let touches = text.get(hidden.end..next.start).is_none_or(str::is_empty);
+        if touches {
+            hidden.end = hidden.end.max(next.end);
+        }
+        touches
+    });
+    found
+}
+
+/// Where in a run hiding begins, if it does not read as words.
+fn secret_of(run: &str) -> Option<usize> {
     let tokens = tokens(run);
     let mut words = Words::default();
     tokens.iter().for_each(|(_, token)| words.add(token));
-    if characters().count() < RUN_CHARS_MAX || words.hold() {
-        shown.push_str(run);
-        return;
+    if counted(run) < RUN_CHARS_MAX || words.hold() || scatter::read_as_words(&tokens) {
+        return None;
     }
     // The words in front tell people what it was; fewer than a run of them, whatever they are.
     let mut words = Words::default();
-    let front = |at: usize| characters().filter(|(begin, _)| *begin < at).count();
+    let front = |at: usize| counted(run.get(..at).unwrap_or_default());
     let mut end = 0;
     let strange = tokens.iter().find(|(at, token)| {
         words.add(token);
@@ -162,19 +229,37 @@ fn push_run(shown: &mut String, run: &str) {
         !reads
     });
     let at = strange.map_or(0, |(at, _)| *at);
-    let at = if front(at) < RUN_CHARS_MAX { at } else { end };
-    let hidden = characters().filter(|(begin, _)| *begin >= at).count();
-    shown.push_str(run.get(..at).unwrap_or_default());
-    let _ = write!(shown, "[{hidden} characters hidden]");
+    Some(if front(at) < RUN_CHARS_MAX { at } else { end })
 }
 
-/// Characters and their offsets, without the letter of an escaped line end or tab.
+/// Characters of base64 and hexadecimal, without what stands between them.
+fn counted(text: &str) -> usize {
+    unescaped(text).filter(|(_, c)| counts(*c)).count()
+}
+
+/// Whether the whole text is an address, with a port or the length of a network's prefix, which may be wrong.
+fn is_address(text: &str) -> bool {
+    let prefix = |length: &str| length.len() <= 3 && length.bytes().all(|byte| byte.is_ascii_digit());
+    let ip = text.split_once('/').filter(|(_, length)| prefix(length)).map_or(text, |(ip, _)| ip);
+    let bare = text.strip_prefix('[').and_then(|text| text.split_once(']')).map_or(ip, |(ip, _)| ip);
+    // Eight bytes in pairs of digits are an address too, but nobody writes one with zeros in front.
+    let padded = |group: &str| group.len() == 2 && group.starts_with('0');
+    let parses = text.parse::<SocketAddr>().is_ok() || ip.parse::<IpAddr>().is_ok();
+    parses && !bare.split(':').any(padded)
+}
+
+/// Characters and their offsets, without those of an escaped line end or tab, and of what [`visible`] writes for one unseen.
 fn unescaped(text: &str) -> impl Iterator<Item = (usize, char)> {
-    let mut before = ' ';
-    text.char_indices().filter(move |(_, c)| {
-        let escapes = before == '\\' && matches!(c, 'n' | 'r' | 't');
+    let (mut before, mut escaped_to) = (' ', 0);
+    text.char_indices().filter(move |(at, c)| {
+        let rest = text.get(*at..).unwrap_or_default();
+        if before == '\\' && matches!(c, 'n' | 'r' | 't') {
+            escaped_to = at + 1;
+        } else if before == '\\' && rest.starts_with("u{") {
+            escaped_to = at + rest.find('}').filter(|length| *length <= ESCAPE_CHARS_MAX).unwrap_or(0);
+        }
         before = *c;
-        !escapes
+        *at >= escaped_to
     })
 }
 
@@ -213,7 +298,9 @@ impl Words {
                 || (one.is_ascii_lowercase() && other.is_ascii_uppercase())
         };
         self.jumps += pairs.filter(|pair| jumps(*pair)).count();
-        self.digits += token.chars().filter(char::is_ascii_digit).count();
+        // Numbers as in addresses and versions: pairs of hexadecimal digits have too many tokens.
+        let number = stem.is_empty() && token.len() <= NUMBER_CHARS_MAX;
+        self.digits += token.chars().filter(|c| c.is_ascii_digit() && !number).count();
         self.characters += token.len();
         self.tokens += 1;
         let same = token.as_bytes().windows(4).any(|four| four.iter().all(|byte| Some(byte) == four.first()));
@@ -224,8 +311,13 @@ impl Words {
         !self.no_word
             && self.jumps * 12 <= self.characters
             && self.digits * 4 <= self.characters
-            && self.tokens * 4 <= self.characters + 8
+            && self.tokens * 4 <= self.characters + 12
     }
+}
+
+/// `1 octet`, `2 octets`.
+pub fn number(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `text` with everything that a terminal would act on, or that a reader cannot see, written as `\u{…}`.
@@ -281,6 +373,7 @@ impl From<Excerpt> for String {
 mod tests {
     use base64::Engine as _;
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
 
     use super::*;
 
@@ -313,6 +406,67 @@ mod tests {
         }
     }
 
+    /// What servers, their clients and their owners write, from public reports.
+    #[test]
+    fn names_paths_addresses_and_sentences_stay_whole() {
+        for text in [
+            "ip-10-0-0-1.eu-west-1.compute.internal",
+            "ec2-203-0-113-25.compute-1.amazonaws.com",
+            "dynamic-089-012-123-045.89.12.pool.telefonica.de",
+            "host86-143-22-9.range86-143.btcentralplus.com",
+            "d111111abcdef8.cloudfront.net",
+            "game-7f9c.up.railway.app",
+            "my-release-redis-master-0.my-release-redis-headless.default.svc.cluster.local",
+            "myapp-prod-eus2-01.azurewebsites.net",
+            "raspberrypi4-b8-27-eb-12-34-56.local",
+            "xn--bcher-kva.example",
+            "한글서버.example:8443",
+            "2001:db8:85a3::8a2e:370:7334",
+            "2001:db8:85a3:1:2:8a2e:370:7334/129",
+            "[2001:db8:85a3:0:0:8a2e:370:7334]:3000",
+            "0.0.0.0/0, ::/0, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16",
+            "kim.hyeonjun+test1@gmail.com",
+            "/home/pi/.local/share/mkcert/rootCA-key.pem",
+            "C:\\Users\\Kim\\Documents\\certs\\fullchain.pem",
+            "/etc/letsencrypt/archive/recre.store/fullchain12.pem",
+            "/usr/lib/x86_64-linux-gnu/libssl.so.1.1",
+            "/var/run/postgresql/.s.PGSQL.5432",
+            "nginx/1.22.1 (Ubuntu)",
+            "Apache/2.4.57 (Debian) OpenSSL/3.0.11 mod_wsgi/4.9.4 Python/3.11",
+            "Sun, 29 Nov 2026 17:08:49 GMT",
+            "{\"code\":0,\"message\":\"Transport unknown\"}",
+            "<html> <head><title>502 Bad Gateway</title></head> <body> <center><h1>502 Bad Gateway</h1>",
+            "Error: connect ECONNREFUSED 127.0.0.1:3000",
+            "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
+            "entryPointsWebsecureHttpTlsCertResolver",
+            "certificatesResolvers_letsencrypt_acme_httpChallenge_entryPoint",
+            "proxySslServerNameIndication",
+            "maxConcurrentStreamsPerConnection",
+            "CN=VeriSign Class 3 Public Primary Certification Authority - G5",
+            "CN=ZeroSSL ECC Domain Secure Site CA, O=ZeroSSL, C=AT",
+        ] {
+            assert_eq!(shown(text), text);
+        }
+    }
+
+    #[test]
+    fn a_key_in_groups_is_hidden_whatever_cuts_it() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8sJ0LpFcUa5dGe7HtXi1RnSbK6";
+        for between in
+            [".", "*", "~", "@", "!", "|", "; ", "/", "-", "_", "+", "=", "한", " . ", "…", "%2e", "\\n"]
+        {
+            for width in 2..16 {
+                let groups: Vec<&str> =
+                    key.as_bytes().chunks(width).map(|group| std::str::from_utf8(group).unwrap()).collect();
+                let text = format!("the key {} of recre.store", groups.join(between));
+                let bare: String = shown(&text).replace(between, "");
+                for window in key.as_bytes().windows(RUN_CHARS_MAX) {
+                    assert!(!bare.contains(std::str::from_utf8(window).unwrap()), "{text}\n{bare}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn nothing_of_a_key_is_shown() {
         assert_eq!(shown("key: -----BEGIN PRIVATE KEY-----\nMC4CAQAwBQ"), "key: -----BEGIN…");
@@ -320,16 +474,13 @@ mod tests {
         assert_eq!(shown("RSA PRIVATE KEY: abc"), "RSA PRIVATE KEY…");
         assert_eq!(shown("MC4CAQAwBQYDK2VwBCIEIA"), "[22 characters hidden]");
         assert_eq!(shown("key = \"MC4CAQAwBQYDK2VwBCIEIA=="), "key = \"[24 characters hidden]");
-        assert_eq!(shown("30:77:02:01:01:04:20:a9"), "[16 characters hidden]");
+        assert_eq!(shown("30:77:02:01:01:04:20:a9"), "30:77:02:01:01:04:[4 characters hidden]");
         assert_eq!(shown("0x30, 0x77, 0x02, 0x01"), "[16 characters hidden]");
         assert_eq!(shown("/run/app/MC4CAQAwBQYDK2VwBCIEIA"), "/run/app/[22 characters hidden]");
         assert_eq!(shown("MC4CAQ\\nAwBQYD\\r\\nK2VwBC"), "[18 characters hidden]");
-        assert_eq!(
-            shown("ABAAAE9+ABAAABA+AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
-            "ABAAAE9+ABAAABA[29 characters hidden]"
-        );
+        assert_eq!(shown("ABAAAE9+ABAAABA+AAAAAAAAAAAAAAAAAAAAAAAAAAA="), "[44 characters hidden]");
         assert_eq!(shown("deadbeefdeadbeefdeadbeefdeadbeef"), "[32 characters hidden]");
-        assert_eq!(shown("M C 4 C A Q A w B Q Y D K 2 V w"), "M C [14 characters hidden]");
+        assert_eq!(shown("M C 4 C A Q A w B Q Y D K 2 V w"), "[16 characters hidden]");
     }
 
     #[test]
@@ -342,7 +493,7 @@ mod tests {
 
     #[test]
     fn an_excerpt_is_cut_just_above_its_bound() {
-        let text = |count: usize| "a b. ".repeat(30).chars().take(count).collect::<String>();
+        let text = |count: usize| "word. ".repeat(30).chars().take(count).collect::<String>();
         assert_eq!(shown(&text(CHARS_MAX)), text(CHARS_MAX));
         assert_eq!(shown(&text(CHARS_MAX + 1)), format!("{}…", text(CHARS_MAX - 1)));
     }
@@ -350,6 +501,8 @@ mod tests {
     #[test]
     fn an_excerpt_is_one_line_and_moves_no_cursor() {
         assert_eq!(shown("a\nb\x1b[2J\u{202e}c"), "a\\u{a}b\\u{1b}[2J\\u{202e}c");
+        let moved = "403 \\u{1b}[2J\\u{1b}]0;evil\\u{7} \\u{1b}[2J\\u{1b}]0;evil\\u{7}";
+        assert_eq!(netted(moved, &[]), moved);
     }
 
     #[test]
@@ -370,7 +523,7 @@ mod tests {
         assert_eq!(&*Excerpt::of_file(written, Path::new("/no/such")), "[22 characters hidden].pem");
         assert_eq!(
             &*Excerpt::of_file("/no/MC4CAQAwBQYDK2VwBCIEIA", Path::new("/no")),
-            "/no/[22 characters hidden]"
+            "/[25 characters hidden]"
         );
         assert_eq!(of(Path::new("/etc")), "/etc");
         assert_eq!(
@@ -400,6 +553,40 @@ mod tests {
                 .collect();
             (secret, lines.join(between))
         })
+    }
+
+    /// As [`secret_text`], in groups that something cuts which is in no encoding, or in all.
+    fn secret_in_groups() -> impl Strategy<Value = (String, String)> {
+        use base64::engine::general_purpose::STANDARD;
+        let between =
+            prop::sample::select(vec![".", "*", "~", "@", "!", ", ", "/", "-", "_", "+", "한", "."]);
+        let bytes = prop::collection::vec(any::<u8>(), 48..140);
+        (bytes, any::<bool>(), 1usize..16, between).prop_map(|(bytes, hexadecimal, width, between)| {
+            let hex = || bytes.iter().map(|b| format!("{b:02x}")).collect();
+            let secret: String = if hexadecimal { hex() } else { STANDARD.encode(&bytes) };
+            let groups: Vec<String> =
+                secret.as_bytes().chunks(width).map(|group| String::from_utf8_lossy(group).into()).collect();
+            (secret, groups.join(between))
+        })
+    }
+
+    fn alphanumeric(text: &str) -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).collect()
+    }
+
+    /// The same texts each time: whether random text reads as words is a matter of chance, one in thousands.
+    #[test]
+    fn no_window_of_a_secret_in_groups_is_shown() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let texts = (secret_in_groups(), "( |[a-z]{3,9} ){0,3}", "( |[a-z]{3,9} ){0,3}");
+        for _ in 0..2000 {
+            let ((secret, text), before, behind) = texts.new_tree(&mut runner).unwrap().current();
+            let shown = shown(&format!("{before}{text}{behind}"));
+            let bare = alphanumeric(&shown);
+            for window in alphanumeric(&secret).as_bytes().windows(RUN_CHARS_MAX) {
+                assert!(!bare.contains(std::str::from_utf8(window).unwrap()), "{text}\n{shown}");
+            }
+        }
     }
 
     proptest! {

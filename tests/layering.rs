@@ -198,6 +198,7 @@ const ORDER: &[&str] = &[
     "bundle/compile/path.rs",
     "bundle/compile/purpose.rs",
     "bundle/compile/pem.rs",
+    "bundle/compile/vessel.rs",
     "bundle/compile/settle.rs",
     "bundle/compile/verdict.rs",
     "bundle/compile/facts.rs",
@@ -255,6 +256,7 @@ const ORDER: &[&str] = &[
     "names/host.rs",
     "bundle/pem.rs",
     "excerpt.rs",
+    "excerpt/scatter.rs",
     "proxy_protocol.rs",
     "reason.rs",
 ];
@@ -319,6 +321,7 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
             "names",
             "limits",
             "excerpt.rs",
+            "excerpt",
             "board.rs",
         ],
         &[],
