@@ -65,6 +65,14 @@ pub fn run(options: &Options) -> Result<Report, String> {
     Ok(Report { sections: [plan.files, sections].concat() })
 }
 
+/// What the files among the targets say, without asking a host.
+///
+/// # Errors
+/// As [`run`].
+pub fn files(options: &Options) -> Result<Report, String> {
+    Ok(Report { sections: Plan::of(options, now())?.files })
+}
+
 async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
     let deadline = Deadline::lasting(options.timeout + options.hold.unwrap_or(Duration::ZERO));
     let of =

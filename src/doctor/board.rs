@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::check::{Finding, Kind, Section};
 use super::connection::Deadline;
 use super::explain::{Code, Group};
+use crate::excerpt::Excerpt;
 
 /// For each program that is asked.
 const PROGRAM_TIME: Duration = Duration::from_secs(2);
@@ -157,7 +158,9 @@ async fn unit(sessions_max: Option<u64>, deadline: Deadline, section: &mut Secti
         let log =
             run("journalctl", &["-u", "sanedge", "-n", LOG_LINES, "--no-pager", "-o", "cat"], deadline).await;
         let finding = Finding::new(Code::UnitFailed, format!("the service sanedge failed: {}", of("Result")));
-        section.found(finding.seen("log", log.unwrap_or_default().trim().to_owned()));
+        let log = log.unwrap_or_default();
+        let lines: Vec<String> = log.trim().lines().map(|line| Excerpt::of(line).into()).collect();
+        section.found(finding.seen("log", lines.join("\n")));
     } else {
         section.passed(Group::Board, format!("the service sanedge is {state}"));
     }

@@ -24,9 +24,10 @@ use super::check::{Finding, Section};
 use super::connection::{Connector, Trouble};
 use super::engineio::{self, Body, Eio, EngineError, Open, escape};
 use super::explain::{Code, Group};
-use super::http::{Answer, Ask, shown};
+use super::http::{Answer, Ask, masked_sid};
 use super::options::{Options, Transport};
 use super::socket::Socket;
+use crate::excerpt::Excerpt;
 pub(super) use cookies::Jar;
 
 /// For a packet that the server owes at once.
@@ -241,27 +242,22 @@ impl Client<'_> {
 
     /// Who made an answer, as far as anybody can say.
     fn who(&self, answer: &Answer) -> String {
-        let author = shown(&answer.author());
+        let author = Excerpt::of(&answer.author());
         match (answer.field("sanedge-error"), self.between) {
-            (Some(code), _) => format!("sanedge itself, code {}", shown(code)),
+            (Some(code), _) => format!("sanedge itself, code {}", Excerpt::of(code)),
             (None, Between::Sanedge) => format!("the app behind sanedge, {author}"),
             (None, Between::Nobody) => format!("the app, {author}"),
-            (None, Between::Somebody) => author,
+            (None, Between::Somebody) => author.into(),
         }
     }
 
     /// With the answer that a finding is about.
     fn answered(&self, finding: Finding, answer: &Answer) -> Finding {
-        let finding = finding.seen("answered", shown(&answer.shown())).seen("answered by", self.who(answer));
+        let finding = finding.seen("answered", answer.shown()).seen("answered by", self.who(answer));
         known::error_fields(answer)
             .into_iter()
-            .fold(finding, |finding, field| finding.seen("field", shown(&field)))
+            .fold(finding, |finding, field| finding.seen("field", Excerpt::of(&field)))
     }
-}
-
-/// A session's name is as good as its owner's cookie.
-fn masked_sid(sid: &str) -> String {
-    format!("{}…", sid.chars().take(4).collect::<String>())
 }
 
 /// Engine.IO's error in an answer. To an upgrade it answers in plain text; python-engineio has words of its own.

@@ -1,5 +1,6 @@
 //! One request over one connection: hyper speaks, this file bounds and remembers.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,8 +24,10 @@ use crate::ws::handshake;
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// Longest that a request waits for its turn: far more than all of a run's requests at their distance.
 const TURN_TIME_MAX: Duration = Duration::from_secs(60);
-/// Longest part of somebody else's text that stands in the report.
-const SHOWN_CHARS_MAX: usize = 160;
+/// Words of a body that are looked at: more than an excerpt has room for.
+const SHOWN_WORDS_MAX: usize = 64;
+/// What of a page is not for people.
+const NO_TEXT: [&str; 2] = ["script", "style"];
 
 /// A request without what every request has.
 #[derive(Clone, Debug)]
@@ -152,12 +155,47 @@ impl Answer {
         ["<center>nginx", "<center>openresty"].iter().any(|sign| self.body.contains(sign))
     }
 
-    /// Status and beginning of the body, on one line.
-    pub(super) fn shown(&self) -> String {
-        let words: Vec<&str> = self.body.split_whitespace().take(SHOWN_CHARS_MAX).collect();
-        let text = if words.is_empty() { "without a body".to_owned() } else { shown(&words.join(" ")) };
-        format!("{} {text}", self.status)
+    /// Status and beginning of the body, on one line; of a page its words.
+    pub(super) fn shown(&self) -> Excerpt {
+        let body = without_sid(&self.body);
+        let text = if body.trim_start().starts_with('<') { words_of(&body) } else { body.into_owned() };
+        let words: Vec<&str> = text.split_whitespace().take(SHOWN_WORDS_MAX).collect();
+        let text = if words.is_empty() { "without a body".to_owned() } else { words.join(" ") };
+        Excerpt::of(&format!("{} {text}", self.status))
     }
+}
+
+/// A session's name is a credential: the beginning of it is shown.
+fn without_sid(body: &str) -> Cow<'_, str> {
+    let sign = "\"sid\":\"";
+    let Some(begin) = body.find(sign).map(|at| at + sign.len()) else { return body.into() };
+    let (before, behind) = body.split_at(begin);
+    let (sid, behind) = behind.split_at(behind.find('"').unwrap_or(behind.len()));
+    format!("{before}{}{behind}", masked_sid(sid)).into()
+}
+
+/// A session's name is as good as its owner's cookie.
+pub(super) fn masked_sid(sid: &str) -> String {
+    format!("{}…", sid.chars().take(4).collect::<String>())
+}
+
+/// The text between the tags of a page.
+fn words_of(page: &str) -> String {
+    let (mut words, mut hidden) = (String::new(), None);
+    for part in page.split('<') {
+        let (tag, text) = part.split_once('>').unwrap_or((part, ""));
+        let name = tag.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+        match hidden {
+            Some(open) if name.strip_prefix('/') == Some(open) => hidden = None,
+            Some(_) => continue,
+            None => hidden = NO_TEXT.into_iter().find(|no_text| *no_text == name),
+        }
+        if hidden.is_none() {
+            words.push(' ');
+            words.push_str(text);
+        }
+    }
+    words
 }
 
 impl Connector {
@@ -173,7 +211,7 @@ impl Connector {
 
     fn note(&self, ask: &Ask, result: &Result<Answer, Trouble>) {
         let came = match result {
-            Ok(answer) => answer.shown(),
+            Ok(answer) => answer.shown().into(),
             Err(trouble) => trouble.to_string(),
         };
         self.journal.note(ask.shown(self), came);
@@ -273,15 +311,6 @@ impl Body for Outgoing {
             Self::Announced(bytes) => SizeHint::with_exact(*bytes),
         }
     }
-}
-
-/// What may be shown of a server's text: its beginning, and nothing of a key. The user's own secrets are masked later
-/// (`Journal`); an excerpt proper would hide the words by which servers are known.
-pub(super) fn shown(text: &str) -> String {
-    if text.contains("-----BEGIN") || text.contains("PRIVATE KEY") {
-        return Excerpt::of(text).to_string();
-    }
-    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 fn key() -> String {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::excerpt::{self, Excerpt};
+
 /// Requests that a client makes at once for its first connection: handshake, POST, poll, WebSocket, poll.
 pub(super) const CLIENT_REQUESTS: u32 = 5;
 /// Between further requests. Limits of a proxy are five a second and more, or they would hit clients first.
@@ -31,6 +33,8 @@ pub(super) struct Journal(Arc<Mutex<Pages>>);
 struct Pages {
     exchanges: Vec<Exchange>,
     secrets: Vec<(String, String)>,
+    /// Names, addresses and paths that are shown whole.
+    vouched: Vec<String>,
     /// Requests so far, and when the next one may go.
     requests: u32,
     next: Option<Instant>,
@@ -71,10 +75,24 @@ impl Journal {
         }
     }
 
-    /// `text` without the secrets.
+    /// Shows a value of the command line no longer than its excerpt.
+    pub(super) fn excerpt(&self, value: &str) {
+        let shown = Excerpt::of(value);
+        if *shown != *value {
+            self.hide(value, &shown);
+        }
+    }
+
+    /// Parsed as a host or an address, or a text that holds only excerpts.
+    pub(super) fn vouch(&self, text: &str) {
+        self.pages().vouched.extend(Some(text.to_owned()).filter(|text| !text.is_empty()));
+    }
+
+    /// `text` without the secrets, and without what else may be a key.
     pub(super) fn masked(&self, text: &str) -> String {
         let pages = self.pages();
-        pages.secrets.iter().fold(text.to_owned(), |text, (secret, shown)| text.replace(secret, shown))
+        let hide = |text: String, (secret, shown): &(String, String)| text.replace(secret, shown);
+        excerpt::netted(&pages.secrets.iter().fold(text.to_owned(), hide), &pages.vouched)
     }
 
     /// Everything so far, masked.
@@ -110,6 +128,17 @@ mod tests {
         journal.hide("abc", "never: too short");
         assert_eq!(journal.masked("sid=abcdefgh, abcd, abc"), "sid=ab…, ***, abc");
         journal.note("GET /?key=abcd", "200 abcdefgh");
+        let key = "q7Zk2Vw9XbT4mRs1";
+        journal.vouch("q7zk2vw9xbt4mrs1.example");
+        assert_eq!(
+            journal.masked(&format!("`q7zk2vw9xbt4mrs1.example` says {key}")),
+            "`q7zk2vw9xbt4mrs1.example` says [16 characters hidden]"
+        );
+        journal.excerpt(&format!("/{key}/"));
+        assert_eq!(
+            journal.masked(&format!("at /{key}/ is nothing")),
+            "at /[17 characters hidden] is nothing"
+        );
         let exchange = journal.exchanges().remove(0);
         assert_eq!((exchange.sent.as_str(), exchange.came.as_str()), ("GET /?key=***", "200 ab…"));
     }

@@ -85,6 +85,23 @@ impl Stages<'_> {
     /// Nothing of what the user gave is shown.
     fn hide_secrets(&self) {
         let options = self.options;
+        let target = self.target;
+        [
+            &target.host.to_string(),
+            &target.named.expected_in,
+            &target.named.config,
+            &target.named.reload,
+            &target.named.load,
+        ]
+        .into_iter()
+        .for_each(|text| self.journal.vouch(text));
+        let values = [
+            Some(&target.path),
+            target.stripped_path.as_ref(),
+            options.namespace.as_ref(),
+            options.origin.as_ref(),
+        ];
+        values.into_iter().flatten().for_each(|value| self.journal.excerpt(value));
         for (_, value) in &options.header {
             self.journal.hide(&String::from_utf8_lossy(value.as_bytes()), "***");
         }

@@ -17,7 +17,7 @@ use tracing::warn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::log::Outside;
+use super::log::Quoted;
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 
@@ -77,7 +77,7 @@ pub struct Line<'a> {
     pub host: &'a Host,
     /// The client's address.
     pub client: IpAddr,
-    /// The method.
+    /// The method, an excerpt.
     pub method: &'a str,
     /// The target, less what may be secret.
     pub target: &'a str,
@@ -223,7 +223,7 @@ struct Stamped<'a> {
 
 fn key_value(time: &str, line: &Line<'_>) -> String {
     let mut text = if time.is_empty() { String::new() } else { format!("time={time} ") };
-    let (method, target) = (Outside(line.method.as_bytes()), Outside(line.target.as_bytes()));
+    let (method, target) = (Quoted(line.method.as_bytes()), Quoted(line.target.as_bytes()));
     let _ = write!(
         text,
         "level=info msg=request host={} client={} method={method} target={target} status={} outcome={} ms={}",

@@ -1,6 +1,6 @@
 //! The log: one event a line, on stderr; `log/form.rs` has the forms.
 //!
-//! Whatever came from outside goes through [`Outside`], so that no host, path, Origin or upstream text can forge a
+//! Whatever came from outside goes through [`Quoted`] or [`Said`], so that no host, path, Origin or upstream text can forge a
 //! line or a field. The formatter checks again: a value that could be read as more than one is quoted.
 
 mod form;
@@ -15,35 +15,35 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, Subscriber as FmtSubscriber};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::excerpt::{self, Excerpt};
+
 pub use form::Form;
 
-/// Longest piece of outside text in a line, in bytes before escaping.
+/// Longest sentence, and longest target, in a line, in bytes before escaping.
 pub const OUTSIDE_BYTES_MAX: usize = 200;
 
-/// Bytes from outside, shown quoted: bytes outside 0x21–0x7E and `"`, `\` as `\xNN`, cut at [`OUTSIDE_BYTES_MAX`]. With
+/// Bytes from outside, as an excerpt of them ([`Excerpt::bytes_of`]), quoted: those outside 0x21–0x7E and `"`, `\` as `\xNN`. With
 /// neither a blank nor a quote inside, `=` cannot begin a field, and stays.
-pub struct Outside<'a>(pub &'a [u8]);
+pub struct Quoted<'a>(pub &'a [u8]);
 
-impl fmt::Display for Outside<'_> {
+impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        escape(self.0.get(..OUTSIDE_BYTES_MAX).unwrap_or(self.0), b"\"\\", f)?;
-        if self.0.len() > OUTSIDE_BYTES_MAX {
-            f.write_str("\\x2e\\x2e\\x2e")?;
-        }
+        escape(self.0, b"\"\\", f)?;
         f.write_char('"')
     }
 }
 
-/// A sentence of ours that may hold text from outside: as [`Outside`], but its spaces stay, so that it can be read.
-/// No field can be forged in it: `=` and quotes are escaped.
+/// A sentence of ours that may hold text from outside: its spaces stay, so that it can be read, and nothing that may be a key.
+/// No field can be forged in it: `=` and quotes are escaped. Cut at [`OUTSIDE_BYTES_MAX`].
 pub struct Said<'a>(pub &'a str);
 
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
+        let said = excerpt::netted(self.0, &[]);
         let mut words =
-            self.0.get(..self.0.floor_char_boundary(OUTSIDE_BYTES_MAX)).unwrap_or(self.0).split(' ');
+            said.get(..said.floor_char_boundary(OUTSIDE_BYTES_MAX)).unwrap_or_default().split(' ');
         if let Some(first) = words.next() {
             escape(first.as_bytes(), b"\"\\=", f)?;
         }
@@ -76,14 +76,15 @@ impl ShownTarget<'_> {
         let mut parts = self.0.splitn(2, |&b| b == b'?');
         let path = parts.next().unwrap_or_default();
         let query = parts.next().unwrap_or_default();
-        // One more than fits, to tell that it is cut.
-        let mut shown = path.iter().take(OUTSIDE_BYTES_MAX + 1).copied().collect::<Vec<u8>>();
+        let mut shown = Excerpt::bytes_of(path);
         let mut separator = b'?';
         for pair in query.split(|&b| b == b'&') {
-            let key = pair.split(|&b| b == b'=').next().unwrap_or_default();
+            let mut pair = pair.splitn(2, |&b| b == b'=');
+            let key = pair.next().unwrap_or_default();
             if matches!(key, b"EIO" | b"transport" | b"t") {
                 shown.push(separator);
-                shown.extend_from_slice(pair);
+                shown.extend_from_slice(key);
+                shown.extend(pair.flat_map(|value| [b"=".to_vec(), Excerpt::bytes_of(value)].concat()));
                 separator = b'&';
             }
         }
@@ -97,7 +98,7 @@ impl ShownTarget<'_> {
 
 impl fmt::Display for ShownTarget<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Outside(&self.bytes()).fmt(f)
+        Quoted(&self.bytes()).fmt(f)
     }
 }
 
@@ -156,11 +157,12 @@ where
 mod tests {
     use super::form::Value;
     use super::*;
+    use crate::excerpt::CHARS_MAX;
 
     #[test]
     fn outside_text_stays_one_value() {
         let forged = "a\nlevel=error msg=\"x\" host=evil \u{1b}[31m";
-        let shown = Outside(forged.as_bytes()).to_string();
+        let shown = Quoted(forged.as_bytes()).to_string();
         assert!(shown.starts_with('"') && shown.ends_with('"'));
         let inner = &shown[1..shown.len() - 1];
         assert!(!inner.contains(['\n', ' ', '"', '\u{1b}']) && inner.contains("host=evil"), "{shown}");
@@ -175,11 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn outside_text_is_cut_just_above_the_bound() {
-        let at = "a".repeat(OUTSIDE_BYTES_MAX);
-        assert_eq!(Outside(at.as_bytes()).to_string(), format!("\"{at}\""));
-        let above = "a".repeat(OUTSIDE_BYTES_MAX + 1);
-        assert_eq!(Outside(above.as_bytes()).to_string(), format!("\"{at}\\x2e\\x2e\\x2e\""));
+    fn outside_text_is_an_excerpt() {
+        let words = |count: usize| "Word-".repeat(40).chars().take(count).collect::<String>();
+        let at = words(CHARS_MAX);
+        let shown = |bytes: &[u8]| Quoted(&Excerpt::bytes_of(bytes)).to_string();
+        assert_eq!(shown(at.as_bytes()), format!("\"{at}\""));
+        let above = words(CHARS_MAX + 1);
+        assert_eq!(shown(above.as_bytes()), format!("\"{}...\"", words(CHARS_MAX - 1)));
+        assert_eq!(shown(b"q7Zk2Vw9XbT4mRs1"), "\"[16\\x20characters\\x20hidden]\"");
+        assert_eq!(shown(b"\xff\n-----BEGIN PRIVATE KEY-----"), "\"\\xff\\x0a-----BEGIN...\"");
+        let said = Said("plain request for q7Zk2Vw9XbT4mRs1").to_string();
+        assert_eq!(said, "\"plain request for [16 characters hidden]\"");
+    }
+
+    #[test]
+    fn a_sentence_is_cut_just_above_the_bound() {
+        let words = |count: usize| "word ".repeat(50).chars().take(count).collect::<String>();
+        let at = words(OUTSIDE_BYTES_MAX);
+        assert_eq!(Said(&at).to_string(), format!("\"{at}\""));
+        assert_eq!(Said(&words(OUTSIDE_BYTES_MAX + 1)).to_string(), format!("\"{at}\""));
     }
 
     #[test]
@@ -199,12 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_cut_just_above_the_bound_in_path_and_query() {
-        for start in ["/", "/?t="] {
-            let whole = format!("{start}{}", "x".repeat(OUTSIDE_BYTES_MAX - start.len()));
-            assert_eq!(ShownTarget(whole.as_bytes()).bytes(), whole.as_bytes());
-            let cut = ShownTarget(format!("{whole}y").as_bytes()).bytes();
-            assert_eq!(cut, format!("{whole}...").as_bytes());
-        }
+    fn a_target_shows_an_excerpt_of_path_and_query() {
+        let path =
+            |count: usize| format!("/{}", "word/".repeat(40).chars().take(count - 1).collect::<String>());
+        assert_eq!(ShownTarget(path(CHARS_MAX).as_bytes()).bytes(), path(CHARS_MAX).as_bytes());
+        let cut = [path(CHARS_MAX - 1).as_bytes(), b"..."].concat();
+        assert_eq!(ShownTarget(path(CHARS_MAX + 1).as_bytes()).bytes(), cut);
+        let keys = ShownTarget(b"/q7Zk2Vw9XbT4mRs1/a?t=q7Zk2Vw9XbT4mRs1").bytes();
+        assert_eq!(keys, b"/[18 characters hidden]?t=[16 characters hidden]");
+        let long = format!("{0}?t={1}&t={1}", path(CHARS_MAX), path(CHARS_MAX - 2));
+        let shown = ShownTarget(long.as_bytes()).bytes();
+        assert!(shown.len() == OUTSIDE_BYTES_MAX + 3 && shown.ends_with(b"..."), "{shown:?}");
     }
 }

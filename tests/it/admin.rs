@@ -633,8 +633,13 @@ async fn a_line_of_the_access_log_is_cut_in_json_too() {
         .options(&["--access-log", "json", "--access-log-to", &format!("unix:{}", path.display())])
         .start();
     let mut http = Http::new(edge.tls(HOST).await);
-    let whole = format!("/?t={}", "x".repeat(196));
-    for (asked, shown) in [(whole.clone(), whole.clone()), (format!("{whole}yy"), format!("{whole}..."))] {
+    let path = |length: usize| format!("/{}", "word/".repeat(40)).chars().take(length).collect::<String>();
+    let (whole, key) = (path(96), "/MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8s");
+    for (asked, shown) in [
+        (whole.clone(), whole),
+        (path(97), format!("{}...", path(95))),
+        (key.to_owned(), "/[40 characters hidden]".to_owned()),
+    ] {
         assert_eq!(http.exchange("GET", HOST, &asked, "").await.status, 200);
         assert_eq!(line()["target"], shown.as_str());
     }

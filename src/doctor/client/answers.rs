@@ -1,7 +1,7 @@
 //! Answers that are not Engine.IO's: who made them, and why.
 
 use super::websocket::Opening;
-use super::{Client, Met, engineio, known, shown};
+use super::{Client, Met, engineio, known};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::engineio::Body;
 use crate::doctor::explain::{self, Code, Group};
@@ -20,7 +20,7 @@ impl Client<'_> {
     /// A first request that a limit refuses is not this client's doing: it is asked once more.
     pub(super) async fn once_more(&self, met: Met, section: &mut Section) -> Met {
         let Some(first) = met.answer().filter(|answer| answer.may_be_limit()) else { return met };
-        let said = shown(&first.shown());
+        let said = first.shown();
         let _ = self.connector.in_time(LIMIT_PAUSE * 2, tokio::time::sleep(LIMIT_PAUSE)).await;
         let again = self.patient_meet().await;
         if matches!(again, Met::Open(..)) {
@@ -104,8 +104,9 @@ impl Client<'_> {
 
     /// What our own edge says by itself, and is not said of every proxy.
     pub(super) fn by_edge(&self, answer: &Answer) -> Option<Finding> {
-        let said = &*shown(answer.field("sanedge-error")?);
-        let (path, itself) = (self.path, format!("sanedge itself answers {} ({said})", answer.status));
+        let said = answer.field("sanedge-error")?;
+        let (path, itself) =
+            (self.path, format!("sanedge itself answers {} ({})", answer.status, Excerpt::of(said)));
         Some(match said {
             "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host leads from {path} to an app: add one in sanedge.toml")),
             "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and ask by https://")),
@@ -155,10 +156,10 @@ impl Client<'_> {
     }
 
     fn redirected(&self, answer: &Answer) -> Finding {
-        let location = shown(answer.field("location").unwrap_or("nowhere"));
+        let whole = answer.field("location").unwrap_or("nowhere");
+        let location = Excerpt::of(whole);
         let own = format!("https://{}", self.connector.authority);
-        let (path, query) =
-            location.split_once('?').map_or((location.as_str(), ""), |(path, query)| (path, query));
+        let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
         let same = |prefix: &str| {
             path.strip_prefix(prefix) == Some(self.path) || (path == format!("{prefix}{}", self.path))
         };
@@ -207,9 +208,9 @@ impl Client<'_> {
         let message = format!(
             "the proxy changes the path: the client asked for `{}`, and the app was asked for `{}`: take the path out of the proxy's address for the app, or add the missing slash",
             self.path,
-            shown(&asked)
+            Excerpt::of(&asked)
         );
-        Some(self.worded(Code::EioPathRewritten, message).word("asked", shown(&asked)))
+        Some(self.worded(Code::EioPathRewritten, message).word("asked", Excerpt::of(&asked)))
     }
 
     /// nginx leads from a path without its last slash to the one with it only where a `location` passes that on to a server
@@ -235,14 +236,17 @@ impl Client<'_> {
         Some(
             self.worded(Code::EioPathRewritten, message)
                 .question("does `proxy_pass` have a path behind the port? If not, it leads to another app")
-                .seen("GET without the last slash", format!("301 of nginx itself to {}", shown(location))),
+                .seen(
+                    "GET without the last slash",
+                    format!("301 of nginx itself to {}", Excerpt::of(location)),
+                ),
         )
     }
 
     /// Where the front page is the same answer, that is said: whoever answers does not know the path at all.
     async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
         let kind = answer.field("content-type").unwrap_or_default().to_owned();
-        let finding = finding.seen("type", shown(&kind));
+        let finding = finding.seen("type", Excerpt::of(&kind));
         match self.connector.ask(&Ask::get("/")).await {
             Ok(root) if root.status == answer.status && root.body == answer.body => {
                 finding.seen("GET /", "the same answer: who gives it does not look at the path")

@@ -2,10 +2,11 @@
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
-use super::{Client, shown};
+use super::Client;
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask};
+use crate::excerpt::Excerpt;
 use crate::names::Origin;
 
 impl Client<'_> {
@@ -36,9 +37,9 @@ impl Client<'_> {
                 }
                 return;
             }
-            [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): {add}", shown(other))),
+            [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): {add}", Excerpt::of(other))),
         };
-        section.found(finding.seen("allowed", shown(&allowed.join(", "))));
+        section.found(finding.seen("allowed", Excerpt::of(&allowed.join(", "))));
     }
 
     /// A browser asks for permission (OPTIONS) before a page sends fields of its own (`extraHeaders`). Names go along, no

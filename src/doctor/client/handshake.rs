@@ -1,11 +1,12 @@
 //! The polling handshake, and Engine.IO's own errors to it.
 
 use super::websocket::Opening;
-use super::{Client, Met, Seat, engineio, shown, silence};
+use super::{Client, Met, Seat, engineio, silence};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::engineio::{Eio, EngineError, Open};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Style};
+use crate::excerpt::Excerpt;
 
 /// A heartbeat rarer than this does not keep nginx's default of 60 s awake.
 const PING_LONG_MS: u64 = 55_000;
@@ -135,13 +136,13 @@ impl Client<'_> {
             1 => self.worded(Code::EioSidUnknown, "\"Session ID unknown\" to a handshake: the request was changed on its way"),
             2 => self.worded(Code::EioBadMethod, "\"Bad handshake method\": the proxy turns the client's GET into something else: take that rule out"),
             3 => self.worded(Code::EioBadRequest, "\"Bad request\" from Engine.IO: the request was changed on its way"),
-            4 => self.worded(Code::EioForbidden, format!("the app itself refuses this client (its `allowRequest`): {}", shown(message))),
+            4 => self.worded(Code::EioForbidden, format!("the app itself refuses this client (its `allowRequest`): {}", Excerpt::of(message))),
             5 if self.version() == Eio::V4 => {
                 let by = if engineio::is_of_python(&answer.body) { "python-engineio" } else { "the server" };
                 self.worded(Code::EioTransportUnknown, format!("{by} does not see `EIO=4`, which this client sent: the query is lost on its way to the app"))
             }
             5 => self.worded(Code::EioProtocol, "the client is of Socket.IO 2.x and the server of 3.x or 4.x without `allowEIO3`: update the client"),
-            code => self.worded(Code::EioStatus, format!("Engine.IO refuses with code {code}: {}", shown(message))),
+            code => self.worded(Code::EioStatus, format!("Engine.IO refuses with code {code}: {}", Excerpt::of(message))),
         }
     }
 
@@ -159,7 +160,7 @@ impl Client<'_> {
             }
             Opening::Answered(other) if super::engine_error(&other).is_none_or(|error| error.code != 0) => {
                 let only = self.worded(Code::EioWebsocketOnly, "the server refuses polling, with which clients begin: give the client `transports: [\"websocket\"]`");
-                Some(only.seen("WebSocket", shown(&other.shown())))
+                Some(only.seen("WebSocket", other.shown()))
             }
             _ => Some(self.worded(Code::EioTransportUnknown, lost)),
         }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Client, PACKET_TIME, Seat, shown};
+use super::{Client, PACKET_TIME, Seat};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::engineio::{self, Eio, Joined};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::socket::{Heard, Socket};
+use crate::excerpt::Excerpt;
 
 /// A client without a namespace is sent away by Socket.IO itself after 45 s (`connectTimeout`).
 const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
@@ -40,7 +41,7 @@ impl Client<'_> {
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),
                     None => {}
                 },
-                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection in place of joining `{namespace}`")).seen("closed", shown(&how)),
+                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection in place of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
                 _ => break self.worded(Code::NsSilent, format!("the app does not answer to the namespace `{namespace}`: does a middleware never call next()?")),
             }
         };
@@ -56,7 +57,7 @@ impl Client<'_> {
         } else {
             self.worded(
                 Code::NsRefused,
-                format!("the app refuses the namespace `{namespace}`: {}", shown(why)),
+                format!("the app refuses the namespace `{namespace}`: {}", Excerpt::of(why)),
             )
         };
         finding.word("namespace", namespace)
@@ -114,6 +115,6 @@ impl Client<'_> {
             self.worded(Code::WsLifetime, format!("the WebSocket was cut after {after:.0} s though heartbeats went over it: something on the way ends connections of a certain age, or the app restarts"))
                 .question("is it cut after the same time at every try? Then by age, else something restarts")
         };
-        finding.seen("closed", shown(how)).seen("heartbeats", heartbeats.to_string())
+        finding.seen("closed", Excerpt::of(how)).seen("heartbeats", heartbeats.to_string())
     }
 }

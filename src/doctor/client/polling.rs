@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{Client, Met, PACKET_TIME, Seat, describe, engine_error, shown};
+use super::{Client, Met, PACKET_TIME, Seat, describe, engine_error};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
 use crate::doctor::engineio::{self, Body, Eio, Joined, Open};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask};
+use crate::excerpt::Excerpt;
 
 /// A noop that is not answered by then is tried otherwise.
 const NOOP_TIME: Duration = Duration::from_secs(1);
@@ -232,7 +233,7 @@ impl Client<'_> {
             }
             Joined::No(why) => section.unknown(
                 Group::Namespace,
-                format!("the app answers a client without a login on `/` with: {} (--namespace, --query, --cookie and --header send what yours sends)", shown(&why)),
+                format!("the app answers a client without a login on `/` with: {} (--namespace, --query, --cookie and --header send what yours sends)", Excerpt::of(&why)),
             ),
         }
         true
@@ -268,7 +269,7 @@ impl Client<'_> {
 
     pub(super) fn held(&self, seen: &str) -> Finding {
         let message = "a poll that waits does not get its answer when the app has sent one: a proxy on the way holds it back (buffers)";
-        self.worded(Code::EioPollHeld, message).seen("seen", shown(seen))
+        self.worded(Code::EioPollHeld, message).seen("seen", Excerpt::of(seen))
     }
 
     /// A poll that waits for the app to say something.

@@ -3,7 +3,7 @@
 use hyper::header::{self, HeaderValue};
 
 use super::origin::{Lost, says_origin, seen_by_the_app};
-use super::{Client, Jar, Met, shown};
+use super::{Client, Jar, Met};
 use crate::doctor::check::Finding;
 use crate::doctor::explain::Code;
 use crate::doctor::http::Answer;
@@ -144,7 +144,7 @@ impl Client<'_> {
             answer.status,
             self.who(answer)
         );
-        self.worded(Code::EioOriginRefused, message).seen("answered", shown(&answer.shown()))
+        self.worded(Code::EioOriginRefused, message).seen("answered", answer.shown())
     }
 
     pub(super) fn forwarded(&self, lost: Lost, page: &str) -> Finding {

@@ -2,13 +2,14 @@
 
 use std::pin::pin;
 
-use super::{Client, PACKET_TIME, Seat, describe, engine_error, shown};
+use super::{Client, PACKET_TIME, Seat, describe, engine_error};
 use crate::doctor::check::Section;
 use crate::doctor::connection::{ANSWER_TIME, Trouble};
 use crate::doctor::engineio::{self, Open};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Style};
 use crate::doctor::socket::{Heard, Socket};
+use crate::excerpt::Excerpt;
 
 impl Client<'_> {
     /// A poll waits meanwhile, and the server ends it once it has heard the probe.
@@ -57,11 +58,11 @@ impl Client<'_> {
                 section.found(self.answered(self.limited(&answer), &answer));
                 return None;
             }
-            Ok(Err(answer)) => answer.shown(),
+            Ok(Err(answer)) => answer.shown().into(),
             Err(trouble) => describe(&trouble),
         };
         let message = "a client that begins by polling cannot change over to the WebSocket: make the processes sticky, or begin with `transports: [\"websocket\"]`";
-        section.found(self.worded(Code::WsProbe, message).seen("seen", shown(&said)));
+        section.found(self.worded(Code::WsProbe, message).seen("seen", Excerpt::of(&said)));
         None
     }
 

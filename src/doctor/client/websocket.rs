@@ -3,13 +3,14 @@
 use hyper::header::{self, HeaderValue};
 
 use super::origin::{Lost, says_origin, seen_by_the_app};
-use super::{Client, PACKET_TIME, Seat, describe, engine_error, shown, silence};
+use super::{Client, PACKET_TIME, Seat, describe, engine_error, silence};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
 use crate::doctor::engineio::{self, Body, Eio, Open};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask, Style};
 use crate::doctor::socket::{Heard, Socket};
+use crate::excerpt::Excerpt;
 
 /// How a WebSocket from the start began.
 pub(super) enum Opening {
@@ -34,7 +35,7 @@ impl Opening {
     fn told(&self) -> String {
         match self {
             Self::Open(..) => "opens".to_owned(),
-            Self::Answered(answer) => answer.shown(),
+            Self::Answered(answer) => answer.shown().into(),
             Self::Heard(heard) => format!("{heard:?}"),
             Self::Trouble(trouble) => trouble.to_string(),
         }
@@ -150,7 +151,8 @@ impl Client<'_> {
         } else {
             "the WebSocket handshake fails where it offers permessage-deflate (Sec-WebSocket-Extensions), as browsers and Node do; clients that offer no compression (Python, Swift, microcontrollers) work"
         };
-        let finding = self.worded(Code::WsExtension, message).seen("with the offer", shown(&first.told()));
+        let finding =
+            self.worded(Code::WsExtension, message).seen("with the offer", Excerpt::of(&first.told()));
         (plain, Some(finding))
     }
 
@@ -183,7 +185,7 @@ impl Client<'_> {
             Group::Websocket,
             format!(
                 "a page of `{own}` itself would be refused ({}), and python-socketio, which sends this Origin with WebSockets, stays on polling: right if your page is elsewhere; give its address with --origin",
-                shown(&refused.shown())
+                refused.shown()
             ),
         );
         None
@@ -203,7 +205,7 @@ impl Client<'_> {
 
     fn connection_list(&self, first: &Opening) -> Finding {
         let message = "Firefox gets no WebSocket, other clients do: a rule of the proxy takes `Connection: Upgrade` only, and not `keep-alive, Upgrade`";
-        self.worded(Code::WsConnectionList, message).seen("as Firefox", shown(&first.told()))
+        self.worded(Code::WsConnectionList, message).seen("as Firefox", Excerpt::of(&first.told()))
     }
 
     /// Once more, for a wait over it: without compression, which this client does not read.
@@ -277,10 +279,10 @@ impl Client<'_> {
 
     fn not_an_open_packet(&self, heard: Heard) -> Finding {
         match heard {
-            Heard::Text(text) if !engineio::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", shown(&text)),
-            Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", shown(&text)),
-            Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", shown(&how)),
-            Heard::Http(line) => self.worded(Code::WsTwoServers, format!("after the 101 a second answer comes (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", shown(&line))),
+            Heard::Text(text) if !engineio::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", Excerpt::of(&text)),
+            Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", Excerpt::of(&text)),
+            Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", Excerpt::of(&how)),
+            Heard::Http(line) => self.worded(Code::WsTwoServers, format!("after the 101 a second answer comes (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", Excerpt::of(&line))),
             Heard::Unagreed | Heard::Compressed => self.worded(Code::WsExtension, "messages of the WebSocket are compressed, though its handshake did not agree on that: a proxy changes Sec-WebSocket-Extensions"),
             Heard::Nothing => self.worded(Code::WsSilent, "the WebSocket opens and nothing comes through it: a proxy on the way does not pass frames on").seen("waited", "4 s for the open packet"),
         }

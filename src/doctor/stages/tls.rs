@@ -142,7 +142,7 @@ impl Stages<'_> {
                     return;
                 }
                 Some(_) if !first_is_right => continue,
-                Some(Met::Error(_, answer) | Met::Other(_, answer)) => answer.shown(),
+                Some(Met::Error(_, answer) | Met::Other(_, answer)) => answer.shown().into(),
                 Some(Met::Trouble(trouble)) => trouble.to_string(),
             };
             section.found(self.differ(*first, *other).seen("seen there", seen));

@@ -26,7 +26,6 @@ use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
 use crate::limits::Limits;
 use crate::ops::admin::{Ask, ReloadReport, server};
-use crate::ops::log::Said;
 use crate::ops::metrics::Counter;
 use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::AdminListener;
@@ -239,7 +238,7 @@ impl Control {
         let source = sources::look(&self.path, &self.shared.active.load().bundle);
         if let Some((message, command)) = source.and_then(|source| Some((source.message?, source.command))) {
             let found = format!("{message}. Type `{command}`");
-            warn!(found = %Said(&found), "the bundle is older than its sources");
+            warn!(found = %found, "the bundle is older than its sources");
         }
         let path = Excerpt::of_path(&self.path);
         let message = match unchanged {

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, Listen};
 use crate::ops::access::{AccessLog, Form, Place};
-use crate::ops::log::{self, Outside};
+use crate::ops::log::{self, Said};
 use crate::ops::metrics::{Closes, Counter, HostTallies, Refusals};
 use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::Inherited;
@@ -152,7 +152,7 @@ fn count_panics(shared: &Arc<Shared>) {
             shared.counters.panics_total.increment();
         }
         let text = panic.to_string();
-        error!(panic = %Outside(text.as_bytes()), "panic: this is a bug, please report it");
+        error!(panic = %Said(&text), "panic: this is a bug, please report it");
     }));
 }
 

@@ -147,7 +147,7 @@ impl Colours {
     }
 }
 
-/// A value as it stands in the line: as it is where it is one plain word or what [`Outside`](super::Outside) wrote, else quoted
+/// A value as it stands in the line: as it is where it is one plain word or what [`Quoted`](super::Quoted) wrote, else quoted
 /// with controls, quotes and backslashes escaped.
 pub(super) struct Value<'a>(pub(super) &'a str);
 
@@ -160,7 +160,7 @@ impl Value<'_> {
         let inner = self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         inner.is_some_and(|text| {
             let visible = text.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'"');
-            // As `Outside` or as `Said` wrote it: beside blanks `=` is escaped.
+            // As `Quoted` or as `Said` wrote it: beside blanks `=` is escaped.
             visible && !(text.contains(' ') && text.contains('='))
         })
     }

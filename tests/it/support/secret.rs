@@ -1,6 +1,6 @@
 //! A private key in every shape in which people paste one, and whether a text shows any of it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -18,6 +18,14 @@ impl Secret {
     pub fn of_pem(pem: &str) -> Self {
         let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         Self { der: STANDARD.decode(&base64).unwrap(), base64 }
+    }
+
+    /// The same of a file that is one, and of no other.
+    pub fn of_whole_pem(pem: &str) -> Option<Self> {
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der =
+            STANDARD.decode(&base64).ok().filter(|_| pem.starts_with("-----BEGIN PRIVATE KEY-----\nM"))?;
+        Some(Self { der, base64 })
     }
 
     pub fn new() -> Self {
@@ -87,6 +95,17 @@ impl Secret {
             ("a route", format!("/api/{}", self.url_safe())),
             ("an origin", format!("app://{}", self.base64)),
             ("a duration", format!("30s {}", self.base64)),
+            ("groups with dots", self.wrapped(12).join(".")),
+            ("groups with stars", self.wrapped(9).join("*")),
+            ("groups with tildes", self.wrapped(15).join("~")),
+            ("groups with @", self.wrapped(5).join("@")),
+            ("groups with dashes", self.wrapped(7).join("-")),
+            ("groups with slashes", self.wrapped(4).join("/")),
+            ("groups with words of another script", self.wrapped(14).join("한")),
+            (
+                "hex groups with dots",
+                self.hex().as_bytes().chunks(8).map(String::from_utf8_lossy).collect::<Vec<_>>().join("."),
+            ),
         ]
     }
 
@@ -97,6 +116,9 @@ impl Secret {
         let plain = text.replace("\\n", "").replace("\\r", "").replace("\\x", "");
         let bare: Vec<u8> =
             plain.bytes().filter(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(b)).collect();
+        // Where characters of the alphabet itself stand between the parts.
+        let letters =
+            |text: &[u8]| text.iter().copied().filter(u8::is_ascii_alphanumeric).collect::<Vec<u8>>();
         let numbers: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         let lists = numbers.split(|b| !b.is_ascii_digit() && *b != b',').filter(|list| list.len() > 10);
         let listed: Vec<Vec<u8>> = lists
@@ -108,16 +130,28 @@ impl Secret {
         let found = common(&bare, base64, WINDOW)
             .or_else(|| common(&bare, url_safe.as_bytes(), WINDOW))
             .or_else(|| common(&bare.to_ascii_lowercase(), hex.as_bytes(), WINDOW))
+            .or_else(|| common(&letters(&bare), &letters(base64), WINDOW))
             .or_else(|| listed.iter().find_map(|list| common(list, &self.der, 6)))
             .or_else(|| common(output, &self.der, 8));
         found.map(|part| String::from_utf8_lossy(&part).into_owned())
     }
 }
 
-/// A part of this length that stands in both.
+/// A part of this length that stands in both. Half of one begins at a multiple of its own length in the text: only those are looked up.
 fn common(text: &[u8], secret: &[u8], length: usize) -> Option<Vec<u8>> {
-    let parts: HashSet<&[u8]> = secret.windows(length).collect();
-    text.windows(length).find(|part| parts.contains(part)).map(<[u8]>::to_vec)
+    let half = length / 2;
+    let mut parts: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    secret.windows(half).enumerate().for_each(|(at, part)| parts.entry(part).or_default().push(at));
+    text.chunks_exact(half).enumerate().find_map(|(number, part)| {
+        let at = number * half;
+        parts.get(part)?.iter().find_map(|there| {
+            let same = |one: Option<&u8>, other: Option<&u8>| one.is_some() && one == other;
+            let before =
+                (1..=at.min(*there)).take_while(|back| text[at - back] == secret[there - back]).count();
+            let behind = (0..).take_while(|on| same(text.get(at + on), secret.get(there + on))).count();
+            (before + behind >= length).then(|| text[at - before..at + behind].to_vec())
+        })
+    })
 }
 
 /// As a basic string of TOML.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::edge::session::exchange::{Complete, Fault};
 use crate::edge::session::worker::Worker;
+use crate::excerpt::Excerpt;
 use crate::http::head::RequestHead;
 use crate::names::Host;
 use crate::ops::access::Line;
@@ -20,9 +21,10 @@ pub(super) struct Access {
 
 impl Access {
     pub(super) fn new(head: &RequestHead<'_>, client: IpAddr) -> Box<Self> {
-        let target = ShownTarget(head.target.as_bytes()).bytes();
-        let target = String::from_utf8_lossy(&target).into_owned();
-        Box::new(Self { host: head.host.clone(), client, method: head.method.to_owned(), target })
+        let text = |shown: Vec<u8>| String::from_utf8_lossy(&shown).into_owned();
+        let target = text(ShownTarget(head.target.as_bytes()).bytes());
+        let method = text(Excerpt::bytes_of(head.method.as_bytes()));
+        Box::new(Self { host: head.host.clone(), client, method, target })
     }
 
     pub(super) fn log(&self, worker: &Worker, status: u16, outcome: &str, time: Duration) {
