@@ -25,7 +25,8 @@ pub enum Origin {
         /// Port, the scheme's default filled in.
         port: u16,
     },
-    /// Any other, byte for byte: `capacitor://localhost`, `file://`.
+    /// Any other, byte for byte but for the scheme's case and a slash at the end, which no origin has: `capacitor://localhost`,
+    /// `file://`.
     Other(Box<str>),
 }
 
@@ -143,7 +144,16 @@ impl Origin {
             _ if !is_scheme(scheme) => Err(OriginError::NoScheme { found: Excerpt::of(text) }),
             _ if text.contains('*') => Err(OriginError::Pattern { found: Excerpt::of(text) }),
             Some(scheme) => Self::web(scheme, authority, text),
-            None => Ok(Self::Other(text.into())),
+            None => Self::other(scheme, authority, text),
+        }
+    }
+
+    /// Some programs send the slash of an address as well (`file:///`); none sends what could stand behind it.
+    fn other(scheme: &str, authority: &str, text: &str) -> Result<Self, OriginError> {
+        let bare = authority.strip_suffix('/').unwrap_or(authority);
+        match bare.chars().find(|c| matches!(c, '/' | '?' | '#' | '@') || c.is_whitespace()) {
+            Some(extra) => Err(OriginError::Tail { found: Excerpt::of(text), extra }),
+            None => Ok(Self::Other(format!("{}://{bare}", scheme.to_ascii_lowercase()).into())),
         }
     }
 
@@ -273,12 +283,23 @@ mod tests {
             "vscode-file://vscode-app",
             "content://com.example.app",
             "qrc://",
-            "app://it's \"so\" \\ é",
+            "app://it's-\"so\"-\\-é",
         ] {
             assert_eq!(origin(text), Origin::Other(text.into()));
             assert_eq!(origin(text).to_string(), text);
-            let upper = text.to_ascii_uppercase();
-            assert!(upper == text || Origin::parse(&upper).ok() != Some(origin(text)), "{text}");
+            let (scheme, authority) = text.split_once("://").unwrap();
+            assert_eq!(
+                origin(&format!("{}://{authority}", scheme.to_ascii_uppercase())),
+                origin(text),
+                "RFC 3986 §3.1"
+            );
+            assert_eq!(origin(&format!("{text}/")), origin(text), "no origin has a path");
+            let upper = format!("{scheme}://{}", authority.to_ascii_uppercase());
+            assert!(upper == text || origin(&upper) != origin(text), "{text}");
+            for more in ["/a", "//", "?a", "#a", "@a", " a", "\u{a0}a"] {
+                let text = format!("{text}{more}");
+                assert!(matches!(Origin::parse(&text), Err(OriginError::Tail { .. })), "{text}");
+            }
         }
     }
 
@@ -321,7 +342,7 @@ mod tests {
     #[test]
     fn as_toml_it_reads_back() {
         for text in
-            ["https://recre.store", "file://", "app://it's", "app://\"\\é\u{202e}", "app://a \"quoted\" word"]
+            ["https://recre.store", "file://", "app://it's", "app://\"\\é\u{202e}", "app://a-\"quoted\"-word"]
         {
             let line = format!("origins = [{}]", origin(text).toml());
             assert!(line.is_ascii(), "{line}");

@@ -290,7 +290,7 @@ fn a_key_in_a_path_that_a_bundle_keeps_is_not_shown_by_the_edge() {
             toml(secret.base64())
         ),
     );
-    folder.append(&format!("origins = [{}]\n", toml(&format!("app://{}", secret.base64()))));
+    folder.append(&format!("origins = [{}]\n", toml(&format!("app://{}", secret.url_safe()))));
     folder.append(&format!(
         "[[site.route]]\npath = {}\nupstream = [{}]\n",
         toml(&format!("/{}", secret.url_safe())),

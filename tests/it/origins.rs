@@ -42,7 +42,7 @@ const BY_DEFAULT: &[(&str, &str)] = &[
 const ONCE_LISTED: &[(&str, &str, &str)] = &[
     ("websocket-client 1.2 of Python", "http://socket.recre.store", "http://socket.recre.store:8080"),
     ("MicroPython", "http://localhost", "http://localhost:8080"),
-    ("Arduino WebSockets, Electron by loadFile, Cordova", "file://", "file:///"),
+    ("Arduino WebSockets, Electron by loadFile, Cordova", "file://", "file://a"),
     ("Capacitor on iOS", "capacitor://localhost", "capacitor://localhost:8100"),
     ("Capacitor on Android", "https://localhost", "http://localhost:443"),
     ("Ionic on iOS", "ionic://localhost", "ionic://localhost.evil.test"),
@@ -67,7 +67,7 @@ const ONCE_LISTED: &[(&str, &str, &str)] = &[
     ("VS Code", "vscode-file://vscode-app", "vscode-webview://vscode-app"),
     ("a page of a development server", "http://localhost:5173", "http://localhost:5174"),
     ("a program that names another host by wss", "wss://recre.store", "wss://recre.store:8443"),
-    ("odd characters", "app://it's \"so\" \\", "app://it's \"so\""),
+    ("odd characters", "app://it's-\"so\"-\\", "app://it's-\"so\""),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
