@@ -189,6 +189,7 @@ fn misused(error: &clap::Error, words: &[String]) -> ExitCode {
     let first = words.first().map(String::as_str).unwrap_or_default();
     let advice =
         Some(words).filter(|_| Arguments::command().find_subcommand(first).is_none()).and_then(verbs::advice);
+    let first = words.get(1).filter(|_| first == "help").map_or(first, String::as_str);
     let rendered = error.to_string();
     let message = match &advice {
         Some(advice) => format!("there is no command `{}`. {advice}", Excerpt::of(first)),

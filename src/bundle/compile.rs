@@ -23,6 +23,7 @@ mod profile;
 mod purpose;
 mod settle;
 mod verdict;
+mod vessel;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -132,7 +132,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
     let mut sections = Vec::new();
     let mut open: Option<(Marker, (&'static str, Kind))> = None;
     for marker in markers(&text) {
-        let label = marker.label.ok_or(error(marker.at, Broken::UnknownLabel))?;
+        let label = marker.label.ok_or_else(|| error(marker.at, Broken::UnknownLabel))?;
         if !marker.has_dashes {
             return Err(error(marker.at, Broken::NoDashes));
         }

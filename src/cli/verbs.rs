@@ -97,6 +97,21 @@ const VERBS: &[Verb] = &[
                   `sudo systemctl enable --now sanedge-https.socket sanedge-admin.socket sanedge.service`.",
     },
     Verb {
+        words: &["fmt", "format", "reformat"],
+        instead: "sanedge does not do this: no layout of sanedge.toml is wrong to it. To check the file, type \
+                  `sanedge bundle {toml}`.",
+    },
+    Verb {
+        words: &["import", "migrate", "from", "load"],
+        instead: "sanedge reads no file of another proxy. Write a sanedge.toml (`man sanedge.toml` has an example; docs/from-npm.md \
+                  moves a site of Nginx Proxy Manager), and type `sanedge bundle {toml}` to check it.",
+    },
+    Verb {
+        words: &["export", "save", "backup", "restore"],
+        instead: "sanedge.toml and the files that it names are the whole configuration: copy those. A bundle has the private \
+                  keys in it and is made again with `sanedge bundle {toml}`; `sanedge show --json {bundle}` prints the rest of it.",
+    },
+    Verb {
         words: &["update", "upgrade", "self-update"],
         instead: "Install the newer package (`sudo dpkg -i sanedge_*.deb`): the running edge restarts with it. \
                   `sanedge --version` prints the installed one.",
@@ -111,6 +126,9 @@ const VERBS: &[Verb] = &[
 /// What to type for the first of these words (the program's name not among them), where another program has that verb.
 pub(super) fn advice(words: &[String]) -> Option<String> {
     let (first, rest) = words.split_first()?;
+    if first == "help" && !rest.is_empty() {
+        return advice(rest);
+    }
     let is_it =
         |known: &&str| *known == first || (!first.starts_with('-') && known.eq_ignore_ascii_case(first));
     let verb = VERBS.iter().find(|verb| verb.words.iter().any(is_it))?;
@@ -162,5 +180,7 @@ mod tests {
         assert_eq!(advice_for(&[]), None);
         assert!(advice_for(&["Start"]).unwrap().contains("`sanedge serve sanedge.bundle`"));
         assert!(advice_for(&["-V"]).is_none(), "that is ours, and not -v");
+        assert_eq!(advice_for(&["help", "start"]), advice_for(&["start"]));
+        assert_eq!(advice_for(&["help"]), None);
     }
 }

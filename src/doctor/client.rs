@@ -24,7 +24,7 @@ use super::check::{Finding, Section};
 use super::connection::{Connector, Trouble};
 use super::engineio::{self, Body, Eio, EngineError, Open, escape};
 use super::explain::{Code, Group};
-use super::http::{Answer, Ask, masked_sid};
+use super::http::{Answer, Ask};
 use super::options::{Options, Transport};
 use super::socket::Socket;
 use crate::excerpt::Excerpt;
@@ -204,7 +204,7 @@ impl Client<'_> {
                 self.jar.learn(&answer);
                 match Body::read(&answer.body) {
                     Body::Open(eio, open) if answer.status == 200 => {
-                        self.connector.journal.hide(&open.sid, &masked_sid(&open.sid));
+                        self.connector.journal.hide_sid(&open.sid, &engineio::escape(&open.sid));
                         Met::Open(eio, open, answer)
                     }
                     _ if let Some(error) = engine_error(&answer) => Met::Error(error, answer),

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
 use super::connection::{ANSWER_TIME, Connector, Trouble};
+use super::journal::masked_sid;
 use super::socket::Socket;
 use crate::excerpt::Excerpt;
 use crate::ws::handshake;
@@ -172,11 +173,6 @@ fn without_sid(body: &str) -> Cow<'_, str> {
     let (before, behind) = body.split_at(begin);
     let (sid, behind) = behind.split_at(behind.find('"').unwrap_or(behind.len()));
     format!("{before}{}{behind}", masked_sid(sid)).into()
-}
-
-/// A session's name is as good as its owner's cookie.
-pub(super) fn masked_sid(sid: &str) -> String {
-    format!("{}…", sid.chars().take(4).collect::<String>())
 }
 
 /// The text between the tags of a page.

@@ -75,6 +75,13 @@ impl Journal {
         }
     }
 
+    /// The name of a session, also as it stands in a target.
+    pub(super) fn hide_sid(&self, sid: &str, escaped: &str) {
+        let shown = masked_sid(sid);
+        self.hide(sid, &shown);
+        self.hide(escaped, &shown);
+    }
+
     /// Shows a value of the command line no longer than its excerpt.
     pub(super) fn excerpt(&self, value: &str) {
         let shown = Excerpt::of(value);
@@ -90,17 +97,28 @@ impl Journal {
 
     /// `text` without the secrets, and without what else may be a key.
     pub(super) fn masked(&self, text: &str) -> String {
-        let pages = self.pages();
+        let text = self.known_masked(text);
+        excerpt::netted(&text, &self.pages().vouched)
+    }
+
+    /// Of a request, which has nothing else in it that was not made here.
+    fn known_masked(&self, text: &str) -> String {
         let hide = |text: String, (secret, shown): &(String, String)| text.replace(secret, shown);
-        excerpt::netted(&pages.secrets.iter().fold(text.to_owned(), hide), &pages.vouched)
+        self.pages().secrets.iter().fold(text.to_owned(), hide)
     }
 
     /// Everything so far, masked.
     pub(super) fn exchanges(&self) -> Vec<Exchange> {
         let exchanges = self.pages().exchanges.clone();
-        let masked = |one: Exchange| Exchange { sent: self.masked(&one.sent), came: self.masked(&one.came) };
+        let masked =
+            |one: Exchange| Exchange { sent: self.known_masked(&one.sent), came: self.masked(&one.came) };
         exchanges.into_iter().map(masked).collect()
     }
+}
+
+/// A session's name is as good as its owner's cookie.
+pub(super) fn masked_sid(sid: &str) -> String {
+    format!("{}…", sid.chars().take(4).collect::<String>())
 }
 
 #[cfg(test)]

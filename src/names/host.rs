@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use heapless::String as Text;
 
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Excerpt, number};
 
 /// Longest DNS name in bytes, without the trailing dot (RFC 1035 §2.3.4).
 pub const NAME_BYTES_MAX: usize = 253;
@@ -138,7 +138,7 @@ pub enum NameError {
         name: Excerpt,
     },
     /// An iPAddress of neither 4 nor 16 bytes (RFC 5280 §4.2.1.6).
-    #[error("an iPAddress of {found} bytes: expected 4 or 16 (RFC 5280 §4.2.1.6)")]
+    #[error("an iPAddress of {}: expected 4 or 16 (RFC 5280 §4.2.1.6)", number(*.found, "byte"))]
     SanAddressLength {
         /// Bytes found.
         found: usize,

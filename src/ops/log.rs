@@ -41,7 +41,8 @@ pub struct Said<'a>(pub &'a str);
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        let said = excerpt::netted(self.0, &[]);
+        let looked_at = self.0.get(..self.0.floor_char_boundary(4 * OUTSIDE_BYTES_MAX)).unwrap_or_default();
+        let said = excerpt::netted(looked_at, &[]);
         let mut words =
             said.get(..said.floor_char_boundary(OUTSIDE_BYTES_MAX)).unwrap_or_default().split(' ');
         if let Some(first) = words.next() {

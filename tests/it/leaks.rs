@@ -431,10 +431,12 @@ fn nothing_but_an_excerpt_quotes_input() {
             &[
                 "src/excerpt.rs",
                 "src/bundle/pem.rs",
+                "src/bundle/compile/vessel.rs",
                 "src/cli/running.rs",
                 "src/doctor/http.rs",
                 "src/doctor/socket.rs", // a status line of a server
                 "src/doctor/board.rs",
+                "src/doctor/socket.rs",
                 "src/edge/session/https/access.rs",
                 "src/ws/fuzz.rs",
                 "src/doctor/stages.rs",

@@ -193,7 +193,8 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
             Finding::new(code, format!("{whose} in `{}` {text}", subject.label)).certificate(subject.label)
         };
         let remedy = if at == 0 {
-            "Renew it with `certbot renew`. If it should still be valid, check this machine's clock with `date`."
+            "Renew it the way it was issued, with certbot `certbot renew`. If it should still be valid, check this machine's \
+                clock with `date`."
         } else {
             "Fetch the chain again; a renewal includes the current intermediates."
         };
@@ -233,7 +234,8 @@ fn renewal(label: &str, lifetime: Lifetime, now: i64) -> Option<Finding> {
         .certificate(label)
         .expected(format!("renewed around {}", moment(lifetime.renewal_due())))
         .found(format!("{} left, until {}", lifetime.left(now), moment(lifetime.not_after)))
-        .remedy("Renew it now, and find out why the automatic renewal failed: `certbot renew --dry-run`.");
+        .remedy("Renew it now the way it was issued. If a program renews it, find out why that failed, with certbot \
+            `certbot renew --dry-run`.");
     Some(finding)
 }
 
@@ -332,7 +334,8 @@ fn completeness(
 /// one that is good is enough.
 fn unfit(subject: &Subject<'_>, path: &[&Link], anchors: &Anchors, now: i64) -> Option<Finding> {
     let refused = |found| {
-        let remedy = "Have the certificate issued by a CA that may issue it: basicConstraints CA:TRUE and keyUsage keyCertSign.";
+        let remedy = "Have the certificate issued by a CA that may issue it: basicConstraints CA:TRUE, keyUsage keyCertSign, and no \
+            extendedKeyUsage or one with serverAuth.";
         refused_because(subject.label, found, remedy).certificate(subject.label)
     };
     if let Some(found) = misplaced(path) {

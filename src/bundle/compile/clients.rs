@@ -8,6 +8,7 @@ use super::facts::Facts;
 use super::profile::Profile;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::lifetime::DAY_S;
+use crate::excerpt::number;
 
 /// Longest serial number in octets (RFC 5280 §4.1.2.2).
 const SERIAL_BYTES_MAX: usize = 20;
@@ -69,7 +70,7 @@ fn lifetime(served: &Served<'_>, facts: &Facts) -> Option<Finding> {
         return None;
     }
     let (whose, remedy) = if served.public {
-        ("a public CA", "Get a new one from the CA; public CAs no longer issue certificates that are valid for too long: \
+        ("a public CA", "Get a new one from the CA; public CAs no longer issue certificates that are valid for too long. With certbot: \
             `certbot renew --force-renewal`.".to_owned())
     } else {
         (
@@ -101,7 +102,7 @@ fn must_staple(served: &Served<'_>, profile: &Profile) -> Option<Finding> {
         Finding::new(Code::MustStaple, format!("`{}` requires OCSP stapling: Firefox and GnuTLS refuse it without", served.label))
             .expected("no `tlsfeature = status_request` (must-staple, RFC 7633), or a server that sends an OCSP response")
             .found("must-staple, and no OCSP response; sanedge sends none")
-            .remedy("Issue it again without must-staple: leave `--must-staple` out (certbot: delete `must_staple = True` from /etc/letsencrypt/renewal/NAME.conf), or `tlsfeature` from openssl's extensions.\n  certbot renew --force-renewal")
+            .remedy("Issue it again without must-staple: leave `--must-staple` out (certbot: delete `must_staple = True` from /etc/letsencrypt/renewal/NAME.conf), or `tlsfeature` from openssl's extensions. With certbot, then:\n  certbot renew --force-renewal")
     };
     (profile.must_staple && !served.stapled).then(finding)
 }
@@ -138,7 +139,7 @@ fn serial_numbers(served: &Served<'_>) -> Option<Finding> {
     let message = format!("a serial number in the chain of `{}` is {what}: {clients}", served.label);
     let finding = Finding::new(Code::SerialNumber, message)
         .expected("a positive number of at most 20 octets (RFC 5280 §4.1.2.2)")
-        .found(format!("{} octets on {}", facts.profile.serial.len(), facts.subject))
+        .found(format!("{} on {}", number(facts.profile.serial.len(), "octet"), facts.subject))
         .remedy("Issue that certificate again with a usual serial number; openssl creates one without -set_serial, or with \
             -CAcreateserial.");
     Some(finding)

@@ -9,6 +9,7 @@ use super::facts::Link;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::shell::shell_word;
 use crate::bundle::source::{Lined, Source};
+use crate::excerpt::number;
 use crate::names::{Host, SanName};
 
 /// Names under which no public CA may issue (RFC 6761, 6762, 8375, ICANN's `internal`, and habits of home routers).
@@ -165,7 +166,11 @@ fn choice(
         let kind = |c: &Candidate<'_>| c.chain.first().map(|l| l.facts.key.to_string()).unwrap_or_default();
         format!("its key is {}, the other's {}", kind(won), kind(lost))
     } else if first.ends != second.ends && day(first.ends.0) == day(second.ends.0) {
-        format!("it is valid longer, by {} seconds of {}", first.ends.0 - second.ends.0, day(first.ends.0))
+        format!(
+            "it is valid longer, by {} of {}",
+            number(usize::try_from(first.ends.0 - second.ends.0).unwrap_or_default(), "second"),
+            day(first.ends.0)
+        )
     } else if first.ends != second.ends {
         format!("it is valid longer, until {} instead of {}", day(first.ends.0), day(second.ends.0))
     } else {

@@ -170,7 +170,7 @@ pub(super) fn refused(error: &EncodeError) -> Finding {
             .remedy("Rename it."),
         other => Finding::new(Code::SelfCheck, "the compiled bundle cannot be opened; nothing was written")
             .expected("a bundle that opens as it was compiled")
-            .found(other.to_string())
+            .found(Excerpt::of(&other.to_string()))
             .remedy("This is a bug in sanedge. Please report it with sanedge.toml (never with a key)."),
     }
 }
@@ -178,14 +178,31 @@ pub(super) fn refused(error: &EncodeError) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::wire::FormatError;
+    use crate::bundle::wire::{Broken, FormatError};
 
     #[test]
     fn a_bundle_that_does_not_open_again_is_a_finding_and_not_a_file() {
         for error in [EncodeError::Differs, EncodeError::Check(FormatError::Digest)] {
             let finding = refused(&error);
             assert_eq!(finding.code, Code::SelfCheck);
-            assert_eq!(finding.found, error.to_string());
+            assert_eq!(finding.found, *Excerpt::of(&error.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_mistake_of_ours_shows_no_key() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8sJ0LpFcUa5dGe7HtXi1RnSbK6";
+        let shown = Excerpt::of(key);
+        let text = Broken::Text { field: "host", found: shown.clone(), expected: "a host" };
+        for error in
+            [EncodeError::KeyForm { certificate: shown }, EncodeError::Check(FormatError::Broken(text))]
+        {
+            let finding = refused(&error);
+            let all = [finding.message, finding.expected, finding.found, finding.remedy].concat();
+            assert!(
+                key.as_bytes().windows(16).all(|part| !all.contains(std::str::from_utf8(part).unwrap())),
+                "{all}"
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::profile::Profile;
 use crate::bundle::lifetime::Lifetime;
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Excerpt, number};
 use crate::names::SanName;
 
 /// The kind of a certificate's key, in the order in which serving prefers them.
@@ -86,7 +86,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     let (rest, certificate) = X509Certificate::from_der(der.as_ref())
         .map_err(|_| "bytes that are no X.509 certificate".to_owned())?;
     if !rest.is_empty() {
-        return Err(format!("{} bytes after the end of the certificate", rest.len()));
+        return Err(format!("{} after the end of the certificate", number(rest.len(), "byte")));
     }
     Ok(certificate)
 }

@@ -16,8 +16,7 @@ use crate::bundle::finding::{Code, Finding};
 /// What is signed once: 64 bytes, as long as what a TLS 1.3 server signs at least.
 const SAMPLE: [u8; 64] = [0x20; 64];
 
-pub(super) const NEW_KEY: &str =
-    "Issue the certificate again with an ECDSA P-256 key:\n  certbot renew --key-type ecdsa --force-renewal";
+pub(super) const NEW_KEY: &str = "Issue the certificate again with an ECDSA P-256 key, with certbot:\n  certbot renew --key-type ecdsa --force-renewal";
 
 /// Every proof about one key. `kind` is that of the certificate. True where nothing is wrong.
 pub(super) fn check(
@@ -105,7 +104,7 @@ fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
                     .expected("ECDSA P-256: ten times as many handshakes a second")
                     .found(format!("RSA with {bits} bits"))
                     .remedy(
-                        "Issue it again with an ECDSA key:\n  certbot renew --key-type ecdsa --force-renewal",
+                        "Issue it again with an ECDSA key, with certbot:\n  certbot renew --key-type ecdsa --force-renewal",
                     );
             desk.push(subject.line, finding.certificate(subject.label));
         }

@@ -8,6 +8,10 @@ use x509_parser::x509::X509Version;
 const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
 /// `status_request` and `status_request_v2` (RFC 6066 §8, RFC 6961 §2.2).
 const STATUS_REQUESTS: [u8; 2] = [5, 17];
+/// Netscape's certificate type, which OpenSSL still checks: a BIT STRING.
+const NS_CERT_TYPE: &str = "2.16.840.1.113730.1.1";
+/// Its bit of TLS servers.
+const NS_SSL_SERVER: u8 = 0x40;
 /// The list of signed certificate timestamps (RFC 6962 §3.3).
 const SCT_LIST: &str = "1.3.6.1.4.1.11129.2.4.2";
 
@@ -35,6 +39,8 @@ pub(super) struct Profile {
     /// The algorithm outside of the signed part is the one inside.
     pub(super) algorithms_agree: bool,
     pub(super) must_staple: bool,
+    /// An nsCertType that leaves out TLS servers; of a CA with basicConstraints nobody looks at it.
+    pub(super) ns_other: bool,
     pub(super) has_timestamps: bool,
 }
 
@@ -66,6 +72,10 @@ impl Profile {
             match extension.oid.to_id_string().as_str() {
                 TLS_FEATURE => profile.must_staple = promises_status(extension.value),
                 SCT_LIST => profile.has_timestamps = true,
+                NS_CERT_TYPE => {
+                    profile.ns_other =
+                        !matches!(extension.value, [3, _, _, bits, ..] if bits & NS_SSL_SERVER != 0);
+                }
                 _ => profile.note(extension.critical, extension.parsed_extension()),
             }
         }

@@ -31,15 +31,24 @@ pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> 
     if !facts.has_san && made_by_hand {
         return true;
     }
-    if facts.server_auth != ServerAuth::Yes {
-        let found = match facts.server_auth {
-            ServerAuth::NoExtension => "no extendedKeyUsage, which Apple's clients refuse",
-            _ => "an extendedKeyUsage without serverAuth",
-        };
+    let unfit = match facts.server_auth {
+        ServerAuth::NoExtension => Some("no extendedKeyUsage, which Apple's clients refuse"),
+        ServerAuth::OtherUsesOnly => Some("an extendedKeyUsage without serverAuth"),
+        ServerAuth::Yes => facts
+            .profile
+            .ns_other
+            .then_some("an nsCertType without `server`, which clients with OpenSSL refuse"),
+    };
+    if let Some(found) = unfit {
         let finding = Finding::new(Code::NoServerAuth, format!("`{label}` is not for TLS servers"))
             .expected("extendedKeyUsage with serverAuth")
             .found(found)
-            .remedy(anew(desk, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"));
+            .remedy(match facts.server_auth {
+                ServerAuth::Yes => {
+                    "Issue it again without nsCertType, which nothing needs any more.".to_owned()
+                }
+                _ => anew(desk, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"),
+            });
         desk.push(subject.line, finding.certificate(label));
         if made_by_hand {
             return true;

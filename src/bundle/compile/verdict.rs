@@ -2,7 +2,7 @@
 
 use super::desk::Subject;
 use super::facts::Facts;
-use super::facts::Link;
+use super::facts::{Link, ServerAuth};
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::names::SanName;
@@ -17,15 +17,19 @@ pub(super) fn misplaced(path: &[&Link]) -> Option<&'static str> {
         let room = profile
             .path_length
             .is_none_or(|length| usize::try_from(length).is_ok_and(|length| below <= length));
-        match (is_ca && may_sign, room) {
-            (false, _) => {
+        match (is_ca && may_sign, room, link.facts.server_auth) {
+            (false, ..) => {
                 Some("a certificate that is not a CA's, or may not sign others, but signed another")
             }
-            (true, false) => Some("a CA below another that permits none"),
-            (true, true) => None,
+            (true, false, _) => Some("a CA below another that permits none"),
+            (true, true, ServerAuth::OtherUsesOnly) => Some(FOR_OTHER_USES),
+            (true, true, _) => None,
         }
     })
 }
+
+/// Go and Firefox ignore that of a root; OpenSSL does not, and takes anyExtendedKeyUsage for none of them.
+const FOR_OTHER_USES: &str = "a CA whose extendedKeyUsage does not permit certificates for TLS servers";
 
 pub(super) fn unverified(subject: &Subject<'_>, how: &str, trust: Option<&std::path::Path>) -> Finding {
     let chain = word(&subject.files.chain.value.path);
@@ -69,9 +73,7 @@ pub(super) fn path_error(error: &webpki::Error) -> &'static str {
     match error {
         Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => "a certificate with damaged fields",
         Error::CaUsedAsEndEntity => "a CA's certificate instead of a server's",
-        Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => {
-            "a CA whose extendedKeyUsage does not permit certificates for TLS servers"
-        }
+        Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => FOR_OTHER_USES,
         Error::ExtensionValueInvalid | Error::MalformedExtensions => "an extension that is malformed",
         Error::InvalidCertValidity => "a certificate that ends before it begins",
         Error::InvalidNetworkMaskConstraint | Error::MalformedNameConstraint | Error::UnsupportedNameType => {

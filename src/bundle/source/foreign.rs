@@ -148,6 +148,14 @@ const FEATURES: &[Feature] = &[
                   `acme_dir` in [listen] and sanedge-deploy as their deploy hook (docs/renewal.md)",
     },
     Feature {
+        keys: "tls ssl tls_enabled ssl_enabled enable_tls enable_ssl use_tls use_ssl ssl_certificate ssl_certificate_key \
+               tls_cert tls_key tls_certificate ssl_cert ssl_key ssl_crt cert_file key_file certfile keyfile cert_path key_path \
+               pem_file tls_cert_file tls_key_file tls_internal internal_tls self_signed selfsigned",
+        reason: "every site has TLS, and finds its certificate by the names in it",
+        instead: "Write a table of its own at the end of the file, [[certificate]], with chain = \"fullchain.pem\" and \
+                  key = \"privkey.pem\"; `tls = \"internal\"` is a CA of your own (mkcert), whose root `trust` names",
+    },
+    Feature {
         keys: "ocsp ocsp_stapling ocspstapling ssl_stapling ssl_stapling_verify ssl_stapling_file stapling must_staple",
         reason: "it staples no OCSP responses; Let's Encrypt no longer provides them, and browsers do not ask",
         instead: "Issue the certificate without must-staple",

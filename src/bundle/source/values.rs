@@ -90,7 +90,79 @@ pub(super) fn parse_upstream(text: &str, folder: &Path) -> Result<Upstream, Bad>
         Err(_) if text.contains('%') => {
             Err(bad("Write an address with a zone in brackets: \"[fe80::1%eth0]:3000\".".to_owned()))
         }
-        Err(error) => Err(bad(format!("Correct the name: {error}."))),
+        Err(error) => {
+            Err(bad(upstream_advice(text).unwrap_or_else(|| format!("Correct the name: {error}."))))
+        }
+    }
+}
+
+/// What to write for an upstream that another program would take.
+fn upstream_advice(text: &str) -> Option<String> {
+    let write = |address: String| Some(format!("Write \"{address}\"."));
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let text = text.trim();
+    // As Docker, Node and Go have it: `:3000`, `*:3000`, `3000/tcp`.
+    let alone = text
+        .strip_prefix("0:")
+        .or_else(|| text.strip_prefix("*:"))
+        .or_else(|| text.strip_prefix(':'))
+        .unwrap_or(text);
+    let alone = alone.strip_suffix("/tcp").unwrap_or(alone);
+    if let Some(port) = port(alone) {
+        return write(format!("127.0.0.1:{port}"));
+    }
+    if !alone.is_empty() && alone.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some("Write a port from 1 to 65535: \"127.0.0.1:3000\".".to_owned());
+    }
+    if text.is_empty() {
+        return Some("Write the app's address and port: \"127.0.0.1:3000\".".to_owned());
+    }
+    if text.starts_with(['/', '.', '@']) || text.ends_with(".sock") {
+        let path = Excerpt::all_of(text).filter(|_| !text.starts_with('@'));
+        return Some(path.map_or_else(
+            || "Write a socket's path behind `unix:`: \"unix:/run/app/app.sock\".".to_owned(),
+            |path| format!("Write \"unix:{path}\"."),
+        ));
+    }
+    if let Some((address, _)) = text.split_once('/') {
+        let app = parse_upstream(address, Path::new("/")).ok()?;
+        return Some(format!("Write \"{}\"; a path belongs in a [[site.route]].", named(&app)?));
+    }
+    match text.rsplit_once(':') {
+        _ if text.parse::<Ipv6Addr>().is_ok_and(|ip| !ip.is_unicast_link_local()) && !ends_in_port(text) => {
+            Some(format!("Add brackets and the port: \"[{text}]:3000\"."))
+        }
+        Some((ip, digits)) if ip.parse::<Ipv6Addr>().is_ok() && port(digits).is_some() => {
+            let zone =
+                if ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local()) { "%eth0" } else { "" };
+            write(format!("[{ip}{zone}]:{digits}"))
+        }
+        Some((_, word)) if word.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains("::") => {
+            Some("Write the port as a number: \"127.0.0.1:3000\".".to_owned())
+        }
+        Some((name, digits)) => {
+            let bare = name.rsplit_once(':').map_or(name, |(_, name)| name);
+            let corrected =
+                Some(format!("{}:{}", bare.trim(), digits.trim())).filter(|corrected| corrected != text)?;
+            let app = parse_upstream(&corrected, Path::new("/")).ok()?;
+            Some(format!("Write \"{}\".", named(&app)?))
+        }
+        None => None,
+    }
+}
+
+/// Whether the last group is a port that people use rather than a part of the address.
+fn ends_in_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(ip, port)| {
+        port.len() >= 4 && port.parse::<u16>().is_ok() && ip.parse::<Ipv6Addr>().is_ok()
+    })
+}
+
+fn named(upstream: &Upstream) -> Option<String> {
+    match upstream {
+        Upstream::Address(address) => Some(address.to_string()),
+        Upstream::Name { host, port } => Some(format!("{host}:{port}")),
+        _ => None,
     }
 }
 
@@ -201,11 +273,24 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Bad> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Err(bad(format!("Write \"{}\" for this one address.", IpNet::from(ip))));
     }
-    let network: IpNet = text.parse().map_err(|_| bad("Write for example \"192.168.0.0/16\".".to_owned()))?;
+    let network: IpNet = text.parse().map_err(|_| bad(network_advice(text)))?;
     if network.trunc() != network {
         return Err(bad(format!("Bits after the prefix length are set: write \"{}\".", network.trunc())));
     }
     Ok(network)
+}
+
+fn network_advice(text: &str) -> String {
+    let ip = text.split_once('/').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
+    match ip {
+        Some(ip @ IpAddr::V4(_)) => {
+            format!("Write a prefix length from 0 to 32: \"{}\" is this one address.", IpNet::from(ip))
+        }
+        Some(ip @ IpAddr::V6(_)) => {
+            format!("Write a prefix length from 0 to 128: \"{}\" is this one address.", IpNet::from(ip))
+        }
+        None => "Write for example \"192.168.0.0/16\".".to_owned(),
+    }
 }
 
 /// The two words that are no origins are taken as well; nothing tells anybody to write them.
@@ -225,11 +310,14 @@ pub(super) fn parse_origin(text: &str) -> Result<OriginEntry, Bad> {
 
 /// Names the origin of a page's address, or of a host without its scheme.
 fn origin_advice(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let scheme_of = |at| {
+        text.split_once(at).filter(|(_, rest): &(&str, &str)| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let (scheme, rest) = text.split_once("://").or_else(|| scheme_of(":/")).unwrap_or(("https", text));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();
     match Origin::parse(&format!("{scheme}://{authority}")) {
-        Ok(origin @ Origin::Web { .. }) => format!("Write \"{origin}\"."),
+        Ok(origin) => format!("Write \"{origin}\"."),
         _ if text.contains('*') => "List every origin by its whole name.".to_owned(),
         _ => "Write for example \"https://recre.store\", or \"capacitor://localhost\".".to_owned(),
     }

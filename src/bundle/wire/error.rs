@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::payload::{FILE_BYTES_MAX, VERSION};
 use crate::bundle::KeyError;
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Excerpt, number};
 use crate::limits::LimitError;
 use crate::names::NameError;
 
@@ -55,7 +55,7 @@ pub enum FormatError {
     Encoding(postcard::Error),
     /// Bytes behind the payload's last field.
     #[error(
-        "complete, but {bytes} bytes too long for format {VERSION}; compile it again with `sanedge bundle`"
+        "complete, but {} too long for format {VERSION}; compile it again with `sanedge bundle`", number(*.bytes, "byte")
     )]
     Trailing {
         /// Bytes that nothing reads.

@@ -68,7 +68,7 @@ impl Client<'_> {
             Heard::Compressed => Opening::Open(Box::new(socket), None),
             Heard::Text(text) => match text.strip_prefix('0').and_then(engineio::open) {
                 Some(open) => {
-                    self.connector.journal.hide(&open.sid, &super::masked_sid(&open.sid));
+                    self.connector.journal.hide_sid(&open.sid, &engineio::escape(&open.sid));
                     Opening::Open(Box::new(socket), Some(open))
                 }
                 None => Opening::Heard(Heard::Text(text)),

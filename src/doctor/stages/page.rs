@@ -8,6 +8,7 @@ use crate::doctor::connection::{Connector, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::http::{Answer, Ask};
 use crate::doctor::{client, csp};
+use crate::excerpt::Excerpt;
 
 impl Stages<'_> {
     pub(super) async fn plain_http(&self, address: SocketAddr) -> Option<Result<Answer, Trouble>> {
@@ -64,9 +65,7 @@ impl Stages<'_> {
             let message = format!(
                 "the page at / may not connect to its own server: its Content-Security-Policy allows only {sources}: add 'self' to connect-src"
             );
-            section.found(
-                Finding::new(Code::PageCsp, message).seen("policy", crate::doctor::http::shown(&sources)),
-            );
+            section.found(Finding::new(Code::PageCsp, message).seen("policy", Excerpt::of(&sources)));
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::endpoints::Endpoint;
 use crate::bundle::Admin;
+use crate::excerpt::number;
 use crate::http::body::Framing;
 use crate::http::head::{HeadLimits, HeadScanner, parse_scanned_response};
 
@@ -110,7 +111,7 @@ fn parsed(answer: &[u8]) -> Result<Answer, String> {
     let mut scanner = HeadScanner::response();
     let end = scanner.scan(answer, &HEAD_LIMITS).map_err(|error| error.to_string())?;
     let Some((head, body)) = end.and_then(|end| answer.split_at_checked(end)) else {
-        return Err(format!("it ends inside its head, after {} bytes", answer.len()));
+        return Err(format!("it ends inside its head, after {}", number(answer.len(), "byte")));
     };
     let head = parse_scanned_response(head, false, &scanner).map_err(|error| error.to_string())?;
     match head.framing {
