@@ -17,7 +17,7 @@ pub enum Trouble {
     /// Its renewal is overdue, or its end is near or past.
     #[error(
         "certificate `{certificate}` of {}: expected a renewal around {}, found {}. Find out why the renewal failed \
-            (`certbot renew --dry-run`, or the log of your ACME client)",
+            (`sanedge renew` with [acme], `certbot renew --dry-run`, or the log of your ACME client)",
         listed(.hosts), moment(.lifetime.renewal_due()), remaining(*.lifetime, *.now)
     )]
     ExpiresSoon {

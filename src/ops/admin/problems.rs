@@ -13,7 +13,7 @@ const HOSTS_NAMED_MAX: usize = 3;
 /// Everything that is wrong, worst first.
 pub fn problems(status: &Status) -> Vec<Problem> {
     let mut found: Vec<Problem> = stuck(status).into_iter().collect();
-    found.extend(certificates(&status.hosts));
+    found.extend(certificates(status));
     found.extend(clock(status));
     found.extend(upstreams(status));
     found.extend(source(status));
@@ -24,12 +24,12 @@ pub fn problems(status: &Status) -> Vec<Problem> {
 
 fn stuck(status: &Status) -> Option<Problem> {
     let stuck: Vec<String> = status.workers_stuck.iter().map(ToString::to_string).collect();
-    let plural = if stuck.len() == 1 { "" } else { "s" };
+    let (plural, hang) = if stuck.len() == 1 { ("", "hangs") } else { ("s", "hang") };
     (!stuck.is_empty()).then(|| Problem {
         code: "worker-stuck",
         severity: Severity::Error,
         message: format!(
-            "worker{plural} {} of {} hang: their connections get no answer",
+            "worker{plural} {} of {} {hang}: their connections get no answer",
             stuck.join(", "),
             status.workers
         ),
@@ -38,8 +38,8 @@ fn stuck(status: &Status) -> Option<Problem> {
 }
 
 /// One for each certificate: many hosts may share it.
-fn certificates(hosts: &[HostStatus]) -> Vec<Problem> {
-    let mut found = Vec::new();
+fn certificates(status: &Status) -> Vec<Problem> {
+    let (hosts, mut found) = (&status.hosts, Vec::new());
     for (at, host) in hosts.iter().enumerate() {
         let is_first = hosts.iter().take(at).all(|earlier| earlier.certificate != host.certificate);
         let urgency = host.renewal.filter(|urgency| *urgency > Urgency::None && is_first);
@@ -60,7 +60,7 @@ fn certificates(hosts: &[HostStatus]) -> Vec<Problem> {
             code: "certificate-due",
             severity,
             message,
-            command: "sudo certbot renew".to_owned(),
+            command: format!("sanedge show --check {}", word(Path::new(&status.bundle_file))),
         });
     }
     found
