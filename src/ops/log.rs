@@ -22,7 +22,7 @@ pub use form::Form;
 /// Longest sentence, and longest target, in a line, in bytes before escaping.
 pub const OUTSIDE_BYTES_MAX: usize = 200;
 
-/// Bytes from outside, as an excerpt of them ([`Excerpt::bytes_of`]), quoted: those outside 0x21–0x7E and `"`, `\` as `\xNN`. With
+/// Bytes from outside, as an excerpt of them (`Excerpt::bytes_of`), quoted: those outside 0x21–0x7E and `"`, `\` as `\xNN`. With
 /// neither a blank nor a quote inside, `=` cannot begin a field, and stays.
 pub struct Quoted<'a>(pub &'a [u8]);
 
