@@ -133,6 +133,55 @@ const PAGES: &[Page] = &[
         ],
     },
     Page {
+        command: "renew",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge renew /etc/sanedge/sanedge.acme",
+                        "From a timer, once an hour: obtain what is missing or due, and put it to use.",
+                    ),
+                    (
+                        "sanedge renew --dry-run /etc/sanedge/sanedge.acme",
+                        "Prove the names at the CA's staging directory, and keep nothing.",
+                    ),
+                    (
+                        "sanedge renew --now --host socket.recre.store /etc/sanedge/sanedge.acme",
+                        "Try this one again at once.",
+                    ),
+                ],
+            ),
+            (
+                "FILES",
+                &[
+                    (
+                        "/etc/sanedge/sanedge.acme",
+                        "What to obtain and from which CA, as `sanedge bundle` writes it; no key.",
+                    ),
+                    (
+                        "/var/lib/sanedge-acme",
+                        "The account, orders and certificates with their keys: mode 0700, unless `[acme] state` says otherwise.",
+                    ),
+                    BUNDLE,
+                ],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "All certificates are there, and none is due."),
+                    ("1", "All failed, or the bundle could not be written or put to use."),
+                    USAGE,
+                    ("3", "Some failed."),
+                    (
+                        "75",
+                        "Not now: some have to wait, the clock is wrong, the disk is full, or another renew runs.",
+                    ),
+                ],
+            ),
+        ],
+    },
+    Page {
         command: "reload",
         sections: &[
             (

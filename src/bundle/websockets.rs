@@ -42,5 +42,5 @@ impl WebSockets {
 
 fn listed(origins: &Origins) -> Vec<String> {
     let special = [(origins.any, "*"), (origins.null, "null")].into_iter().filter(|(listed, _)| *listed);
-    special.map(|(_, text)| text.to_owned()).chain(origins.list.iter().map(Origin::to_string)).collect()
+    special.map(|(_, text)| text.to_owned()).chain(origins.list.iter().map(Origin::shown)).collect()
 }

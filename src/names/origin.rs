@@ -127,6 +127,16 @@ impl Scheme {
 }
 
 impl Origin {
+    /// Whether a text may show all of it: a host is no secret, and of what is no host an excerpt hides nothing.
+    pub(crate) fn is_showable(&self) -> bool {
+        !matches!(self, Self::Other(text) if Excerpt::hides(text))
+    }
+
+    /// As a text may show it, whole or as an excerpt.
+    pub(crate) fn shown(&self) -> String {
+        if self.is_showable() { self.to_string() } else { Excerpt::of(&self.to_string()).to_string() }
+    }
+
     /// The origin of the pages at `host` and `port`.
     pub fn https(host: Host, port: u16) -> Self {
         Self::Web { scheme: Scheme::Https, host, port }

@@ -340,8 +340,8 @@ fn origins_twice(text: &str, at: usize) -> Option<String> {
             all.push(origin);
         }
     }
-    let all: Vec<_> = all.iter().map(Origin::toml).collect();
-    Some(format!("origins = [{}]", all.join(", ")))
+    let all: Option<Vec<_>> = all.iter().map(|origin| origin.is_showable().then(|| origin.toml())).collect();
+    Some(format!("origins = [{}]", all?.join(", ")))
 }
 
 /// What a line of `origins` lists, where each entry is an origin.

@@ -200,7 +200,7 @@ pub(crate) fn zoned_upstream(text: &str) -> Option<Result<Upstream, String>> {
             Err(format!("Leave the zone out, which only link-local addresses have: \"[{ip}]:{port}\"."))
         }
         (Ok(ip), Some(port)) if zone_alone.is_some() => {
-            let zone = zone_alone.unwrap_or_default();
+            let zone = zone_alone.filter(|zone| wire::is_zone(zone)).unwrap_or("eth0");
             Err(format!("Write one `%`, as this is no URL: \"[{ip}%{zone}]:{port}\"."))
         }
         (Ok(_), Some(_)) if !wire::is_zone(zone) => {
@@ -317,7 +317,7 @@ fn origin_advice(text: &str) -> String {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();
     match Origin::parse(&format!("{scheme}://{authority}")) {
-        Ok(origin) => format!("Write \"{origin}\"."),
+        Ok(origin) if origin.is_showable() => format!("Write \"{origin}\"."),
         _ if text.contains('*') => "List every origin by its whole name.".to_owned(),
         _ => "Write for example \"https://recre.store\", or \"capacitor://localhost\".".to_owned(),
     }

@@ -232,7 +232,8 @@ fn sites(payload: &Payload<'_>) -> Result<Vec<bundle::Site>, Broken> {
         return Err(Broken::TooMany { table: "sites", found: payload.sites.into(), max: SITES_MAX });
     }
     ordered("upstreams", payload.upstreams.iter().map(|row| row.route))?;
-    let site_first = |row: &RouteOrigin<'_>| row.route.saturating_mul(2) + u16::from(!row.of_site);
+    let site_first =
+        |row: &RouteOrigin<'_>| row.route.saturating_mul(2).saturating_add(u16::from(!row.of_site));
     ordered("origins", payload.origins.iter().map(site_first))?;
     ordered("allow", payload.allow.iter().map(|row| row.route))?;
     check_routes(payload)?;

@@ -285,12 +285,19 @@ impl Control {
                 Excerpt::of_path(path)
             )
         };
-        if let Some(folder) = &bundle.listen.acme_dir
-            && active.bundle.listen.acme_dir.as_ref() != Some(folder)
-        {
-            // To open a token of it by name, no more is wanted.
-            let open = rustix::fs::access(folder, rustix::fs::Access::EXEC_OK);
-            open.map_err(|error| refused("[listen] acme_dir", folder, error.into()))?;
+        let (new, old) = (&bundle.listen, &active.bundle.listen);
+        // `sanedge renew` makes the folder of its challenges if it is not there yet.
+        let challenges = new.challenges.as_ref().filter(|folder| folder.exists());
+        let folders = [
+            ("[listen] acme_dir", new.acme_dir.as_ref(), &old.acme_dir),
+            ("[acme] challenges", challenges, &old.challenges),
+        ];
+        for (what, folder, before) in folders {
+            if let Some(folder) = folder.filter(|folder| before.as_ref() != Some(folder)) {
+                // To open a token of it by name, no more is wanted.
+                let open = rustix::fs::access(folder, rustix::fs::Access::EXEC_OK);
+                open.map_err(|error| refused(what, folder, error.into()))?;
+            }
         }
         let sockets =
             unix_upstreams(bundle).filter(|path| unix_upstreams(&active.bundle).all(|old| old != *path));

@@ -32,8 +32,3 @@ pub(crate) trait Surroundings {
     fn refuse(&self, reason: Reason, peer: IpAddr, found: &str);
     fn count_close(&self, code: Option<u16>);
 }
-
-/// The timer of a table that is due first, and when; of several at once the first of the table.
-pub(crate) fn first_due<D: Copy, const N: usize>(table: [(D, Option<Instant>); N]) -> Option<(Instant, D)> {
-    table.into_iter().filter_map(|(due, at)| Some((at?, due))).min_by_key(|(at, _)| *at)
-}

@@ -11,7 +11,7 @@ use super::state::{Done, Down, Fault, Request, Sending, Switched, Up};
 use crate::edge::net::retry;
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::transport::{ClientTransport, Transport};
-use crate::edge::session::machine::{Step, Surroundings, TURNS, first_due};
+use crate::edge::session::machine::{Step, Surroundings, TURNS};
 use crate::edge::session::pace::Backlog;
 use crate::edge::shared::sticky::SidObserver;
 use crate::http::answer::Problem;
@@ -53,17 +53,6 @@ pub(super) struct At<'a, C, U, W> {
     pub(super) client: &'a mut C,
     pub(super) upstream: &'a mut U,
     pub(super) world: &'a W,
-}
-
-/// The timers. Of several that are due at once the first comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    /// The client has had its time to read what waits.
-    Slow,
-    /// The client has had its time to send its body, or the upstream its time to take it.
-    Request,
-    /// The upstream has had its time to respond, or to go on; or to take the rest of a request that it has answered.
-    Response,
 }
 
 impl<'s> Exchange<'s> {
@@ -111,10 +100,10 @@ impl<'s> Exchange<'s> {
                 ControlFlow::Continue(more) => more,
             };
             match self.next() {
-                Some((due, _)) if due > now => return Step::Wait(Some(due), more),
+                Some(due) if due > now => return Step::Wait(Some(due), more),
                 None => return Step::Wait(None, more),
                 Some(_) if self.client_moves(&mut at) => {} // there is room for more now
-                Some((_, due)) => return Step::Over(self.over(now, Err(self.timed_out(due, world)))),
+                Some(_) => return Step::Over(self.over(now, Err(self.timed_out(now, world)))),
             }
         }
     }
@@ -189,8 +178,9 @@ impl<'s> Exchange<'s> {
         Switched { up, behind, unsent: self.unsent, extensions, observer: self.observer }
     }
 
-    /// What is due first, and when: when the side that is waited for has had its time.
-    fn next(&self) -> Option<(Instant, Due)> {
+    /// When the side that is waited for has had its time: the client to read what waits, the client to send its body or the upstream to
+    /// take it, the upstream to respond, to go on, or to take the rest of a request that it has answered.
+    fn next(&self) -> Option<Instant> {
         let (rules, stall) = (&self.request.route.rules, self.request.limits.pace.stall);
         let sent = self.up.sending != Sending::Open;
         let response = match &self.down {
@@ -200,11 +190,7 @@ impl<'s> Exchange<'s> {
             Down::Whole | Down::Sent => sent.then(|| self.down_moved + stall),
             Down::Upgraded { .. } => None,
         };
-        first_due([
-            (Due::Slow, self.slow_at()),
-            (Due::Request, (!sent).then_some(self.up.due)),
-            (Due::Response, response),
-        ])
+        [self.slow_at(), (!sent).then_some(self.up.due), response].into_iter().flatten().min()
     }
 
     /// Whether nothing is due any more because a slow client took some bytes after all.
@@ -219,23 +205,22 @@ impl<'s> Exchange<'s> {
                 self.down_moved = at.now;
             }
         }
-        self.next().is_none_or(|(due, _)| due > at.now)
+        self.next().is_none_or(|due| due > at.now)
     }
 
-    fn timed_out(&self, due: Due, world: &impl Surroundings) -> Fault {
+    /// Asked anew, for a look at the client may have moved what was due. A client that does not read comes first.
+    fn timed_out(&self, now: Instant, world: &impl Surroundings) -> Fault {
         let waits_for_client = self.up.head_written == self.request.plan.len() && self.up.pending.is_empty();
-        match due {
-            Due::Slow => {
-                let found = "the client does not read its response";
-                world.refuse(Reason::WriteStall, self.request.client, found);
-                Fault::Broken
-            }
-            _ if self.up.sending == Sending::Open && waits_for_client && !self.waits_to_be_asked() => {
-                let found = "the body stalled, or arrived slower than body_bytes_per_s_min";
-                Fault::Failed(Problem::RequestTimeout, found.to_owned())
-            }
-            _ => Fault::Failed(Problem::UpstreamTimeout, "no response in time".to_owned()),
+        if self.slow_at().is_some_and(|due| due <= now) {
+            let found = "the client does not read its response";
+            world.refuse(Reason::WriteStall, self.request.client, found);
+            return Fault::Broken;
         }
+        if self.up.sending == Sending::Open && waits_for_client && !self.waits_to_be_asked() {
+            let found = "the body stalled, or arrived slower than body_bytes_per_s_min";
+            return Fault::Failed(Problem::RequestTimeout, found.to_owned());
+        }
+        Fault::Failed(Problem::UpstreamTimeout, "no response in time".to_owned())
     }
 
     /// Whether something waits for the client to take it.

@@ -208,6 +208,19 @@ fn a_client_that_reads_nothing_stops_the_app_and_is_cut_after_stall_timeout() {
 }
 
 #[test]
+fn of_two_timers_that_are_overdue_the_client_that_reads_nothing_decides() {
+    let mut bed = Bed::new(POST);
+    bed.client.reads(false);
+    bed.pass(seconds(1)); // the body is due first
+    bed.app.say(&[LARGE, &vec![b'b'; 500_000]].concat());
+    bed.pass(seconds(1));
+    bed.now += seconds(70); // a standstill of the machine
+    bed.pass(Duration::ZERO);
+    assert!(matches!(bed.over, Some((_, Err(Fault::Broken)))), "{:?}", bed.over);
+    assert_eq!(*bed.world.refused.borrow(), [Reason::WriteStall]);
+}
+
+#[test]
 fn a_client_that_reads_at_twice_the_rate_gets_all_of_it() {
     let mut bed = Bed::new(GET);
     bed.client.reads(false);

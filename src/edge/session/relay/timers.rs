@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::edge::session::machine::first_due;
 use crate::edge::session::pace::{Backlog, Pace};
 
 /// How long the second direction may stand still after the first has ended.
@@ -133,13 +132,15 @@ impl Times {
 
     /// The next deadline, and whose it is.
     fn first(&self) -> Option<(Instant, Due)> {
-        first_due([
+        let table = [
             (Due::Leave, self.leave_at),
             (Due::Unanswered, self.answer_at),
             (Due::Ping, self.ping_at),
             (Due::Slow, self.slow_at()),
             (Due::Over, self.quiet_until),
-        ])
+        ];
+        // Of several at once the first of the table.
+        table.into_iter().filter_map(|(due, at)| Some((at?, due))).min_by_key(|(at, _)| *at)
     }
 
     fn take(&mut self, now: Instant, due: Due) -> Due {
