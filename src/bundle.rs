@@ -289,11 +289,13 @@ impl Bundle {
         }
     }
 
-    /// The pages whose origins are a site's own: its hosts', in their order, then their parents'.
+    /// The pages whose origins are a site's own once no host waits for its certificate: its hosts', in their order, then their
+    /// parents'.
     pub fn own_pages(&self, site: u16) -> Vec<Origin> {
-        let hosts = self.hosts.iter().filter(|entry| entry.site == site).map(|entry| entry.host.clone());
+        let is_known = |host: &Host| self.host(host).is_some() || self.is_pending(host);
+        let parents = self.hosts_of(site).filter_map(Host::parent).filter(is_known);
         let mut pages: Vec<_> = Vec::new();
-        for host in hosts.chain(self.parents(site)) {
+        for host in self.hosts_of(site).cloned().chain(parents) {
             let page = Origin::https(host, self.listen.public_https_port);
             if !pages.contains(&page) {
                 pages.push(page);
@@ -306,6 +308,13 @@ impl Bundle {
     fn parents(&self, site: u16) -> impl Iterator<Item = Host> {
         let hosts = self.hosts.iter().filter(move |entry| entry.site == site);
         hosts.filter_map(|entry| entry.host.parent()).filter(|parent| self.host(parent).is_some())
+    }
+
+    /// The hosts of a site, and then those of them that wait for their first certificate.
+    pub fn hosts_of(&self, site: u16) -> impl Iterator<Item = &Host> {
+        let served = self.hosts.iter().filter(move |entry| entry.site == site).map(|entry| &entry.host);
+        let pending = self.pending.iter().filter(move |entry| entry.site == site).map(|entry| &entry.host);
+        served.chain(pending)
     }
 
     /// Whether `host` waits for its first certificate.

@@ -84,15 +84,9 @@ impl Wanted {
 }
 
 /// The well-known directories: name in sanedge.toml, URL, and the one of the same CA whose certificates no browser trusts.
-const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
+const DIRECTORIES: [(&str, &str, Option<&str>); 2] = [
     ("letsencrypt", LETS_ENCRYPT, Some(LETS_ENCRYPT_STAGING)),
     ("letsencrypt-staging", LETS_ENCRYPT_STAGING, None),
-    ("zerossl", "https://acme.zerossl.com/v2/DV90", None),
-    (
-        "google",
-        "https://dv.acme-v02.api.pki.goog/directory",
-        Some("https://dv.acme-v02.test-api.pki.goog/directory"),
-    ),
 ];
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -111,6 +105,24 @@ pub(crate) fn directory(written: &str) -> Option<String> {
     known.or_else(|| Some(written).filter(is_url).map(str::to_owned))
 }
 
+/// CAs that take no account without a key that they hand out (external account binding, RFC 8555 §7.3.4): names and hosts.
+const BINDING: [&str; 7] = [
+    "zerossl",
+    "google",
+    "sslcom",
+    "acme.zerossl.com",
+    "dv.acme-v02.api.pki.goog",
+    "dv.acme-v02.test-api.pki.goog",
+    "acme.ssl.com",
+];
+
+/// Whether the CA of this directory is known to want external account binding, which is not built.
+pub(crate) fn wants_binding(written: &str) -> bool {
+    let rest = written.strip_prefix("https://").unwrap_or(written);
+    let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
+    BINDING.iter().any(|name| name.eq_ignore_ascii_case(host))
+}
+
 /// The names that `directory` takes.
 pub(crate) fn directory_names() -> Vec<&'static str> {
     DIRECTORIES.iter().map(|(name, ..)| *name).collect()
@@ -124,7 +136,7 @@ impl Ca {
 
     /// Its certificates are for trials: browsers refuse them.
     pub fn is_staging(&self) -> bool {
-        self.directory == LETS_ENCRYPT_STAGING || self.directory.contains(".test-api.")
+        self.directory == LETS_ENCRYPT_STAGING
     }
 }
 
@@ -184,6 +196,30 @@ mod tests {
             ["http://ca.lan/dir", "https://", "https:///x", "https://u@ca/", "https://ca/ x", "lets", ""]
         {
             assert_eq!(directory(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ca_that_wants_external_account_binding_is_known_by_name_and_by_url() {
+        for wants in [
+            "zerossl",
+            "google",
+            "ZeroSSL",
+            "https://acme.zerossl.com/v2/DV90",
+            "https://dv.acme-v02.api.pki.goog/directory",
+            "https://dv.acme-v02.test-api.pki.goog:443/directory",
+            "https://ACME.SSL.com/sslcom-dv-ecc",
+        ] {
+            assert!(wants_binding(wants), "{wants}");
+        }
+        for not in [
+            "letsencrypt",
+            "letsencrypt-staging",
+            LETS_ENCRYPT,
+            "https://acme.zerossl.com.lan/dir",
+            "https://ca.lan/google",
+        ] {
+            assert!(!wants_binding(not), "{not}");
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::acme::Plan;
 use super::compare::{Difference, differences, told};
 use super::compile::{Outcome, moment};
 use super::file::word;
@@ -29,6 +30,14 @@ pub enum Trouble {
         now: i64,
         /// The hosts that use it.
         hosts: Vec<String>,
+    },
+    /// Hosts have no certificate yet.
+    #[error("{}: expected a certificate, found none yet: clients are refused. Type `{renew}`", listed(.hosts))]
+    Pending {
+        /// The hosts.
+        hosts: Vec<String>,
+        /// What obtains their certificates.
+        renew: String,
     },
     /// sanedge.toml or the certificate files have changed.
     #[error(
@@ -85,6 +94,7 @@ impl Trouble {
     pub fn code(&self) -> &'static str {
         match self {
             Self::ExpiresSoon { .. } => "expires-soon",
+            Self::Pending { .. } => "certificate-pending",
             Self::OlderThanItsSources { .. } => "older-than-its-sources",
             Self::NotInUse { .. } => "not-in-use",
             Self::NotAsked { .. } => "not-asked",
@@ -108,6 +118,7 @@ impl Trouble {
 pub fn check(bundle: &Bundle, path: &Path, fresh: Option<(&PathBuf, Outcome)>, now: i64) -> Vec<Trouble> {
     let mut troubles: Vec<Trouble> =
         bundle.certificates.iter().enumerate().filter_map(|(at, c)| expires(bundle, at, c, now)).collect();
+    troubles.extend(pending(bundle, path));
     troubles.extend(fresh.and_then(|(source, outcome)| stale(bundle, word(path), word(source), outcome)));
     troubles
 }
@@ -137,6 +148,16 @@ fn expires(bundle: &Bundle, at: usize, certificate: &Certificate, now: i64) -> O
     let hosts: Vec<String> = users.map(|entry| entry.host.to_string()).collect();
     let soon = lifetime.urgency(now) > Urgency::None && !hosts.is_empty();
     soon.then(|| Trouble::ExpiresSoon { certificate: certificate.label.to_string(), lifetime, now, hosts })
+}
+
+fn pending(bundle: &Bundle, path: &Path) -> Option<Trouble> {
+    let hosts: Vec<String> = bundle.pending.iter().map(|entry| entry.host.to_string()).collect();
+    (!hosts.is_empty()).then(|| Trouble::Pending { hosts, renew: renew_command(path) })
+}
+
+/// Obtains the certificates for which hosts of the bundle at `bundle` wait.
+pub fn renew_command(bundle: &Path) -> String {
+    format!("sanedge renew {}", word(&Plan::beside(bundle)))
 }
 
 fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -> Option<Trouble> {

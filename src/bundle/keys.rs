@@ -223,8 +223,8 @@ pub static ACME: Table = Table {
             "directory",
             "text",
             "`\"letsencrypt\"`",
-            "`\"letsencrypt\"`, `\"letsencrypt-staging\"`, `\"zerossl\"`, `\"google\"`, or an https URL",
-            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates.",
+            "`\"letsencrypt\"`, `\"letsencrypt-staging\"`, or an https URL",
+            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates. CAs that need external account binding (ZeroSSL, Google, SSL.com) are refused: it is not built yet.",
         ),
         one(
             "trust",

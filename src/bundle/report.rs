@@ -15,6 +15,9 @@ use crate::excerpt::Excerpt;
 pub use crate::excerpt::visible as escaped;
 use crate::limits::{DRAIN, LIMITS, Limits, RULES, Row, Unit};
 
+/// In the place of a certificate, for a host that waits for its first one.
+pub(crate) const PENDING: &str = "pending (sanedge renew)";
+
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
 pub fn findings(findings: &[Finding], colour: bool) -> String {
     let mut out = String::new();
@@ -68,9 +71,10 @@ fn field(out: &mut String, label: &str, text: &str) {
 pub fn table(hosts: &[HostRow]) -> String {
     let mut rows = vec![["host", "certificate", "days left", "upstream"].map(str::to_owned)];
     for host in hosts {
-        let mut certificate = host.certificate.clone().unwrap_or_else(|| {
-            if host.pending { "pending (sanedge renew)".to_owned() } else { "none".to_owned() }
-        });
+        let mut certificate = host
+            .certificate
+            .clone()
+            .unwrap_or_else(|| if host.pending { PENDING.to_owned() } else { "none".to_owned() });
         if host.carried_over {
             certificate += " (kept)";
         }
@@ -223,8 +227,7 @@ fn hosts(bundle: &Bundle) -> String {
             .iter()
             .map(|h| [h.host.to_string(), h.site.to_string(), label_of(bundle, h.certificate)]),
     );
-    let waiting = "pending (sanedge renew)";
-    rows.extend(bundle.pending.iter().map(|h| [h.host.to_string(), h.site.to_string(), waiting.to_owned()]));
+    rows.extend(bundle.pending.iter().map(|h| [h.host.to_string(), h.site.to_string(), PENDING.to_owned()]));
     columns(&rows)
 }
 

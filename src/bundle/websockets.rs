@@ -2,7 +2,7 @@
 
 use super::{Bundle, Origins, Route};
 use crate::excerpt::Excerpt;
-use crate::names::Origin;
+use crate::names::{Host, Origin};
 
 /// Who may open WebSockets on a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +28,9 @@ impl WebSockets {
 
     /// The row of one route of `site`.
     pub(super) fn of(bundle: &Bundle, site: u16, route: &Route) -> Self {
-        let hosts =
-            bundle.hosts.iter().filter(|entry| entry.site == site).map(|entry| entry.host.to_string());
         let own = if route.origins.own { bundle.own_pages(site) } else { Vec::new() };
         Self {
-            hosts: hosts.collect(),
+            hosts: bundle.hosts_of(site).map(Host::to_string).collect(),
             path: Excerpt::of(&route.path).into(),
             own: own.iter().map(Origin::to_string).collect(),
             listed: listed(&route.origins),

@@ -107,7 +107,8 @@ fn explained(out: &mut String, number: usize, finding: &Finding, colour: bool, v
 /// A labelled text; its further lines stand below.
 fn field(out: &mut String, label: &str, text: &str) {
     for (at, line) in text.lines().enumerate() {
-        let label = if at == 0 { label } else { "" };
+        // A long label keeps its blank.
+        let label = if at == 0 { format!("{label} ") } else { String::new() };
         let _ = writeln!(out, "   {label:<13}{}", escaped(line));
     }
 }
@@ -190,6 +191,17 @@ mod tests {
         assert!(text.contains("Host: a.test. is not in the cert's altnames: DNS:b.test"), "{text}");
         assert!(text.contains("\x1b[1;31mFAIL\x1b[0m"), "{text}");
         assert!(text.ends_with("1 failure\n"), "{text}");
+    }
+
+    #[test]
+    fn a_blank_stands_behind_every_label() {
+        let mut out = String::new();
+        for label in ["seen", "not certain.", "asked as well", "usual segments"] {
+            field(&mut out, label, "9.9.9.9\nmore");
+        }
+        let expected = "   seen         9.9.9.9\n                more\n   not certain. 9.9.9.9\n                more\n   \
+                        asked as well 9.9.9.9\n                more\n   usual segments 9.9.9.9\n                more\n";
+        assert_eq!(out, expected);
     }
 
     #[test]

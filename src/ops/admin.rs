@@ -104,6 +104,8 @@ pub struct Status {
     pub websocket_closes: BTreeMap<String, u64>,
     /// Served hosts.
     pub hosts: Vec<HostStatus>,
+    /// Hosts that wait for their first certificate: clients are refused.
+    pub pending: Vec<String>,
 }
 
 /// How bad it is; the worse comes first.

@@ -137,6 +137,11 @@ fn about_hosts(status: &Status, families: &mut Families) {
         hosts().map(|h| moment(h, h.ends_soon_after)),
     );
     families.gauge(
+        "sanedge_hosts_pending",
+        "Hosts that wait for their first certificate.",
+        [plain(status.pending.len() as f64)],
+    );
+    families.gauge(
         "sanedge_websockets_open",
         "Open WebSockets.",
         hosts().map(|h| sample(&[("host", &h.host)], h.websockets_open as f64)),

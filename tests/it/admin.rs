@@ -195,6 +195,66 @@ async fn an_upstream_that_is_down_is_told_everywhere() {
     assert_eq!(status["problems"][0]["code"], "upstream-down", "{status}");
 }
 
+/// An edge that serves one host and has two without a certificate, and the same one without those two.
+#[test]
+fn hosts_without_a_certificate_are_named_by_status_check_log_and_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let acme =
+        format!("[acme]\nterms = \"agreed\"\nstate = {:?}\nchallenges = {:?}", at("state"), at("challenges"));
+    let edge = |hosts: &[&str]| {
+        let desk = Edge::certified_for(&[HOST]).with_http().site(&[HOST], "127.0.0.1:1").listen(&acme);
+        hosts.iter().fold(desk, |desk, host| desk.site(&[*host], "127.0.0.1:1")).start()
+    };
+    let run = |edge: &Edge, words: &[&str]| {
+        let file = edge.desk().bundle_file();
+        let output = sanedge().args(words).arg(&file).output().unwrap();
+        (
+            output.status.code(),
+            text(&output),
+            format!("sanedge renew {}", file.with_extension("acme").display()),
+        )
+    };
+
+    let waits = edge(&["a.recre.store", "b.recre.store"]);
+    let status = waits.status();
+    let codes = |status: &serde_json::Value| {
+        let problems = status["problems"].as_array().unwrap().iter();
+        problems.map(|problem| problem["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(status["pending"], serde_json::json!(["a.recre.store", "b.recre.store"]), "{status}");
+    assert_eq!(codes(&status), ["certificate-pending"], "{status}");
+    let (_, said, command) = run(&waits, &["status", "--bundle"]);
+    assert_eq!(status["problems"][0]["command"], command.as_str());
+    let row = |host: &str| {
+        said.lines().any(|line| line.starts_with(host) && line.contains("pending (sanedge renew)"))
+    };
+    assert!(row("a.recre.store") && row("b.recre.store") && !row(HOST), "{said}");
+    assert!(
+        said.contains(&format!(
+            "error a.recre.store and b.recre.store wait for a first certificate: clients are refused. Type `{command}`"
+        )),
+        "{said}"
+    );
+    let (code, said, _) = run(&waits, &["show", "--check"]);
+    assert!(code == Some(1) && said.contains("[certificate-pending]") && said.contains(&command), "{said}");
+    let line = waits.wait_for_log("hosts wait for their first certificate", PATIENCE);
+    assert!(line.contains("a.recre.store and b.recre.store") && line.contains(&command), "{line}");
+    assert_eq!(metrics(&waits)["sanedge_hosts_pending"], 2.0);
+    waits.stop();
+
+    let served = edge(&[]);
+    let status = served.status();
+    assert!(codes(&status).is_empty() && status["pending"] == serde_json::json!([]), "{status}");
+    let (_, said, _) = run(&served, &["status", "--bundle"]);
+    assert!(said.contains("nothing is wrong") && !said.contains("pending"), "{said}");
+    let (code, said, _) = run(&served, &["show", "--check"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(metrics(&served)["sanedge_hosts_pending"], 0.0);
+    assert!(!served.log().contains("first certificate"), "{}", served.log());
+    served.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn promtool_finds_nothing_to_say() {
     let test = "promtool_finds_nothing_to_say";

@@ -348,3 +348,42 @@ fn a_name_from_a_certificate_moves_no_cursor() {
     assert!(!output.stderr.contains(&0x1b) && !output.stderr.contains(&0x07), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("[2Jrecre.store"), "{}", text(&output.stderr));
 }
+
+/// A CA that wants external account binding is refused, and the same file with another is not; its hosts have rows of their own.
+#[test]
+fn a_ca_that_cannot_be_used_is_refused_and_a_pending_host_has_its_route() {
+    let bundled = |directory: &str| {
+        let mut folder = Folder::good();
+        folder.change("[listen]", "[listen]\nhttp = [\"127.0.0.1:0\"]");
+        folder.append(&format!("[acme]\nterms = \"agreed\"\ndirectory = \"{directory}\"\n"));
+        folder.append("[[site]]\nhosts = [\"new.recre.store\"]\nupstream = [\"127.0.0.1:3002\"]\n");
+        let output = sanedge(&arguments(&["bundle"], &folder.sanedge_toml()));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        let shown = sanedge(&arguments(&["show"], &folder.path("sanedge.bundle")));
+        (output.status.code(), said, text(&shown.stdout))
+    };
+    for refused in [
+        "zerossl",
+        "google",
+        "https://acme.zerossl.com/v2/DV90",
+        "https://dv.acme-v02.api.pki.goog/directory",
+    ] {
+        let (code, said, _) = bundled(refused);
+        assert_eq!(code, Some(1), "{refused}: {said}");
+        assert!(
+            said.contains("external account binding") && said.contains("directory = \"letsencrypt\""),
+            "{said}"
+        );
+    }
+    for good in ["letsencrypt", "https://ca.lan/directory"] {
+        let (code, said, shown) = bundled(good);
+        assert_eq!(code, Some(0), "{good}: {said}");
+        let row = |text: &str, begin: &str| {
+            text.lines().any(|line| {
+                line.starts_with(begin) && line.ends_with(" https://new.recre.store https://recre.store")
+            })
+        };
+        assert!(row(&said, "new.recre.store ") && !said.contains("programs only"), "{said}");
+        assert!(row(&shown, "1 ") && !shown.contains("programs only"), "{shown}");
+    }
+}

@@ -99,6 +99,12 @@ fn parse_name(text: &str) -> Result<Host, Bad> {
 }
 
 fn parse_directory(text: &str) -> Result<String, Bad> {
+    if acme::wants_binding(text) {
+        let expected =
+            "a CA that needs no external account binding, which `sanedge renew` does not speak yet";
+        let remedy = "Write directory = \"letsencrypt\", or obtain the certificate with certbot, acme.sh or lego and name it in [[certificate]] (docs/renewal.md).";
+        return Err(Bad::new(expected, remedy));
+    }
     let names: Vec<String> = acme::directory_names().iter().map(|name| format!("\"{name}\"")).collect();
     let expected = format!("{}, or an https URL", names.join(", "));
     acme::directory(text).ok_or_else(|| {

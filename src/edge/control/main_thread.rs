@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::bundle::check::renew_command;
 use crate::bundle::open::OpenError;
 use crate::bundle::{Admin, Bundle, Listen, Upstream};
 use crate::edge::control::descriptors::fit_descriptors;
@@ -25,6 +26,7 @@ use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
 use crate::limits::Limits;
+use crate::ops::admin::problems::named;
 use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
 use crate::ops::sandbox::{Needs, Sandbox};
@@ -86,6 +88,7 @@ impl Control {
             .map_err(|(address, error)| listen_error(address, error))?;
         let mut watchdog = Watchdog::new(self.shared.beat_interval);
         info!(hosts = self.shared.active.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
+        self.tell_pending();
         systemd::ready(&self.shared.summary(&watchdog.meter));
         let mut watched = Watched::new(&self.path);
         // Not sleeps in the loop, which whatever else happens would begin anew.
@@ -235,6 +238,7 @@ impl Control {
         self.shared.counters.reloads_total.increment();
         let bundle = self.shared.digest();
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
+        self.tell_pending();
         let source = sources::look(&self.path, &self.shared.active.load().bundle);
         if let Some((message, command)) = source.and_then(|source| Some((source.message?, source.command))) {
             let found = format!("{message}. Type `{command}`");
@@ -246,6 +250,16 @@ impl Control {
             false => format!("{path} is in use"),
         };
         Ok(ReloadReport { ok: true, code: None, message, bundle, notes })
+    }
+
+    /// Names the hosts that have no certificate yet.
+    fn tell_pending(&self) {
+        let active = self.shared.active.load();
+        let hosts: Vec<String> = active.bundle.pending.iter().map(|entry| entry.host.to_string()).collect();
+        if !hosts.is_empty() {
+            let (hosts, command) = (named(hosts.iter().map(String::as_str)), renew_command(&self.path));
+            warn!(%hosts, %command, "hosts wait for their first certificate");
+        }
     }
 
     /// Why the bundle was not opened: where a link has led elsewhere, no `chown` helps.

@@ -56,10 +56,14 @@ impl Shared {
             ..0 => ", A CERTIFICATE HAS EXPIRED".to_owned(),
             _ => format!(", certificates for {left}"),
         });
+        let pending = match active.bundle.pending.len() {
+            0 => String::new(),
+            count => format!(", {count} WITHOUT A CERTIFICATE"),
+        };
         let stuck = self.stuck_workers();
         let stuck = if stuck.is_empty() { String::new() } else { format!(", STUCK WORKERS {stuck:?}") };
         format!(
-            "{} of {} sessions, {} WebSockets, {:.1} messages/s, {} hosts{days}, bundle {}{stuck}",
+            "{} of {} sessions, {} WebSockets, {:.1} messages/s, {} hosts{days}{pending}, bundle {}{stuck}",
             self.sessions.load(Relaxed),
             self.sessions_max.load(Relaxed),
             self.counters.websockets_open.value(),
@@ -106,6 +110,7 @@ impl Shared {
             refused: self.refusals.all().map(named).collect(),
             websocket_closes: self.closes.all().map(named).collect(),
             hosts: (0..active.bundle.hosts.len()).filter_map(|at| host(&active, at, now)).collect(),
+            pending: active.bundle.pending.iter().map(|entry| entry.host.to_string()).collect(),
         };
         status.problems = problems(&status);
         status

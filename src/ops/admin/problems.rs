@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{HostStatus, Problem, Severity, Status};
+use crate::bundle::check::renew_command;
 use crate::bundle::file::word;
 use crate::bundle::lifetime::Urgency;
 
@@ -13,6 +14,7 @@ const HOSTS_NAMED_MAX: usize = 3;
 /// Everything that is wrong, worst first.
 pub fn problems(status: &Status) -> Vec<Problem> {
     let mut found: Vec<Problem> = stuck(status).into_iter().collect();
+    found.extend(pending(status));
     found.extend(certificates(status));
     found.extend(clock(status));
     found.extend(upstreams(status));
@@ -34,6 +36,20 @@ fn stuck(status: &Status) -> Option<Problem> {
             status.workers
         ),
         command: "sudo systemctl restart sanedge".to_owned(),
+    })
+}
+
+/// One for all hosts: one command obtains their certificates.
+fn pending(status: &Status) -> Option<Problem> {
+    let verb = if status.pending.len() == 1 { "waits" } else { "wait" };
+    (!status.pending.is_empty()).then(|| Problem {
+        code: "certificate-pending",
+        severity: Severity::Error,
+        message: format!(
+            "{} {verb} for a first certificate: clients are refused",
+            named(status.pending.iter().map(String::as_str))
+        ),
+        command: renew_command(Path::new(&status.bundle_file)),
     })
 }
 
@@ -112,7 +128,7 @@ fn panics(status: &Status) -> Option<Problem> {
 }
 
 /// `a`, `a and b`, `a, b, c and 2 more`.
-fn named<'h>(hosts: impl Iterator<Item = &'h str>) -> String {
+pub(crate) fn named<'h>(hosts: impl Iterator<Item = &'h str>) -> String {
     let all: Vec<&str> = hosts.collect();
     let (some, more) = all.split_at(all.len().min(HOSTS_NAMED_MAX));
     match (some, more) {
@@ -182,6 +198,7 @@ mod tests {
             refused: Default::default(),
             websocket_closes: Default::default(),
             hosts: vec![host("a.test", "1.pem"), host("b.test", "1.pem"), host("c.test", "2.pem")],
+            pending: Vec::new(),
         }
     }
 
@@ -216,6 +233,23 @@ mod tests {
             "upstream 127.0.0.1:3000 of a.test, b.test, c.test and 1 more does not accept connections"
         );
         assert_eq!(command, "sanedge doctor '/etc/sanedge/my board.bundle'");
+    }
+
+    #[test]
+    fn pending_hosts_are_told_once_with_the_command_that_obtains_their_certificates() {
+        let pending = |hosts: &[&str]| {
+            let found = told(|status| status.pending = hosts.iter().map(ToString::to_string).collect());
+            let [(code, severity, message, command)] = found.as_slice() else { panic!("{found:?}") };
+            assert_eq!((*code, *severity), ("certificate-pending", Severity::Error));
+            assert_eq!(command, "sanedge renew '/etc/sanedge/my board.acme'");
+            message.clone()
+        };
+        assert_eq!(pending(&["d.test"]), "d.test waits for a first certificate: clients are refused");
+        assert_eq!(
+            pending(&["d.test", "e.test"]),
+            "d.test and e.test wait for a first certificate: clients are refused"
+        );
+        assert!(pending(&["d", "e", "f", "g", "h"]).starts_with("d, e, f and 2 more wait for "));
     }
 
     #[test]

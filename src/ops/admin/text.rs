@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{HostStatus, ReloadReport, Status};
-use crate::bundle::report::{columns, escaped};
+use super::{ReloadReport, Status};
+use crate::bundle::report::{PENDING, columns, escaped};
 
 /// How a reload went.
 pub fn reload(report: &ReloadReport) -> String {
@@ -14,7 +14,7 @@ pub fn reload(report: &ReloadReport) -> String {
 /// How the edge is.
 pub fn status(status: &Status) -> String {
     let mut out = head(status);
-    let _ = write!(out, "\n{}", hosts(&status.hosts));
+    let _ = write!(out, "\n{}", hosts(status));
     let _ = write!(out, "\n{}", upstreams(status));
     for (title, counts) in [("refused", &status.refused), ("WebSockets ended", &status.websocket_closes)] {
         let rows = counts.iter().filter(|(_, count)| **count > 0);
@@ -95,8 +95,8 @@ fn head(status: &Status) -> String {
     format!("{state}\n{lines}{panics}")
 }
 
-fn hosts(hosts: &[HostStatus]) -> String {
-    let rows = hosts.iter().map(|host| {
+fn hosts(status: &Status) -> String {
+    let rows = status.hosts.iter().map(|host| {
         let of = |class: &str| host.responses.get(class).copied().unwrap_or(0).to_string();
         [
             host.host.clone(),
@@ -110,7 +110,13 @@ fn hosts(hosts: &[HostStatus]) -> String {
         ]
     });
     let titles = ["host", "certificate", "days left", "WebSockets", "2xx", "3xx", "4xx", "5xx"];
-    table(titles, rows.collect())
+    let waits = |host: &String| {
+        let mut row = ["-"; 8].map(str::to_owned);
+        let [name, certificate, ..] = &mut row;
+        (*name, *certificate) = (host.clone(), PENDING.to_owned());
+        row
+    };
+    table(titles, rows.chain(status.pending.iter().map(waits)).collect())
 }
 
 fn upstreams(status: &Status) -> String {
