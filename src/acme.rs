@@ -21,6 +21,7 @@ use std::time::Duration;
 use ring::rand::SecureRandom as _;
 
 use crate::bundle::acme::{PLAN_BYTES_MAX, Plan, Wanted};
+use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 use certificate::Held;
 use clock::clock;
@@ -100,6 +101,8 @@ pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
 /// Where nothing could be tried.
 pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<Run, Stop> {
     let mut plan = plan.clone();
+    let options =
+        &Options { hosts: options.hosts.iter().map(|host| normal(host)).collect(), ..options.clone() };
     if let Some(unknown) = options.hosts.iter().find(|host| !wanted(&plan, host)) {
         let known: Vec<&str> = plan.certificates.iter().map(Wanted::name).collect();
         let message =
@@ -108,18 +111,37 @@ pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<
     }
     plan.certificates
         .retain(|wanted| options.hosts.is_empty() || wanted.names.iter().any(|n| options.hosts.contains(n)));
+    let keeps_state = options.keeps_state(&plan);
     if options.dry_run {
         plan.ca.directory = plan.ca.staging().map_or(plan.ca.directory, str::to_owned);
     }
-    let state = if options.dry_run { None } else { Some(State::open(&plan.state)?) };
+    let state = if keeps_state { Some(State::open(&plan.state)?) } else { None };
     let names: Vec<String> = plan.certificates.iter().map(|wanted| wanted.name().to_owned()).collect();
-    let newest = state.as_ref().map_or(0, |state| state.newest(&names));
+    let moments = state.as_ref().map(|state| state.newest(&names)).unwrap_or_default();
+    let (newest, ahead) = clock::newest(clock(), moments);
     clock::believable(clock(), newest).map_err(|message| Stop::not_now("acme-clock", message))?;
+    for (file, at) in ahead {
+        let what =
+            format!("{file} is of {}, which is ahead of the system clock ({})", moment(at), moment(clock()));
+        tell("", &format!("{what}: it was written with a wrong clock, and its times do not count"));
+    }
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::new("acme-runtime", error.to_string()))?;
     let renewal = Renewal { plan: &plan, options, state, client, tell };
     Ok(runtime.block_on(renewal.run()))
+}
+
+impl Options {
+    /// Whether the run uses the state folder: a trial does where its validations count at the CA of the certificates.
+    pub(crate) fn keeps_state(&self, plan: &Plan) -> bool {
+        !self.dry_run || plan.ca.staging().is_none()
+    }
+}
+
+/// A name as sanedge.toml has it.
+fn normal(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
 fn wanted(plan: &Plan, host: &str) -> bool {
@@ -152,6 +174,9 @@ impl Renewal<'_> {
                 run.rows.push(row);
             }
             let Some(pause) = self.pause(&run.rows) else { break };
+            for row in &run.rows {
+                row.reasons().iter().for_each(|reason| (self.tell)(&row.names.join(", "), reason));
+            }
             (self.tell)("", &format!("trying again in {pause} s (the next run does the same after Ctrl-C)"));
             tokio::time::sleep(Duration::from_secs(pause)).await;
         }
@@ -169,7 +194,8 @@ impl Renewal<'_> {
     }
 
     fn record(&self, wanted: &Wanted) -> Record {
-        self.state.as_ref().map(|state| state.record(wanted.name())).unwrap_or_default()
+        let record = self.state.as_ref().map(|state| state.record(wanted.name())).unwrap_or_default();
+        record.without_what_is_ahead(clock())
     }
 
     fn keep(&self, wanted: &Wanted, record: &Record) -> Result<(), StateError> {
@@ -179,7 +205,8 @@ impl Renewal<'_> {
     /// The certificate that is stored, unless its names have changed since.
     fn held(&self, wanted: &Wanted) -> Option<Held> {
         let pem = self.state.as_ref()?.certificate(wanted.name())?;
-        Held::of(&pem).filter(|held| held.names_all(&wanted.names))
+        let latest = clock().saturating_add(policy::AHEAD_S_MAX);
+        Held::of(&pem).filter(|held| held.names_all(&wanted.names) && held.lifetime.not_before <= latest)
     }
 
     fn facts(&self, wanted: &Wanted, held: Option<&Held>) -> Facts {
@@ -187,14 +214,18 @@ impl Renewal<'_> {
         let open = self.state.as_ref().and_then(|state| state.order(wanted.name()));
         Facts {
             lifetime: held.map(|held| held.lifetime),
-            open_order: open.is_some_and(|open| open.directory == *directory && open.names == wanted.names),
+            open_order: !self.options.dry_run
+                && open.is_some_and(|open| open.directory == *directory && open.names == wanted.names),
             account_blocked_until: self.account().map_or(0, |account| account.blocked_until),
             now: self.options.now || self.options.dry_run,
         }
     }
 
     fn account(&self) -> Option<state::Account> {
-        self.state.as_ref()?.account(&self.plan.ca.directory)
+        let mut account = self.state.as_ref()?.account(&self.plan.ca.directory)?;
+        account.blocked_until = policy::not_ahead(account.blocked_until, policy::RETRY_AFTER_S_MAX, clock());
+        account.poll_at = policy::not_ahead(account.poll_at, policy::AHEAD_S_MAX, clock());
+        Some(account)
     }
 
     async fn one(&self, wanted: &Wanted) -> Row {
@@ -214,13 +245,22 @@ impl Renewal<'_> {
                         row.issued(now.map(|held| held.lifetime), due, self.options.dry_run)
                     }
                     Err(failure) => {
-                        let record = self.record(wanted);
-                        let next = record.paused_until.max(record.blocked_until);
-                        row.failed(&failure.told(clock()), next, failure.retries())
+                        let told = failure.told(clock());
+                        if failure.code == "acme-disk-full" {
+                            return row.not_now(&told);
+                        }
+                        row.failed(&told, self.next(wanted, held.as_ref()), failure.retries())
                     }
                 }
             }
         }
+    }
+
+    /// When a failed certificate is tried next; a trial is not repeated.
+    fn next(&self, wanted: &Wanted, held: Option<&Held>) -> Option<i64> {
+        let facts = Facts { now: false, ..self.facts(wanted, held) };
+        let wait = self.record(wanted).wait(&facts, clock()).filter(|_| !self.options.dry_run);
+        wait.map(|(until, _)| until)
     }
 
     async fn attempt(
@@ -230,6 +270,7 @@ impl Renewal<'_> {
         record: &mut Record,
         step: Step,
     ) -> Result<(), Failure> {
+        let before = record.clone();
         self.possible(wanted, record).await?;
         if step == Step::Resume {
             record.resume(clock());
@@ -243,6 +284,9 @@ impl Renewal<'_> {
             Ok(()) => record.end(End::Issued, now),
             Err(failure) => self.failed(wanted, record, failure, now),
         }
+        if self.options.dry_run {
+            *record = before.after_trial(record.clone());
+        }
         // A success that cannot be recorded is one: the certificate is stored.
         let kept = self.keep(wanted, record);
         result.and_then(|()| kept.map_err(|error| Failure::of_state(&error)))
@@ -253,8 +297,13 @@ impl Renewal<'_> {
         let checked = async {
             self.state.as_ref().map_or(Ok(()), State::has_room).map_err(|error| Failure::of_state(&error))?;
             for name in &wanted.names {
-                if !name.starts_with("*.") && !challenge::resolves(name).await {
-                    return Err(Failure::waiting_for_dns(name));
+                if name.starts_with("*.") {
+                    continue;
+                }
+                match challenge::resolves(name).await {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Failure::waiting_for_dns(name)),
+                    Err(error) => return Err(Failure::no_resolver(name, &error)),
                 }
             }
             let place = word(&self.plan.challenges);
@@ -265,7 +314,7 @@ impl Renewal<'_> {
             served.map_err(|found| Failure::edge_not_answering(found, &place))
         };
         let checked = checked.await;
-        if let Err(failure) = &checked {
+        if let (Err(failure), false) = (&checked, self.options.dry_run) {
             let told = failure.told(clock());
             // The same again is no news, and not worth a write to the card.
             if record.last.as_ref().is_none_or(|last| (&last.code, &last.found) != (&told.code, &told.found))
@@ -281,12 +330,12 @@ impl Renewal<'_> {
         let account = account::open(self.state.as_ref(), &self.client, &self.plan.ca).await?;
         let work = Work {
             plan: self.plan,
-            state: self.state.as_ref(),
+            state: self.state.as_ref().filter(|_| !self.options.dry_run),
             client: &self.client,
             account: &account,
             tell: self.tell,
         };
-        work.obtain(wanted, held).await
+        work.obtain(wanted, held.filter(|_| !self.options.dry_run)).await
     }
 
     fn failed(&self, wanted: &Wanted, record: &mut Record, failure: &Failure, now: i64) {
@@ -294,7 +343,7 @@ impl Renewal<'_> {
         record.end(End::Failed(failure.class, of_host), now);
         record.last = Some(failure.told(now));
         let Some(state) = &self.state else { return };
-        if failure.order_is_over {
+        if failure.order_is_over && !self.options.dry_run {
             state.drop_order(wanted.name());
         }
         let Some(mut account) = self.account() else { return };
@@ -310,6 +359,9 @@ impl Renewal<'_> {
 
     /// Asks the CA when it wants the stored certificates renewed (RFC 9773), as often as it says.
     async fn poll(&mut self) {
+        if self.options.dry_run {
+            return;
+        }
         let Some(mut kept) =
             self.account().filter(|account| account.poll_at <= clock() && account.id.is_some())
         else {
@@ -344,7 +396,10 @@ impl Renewal<'_> {
 impl Failure {
     /// Whether a second try within the run may end otherwise.
     fn retries(&self) -> bool {
-        !matches!(self.code, "acme-state" | "acme-waiting-for-dns" | "acme-edge-not-answering")
+        !matches!(
+            self.code,
+            "acme-state" | "acme-waiting-for-dns" | "acme-no-resolver" | "acme-edge-not-answering"
+        )
     }
 }
 

@@ -46,8 +46,8 @@ const ORDER: &[&str] = &[
     "acme/challenge.rs",
     "acme/certificate.rs",
     "acme/report.rs",
-    "acme/policy.rs",
     "acme/clock.rs",
+    "acme/policy.rs",
     // ... a client's view from outside.
     "doctor.rs",
     "doctor/board.rs",

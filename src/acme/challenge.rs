@@ -118,18 +118,31 @@ pub(super) fn here(listener: SocketAddr) -> SocketAddr {
 }
 
 /// Whether a name has an address. Of names that are special (RFC 6761 §6.3, §6.4) it is known.
-pub(super) async fn resolves(name: &str) -> bool {
+///
+/// # Errors
+/// Where nobody can be asked.
+pub(super) async fn resolves(name: &str) -> Result<bool, String> {
     let under =
         |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
     match Host::parse(name) {
-        Ok(Host::Ip(_)) => true,
-        _ if under("localhost") => true,
-        _ if under("invalid") => false,
+        Ok(Host::Ip(_)) => Ok(true),
+        _ if under("localhost") => Ok(true),
+        _ if under("invalid") => Ok(false),
         _ => match timeout(LOOK_TIME, tokio::net::lookup_host((name, 80))).await {
-            Ok(Ok(mut addresses)) => addresses.next().is_some(),
-            _ => false,
+            Ok(Ok(mut addresses)) => Ok(addresses.next().is_some()),
+            Ok(Err(error)) if is_of_resolver(&error.to_string()) => Err(error.to_string()),
+            Ok(Err(_)) => Ok(false),
+            Err(_) => Err(format!("no answer from DNS within {} s", LOOK_TIME.as_secs())),
         },
     }
+}
+
+/// Whether an error of `getaddrinfo` says nothing about the name: `EAI_AGAIN` and `EAI_FAIL`, whose numbers the standard library drops,
+/// in the words of glibc and of musl.
+fn is_of_resolver(error: &str) -> bool {
+    ["emporary failure", "Try again", "on-recoverable", "onrecoverable"]
+        .iter()
+        .any(|words| error.contains(words))
 }
 
 #[cfg(test)]
@@ -153,8 +166,21 @@ mod tests {
 
     #[tokio::test]
     async fn special_names_are_not_looked_up() {
-        assert!(resolves("a.localhost").await && resolves("localhost").await && resolves("192.0.2.1").await);
-        assert!(!resolves("a.invalid").await && !resolves("invalid").await);
+        for name in ["a.localhost", "localhost", "192.0.2.1"] {
+            assert_eq!(resolves(name).await, Ok(true), "{name}");
+        }
+        for name in ["a.invalid", "invalid"] {
+            assert_eq!(resolves(name).await, Ok(false), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_resolver_that_is_dead_is_told_from_a_name_without_address() {
+        let said = |what: &str| is_of_resolver(&format!("failed to lookup address information: {what}"));
+        assert!(said("Temporary failure in name resolution") && said("Try again"));
+        assert!(said("Non-recoverable failure in name resolution"));
+        assert!(!said("Name or service not known") && !said("No address associated with hostname"));
+        assert!(!said("Name does not resolve"));
     }
 
     #[test]

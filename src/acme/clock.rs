@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bundle::compile::day;
+use super::policy::AHEAD_S_MAX;
+use crate::bundle::compile::moment;
 
 /// No clock is before this release (2026-09-21): one that is belongs to a board without a battery that has no time yet.
 const CLOCK_MIN: i64 = 1_790_000_000;
@@ -22,8 +23,8 @@ pub(super) fn believable(now: i64, newest: i64) -> Result<(), String> {
     if now < floor {
         return Err(format!(
             "the system clock says {}, and it cannot be before {}: nothing was sent to the CA; set the clock (`timedatectl`)",
-            day(now),
-            day(floor)
+            moment(now),
+            moment(floor)
         ));
     }
     let (runs, synchronized) = TIMESYNC;
@@ -33,9 +34,29 @@ pub(super) fn believable(now: i64, newest: i64) -> Result<(), String> {
     Ok(())
 }
 
+/// Of moments with their file: the newest that the clock cannot be before, and those that are so far ahead of a clock that may be
+/// right that they were written by one that was not.
+pub(super) fn newest(now: i64, moments: Vec<(String, i64)>) -> (i64, Vec<(String, i64)>) {
+    let latest = if now < CLOCK_MIN { i64::MAX } else { now.saturating_add(AHEAD_S_MAX) };
+    let (ahead, plausible): (Vec<_>, Vec<_>) = moments.into_iter().partition(|(_, at)| *at > latest);
+    (plausible.into_iter().map(|(_, at)| at).max().unwrap_or_default(), ahead)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_moment_that_is_years_ahead_does_not_stop_a_clock_that_may_be_right() {
+        let now = CLOCK_MIN + 1_000;
+        let of = |at: i64| vec![("old".to_owned(), CLOCK_MIN), ("x".to_owned(), at)];
+        let years = now + 1_000 * 86_400;
+        assert_eq!(newest(now, of(years)), (CLOCK_MIN, vec![("x".to_owned(), years)]));
+        assert_eq!(newest(now, of(now + AHEAD_S_MAX + 1)).0, CLOCK_MIN);
+        assert_eq!(newest(now, of(now + AHEAD_S_MAX)), (now + AHEAD_S_MAX, vec![]), "a clock a day back");
+        assert_eq!(newest(0, of(years)), (years, vec![]), "a clock without a time");
+        assert_eq!(newest(now, vec![]), (0, vec![]));
+    }
 
     #[test]
     fn a_clock_before_this_release_or_before_the_newest_record_is_not_believed() {

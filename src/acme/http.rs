@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::policy::RETRY_AFTER_S_MAX;
+use crate::bundle::compile::moment;
 use crate::excerpt::Excerpt;
 
 /// To connect: DNS, TCP and TLS together.
@@ -41,6 +43,8 @@ pub(super) enum Trouble {
     Unreachable(String, String),
     #[error("the TLS certificate of {0} is not accepted: {1}")]
     Untrusted(String, String),
+    #[error("the TLS certificate of {0} is not valid at this time: the system clock says {1}")]
+    Time(String, String),
     #[error("no whole answer from {0} within {1} s")]
     Late(String, u64),
     #[error("{0} closed the connection: {1}")]
@@ -51,8 +55,10 @@ pub(super) enum Trouble {
     NotAcme(String, u16, String),
     #[error("the CA refused {BAD_NONCES_MAX} nonces in a row (badNonce)")]
     Nonces,
-    #[error("`{0}` is no https URL")]
+    #[error("`{0}` is no https URL: a directory begins with https://")]
     Url(String),
+    #[error("the CA answered with a problem: {0}")]
+    Problem(serde_json::Value),
 }
 
 /// What the last answers said beside their bodies.
@@ -83,7 +89,10 @@ impl Client {
                 let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes).flatten().collect();
                 roots.add_parsable_certificates(found);
                 if roots.is_empty() {
-                    return Err(format!("{} contains no certificate", Excerpt::of_path(file)));
+                    return Err(format!(
+                        "{} contains no certificate; expected the root certificate of the CA as PEM",
+                        Excerpt::of_path(file)
+                    ));
                 }
             }
         }
@@ -104,7 +113,10 @@ impl Client {
     }
 
     async fn exchange(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
-        let response = self.ask(request).await.map_err(|trouble| Error::Other(Box::new(trouble)))?;
+        let response = self.ask(request).await.map_err(|trouble| match trouble {
+            Trouble::Problem(problem) => serde_json::from_value(problem).map_or_else(Error::Json, Error::Api),
+            trouble => Error::Other(Box::new(trouble)),
+        })?;
         Ok(BytesResponse::from(response.map(Full::new)))
     }
 
@@ -168,6 +180,9 @@ impl Client {
         let connected = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
         connected.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(rustls::Error::InvalidCertificate(why)) if is_of_time(why) => {
+                    Trouble::Time(host.to_owned(), moment(super::clock::clock()))
+                }
                 Some(rustls::Error::InvalidCertificate(why)) => {
                     Trouble::Untrusted(host.to_owned(), format!("{why:?}"))
                 }
@@ -179,11 +194,13 @@ impl Client {
     /// Keeps what the crate does not, and refuses what is no ACME answer: a proxy's page, or one nonce too many.
     fn look_at(&self, host: &str, is_post: bool, answer: &Response<Bytes>) -> Result<(), Trouble> {
         let status = answer.status();
-        // Only to what is signed a problem document is expected, and looked at, by the crate.
-        let problem: Option<serde_json::Value> = match status.is_success() || !is_post {
+        let problem: Option<serde_json::Value> = match status.is_success() {
             true => None,
             false => serde_json::from_slice(answer.body()).ok().filter(serde_json::Value::is_object),
         };
+        // To what is not signed, any JSON may be the answer of something else.
+        let problem = problem
+            .filter(|problem| is_post || problem.get("type").is_some_and(serde_json::Value::is_string));
         let mut seen = self.lock();
         seen.retry_after = retry_after(answer.headers(), SystemTime::now());
         if status.is_success() {
@@ -202,9 +219,14 @@ impl Client {
         };
         let text = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
         seen.instance = text("instance").map(|url| Excerpt::of(url).into());
-        if text("type") != Some("urn:ietf:params:acme:error:badNonce") {
+        if !is_bad_nonce(text("type"), text("detail")) {
             seen.bad_nonces = 0;
-            return Ok(());
+            // The crate looks for a problem only in the answer to what is signed.
+            return if is_post {
+                Ok(())
+            } else {
+                Err(Trouble::Problem(with_status(problem, status.as_u16())))
+            };
         }
         seen.bad_nonces += 1;
         if seen.bad_nonces >= BAD_NONCES_MAX { Err(Trouble::Nonces) } else { Ok(()) }
@@ -220,6 +242,12 @@ impl HttpClient for Client {
     }
 }
 
+/// Whether a certificate would be accepted at another time.
+fn is_of_time(why: &rustls::CertificateError) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(why, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
+}
+
 fn authority(uri: &hyper::Uri) -> Result<(String, u16), Trouble> {
     let host = uri.host().filter(|_| uri.scheme_str() == Some("https"));
     match host {
@@ -228,13 +256,31 @@ fn authority(uri: &hyper::Uri) -> Result<(String, u16), Trouble> {
     }
 }
 
+fn with_status(mut problem: serde_json::Value, status: u16) -> serde_json::Value {
+    if let Some(members) = problem.as_object_mut() {
+        members.insert("status".to_owned(), status.into());
+    }
+    problem
+}
+
+/// Whether a nonce was refused (RFC 8555 §6.5); some CAs say so only in the words of their JWS library.
+pub(super) fn is_bad_nonce(kind: Option<&str>, detail: Option<&str>) -> bool {
+    let (kind, detail) = (kind.unwrap_or_default(), detail.unwrap_or_default().to_ascii_lowercase());
+    kind.ends_with(":badNonce")
+        || kind.ends_with(":malformed")
+            && ["anti-replay nonce", "badnonce"].iter().any(|words| detail.contains(words))
+}
+
 /// Does a call again whose nonce was refused: the crate tries three times, and [`BAD_NONCES_MAX`] end it.
 macro_rules! with_nonce {
     ($call:expr) => {
         loop {
             match $call.await {
                 Err(instant_acme::Error::Api(problem))
-                    if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce") => {}
+                    if $crate::acme::http::is_bad_nonce(
+                        problem.r#type.as_deref(),
+                        problem.detail.as_deref(),
+                    ) => {}
                 other => break other,
             }
         }
@@ -271,10 +317,13 @@ fn retry_after(fields: &HeaderMap, now: SystemTime) -> Option<i64> {
         let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         i64::try_from(seconds).unwrap_or(i64::MAX)
     };
-    match text.parse::<u32>() {
-        Ok(seconds) => Some(since(now).saturating_add(seconds.into())),
-        Err(_) => httpdate::parse_http_date(text).ok().map(since),
-    }
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let until = match is_number {
+        // A number that is too large for us is a long wait, and no mistake.
+        true => since(now).saturating_add(text.parse().unwrap_or(i64::MAX)),
+        false => httpdate::parse_http_date(text).ok().map(since)?,
+    };
+    Some(until.min(since(now).saturating_add(RETRY_AFTER_S_MAX)))
 }
 
 #[cfg(test)]
@@ -283,19 +332,64 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(946_600_000);
         let of = |text: &str| {
             let mut fields = HeaderMap::new();
             fields.insert(header::RETRY_AFTER, HeaderValue::from_str(text).unwrap());
             retry_after(&fields, now)
         };
-        assert_eq!(of("120"), Some(1_000_120));
-        assert_eq!(of(" 0 "), Some(1_000_000));
+        assert_eq!(of("120"), Some(946_600_120));
+        assert_eq!(of(" 0 "), Some(946_600_000));
         assert_eq!(of("Fri, 31 Dec 1999 23:59:59 GMT"), Some(946_684_799));
-        for bad in ["", "soon", "-1", "1.5", "99999999999999999999"] {
+        let longest = 946_600_000 + RETRY_AFTER_S_MAX;
+        let below = (RETRY_AFTER_S_MAX - 1).to_string();
+        assert_eq!(of(&below), Some(longest - 1));
+        for long in
+            ["691201", "864000", "99999999999", "99999999999999999999", "Fri, 31 Dec 2049 23:59:59 GMT"]
+        {
+            assert_eq!(of(long), Some(longest), "{long}");
+        }
+        for bad in ["", "soon", "-1", "1.5", "+5"] {
             assert_eq!(of(bad), None, "{bad}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_refused_nonce_is_known_by_its_type_or_by_the_words_of_a_malformed_request() {
+        for (kind, detail, wanted) in [
+            ("urn:ietf:params:acme:error:badNonce", "", true),
+            ("urn:acme:error:badNonce", "x", true),
+            ("urn:ietf:params:acme:error:malformed", "JWS has an invalid anti-replay nonce: \"x\"", true),
+            ("urn:ietf:params:acme:error:malformed", "JWS verification error", false),
+            ("urn:ietf:params:acme:error:unauthorized", "JWS has an invalid anti-replay nonce", false),
+        ] {
+            assert_eq!(is_bad_nonce(Some(kind), Some(detail)), wanted, "{kind} {detail}");
+        }
+        assert!(!is_bad_nonce(None, None));
+    }
+
+    #[test]
+    fn a_certificate_that_is_good_at_another_time_blames_the_clock() {
+        use rustls::CertificateError::{Expired, NotValidYet, Revoked, UnknownIssuer};
+        assert!(is_of_time(&Expired) && is_of_time(&NotValidYet));
+        assert!(!is_of_time(&UnknownIssuer) && !is_of_time(&Revoked));
+    }
+
+    #[test]
+    fn a_problem_is_read_also_in_the_answer_to_what_is_not_signed() {
+        let client = Client::new(None).unwrap();
+        let look = |status: u16, body: &'static str, is_post: bool| {
+            let answer = Response::builder().status(status).header(header::RETRY_AFTER, "60");
+            client.look_at("ca", is_post, &answer.body(Bytes::from_static(body.as_bytes())).unwrap())
+        };
+        let problem = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"busy"}"#;
+        let Err(Trouble::Problem(found)) = look(429, problem, false) else { panic!("no problem") };
+        assert_eq!((&found["detail"], &found["status"]), (&"busy".into(), &429.into()));
+        assert!(client.seen().retry_after.is_some());
+        assert_eq!(look(429, problem, true), Ok(()), "the crate reads it");
+        assert!(matches!(look(429, r#"{"error":"busy"}"#, false), Err(Trouble::NotAcme(_, 429, _))));
+        assert!(matches!(look(429, "<html>", true), Err(Trouble::NotAcme(_, 429, _))));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Work<'_> {
             None => self.place(wanted, held).await?,
         };
         self.prove(&mut order, wanted).await?;
-        let Some(state) = self.state else { return Ok(()) };
+        let Some(state) = self.state else { return Ok(()) }; // a trial
         let chain = self.finish(&mut order, &key, wanted).await?;
         let held = Held::of(chain.as_bytes()).filter(|held| held.fits(&key) && held.names_all(&wanted.names));
         let size = chain.len() + key.len();
@@ -100,7 +100,11 @@ impl Work<'_> {
         let mut placed = with_nonce!(self.account.new_order(&order(replaces.is_some())));
         // What it replaces is a help for the CA, never a reason to have no certificate (RFC 9773 §5).
         if replaces.is_some() && placed.as_ref().is_err_and(blames_replaces) {
-            (self.tell)(wanted.name(), "the CA refuses the order as a replacement: ordering without that");
+            // The crate does not send it to a CA that has no renewal information: nothing was refused.
+            if !matches!(placed, Err(Error::Unsupported(_))) {
+                let what = "the CA refuses the order as a replacement: ordering without that";
+                (self.tell)(wanted.name(), what);
+            }
             placed = with_nonce!(self.account.new_order(&order(false)));
         }
         let order = placed.map_err(|error| self.failed(&error, wanted))?;

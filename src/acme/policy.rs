@@ -16,7 +16,9 @@ pub(super) const WITHIN_RUN_S: i64 = 10 * MINUTE_S;
 /// Failed validations for one name in an hour: Let's Encrypt's own limit.
 pub(super) const INVALID_PER_HOUR_MAX: usize = 5;
 /// The longest `Retry-After` that is obeyed: a hostile or broken one must not stop renewals for good.
-const RETRY_AFTER_S_MAX: i64 = 8 * DAY_S;
+pub(super) const RETRY_AFTER_S_MAX: i64 = 8 * DAY_S;
+/// How far ahead of the clock a stored moment may be: it stops the run. What is further ahead is of a clock that was wrong.
+pub(super) const AHEAD_S_MAX: i64 = DAY_S;
 /// Until the renewal information is asked for again: what the CA says within these, else the third.
 const POLL_S: (i64, i64, i64) = (MINUTE_S, DAY_S, 6 * HOUR_S);
 
@@ -141,22 +143,59 @@ impl Record {
         if let Some(due) = self.due(facts).filter(|due| now < *due && !facts.now) {
             return Step::Fine(due);
         }
-        let blocked =
-            self.blocked_until.max(facts.account_blocked_until).min(now.saturating_add(RETRY_AFTER_S_MAX));
-        if now < blocked {
-            return Step::Wait(blocked, Why::RetryAfter);
+        let interrupted = facts.open_order && self.started.is_some();
+        match self.wait(facts, now) {
+            // No new order, and so at most the one validation that it has.
+            Some((_, Why::Backoff | Why::Validations)) if interrupted && now >= self.blocked(facts, now) => {
+                Step::Resume
+            }
+            Some((until, why)) => Step::Wait(until, why),
+            None if facts.open_order => Step::Resume,
+            None => Step::Order,
         }
-        if facts.open_order && self.started.is_some() {
-            return Step::Resume; // it was interrupted: no new order, and so at most the one validation that it has
-        }
+    }
+
+    /// Until when no attempt is made, and why: of several reasons the one that lasts longest.
+    pub(super) fn wait(&self, facts: &Facts, now: i64) -> Option<(i64, Why)> {
+        let blocked = Some(self.blocked(facts, now)).filter(|until| now < *until);
         let invalid: Vec<i64> = self.recent(now).collect();
-        if let (true, Some(first)) = (invalid.len() >= INVALID_PER_HOUR_MAX, invalid.first()) {
-            return Step::Wait(first.saturating_add(HOUR_S), Why::Validations);
-        }
-        if now < self.paused_until && !facts.now {
-            return Step::Wait(self.paused_until.min(now.saturating_add(DAY_S)), Why::Backoff);
-        }
-        if facts.open_order { Step::Resume } else { Step::Order }
+        let first = invalid.first().filter(|_| invalid.len() >= INVALID_PER_HOUR_MAX);
+        let validations = first.map(|first| first.saturating_add(HOUR_S));
+        let paused = Some(self.paused_until).filter(|until| now < *until && !facts.now);
+        let paused = paused.map(|until| until.min(now.saturating_add(DAY_S)));
+        let of = |until: Option<i64>, why: Why| until.map(|until| (until, why));
+        [of(paused, Why::Backoff), of(validations, Why::Validations), of(blocked, Why::RetryAfter)]
+            .into_iter()
+            .flatten()
+            .max_by_key(|(until, _)| *until)
+    }
+
+    fn blocked(&self, facts: &Facts, now: i64) -> i64 {
+        self.blocked_until.max(facts.account_blocked_until).min(now.saturating_add(RETRY_AFTER_S_MAX))
+    }
+
+    /// Its newest moment.
+    pub(super) fn newest(&self) -> Option<i64> {
+        let told = self.last.as_ref().map(|told| told.at);
+        self.invalid.iter().copied().chain(self.started).chain(told).max()
+    }
+
+    /// Without what a clock wrote that was more than [`AHEAD_S_MAX`] ahead: it would block until that day comes.
+    #[must_use]
+    pub(super) fn without_what_is_ahead(mut self, now: i64) -> Self {
+        let latest = now.saturating_add(AHEAD_S_MAX);
+        self.invalid.retain(|at| *at <= latest);
+        self.started = self.started.map(|at| if at > latest { now } else { at });
+        self.last = self.last.filter(|told| told.at <= latest);
+        self.paused_until = not_ahead(self.paused_until, DAY_S, now);
+        self.blocked_until = not_ahead(self.blocked_until, RETRY_AFTER_S_MAX, now);
+        self
+    }
+
+    /// After a trial: it counts as an attempt, and says nothing about the next order.
+    #[must_use]
+    pub(super) fn after_trial(self, trial: Self) -> Self {
+        Self { invalid: trial.invalid, blocked_until: trial.blocked_until, ..self }
     }
 
     /// When the certificate that is there should be renewed; none without one.
@@ -219,6 +258,12 @@ impl Record {
         let chosen = start.saturating_add(i64::try_from(random % width).unwrap_or_default());
         self.renewal = Some(Renewal { certificate: certificate.to_owned(), start, end, chosen });
     }
+}
+
+/// The end of a wait of `longest` seconds at most; 0 where a clock wrote it that was ahead.
+pub(super) fn not_ahead(until: i64, longest: i64, now: i64) -> i64 {
+    let latest = now.saturating_add(longest).saturating_add(AHEAD_S_MAX);
+    if until > latest { 0 } else { until }
 }
 
 /// Seconds to pause after so many failures in a row.
@@ -339,6 +384,69 @@ mod tests {
         assert_eq!(Record::default().step(&account, T + 50), Step::Order);
         record.end(End::Failed(Class::Refused, Some(i64::MAX)), T);
         assert_eq!(record.blocked_until, T + RETRY_AFTER_S_MAX, "bounded");
+    }
+
+    #[test]
+    fn of_several_reasons_to_wait_the_longest_is_told() {
+        let mut record = Record::default();
+        for at in 0..5 {
+            failing(&mut record, T + at * 10);
+        }
+        let now = T + 60;
+        assert_eq!(record.step(&NONE, now), Step::Wait(T + 45 + DAY_S, Why::Backoff));
+        let insists = Facts { now: true, ..NONE };
+        assert_eq!(record.step(&insists, now), Step::Wait(T + 5 + HOUR_S, Why::Validations));
+        let blocked = Facts { account_blocked_until: now + 2 * DAY_S, ..NONE };
+        assert_eq!(record.step(&blocked, now), Step::Wait(now + 2 * DAY_S, Why::RetryAfter));
+        // The first failure, and the account is blocked for longer than the minute's pause.
+        let mut record = Record::default();
+        record.begin(T);
+        record.end(End::Failed(Class::Refused, None), T);
+        let blocked = Facts { account_blocked_until: T + HOUR_S, ..NONE };
+        assert_eq!(record.wait(&blocked, T), Some((T + HOUR_S, Why::RetryAfter)));
+        assert_eq!(record.wait(&NONE, T), Some((T + MINUTE_S, Why::Backoff)));
+        assert_eq!(Record::default().wait(&NONE, T), None);
+    }
+
+    #[test]
+    fn what_a_clock_wrote_that_was_years_ahead_blocks_nothing() {
+        let ahead = T + 1_000 * DAY_S;
+        let mut record = Record::default();
+        for at in 0..5 {
+            record.begin(ahead + at);
+            record.end(End::Failed(Class::Validation, Some(ahead + DAY_S)), ahead + at);
+        }
+        record.last = Some(Told {
+            code: String::new(),
+            found: String::new(),
+            means: String::new(),
+            remedy: String::new(),
+            at: ahead,
+        });
+        record.started = Some(ahead);
+        let record = record.without_what_is_ahead(T);
+        assert_eq!((record.newest(), record.step(&NONE, T)), (Some(T), Step::Order));
+        // One that is behind by a correction of the clock keeps all.
+        let mut record = Record::default();
+        failing(&mut record, T);
+        record.blocked_until = T + RETRY_AFTER_S_MAX;
+        let kept = record.clone().without_what_is_ahead(T - AHEAD_S_MAX + 10);
+        assert_eq!(kept, record);
+    }
+
+    #[test]
+    fn a_trial_counts_its_validation_and_its_limit_and_nothing_else() {
+        let mut before = Record::default();
+        failing(&mut before, T);
+        let mut trial = before.clone();
+        trial.begin(T + 100);
+        trial.end(End::Failed(Class::Validation, Some(T + 900)), T + 105);
+        let after = before.clone().after_trial(trial);
+        assert_eq!(after.invalid.len(), 2);
+        assert_eq!(
+            (after.blocked_until, after.failures, after.paused_until),
+            (T + 900, 1, before.paused_until)
+        );
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Failure {
 
     /// Of the state folder.
     pub(super) fn of_state(error: &StateError) -> Self {
-        Self::new(&STATE, error.to_string(), Class::Refused)
+        let known = if matches!(error, StateError::Full(_)) { &DISK_FULL } else { &STATE };
+        Self::new(known, error.to_string(), Class::Refused)
     }
 
     /// A key or a request that could not be made.
@@ -109,6 +110,8 @@ impl Failure {
                     let known = if *trouble == Trouble::Nonces { &NONCES } else { trouble.known() };
                     Self {
                         retry_after: seen.retry_after,
+                        // Without a problem document nothing says that it is about these names.
+                        account_wide: known.account_wide || known.code == RATE_LIMITED.code,
                         ..Self::new(known, visible(&trouble.to_string()), Class::Ca)
                     }
                 }
@@ -141,6 +144,7 @@ impl Failure {
             "serverInternal" => &CA_INTERNAL,
             "unauthorized" => &UNAUTHORIZED,
             _ if problem.status.is_some_and(|status| status >= 500) => &CA_INTERNAL,
+            _ if problem.status == Some(429) => &RATE_LIMITED,
             _ => &REFUSED,
         };
         let class = if known.code == CA_INTERNAL.code { Class::Ca } else { Class::Refused };
@@ -159,6 +163,11 @@ impl Failure {
     pub(super) fn edge_not_answering(found: String, place: &str) -> Self {
         let failure = Self::new(&NOT_ANSWERING, found, Class::Refused);
         Self { remedy: failure.remedy.replace("{place}", place), ..failure }
+    }
+
+    /// No name can be resolved here.
+    pub(super) fn no_resolver(name: &str, error: &str) -> Self {
+        Self::new(&NO_RESOLVER, format!("{name}: {}", visible(error)), Class::Refused)
     }
 
     /// The name does not resolve.
@@ -182,9 +191,11 @@ impl Trouble {
     fn known(&self) -> &'static Known {
         match self {
             Self::Untrusted(..) => &CA_UNTRUSTED,
+            Self::Time(..) => &CLOCK,
+            Self::NotAcme(_, 429, _) => &RATE_LIMITED,
             Self::Unresolved(_) | Self::Unreachable(..) => &CA_UNREACHABLE,
             Self::NotAcme(_, 500.., _) => &CA_INTERNAL,
-            Self::Url(_) | Self::TooLarge(_) | Self::NotAcme(..) | Self::Nonces => &ANSWER,
+            Self::Url(_) | Self::TooLarge(_) | Self::NotAcme(..) | Self::Nonces | Self::Problem(_) => &ANSWER,
             Self::Late(..) | Self::Broken(..) => &CA_INTERNAL,
         }
     }
@@ -332,6 +343,11 @@ static CA_UNTRUSTED: Known = of_account(
     "Something between this board and the CA intercepts the connection, or a private CA's root is missing.",
     "For a private CA, name its root with `trust` in [acme]. Else look for a proxy or a captive portal, and check the clock.",
 );
+static CLOCK: Known = of_account(
+    "acme-clock",
+    "The clock of this board is wrong, or the certificate of the CA's server has expired.",
+    "Compare `date -u` with another clock, and set this one (`timedatectl`). The next run tries again.",
+);
 static CA_UNREACHABLE: Known = of_account(
     "acme-ca-unreachable",
     "This board has no way to the CA: no internet, no DNS, or a firewall.",
@@ -362,12 +378,22 @@ static STATE: Known = of_account(
     "What the CA gives could not be kept, so nothing is ordered.",
     "Free room on the disk, or give the folder to the user that runs `sanedge renew`.",
 );
+static DISK_FULL: Known = of_account(
+    "acme-disk-full",
+    "What the CA gives could not be kept.",
+    "Free room on the disk (`df -h`). The next run tries again.",
+);
 static MAKING: Known =
     known("acme-request", "No request could be made for these names.", "Check the names in sanedge.toml.");
 static NOT_ANSWERING: Known = known(
     "acme-edge-not-answering",
     "The CA would not get the challenge: nothing was sent to it.",
     "Start the edge (`sanedge serve`) with `http = [\"[::]:80\"]` in [listen], and with the bundle that belongs to this file; it must be able to read {place}.",
+);
+static NO_RESOLVER: Known = known(
+    "acme-no-resolver",
+    "This board cannot ask DNS; whether the name has an address is not known. Nothing was sent to the CA.",
+    "Check the network and the name servers of this board (`cat /etc/resolv.conf`, `getent hosts letsencrypt.org`). The next run looks again.",
 );
 static WAITING_FOR_DNS: Known = known(
     "acme-waiting-for-dns",
@@ -412,6 +438,28 @@ mod tests {
             assert_eq!((failure.code, failure.account_wide), ("acme-rate-limited", account_wide), "{detail}");
             assert_eq!((failure.retry_after, failure.class), (Some(77), Class::Refused));
         }
+    }
+
+    #[test]
+    fn a_429_is_a_rate_limit_in_whatever_form_it_comes() {
+        let failure = of(serde_json::json!({ "type": "about:blank", "status": 429, "detail": "slow down" }));
+        assert_eq!((failure.code, failure.account_wide), ("acme-rate-limited", true));
+        let seen = Seen { retry_after: Some(77), ..Seen::default() };
+        let call = |trouble: Trouble| Failure::of_call(&Error::Other(Box::new(trouble)), &[], &seen);
+        let failure = call(Trouble::NotAcme("ca".to_owned(), 429, "<html>".to_owned()));
+        assert_eq!(
+            (failure.code, failure.account_wide, failure.retry_after),
+            ("acme-rate-limited", true, Some(77))
+        );
+        assert_eq!(call(Trouble::NotAcme("ca".to_owned(), 403, String::new())).code, "acme-ca-answer");
+        assert_eq!(call(Trouble::Time("ca".to_owned(), "1999".to_owned())).code, "acme-clock");
+    }
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_folder() {
+        let full = Failure::of_state(&StateError::Full("state".to_owned()));
+        let other = Failure::of_state(&StateError::Busy("state".to_owned()));
+        assert_eq!((full.code, other.code), ("acme-disk-full", "acme-state"));
     }
 
     #[test]

@@ -87,8 +87,14 @@ impl Row {
         Self { outcome: Outcome::Waiting, next, why, told: last.cloned(), retries, ..self }
     }
 
-    pub(super) fn failed(self, told: &Told, next: i64, retries: bool) -> Self {
-        let next = Some(next).filter(|_| retries);
+    /// What may be possible later, without a moment that is known.
+    pub(super) fn not_now(self, told: &Told) -> Self {
+        let told = Some(told.clone());
+        Self { outcome: Outcome::Waiting, next: None, why: Some("the disk is full"), told, ..self }
+    }
+
+    pub(super) fn failed(self, told: &Told, next: Option<i64>, retries: bool) -> Self {
+        let next = next.filter(|_| retries);
         Self { outcome: Outcome::Failed, next, why: None, told: Some(told.clone()), retries, ..self }
     }
 }
@@ -134,11 +140,25 @@ impl Run {
         let code = told.map_or("acme-waiting", |told| told.code.as_str()).to_owned();
         let found =
             told.map(|told| told.found.clone()).or_else(|| row.why.map(str::to_owned)).unwrap_or_default();
-        Some((code, format!("{}: {found}", row.names.join(", "))))
+        let names = row.names.join(", ");
+        Some((
+            code,
+            if found.starts_with(&format!("{names}: ")) { found } else { format!("{names}: {found}") },
+        ))
     }
 }
 
 impl Row {
+    /// What is known of the failure, before a wait.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let told = self.told.as_ref().filter(|_| !matches!(self.outcome, Outcome::Fine | Outcome::Issued));
+        let lines = |told: &Told| {
+            [("found", &told.found), ("means", &told.means), ("do", &told.remedy)]
+                .map(|(label, said)| format!("{label}: {said}"))
+        };
+        told.map(lines).into_iter().flatten().collect()
+    }
+
     fn text(&self) -> String {
         let mut text = format!("{}: {}", self.names.join(", "), self.outcome.word());
         if let Some(lifetime) = self.lifetime {
@@ -179,6 +199,35 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(found: &str) -> Told {
+        let text = || "x".to_owned();
+        Told { code: text(), found: found.to_owned(), means: text(), remedy: text(), at: 1 }
+    }
+
+    #[test]
+    fn a_full_disk_waits_and_a_trial_names_no_next_try() {
+        let row = || Row::new(&Wanted { names: vec!["a.b".to_owned()] }, None);
+        let run = |row| Run { rows: vec![row], staging: false, stored: false };
+        let full = run(row().not_now(&told("no room")));
+        assert_eq!(full.exit_code(), 75);
+        assert!(full.text().contains("waiting (the disk is full)"), "{}", full.text());
+        let text = run(row().failed(&told("x"), None, true)).text();
+        assert!(!text.contains("next try") && !text.contains("1970"), "{text}");
+        assert!(
+            run(row().failed(&told("x"), Some(1_800_000_000), true)).text().contains("next try 2027-01-15")
+        );
+    }
+
+    #[test]
+    fn the_message_has_each_name_once() {
+        for found in ["a.b: no", "no"] {
+            let row =
+                Row::new(&Wanted { names: vec!["a.b".to_owned()] }, None).failed(&told(found), None, true);
+            let run = Run { rows: vec![row], staging: false, stored: false };
+            assert_eq!(run.failure().unwrap().1, "a.b: no");
+        }
+    }
 
     #[test]
     fn the_exit_code_tells_all_some_none_and_later() {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::certificate::Held;
 use super::policy::Record;
 use crate::bundle::acme::{file_name, stored};
 use crate::excerpt::Excerpt;
@@ -29,9 +30,11 @@ pub(super) enum StateError {
     Folder(String, &'static str),
     #[error("{0}: {1}")]
     Io(String, io::Error),
-    #[error("another `sanedge renew` is at work in {0}")]
+    #[error(
+        "another `sanedge renew` is at work in {0}; between two tries it waits for up to ten minutes, and Ctrl-C there does no harm"
+    )]
     Busy(String),
-    #[error("the disk with {0} is full")]
+    #[error("no room on the disk of {0}")]
     Full(String),
 }
 
@@ -95,13 +98,18 @@ impl State {
         if free < FREE_BYTES_MIN { Err(StateError::Full(shown(&self.folder))) } else { Ok(()) }
     }
 
-    /// The newest moment that the records know: the clock cannot be before it.
-    pub(super) fn newest(&self, names: &[String]) -> i64 {
+    /// The newest moments that are known of each name, with their file: of its record, and of its certificate, which is the CA's.
+    pub(super) fn newest(&self, names: &[String]) -> Vec<(String, i64)> {
         let of = |name: &String| {
-            let record = self.record(name);
-            record.invalid.iter().copied().chain(record.started).chain(record.last.map(|told| told.at)).max()
+            let record = self.record(name).newest();
+            let certificate = self.certificate(name).and_then(|pem| Held::of(&pem));
+            let at = [
+                (self.path("records", name, "json"), record),
+                (self.certificate_path(name), certificate.map(|held| held.lifetime.not_before)),
+            ];
+            at.map(|(path, at)| Some((shown(&path), at?)))
         };
-        names.iter().filter_map(of).max().unwrap_or_default()
+        names.iter().flat_map(of).flatten().collect()
     }
 
     pub(super) fn record(&self, name: &str) -> Record {
@@ -176,7 +184,10 @@ fn shown(path: &Path) -> String {
 }
 
 fn io_error(path: &Path, error: io::Error) -> StateError {
-    StateError::Io(shown(path), error)
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StateError::Full(shown(path)),
+        _ => StateError::Io(shown(path), error),
+    }
 }
 
 /// Makes a folder for this user alone, or checks that it is one.
@@ -209,10 +220,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     };
     written().map_err(|error| {
         let _ = fs::remove_file(&temporary);
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StateError::Full(shown(path)),
-            _ => io_error(path, error),
-        }
+        io_error(path, error)
     })
 }
 

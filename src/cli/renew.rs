@@ -1,5 +1,6 @@
 //! `sanedge renew`: the CA's part, then the deployment: prove, write, reload, and look whether the new certificates are served.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -48,8 +49,8 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
     if only_deploy {
         return finish(None, deploy(&plan, json), json);
     }
-    if let Some((uid, gid)) = acme_user(&plan).filter(|_| !options.dry_run) {
-        return as_user(&plan, uid, gid, json);
+    if let Some((uid, gid)) = acme_user(&plan).filter(|_| options.keeps_state(&plan)) {
+        return as_user(options, &plan, (uid, gid), json);
     }
     let tell = |name: &str, what: &str| {
         if !json {
@@ -151,9 +152,11 @@ fn user(line: &str) -> Option<(u32, u32)> {
 }
 
 /// Root never talks to the CA where another user can: this program again as that user, then the deployment.
-fn as_user(plan: &Plan, uid: u32, gid: u32, json: bool) -> ExitCode {
+fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -> ExitCode {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
-    let status = command.args(std::env::args_os().skip(1)).uid(uid).gid(gid).current_dir("/").status();
+    command.args(arguments(options, json));
+    // Root's folder may be closed to that user.
+    let status = command.uid(uid).gid(gid).current_dir("/").status();
     let code = match status {
         Ok(status) => status.code().unwrap_or(1),
         Err(error) => {
@@ -162,7 +165,7 @@ fn as_user(plan: &Plan, uid: u32, gid: u32, json: bool) -> ExitCode {
         }
     };
     // Its document was printed; for programs there is one.
-    let deployed = if holds_some(plan) { deploy(plan, json) } else { Ok(None) };
+    let deployed = if holds_some(plan) && !options.dry_run { deploy(plan, json) } else { Ok(None) };
     match deployed {
         Err(failure) => {
             complain(&format!("error {}\n", report::escaped(&failure.message)));
@@ -175,6 +178,15 @@ fn as_user(plan: &Plan, uid: u32, gid: u32, json: bool) -> ExitCode {
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
     }
+}
+
+/// The command line of the same run from another folder.
+fn arguments(options: &Options, json: bool) -> Vec<OsString> {
+    let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
+    let hosts = options.hosts.iter().flat_map(|host| ["--host".into(), host.into()]);
+    let flags = [(options.now, "--now"), (options.dry_run, "--dry-run"), (json, "--json")];
+    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.into());
+    ["renew".into(), file.into_os_string()].into_iter().chain(hosts).chain(flags).collect()
 }
 
 /// Takes the stored certificates into use. None: they are in use already.
@@ -256,4 +268,25 @@ fn is_served(plan: &Plan, bytes: &[u8]) -> Result<Vec<String>, Failure> {
         hosts.push(name.clone());
     }
     Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_gets_the_same_command_with_the_whole_path() {
+        let options = Options {
+            file: "x.acme".into(),
+            hosts: vec!["a.b".to_owned(), "x.acme".to_owned()],
+            now: true,
+            dry_run: false,
+        };
+        let whole = std::env::current_dir().unwrap().join("x.acme");
+        let wanted =
+            ["renew", whole.to_str().unwrap(), "--host", "a.b", "--host", "x.acme", "--now", "--json"];
+        assert_eq!(arguments(&options, true), wanted);
+        let trial = Options { file: "/x.acme".into(), hosts: Vec::new(), now: false, dry_run: true };
+        assert_eq!(arguments(&trial, false), ["renew", "/x.acme", "--dry-run"]);
+    }
 }

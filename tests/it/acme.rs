@@ -210,8 +210,9 @@ fn certificates_are_obtained_once_and_only_their_owner_can_read_them() {
     );
     // A renewal replaces the certificate and its key.
     let old = std::fs::read(desk.certificate(A)).unwrap();
-    let output = desk.renew(&["--now", "--host", A]);
+    let output = desk.renew(&["--now", "--host", "A.localhost."]);
     assert!(output.status.success(), "{}", text(&output));
+    assert!(!text(&output).contains("replacement"), "this CA has no renewalInfo: {}", text(&output));
     assert_ne!(std::fs::read(desk.certificate(A)).unwrap(), old);
     assert_eq!(desk.front.count("order-plz"), 1);
 }
@@ -228,8 +229,11 @@ fn a_rate_limit_is_obeyed_over_ten_restarts() {
         }
         _ => Act::Pass,
     });
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let (code, document) = desk.json(&[]);
     assert_eq!((code, &document["code"]), (1, &"acme-rate-limited".into()), "{document}");
+    let next = document["certificates"][0]["next"].as_u64().unwrap();
+    assert!(next >= now + 3600, "the limit of the account and not the pause of a minute: {document}");
     for _ in 0..10 {
         let (code, document) = desk.json(&[]);
         assert_eq!(code, 75, "{document}");
@@ -237,6 +241,46 @@ fn a_rate_limit_is_obeyed_over_ten_restarts() {
     }
     assert_eq!(desk.front.count("order-plz"), 1);
     assert!(!desk.serves(A));
+}
+
+#[test]
+fn a_record_that_is_years_ahead_does_not_stop_the_next_run_and_one_of_tomorrow_does() {
+    if without_pebble("a_record_that_is_years_ahead_does_not_stop_the_next_run_and_one_of_tomorrow_does") {
+        return;
+    }
+    let desk = Desk::with(&[A], |folder, _| Pebble::start(folder, 1));
+    assert_eq!(desk.json(&[]).0, 1);
+    let path = desk.path("state/records").join(format!("{A}.json"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (ahead, stops) in [(80_000, true), (4 * 365 * 86_400, false)] {
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for member in ["paused_until", "blocked_until"] {
+            record[member] = (now + ahead).into();
+        }
+        record["last"]["at"] = (now + ahead).into();
+        record["invalid"] = vec![now + ahead; 5].into();
+        std::fs::write(&path, record.to_string()).unwrap();
+        let output = desk.renew(&["--now"]);
+        assert_eq!(output.status.code() == Some(75), stops, "{ahead}: {}", text(&output));
+        assert_eq!(text(&output).contains("ahead of the system clock"), !stops, "{}", text(&output));
+    }
+    assert_eq!(desk.front.count("order-plz"), 2);
+}
+
+#[test]
+fn a_rate_limit_on_the_directory_is_one() {
+    if without_pebble("a_rate_limit_on_the_directory_is_one") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    desk.front.faults(|kind, _| match kind {
+        "dir" => problem(429, "rateLimited", "Service busy; retry later.", "Retry-After: 99999999999\r\n"),
+        _ => Act::Pass,
+    });
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, &document["code"]), (1, &"acme-rate-limited".into()), "{document}");
+    assert_eq!(desk.json(&[]).0, 75);
+    assert_eq!(desk.front.count("dir"), 1);
 }
 
 #[test]
@@ -380,12 +424,23 @@ fn a_dry_run_asks_for_no_certificate_and_keeps_nothing() {
     let output = desk.renew(&["--dry-run"]);
     assert!(output.status.success() && text(&output).contains("possible"), "{}", text(&output));
     assert_eq!((desk.front.count("chalZ"), desk.front.count("finalize-order")), (2, 0));
-    assert!(!desk.path("state").exists() && desk.is_clean());
+    // Without a staging directory it is the CA itself that counts: the account stays, and no order or certificate.
+    let count = |name: &str| std::fs::read_dir(desk.path("state").join(name)).unwrap().count();
+    assert_eq!((count("accounts"), count("orders"), count("certificates")), (1, 0, 0));
+    assert!(desk.is_clean());
+    assert!(desk.renew(&["--dry-run"]).status.success());
+    assert_eq!(desk.front.count("sign-me-up"), 1, "the stored account is used again");
     assert_eq!(std::fs::read(desk.path("x.bundle")).unwrap(), bundle);
     let broken = Desk::with(&[A], |folder, _| Pebble::start(folder, 1));
+    for _ in 0..5 {
+        let output = broken.renew(&["--dry-run"]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains("port 80") && !text(&output).contains("1970"), "{}", text(&output));
+    }
     let output = broken.renew(&["--dry-run"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("port 80"), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output));
+    assert!(text(&output).contains("five validations"), "{}", text(&output));
+    assert_eq!((broken.front.count("chalZ"), broken.front.count("sign-me-up")), (5, 1));
 }
 
 /// Killed before and after each request reaches the CA, the next run ends well, with at most one certificate too many.
