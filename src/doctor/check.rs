@@ -122,6 +122,7 @@ impl Finding {
             let usual = match word {
                 "reload" | "load" => "sanedge reload",
                 "file" => "sanedge.toml",
+                "acme" => "sanedge.acme",
                 "http_port" => "80",
                 _ => return None,
             };

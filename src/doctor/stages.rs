@@ -49,6 +49,7 @@ impl Stages<'_> {
                 ("file", target.named.config.clone()),
                 ("reload", target.named.reload.clone()),
                 ("load", target.named.load.clone()),
+                ("acme", target.named.acme.clone()),
             ],
         );
         self.hide_secrets();
@@ -92,6 +93,7 @@ impl Stages<'_> {
             &target.named.config,
             &target.named.reload,
             &target.named.load,
+            &target.named.acme,
         ]
         .into_iter()
         .for_each(|text| self.journal.vouch(text));

@@ -15,7 +15,7 @@ use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
 use crate::bundle::finding::{self, Severity};
 use crate::bundle::open::OpenError;
-use crate::bundle::{Admin, Bundle, Upstream, pem, source, wire};
+use crate::bundle::{Admin, Bundle, Upstream, acme, pem, source, wire};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 use crate::route;
@@ -41,6 +41,8 @@ pub(super) struct Target {
     pub(super) query: Vec<(String, String)>,
     /// The certificate that the bundle has for this host.
     pub(super) expected: Option<CertificateDer<'static>>,
+    /// By the bundle, it waits for its first certificate.
+    pub(super) pending: bool,
     pub(super) upstreams: Vec<Upstream>,
     /// The edge of this host should run on this machine, by the file that names it.
     pub(super) here: bool,
@@ -61,13 +63,16 @@ pub(super) struct Named {
     pub(super) reload: String,
     /// Gets `expected` served.
     pub(super) load: String,
+    /// What `sanedge renew` is given, as a word for a shell.
+    pub(super) acme: String,
 }
 
 impl Default for Named {
     fn default() -> Self {
         let reload = reload_command(None);
         let load = reload.clone();
-        Self { expected_in: "the bundle".to_owned(), config: "sanedge.toml".to_owned(), reload, load }
+        let (config, acme) = ("sanedge.toml".to_owned(), "sanedge.acme".to_owned());
+        Self { expected_in: "the bundle".to_owned(), config, reload, load, acme }
     }
 }
 
@@ -76,7 +81,13 @@ impl Named {
     fn bundle(path: &Path, admin: Option<&Admin>) -> Self {
         let reload = reload_command(admin);
         let load = reload.clone();
-        Self { expected_in: format!("`{}`", Excerpt::of_path(path)), reload, load, ..Self::default() }
+        Self {
+            expected_in: format!("`{}`", Excerpt::of_path(path)),
+            reload,
+            load,
+            acme: plan(path),
+            ..Self::default()
+        }
     }
 
     /// By a sanedge.toml, which the edge serves only once it is a bundle.
@@ -84,8 +95,13 @@ impl Named {
         let (config, reload) = (word(path), reload_command(admin));
         let expected_in = format!("a bundle made of `{}` now", Excerpt::of_path(path));
         let load = format!("sanedge bundle {config} && {reload}");
-        Self { expected_in, config, reload, load }
+        Self { expected_in, config, reload, load, acme: plan(path) }
     }
+}
+
+/// What `sanedge renew` is given for the bundle or sanedge.toml at `path`.
+fn plan(path: &Path) -> String {
+    word(&acme::Plan::beside(path))
 }
 
 /// Everything that will be looked at.
@@ -178,7 +194,10 @@ impl Plan {
     fn bundle(&mut self, path: &Path, options: &Options, section: &mut Section) {
         match Bundle::open(path) {
             Ok(bundle) => {
-                section.passed(Group::Files, format!("bundle for {}", hosts(bundle.hosts.len())));
+                section.passed(
+                    Group::Files,
+                    format!("bundle for {}", hosts(bundle.hosts.len() + bundle.pending.len())),
+                );
                 let beside = path.with_extension("toml");
                 if let (Some(source), _) = source::read(&beside) {
                     section.word("reload", reload_command(bundle.listen.admin.as_ref()));
@@ -244,21 +263,25 @@ impl Plan {
         let path = options.path.as_deref().unwrap_or(DEFAULT_PATH);
         self.listens.extend(bundle.listen.https.iter().chain(&bundle.listen.http));
         self.sessions_max = Some(u64::from(bundle.limits.sessions_max));
-        for entry in &bundle.hosts {
-            let site = bundle.sites.get(usize::from(entry.site));
+        let served = bundle.hosts.iter().map(|entry| (&entry.host, entry.site, Some(entry.certificate)));
+        let pending = bundle.pending.iter().map(|entry| (&entry.host, entry.site, None));
+        for (host, site, certificate) in served.chain(pending) {
+            let site = bundle.sites.get(usize::from(site));
             let routed = site.and_then(|site| route::find(site, path.as_bytes()).ok().flatten());
             let upstreams = routed.map(|(_, route)| route.upstreams.clone()).unwrap_or_default();
             let stripped_path = routed.filter(|(_, route)| route.strip_prefix).and_then(|(_, route)| {
                 let bytes = route::stripped(route, path.as_bytes()).ok()?;
                 Some(format!("/{}", path.get(bytes..)?.trim_start_matches('/')))
             });
-            let certificate = bundle.certificates.get(usize::from(entry.certificate));
+            let pending = certificate.is_none();
+            let certificate = certificate.and_then(|at| bundle.certificates.get(usize::from(at)));
             let expected = certificate.and_then(|certificate| certificate.key.cert.first().cloned());
             let port = bundle.listen.public_https_port;
             let http = bundle.listen.http.first().map(SocketAddr::port);
-            let plain = plain(&entry.host, port, http, options);
+            let plain = plain(host, port, http, options);
             self.targets.push(Target {
                 expected,
+                pending,
                 upstreams,
                 stripped_path,
                 here: true,
@@ -343,6 +366,7 @@ fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> T
         stripped_path: None,
         query: options.query.clone(),
         expected: None,
+        pending: false,
         here: false,
         upstreams: options.upstream.clone(),
         http_port: http_port.filter(|port| *port != 0),

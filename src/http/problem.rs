@@ -120,8 +120,7 @@ problems! {
         remedy: "the head of the app's answer is too large: send fewer cookies and fields, or raise response_head_bytes_max or response_fields_max in [limits]";
     /// 503: the host waits for its first certificate.
     CertificatePending = 503, "certificate_pending", Some(Reason::Misdirected), "The certificate of this host is being obtained.",
-        fields: "Retry-After: 60\r\n",
-        remedy: "the edge has no certificate for this host yet: type `sudo sanedge renew`, which obtains it or says why it cannot";
+        fields: "Retry-After: 60\r\n";
     /// 504: the upstream did not answer in time.
     UpstreamTimeout = 504, "upstream_timeout", Some(Reason::Upstream), "The server behind this edge did not respond in time.",
         check: LOOK,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::SOCKET_HOST as HOST;
 use crate::support::doctor_schema as schema;
-use crate::support::edge::{Edge, sanedge, text};
+use crate::support::edge::{Desk, Edge, sanedge, text};
 use crate::support::program::install;
 use crate::support::upstream::Upstream;
 use serde_json::Value;
@@ -385,4 +385,66 @@ async fn evidence_says_what_was_sent_and_what_came() {
     let (quiet, verbose) = (text(&doctor(&[&url]).await), text(&doctor(&[&url, "--verbose"]).await));
     assert!(verbose.contains("> GET http://") && verbose.contains("< 404"), "{verbose}");
     assert!(!quiet.contains("> GET http://"), "{quiet}");
+}
+
+/// A host that waits for its first certificate: its bundle says so, and to everybody else port 80. A name that the edge does not
+/// have is told as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_a_certificate_is_pending_by_its_bundle_and_by_port_80() {
+    const NEW: &str = "new.recre.store";
+    const STRANGE: &str = "strange.recre.store";
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let acme = format!(
+        "[acme]\nterms = \"agreed\"\nstate = {:?}\nchallenges = {:?}",
+        path("state"),
+        path("challenges")
+    );
+    let waiting = || {
+        let desk = Edge::certified_for(&[HOST]).with_http().site(&[HOST], "127.0.0.1:1");
+        desk.site(&[NEW], "127.0.0.1:1").listen(&acme)
+    };
+    let edge = waiting().start();
+    // Other files that name the ports of this edge.
+    let file = |desk: Desk, http: &str| {
+        let https = format!("https = [\"{}\"]\npublic_https_port = {}", edge.https, edge.https.port());
+        let toml = std::fs::read_to_string(desk.toml()).unwrap();
+        let toml = toml.replace("https = [\"127.0.0.1:0\"]", &https);
+        let toml = toml.replace("http = [\"127.0.0.1:0\"]", &format!("http = [\"{http}\"]"));
+        std::fs::write(desk.toml(), toml).unwrap();
+        desk.bundled();
+        desk
+    };
+    let http = edge.http.unwrap().to_string();
+    let other = |host: &str| {
+        Edge::certified_for(&[HOST, host]).with_http().site(&[HOST, host], "127.0.0.1:1").write()
+    };
+    // The first cannot ask port 80, the second knows of no pending host.
+    for (desk, host, expected) in [
+        (file(waiting().write(), "127.0.0.1:9"), NEW, "edge-certificate-pending"),
+        (file(other(NEW), &http), NEW, "edge-certificate-pending"),
+        (file(other(STRANGE), &http), STRANGE, "tls-unknown-name"),
+    ] {
+        for file in [desk.toml(), desk.bundle_file()] {
+            let file = file.display().to_string();
+            let resolve = format!("{host}:127.0.0.1");
+            let output =
+                doctor(&[&file, "--json", "--resolve", &resolve, "--resolve", &format!("{HOST}:127.0.0.1")])
+                    .await;
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let subject = edge.url(host);
+            let section =
+                report["sections"].as_array().unwrap().iter().find(|one| one["subject"] == subject.as_str());
+            let section = section.unwrap_or_else(|| panic!("{file}: {report}"));
+            let checks = section["checks"].as_array().unwrap();
+            let failure = checks.iter().find(|check| check["outcome"] == "fail").unwrap();
+            assert_eq!(failure["code"], expected, "{file}: {failure}");
+            let renews = failure["do"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("sudo sanedge renew {}", desk.toml().with_extension("acme").display()));
+            assert_eq!(renews, expected == "edge-certificate-pending", "{failure}");
+        }
+    }
+    edge.stop();
 }

@@ -110,6 +110,7 @@ impl Client<'_> {
         Some(match said {
             "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host leads from {path} to an app: add one in sanedge.toml")),
             "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and ask by https://")),
+            "certificate_pending" => self.worded(Code::EdgeCertificatePending, format!("{itself}: the certificate of this name is pending: run `sanedge renew` on the board")),
             "misdirected" => self.worded(Code::HttpMisdirected, format!("{itself}: the Host of the request and the name in the TLS hello are of different sites")),
             "address_refused" => self.worded(Code::EdgeAddressRefused, format!("{itself}: the site's `allow` does not list this client's address: add its network")),
             "origin_refused" => self.edge_origin_refused(),
@@ -296,6 +297,7 @@ mod tests {
             "upstream_closed",
             "upstream_malformed",
             "upstream_tls",
+            "certificate_pending",
         ];
         let without =
             PROBLEMS.iter().filter(|problem| problem.remedy().is_none()).map(|problem| problem.code());

@@ -266,6 +266,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("location", "https://socket.recre.store/socket.io/"),
     ("file", "sanedge.toml"),
+    ("acme", "sanedge.acme"),
     ("owner", "nginx"),
     ("fields", "\"authorization\""),
     ("http_port", "80"),

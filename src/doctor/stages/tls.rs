@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustls::AlertDescription;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Stages;
@@ -242,6 +243,14 @@ impl Stages<'_> {
                 format!("port {port} wants the PROXY protocol first, which only a load balancer sends: switch it off there (nginx: `proxy_protocol` in `listen`; HAProxy: `accept-proxy`)"),
             )
             .seen("without it", trouble.to_string()),
+            Trouble::Tls(NoTls::Alert(AlertDescription::UnrecognisedName)) if self.waits(look.address).await => {
+                let host = &self.target.host;
+                Finding::new(
+                    Code::EdgeCertificatePending,
+                    format!("the certificate of `{host}` is pending: run `sanedge renew` on the board"),
+                )
+                .seen("seen", trouble.to_string())
+            }
             Trouble::Tls(error) => tls::no_tls(error, &look.client.shown(), &self.target.host, port),
             Trouble::Connect(error) => {
                 let message = format!("port {port} was open a moment ago and is not any more");
@@ -249,6 +258,12 @@ impl Stages<'_> {
             }
             other => client::silence(other, "TLS handshake"),
         }
+    }
+
+    /// Whether sanedge has the host without a certificate: by its bundle, or by what its plain port answers.
+    async fn waits(&self, address: SocketAddr) -> bool {
+        let says = |answer: &Answer| answer.field("sanedge-error") == Some("certificate_pending");
+        self.target.pending || matches!(self.plain_http(address).await, Some(Ok(answer)) if says(&answer))
     }
 
     /// Tried again before it is said: a packet may be lost.
