@@ -171,6 +171,8 @@ impl Control {
     fn drain(&self, time: Duration, spread: Duration, close: (u16, &'static str)) -> u32 {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
+        // First: what the log says has happened.
+        self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close }));
         info!(
             sessions,
             websockets,
@@ -178,7 +180,6 @@ impl Control {
             "draining; a second signal ends the process at once"
         );
         systemd::stopping("draining");
-        self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close }));
         sessions
     }
 
