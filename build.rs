@@ -6,16 +6,16 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=boards");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
-    let mut paths = fs::read_dir(&folder)?
+    let mut paths = fs::read_dir("boards")? // cargo runs this in the package's folder
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<Vec<_>>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
     let mut rows = String::new();
     for path in &paths {
-        let name = path.file_stem().unwrap_or_default();
-        let _ = writeln!(rows, "    ({name:?}, include_str!({path:?})),");
+        // The text and not the path: checkouts may share a target directory, where cargo takes what another has built.
+        let (name, text) = (path.file_stem().unwrap_or_default(), fs::read_to_string(path)?);
+        let _ = writeln!(rows, "    ({name:?}, {text:?}),");
     }
     let list = format!(
         "/// Name and text of each profile.\nstatic PROFILES: [(&str, &str); {}] = [\n{rows}];\n",
