@@ -440,21 +440,22 @@ async fn is_borne(edge: &Edge, app: &Upstream, request: String, bytes: usize, ti
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_responses_or_messages_slower_than_the_rate_is_cut() {
-    let app = endless().await;
-    let edge_of = |rate: &str| {
+    // An app for each: `is_borne` counts its connections.
+    let (app, other_app) = (endless().await, endless().await);
+    let edge_of = |app: &Upstream, rate: &str| {
         let limits = format!(
             "stall_timeout = \"3s\"\nbody_bytes_per_s_min = {rate}\nsocket_buffer_bytes = \"16KiB\"\ntls_buffer_bytes = \"16KiB\""
         );
-        Edge::certified_for(&[HOST]).site(&[HOST], &app).limits(&limits).start()
+        Edge::certified_for(&[HOST]).site(&[HOST], app).limits(&limits).start()
     };
-    let (strict, mild) = (edge_of("\"64KiB\""), edge_of("1000"));
+    let (strict, mild) = (edge_of(&app, "\"64KiB\""), edge_of(&other_app, "1000"));
     let get = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let mut cut = 0;
     for request in [get, upgrade(HOST, "/", "")] {
         let time = Duration::from_secs(9);
         let (slow, fine) = tokio::join!(
             is_borne(&strict, &app, request.clone(), 1000, Duration::from_secs(20)),
-            is_borne(&mild, &app, request.clone(), 1000, time),
+            is_borne(&mild, &other_app, request.clone(), 1000, time),
         );
         assert!(!slow, "10 kB/s where 64 KiB/s are asked for: {request}");
         cut += 1;
