@@ -1,6 +1,6 @@
 //! Certificates that renew: the deploy hook, the daily check, and real ACME clients against a real ACME server.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, PATIENCE, client_config, sanedge, text};
 use crate::support::node::{has, skip};
+use crate::support::pebble::name_server;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 use sanedge::bundle::check::check;
@@ -452,30 +453,6 @@ impl Drop for Pebble {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Says of every name that it is this machine, in the fewest bytes of RFC 1035.
-fn name_server() -> SocketAddr {
-    const A: [u8; 4] = [0, 1, 0, 1];
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut bytes = [0; 1500];
-        while let Ok((_, client)) = socket.recv_from(&mut bytes) {
-            // The question alone: what follows it (EDNS) is not repeated.
-            let name = bytes[12..].iter().position(|byte| *byte == 0).unwrap() + 13;
-            let question = &bytes[12..name + 4];
-            let answers = u8::from(question.ends_with(&A));
-            let mut answer = vec![bytes[0], bytes[1], 0x85, 0x80, 0, 1, 0, answers, 0, 0, 0, 0];
-            answer.extend(question);
-            if answers == 1 {
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-                answer.extend(Ipv4Addr::LOCALHOST.octets());
-            }
-            socket.send_to(&answer, client).unwrap();
-        }
-    });
-    address
 }
 
 /// An edge that serves one name, with the folder for ACME and the sanedge.toml of tomorrow: one name more, and the
