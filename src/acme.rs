@@ -8,11 +8,11 @@ mod certificate;
 mod challenge;
 mod clock;
 pub(crate) mod confirm;
-mod http;
+mod fetch;
 mod order;
 mod policy;
 mod problem;
-pub mod report;
+pub mod progress;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -25,11 +25,11 @@ use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 use certificate::Held;
 use clock::clock;
-use http::Client;
+use fetch::Client;
 use order::Work;
 use policy::{End, Facts, Record, Step, WITHIN_RUN_S};
 use problem::Failure;
-use report::{Outcome, Row, Run};
+use progress::{Outcome, Row, Run};
 use state::{State, StateError};
 
 /// What `sanedge renew` is asked for.

@@ -17,11 +17,11 @@ use crate::limits::{Drain, Limits, Rules};
 use crate::names::{Host, Origin, SanName, Scheme};
 
 pub mod acme;
-pub mod check;
 pub mod compare;
 pub mod compile;
 pub mod file;
 pub mod finding;
+pub mod freshness;
 pub mod keys;
 pub mod lifetime;
 pub mod open;

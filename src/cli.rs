@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::acme;
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::Code;
-use crate::bundle::{Admin, Bundle, check, file, report};
+use crate::bundle::{Admin, Bundle, file, freshness, report};
 use crate::doctor;
 use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
@@ -215,11 +215,11 @@ fn examine(options: &doctor::Options) -> ExitCode {
     match doctor::run(options) {
         Ok(found) => {
             let said = if options.json {
-                print(&format!("{:#}\n", doctor::report::json(&found)))
+                print(&format!("{:#}\n", doctor::render::json(&found)))
             } else if options.report {
                 print(&doctor::paste::text(&found, options))
             } else {
-                print(&doctor::report::text(&found, log::is_coloured(&io::stdout()), options.verbose))
+                print(&doctor::render::text(&found, log::is_coloured(&io::stdout()), options.verbose))
             };
             let healthy = found.count(doctor::explain::Level::Fail) == 0;
             if said && healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -335,10 +335,10 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     let beside = || Some(sources::beside(path)).filter(|file| file.exists());
     let source = source.or_else(beside);
     let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));
-    let mut troubles = check::check(&bundle, path, fresh, now());
+    let mut troubles = freshness::check(&bundle, path, fresh, now());
     troubles.extend(match served(&bundle, path) {
-        Ok(served) => served.and_then(|served| check::served(&bundle, path, &served)),
-        Err(problem) => Some(check::Trouble::NotAsked { bundle: file::word(path), problem }),
+        Ok(served) => served.and_then(|served| freshness::served(&bundle, path, &served)),
+        Err(problem) => Some(freshness::Trouble::NotAsked { bundle: file::word(path), problem }),
     });
     let compared = source.as_deref();
     let said = if json {
@@ -348,7 +348,7 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
             .map_or_else(String::new, |source| format!(", and the bundle matches {}", file::word(source)));
         print(&format!("no certificate is overdue for renewal{compared}\n"))
     } else {
-        let line = |trouble: &check::Trouble| {
+        let line = |trouble: &freshness::Trouble| {
             let severity = trouble.severity().as_str();
             format!("{severity} {} [{}]\n", report::escaped(&trouble.to_string()), trouble.code())
         };
@@ -364,14 +364,14 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
     exit(said && troubles.is_empty())
 }
 
-fn checked_json(troubles: &[check::Trouble], compared: Option<&Path>) -> Value {
-    let row = |trouble: &check::Trouble| {
+fn checked_json(troubles: &[freshness::Trouble], compared: Option<&Path>) -> Value {
+    let row = |trouble: &freshness::Trouble| {
         json!({
             "code": trouble.code(),
             "severity": trouble.severity(),
             "message": trouble.to_string(),
             "differences": match trouble {
-                check::Trouble::OlderThanItsSources { differences, .. } => differences.as_slice(),
+                freshness::Trouble::OlderThanItsSources { differences, .. } => differences.as_slice(),
                 _ => &[],
             },
         })

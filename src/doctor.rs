@@ -4,21 +4,21 @@
 //! the certificate is no good it sends nothing private. Checks are values ([`Check`]) with their evidence; text and JSON
 //! are made of them, and of the one table in [`explain`]. What it does not do: repair.
 
-mod board;
+mod ask;
 mod certificate;
 mod check;
 mod client;
 mod connection;
 mod csp;
 pub(crate) mod dns;
-pub(crate) mod engineio;
 pub mod explain;
 mod home;
-mod http;
 mod journal;
+mod local;
 mod options;
+pub(crate) mod packets;
 pub mod paste;
-pub mod report;
+pub mod render;
 mod socket;
 mod stages;
 mod stranger;
@@ -84,7 +84,7 @@ async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
     }
     if !plan.listens.is_empty() || !options.upstream.is_empty() {
         sections.push(
-            board::look(&plan.listens, &app_addresses(&plan.targets), plan.sessions_max, deadline).await,
+            local::look(&plan.listens, &app_addresses(&plan.targets), plan.sessions_max, deadline).await,
         );
     }
     sections

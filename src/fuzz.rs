@@ -2,8 +2,8 @@
 //! of the program imports this.
 
 pub mod desk;
-pub mod http;
 pub(crate) mod link;
+pub mod messages;
 pub mod parsers;
 pub mod session;
 mod sloppy;

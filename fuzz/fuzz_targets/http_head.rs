@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::http::fuzz_http_head(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::messages::fuzz_http_head(data));

@@ -6,7 +6,7 @@ use instant_acme::{Account, Key};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
 
-use super::http::{Client, with_nonce};
+use super::fetch::{Client, with_nonce};
 use super::problem::Failure;
 use super::state::{self, State};
 use crate::bundle::acme::Ca;

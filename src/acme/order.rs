@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::certificate::{self, Held};
 use super::challenge::{self, Token};
 use super::clock::clock;
-use super::http::{Client, Trouble, with_nonce};
+use super::fetch::{Client, Trouble, with_nonce};
 use super::problem::{Failure, OfValidation as _};
 use super::state::{OpenOrder, State};
 use crate::bundle::acme::{Plan, Wanted, stored};

@@ -2,7 +2,7 @@
 
 use instant_acme::{Error, Problem};
 
-use super::http::{Seen, Trouble};
+use super::fetch::{Seen, Trouble};
 use super::policy::{Class, Told};
 use super::state::StateError;
 use crate::excerpt::visible;

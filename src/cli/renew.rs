@@ -81,19 +81,19 @@ fn told(stop: &Stop, json: bool) -> ExitCode {
 
 /// Prints the document for programs; the worse of both exit codes.
 fn finish(
-    run: Option<&acme::report::Run>,
+    run: Option<&acme::progress::Run>,
     deployed: Result<Option<Deployed>, Failure>,
     json: bool,
 ) -> ExitCode {
-    let code = run.map_or(0, acme::report::Run::exit_code);
+    let code = run.map_or(0, acme::progress::Run::exit_code);
     if json {
-        let mut document = run.map_or_else(|| json!({}), acme::report::Run::json);
+        let mut document = run.map_or_else(|| json!({}), acme::progress::Run::json);
         let message = deployed.as_ref().ok().and_then(|deployed| deployed.as_ref()).map(|done| &done.message);
         if let Some(members) = document.as_object_mut() {
             members.insert("deployed".to_owned(), json!(message));
             members.insert("ok".to_owned(), true.into());
         }
-        match (&deployed, run.and_then(acme::report::Run::failure).filter(|_| code != 0)) {
+        match (&deployed, run.and_then(acme::progress::Run::failure).filter(|_| code != 0)) {
             (Err(failure), _) => failure.mark(&mut document),
             (_, Some((code, message))) => Failure::new(&code, message).mark(&mut document),
             _ => {}

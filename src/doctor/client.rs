@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
+use super::ask::{Answer, Ask};
 use super::check::{Finding, Section};
 use super::connection::{Connector, Trouble};
-use super::engineio::{self, Body, Eio, EngineError, Open, escape};
 use super::explain::{Code, Group};
-use super::http::{Answer, Ask};
 use super::options::{Options, Transport};
+use super::packets::{self, Body, Eio, EngineError, Open, escape};
 use super::socket::Socket;
 use crate::excerpt::Excerpt;
 pub(super) use cookies::Jar;
@@ -204,7 +204,7 @@ impl Client<'_> {
                 self.jar.learn(&answer);
                 match Body::read(&answer.body) {
                     Body::Open(eio, open) if answer.status == 200 => {
-                        self.connector.journal.hide_sid(&open.sid, &engineio::escape(&open.sid));
+                        self.connector.journal.hide_sid(&open.sid, &packets::escape(&open.sid));
                         Met::Open(eio, open, answer)
                     }
                     _ if let Some(error) = engine_error(&answer) => Met::Error(error, answer),
@@ -265,7 +265,7 @@ fn engine_error(answer: &Answer) -> Option<EngineError> {
     if answer.status == 200 {
         return None;
     }
-    engineio::error(&answer.body).or_else(|| engineio::error_in_words(&answer.body))
+    packets::error(&answer.body).or_else(|| packets::error_in_words(&answer.body))
 }
 
 /// The whole run had its time.

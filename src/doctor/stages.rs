@@ -111,7 +111,7 @@ impl Stages<'_> {
             self.journal.hide(&String::from_utf8_lossy(cookie.as_bytes()), "***");
         }
         for (key, value) in &self.target.query {
-            let escaped = super::engineio::escape(value);
+            let escaped = super::packets::escape(value);
             self.journal.hide(&format!("{key}={escaped}"), &format!("{key}=***"));
             self.journal.hide(&escaped, "***");
         }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use crate::bundle::{pem, wire};
-use crate::doctor::{dns, engineio as client};
+use crate::doctor::{dns, packets as client};
 use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
 use crate::proxy_protocol::{Progress, V1_BYTES_MAX, V2_BYTES_MAX, header, parse};
 

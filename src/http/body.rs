@@ -407,7 +407,7 @@ pub fn chunk_head(len: usize, out: &mut [u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fuzz::http::{Whole, assert_reframes, fuzz_http_body, read_in_pieces};
+    use crate::fuzz::messages::{Whole, assert_reframes, fuzz_http_body, read_in_pieces};
     use proptest::prelude::*;
 
     fn read(framing: Framing, input: &[u8]) -> Result<Whole, BodyError> {

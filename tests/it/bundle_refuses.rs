@@ -1988,7 +1988,7 @@ fn a_file_that_holds_the_pem_in_something_else_is_named() {
 
 /// Everything that `bundle`, `show` and `doctor` say of a file: their texts and their JSON, by the functions that print them.
 fn said(outcome: &Outcome, path: &std::path::Path, now: i64, with_doctor: bool) -> String {
-    use sanedge::bundle::{check, report};
+    use sanedge::bundle::{freshness, report};
     use sanedge::doctor;
     let mut said = texts(outcome)
         + &report::table(&outcome.hosts)
@@ -2004,15 +2004,15 @@ fn said(outcome: &Outcome, path: &std::path::Path, now: i64, with_doctor: bool) 
             said += &report::bundle(&bundle, now);
             said += &report::bundle_json(&bundle, now).to_string();
             let fresh = Some((&path.to_owned(), Outcome::default()));
-            for trouble in check::check(&bundle, path, fresh, now) {
+            for trouble in freshness::check(&bundle, path, fresh, now) {
                 said += &trouble.to_string();
             }
         }
         None if with_doctor => {
             let options = doctor_options(path);
             let report = doctor::files(&options).unwrap_or_default();
-            said += &doctor::report::text(&report, false, true);
-            said += &doctor::report::json(&report).to_string();
+            said += &doctor::render::text(&report, false, true);
+            said += &doctor::render::json(&report).to_string();
             said += &doctor::paste::text(&report, &options);
         }
         None => {}

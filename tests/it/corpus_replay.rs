@@ -18,12 +18,12 @@ fn replay(target: &str, entry: fn(&[u8]), seeds_min: usize) {
 
 #[test]
 fn http_head() {
-    replay("http_head", sanedge::fuzz::http::fuzz_http_head, 20);
+    replay("http_head", sanedge::fuzz::messages::fuzz_http_head, 20);
 }
 
 #[test]
 fn http_body() {
-    replay("http_body", sanedge::fuzz::http::fuzz_http_body, 10);
+    replay("http_body", sanedge::fuzz::messages::fuzz_http_body, 10);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn pem() {
 
 #[test]
 fn http_forward() {
-    replay("http_forward", sanedge::fuzz::http::fuzz_http_forward, 20);
+    replay("http_forward", sanedge::fuzz::messages::fuzz_http_forward, 20);
 }
 
 #[test]

@@ -207,9 +207,9 @@ fn reports(words: &[&str]) -> String {
     };
     match doctor::run(&options) {
         Ok(report) => {
-            doctor::report::text(&report, false, true)
-                + &doctor::report::json(&report).to_string()
-                + &doctor::report::summary(&report)
+            doctor::render::text(&report, false, true)
+                + &doctor::render::json(&report).to_string()
+                + &doctor::render::summary(&report)
                 + &doctor::paste::text(&report, &options)
                 + &doctor::foreword(&options).unwrap_or_default()
         }

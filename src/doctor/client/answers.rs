@@ -1,11 +1,11 @@
 //! Answers that are not Engine.IO's: who made them, and why.
 
 use super::websocket::Opening;
-use super::{Client, Met, engineio, known};
+use super::{Client, Met, known, packets};
+use crate::doctor::ask::{Answer, Ask, Style};
 use crate::doctor::check::{Finding, Section};
-use crate::doctor::engineio::Body;
 use crate::doctor::explain::{self, Code, Group};
-use crate::doctor::http::{Answer, Ask, Style};
+use crate::doctor::packets::Body;
 use crate::doctor::tls;
 use crate::excerpt::Excerpt;
 use crate::names::{Origin, OriginError};
@@ -85,7 +85,7 @@ impl Client<'_> {
             504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Look into its log")),
             500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): look into its log")),
             200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: send {path} to the app")),
-            200 if engineio::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged packet of Engine.IO: something on the way changes it"),
+            200 if packets::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged packet of Engine.IO: something on the way changes it"),
             200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or has Socket.IO another path?")),
             _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): look into the log of who answered")),
         }

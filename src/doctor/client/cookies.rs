@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::header::{self, HeaderValue};
 
-use crate::doctor::http::Answer;
+use crate::doctor::ask::Answer;
 
 /// Cookies that are kept; a balancer sets one.
 const COOKIES_MAX: usize = 16;

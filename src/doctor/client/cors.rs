@@ -3,9 +3,9 @@
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::Client;
+use crate::doctor::ask::{Answer, Ask};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Ask};
 use crate::excerpt::Excerpt;
 use crate::names::Origin;
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Client, Jar, Met, Seat, engine_error};
+use crate::doctor::ask::{Ask, Outgoing};
 use crate::doctor::check::Section;
-use crate::doctor::engineio::{Eio, Open};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Ask, Outgoing};
+use crate::doctor::packets::{Eio, Open};
 
 /// A proxy that refuses a body by its announced length does so at once.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);

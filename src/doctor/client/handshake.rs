@@ -1,11 +1,11 @@
 //! The polling handshake, and Engine.IO's own errors to it.
 
 use super::websocket::Opening;
-use super::{Client, Met, Seat, engineio, silence};
+use super::{Client, Met, Seat, packets, silence};
+use crate::doctor::ask::{Answer, Style};
 use crate::doctor::check::{Finding, Section};
-use crate::doctor::engineio::{Eio, EngineError, Open};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Style};
+use crate::doctor::packets::{Eio, EngineError, Open};
 use crate::excerpt::Excerpt;
 
 /// A heartbeat rarer than this does not keep nginx's default of 60 s awake.
@@ -138,7 +138,7 @@ impl Client<'_> {
             3 => self.worded(Code::EioBadRequest, "\"Bad request\" from Engine.IO: the request was changed on its way"),
             4 => self.worded(Code::EioForbidden, format!("the app itself refuses this client (its `allowRequest`): {}", Excerpt::of(message))),
             5 if self.version() == Eio::V4 => {
-                let by = if engineio::is_of_python(&answer.body) { "python-engineio" } else { "the server" };
+                let by = if packets::is_of_python(&answer.body) { "python-engineio" } else { "the server" };
                 self.worded(Code::EioTransportUnknown, format!("{by} does not see `EIO=4`, which this client sent: the query is lost on its way to the app"))
             }
             5 => self.worded(Code::EioProtocol, "the client is of Socket.IO 2.x and the server of 3.x or 4.x without `allowEIO3`: update the client"),

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{Client, PACKET_TIME, Seat};
 use crate::doctor::check::{Finding, Section};
-use crate::doctor::engineio::{self, Eio, Joined};
 use crate::doctor::explain::{Code, Group};
+use crate::doctor::packets::{self, Eio, Joined};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
 
@@ -33,7 +33,7 @@ impl Client<'_> {
         let finding = loop {
             match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
                 Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
-                Heard::Text(text) => match engineio::joined(&text, namespace) {
+                Heard::Text(text) => match packets::joined(&text, namespace) {
                     Some(Joined::Yes) => {
                         section.passed(Group::Namespace, format!("{namespace} is joined"));
                         return;

@@ -2,8 +2,8 @@
 //!
 //! Two rows of one status stand in the order of what they say: the more particular first.
 
+use crate::doctor::ask::Answer;
 use crate::doctor::explain::Code;
-use crate::doctor::http::Answer;
 
 /// A kind of answer. Everything that is given must be there.
 struct Row {

@@ -1,6 +1,6 @@
 //! The Origin of a page, as an app behind a proxy compares it with its own.
 
-use crate::doctor::http::Answer;
+use crate::doctor::ask::Answer;
 
 /// What a proxy does not tell the app of a page's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Client, Met, PACKET_TIME, Seat, describe, engine_error};
+use crate::doctor::ask::{Answer, Ask};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
-use crate::doctor::engineio::{self, Body, Eio, Joined, Open};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Ask};
+use crate::doctor::packets::{self, Body, Eio, Joined, Open};
 use crate::excerpt::Excerpt;
 
 /// A noop that is not answered by then is tried otherwise.
@@ -248,11 +248,11 @@ impl Client<'_> {
                 Err(trouble) => return Polled::Failed(trouble),
                 Ok(answer) if answer.status != 200 => return Polled::Turned(answer),
                 Ok(answer) => {
-                    for packet in engineio::packets(eio, &answer.body) {
-                        if let Some(joined) = engineio::joined(packet, namespace) {
+                    for packet in packets::packets(eio, &answer.body) {
+                        if let Some(joined) = packets::joined(packet, namespace) {
                             return Polled::Joined(joined);
                         }
-                        if engineio::joined(packet, NO_NAMESPACE).is_some() {
+                        if packets::joined(packet, NO_NAMESPACE).is_some() {
                             return Polled::Nothing;
                         }
                         match packet {
@@ -289,10 +289,10 @@ impl Client<'_> {
             match self.poll(eio, open, left.min(ping).max(SHORT_POLL_TIME)).await {
                 Ok(answer) if answer.status == 200 => {
                     answers += 1;
-                    if engineio::packets(eio, &answer.body).any(|packet| packet == "2" || packet == "3") {
+                    if packets::packets(eio, &answer.body).any(|packet| packet == "2" || packet == "3") {
                         last_ping = Instant::now();
                     }
-                    if engineio::packets(eio, &answer.body).any(|packet| packet == "2") {
+                    if packets::packets(eio, &answer.body).any(|packet| packet == "2") {
                         let _ = self.deliver(eio, open, eio.heartbeat()).await;
                     }
                 }
@@ -338,8 +338,7 @@ impl Client<'_> {
 
     pub(super) fn query_text(&self) -> String {
         let pairs = self.query.iter();
-        let pairs =
-            pairs.map(|(key, value)| format!("{}={}", engineio::escape(key), engineio::escape(value)));
+        let pairs = pairs.map(|(key, value)| format!("{}={}", packets::escape(key), packets::escape(value)));
         pairs.collect::<Vec<_>>().join("&")
     }
 }

@@ -4,9 +4,9 @@ use hyper::header::{self, HeaderValue};
 
 use super::origin::{Lost, says_origin, seen_by_the_app};
 use super::{Client, Jar, Met};
+use crate::doctor::ask::Answer;
 use crate::doctor::check::Finding;
 use crate::doctor::explain::Code;
-use crate::doctor::http::Answer;
 
 /// A part of the request that the user named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::pin::pin;
 
 use super::{Client, PACKET_TIME, Seat, describe, engine_error};
+use crate::doctor::ask::{Answer, Style};
 use crate::doctor::check::Section;
 use crate::doctor::connection::{ANSWER_TIME, Trouble};
-use crate::doctor::engineio::{self, Open};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Style};
+use crate::doctor::packets::{self, Open};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
 
@@ -39,7 +39,7 @@ impl Client<'_> {
                 // A ping that came by the poll wants its pong, or the server ends the session.
                 let pinged = answer
                     .as_ref()
-                    .is_ok_and(|answer| engineio::packets(eio, &answer.body).any(|packet| packet == "2"));
+                    .is_ok_and(|answer| packets::packets(eio, &answer.body).any(|packet| packet == "2"));
                 self.judge_poll(open, answer, section).await;
                 socket.say(self.connector, "5").await;
                 if pinged {

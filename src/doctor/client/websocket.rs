@@ -4,11 +4,11 @@ use hyper::header::{self, HeaderValue};
 
 use super::origin::{Lost, says_origin, seen_by_the_app};
 use super::{Client, PACKET_TIME, Seat, describe, engine_error, silence};
+use crate::doctor::ask::{Answer, Ask, Style};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
-use crate::doctor::engineio::{self, Body, Eio, Open};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Ask, Style};
+use crate::doctor::packets::{self, Body, Eio, Open};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
 
@@ -66,9 +66,9 @@ impl Client<'_> {
         };
         match socket.hear(self.connector, PACKET_TIME).await {
             Heard::Compressed => Opening::Open(Box::new(socket), None),
-            Heard::Text(text) => match text.strip_prefix('0').and_then(engineio::open) {
+            Heard::Text(text) => match text.strip_prefix('0').and_then(packets::open) {
                 Some(open) => {
-                    self.connector.journal.hide_sid(&open.sid, &engineio::escape(&open.sid));
+                    self.connector.journal.hide_sid(&open.sid, &packets::escape(&open.sid));
                     Opening::Open(Box::new(socket), Some(open))
                 }
                 None => Opening::Heard(Heard::Text(text)),
@@ -259,7 +259,7 @@ impl Client<'_> {
             (Some(5), _) => self.engine_refusal(5, "", answer),
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (None, 429 | 503) if answer.may_be_limit() => self.limited(answer),
-            (None, 400) if engineio::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has none"),
+            (None, 400) if packets::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has none"),
             (None, 500) if is_gunicorn(answer) => self
                 .worded(Code::WsNoLibrary, "gunicorn fails on the WebSocket (500): its worker class has no WebSocket (`-k gthread --threads 100`, or GeventWebSocketWorker in place of gevent)")
                 .question("what does gunicorn's log say at this second?"),
@@ -279,7 +279,7 @@ impl Client<'_> {
 
     fn not_an_open_packet(&self, heard: Heard) -> Finding {
         match heard {
-            Heard::Text(text) if !engineio::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", Excerpt::of(&text)),
+            Heard::Text(text) if !packets::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", Excerpt::of(&text)),
             Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", Excerpt::of(&text)),
             Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", Excerpt::of(&how)),
             Heard::Http(line) => self.worded(Code::WsTwoServers, format!("after the 101 a second answer comes (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", Excerpt::of(&line))),

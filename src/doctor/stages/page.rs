@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use super::Stages;
+use crate::doctor::ask::{Answer, Ask};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::{Connector, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Ask};
 use crate::doctor::{client, csp};
 use crate::excerpt::Excerpt;
 

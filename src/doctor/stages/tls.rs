@@ -6,12 +6,12 @@ use rustls::AlertDescription;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Stages;
+use crate::doctor::ask::{Answer, Ask};
 use crate::doctor::certificate::{self, Case};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::client::{self, Between, Client, Met};
 use crate::doctor::connection::{Connector, PROXY_HEADER, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::http::{Answer, Ask};
 use crate::doctor::tls::{self, NoTls, Session, TlsClient};
 
 /// A name that nobody has: which certificate does it get?

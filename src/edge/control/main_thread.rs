@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::bundle::check::renew_command;
+use crate::bundle::freshness::renew_command;
 use crate::bundle::open::OpenError;
 use crate::bundle::{Admin, Bundle, Listen, Upstream};
 use crate::edge::control::descriptors::fit_descriptors;

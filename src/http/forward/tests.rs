@@ -1,5 +1,5 @@
 use super::*;
-use crate::fuzz::http::{fuzz_http_forward, fuzz_http_head, written};
+use crate::fuzz::messages::{fuzz_http_forward, fuzz_http_head, written};
 use crate::http::head::{HeadLimits, parse_request, parse_response};
 use proptest::prelude::*;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fuzz::http::scan_bytewise;
+use crate::fuzz::messages::scan_bytewise;
 use crate::http::answer::Problem;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192, fields_max: 64, target_bytes_max: 2048 };

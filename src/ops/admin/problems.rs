@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::{HostStatus, Problem, Severity, Status};
-use crate::bundle::check::renew_command;
 use crate::bundle::file::word;
+use crate::bundle::freshness::renew_command;
 use crate::bundle::lifetime::Urgency;
 
 /// Hosts that one sentence names; it counts the others.

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use sanedge::fuzz::desk::{self, Desk};
-use sanedge::fuzz::http::forwarded;
+use sanedge::fuzz::messages::forwarded;
 use sanedge::http::body::BodyReader;
 use sanedge::http::head::{HeadLimits, HeadScanner, parse_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

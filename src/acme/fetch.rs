@@ -277,7 +277,7 @@ macro_rules! with_nonce {
         loop {
             match $call.await {
                 Err(instant_acme::Error::Api(problem))
-                    if $crate::acme::http::is_bad_nonce(
+                    if $crate::acme::fetch::is_bad_nonce(
                         problem.r#type.as_deref(),
                         problem.detail.as_deref(),
                     ) => {}
