@@ -249,7 +249,7 @@ rollback() {
   journalctl -u sanedge.service -n 15 --no-pager -o cat | indented
   if ! undo; then return; fi
   if [ -z "$was_active" ]; then
-    say "rolled back: program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
+    say "rolled back: program, units and bundle were taken away again; the users sanedge and sanedge-acme, /etc/sanedge and empty folders for drop-ins stay"
   elif systemctl is-active --quiet sanedge.service; then say "rolled back: the old edge serves again"
   else say "rolled back, but the old edge does not start either"; fi
 }
@@ -373,6 +373,8 @@ install() {
   remove_second_names
   close_journal
   memory_limits
+  # Where there is no sanedge.acme they stay as they are.
+  systemctl start sanedge-renew.timer sanedge-deploy.path || :
   sync
   say "ready: $("$root/usr/bin/sanedge" --version)"
 }

@@ -23,17 +23,21 @@ plan_edge() {
   file 0644 root root /usr/lib/sysusers.d/sanedge.conf <"$here/systemd/sysusers.conf"
   file 0644 root root /usr/lib/tmpfiles.d/sanedge.conf <"$here/systemd/tmpfiles.conf"
   local unit
-  for unit in sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket sanedge-port@.service; do
+  for unit in sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket sanedge-port@.service \
+    sanedge-renew.service sanedge-renew.timer sanedge-deploy.service sanedge-deploy.path; do
     file 0644 root root "$units/$unit" <"$here/systemd/$unit"
   done
   file 0755 root root /usr/lib/sanedge/who-has-port <"$here/flash/ports.sh"
-  dir 0750 root sanedge /etc/sanedge
+  dir 0751 root sanedge /etc/sanedge
   file 0640 root sanedge /etc/sanedge/sanedge.bundle <"$work/sanedge.bundle"
   dir 0755 root root "$settings/sanedge.service.d"
   board_settings | file 0644 root root "$settings/sanedge.service.d/50-board.conf"
   [ "$systemd_version" -lt 254 ] || file 0644 root root "$units/sanedge.service.d/50-backoff.conf" <"$here/systemd/50-backoff.conf"
   plan gone "$units/sanedge.service.d/10-before.conf" # by which an upgrade of the package starts its old program
   enable sanedge.service
+  # They run only where there is a sanedge.acme.
+  enable sanedge-renew.timer
+  enable sanedge-deploy.path
   socket https "$(listener https)"
   socket http "$(listener http)"
   socket admin "$(admin_socket)"

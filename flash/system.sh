@@ -2,30 +2,43 @@
 #
 # What an image gets beside the edge: account, name, key, the kernel's line; and what its first boot would change.
 
-# The account must be there before the first boot, because the bundle belongs to its group: a free number below 1000 for
-# user and group, as systemd-sysusers would take. Where there is one already, it stays.
+# The accounts must be there before the first boot, because the bundle belongs to the group of one and the folders of tmpfiles.d to both: a
+# free number below 1000 for user and group, as systemd-sysusers would take. Where there is one already, it stays.
 plan_account() {
-  local number
   if ! fetch /etc/passwd passwd || ! fetch /etc/group group; then
-    note "$image has no accounts: the edge's is made at the first boot, and gets the bundle then"
+    note "$image has no accounts: the edge's are made at the first boot, and get the bundle then"
     : >"$work/passwd"
     group_number=0
-    printf 'z /etc/sanedge 0750 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n' |
+    printf 'z /etc/sanedge 0751 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n' |
       file 0644 root root /etc/tmpfiles.d/sanedge-bundle.conf
     return
   fi
-  group_number=$(awk -F: '$1 == "sanedge" { print $3 }' "$work/group")
-  if [ -n "$group_number" ] && grep -q '^sanedge:' "$work/passwd"; then return; fi
-  [ -z "$group_number" ] && ! grep -q '^sanedge:' "$work/passwd" ||
+  local number=1000 database lines lines_passwd='' lines_group='' lines_shadow='' lines_gshadow=''
+  account sanedge "the TLS edge"
+  group_number=$account_number
+  account sanedge-acme "certificates from the CA"
+  [ -n "$lines_passwd" ] || return 0
+  append passwd "$lines_passwd"
+  append group "$lines_group"
+  for database in shadow gshadow; do
+    lines=lines_$database
+    if fetch "/etc/$database" "$database"; then append "$database" "${!lines}"; fi
+  done
+}
+# account NAME PURPOSE: a line for each database, unless it is there; its number in $account_number
+account() {
+  account_number=$(awk -F: -v name="$1" '$1 == name { print $3 }' "$work/group")
+  if [ -n "$account_number" ] && grep -q "^$1:" "$work/passwd"; then return; fi
+  [ -z "$account_number" ] && ! grep -q "^$1:" "$work/passwd" ||
     refuse image-account "one of them" "$image"
-  for ((number = 999; number >= 100; number--)); do
+  while number=$((number - 1)) && [ "$number" -ge 100 ]; do
     cut -d: -f3 "$work/passwd" "$work/group" | grep -qx "$number" || break
   done
-  group_number=$number
-  append passwd "sanedge:x:$number:$number:sanedge, the TLS edge:/nonexistent:/usr/sbin/nologin"
-  append group "sanedge:x:$number:"
-  if fetch /etc/shadow shadow; then append shadow "sanedge:!*:$(($(date +%s) / 86400))::::::"; fi
-  if fetch /etc/gshadow gshadow; then append gshadow 'sanedge:!*::'; fi
+  account_number=$number
+  lines_passwd+=${lines_passwd:+$'\n'}"$1:x:$number:$number:sanedge, $2:/nonexistent:/usr/sbin/nologin"
+  lines_group+=${lines_group:+$'\n'}"$1:x:$number:"
+  lines_shadow+=${lines_shadow:+$'\n'}"$1:!*:$(($(date +%s) / 86400))::::::"
+  lines_gshadow+=${lines_gshadow:+$'\n'}"$1:!*::"
 }
 ended() { awk 1 "$1"; } # with a line end behind the last line
 # append NAME LINE: to /etc/NAME, which keeps its mode and owner

@@ -8,9 +8,11 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::challenge::here;
+use crate::bundle::acme::{Plan, Wanted, file_name, stored};
 
 /// For one handshake, each read and write of it.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -41,7 +43,31 @@ pub(crate) fn serves(
         }
         Ok(())
     };
-    handshake().map_err(|error| failed(error.to_string()))
+    handshake().map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => failed(format!(
+            "{error}; the unit allows loopback alone: type `systemctl edit sanedge-deploy.service` and add [Service] IPAddressAllow={}",
+            address.ip()
+        )),
+        _ => failed(error.to_string()),
+    })
+}
+
+/// Leaves the mark for a deployment where the running edge serves another certificate than the stored one of some host: the last
+/// deployment failed, or never came. What a stopped edge will serve is not known.
+pub(crate) fn ask_for_deployment(plan: &Plan) {
+    let listener = plan.https.iter().find(|listener| listener.port() != 0);
+    let is_missed = |wanted: &Wanted| {
+        let path = stored::path(&plan.state, &file_name(wanted.name())?);
+        let pem = stored::read(&plan.state, &path).ok()??;
+        let end_entity = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
+        let address = here(*listener?);
+        TcpStream::connect_timeout(&address, HANDSHAKE_TIME).ok()?;
+        serves(*listener?, wanted.name(), &end_entity, plan.http_expects_proxy).err()
+    };
+    if !plan.state.join(stored::MARK).exists() && plan.certificates.iter().any(|w| is_missed(w).is_some()) {
+        // Without room for it the next run tries again.
+        let _ = super::state::mark(&plan.state);
+    }
 }
 
 fn client(host: &str, certificate: &CertificateDer<'static>) -> Result<ClientConnection, rustls::Error> {

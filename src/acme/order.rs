@@ -60,6 +60,8 @@ impl Work<'_> {
         }
         let pem = Zeroizing::new(format!("{}{chain}", &*key));
         state.keep_certificate(name, pem.as_bytes()).map_err(|error| Failure::of_state(&error))?;
+        // Before the order is gone: a run that is killed in between goes on with it, and marks again.
+        state.mark().map_err(|error| Failure::of_state(&error))?;
         state.drop_order(name);
         Ok(())
     }

@@ -151,6 +151,11 @@ impl State {
         replace(&self.certificate_path(name), pem)
     }
 
+    /// Tells the deployment that there is something new.
+    pub(super) fn mark(&self) -> Result<(), StateError> {
+        mark(&self.folder)
+    }
+
     fn certificate_path(&self, name: &str) -> PathBuf {
         self.path(stored::FOLDER, name, "pem")
     }
@@ -177,6 +182,11 @@ impl State {
         debug_assert!(bytes.len() as u64 <= BYTES_MAX);
         replace(path, &bytes)
     }
+}
+
+/// See [`State::mark`].
+pub(super) fn mark(folder: &Path) -> Result<(), StateError> {
+    replace(&folder.join(stored::MARK), b"")
 }
 
 fn shown(path: &Path) -> String {

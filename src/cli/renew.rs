@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::output::{DONE_IN_PART, in_place, write};
@@ -65,8 +65,14 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
     if !json {
         print(&run.text());
     }
-    let deployed =
-        if options.dry_run || !is_ours(&plan) || !holds_some(&plan) { Ok(None) } else { deploy(&plan, json) };
+    let deployed = match () {
+        () if options.dry_run || !holds_some(&plan) => Ok(None),
+        () if is_ours(&plan) => deploy(&plan, json),
+        () => {
+            confirm::ask_for_deployment(&plan);
+            Ok(None)
+        }
+    };
     finish(Some(&run), deployed, json)
 }
 
@@ -86,17 +92,25 @@ fn finish(
     json: bool,
 ) -> ExitCode {
     let code = run.map_or(0, acme::progress::Run::exit_code);
+    let mut document = run.map_or_else(|| json!({}), acme::progress::Run::json);
+    if let Some(members) = document.as_object_mut() {
+        members.insert("ok".to_owned(), true.into());
+    }
+    if let Some((code, message)) = run.and_then(acme::progress::Run::failure).filter(|_| code != 0) {
+        Failure::new(&code, message).mark(&mut document);
+    }
+    ended(code, document, deployed, json)
+}
+
+/// The same, where the CA's part has ended with `code`; for programs `document` tells of it.
+fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failure>, json: bool) -> ExitCode {
     if json {
-        let mut document = run.map_or_else(|| json!({}), acme::progress::Run::json);
         let message = deployed.as_ref().ok().and_then(|deployed| deployed.as_ref()).map(|done| &done.message);
         if let Some(members) = document.as_object_mut() {
             members.insert("deployed".to_owned(), json!(message));
-            members.insert("ok".to_owned(), true.into());
         }
-        match (&deployed, run.and_then(acme::progress::Run::failure).filter(|_| code != 0)) {
-            (Err(failure), _) => failure.mark(&mut document),
-            (_, Some((code, message))) => Failure::new(&code, message).mark(&mut document),
-            _ => {}
+        if let Err(failure) = &deployed {
+            failure.mark(&mut document);
         }
         print(&format!("{document:#}\n"));
     }
@@ -155,29 +169,20 @@ fn user(line: &str) -> Option<(u32, u32)> {
 fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -> ExitCode {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
     command.args(arguments(options, json));
-    // Root's folder may be closed to that user.
-    let status = command.uid(uid).gid(gid).current_dir("/").status();
-    let code = match status {
-        Ok(status) => status.code().unwrap_or(1),
+    // Root's folder may be closed to that user. What it says goes to whoever typed the command, but for the document.
+    command.uid(uid).gid(gid).current_dir("/").stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.stdout(if json { Stdio::piped() } else { Stdio::inherit() }).output();
+    let output = match output {
+        Ok(output) => output,
         Err(error) => {
             let message = format!("cannot run the CA's part as uid {uid}: {error}");
             return Failure::new("acme-user", message).tell(json);
         }
     };
-    // Its document was printed; for programs there is one.
+    let code = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     let deployed = if holds_some(plan) && !options.dry_run { deploy(plan, json) } else { Ok(None) };
-    match deployed {
-        Err(failure) => {
-            complain(&format!("error {}\n", report::escaped(&failure.message)));
-            ExitCode::FAILURE
-        }
-        Ok(deployed) => {
-            if let Some(deployed) = deployed {
-                complain(&format!("{}\n", report::escaped(&deployed.message)));
-            }
-            ExitCode::from(u8::try_from(code).unwrap_or(1))
-        }
-    }
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| json!({}));
+    ended(code, document, deployed, json)
 }
 
 /// The command line of the same run from another folder.
@@ -191,6 +196,13 @@ fn arguments(options: &Options, json: bool) -> Vec<OsString> {
 
 /// Takes the stored certificates into use. None: they are in use already.
 fn deploy(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
+    stored::take_mark(&plan.state);
+    let deployed = brought(plan, json);
+    stored::drop_mark(&plan.state);
+    deployed
+}
+
+fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
     let mut outcome = compile::carry_over(&plan.source, in_place(&plan.bundle).as_ref(), now());
     let findings = report::findings(&outcome.findings, log::is_coloured(&io::stderr()));
     let tell = || {

@@ -29,6 +29,8 @@ use crate::excerpt::Excerpt;
 const TRIED: ABI = ABI::V7;
 /// Set, the process stays open to debuggers and to readers of its `/proc` folder: for tests and benches, which run without root.
 const DUMPABLE: &str = "SANEDGE_DUMPABLE";
+/// What the folder of our own challenges is called.
+const CHALLENGES: &str = "[acme] challenges";
 /// DNS over TCP, which resolvers fall back to.
 const DNS_PORT: u16 = 53;
 
@@ -56,7 +58,7 @@ impl Needs {
             reads.extend(file.parent().map(|folder| ("bundle", folder.to_owned())));
         }
         reads.extend(bundle.listen.acme_dir.as_deref().map(|folder| ("[listen] acme_dir", webroot(folder))));
-        reads.extend(bundle.listen.challenges.clone().map(|folder| ("[acme] challenges", folder)));
+        reads.extend(bundle.listen.challenges.clone().map(|folder| (CHALLENGES, folder)));
         let mut writes = vec![tickets.to_owned()];
         let mut binds = None;
         match &bundle.listen.admin {
@@ -93,6 +95,8 @@ fn webroot(acme_dir: &Path) -> PathBuf {
 pub struct Sandbox {
     /// In words, for log and status.
     pub summary: String,
+    /// What was not there, and so is not readable.
+    missing: Vec<(&'static str, PathBuf)>,
     /// Beneath these files are read; none: wherever the user of the process may.
     reads: Option<Vec<PathBuf>>,
     /// To these TCP ports it connects; none: to all.
@@ -135,7 +139,16 @@ impl Sandbox {
 
     /// Landlock; what holds, in words.
     fn restrict(&mut self, needs: &Needs) -> String {
-        let reads: Vec<_> = needs.all_reads().filter_map(|path| present(&path)).collect();
+        let reads: Vec<_> = needs.all_reads().filter_map(|(what, path)| readable(what, &path)).collect();
+        self.missing =
+            needs.reads.iter().filter(|(what, path)| readable(what, path).is_none()).cloned().collect();
+        for (what, path) in &self.missing {
+            let path = Excerpt::of_path(path);
+            warn!(
+                "{what}: {path} is missing, and nothing in it is readable until the next start. Make it (`systemd-tmpfiles --create sanedge.conf` \
+                    makes the packaged one), then restart the edge"
+            );
+        }
         // What was wrong is not said: its words are many bytes of a board's program, and no kernel is known to do it.
         let Ok(Some(abi)) = apply(needs, &reads) else {
             return "no Landlock in this kernel: all files and ports of its user".to_owned();
@@ -150,7 +163,7 @@ impl Sandbox {
 
     /// What of `needs` is out of reach for this process, as a sentence's beginning.
     pub fn lacks(&self, needs: &Needs) -> Option<String> {
-        if let Some((what, path)) = needs.reads.iter().find(|(_, path)| !self.reaches(path)) {
+        if let Some((what, path)) = needs.reads.iter().find(|read| !self.reaches(read)) {
             return Some(format!("{what}: {} is outside the folders", Excerpt::of_path(path)));
         }
         let port = needs
@@ -165,15 +178,18 @@ impl Sandbox {
         names.then(|| "upstream: looking up a name is outside the sandbox".to_owned())
     }
 
-    fn reaches(&self, path: &Path) -> bool {
+    fn reaches(&self, read: &(&'static str, PathBuf)) -> bool {
         let Some(reads) = &self.reads else { return true };
-        present(path).is_some_and(|path| reads.iter().any(|folder| path.starts_with(folder)))
+        // What was missing at the start is out of reach, as the log has said; that is no reason to refuse a bundle.
+        self.missing.contains(read)
+            || readable(read.0, &read.1)
+                .is_some_and(|path| reads.iter().any(|folder| path.starts_with(folder)))
     }
 }
 
 impl Needs {
     /// With what looking up a name reads. By folder, since all of these files are replaced by others in a network's life.
-    fn all_reads(&self) -> impl Iterator<Item = PathBuf> {
+    fn all_reads(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
         let mut resolver = Vec::new();
         if self.resolver {
             resolver.push("/etc".into());
@@ -185,8 +201,18 @@ impl Needs {
                 if cfg!(target_env = "gnu") { &["/lib", "/lib64", "/usr/lib"] } else { &[] };
             resolver.extend(libraries.iter().map(PathBuf::from));
         }
-        self.reads.iter().map(|(_, path)| path.clone()).chain(resolver)
+        self.reads.iter().cloned().chain(resolver.into_iter().map(|path| ("the resolver", path)))
     }
+}
+
+/// Which folder stands for `path`. The challenge folder is ours and is made before the edge starts: above it there is nothing but what
+/// it was made in, and never a folder of the root, such as `/run`.
+fn readable(what: &str, path: &Path) -> Option<PathBuf> {
+    if what != CHALLENGES {
+        return present(path);
+    }
+    let above = path.parent().filter(|parent| parent.components().count() > 2);
+    [Some(path), above].into_iter().flatten().find_map(|path| fs::canonicalize(path).ok())
 }
 
 /// The folder itself, links followed, or the nearest above it that is there: certbot makes its folder and takes it away again. Never
@@ -244,4 +270,25 @@ fn drop_capabilities() -> bool {
     }
     let _ = clear_ambient_capability_set();
     set_capabilities(None, none).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_challenge_folder_opens_what_it_is_made_in_and_nothing_above() {
+        let desk = fs::canonicalize(tempfile::tempdir().unwrap().keep()).unwrap();
+        let there = desk.join("challenges");
+        assert_eq!(readable(CHALLENGES, &there), Some(desk.clone()));
+        fs::create_dir(&there).unwrap();
+        assert_eq!(readable(CHALLENGES, &there), Some(there));
+        assert_eq!(readable(CHALLENGES, &desk.join("missing/challenges")), None);
+        for shared in ["/run/missing/challenges", "/run/missing", "/missing"] {
+            assert_eq!(readable(CHALLENGES, Path::new(shared)), None, "{shared}");
+        }
+        // certbot takes its folder away again.
+        assert_eq!(readable("[listen] acme_dir", &desk.join("missing/folder")), Some(desk.clone()));
+        fs::remove_dir_all(desk).unwrap();
+    }
 }

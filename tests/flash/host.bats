@@ -74,8 +74,9 @@ teardown() { leave_board; }
   flash --host pi@board
   [ "$status" -eq 0 ] || { echo "$output"; false; }
   grep -qx 'restart sanedge.service' "$state/asked"
-  run grep -E '^(stop|start) ' "$state/asked"
+  run grep -E '^(stop|start) .*(socket|sanedge\.service)' "$state/asked"
   [ -z "$output" ]
+  grep -qx 'start sanedge-renew.timer sanedge-deploy.path' "$state/asked"
 }
 
 @test "staged files of an installation that left no journal are not taken for new ones" {
@@ -150,7 +151,7 @@ http = ["[::]:80"]' >sanedge.toml
   touch "$state/broken"
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "program, units and bundle were taken away again; the user sanedge, /etc/sanedge and empty folders for drop-ins stay"
+  says "program, units and bundle were taken away again; the users sanedge and sanedge-acme, /etc/sanedge and empty folders for drop-ins stay"
   [ -z "$(snapshot)" ]
   [ -d "$board/etc/sanedge" ]
 }

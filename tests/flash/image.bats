@@ -16,15 +16,17 @@ teardown() { free_loops; }
   is_clean card.img
   [ "$(owner card.img /usr/bin/sanedge)" = "0755 0 0 " ]
   inside card.img /usr/bin/sanedge | cmp - program
-  for unit in sanedge.service sanedge-https.socket; do
+  for unit in sanedge.service sanedge-https.socket sanedge-renew.service sanedge-renew.timer sanedge-deploy.service sanedge-deploy.path; do
     inside card.img "/usr/lib/systemd/system/$unit" | cmp - "$repository/systemd/$unit"
   done
   # 999 and 998 are taken in the image.
-  [ "$(inside card.img /etc/passwd | grep sanedge)" = "sanedge:x:997:997:sanedge, the TLS edge:/nonexistent:/usr/sbin/nologin" ]
-  [ "$(inside card.img /etc/group | tail -n 2)" = $'pi:x:1000:\nsanedge:x:997:' ]
-  [[ $(inside card.img /etc/shadow | tail -n 1) =~ ^sanedge:!\*:[0-9]{5}::::::$ ]]
+  [ "$(inside card.img /etc/passwd | grep sanedge)" = "sanedge:x:997:997:sanedge, the TLS edge:/nonexistent:/usr/sbin/nologin
+sanedge-acme:x:996:996:sanedge, certificates from the CA:/nonexistent:/usr/sbin/nologin" ]
+  [ "$(inside card.img /etc/group | tail -n 3)" = $'pi:x:1000:\nsanedge:x:997:\nsanedge-acme:x:996:' ]
+  [[ $(inside card.img /etc/shadow | tail -n 2 | head -n 1) =~ ^sanedge:!\*:[0-9]{5}::::::$ ]]
+  [[ $(inside card.img /etc/shadow | tail -n 1) =~ ^sanedge-acme:!\*:[0-9]{5}::::::$ ]]
   [ "$(owner card.img /etc/shadow)" = "0640 0 42 " ]
-  [ "$(owner card.img /etc/sanedge)" = "0750 0 997 " ]
+  [ "$(owner card.img /etc/sanedge)" = "0751 0 997 " ]
   [ "$(owner card.img /etc/sanedge/sanedge.bundle)" = "0640 0 997 " ]
   (umask 077 && inside card.img /etc/sanedge/sanedge.bundle >back.bundle)
   "$(host_sanedge)" show back.bundle | grep -q socket.recre.store
@@ -37,6 +39,8 @@ teardown() { free_loops; }
   [ "$(target_of card.img $wants/multi-user.target.wants/sanedge.service)" = /usr/lib/systemd/system/sanedge.service ]
   [ "$(target_of card.img $wants/sockets.target.wants/sanedge-https.socket)" = /usr/lib/systemd/system/sanedge-https.socket ]
   [ "$(target_of card.img $wants/sockets.target.wants/sanedge-admin.socket)" = /usr/lib/systemd/system/sanedge-admin.socket ]
+  [ "$(target_of card.img $wants/timers.target.wants/sanedge-renew.timer)" = /usr/lib/systemd/system/sanedge-renew.timer ]
+  [ "$(target_of card.img $wants/paths.target.wants/sanedge-deploy.path)" = /usr/lib/systemd/system/sanedge-deploy.path ]
   is_not_in card.img $wants/sockets.target.wants/sanedge-http.socket
   is_not_in card.img $wants/sanedge-https.socket.d/50-bundle.conf
 }
@@ -61,7 +65,7 @@ http = ["[::]:80"]' >sanedge.toml
   flash --image once.img --out card.img
   [ "$status" -eq 0 ] || { echo "$output"; false; }
   is_clean card.img
-  [ "$(inside card.img /etc/passwd | grep -c sanedge)" = 1 ]
+  [ "$(inside card.img /etc/passwd | grep -c sanedge)" = 2 ]
   [ "$(owner card.img /etc/sanedge/sanedge.bundle)" = "0640 0 997 " ]
   is_in card.img /etc/systemd/system/sockets.target.wants/sanedge-http.socket
   # ... and back: what the bundle no longer has is gone.

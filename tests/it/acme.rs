@@ -17,9 +17,9 @@ const A: &str = "a.localhost";
 const B: &str = "b.localhost";
 
 /// A folder with a sanedge.toml of two sites and `[acme]`, and a Pebble behind a front. Challenges are served without an edge.
-struct Desk {
+pub(crate) struct Desk {
     folder: tempfile::TempDir,
-    front: Front,
+    pub(crate) front: Front,
     _pebble: Pebble,
 }
 
@@ -28,7 +28,7 @@ impl Desk {
         Self::with(&[A, B], Pebble::start)
     }
 
-    fn with(hosts: &[&str], pebble: impl Fn(&Path, u16) -> Pebble) -> Self {
+    pub(crate) fn with(hosts: &[&str], pebble: impl Fn(&Path, u16) -> Pebble) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = serve_challenges(&folder.path().join("challenges"));
         let pebble = pebble(folder.path(), port);
@@ -40,7 +40,7 @@ impl Desk {
         desk
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -49,7 +49,7 @@ impl Desk {
         assert!(output.status.success(), "{}", text(&output));
     }
 
-    fn renew(&self, options: &[&str]) -> Output {
+    pub(crate) fn renew(&self, options: &[&str]) -> Output {
         sanedge().arg("renew").arg(self.path("x.acme")).args(options).output().unwrap()
     }
 
@@ -60,13 +60,13 @@ impl Desk {
     }
 
     /// Runs with `--now --json`; the exit code and the document.
-    fn json(&self, options: &[&str]) -> (i32, serde_json::Value) {
+    pub(crate) fn json(&self, options: &[&str]) -> (i32, serde_json::Value) {
         let output = self.renew(&[options, &["--now", "--json"]].concat());
         let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
         (output.status.code().unwrap(), document)
     }
 
-    fn certificate(&self, host: &str) -> PathBuf {
+    pub(crate) fn certificate(&self, host: &str) -> PathBuf {
         self.path(&format!("state/certificates/{host}.pem"))
     }
 
@@ -74,12 +74,12 @@ impl Desk {
         Bundle::open(&self.path("x.bundle")).unwrap()
     }
 
-    fn serves(&self, host: &str) -> bool {
+    pub(crate) fn serves(&self, host: &str) -> bool {
         self.bundle().host(&Host::parse(host).unwrap()).is_some()
     }
 
     /// No token of a challenge is left.
-    fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         std::fs::read_dir(self.path("challenges")).unwrap().count() == 0
     }
 }
@@ -94,7 +94,7 @@ fn toml(directory: &str, http: u16, https: u16, hosts: &[&str], more: &str) -> S
     )
 }
 
-fn without_pebble(test: &str) -> bool {
+pub(crate) fn without_pebble(test: &str) -> bool {
     let lacks = !has("pebble", "-help");
     if lacks {
         skip(test, "it needs pebble");

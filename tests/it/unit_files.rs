@@ -15,13 +15,23 @@ use crate::support::edge::{Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Poller, Socket, serve_default};
 use crate::support::node::{has, skip};
 use rustix::process::Signal;
+use sanedge::bundle::acme;
 use sanedge::limits::{Preset, bounded};
 use sanedge::ops::admin;
 
-const UNITS: [&str; 4] =
-    ["sanedge.service", "sanedge-https.socket", "sanedge-http.socket", "sanedge-admin.socket"];
-/// Tenths, as `--threshold` wants them.
+const UNITS: [&str; 8] = [
+    "sanedge.service",
+    "sanedge-https.socket",
+    "sanedge-http.socket",
+    "sanedge-admin.socket",
+    "sanedge-renew.service",
+    "sanedge-renew.timer",
+    "sanedge-deploy.service",
+    "sanedge-deploy.path",
+];
+/// Tenths, as `--threshold` wants them: those that talk to strangers, and the one that is root.
 const EXPOSURE_MAX: &str = "15";
+const EXPOSURE_OF_ROOT_MAX: &str = "20";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
@@ -130,10 +140,16 @@ fn its_exposure_is_small() {
     if without_systemd("its_exposure_is_small") {
         return;
     }
-    for some in [&[][..], &[("sanedge.service", "credential.conf")]] {
+    let credential = [("sanedge.service", "credential.conf")];
+    for (unit, most, some) in [
+        ("sanedge.service", EXPOSURE_MAX, &[][..]),
+        ("sanedge.service", EXPOSURE_MAX, &credential),
+        ("sanedge-renew.service", EXPOSURE_MAX, &[]),
+        ("sanedge-deploy.service", EXPOSURE_OF_ROOT_MAX, &[]),
+    ] {
         let there = installed(some);
-        let threshold = format!("--threshold={EXPOSURE_MAX}");
-        let output = analyze(there.path(), &["security", "--offline=true", &threshold, "sanedge.service"]);
+        let threshold = format!("--threshold={most}");
+        let output = analyze(there.path(), &["security", "--offline=true", &threshold, unit]);
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("Overall exposure level"), "{}", text(&output));
     }
@@ -159,6 +175,38 @@ fn units_and_program_have_the_same_defaults() {
     let drain = bounded("drain_timeout").unwrap();
     let (_, Preset::Fixed(drain_ms)) = drain else { panic!("{drain:?}") };
     assert!(stop * 1000 > *drain_ms, "systemd would kill after {stop} s what may drain for {drain_ms} ms");
+}
+
+/// The users, folders and files of the units that obtain certificates are those of the program.
+#[test]
+fn the_units_of_renew_have_the_programs_folders() {
+    let (renew, deploy) = (unit("sanedge-renew.service"), unit("sanedge-deploy.service"));
+    for (unit, line) in [(&renew, "renew"), (&deploy, "renew --deploy")] {
+        let plan = "/etc/sanedge/sanedge.acme";
+        assert_eq!(values(unit, "ExecStart"), [format!("/usr/bin/sanedge {line} {plan}")]);
+        assert_eq!(values(unit, "ConditionPathExists"), [plan]);
+    }
+    assert_eq!(values(&renew, "User"), ["sanedge-acme"]);
+    assert_eq!(values(&renew, "SuccessExitStatus"), ["75"]);
+    assert_eq!(values(&renew, "ReadWritePaths"), [format!("-{} -{}", acme::STATE, acme::CHALLENGES)]);
+    assert_eq!(values(&deploy, "User"), [""; 0], "root");
+    assert_eq!(values(&deploy, "IPAddressDeny"), ["any"]);
+    let paths = values(&unit("sanedge-deploy.path"), "PathExists");
+    assert_eq!(paths, ["deploy", "deploying"].map(|name| format!("{}/{name}", acme::STATE)));
+    assert_eq!(acme::stored::MARK, "deploy");
+    let timer = unit("sanedge-renew.timer");
+    assert_eq!(
+        (values(&timer, "OnBootSec"), values(&timer, "Persistent")),
+        (vec!["1min".to_owned()], vec![])
+    );
+    let folders = unit("tmpfiles.conf");
+    for line in [
+        format!("d {} 0700 sanedge-acme sanedge-acme -", acme::STATE),
+        format!("d {} 0750 sanedge-acme sanedge -", acme::CHALLENGES),
+    ] {
+        assert!(folders.lines().any(|found| found == line), "{line}");
+    }
+    assert!(unit("sysusers.conf").lines().any(|line| line.starts_with("u sanedge-acme ")));
 }
 
 #[test]
@@ -188,10 +236,10 @@ fn calls(set: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The unit's filter: what it allows, less what it takes away.
-fn allowed() -> BTreeSet<String> {
+/// The filter of a unit: what it allows, less what it takes away.
+pub(crate) fn allowed(name: &str) -> BTreeSet<String> {
     let mut allowed = calls("@default"); // always there (systemd.exec(5))
-    for line in values(&unit("sanedge.service"), "SystemCallFilter") {
+    for line in values(&unit(name), "SystemCallFilter") {
         let (takes, words) = line.strip_prefix('~').map_or((false, line.as_str()), |words| (true, words));
         for word in words.split_whitespace() {
             let set = if word.starts_with('@') { calls(word) } else { BTreeSet::from([word.to_owned()]) };
@@ -244,7 +292,7 @@ async fn no_call_that_it_makes_is_filtered() {
     });
     let made: BTreeSet<String> = made.collect();
     assert!(made.contains("accept4") && made.contains("epoll_wait"), "strace saw {made:?}");
-    let allowed = allowed();
+    let allowed = allowed("sanedge.service");
     let filtered: Vec<_> = made.difference(&allowed).collect();
     assert!(filtered.is_empty(), "the unit would refuse {filtered:?}");
     assert!(

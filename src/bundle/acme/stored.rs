@@ -2,10 +2,11 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use zeroize::Zeroizing;
 
 /// Folder of the certificates in the state folder.
@@ -61,6 +62,31 @@ pub fn read(state: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Sto
     if bytes.len() as u64 > BYTES_MAX { Err(StoredError::Kind("too large")) } else { Ok(Some(bytes)) }
 }
 
+/// Left in the state folder by `renew` after it has stored a certificate; a unit waits for it.
+pub const MARK: &str = "deploy";
+/// What that becomes while the certificate is taken into use: after a loss of power it is done again.
+const TAKEN: &str = "deploying";
+
+/// Before the stored certificates are read: one that is stored from now on leaves a mark of its own.
+pub fn take_mark(state: &Path) {
+    // Names in a folder that was opened: whoever owns it can point them nowhere else.
+    if let Some(folder) = folder(state) {
+        let _ = rustix::fs::renameat(&folder, MARK, &folder, TAKEN);
+    }
+}
+
+/// After they were taken into use, or could not be.
+pub fn drop_mark(state: &Path) {
+    if let Some(folder) = folder(state) {
+        let _ = rustix::fs::unlinkat(&folder, TAKEN, AtFlags::empty());
+    }
+}
+
+fn folder(state: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(state, flags, Mode::empty()).ok()
+}
+
 fn wrong(found: &Metadata, owner: u32) -> Option<&'static str> {
     match () {
         () if !found.is_file() => Some("no regular file"),
@@ -76,6 +102,33 @@ fn wrong(found: &Metadata, owner: u32) -> Option<&'static str> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_mark_that_comes_while_one_is_taken_stays() {
+        let state = tempfile::tempdir().unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                std::fs::read_dir(state.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let mark = || std::fs::write(state.path().join(MARK), "").unwrap();
+        take_mark(state.path());
+        drop_mark(state.path());
+        assert!(names().is_empty());
+        mark();
+        take_mark(state.path());
+        assert_eq!(names(), [TAKEN]);
+        mark();
+        drop_mark(state.path());
+        assert_eq!(names(), [MARK]);
+        // A link in its place leads nowhere.
+        let (other, link) = (tempfile::tempdir().unwrap(), state.path().join("link"));
+        std::fs::write(other.path().join(TAKEN), "").unwrap();
+        symlink(other.path(), &link).unwrap();
+        drop_mark(&link);
+        assert!(other.path().join(TAKEN).exists());
+    }
 
     #[test]
     fn only_a_private_regular_file_of_bounded_size_is_read() {

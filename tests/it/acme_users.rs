@@ -1,0 +1,187 @@
+//! `sanedge renew` under its users, as the packaged units run it: who can read and write what, and by which system calls.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::acme::{Desk, without_pebble};
+use super::support::edge::{sanedge, text};
+use super::support::node::{has, skip};
+use super::support::pebble::Pebble;
+use super::unit_files::allowed;
+
+const A: &str = "a.localhost";
+/// `sanedge-acme`, `sanedge`, and a third user, by numbers that no package takes.
+const ACME: u32 = 64_001;
+const EDGE: u32 = 64_002;
+const OTHER: u32 = 64_003;
+
+fn as_user(program: impl AsRef<std::ffi::OsStr>, user: u32) -> Command {
+    let mut command = Command::new(program);
+    command.uid(user).gid(user).env_remove("SANEDGE_DUMPABLE").current_dir("/");
+    command
+}
+
+/// The folders and owners of the package.
+fn packaged() -> Desk {
+    let desk = Desk::with(&[A], Pebble::start);
+    let own = |name: &str, (user, group): (u32, u32), mode: u32| {
+        chown(desk.path(name), Some(user), Some(group)).unwrap();
+        fs::set_permissions(desk.path(name), Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, owner, mode) in [("state", (ACME, ACME), 0o700), ("challenges", (ACME, EDGE), 0o750)] {
+        fs::create_dir_all(desk.path(name)).unwrap();
+        own(name, owner, mode);
+    }
+    own(".", (0, EDGE), 0o751);
+    own("x.bundle", (0, EDGE), 0o640);
+    own("trust.pem", (0, 0), 0o644);
+    // The target folder may be closed to these users.
+    fs::copy(env!("CARGO_BIN_EXE_sanedge"), desk.path("sanedge")).unwrap();
+    desk
+}
+
+fn owner(path: &Path) -> (u32, u32, u32) {
+    let about = fs::symlink_metadata(path).unwrap();
+    (about.uid(), about.gid(), about.mode() & 0o777)
+}
+
+/// Everything below a folder.
+fn below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let deeper = entries.iter().filter(|path| path.is_dir()).flat_map(|path| below(path)).collect::<Vec<_>>();
+    entries.into_iter().filter(|path| !path.is_dir()).chain(deeper).collect()
+}
+
+fn can(user: u32, script: &str, path: &Path) -> bool {
+    as_user("sh", user).args(["-c", script, "sh"]).arg(path).output().unwrap().status.success()
+}
+
+#[test]
+fn each_user_reads_and_writes_its_own_files_and_no_others() {
+    const TEST: &str = "each_user_reads_and_writes_its_own_files_and_no_others";
+    if without_pebble(TEST) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return skip(TEST, "root: it runs each part as its own user");
+    }
+    let desk = packaged();
+    let (program, plan, bundle) = (desk.path("sanedge"), desk.path("x.acme"), desk.path("x.bundle"));
+    let before = fs::read(&bundle).unwrap();
+    let said = |output: Output| {
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    // As sanedge-renew.service: it stores, and leaves the mark that sanedge-deploy.path waits for.
+    said(as_user(&program, ACME).arg("renew").arg(&plan).output().unwrap());
+    assert!(desk.path("state/deploy").exists() && desk.is_clean());
+    assert_eq!(fs::read(&bundle).unwrap(), before, "that user makes no bundle");
+    // As sanedge-deploy.service.
+    said(sanedge().args(["renew", "--deploy"]).arg(&plan).output().unwrap());
+    assert!(desk.serves(A));
+    for mark in ["state/deploy", "state/deploying"] {
+        assert!(!desk.path(mark).exists(), "{mark}");
+    }
+    assert_eq!(owner(&bundle), (0, EDGE, 0o640), "it stays as it was");
+
+    // Keys are in the state folder and in the bundle.
+    let (read, write) = ("cat \"$1\" >/dev/null", ": >>\"$1\"");
+    let files = below(&desk.path("state"));
+    assert!(files.iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("PRIVATE KEY"))));
+    for file in &files {
+        assert_eq!(owner(file), (ACME, ACME, 0o600), "{}", file.display());
+        assert!(can(ACME, read, file) && !can(EDGE, read, file) && !can(OTHER, read, file));
+    }
+    assert!(can(EDGE, read, &bundle) && !can(ACME, read, &bundle) && !can(OTHER, read, &bundle));
+    for user in [ACME, EDGE, OTHER] {
+        assert!(can(user, read, &plan), "it holds no secret");
+        for file in [&bundle, &plan, &desk.path("x.toml")] {
+            assert!(!can(user, write, file), "{user}: {}", file.display());
+            assert!(!can(user, "mv \"$1\" \"$1.moved\"", file), "{user}: {}", file.display());
+        }
+        let challenge = desk.path("challenges/token");
+        assert_eq!(can(user, write, &challenge), user == ACME);
+        fs::write(&challenge, "x").unwrap();
+        assert_eq!(can(user, read, &challenge), user != OTHER);
+        fs::remove_file(&challenge).unwrap();
+    }
+
+    // By hand, as root: the CA's part as the state folder's owner, then the deployment; one document for programs.
+    let old = fs::read(&bundle).unwrap();
+    let output = Command::new(&program).args(["renew", "--now", "--json"]).arg(&plan).output().unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&document["ok"], &document["certificates"][0]["outcome"]), (&true.into(), &"issued".into()));
+    assert!(document["deployed"].as_str().unwrap().contains("no edge is running"), "{document}");
+    assert_ne!(fs::read(&bundle).unwrap(), old);
+    assert_eq!(owner(&bundle), (0, EDGE, 0o640));
+    assert!(below(&desk.path("state")).iter().all(|file| owner(file) == (ACME, ACME, 0o600)));
+    // In a container there is one user.
+    let container = Desk::with(&[A], Pebble::start);
+    assert_eq!(container.json(&[]).0, 0);
+    assert!(container.serves(A));
+    assert_eq!(owner(&container.certificate(A)), (0, 0, 0o600));
+}
+
+/// Without a deployment of its own, `renew` asks for one where the edge does not serve what is stored.
+#[test]
+fn a_deployment_that_was_missed_is_asked_for_again() {
+    if without_pebble("a_deployment_that_was_missed_is_asked_for_again") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    assert_eq!(desk.json(&[]).0, 0);
+    assert!(!desk.path("state/deploy").exists());
+    // Another user makes the bundle.
+    fs::rename(desk.path("x.toml"), desk.path("y.toml")).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = free.local_addr().unwrap().port();
+    drop(free);
+    // The front has a certificate, and not this one.
+    for (port, asks) in [(closed, false), (desk.front.port, true)] {
+        let mut plan: serde_json::Value =
+            serde_json::from_slice(&fs::read(desk.path("x.acme")).unwrap()).unwrap();
+        plan["https"] = vec![format!("127.0.0.1:{port}")].into();
+        fs::write(desk.path("x.acme"), plan.to_string()).unwrap();
+        let output = desk.renew(&[]);
+        assert!(output.status.success() && text(&output).contains("fine"), "{}", text(&output));
+        assert_eq!(desk.path("state/deploy").exists(), asks);
+    }
+}
+
+#[test]
+fn the_units_filter_no_call_that_renew_makes() {
+    const TEST: &str = "the_units_filter_no_call_that_renew_makes";
+    if without_pebble(TEST) {
+        return;
+    }
+    if !has("strace", "--version") || !has("systemd-analyze", "--version") {
+        return skip(TEST, "it needs strace and systemd-analyze");
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    let traced = |arguments: &[&str], unit: &str| {
+        let trace = desk.path("trace");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_sanedge")).arg("renew");
+        let output = command.args(arguments).arg(desk.path("x.acme")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let trace = fs::read_to_string(trace).unwrap();
+        let made = trace.lines().filter_map(|line| {
+            let call = line.split_whitespace().nth(1)?.split_once('(')?.0;
+            call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then(|| call.to_owned())
+        });
+        let made: BTreeSet<String> = made.collect();
+        assert!(made.contains("connect") || made.contains("renameat"), "strace saw {made:?}");
+        let filtered: Vec<_> = made.difference(&allowed(unit)).cloned().collect();
+        assert!(filtered.is_empty(), "{unit} would refuse {filtered:?}");
+    };
+    // Without a sanedge.toml that it can read it leaves the deployment to another.
+    fs::rename(desk.path("x.toml"), desk.path("y.toml")).unwrap();
+    traced(&[], "sanedge-renew.service");
+    fs::rename(desk.path("y.toml"), desk.path("x.toml")).unwrap();
+    traced(&["--deploy"], "sanedge-deploy.service");
+    assert!(desk.serves(A));
+}
