@@ -7,30 +7,30 @@ PATH=$PATH:/usr/sbin:/sbin
 
 usage() {
   cat <<'TEXT'
-Puts the edge on a board: the program, its units (enabled) and a proven bundle.
+Installs the edge on a board: the program, its units (enabled) and a checked bundle.
 
-  ./flash.sh --board rpi4 --config sanedge.toml --image IN.img[.xz|.gz|.zst] --out card.img
+  ./flash.sh --board rpi4 --config sanedge.toml --image IN.img.xz --out card.img
   ./flash.sh --board rpi4 --config sanedge.toml --image IN.img.xz --device /dev/sdX
   ./flash.sh --board rpi4 --config sanedge.toml --host pi@raspberrypi.local
 
   --board NAME         a profile of boards/
   --config FILE        the sanedge.toml to compile; it must name the same board
-  --image FILE         a Raspberry Pi OS style image: FAT boot partition, ext4 root
-  --out FILE           write the finished image here (0600: it holds private keys)
+  --image FILE         an image like Raspberry Pi OS (FAT boot partition, ext4 root), plain or compressed (xz, gzip, zstd, bzip2, zip)
+  --out FILE           write the finished image here (mode 0600: it contains private keys)
   --device DEVICE      write it to this card and read it back; erases the card
-  --force-device       also where the device does not say that it is removable
-  --host [USER@]HOST   install or upgrade a running board over ssh (ssh://user@host:port works too); rolls back where
+  --force-device       write to a device that does not report itself as removable
+  --host [USER@]HOST   install or upgrade a running board over ssh (ssh://user@host:port works too); rolls back if
                        the edge does not become ready there
-  --reboot             reboot the board after the installation, and ask the edge again                (with --host)
-  --hostname NAME      the board's name                                                     (with --image)
-  --ssh-key FILE.pub   may log in as the image's first user; turns sshd on                  (with --image)
-  --wifi-country CC    two letters: Wi-Fi stays off until the radio knows its country       (with --image)
+  --reboot             reboot the board after the installation, and check the edge again           (with --host)
+  --hostname NAME      the board's name                                                            (with --image)
+  --ssh-key FILE.pub   this key may log in as the image's first user; enables sshd                 (with --image)
+  --wifi-country CC    two letters, such as DE; Wi-Fi stays off until its country is set           (with --image)
   --binary FILE        the program for the board   (default: made by cross/build.sh)
   --sanedge FILE       the sanedge of this machine that compiles the bundle
                        (default: the one on PATH if it has this version, else cargo builds it)
   --dry-run            check everything, print every step, change nothing
 
-An image is made without root, without loop devices and without mounts; only --device needs rights to the device.
+Making an image needs neither root nor loop devices nor mounts; --device needs the right to write to the device.
 Exit code: 0 done, 1 refused or failed, 2 wrong usage.
 TEXT
 }
@@ -58,15 +58,15 @@ while [ $# -gt 0 ]; do
   declare "${name//-/_}=$2"
   shift 2
 done
-[ -n "$board" ] || wrong_usage "--board is missing: the profile that the board has in boards/"
+[ -n "$board" ] || wrong_usage "--board is missing: a profile of boards/"
 [ -n "$config" ] || wrong_usage "--config is missing: the sanedge.toml to put on the board"
 if [ -n "$host" ]; then
   [ -z "$image$out$device$hostname$ssh_key$wifi_country" ] ||
-    wrong_usage "--host is for a board that runs: --image, --out, --device, --hostname, --ssh-key and --wifi-country are not for it"
+    wrong_usage "--host is for a running board: --image, --out, --device, --hostname, --ssh-key and --wifi-country do not go with it"
 else
-  [ -z "$reboot" ] || wrong_usage "--reboot is for --host: a card boots when it is in the board"
-  [ -n "$image" ] || wrong_usage "--image or --host is missing: where shall the edge go?"
-  [ -n "$out$device" ] || wrong_usage "--out or --device is missing: where shall the image go?"
+  [ -z "$reboot" ] || wrong_usage "--reboot needs --host"
+  [ -n "$image" ] || wrong_usage "--image or --host is missing: an image, or a running board, to install the edge on"
+  [ -n "$out$device" ] || wrong_usage "--out or --device is missing: a file, or a card, to write the image to"
 fi
 
 # --- all of it ------------------------------------------------------------------------------------------------------

@@ -37,21 +37,21 @@ struct Page {
 const TOML: (&str, &str) = ("/etc/sanedge/sanedge.toml", "What is served; see sanedge.toml(5).");
 const BUNDLE: (&str, &str) = (
     "/etc/sanedge/sanedge.bundle",
-    "What `sanedge bundle` makes of it: root:sanedge, mode 0640, for it holds private keys.",
+    "The bundle that `sanedge bundle` writes: root:sanedge, mode 0640, because it contains private keys.",
 );
 const SOCKET: (&str, &str) =
     ("/run/sanedge/admin.sock", "The admin socket, unless `[listen] admin` says otherwise.");
 const DONE: (&str, &str) = ("0", "Done.");
-const FAILED: (&str, &str) = ("1", "Problems were found, or it failed; stderr says which.");
+const FAILED: (&str, &str) = ("1", "It found problems, or it failed; stderr says which.");
 const USAGE: (&str, &str) = ("2", "Wrong usage.");
 const SIGNALS: Lines = &[
     ("SIGHUP", "Open the bundle again; if it is refused, the old one stays in use."),
     (
         "SIGTERM, SIGINT",
-        "Drain: every WebSocket gets Close 1001 within `drain_spread`; ends within `drain_timeout`.",
+        "Drain: every WebSocket gets Close 1001 within `drain_spread`; the process exits within `drain_timeout`.",
     ),
     ("SIGUSR1", "Drain for a restart, within 2 s: every WebSocket gets Close 1012."),
-    ("a second SIGTERM, SIGINT or SIGUSR1", "End at once."),
+    ("a second SIGTERM, SIGINT or SIGUSR1", "Exit at once."),
 ];
 
 const PAGES: &[Page] = &[
@@ -66,11 +66,11 @@ const PAGES: &[Page] = &[
                 &[
                     (
                         "sanedge bundle /etc/sanedge/sanedge.toml",
-                        "Check it and write /etc/sanedge/sanedge.bundle.",
+                        "Check the configuration and write /etc/sanedge/sanedge.bundle.",
                     ),
                     ("sanedge serve /etc/sanedge/sanedge.bundle", "Serve it in the foreground."),
                     ("sanedge reload", "Have the running edge open its bundle again."),
-                    ("sanedge status --watch", "Watch it."),
+                    ("sanedge status --watch", "Watch the running edge."),
                 ],
             ),
         ],
@@ -94,9 +94,9 @@ const PAGES: &[Page] = &[
                 "EXIT STATUS",
                 &[
                     ("0", "The bundle is written; there may be warnings."),
-                    ("1", "Nothing is written; a bundle that was there stays."),
+                    ("1", "Nothing is written; an existing bundle stays."),
                     USAGE,
-                    ("3", "Written in part: some hosts keep the certificate that they had."),
+                    ("3", "Written in part: some hosts keep their old certificate or have none."),
                 ],
             ),
         ],
@@ -110,23 +110,29 @@ const PAGES: &[Page] = &[
                     ("sanedge show sanedge.bundle", "Hosts, certificates, routes, limits; never a key."),
                     (
                         "sanedge show --check /etc/sanedge/sanedge.bundle",
-                        "For a timer: is a renewal overdue, does the file make another bundle now, has the edge another one?",
+                        "For a timer: check for overdue renewals, for a sanedge.toml that differs from its bundle, and for an edge that uses another bundle.",
                     ),
                     (
                         "sanedge show --check --source /srv/edge.toml edge.bundle",
-                        "Compare with a file of another name.",
+                        "Compare with a sanedge.toml that has another name or folder.",
                     ),
                 ],
             ),
             (
                 "FILES",
-                &[BUNDLE, ("FILE.toml beside FILE.bundle", "What --check compiles again and compares with.")],
+                &[
+                    BUNDLE,
+                    (
+                        "FILE.toml beside FILE.bundle",
+                        "The configuration that --check compiles and compares with the bundle.",
+                    ),
+                ],
             ),
             (
                 "EXIT STATUS",
                 &[
                     ("0", "Shown; with --check: nothing needs attention."),
-                    ("1", "Not a bundle that can be used; with --check: something needs attention."),
+                    ("1", "The bundle cannot be used; with --check: something needs attention."),
                     USAGE,
                 ],
             ),
@@ -140,7 +146,7 @@ const PAGES: &[Page] = &[
                 &[
                     (
                         "sanedge renew /etc/sanedge/sanedge.acme",
-                        "From a timer, once an hour: obtain what is missing or due, and put it to use.",
+                        "From a timer, once an hour: obtain the certificates that are missing or due, and put them to use.",
                     ),
                     (
                         "sanedge renew --dry-run /etc/sanedge/sanedge.acme",
@@ -148,7 +154,7 @@ const PAGES: &[Page] = &[
                     ),
                     (
                         "sanedge renew --now --host socket.recre.store /etc/sanedge/sanedge.acme",
-                        "Try this one again at once.",
+                        "Order the certificate of this host now.",
                     ),
                 ],
             ),
@@ -157,7 +163,7 @@ const PAGES: &[Page] = &[
                 &[
                     (
                         "/etc/sanedge/sanedge.acme",
-                        "What to obtain and from which CA, as `sanedge bundle` writes it; no key.",
+                        "The certificates to obtain, and their CA; written by `sanedge bundle`, without keys.",
                     ),
                     (
                         "/var/lib/sanedge-acme",
@@ -175,7 +181,7 @@ const PAGES: &[Page] = &[
                     ("3", "Some failed."),
                     (
                         "75",
-                        "Not now: some have to wait, the clock is wrong, the disk is full, or another renew runs.",
+                        "Not now: some have to wait, the clock is wrong, the disk is full, or another `sanedge renew` is running.",
                     ),
                 ],
             ),
@@ -193,7 +199,7 @@ const PAGES: &[Page] = &[
                     ),
                     (
                         "sanedge reload --bundle /etc/sanedge/sanedge.bundle",
-                        "Find the admin socket by the bundle.",
+                        "Take the admin socket's address from the bundle.",
                     ),
                 ],
             ),
@@ -202,14 +208,14 @@ const PAGES: &[Page] = &[
                 "SIGNALS",
                 &[(
                     "SIGHUP",
-                    "Sent to the process in MAINPID where the admin socket is on TCP, which only reads.",
+                    "Sent to the process in MAINPID if the admin socket is on TCP, which is read-only.",
                 )],
             ),
             (
                 "EXIT STATUS",
                 &[
-                    ("0", "The bundle is in use. A warning says where sanedge.toml is newer than it."),
-                    ("1", "Refused, and the bundle in use stays; or no edge answers."),
+                    ("0", "The bundle is in use. A warning says if sanedge.toml is newer than the bundle."),
+                    ("1", "The bundle was refused and the old one stays in use, or no edge answers."),
                     USAGE,
                 ],
             ),
@@ -222,7 +228,7 @@ const PAGES: &[Page] = &[
                 "EXAMPLES",
                 &[
                     ("sanedge status", "Hosts, certificates, sessions, upstreams, refusals."),
-                    ("sanedge status --watch", "Go on every two seconds."),
+                    ("sanedge status --watch", "Repeat every two seconds."),
                     ("sanedge status --json --admin 127.0.0.1:9443", "The same as JSON, over loopback."),
                 ],
             ),
@@ -236,7 +242,7 @@ const PAGES: &[Page] = &[
             (
                 "EXAMPLES",
                 &[
-                    ("sanedge doctor https://socket.recre.store", "Why can clients not connect?"),
+                    ("sanedge doctor https://socket.recre.store", "Find out why clients cannot connect."),
                     (
                         "sanedge doctor https://recre.store --origin https://recre.store --namespace /game",
                         "As a page of this origin.",
@@ -279,7 +285,7 @@ const PAGES: &[Page] = &[
                     SOCKET,
                     (
                         "/run/sanedge/ticket-keys",
-                        "Keys of session tickets, on a tmpfs only: clients resume across a restart.",
+                        "Keys of TLS session tickets, on a tmpfs only, so that clients can resume after a restart.",
                     ),
                 ],
             ),
@@ -288,10 +294,13 @@ const PAGES: &[Page] = &[
                 &[
                     ("LISTEN_FDS, LISTEN_FDNAMES", "Sockets named https, http and admin from systemd."),
                     ("NOTIFY_SOCKET, WATCHDOG_USEC", "Readiness and watchdog for systemd."),
-                    ("JOURNAL_STREAM", "Set by systemd: log lines have no time then, as the journal has it."),
+                    (
+                        "JOURNAL_STREAM",
+                        "Set by systemd: log lines then have no time, because the journal records it.",
+                    ),
                 ],
             ),
-            ("EXIT STATUS", &[("0", "Drained and ended."), FAILED, USAGE]),
+            ("EXIT STATUS", &[("0", "The drain completed."), FAILED, USAGE]),
         ],
     },
 ];

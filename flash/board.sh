@@ -219,7 +219,7 @@ undo() {
     systemctl reset-failed $all_units 2>/dev/null
   fi
   if [ -n "$incomplete" ]; then
-    say "the undoing is not complete; the files before the installation are these, put them back by hand or boot again:"
+    say "the rollback is not complete; put these old files back by hand, or reboot to try again:"
     for path in $incomplete; do say "  $path  was  $(old_of "$path")"; done
     return 1
   fi
@@ -245,11 +245,11 @@ sockets_changed() {
 }
 
 rollback() {
-  say "not ready; the unit says:"
+  say "not ready; its log:"
   journalctl -u sanedge.service -n 15 --no-pager -o cat | indented
   if ! undo; then return; fi
   if [ -z "$was_active" ]; then
-    say "rolled back: program, units and bundle were taken away again; the users sanedge and sanedge-acme, /etc/sanedge and empty folders for drop-ins stay"
+    say "rolled back: program, units and bundle are removed; the users sanedge and sanedge-acme, /etc/sanedge and empty folders for drop-ins stay"
   elif systemctl is-active --quiet sanedge.service; then say "rolled back: the old edge serves again"
   else say "rolled back, but the old edge does not start either"; fi
 }
@@ -277,20 +277,20 @@ memory_limits() {
     [ -z "$name" ] || break
   done
   if [ -z "$name" ]; then
-    say "MemoryMax= does not hold here: the kernel's memory controller is off, and there is no cmdline.txt in /boot/firmware or /boot to switch it on"
+    say "MemoryMax= has no effect here: the kernel's memory controller is off, and there is no cmdline.txt in /boot/firmware or /boot to enable it"
     return 0
   fi
   line=$(readlink -f "$boot/$name")
   before=$(tr -d '\r' <"$line" | head -n 1)
   if memory_is_on "$before"; then
-    say "MemoryMax= will hold after the next reboot: cgroup_enable=memory is in ${line#"$root"} already"
+    say "MemoryMax= takes effect at the next reboot: cgroup_enable=memory is already in ${line#"$root"}"
   elif printf '%s cgroup_enable=memory\n' "$(printf '%s' "$before" | sed 's/ *$//')" >"$here/line" &&
     cp -p "$line" "$line.sanedge-new" && cat "$here/line" >"$line.sanedge-new" && sync "$line.sanedge-new" && mv -f "$line.sanedge-new" "$line" && sync &&
     cmp -s "$here/line" "$line"; then
-    say "MemoryMax= will hold after the next reboot: cgroup_enable=memory is in ${line#"$root"} now"
+    say "MemoryMax= takes effect at the next reboot: cgroup_enable=memory is in ${line#"$root"} now"
   else
     rm -f "$line.sanedge-new" || :
-    say "MemoryMax= does not hold: ${line#"$root"} could not be written; add cgroup_enable=memory to the end of its first line"
+    say "MemoryMax= has no effect: ${line#"$root"} could not be written; add cgroup_enable=memory to the end of its first line"
   fi
 }
 boot_file() { [ -f "$boot/$1" ] && cat "$boot/$1"; }
@@ -303,7 +303,7 @@ settle() {
   case $payload in /tmp/sanedge.* | /var/tmp/sanedge.*) [ "$payload" = "$here" ] || rm -rf "$payload" ;; esac
   if [ -e "$journal/committed" ]; then (here=$journal && remove_second_names && close_journal)
   elif [ -e "$journal/switching" ]; then
-    say "an installation was interrupted and is undone"
+    say "an interrupted installation is rolled back"
     (here=$journal sockets_differ=1 && undo "$@")
   elif [ -e "$journal/plan" ]; then (here=$journal && remove_second_names && close_journal)
   fi
@@ -364,8 +364,8 @@ install() {
   ready
   if ! doctor >"$here/doctor" 2>&1; then
     indented <"$here/doctor"
-    if [ -n "$was_healthy" ]; then say "\`sanedge doctor\` found nothing wrong before, and does now"; exit 1; fi
-    say "\`sanedge doctor\` found the above; the edge itself is ready"
+    if [ -n "$was_healthy" ]; then say "\`sanedge doctor\` reports a failure that it did not report before"; exit 1; fi
+    say "\`sanedge doctor\` reports the failures above; the edge itself is ready"
   fi
   mv "$journal/switching" "$journal/committed"
   committed=1

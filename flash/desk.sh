@@ -19,7 +19,7 @@ find_sanedge() {
 }
 
 compile_bundle() {
-  doing "compile and prove $config"
+  doing "compile and check $config"
   local said
   if ! said=$("$sanedge" bundle "$config" -o "$work/sanedge.bundle" 2>&1); then
     printf '%s\n' "$said" >&2
@@ -60,5 +60,5 @@ find_binary() {
   [ "$machine" = 40 ] || return 0
   found=$(arm_arch "$binary")
   runs_on "$cores" "$found" ||
-    refuse program-cores "${found:+one for ARM}${found:-no build attributes that tell (readelf -A)}" "$binary" "$board" "$cores"
+    refuse program-cores "${found:+one for ARM}${found:-no build attributes (readelf -A)}" "$binary" "$board" "$cores"
 }

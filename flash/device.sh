@@ -208,7 +208,7 @@ write_device() {
   card_begun=
   release_card
   detail "SHA-256 ${wanted%% *}"
-  note "the card holds private keys"
+  note "the card contains private keys"
 }
 unwritable() { refuse device-unwritable "see above" "$device"; }
 

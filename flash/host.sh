@@ -16,7 +16,7 @@ answers() { sed -n "s/^sanedge-probe $1 //p" "$work/probe"; }
 probe() { on_board -- "$host" sh <"$here/flash/probe.sh" 2>"$work/ssh.said" | tr -d '\r' >"$work/probe"; }
 
 check_host_machine() {
-  doing "look at $host"
+  doing "check $host"
   open_ssh
   probe || refuse_ssh "$?"
   [ -n "$(answers machine)" ] || refuse host-shell "$(head -n 3 "$work/probe" "$work/ssh.said" | grep -v '^==>' | tr '\n' ' ')" "$host"
@@ -75,10 +75,10 @@ check_host_places() {
 
 install_on_host() {
   plan_edge
-  step "put onto $host"
+  step "install on $host"
   show_plan
-  step "restart it there, wait until it is ready, roll back if it is not"
-  [ -z "$reboot" ] || step "reboot it, and ask again"
+  step "restart the edge there, wait until it is ready, roll back if it is not"
+  [ -z "$reboot" ] || step "reboot the board, and check again"
   [ -z "$dry" ] || return 0
   pack_for_host
   send_to_host
@@ -132,7 +132,7 @@ reboot_host() {
   [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
   before=$(answers boot)
   digest=$(sed -n 's/^  "digest": "\(.\{16\}\).*/\1/p' "$work/show.json")
-  doing "reboot $host, and ask again"
+  doing "reboot $host, and check again"
   on_board "${terminal[@]}" -- "$host" "${sudo}systemctl reboot" || true # the line breaks with it
   ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
   ssh+=(-o ConnectTimeout=5)
@@ -149,5 +149,5 @@ reboot_host() {
     sleep 2
   done
   [[ $said == *"$digest"* ]] || refuse host-dead "$(printf '%s' "$said" | tail -n 1 | cut -c 1-200)" "$host"
-  detail "it serves after the reboot"
+  detail "the edge serves after the reboot"
 }

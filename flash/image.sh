@@ -137,7 +137,7 @@ find_cmdline() {
     rpi* | generic-*) refuse image-cmdline "" "$image" "$1" ;;
   esac
   in_work mdir -i "$fat" :: >/dev/null 2>&1 || refuse image-fat "no FAT file system in it" "$image" "$1"
-  note "$image has no cmdline.txt: MemoryMax= holds only where its kernel has the memory controller on"
+  note "$image has no cmdline.txt: MemoryMax= has an effect only if its kernel enables the memory controller"
 }
 # boot_file NAME: a file of the boot partition
 boot_file() {
@@ -181,11 +181,11 @@ check_image_machine() {
     [ -z "$found" ] || break
   done
   rm -f "$work/probe"
-  [ -n "$found" ] || note "$image holds no program that tells for which processor it is"
+  [ -n "$found" ] || note "$image has no program that shows which processor it is for"
   [ "${found:-$machine}" = "$machine" ] ||
     refuse image-machine "one for $(machine_word "$found")" "$image" "$board" "$word"
   systemd_version=$(ext4_lists "/usr/lib/$triplet/systemd" | sed -n 's/^libsystemd-shared-\([0-9]*\).*/\1/p')
-  [ -n "$systemd_version" ] || note "$image has no systemd that is known here: nothing else starts the edge"
+  [ -n "$systemd_version" ] || note "$image has no systemd of a known kind, which the edge needs to start"
   systemd_version=${systemd_version:-0}
 }
 
@@ -339,7 +339,7 @@ make_image() {
   # A dry run looks into an image that lies there unpacked, and takes a packed one on trust.
   if [ -n "$dry" ]; then
     if [ "$image_kind" = image ]; then ln -s "$(realpath -- "$image")" "$work/image"
-    else note "a dry run does not look into a packed image"; fi
+    else note "a dry run does not check a compressed image"; fi
   fi
   group_number='?' systemd_version=0
   if [ -e "$work/image" ]; then
@@ -358,10 +358,10 @@ make_image() {
   else
     plan_edge
   fi
-  step "put into the root partition"
+  step "write to the root partition"
   show_plan
   [ -n "$dry" ] || apply_plan
-  [ -z "${cmdline-cmdline.txt}" ] || step "put into ${cmdline:-cmdline.txt}: cgroup_enable=memory${wifi_country:+ cfg80211.ieee80211_regdom=$wifi_country}"
+  [ -z "${cmdline-cmdline.txt}" ] || step "write to ${cmdline:-cmdline.txt}: cgroup_enable=memory${wifi_country:+ cfg80211.ieee80211_regdom=$wifi_country}"
   [ -n "$dry" ] || put_boot
 }
 

@@ -6,7 +6,7 @@
 # free number below 1000 for user and group, as systemd-sysusers would take. Where there is one already, it stays.
 plan_account() {
   if ! fetch /etc/passwd passwd || ! fetch /etc/group group; then
-    note "$image has no accounts: the edge's are made at the first boot, and get the bundle then"
+    note "$image has no accounts: the first boot creates the edge's accounts and gives them the bundle"
     : >"$work/passwd"
     group_number=0
     printf 'z /etc/sanedge 0751 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n' |
@@ -83,7 +83,7 @@ plan_ssh_key() {
   if ext4_has /usr/lib/userconf-pi/userconf && ! boot_lists | grep -Eiq '^userconf(\.txt)?$'; then
     printf '%s:*\n' "$user" >"$work/userconf.txt"
   fi
-  note "log in as $user, with the key of $ssh_key; there is no password"
+  note "log in as $user with the key of $ssh_key; no password is set"
 }
 # newest NAME: /etc/NAME as it will be, else as it is in the image
 newest() { if [ -f "$work/root/etc/$1" ]; then echo "$work/root/etc/$1"; else echo "$work/$1"; fi; }
@@ -94,7 +94,7 @@ plan_shell() {
   read -r -a owner < <(ext4_owner /etc/passwd)
   awk -F: -v OFS=: -v user="$1" -v shell="$shell" '$1 == user { $7 = shell } { print }' "$(newest passwd)" >"$work/passwd.new"
   file "${owner[@]}" /etc/passwd <"$work/passwd.new"
-  note "$1 had the shell ${2:-(none)}, which refuses logins; it is $shell now"
+  note "$1 had the shell ${2:-(none)}, which refuses logins; its shell is now $shell"
 }
 
 plan_sudo() {
@@ -125,7 +125,7 @@ look_at_first_boot() {
   done
   if found=$(first_hostname); then first_boot_sets hostname "$hostname" "${found%% *}" "${found#* }"; fi
   if found=$(first_country); then first_boot_sets wifi-country "$wifi_country" "${found%% *}" "${found#* }"; fi
-  if found=$(first_user); then note "the first boot makes the user ${found%% *}, or renames the first one so (${found#* })"; fi
+  if found=$(first_user); then note "the first boot creates the user ${found%% *}, or renames the first user to that (${found#* })"; fi
   # Since Raspberry Pi OS 12 nothing reads it.
   if boot_lists | grep -iqx wpa_supplicant.conf && ext4_has /usr/sbin/NetworkManager; then
     note "wpa_supplicant.conf on the boot partition is not read: this image has NetworkManager; set the Wi-Fi in Raspberry Pi Imager"
@@ -175,7 +175,7 @@ plan_boot() {
       sed -E "s/(^| )cgroup_enable=memory( |\$)/ /g; ${wifi_country:+s/(^| )cfg80211\.ieee80211_regdom=[^ ]*//g;}
         s/  +/ /g; s/^ //; s/ *\$/ $words/" >"$work/cmdline.new"
     ! grep -Eq '(^| )cgroup_disable=([^ ]*,)?memory' "$work/cmdline.new" ||
-      note "$cmdline has cgroup_disable=memory; cgroup_enable=memory comes after it now"
+      note "$cmdline has cgroup_disable=memory; cgroup_enable=memory after it overrides it"
   fi
   [ -n "$wifi_country" ] || return 0
   for radio in $(ext4_lists /var/lib/systemd/rfkill | grep ':wlan$'); do

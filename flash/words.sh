@@ -8,7 +8,7 @@ doing() { printf '==> %s\n' "$*"; }
 note() { printf 'note  %s\n' "$*"; }
 detail() { printf '      %s\n' "$*"; }
 wrong_usage() {
-  printf 'error %s\n      ./flash.sh --help shows how\n' "$1" >&2
+  printf 'error %s\n      ./flash.sh --help shows the options\n' "$1" >&2
   exit 2
 }
 mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }

@@ -123,7 +123,7 @@ pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<
     for (file, at) in ahead {
         let what =
             format!("{file} is of {}, which is ahead of the system clock ({})", moment(at), moment(clock()));
-        tell("", &format!("{what}: it was written with a wrong clock, and its times do not count"));
+        tell("", &format!("{what}: it was written with a wrong clock, so its times are ignored"));
     }
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -308,7 +308,7 @@ impl Renewal<'_> {
             }
             let place = word(&self.plan.challenges);
             challenge::folder(&self.plan.challenges).map_err(|error| {
-                Failure::edge_not_answering(format!("{place} cannot be made: {error}"), &place)
+                Failure::edge_not_answering(format!("{place} cannot be created: {error}"), &place)
             })?;
             let served = challenge::is_served(self.plan, wanted.name()).await;
             served.map_err(|found| Failure::edge_not_answering(found, &place))

@@ -51,8 +51,8 @@ enum Command {
         /// Where to write the bundle [default: beside the source, with its name and `.bundle`].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// If the files of a certificate have errors, keep the one that the bundle in place was given from them, if it is
-        /// still valid, and take the others. Exits with 3 then. A host never loses a valid certificate in this way.
+        /// If the files of a certificate have errors, keep the certificate that the existing bundle has from them, if
+        /// it is still valid, write the bundle, and exit with 3. No host loses a valid certificate.
         #[arg(long)]
         carry_over: bool,
         /// Also print how the memory that the limits may take is calculated.
@@ -62,8 +62,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Obtain and renew the certificates of a sanedge.toml with `[acme]`, and take them into use. Exits with 1 if all failed, 3 if some
-    /// did, and 75 if it has to wait.
+    /// Obtain and renew the certificates of a sanedge.toml with `[acme]`, and put them to use. Exits with 1 if all
+    /// failed, 3 if some failed, and 75 if it must wait.
     Renew {
         /// The file that `sanedge bundle` wrote beside the bundle.
         #[arg(default_value = "/etc/sanedge/sanedge.acme")]
@@ -71,14 +71,14 @@ enum Command {
         /// Only the certificate with this name. May be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
-        /// Also what is not due yet, or pauses after a failure; and without waiting for a second try. What the CA asks to wait is
-        /// waited for all the same.
+        /// Order what is not due yet, ignore the pause after a failure, and try once. A wait that the CA asks for
+        /// (Retry-After) is kept.
         #[arg(long)]
         now: bool,
-        /// Only take what is stored into use: prove it, write the bundle, reload the edge, and check that it serves it.
+        /// Ask no CA: put stored certificates to use. Check them, write the bundle, reload the edge, and check with a TLS handshake that it serves them.
         #[arg(long, conflicts_with_all = ["host", "now", "dry_run"])]
         deploy: bool,
-        /// Try everything short of issuing a certificate, at the CA's staging directory if it has one, and keep nothing.
+        /// Prove the names to the CA's staging directory, if it has one, without obtaining a certificate.
         #[arg(long)]
         dry_run: bool,
         /// Print one JSON document.
@@ -90,8 +90,8 @@ enum Command {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
         /// Only check, and exit with 1 if something needs attention: a certificate in use whose renewal is overdue, a
-        /// bundle that the sanedge.toml of its name beside it would not make again, or a running edge that still uses an
-        /// older bundle.
+        /// bundle that differs from what its sanedge.toml (same name, same folder) compiles to now, or a running edge
+        /// that uses an older bundle.
         #[arg(long)]
         check: bool,
         /// With --check: the sanedge.toml that the bundle was made from, if it is not beside it.
@@ -132,7 +132,7 @@ enum Command {
     },
     /// Find out why clients cannot connect to a Socket.IO server behind any TLS proxy, and what to do.
     Doctor(Box<doctor::Options>),
-    /// Serve a bundle. SIGHUP reloads it, SIGTERM drains and ends, SIGUSR1 drains within 2 s for a restart.
+    /// Serve a bundle. SIGHUP reloads it, SIGTERM drains and exits, SIGUSR1 drains within 2 s for a restart.
     Serve {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,

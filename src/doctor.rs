@@ -45,7 +45,7 @@ pub fn foreword(options: &Options) -> Option<String> {
     let polls = options.transport == Some(Transport::Polling);
     let namespace = options.namespace.as_deref().or(polls.then_some("/"))?;
     Some(format!(
-        "the app will see a client connect to `{}` and leave again",
+        "the app will see a client connect to `{}` and disconnect",
         crate::excerpt::Excerpt::of(namespace)
     ))
 }
@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let now = now();
     let plan = Plan::of(options, now)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("this machine gives no event queue: {error}"))?;
+    let runtime = runtime.map_err(|error| format!("cannot create an event queue: {error}"))?;
     let sections = runtime.block_on(look(&plan, options, now));
     // A resolver that hangs hangs in a thread of its own, which nobody waits for.
     runtime.shutdown_background();

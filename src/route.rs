@@ -11,7 +11,7 @@ use crate::names::{Host, SanName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the path leads to different routes before and after its dot segments, `//`, `%2f` and `\\` are resolved, equals that of \
-        a route with `allow` except for its case, climbs above `/`, or contains `%00` or a `%` without two hexadecimal digits"
+        a route with `allow` except for its case, goes above `/`, or contains `%00` or a `%` without two hexadecimal digits"
 )]
 pub struct Ambiguous;
 

@@ -52,7 +52,7 @@ fn stored(state: Option<&State>, ca: &Ca) -> Result<state::Account, Failure> {
     if let Some(account) = state.and_then(|state| state.account(&ca.directory)) {
         return Ok(account);
     }
-    let (_, key) = Key::generate_pkcs8().map_err(|_| Failure::of_making("no account key could be made"))?;
+    let (_, key) = Key::generate_pkcs8().map_err(|_| Failure::of_making("cannot create an account key"))?;
     let new = state::Account {
         directory: ca.directory.clone(),
         key: Zeroizing::new(STANDARD.encode(key.secret_pkcs8_der())),

@@ -45,17 +45,17 @@ pub(super) enum Trouble {
     Untrusted(String, String),
     #[error("the TLS certificate of {0} is not valid at this time: the system clock says {1}")]
     Time(String, String),
-    #[error("no whole answer from {0} within {1} s")]
+    #[error("no complete answer from {0} within {1} s")]
     Late(String, u64),
     #[error("{0} closed the connection: {1}")]
     Broken(String, String),
     #[error("the answer of {0} has more than {BODY_BYTES_MAX} bytes")]
     TooLarge(String),
-    #[error("{0} answered {1}, which is no ACME answer: {2}")]
+    #[error("{0} answered {1}, which is not an ACME response: {2}")]
     NotAcme(String, u16, String),
     #[error("the CA refused {BAD_NONCES_MAX} nonces in a row (badNonce)")]
     Nonces,
-    #[error("`{0}` is no https URL: a directory begins with https://")]
+    #[error("`{0}` is not an https URL: a directory begins with https://")]
     Url(String),
     #[error("the CA answered with a problem: {0}")]
     Problem(serde_json::Value),

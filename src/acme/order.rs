@@ -41,7 +41,7 @@ impl Work<'_> {
         let open = self.state.and_then(|state| state.order(name)).filter(|open| self.is_of(open, wanted));
         let (mut order, key) = match open {
             Some(open) => {
-                (self.tell)(name, "going on with the stored order");
+                (self.tell)(name, "resuming the stored order");
                 challenge::remove(&self.plan.challenges, &open.tokens);
                 let order = with_nonce!(self.account.order(open.url.clone()))
                     .map_err(|error| self.gone(&error, wanted))?;

@@ -270,7 +270,7 @@ static SECONDARY: Known = known(
 );
 static CAA: Known = known(
     "acme-caa",
-    "A CAA record of the domain forbids this CA to issue.",
+    "A CAA record of the domain forbids this CA from issuing.",
     "Add the CA to the CAA records of the domain (for Let's Encrypt: `0 issue \"letsencrypt.org\"`), or remove them.",
 );
 static TLS: Known = known(
@@ -290,17 +290,17 @@ static UNSUPPORTED: Known = known(
 );
 static RATE_LIMITED: Known = known(
     "acme-rate-limited",
-    "The CA has a limit for how often it is asked, and it is reached. Asking again before it ends extends it.",
+    "A rate limit of the CA is reached. A request before it ends extends it.",
     "Wait: the next run after that time tries again by itself.",
 );
 static USER_ACTION: Known = of_account(
     "acme-user-action",
-    "The CA wants you to do something first, mostly to agree to new terms of service.",
+    "The CA requires an action from you first, usually to agree to new terms of service.",
     "Open the URL that it names, then run `sanedge renew --now`.",
 );
 static EXTERNAL_ACCOUNT: Known = of_account(
     "acme-external-account",
-    "This CA issues only for accounts that are bound to one at its web site.",
+    "This CA requires external account binding: an account on its web site.",
     "Use a CA without that, such as `directory = \"letsencrypt\"`.",
 );
 static ACCOUNT_GONE: Known = of_account(
@@ -326,7 +326,7 @@ static BAD_KEY: Known = known(
 static CA_INTERNAL: Known = known(
     "acme-ca-fault",
     "The CA has a fault of its own or is overloaded.",
-    "Nothing: the next run tries again. Its status page tells more.",
+    "Nothing: the next run tries again. See its status page.",
 );
 static UNAUTHORIZED: Known = of_account(
     "acme-unauthorized",
@@ -341,7 +341,7 @@ static REFUSED: Known = known(
 static CA_UNTRUSTED: Known = of_account(
     "acme-ca-untrusted",
     "Something between this board and the CA intercepts the connection, or a private CA's root is missing.",
-    "For a private CA, name its root with `trust` in [acme]. Else look for a proxy or a captive portal, and check the clock.",
+    "For a private CA, name its root with `trust` in [acme]. Otherwise look for a proxy or a captive portal, and check the clock.",
 );
 static CLOCK: Known = of_account(
     "acme-clock",
@@ -350,13 +350,13 @@ static CLOCK: Known = of_account(
 );
 static CA_UNREACHABLE: Known = of_account(
     "acme-ca-unreachable",
-    "This board has no way to the CA: no internet, no DNS, or a firewall.",
+    "This board cannot reach the CA: no internet, no DNS, or a firewall.",
     "Check with `curl -sS DIRECTORY` on this board. Nothing was counted against your limits.",
 );
 static ANSWER: Known = of_account(
     "acme-ca-answer",
-    "Something answers in the CA's place, or the CA has a fault.",
-    "Check `[acme] directory`, and whether a proxy or captive portal stands in between. The next run tries again.",
+    "Another server answers instead of the CA, or the CA has a fault.",
+    "Check `[acme] directory`, and whether a proxy or captive portal is in between. The next run tries again.",
 );
 static NONCES: Known = of_account(
     "acme-bad-nonce",
@@ -365,34 +365,34 @@ static NONCES: Known = of_account(
 );
 static SLOW: Known = known(
     "acme-slow",
-    "The CA has accepted everything and is not done.",
-    "Nothing: the next run goes on with the same order and key.",
+    "The CA has accepted the proofs and has not issued the certificate yet.",
+    "Nothing: the next run continues with the same order and key.",
 );
 static NO_CHALLENGE: Known = known(
     "acme-no-challenge",
-    "The CA offers no proof that this program can give; a wildcard needs dns-01.",
+    "The CA offers no challenge that this program supports; a wildcard needs dns-01.",
     "List the hosts one by one instead of a wildcard, or obtain the wildcard with certbot or lego (docs/renewal.md).",
 );
 static STATE: Known = of_account(
     "acme-state",
-    "What the CA gives could not be kept, so nothing is ordered.",
-    "Free room on the disk, or give the folder to the user that runs `sanedge renew`.",
+    "The certificate could not be stored, so nothing is ordered.",
+    "Free space on the disk, or give the folder to the user that runs `sanedge renew`.",
 );
 static DISK_FULL: Known = of_account(
     "acme-disk-full",
-    "What the CA gives could not be kept.",
-    "Free room on the disk (`df -h`). The next run tries again.",
+    "The certificate could not be stored.",
+    "Free space on the disk (`df -h`). The next run tries again.",
 );
 static MAKING: Known =
     known("acme-request", "No request could be made for these names.", "Check the names in sanedge.toml.");
 static NOT_ANSWERING: Known = known(
     "acme-edge-not-answering",
-    "The CA would not get the challenge: nothing was sent to it.",
+    "The CA could not fetch the challenge: nothing was sent to it.",
     "Start the edge (`sanedge serve`) with `http = [\"[::]:80\"]` in [listen], and with the bundle that belongs to this file; it must be able to read {place}.",
 );
 static NO_RESOLVER: Known = known(
     "acme-no-resolver",
-    "This board cannot ask DNS; whether the name has an address is not known. Nothing was sent to the CA.",
+    "This board cannot query DNS, so it is unknown whether the name has an address. Nothing was sent to the CA.",
     "Check the network and the name servers of this board (`cat /etc/resolv.conf`, `getent hosts letsencrypt.org`). The next run looks again.",
 );
 static WAITING_FOR_DNS: Known = known(

@@ -31,10 +31,10 @@ pub(super) enum StateError {
     #[error("{0}: {1}")]
     Io(String, io::Error),
     #[error(
-        "another `sanedge renew` is at work in {0}; between two tries it waits for up to ten minutes, and Ctrl-C there does no harm"
+        "another `sanedge renew` is running in {0}; between two attempts it waits for up to ten minutes, and Ctrl-C there does no harm"
     )]
     Busy(String),
-    #[error("no room on the disk of {0}")]
+    #[error("no space on the disk of {0}")]
     Full(String),
 }
 
@@ -239,7 +239,7 @@ pub(super) fn read_public(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String
     let named = |what: &dyn std::fmt::Display| format!("{} cannot be read: {what}", Excerpt::of_path(path));
     let file = File::open(path).map_err(|error| named(&error))?;
     if !file.metadata().is_ok_and(|about| about.is_file()) {
-        return Err(named(&"it is no regular file"));
+        return Err(named(&"it is not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;

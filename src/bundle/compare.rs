@@ -72,7 +72,7 @@ pub fn differences(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
     let mut found = values("", &old, &new);
     found.extend(hosts(bundle, fresh));
     if found.is_empty() {
-        found.push(Difference::plain("the form in which a key or certificate is written".to_owned()));
+        found.push(Difference::plain("the encoding of a key or certificate".to_owned()));
     }
     found
 }

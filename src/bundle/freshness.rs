@@ -41,7 +41,7 @@ pub enum Trouble {
     },
     /// sanedge.toml or the certificate files have changed.
     #[error(
-        "{bundle}: expected the bundle that {source_file} gives now, found another one. They differ in {}. Type \
+        "{bundle}: expected the bundle that {source_file} compiles to now, found another one. They differ in {}. Type \
          `sanedge bundle {source_file} -o {bundle} && {reload}`",
         told(.differences)
     )]

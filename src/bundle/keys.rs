@@ -160,7 +160,7 @@ pub static LISTEN: Table = Table {
             "address",
             "`unix:/run/sanedge/admin.sock`",
             "`unix:PATH`, or a loopback address with port",
-            "The admin socket; on TCP it is read-only. If the process may not create the default one, there is none, and a warning.",
+            "The admin socket; on TCP it is read-only. If the process may not create the default socket, the edge runs without one and logs a warning.",
         ),
         one(
             "default_host",
@@ -210,21 +210,21 @@ pub static ACME: Table = Table {
             "text",
             "required",
             "`\"agreed\"`",
-            "That you have read the CA's terms of service and agree to them.",
+            "States that you have read the CA's terms of service and agree to them.",
         ),
         one(
             "contact",
             "mail address",
             "none",
             "",
-            "Where the CA writes to, if it does; Let's Encrypt does not.",
+            "Mail address for notices of the CA. Let's Encrypt sends none.",
         ),
         one(
             "directory",
             "text",
             "`\"letsencrypt\"`",
             "`\"letsencrypt\"`, `\"letsencrypt-staging\"`, or an https URL",
-            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates. CAs that need external account binding (ZeroSSL, Google, SSL.com) are refused: it is not built yet.",
+            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates. CAs that need external account binding (ZeroSSL, Google, SSL.com) are refused, because this is not supported yet.",
         ),
         one(
             "trust",
@@ -247,13 +247,13 @@ pub static ACME: Table = Table {
             "`\"host\"`, `\"site\"`",
             "One certificate for each host, so that no host can delay another, or one for all hosts of a site.",
         ),
-        one("key", "text", "`\"p256\"`", "`\"p256\"`, `\"p384\"`", "The kind of the certificates' keys."),
+        one("key", "text", "`\"p256\"`", "`\"p256\"`, `\"p384\"`", "The key type of the certificates."),
         one(
             "state",
             FILE,
             "`\"/var/lib/sanedge-acme\"`",
             "",
-            "Folder of the account, its certificates and their keys. It belongs to the user that runs `sanedge renew`, with mode 0700; `renew` makes it.",
+            "Folder of the account, its certificates and their keys. It belongs to the user that runs `sanedge renew`, with mode 0700; `renew` creates it.",
         ),
         one(
             "challenges",
@@ -287,10 +287,10 @@ macro_rules! rules {
     ($($own:expr),*) => {
         &[
             $($own,)*
-            list("upstream", "list of upstreams", "required", wire::ROUTE_UPSTREAMS_MAX, "The servers behind it: `127.0.0.1:3002`, `localhost:3002` or `unix:/run/app.sock`. With several, an Engine.IO session stays with the one that opened it."),
-            list("origins", "list of origins", "none", wire::ORIGINS_MAX, "More origins that may open a WebSocket, beside the site's own (see `origins_default`): `\"https://host\"`, `\"capacitor://localhost\"`. Those of a route add to its site's. `*` stands for all, `null` for every page without an origin of its own, which any page can become."),
+            list("upstream", "list of upstreams", "required", wire::ROUTE_UPSTREAMS_MAX, "The app's addresses: `127.0.0.1:3002`, `localhost:3002` or `unix:/run/app.sock`. With several, an Engine.IO session stays with the upstream that opened it."),
+            list("origins", "list of origins", "none", wire::ORIGINS_MAX, "More origins that may open a WebSocket, beside the site's own (see `origins_default`): `\"https://host\"`, `\"capacitor://localhost\"`. Those of a route add to those of its site. `*` allows all; `null` allows every page without an origin of its own, which any page can become."),
             one("origins_default", BOOLEAN, "`true`", "", "Whether the site's own origins may open a WebSocket: `https://` and its hosts, and their parent domain if the bundle serves it, at `public_https_port`; `wss://` and `ws://` of its hosts."),
-            list("allow", NETWORKS, "`[]`: all", wire::ALLOW_MAX, "Client addresses that may use it; others get 403."),
+            list("allow", NETWORKS, "`[]`: all", wire::ALLOW_MAX, "The client addresses that are allowed; others get 403."),
             one("allow_public_upstream", BOOLEAN, "`false`", "", "Accept an upstream with a public address. The connection to it is not encrypted."),
         ]
     };
@@ -307,7 +307,7 @@ pub static SITE: Table = Table {
             BOOLEAN,
             "`true`",
             "",
-            "With [acme]: whether `sanedge renew` obtains certificates for those of its hosts that no certificate in this file covers."
+            "With [acme]: whether `sanedge renew` obtains certificates for the hosts of this site that no certificate in this file covers."
         ),
         table("route", wire::ROUTES_MAX),
         one("path", FILE_PREFIX, "`\"/\"`", "", "The path prefix that the site's own upstream serves.")
@@ -332,7 +332,7 @@ pub static ROUTE: Table = Table {
             BOOLEAN,
             "`false`",
             "",
-            "The upstream gets the path without the route's `path`, beginning with one `/`; the query stays as it is. A rest that an upstream could read as another place (`//host`, `/..`) is a 400 `ambiguous_path`."
+            "The upstream gets the path without the route's `path`, beginning with one `/`; the query is unchanged. If an upstream could read the remaining path as another place (`//host`, `/..`), the client gets 400 `ambiguous_path`."
         )
     ),
     settings: || limits::ranges(&limits::RULES),

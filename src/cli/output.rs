@@ -18,7 +18,7 @@ pub(super) fn keep_plan(plan: &Plan, bundle: &Path) {
     let path = Plan::beside(bundle);
     if let Err(error) = file::write_public(&path, &plan.encode()) {
         complain(&format!(
-            "error {}; `sanedge renew` does not know of this change\n",
+            "error {}; `sanedge renew` does not use this change yet\n",
             report::escaped(&error.to_string())
         ));
     }

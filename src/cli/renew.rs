@@ -175,7 +175,7 @@ fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -
     let output = match output {
         Ok(output) => output,
         Err(error) => {
-            let message = format!("cannot run the CA's part as uid {uid}: {error}");
+            let message = format!("cannot run the part that talks to the CA as uid {uid}: {error}");
             return Failure::new("acme-user", message).tell(json);
         }
     };

@@ -129,7 +129,7 @@ impl Look {
                 format!("{file} has {errors} error{plural}; the edge keeps the bundle in use")
             }
             State::NotCompared { unreadable } => {
-                format!("not compared with {file}: {unreadable}; type the same with sudo")
+                format!("not compared with {file}: {unreadable}; run the same command with sudo")
             }
         })
     }

@@ -98,18 +98,17 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &["fmt", "format", "reformat"],
-        instead: "sanedge does not do this: no layout of sanedge.toml is wrong to it. To check the file, type \
+        instead: "sanedge does not format files: it accepts every layout that is valid TOML. To check the file, type \
                   `sanedge bundle {toml}`.",
     },
     Verb {
         words: &["import", "migrate", "from", "load"],
-        instead: "sanedge reads no file of another proxy. Write a sanedge.toml (`man sanedge.toml` has an example; docs/from-npm.md \
+        instead: "sanedge cannot read the configuration of another proxy. Write a sanedge.toml (`man sanedge.toml` has an example; docs/from-npm.md \
                   moves a site of Nginx Proxy Manager), and type `sanedge bundle {toml}` to check it.",
     },
     Verb {
         words: &["export", "save", "backup", "restore"],
-        instead: "sanedge.toml and the files that it names are the whole configuration: copy those. A bundle has the private \
-                  keys in it and is made again with `sanedge bundle {toml}`; `sanedge show --json {bundle}` prints the rest of it.",
+        instead: "sanedge.toml and the files that it names are the whole configuration: copy those. A bundle contains the private keys and can be made again with `sanedge bundle {toml}`; `sanedge show --json {bundle}` prints the rest of it.",
     },
     Verb {
         words: &["update", "upgrade", "self-update"],

@@ -93,7 +93,7 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
     let is_extra = |finding: &Finding| finding.code == Code::TlsChainExtra;
     if findings.iter().any(is_extra) && has_expired_above(case.chain, case.now) {
         findings.retain(|finding| !is_extra(finding));
-        let message = "an expired certificate is sent at the end of the chain: clients of today do not need it, old ones (OpenSSL 1.0) fail on it";
+        let message = "the chain ends with an expired certificate: current clients do not need it, old ones (OpenSSL 1.0) fail on it";
         findings.push(Finding::new(Code::TlsCrossSign, message));
     }
     let of_issuer =
@@ -107,7 +107,8 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
         findings.insert(0, other.word("altnames", altnames(&found)));
     }
     if let (Some(error), true) = (case.unproven, findings.iter().all(|f| f.code.level() != Level::Fail)) {
-        let message = "the server does not prove that it has the certificate's key: something stands between";
+        let message =
+            "the server does not prove that it has the certificate's key: another program is in between";
         findings.push(Finding::new(Code::TlsHandshake, message).seen("error", error));
     }
     findings.sort_by_key(|finding| finding.code.level());
@@ -168,7 +169,7 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
         .word("altnames", altnames(found))
         .word("issue", issue(host, &all));
     if case.default == Some(true) {
-        let same = "a name that nobody has gets the same certificate: it is the server's default, so it has perhaps no site for this name";
+        let same = "an unknown name gets the same certificate, so it is the server's default: the server may have no site for this name";
         finding = finding.seen("also", same);
     }
     Some(finding)
@@ -207,8 +208,10 @@ fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     let theirs = presented(std::slice::from_ref(expected), &[], true, case.now).ok();
     let of = |one: &Presented| format!("{} by {}, until {}", altnames(one), one.issuer, day(one.not_after));
     let named = case.named;
-    let message =
-        format!("another certificate is served than the one in {}: type `{}`", named.expected_in, named.load);
+    let message = format!(
+        "the server sends another certificate than the one in {}: type `{}`",
+        named.expected_in, named.load
+    );
     let finding = Finding::new(Code::TlsNotTheBundle, message).seen("served", of(found));
     Some(finding.seen("expected", theirs.as_ref().map(of).unwrap_or_default()))
 }
@@ -224,7 +227,7 @@ fn clock_finding(case: &Case<'_>) -> Finding {
     let theirs = case.server_now.map(moment).unwrap_or_default();
     Finding::new(
         Code::ClockWrong,
-        "the clock of this machine is wrong, so that a good certificate looks bad: set it right",
+        "the clock of this machine is wrong, so a valid certificate looks invalid: set the clock",
     )
     .seen("this machine", moment(case.now))
     .seen("the server", theirs)
@@ -292,20 +295,20 @@ fn is_of_some_clients(code: Code) -> bool {
 /// In a few words, where the finding has no facts of its own.
 fn remedy(code: Code) -> &'static str {
     match code {
-        Code::TlsChainOrder => "put the host's own first, then each that signed the one before",
-        Code::TlsChainExtra => "take it out of the file",
-        Code::TlsChainSignature => "serve the fullchain.pem of the last renewal, whole",
+        Code::TlsChainOrder => "put the host's own first, and after each certificate the one that signed it",
+        Code::TlsChainExtra => "remove it from the file",
+        Code::TlsChainSignature => "serve the complete fullchain.pem of the last renewal",
         Code::TlsIntermediateExpired => "renew, and serve the fullchain.pem that comes with it",
-        Code::TlsNameConstraints | Code::TlsChainRefused => "get one of another CA",
+        Code::TlsNameConstraints | Code::TlsChainRefused => "get one from another CA",
         Code::TlsWeakKey | Code::TlsEd25519 => "issue it again with an ECDSA key",
         Code::TlsWeakSignature => "issue it again with SHA-256",
         Code::TlsNoServerAuth | Code::TlsNoPurpose => "issue it again with extendedKeyUsage serverAuth",
         Code::TlsKeyUsage => "issue it again with keyUsage digitalSignature",
         Code::TlsLifetime => "issue it again for a shorter time",
         Code::TlsMustStaple => "issue it again without must-staple, or have the server staple",
-        Code::TlsNoTimestamps => "get one of a CA that puts them in",
+        Code::TlsNoTimestamps => "get one from a CA that includes them",
         Code::TlsSerialNumber => "issue it again with a positive number of at most 20 octets",
-        Code::TlsStrictClients => "issue it again with the extensions that RFC 5280 demands",
+        Code::TlsStrictClients => "issue it again with the extensions that RFC 5280 requires",
         Code::TlsChainUnverified => {
             "check it with `openssl verify`, or use a CA with a P-256 key and SHA-256"
         }
@@ -319,7 +322,7 @@ fn chain_finding(host: &Host, code: Code, seen: &finding::Finding, found: &Prese
     let until = format!("{} to {}", moment(found.not_before), moment(found.not_after));
     let message = match code {
         Code::TlsExpired => format!(
-            "the certificate expired on {}: renew it (`certbot renew`) and have the server load it",
+            "the certificate expired on {}: renew it (`certbot renew`) and let the server load it",
             day(found.not_after)
         ),
         Code::TlsNotYetValid => format!(
@@ -327,16 +330,16 @@ fn chain_finding(host: &Host, code: Code, seen: &finding::Finding, found: &Prese
             moment(found.not_before)
         ),
         Code::TlsExpiresSoon => format!(
-            "the certificate ends on {}, and its renewal has failed or was not loaded: see with `certbot renew --dry-run`",
+            "the certificate ends on {}, and its renewal failed or was not loaded: run `certbot renew --dry-run` to see why",
             day(found.not_after)
         ),
         Code::TlsMissingIntermediate => {
-            "the intermediate certificate is missing: serve fullchain.pem in place of cert.pem".to_owned()
+            "the intermediate certificate is missing: serve fullchain.pem instead of cert.pem".to_owned()
         }
-        Code::TlsSelfSigned if is_home(host) => format!("the certificate is self-signed, so no client trusts it: make one by a CA of your own (`mkcert {host}`), and give its root to each client"),
-        Code::TlsUnknownCa if is_home(host) => format!("clients do not know the authority `{}` that issued the certificate: give each client this root", found.issuer),
-        Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one of a CA, `certbot certonly` is free of charge".to_owned(),
-        Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate: get one of a public CA (`certbot certonly`), or give each client this root", found.issuer),
+        Code::TlsSelfSigned if is_home(host) => format!("the certificate is self-signed, so no client trusts it: create one with a CA of your own (`mkcert {host}`), and install its root on every client"),
+        Code::TlsUnknownCa if is_home(host) => format!("clients do not know the authority `{}` that issued the certificate: install its root on every client", found.issuer),
+        Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one from a CA (`certbot certonly`, free of charge)".to_owned(),
+        Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate: get one from a public CA (`certbot certonly`), or install this root on every client", found.issuer),
         _ => format!("{title}: {}", remedy(code)),
     };
     let finding = Finding::new(code, message)

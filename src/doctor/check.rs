@@ -234,16 +234,16 @@ impl Report {
                 Some("the path is fine, the app is not: it refuses what the client sends")
             }
             (false, true) => {
-                Some("the app is fine, the path to it is not: on its own port it answers as it should")
+                Some("the app is fine, the path to it is not: on its own port the app answers correctly")
             }
             (true, false) => {
-                Some("the path is fine, the app is not: begin with what is said about the app itself")
+                Some("the path is fine, the app is not: begin with the findings about the app itself")
             }
             (false, false) if begins(Group::Http) => {
                 Some("neither the path nor the app is fine: the app fails on its own port as well")
             }
             (false, false) => Some(
-                "the app is not fine, and the path only passes that on: begin with what is said about the app itself",
+                "the app is not fine, and the path only forwards that: begin with the findings about the app itself",
             ),
         }
     }

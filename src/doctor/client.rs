@@ -272,7 +272,7 @@ fn engine_error(answer: &Answer) -> Option<EngineError> {
 pub(super) fn time_up() -> Finding {
     Finding::new(
         Code::TimeUp,
-        "the time was up before everything was checked: type the same with --timeout 60s",
+        "the time limit was reached before everything was checked: run it again with --timeout 60s",
     )
 }
 
@@ -281,21 +281,21 @@ pub(super) fn silence(trouble: &Trouble, to: &str) -> Finding {
     let finding = match trouble {
         Trouble::Silent => Finding::new(
             Code::HttpSilent,
-            "the server takes the request and does not answer: the app behind hangs",
+            "the server accepts the request and does not answer: the app behind it hangs",
         )
         .question("does the app answer on its own port? Give it with --upstream 127.0.0.1:PORT on the board"),
         Trouble::Malformed(_) => Finding::new(
             Code::HttpMalformed,
-            "the answer is not HTTP: something else than the app is behind this port",
+            "the answer is not HTTP: another program than the app is behind this port",
         ),
         Trouble::TimeUp => time_up(),
         Trouble::Connect(_) => Finding::new(
             Code::HttpClosed,
-            "the port was open, and nothing listens there now: the server ended meanwhile; look into the log of the app",
+            "the port was open, and nothing listens there now: the server ended during this run; check the log of the app",
         ),
         _ => Finding::new(
             Code::HttpClosed,
-            "the server hangs up instead of answering: the app fails on the request, or nothing listens behind this port (a container whose app listens on 127.0.0.1 only)",
+            "the server closes the connection instead of answering: the app fails on the request, or nothing listens behind this port (a container whose app listens on 127.0.0.1 only)",
         ),
     };
     finding.seen("request", to).seen("seen", describe(trouble))

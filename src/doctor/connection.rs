@@ -281,7 +281,7 @@ impl std::fmt::Display for Trouble {
             Self::Silent => f.write_str("no answer in time"),
             Self::Closed => f.write_str("the connection ended without an answer"),
             Self::Malformed(error) => f.write_str(error),
-            Self::TimeUp => f.write_str("the whole run had its time"),
+            Self::TimeUp => f.write_str("the time limit of the run was reached"),
         }
     }
 }

@@ -62,9 +62,8 @@ fn owners(listens: &[SocketAddr], section: &mut Section) {
             Owner::Nobody => {
                 section.unknown(Group::Board, format!("nothing listens at {address} on this machine"))
             }
-            Owner::Hidden => {
-                section.unknown(Group::Board, format!("{address} is in use; by whom only root can see"))
-            }
+            Owner::Hidden => section
+                .unknown(Group::Board, format!("{address} is in use; only root can see by which program")),
             Owner::Process(name) if name == "sanedge" => {
                 section.passed(Group::Board, format!("sanedge listens at {address}"));
             }
@@ -73,7 +72,7 @@ fn owners(listens: &[SocketAddr], section: &mut Section) {
                 section.unknown(
                     Group::Board,
                     format!(
-                        "systemd keeps {address} for a service that does not run: systemctl status sanedge"
+                        "systemd listens on {address} for a service that does not run: systemctl status sanedge"
                     ),
                 );
             }
@@ -145,7 +144,7 @@ fn kernel_address(hex: &str) -> Option<IpAddr> {
 async fn unit(sessions_max: Option<u64>, deadline: Deadline, section: &mut Section) {
     let properties = "LoadState,ActiveState,SubState,LimitNOFILE,MemoryMax,Result";
     let Some(shown) = run("systemctl", &["show", "sanedge", "-p", properties], deadline).await else {
-        section.skipped(Group::Board, "no systemd here: the state of the service is not known");
+        section.skipped(Group::Board, "no systemd on this machine: the state of the service is unknown");
         return;
     };
     let of = |name: &str| property(&shown, name).to_owned();
@@ -201,10 +200,10 @@ async fn clock(deadline: Deadline, section: &mut Section) {
         Some("no") => {
             section.found(Finding::new(
                 Code::ClockUnsynchronised,
-                "the clock of this machine is not synchronised with any time server",
+                "the clock of this machine is not synchronised with a time server",
             ));
         }
-        _ => section.skipped(Group::Board, "whether the clock is synchronised is not known"),
+        _ => section.skipped(Group::Board, "cannot find out whether the clock is synchronised"),
     }
 }
 
@@ -225,7 +224,7 @@ fn heat(section: &mut Section) {
         let message = if bits & 1 == 1 {
             "the power supply is too weak right now"
         } else {
-            "the board was or is slowed down (power or heat)"
+            "the processor is or was throttled (power or heat)"
         };
         section.found(Finding::new(Code::PiThrottled, message).seen("get_throttled", format!("{bits:#x}")));
     }

@@ -14,68 +14,68 @@ use crate::names::{Host, Origin};
 /// The options of `sanedge doctor`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// What to look at: https:// or wss:// URLs, bundles, sanedge.toml files; any number.
+    /// What to check: https:// or wss:// URLs, bundles, sanedge.toml files; may be repeated.
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
-    /// Look at every host of the sanedge.toml in this folder or in /etc/sanedge.
+    /// Check every host of the sanedge.toml in this folder or in /etc/sanedge.
     #[arg(long)]
     pub from_config: bool,
     /// Print one JSON document (docs/doctor-json.md).
     #[arg(long)]
     pub json: bool,
-    /// Print every request and what came as well.
+    /// Also print every request and its response.
     #[arg(long, short)]
     pub verbose: bool,
-    /// Print a text to paste into a bug report: versions, stages and evidence, without addresses, cookies, tokens and queries.
+    /// Print a text for a bug report: versions, stages and evidence, without addresses, cookies, tokens and queries.
     #[arg(long, conflicts_with = "json")]
     pub report: bool,
-    /// Where Socket.IO is, as in the client's `path` option.
+    /// Path of Socket.IO, as in the client's `path` option.
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub path: Option<String>,
-    /// Speak as a client of this Engine.IO version: 4 (socket.io-client 3 and 4) or 3 (2.x); else as the server does.
+    /// Use this Engine.IO version: 4 (socket.io-client 3 and 4) or 3 (2.x) [default: the server's].
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u8).range(3..=4))]
     pub eio: Option<u8>,
-    /// Speak only this transport, as a client with `transports` of one.
+    /// Use only this transport, as a client with `transports: ["polling"]` or `["websocket"]`.
     #[arg(long, value_name = "TRANSPORT")]
     pub transport: Option<Transport>,
-    /// Connect to this namespace, as in the client's URL: the app sees a client come and go.
+    /// Connect to this namespace, as in the client's URL; the app sees a client connect and disconnect.
     #[arg(long, value_name = "/NAME", value_parser = namespace)]
     pub namespace: Option<String>,
-    /// Send this in the query, as in the client's `query` option; any number.
+    /// Send this in the query, as in the client's `query` option; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub query: Vec<(String, String)>,
-    /// Speak as a page of this origin, and check what CORS would; or as a program that sends this: `wss://host`, `file://`.
+    /// Connect as a page of this origin, with the browser's CORS checks, or as a program that sends this Origin: `wss://host`, `file://`.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub origin: Option<String>,
-    /// Send this field with every request; any number. The report masks its value.
+    /// Send this field with every request; may be repeated. The report masks its value.
     #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
     pub header: Vec<(HeaderName, HeaderValue)>,
     /// Send this Cookie, as with `withCredentials`. The report masks it.
     #[arg(long, value_name = "NAME=VALUE", value_parser = cookie)]
     pub cookie: Option<HeaderValue>,
-    /// Keep no cookies that the server sets, as Node and pages of another origin do.
+    /// Keep no cookies that the server sets, like Node and pages of another origin.
     #[arg(long)]
     pub no_cookies: bool,
-    /// Take this address for a host, before DNS says so; any number.
+    /// Use this address for a host instead of asking DNS; may be repeated.
     #[arg(long, value_name = "HOST:ADDRESS", value_parser = resolve)]
     pub resolve: Vec<(Host, IpAddr)>,
-    /// Ask this name server as well, such as 9.9.9.9, and compare. Without it 9.9.9.9 is asked only where the system's
-    /// resolver does not know the name.
+    /// Also ask this name server, such as 9.9.9.9, and compare. Without this option, 9.9.9.9 is asked only if the
+    /// system's resolver does not know the name.
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Option<IpAddr>,
-    /// Trust the roots in this PEM file as well, as with NODE_EXTRA_CA_CERTS.
+    /// Also trust the roots in this PEM file, as with NODE_EXTRA_CA_CERTS.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Send cookies, fields, query and namespace even if the certificate is not valid.
     #[arg(long)]
     pub insecure: bool,
-    /// Hold a WebSocket open for this long (`90s`), to see whether it is cut, and whether the heartbeat arrives.
+    /// Keep a WebSocket open for this long (`90s`), to see whether it is cut and whether the heartbeat arrives.
     #[arg(long, value_name = "TIME", value_parser = limits::parse_duration)]
     pub hold: Option<Duration>,
-    /// The app behind the edge, asked directly as well: `127.0.0.1:3002`.
+    /// Also check the app behind the edge directly, at this address: `127.0.0.1:3002`.
     #[arg(long, value_name = "ADDRESS", value_parser = upstream)]
     pub upstream: Vec<Upstream>,
-    /// Longest that the whole run may take, besides --hold.
+    /// Time limit of the whole run, besides --hold.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = limits::parse_duration)]
     pub timeout: Duration,
 }
@@ -166,7 +166,7 @@ fn secret(text: &str) -> Result<HeaderValue, String> {
 fn resolve(text: &str) -> Result<(Host, IpAddr), String> {
     let (host, address) = text.split_once(':').ok_or("expected HOST:ADDRESS")?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    let address = address.parse().map_err(|_| format!("`{}` is no address", Excerpt::of(address)))?;
+    let address = address.parse().map_err(|_| format!("`{}` is not an address", Excerpt::of(address)))?;
     Ok((Host::parse(host).map_err(|error| error.to_string())?, address))
 }
 
@@ -184,7 +184,7 @@ fn upstream(text: &str) -> Result<Upstream, String> {
         return Ok(Upstream::Address(address));
     }
     let (host, port) = text.rsplit_once(':').ok_or("expected an address with its port, or unix:PATH")?;
-    let port = port.parse().map_err(|_| format!("`{}` is no port", Excerpt::of(port)))?;
+    let port = port.parse().map_err(|_| format!("`{}` is not a port", Excerpt::of(port)))?;
     Host::parse(host).map_err(|error| error.to_string())?;
     Ok(Upstream::Name { host: host.to_owned(), port })
 }

@@ -112,21 +112,21 @@ pub(super) fn stranger(
         Finding::new(
             Code::TlsOriginCa,
             format!(
-                "the certificate is one for Cloudflare only (Origin CA), and `{host}` leads past Cloudflare straight to the server: switch the record to proxied, or install a certificate that clients trust"
+                "the certificate is a Cloudflare Origin certificate, which only Cloudflare trusts, and `{host}` resolves to the server itself: switch the record to proxied, or install a certificate that clients trust"
             ),
         )
     } else if let Some((_, whose)) = PROXY_DEFAULTS.iter().find(|(word, _)| words.contains(word)) {
         Finding::new(
             Code::TlsProxyDefault,
             format!(
-                "{whose} sends its built-in certificate: it has none for `{host}`: give the name a certificate there"
+                "{whose} sends its built-in certificate, because it has none for `{host}`: give the name a certificate there"
             ),
         )
     } else if let Some(whose) = INSPECTORS.iter().find(|word| words.contains(**word)) {
         Finding::new(
             Code::TlsInspection,
             format!(
-                "a firewall or an antivirus program ({whose}, issuer `{}`) reads TLS on this network or machine and puts a certificate of its own in: the server is not at fault: try another network",
+                "a firewall or an antivirus program ({whose}, issuer `{}`) intercepts TLS on this network or machine and replaces the certificate: the server is not at fault; try another network",
                 found.issuer
             ),
         )
@@ -136,8 +136,8 @@ pub(super) fn stranger(
         } else {
             names
         };
-        Finding::new(Code::TlsOtherServer, format!("another server answers: its certificate is for {whose} and has nothing to do with `{host}` (a router, a NAS, a hosting page): look where the name and port lead"))
-            .question("does it work on a phone off Wi-Fi? Then the router answers from inside (no NAT loopback), else the address or the port forwarding is wrong")
+        Finding::new(Code::TlsOtherServer, format!("another server answers: its certificate is for {whose} and has nothing to do with `{host}` (a router, a NAS, a hosting page): check the name's address and the port forwarding"))
+            .question("does it work on a phone off Wi-Fi? Then the router answers from inside (no NAT loopback); otherwise the address or the port forwarding is wrong")
     } else {
         return None;
     };

@@ -153,8 +153,7 @@ impl Plan {
         }
         if plan.sees_nothing() && options.upstream.is_empty() {
             return Err(
-                "this user may not read the bundle, and there is no sanedge.toml beside it: nothing can be \
-                 looked at. Type the same with sudo, or give https://HOST"
+                "this user may not read the bundle, and there is no sanedge.toml beside it: nothing can be checked. Run the same command with sudo, or give https://HOST"
                     .to_owned(),
             );
         }
@@ -207,7 +206,7 @@ impl Plan {
             }
             Err(OpenError::File(ReadError::Denied { .. })) => {
                 let message =
-                    "this user may not read the bundle, as it should be: hosts are taken from elsewhere";
+                    "this user may not read the bundle, which is right: hosts are taken from elsewhere";
                 section.found(Finding::new(Code::BundleUnreadable, message));
                 let beside = path.with_extension("toml");
                 let before = self.targets.len();
@@ -215,7 +214,7 @@ impl Plan {
                 if self.targets.len() == before {
                     section.skipped(
                         Group::Files,
-                        "no sanedge.toml of its name beside it: give https://HOST, or type the same with sudo",
+                        "no sanedge.toml of its name beside it: give https://HOST, or run the same command with sudo",
                     );
                 }
             }
@@ -339,7 +338,7 @@ fn stale(path: &Path, source: &source::Source, section: &mut Section) {
     let shown = Excerpt::of_derived(&bundle, path);
     let Some(written) = changed(&bundle) else {
         let text = format!(
-            "there is no `{shown}` to compare its age with; name the bundle that is served to look at it as well"
+            "there is no `{shown}` to compare its age with; name the bundle that is served to check it as well"
         );
         return section.skipped(Group::Files, text);
     };
@@ -350,7 +349,7 @@ fn stale(path: &Path, source: &source::Source, section: &mut Section) {
         std::iter::once(path).chain(files).find(newer).map(|file| Excerpt::of_path(file).to_string());
     match newest {
         Some(file) => {
-            let message = format!("`{file}` is newer than the bundle `{shown}`: write the bundle anew");
+            let message = format!("`{file}` is newer than the bundle `{shown}`: write the bundle again");
             section.found(Finding::new(Code::BundleStale, message).word("file", word(path)));
         }
         None => section.passed(Group::Files, format!("the bundle `{shown}` is newer than its sources")),
@@ -386,7 +385,7 @@ fn named(options: &Options) -> Result<Vec<String>, String> {
         match found {
             Some(path) => names.push((*path).to_owned()),
             None if names.is_empty() => {
-                return Err("what shall be looked at? Give an URL, a bundle or a sanedge.toml:\n  sanedge doctor https://socket.recre.store".to_owned());
+                return Err("expected a URL, a bundle or a sanedge.toml to check:\n  sanedge doctor https://socket.recre.store".to_owned());
             }
             None => return Err(format!("there is neither {} nor {}", CONFIGS[0], CONFIGS[1])),
         }
@@ -402,7 +401,7 @@ fn url(text: &str, options: &Options) -> Result<Target, String> {
         return Err(wrong(IDN));
     }
     let uri: Uri = text.parse().map_err(|_| {
-        wrong("expected an URL such as https://socket.recre.store, without spaces and with each `[` of an IPv6 address closed")
+        wrong("expected a URL such as https://socket.recre.store, without spaces and with each `[` of an IPv6 address closed")
     })?;
     let tls = match uri.scheme_str() {
         Some("https" | "wss") => true,
@@ -429,7 +428,7 @@ fn url(text: &str, options: &Options) -> Result<Target, String> {
         path => {
             let path = Excerpt::of(path);
             return Err(wrong(&format!(
-                "a client takes `{path}` behind the host for a namespace. Type `--namespace {path}` to connect to it, or `--path {path}` if Socket.IO itself is there"
+                "clients read `{path}` after the host as a namespace. Give `--namespace {path}` to connect to it, or `--path {path}` if it is the path of Socket.IO"
             )));
         }
     }
@@ -448,15 +447,15 @@ fn no_file(text: &str) -> String {
         Err(_) => text.trim_end_matches('/').to_owned(),
     };
     let shown = Excerpt::of_path(Path::new(text));
-    let other = "give a bundle, a sanedge.toml, or an URL such as https://socket.recre.store";
+    let other = "give a bundle, a sanedge.toml, or a URL such as https://socket.recre.store";
     match Host::parse_authority(&authority) {
         Ok((Host::Dns(name), _)) if !name.as_str().contains('.') && name.as_str() != "localhost" => {
             format!("there is no file `{shown}`: {other}")
         }
         Ok(_) => {
-            format!("`{shown}` is no file; if it is a host, type:\n  sanedge doctor https://{authority}")
+            format!("`{shown}` is not a file; if it is a host, type:\n  sanedge doctor https://{authority}")
         }
-        Err(_) if !text.is_ascii() && !text.contains(['/', ' ']) => format!("`{shown}` is no file; {IDN}"),
+        Err(_) if !text.is_ascii() && !text.contains(['/', ' ']) => format!("`{shown}` is not a file; {IDN}"),
         Err(_) => format!("there is no file `{shown}`: {other}"),
     }
 }

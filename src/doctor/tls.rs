@@ -205,7 +205,7 @@ impl ServerCertVerifier for Recorder {
         let chain: Vec<_> = chain.map(|certificate| certificate.clone().into_owned()).collect();
         if self.guard().as_ref().is_some_and(|Guard(acceptable)| !acceptable(&chain)) {
             return Err(rustls::Error::General(
-                "another certificate than before, and not a good one".to_owned(),
+                "another certificate than before, which is not valid".to_owned(),
             ));
         }
         let mut shown = self.shown();
@@ -258,13 +258,13 @@ pub(super) fn no_tls(error: &NoTls, shown: &Shown, host: &Host, port: u16) -> Fi
         NoTls::Other(bytes) => not_tls(bytes, port),
         NoTls::Silent => Finding::new(
             Code::PortSilent,
-            format!("port {port} accepts the connection and then says nothing: what listens there hangs, or its far end is gone"),
+            format!("port {port} accepts the connection and then sends nothing: the program there hangs, or the far end of a tunnel is gone"),
         )
-        .seen("waited", "4 s for an answer to the TLS hello"),
+        .seen("waited", "4 s for an answer to the ClientHello"),
         NoTls::Closed if shown.wants_certificate => wants_certificate("hung up"),
         NoTls::Closed => Finding::new(
             Code::PortCloses,
-            format!("port {port} hangs up as soon as a client says hello: look into the log of what listens there"),
+            format!("port {port} closes the connection at the ClientHello: check the log of the program that listens there"),
         )
         .seen("seen", "the connection ended before one byte of TLS"),
         NoTls::Refused(error) => {
@@ -282,11 +282,11 @@ fn alerted(alert: AlertDescription, shown: &Shown, host: &Host) -> Finding {
         ),
         AlertDescription::ProtocolVersion => Finding::new(
             Code::TlsVersion,
-            "the server speaks only TLS versions before 1.2, which every client has switched off",
+            "the server speaks only TLS versions before 1.2, which every client has disabled",
         ),
         AlertDescription::NoApplicationProtocol => Finding::new(
             Code::TlsNoHttp1,
-            "the server speaks no HTTP/1.1, which WebSockets need: switch it on beside HTTP/2",
+            "the server does not support HTTP/1.1, which WebSockets need: enable it beside HTTP/2",
         ),
         AlertDescription::CertificateRequired => wants_certificate("alert CertificateRequired"),
         AlertDescription::HandshakeFailure | AlertDescription::BadCertificate if shown.wants_certificate => {
@@ -294,9 +294,9 @@ fn alerted(alert: AlertDescription, shown: &Shown, host: &Host) -> Finding {
         }
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => Finding::new(
             Code::TlsNoCommonSuite,
-            "the server refuses every cipher suite of today's clients: take the hand-made list out of its configuration",
+            "the server refuses every cipher suite of current clients: remove the cipher list from its configuration",
         ),
-        _ => Finding::new(Code::TlsHandshake, format!("the server breaks the TLS handshake off ({alert:?})")),
+        _ => Finding::new(Code::TlsHandshake, format!("the server aborts the TLS handshake ({alert:?})")),
     }
     .seen("seen", said)
 }
@@ -304,7 +304,7 @@ fn alerted(alert: AlertDescription, shown: &Shown, host: &Host) -> Finding {
 pub(super) fn wants_certificate(said: &str) -> Finding {
     Finding::new(
         Code::TlsClientCertificate,
-        "the server wants a certificate from every client, which browsers and Socket.IO do not have",
+        "the server requires a client certificate, which browsers and Socket.IO clients do not have",
     )
     .seen("seen", format!("CertificateRequest in the handshake, then {said}"))
 }
@@ -316,16 +316,13 @@ fn not_tls(bytes: &[u8], port: u16) -> Finding {
         return Finding::new(
             Code::PortPlainHttp,
             format!(
-                "port {port} answers in plain HTTP, without TLS: send it to the proxy instead of the app"
+                "port {port} answers in plain HTTP, without TLS: forward it to the proxy instead of the app"
             ),
         )
         .seen("answered", line);
     }
-    let what = if bytes.starts_with(b"SSH-") {
-        "an SSH server answers"
-    } else {
-        "something that is not TLS answers"
-    };
+    let what =
+        if bytes.starts_with(b"SSH-") { "an SSH server answers" } else { "a program without TLS answers" };
     Finding::new(Code::PortNotTls, format!("{what} on port {port}, where the proxy should be"))
         .seen("answered", line)
 }

@@ -6,8 +6,7 @@ use crate::reason::Reason;
 /// What to check where nothing more is known: for the person who runs the edge.
 const LOOK: &str = "Look at the log of the app on {upstreams}.";
 /// The same for clients. No stranger learns where an upstream is, and behind a tunnel or a container's NAT everybody looks local.
-const UPSTREAM_CHECK: &str =
-    "The log of the edge, and `sanedge status` on its machine, say which app this is about.";
+const UPSTREAM_CHECK: &str = "The log of the edge, and `sanedge status` on its machine, name the app.";
 
 /// One row of the table.
 struct Row {
@@ -54,16 +53,16 @@ macro_rules! problems {
 problems! {
     /// 400: the head or the framing is malformed or ambiguous.
     BadRequest = 400, "bad_request", Some(Reason::BadRequest), "The request is malformed or ambiguous.",
-        remedy: "something in front of sanedge makes the request ambiguous: ask sanedge without it, and compare";
+        remedy: "a proxy in front of sanedge makes the request ambiguous: connect to sanedge without it, and compare";
     /// 400: the path leads to different routes before and after normalising.
     AmbiguousPath = 400, "ambiguous_path", Some(Reason::BadRequest), "The path leads to different routes before and after its dot segments and slashes are resolved.",
         remedy: "write the path without `//`, `.` and `..`";
     /// 400: an upgrade that RFC 6455 does not allow.
     BadUpgrade = 400, "bad_upgrade", Some(Reason::BadRequest), "The WebSocket upgrade does not follow RFC 6455.",
-        remedy: "something in front of sanedge changes the WebSocket handshake: let it pass Upgrade, Connection and Sec-WebSocket-* unchanged";
+        remedy: "a proxy in front of sanedge changes the WebSocket handshake: let it forward Upgrade, Connection and Sec-WebSocket-* unchanged";
     /// 400: plain HTTP on a TLS port.
     PlainHttp = 400, "plain_http", Some(Reason::BadRequest), "This port expects TLS: use https:// or wss://.",
-        remedy: "this port speaks TLS: use https:// or wss://";
+        remedy: "this port expects TLS: use https:// or wss://";
     /// 403: the Origin of an upgrade is not allowed.
     OriginRefused = 403, "origin_refused", Some(Reason::Origin), "Pages of this origin may not open WebSockets here.";
     /// 403: the client's address is not in `allow`.
@@ -74,7 +73,7 @@ problems! {
     UnknownHost = 404, "unknown_host", Some(Reason::Misdirected), "This host is not served here.";
     /// 408: the request did not arrive in time.
     RequestTimeout = 408, "request_timeout", Some(Reason::RequestTimeout), "The request did not arrive in time.",
-        remedy: "the request came too slowly: raise head_timeout or stall_timeout in [limits], or look at the line";
+        remedy: "the request arrived too slowly: raise head_timeout or stall_timeout in [limits], or check the network connection";
     /// 413: the body is larger than `body_bytes_max`.
     BodyTooLarge = 413, "body_too_large", Some(Reason::BodyTooLarge), "The body is larger than this route allows (body_bytes_max).",
         remedy: "raise body_bytes_max of the site or route (Engine.IO sends up to 1 MB)";
@@ -83,13 +82,13 @@ problems! {
         remedy: "the query is too long: send less in it, or raise target_bytes_max in [limits]";
     /// 417: an expectation other than 100-continue.
     ExpectationFailed = 417, "expectation_failed", Some(Reason::BadRequest), "The only supported expectation is 100-continue.",
-        remedy: "something in front of sanedge adds Expect: let it send 100-continue or nothing";
+        remedy: "a proxy in front of sanedge adds Expect: let it send 100-continue or nothing";
     /// 421: this connection was opened for another name.
     Misdirected = 421, "misdirected", Some(Reason::Misdirected), "This connection was opened for another host name.";
     /// 426: WebSocket version other than 13.
     WebSocketVersion = 426, "websocket_version", Some(Reason::BadRequest), "Only WebSocket version 13 is supported.",
         fields: "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
-        remedy: "something in front of sanedge changes Sec-WebSocket-Version: it must be 13";
+        remedy: "a proxy in front of sanedge changes Sec-WebSocket-Version: it must be 13";
     /// 429: too many requests.
     TooManyRequests = 429, "too_many_requests", Some(Reason::AddressWebSockets), "Too many requests from this address.",
         fields: "Retry-After: 1\r\n";
@@ -98,7 +97,7 @@ problems! {
         remedy: "fields and cookies are too long: send fewer, or raise head_bytes_max or fields_max in [limits]";
     /// 501: CONNECT, TRACE, or a transfer coding other than chunked.
     NotImplemented = 501, "not_implemented", Some(Reason::BadRequest), "This method or transfer coding is not supported.",
-        remedy: "something in front of sanedge changes the method or the transfer coding";
+        remedy: "a proxy in front of sanedge changes the method or the transfer coding";
     // The outage has a line of its own, once: `upstream::failed`.
     /// 502: no connection to the upstream.
     UpstreamUnreachable = 502, "upstream_unreachable", None, "The server behind this edge does not accept connections.",
@@ -111,23 +110,23 @@ problems! {
     UpstreamMalformed = 502, "upstream_malformed", Some(Reason::Upstream), "The response of the server behind this edge is malformed or ambiguous.",
         check: LOOK;
     /// 502: the upstream speaks TLS where plain HTTP is spoken to it.
-    UpstreamTls = 502, "upstream_tls", Some(Reason::Upstream), "The server behind this edge speaks TLS, and the edge speaks plain HTTP to it.",
-        check: "Name the app's plain port as upstream in the place of {upstreams} (`ss -tlnp`), or disable TLS in the app.";
+    UpstreamTls = 502, "upstream_tls", Some(Reason::Upstream), "The server behind this edge expects TLS, and the edge uses plain HTTP to it.",
+        check: "Name the app's plain port as `upstream` instead of {upstreams} (`ss -tlnp` lists ports), or disable TLS in the app.";
     /// 502: the head of the upstream's response is larger than `response_head_bytes_max`, or has more than
     /// `response_fields_max` fields.
     UpstreamHeadTooLarge = 502, "upstream_head_too_large", Some(Reason::Upstream), "The head of the response of the server behind this edge is too large (response_head_bytes_max, response_fields_max).",
         check: "Raise response_head_bytes_max or response_fields_max in [limits] of sanedge.toml: the log of the edge says which is reached.",
-        remedy: "the head of the app's answer is too large: send fewer cookies and fields, or raise response_head_bytes_max or response_fields_max in [limits]";
+        remedy: "the head of the app's response is too large: send fewer cookies and fields, or raise response_head_bytes_max or response_fields_max in [limits]";
     /// 503: the host waits for its first certificate.
     CertificatePending = 503, "certificate_pending", Some(Reason::Misdirected), "The certificate of this host is being obtained.",
         fields: "Retry-After: 60\r\n";
     /// 504: the upstream did not answer in time.
     UpstreamTimeout = 504, "upstream_timeout", Some(Reason::Upstream), "The server behind this edge did not respond in time.",
         check: LOOK,
-        remedy: "the app does not answer in time: look into its log";
+        remedy: "the app does not answer in time: check its log";
     /// 505: neither HTTP/1.0 nor HTTP/1.1.
-    VersionNotSupported = 505, "version_not_supported", Some(Reason::BadRequest), "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
-        remedy: "something in front of sanedge sends neither HTTP/1.0 nor HTTP/1.1";
+    VersionNotSupported = 505, "version_not_supported", Some(Reason::BadRequest), "Only HTTP/1.1 and HTTP/1.0 are supported here.",
+        remedy: "a proxy in front of sanedge sends neither HTTP/1.0 nor HTTP/1.1";
 }
 
 impl Row {

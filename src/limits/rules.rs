@@ -14,10 +14,10 @@ settings! {
     pub struct Rules, RULES {
         /// Refuse a WebSocket without Origin; clients that are not browsers send none.
         require_origin: bool = SWITCH, Fixed(0), "";
-        /// From the end of a request to the head of the upstream's response; later is a 504.
+        /// From the end of a request to the head of the upstream's response; after that the client gets 504.
         response_timeout: Duration = time(100, DAY), Fixed(MINUTE),
             "longer than Engine.IO's long poll, which its 25 s heartbeat ends";
-        /// Closes a WebSocket or a response on which no byte moves for so long.
+        /// Closes a WebSocket or a response on which no byte moves for this long.
         idle_timeout: Option<Duration> = time(100, 7 * DAY), Absent("no bound"),
             "Engine.IO's own heartbeat notices a dead connection";
         /// Sends a WebSocket Ping to each client at this interval, and closes a client that sends nothing for a whole interval
@@ -55,10 +55,10 @@ settings! {
     /// How the edge ends its connections when it stops.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Drain, DRAIN {
-        /// How long exchanges and WebSockets have to end when the edge stops.
+        /// Time that exchanges and WebSockets have to end when the edge stops.
         timeout as "drain_timeout": Duration = time(0, DAY), Fixed(MINUTE),
             "systemd kills the process after 75 s; raise TimeoutStopSec= in the unit with it";
-        /// Over how long a drain spreads the Close frames of its WebSockets, at most half of `drain_timeout`.
+        /// Time over which a drain spreads the Close frames of its WebSockets, at most half of `drain_timeout`.
         spread as "drain_spread": Duration = time(0, HOUR), Fixed(10 * SECOND),
             "clients that are closed all at once reconnect all at once";
     }

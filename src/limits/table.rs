@@ -23,11 +23,11 @@ settings! {
     pub struct Limits, LIMITS {
         /// Open client connections, including those in their TLS handshake.
         sessions_max: u32 = count(1, 100_000), Board("what the memory budget holds in the worst case, at most 16384"),
-            "each connection can use its full buffers; at the limit the edge evicts a connection that waits for nothing, or refuses the new one";
+            "each connection can use its full buffers; at the limit the edge evicts a connection without a request in progress, or refuses the new one";
         /// Open connections of one client address (an IPv4 address or an IPv6 /64, unless `exempt` lists it); a further one is closed
         /// before its handshake.
         address_sessions_max: u32 = count(1, 100_000), Board("three quarters of sessions_max, at most 512"),
-            "60 players behind one address have eight each";
+            "60 players behind one address have eight connections each";
         /// Connections in their TLS handshake at once; at the limit the one that has been in its handshake longest is closed.
         handshakes_max: u32 = count(1, 100_000), Board("a quarter of sessions_max, 16 to 1024"),
             "a handshake can hold ten times the memory of an idle session, and takes most of the CPU time";
@@ -75,8 +75,8 @@ settings! {
         /// How long a request body, or a client that reads a response or WebSocket messages, may make no progress.
         stall_timeout_ms: u32 = time(100, HOUR), Fixed(MINUTE),
             "a phone that loses its signal is back within a minute; a peer that stalls for longer only holds memory";
-        /// Each so many bytes transferred extend the deadline of `stall_timeout` by one second, up to the whole of it.
-        body_bytes_per_s_min: u32 = bytes(1, MIB).or_zero("the whole time again after any byte"), Fixed(256),
+        /// Whenever this many bytes are transferred, the deadline of `stall_timeout` moves by one second, up to the whole `stall_timeout`.
+        body_bytes_per_s_min: u32 = bytes(1, MIB).or_zero("the whole `stall_timeout` again after any byte"), Fixed(256),
             "one byte per minute is not enough, while a fast transfer may pause";
         /// Longest wait for a connection to an upstream.
         connect_timeout_ms: u32 = time(100, MINUTE), Fixed(4 * SECOND),

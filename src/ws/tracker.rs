@@ -458,7 +458,7 @@ impl Held {
 
     /// With more bytes appended; there is room for every unfinished frame.
     fn with(self, more: &[u8]) -> Self {
-        debug_assert!(self.len() + more.len() <= HELD_BYTES_MAX, "with so many bytes a frame can be judged");
+        debug_assert!(self.len() + more.len() <= HELD_BYTES_MAX, "with so many bytes a frame can be decided");
         let (mut held, before) = (self, usize::from(self.count));
         let to = held.bytes.iter_mut().skip(before).zip(more);
         held.count += to.map(|(to, byte)| *to = *byte).map(|()| 1).sum::<u8>();

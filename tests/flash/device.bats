@@ -46,7 +46,7 @@ teardown() {
   stand_in blockdev 'printf x | dd of='"$loop"' bs=1 seek=5000000 conv=notrunc,fsync status=none; exec "$real" "$@"'
   flash --image image.img --device "$loop" --force-device
   [ "$status" -eq 1 ]
-  says "gives back something else" "write it again"
+  says "returns other data" "write it again"
   nothing_left
 }
 
@@ -245,7 +245,7 @@ written() {
     exec "$real" "$@"'
   touch drops
   flash --image image.img --device "$loop" --force-device
-  refused 1 '[device-fake]' 'does not keep what is written' "of 67108864"
+  refused 1 '[device-fake]' 'does not store what is written' "of 67108864"
   rm drops
   flash --image image.img --device "$loop" --force-device
   refused 1 '[device-fake]'

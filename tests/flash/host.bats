@@ -44,7 +44,7 @@ teardown() { leave_board; }
   sed -i '2a case "$*" in *"/install") exit 255 ;; esac' "$bin/ssh"
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "the connection to pi@board broke" "host-lost"
+  says "the connection to pi@board was lost" "host-lost"
   nothing_in_tmp
   [ -z "$(snapshot)" ]
   # After: root works there, and here it looks like the end.
@@ -151,7 +151,7 @@ http = ["[::]:80"]' >sanedge.toml
   touch "$state/broken"
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "program, units and bundle were taken away again; the users sanedge and sanedge-acme, /etc/sanedge and empty folders for drop-ins stay"
+  says "program, units and bundle are removed; the users sanedge and sanedge-acme, /etc/sanedge and empty folders for drop-ins stay"
   [ -z "$(snapshot)" ]
   [ -d "$board/etc/sanedge" ]
 }
@@ -169,7 +169,7 @@ http = ["[::]:80"]' >sanedge.toml
   rm sanedge.toml && config rpi4 'https = ["[::]:8443"]' >sanedge.toml
   flash --host pi@board
   [ "$status" -eq 1 ] || { echo "$output"; false; }
-  says "found nothing wrong before" "rolled back"
+  says "a failure that it did not report before" "rolled back"
   snapshot | grep -v '^./new' | diff before -
 }
 
@@ -211,7 +211,7 @@ TABLE
   stand_in mktemp 'case "$*" in *" /tmp/sanedge."*) echo "$STATE/precious" ;; *) exec "$real" "$@" ;; esac'
   flash --host pi@board
   [ "$status" -eq 1 ]
-  says "pi@board did not make a folder" "/tmp/sanedge.…" "$state/precious"
+  says "no folder could be created on pi@board" "/tmp/sanedge.…" "$state/precious"
   [ -d "$state/precious" ]
   rm "$bin/mktemp"
   stand_in ssh 'exit 255'
@@ -236,6 +236,6 @@ TABLE
 @test "a dry run prints every step and changes nothing there" {
   flash --host pi@board --dry-run
   [ "$status" -eq 0 ] || { echo "$output"; false; }
-  says "would put onto pi@board" "/usr/bin/sanedge  0755 root:root" "roll back"
+  says "would install on pi@board" "/usr/bin/sanedge  0755 root:root" "roll back"
   [ -z "$(snapshot)" ]
 }

@@ -141,7 +141,7 @@ own_repository() {
   debugfs -w -f commands "bare.img?offset=$ext4_at" >/dev/null 2>&1
   flash --image bare.img --out card.img
   [ "$status" -eq 0 ] || { echo "$output"; false; }
-  says "no program that tells" "no systemd" "no accounts"
+  says "no program that shows" "no systemd" "no accounts"
   is_clean card.img
   # Nobody but root can read the bundle until the account is there.
   [ "$(owner card.img /etc/sanedge/sanedge.bundle)" = "0640 0 0 " ]

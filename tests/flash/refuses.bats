@@ -23,7 +23,7 @@ teardown() {
   run "$flash" --board rpi4 --config sanedge.toml --image image.img
   refused 2 "--out or --device is missing"
   run "$flash" --board rpi4 --config sanedge.toml --host pi@board --out card.img
-  refused 2 "--host is for a board that runs"
+  refused 2 "--host is for a running board"
   run "$flash" --bord rpi4
   refused 2 'found `--bord`'
   run "$flash" --board
@@ -60,7 +60,7 @@ teardown() {
   refused 1 'no such folder: none'
   : >plain
   run "$flash" --board rpi4 --config sanedge.toml --sanedge plain --binary program --image image.img --out card.img
-  refused 1 'cannot be run: plain'
+  refused 1 'plain cannot be run'
 }
 
 @test "a program for another processor" {
@@ -118,7 +118,7 @@ teardown() {
   printf '#!/bin/sh\n' >own/cross/build.sh
   chmod +x own/cross/build.sh
   CARGO_TARGET_DIR=$PWD/target run own/flash.sh --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --image image.img --out card.img
-  refused 1 'cross/build.sh left no program for rpi4' "$PWD/target/boards/rpi4/sanedge"
+  refused 1 'cross/build.sh produced no program for rpi4' "$PWD/target/boards/rpi4/sanedge"
   stand_in sanedge 'echo sanedge 0.0.0-other'
   mkdir "$BATS_TEST_TMPDIR/path"
   for one in /usr/bin/* /usr/sbin/* "$BATS_TEST_TMPDIR/bin/sanedge"; do ln -sf "$one" "$BATS_TEST_TMPDIR/path/"; done
@@ -154,7 +154,7 @@ teardown() {
   refused 1 'no FAT partition first'
   cp image.img cut.img && truncate -s 20M cut.img
   flash --image cut.img --out card.img
-  refused 1 'cut off'
+  refused 1 'is truncated'
   cp image.img nofat.img && dd if=/dev/zero of=nofat.img bs=1M seek=1 count=8 conv=notrunc status=none
   flash --image nofat.img --out card.img
   refused 1 'no cmdline.txt'
@@ -181,7 +181,7 @@ teardown() {
   printf 'rm /etc/passwd\ncd /etc\nwrite passwd passwd\n' >commands
   debugfs -w -f commands "nobody.img?offset=$ext4_at" >/dev/null 2>&1
   flash --image nobody.img --out card.img --ssh-key id.pub
-  refused 1 'nobody.img has no user that could log in' 'leave --ssh-key out'
+  refused 1 'nobody.img has no user to log in as' 'leave --ssh-key out'
   cp image.img nosshd.img
   debugfs -w -R 'rm /usr/lib/systemd/system/ssh.service' "nosshd.img?offset=$ext4_at" 2>/dev/null
   flash --image nosshd.img --out card.img --ssh-key id.pub
@@ -194,7 +194,7 @@ teardown() {
   echo 'sanedge:x:500:' >group
   debugfs -w -f commands "half.img?offset=$ext4_at" >/dev/null 2>&1
   flash --image half.img --out card.img
-  refused 1 'half an account'
+  refused 1 'only the user or only the group'
 }
 
 @test "an image without room" {
@@ -228,18 +228,18 @@ teardown() {
 @test "words that are no name, country or key" {
   for name in Edge -edge edge- e.d 'a b' "$(printf 'a%.0s' {1..64})"; do
     flash --image image.img --out card.img --hostname "$name"
-    refused 1 "cannot be a host's name"
+    refused 1 "not a valid host name"
   done
   flash --image image.img --out card.img --hostname "$(printf 'a%.0s' {1..63})" --dry-run
   [ "$status" -eq 0 ]
   for country in de DEU D1; do
     flash --image image.img --out card.img --wifi-country "$country"
-    refused 1 'no country'
+    refused 1 'not a country code'
   done
   flash --image image.img --out card.img --ssh-key id
-  refused 1 'private half'
+  refused 1 'is a private key'
   flash --image image.img --out card.img --ssh-key sanedge.toml
-  refused 1 'no public key'
+  refused 1 'not an SSH public key'
   flash --image image.img --out card.img --ssh-key none
   refused 1 'no such file: none'
 }
@@ -297,12 +297,12 @@ TABLE
   # debugfs never says by its exit code that it failed: a stand-in that writes nothing must be noticed.
   stand_in debugfs 'for word in "$@"; do [ "$word" != -w ] || exit 0; done; exec "$real" "$@"'
   flash --image image.img --out card.img
-  refused 1 'was not written as it should be'
+  refused 1 'was not written correctly'
   stand_in debugfs 'exec "$real" "$@"'
   # The second check, which changes nothing, is the last word.
   stand_in e2fsck 'case "$1" in -fn) echo "UNEXPECTED INCONSISTENCY"; exit 4 ;; esac; exec "$real" "$@"'
   flash --image image.img --out card.img
-  refused 1 'did not come out clean' 'UNEXPECTED INCONSISTENCY'
+  refused 1 'the changed root file system has errors' 'UNEXPECTED INCONSISTENCY'
   stand_in e2fsck 'exec "$real" "$@"'
   stand_in mcopy 'case "$*" in *put.cmdline.txt*) exit 0 ;; esac; exec "$real" "$@"'
   flash --image image.img --out card.img
@@ -311,9 +311,9 @@ TABLE
 
 @test "devices: no disk, a partition, too small, not removable" {
   flash --image image.img --device image.img
-  refused 1 'image.img is no disk' 'regular file'
+  refused 1 'image.img is not a disk' 'regular file'
   flash --image image.img --device /dev/null
-  refused 1 '/dev/null is no disk'
+  refused 1 '/dev/null is not a disk'
   truncate -s 16M small
   loop small
   flash --image image.img --device "$loop"
@@ -373,7 +373,7 @@ esac'
     disk "disk 1 1 0" "\n\n" ''
     sed -i '2a case "$*" in *"-o '"$fails"' "* | *'"$fails"'S*) echo "lsblk: it failed" >&2; exit 1 ;; esac' "$BATS_TEST_TMPDIR/bin/lsblk"
     flash --image image.img --device "$loop"
-    refused 1 "it is not known how $loop is used" "lsblk: it failed" "lsblk -o $fails"
+    refused 1 "cannot find out how $loop is used" "lsblk: it failed" "lsblk -o $fails"
   done
   # util-linux before 2.37 has the singular alone.
   disk "disk 1 1 0" "\n/media/card\n" ''
@@ -391,5 +391,5 @@ esac'
   chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_FILE_TMPDIR" 2>/dev/null || true
   run setpriv --reuid=65534 --regid=65534 --clear-groups "$flash" --board rpi4 --config "$PWD/sanedge.toml" \
     --sanedge /bin/true --binary program --image image.img --device "$loop"
-  refused 1 'cannot be written by nobody'
+  refused 1 'nobody may not write to'
 }

@@ -69,7 +69,7 @@ TABLE
   rm "$BATS_TEST_TMPDIR/bin/stat"
   stand_in df 'echo head; echo "/dev/x 1 1 '$((image_bytes / 1024 - 1))' 1% /"'
   flash --image image.img --out card.img
-  refused 1 '[out-room]' 'too little room'
+  refused 1 '[out-room]' 'not enough space'
   stand_in df 'echo head; echo "/dev/x 1 1 '$((image_bytes / 1024))' 1% /"'
   flash --image image.img --out card.img
   made
@@ -124,7 +124,7 @@ TABLE
   cp image.img later.img
   debugfs -w -R 'set_super_value feature_incompat 0x800002c2' "later.img?offset=$ext4_at" >/dev/null 2>&1
   flash --image later.img --out card.img
-  refused 1 '[image-ext4-features]' 'unsupported feature' 'e2fsprogs of a later release'
+  refused 1 '[image-ext4-features]' 'unsupported feature' 'a later e2fsprogs'
 }
 
 # --- the kernel's line ---------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ TABLE
   printf '[pi5]\nos_prefix=no/\n[pi4]\nos_prefix=current/\r\n' | on_boot prefix.img more.txt
   flash --image prefix.img --out card.img
   made
-  says "put into current/cmdline.txt" "cgroup_disable=memory"
+  says "write to current/cmdline.txt" "cgroup_disable=memory"
   [ "$(mtype -i "card.img@@$fat_at" ::current/cmdline.txt)" = "root=new cgroup_disable=memory cgroup_enable=memory" ]
   [ "$(cmdline card.img)" = "$(cmdline image.img)" ]
   # For another model the prefix is none of its business.
@@ -269,7 +269,7 @@ TABLE
   refused 1 '[image-first-boot]' 'would undo --wifi-country' 'GB in custom.toml'
   flash --image imager.img --out card.img --wifi-country GB
   made
-  says "the first boot makes the user me"
+  says "the first boot creates the user me"
   # An account that is prepared there stays.
   edit os.img 'mkdir /usr/lib/userconf-pi' 'cd /usr/lib/userconf-pi' 'write program userconf' 'cd /usr/sbin' 'mkdir /usr/sbin' 'cd /usr/sbin' 'write program NetworkManager'
   printf 'me:$6$hash\n' | on_boot os.img userconf.txt
@@ -278,7 +278,7 @@ TABLE
   flash --image os.img --out card.img --ssh-key id.pub
   made
   [ "$(mtype -i "card.img@@$fat_at" ::userconf.txt)" = 'me:$6$hash' ]
-  says "renames the first one" "wpa_supplicant.conf on the boot partition is not read"
+  says "renames the first user" "wpa_supplicant.conf on the boot partition is not read"
 }
 
 @test "Wi-Fi under NetworkManager is switched on with its country" {

@@ -195,7 +195,7 @@ async fn an_app_that_speaks_tls_is_recognised_by_its_alert() {
         .await;
         let edge = edge(&upstream);
         assert_hidden(&edge, &upstream.address, "upstream_tls", 502).await;
-        edge.wait_for_log("plain port as upstream", PATIENCE);
+        edge.wait_for_log("plain port as `upstream`", PATIENCE);
         edge.stop();
     }
     // Twins: what begins otherwise is malformed, and what ends without a word is closed, with a hint.
@@ -208,7 +208,7 @@ async fn an_app_that_speaks_tls_is_recognised_by_its_alert() {
     let closing = Upstream::scripted(async |mut connection| drop(connection.request().await)).await;
     let edge = edge(&closing);
     assert_hidden(&edge, &closing.address, "upstream_closed", 502).await;
-    edge.wait_for_log("does it speak TLS there?", PATIENCE);
+    edge.wait_for_log("does it expect TLS there?", PATIENCE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,7 +348,7 @@ fn zones_are_taken_where_they_belong() {
         assert!(shown.contains(&good.to_ascii_lowercase()), "{shown}");
     }
     for (bad, wanted) in [
-        ("[fe80::1]:3000", "Say on which interface"),
+        ("[fe80::1]:3000", "Add the interface"),
         ("[fe80::1%eth0]", "Write a port"),
         ("[fe80::1%eth0]:0", "Write a port"),
         ("[fe80::1%]:3000", "an interface of the board"),

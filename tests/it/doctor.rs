@@ -311,7 +311,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_type() {
         (vec!["https://recre.store trailing"], "without spaces"),
         (vec!["https://[::1"], "closed"),
         (vec!["https://recre.store:99999"], "a number from 1 to 65535"),
-        (vec!["https://"], "expected an URL such as"),
+        (vec!["https://"], "expected a URL such as"),
         (vec!["https://recre.store", "nothing.toml"], "nothing.toml"),
         (vec!["https://socket.recre.store", "--ca", "nothing.pem"], "a PEM file with root certificates"),
         (vec!["https://socket.recre.store", "--header", "no colon"], "expected NAME: VALUE"),
@@ -319,7 +319,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_type() {
         (vec!["https://socket.recre.store", "--hold", "soon"], "--hold"),
         (vec!["https://socket.recre.store", "--resolve", "x"], "HOST:ADDRESS"),
         (vec!["--from-config"], "sanedge.toml"),
-        (vec![], "what shall be looked at?"),
+        (vec![], "expected a URL, a bundle or a sanedge.toml to check"),
     ] {
         let output = sanedge().arg("doctor").args(&arguments).current_dir(&elsewhere).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));

@@ -89,7 +89,7 @@ fn folder(state: &Path) -> Option<OwnedFd> {
 
 fn wrong(found: &Metadata, owner: u32) -> Option<&'static str> {
     match () {
-        () if !found.is_file() => Some("no regular file"),
+        () if !found.is_file() => Some("not a regular file"),
         () if found.uid() != owner => Some("a file of another user"),
         () if found.nlink() != 1 => Some("a file with several names"),
         () if found.mode() & 0o077 != 0 => Some("readable by others"),
@@ -154,9 +154,9 @@ mod tests {
         std::fs::hard_link(at("good"), at("twice")).unwrap();
         assert!(refused("twice").contains("several names"));
         std::fs::create_dir(at("folder")).unwrap();
-        assert!(refused("folder").contains("no regular file"));
+        assert!(refused("folder").contains("not a regular file"));
         rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
-        assert!(refused("pipe").contains("no regular file"), "and it is not waited for");
+        assert!(refused("pipe").contains("not a regular file"), "and it is not waited for");
         assert!(super::read(Path::new("/nonexistent"), &at("good")).unwrap().is_none());
         let linked = state.path().join("state");
         symlink(state.path(), &linked).unwrap();

@@ -189,13 +189,13 @@ fn kept(host: &Host, candidate: &Candidate<'_>) -> Finding {
     let end = candidate.chain.first().map(|link| moment(link.facts.not_after)).unwrap_or_default();
     Finding::new(
         Code::CarriedOver,
-        format!("`{host}` keeps the certificate that the bundle in place has of `{label}`"),
+        format!("`{host}` keeps the certificate of `{label}` that the existing bundle has"),
     )
     .host(host)
     .certificate(label)
-    .expected(format!("a certificate in `{label}` that passes every proof and covers the host"))
-    .found(format!("errors, which are told above; the one in place is valid until {end}"))
-    .remedy("Fix these errors before then, and type the command again.")
+    .expected(format!("a certificate in `{label}` that passes every check and covers the host"))
+    .found(format!("errors (see above); the existing one is valid until {end}"))
+    .remedy("Fix these errors before then, and run the command again.")
 }
 
 fn left_out(host: &Host) -> Finding {
@@ -204,15 +204,15 @@ fn left_out(host: &Host) -> Finding {
         format!("`{host}` has no certificate and is left out: clients are refused"),
     )
     .host(host)
-    .expected("a certificate that covers the host, in a file or in the bundle in place")
-    .found("a source with errors, which are told above, and no valid certificate in the bundle in place")
-    .remedy("Fix these errors, and type the command again.")
+    .expected("a certificate that covers the host, in a file or in the existing bundle")
+    .found("files with errors (see above), and no valid certificate in the existing bundle")
+    .remedy("Fix these errors, and run the command again.")
 }
 
 fn would_lose(host: &Host, end: i64) -> Finding {
     Finding::new(Code::HostNotCovered, format!("`{host}` would lose its certificate, which is valid"))
         .host(host)
-        .expected("a certificate for the host in sanedge.toml, or a [[certificate]] with the files that the one in place was made of")
-        .found(format!("none; the bundle in place has one until {}", moment(end)))
+        .expected("a certificate for the host in sanedge.toml, or a [[certificate]] with the files of the existing one")
+        .found(format!("none; the existing bundle has one, valid until {}", moment(end)))
         .remedy("Fix the [[certificate]] for this host, or remove the host from sanedge.toml.")
 }

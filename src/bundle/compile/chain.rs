@@ -284,7 +284,7 @@ fn sizes(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
                     subject.label,
                     bits,
                     &format!("the CA {}", link.facts.subject),
-                    "No client accepts that. Issue the certificate by another CA, or create the CA again with a current key.",
+                    "No client accepts that. Have the certificate issued by another CA, or create the CA again with a current key.",
                 );
                 desk.push(subject.line, finding);
             }
@@ -355,7 +355,7 @@ fn unfit(subject: &Subject<'_>, path: &[&Link], anchors: &Anchors, now: i64) -> 
 
 fn root_expired(subject: &Subject<'_>, root: &Link) -> Finding {
     let found = format!("the root {} ended on {}", root.facts.subject, moment(root.facts.not_after));
-    let remedy = "Create the CA's certificate again, with the same key and name so that what it issued stays good; name it in \
+    let remedy = "Create the CA's certificate again, with the same key and name, so that the certificates that it issued stay valid; name it in \
         `trust`, and install it on every client.";
     refused_because(subject.label, &found, remedy).certificate(subject.label)
 }

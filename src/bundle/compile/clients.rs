@@ -99,7 +99,7 @@ fn lifetime(served: &Served<'_>, facts: &Facts) -> Option<Finding> {
 
 fn must_staple(served: &Served<'_>, profile: &Profile) -> Option<Finding> {
     let finding = || {
-        Finding::new(Code::MustStaple, format!("`{}` requires OCSP stapling: Firefox and GnuTLS refuse it without", served.label))
+        Finding::new(Code::MustStaple, format!("`{}` requires OCSP stapling: Firefox and GnuTLS refuse it without a stapled response", served.label))
             .expected("no `tlsfeature = status_request` (must-staple, RFC 7633), or a server that sends an OCSP response")
             .found("must-staple, and no OCSP response; sanedge sends none")
             .remedy("Issue it again without must-staple: leave `--must-staple` out (certbot: delete `must_staple = True` from /etc/letsencrypt/renewal/NAME.conf), or `tlsfeature` from openssl's extensions. With certbot, then:\n  certbot renew --force-renewal")

@@ -247,7 +247,7 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
     };
     if names.iter().any(|name| is_private(name)) {
         return format!(
-            "No public CA issues all of these names. {what} by a CA of your own:\n  mkcert {}\nOr remove the host from sanedge.toml.",
+            "No public CA issues all of these names. {what} with a CA of your own:\n  mkcert {}\nOr remove the host from sanedge.toml.",
             all(" ")
         );
     }
@@ -281,7 +281,7 @@ fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {
     let covers_some = hosts.clone().any(|h| candidate.names().iter().any(|n| n.covers(h)));
     let wanted = format!("a certificate for one of {}", listed(hosts));
     let expected = if covers_some { "one certificate for each host".to_owned() } else { wanted };
-    let found = covers_only(candidate) + if covers_some { ", and others come first there" } else { "" };
+    let found = covers_only(candidate) + if covers_some { ", and others are preferred there" } else { "" };
     let remedy = if covers_some {
         "Another certificate is preferred for each of its hosts. Remove this [[certificate]]; its key need not be on the board."
     } else {

@@ -84,7 +84,7 @@ pub(super) struct Link {
 /// Parses X.509; the error is a sentence.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     let (rest, certificate) = X509Certificate::from_der(der.as_ref())
-        .map_err(|_| "bytes that are no X.509 certificate".to_owned())?;
+        .map_err(|_| "bytes that are not an X.509 certificate".to_owned())?;
     if !rest.is_empty() {
         return Err(format!("{} after the end of the certificate", number(rest.len(), "byte")));
     }

@@ -63,7 +63,7 @@ fn self_signed(subject: &Subject<'_>, link: &Link) -> Finding {
         .certificate(subject.label)
         .expected("a certificate of a CA that clients know")
         .found(format!("{}, signed by itself", link.facts.subject))
-        .remedy("Browsers will warn, and refuse WebSockets without asking. Get one from Let's Encrypt, or from a CA of your own that your clients trust (and name that in trust = \"ca.pem\").")
+        .remedy("Browsers show a warning for pages, and refuse WebSockets without one. Get one from Let's Encrypt, or from a CA of your own that your clients trust (and name that in trust = \"ca.pem\").")
 }
 
 fn missing_intermediate(subject: &Subject<'_>, link: &Link, url: &str) -> Finding {

@@ -109,7 +109,7 @@ fn folders(desk: &mut Desk, source: &Source) {
         )
         .expected(format!("the folder `{text}` on the machine that runs `sanedge serve`"))
         .found("no such folder on this machine")
-        .remedy(format!("Make it on the board: mkdir -p {}", word(folder)));
+        .remedy(format!("Create it on the board: mkdir -p {}", word(folder)));
         desk.push(line, finding);
     };
     if let Some(acme) = &source.listen.acme_dir {
@@ -142,9 +142,9 @@ fn trusted(desk: &mut Desk, source: &Source) {
     let believed = source.trusted_proxies.iter().chain(&source.listen.proxy_protocol_from);
     for network in believed.filter(|n| n.value.prefix_len() == 0) {
         let finding =
-            Finding::new(Code::TrustedEverybody, "every client can forge where its requests come from")
+            Finding::new(Code::TrustedEverybody, "every client can forge its address")
                 .expected("the addresses of your own proxies")
-                .found(format!("`{}`, every address there is", network.value))
+                .found(format!("`{}`, which is every address", network.value))
                 .remedy("List only your proxies, for example \"192.168.1.2/32\".");
         desk.push(network.line, finding);
     }
@@ -284,12 +284,12 @@ fn public(upstream: &Upstream) -> Finding {
 }
 
 fn multicast_dns(host: &str) -> Finding {
-    Finding::new(Code::MdnsUpstream, format!("the upstream's name `{host}` is known to multicast DNS alone (RFC 6762)"))
+    Finding::new(Code::MdnsUpstream, format!("the upstream's name `{host}` is known only to multicast DNS (RFC 6762)"))
         .expected("an address, or a name in DNS or in /etc/hosts of the board")
         .found(format!("`{host}`: the programs of packages and boards are static and ask /etc/hosts and the servers in /etc/resolv.conf, not Avahi (libnss-mdns)"))
         .remedy(format!(
             "Write its address, or put a line into /etc/hosts of the board:\n  echo \"$(avahi-resolve -4 -n {host} | cut -f2) {host}\" | sudo tee -a \
-             /etc/hosts\nsystemd-resolved resolves it too, where `resolvectl mdns` says yes and /etc/resolv.conf names 127.0.0.53."
+             /etc/hosts\nsystemd-resolved resolves it too, if `resolvectl mdns` says yes and /etc/resolv.conf names 127.0.0.53."
         ))
 }
 

@@ -204,7 +204,7 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts:
             Code::FileUnreadable,
             "cannot be read",
             format!(
-                "Run as a user who may read it, or look at its owner and mode: ls -l {}",
+                "Run the command as a user that may read the file, or check its owner and mode: ls -l {}",
                 word(&file.path)
             ),
         ),
@@ -235,7 +235,7 @@ fn missing_advice(file: &NamedFile, wanted: Wanted, hosts: &[Host]) -> String {
     if let Some(name) = certbot.and_then(|rest| rest.iter().next()) {
         return match wanted {
             Wanted::Certificates => first_certificate(&name.to_string_lossy(), hosts),
-            Wanted::Key => "certbot makes it together with the certificate, see there.".to_owned(),
+            Wanted::Key => "certbot creates it together with the certificate: see the error for `chain`.".to_owned(),
         };
     }
     let begin = if Path::new(&*file.label).is_absolute() {
@@ -244,7 +244,7 @@ fn missing_advice(file: &NamedFile, wanted: Wanted, hosts: &[Host]) -> String {
         "Relative paths begin at the folder of sanedge.toml. "
     };
     if is_there {
-        format!("{begin}Look what is there: ls {}", word(folder))
+        format!("{begin}See what is there: ls {}", word(folder))
     } else {
         format!("{begin}There is no folder {}.", word(folder))
     }
@@ -260,7 +260,7 @@ fn first_certificate(name: &str, hosts: &[Host]) -> String {
     let shown = Host::parse(name).map_or_else(|_| Excerpt::of(name).into(), |host| host.to_string());
     let name = crate::bundle::shell::shell_word(&shown);
     format!(
-        "certbot makes this folder with the first certificate (another client: name its files here). While nothing listens \
+        "certbot creates this folder with the first certificate (another client: name its files here). While nothing listens \
          on port 80:\n  sudo certbot certonly --standalone --cert-name {name}{names}\n\
          While an edge or another server has port 80, by a folder that it serves (`acme_dir` here):\n  \
          sudo certbot certonly --webroot -w /var/lib/sanedge/acme --cert-name {name}{names}"
@@ -310,7 +310,7 @@ fn too_many(file: &Lined<NamedFile>, found: usize, max: usize) -> Finding {
 
 fn key_as_certificate(file: &Lined<NamedFile>, count_max: usize) -> Finding {
     let remedy = if count_max == TRUST_CERTIFICATES_MAX {
-        "`trust` wants the certificate of your CA, never its key, which belongs on no edge; mkcert calls it rootCA.pem."
+        "`trust` names the certificate of your CA, never its key, which must not be on an edge; mkcert calls it rootCA.pem."
     } else {
         "Are `chain` and `key` swapped? With certbot, chain is fullchain.pem and key is privkey.pem."
     };
@@ -338,7 +338,7 @@ fn no_certificate(file: &Lined<NamedFile>, sections: &[Section]) -> Finding {
     let path = word(&file.value.path);
     let out = word_beside(&converted(&file.value.path), &file.value.path);
     let remedy = if found.contains("REQUEST") {
-        "This is the request for a certificate. Name the certificate that the CA made of it.".to_owned()
+        "This is a certificate request. Name the certificate that the CA issued for it.".to_owned()
     } else if sections.iter().any(|section| section.kind == Kind::Pkcs7) {
         format!("Convert it, and name the new file here:\n  openssl pkcs7 -in {path} -print_certs -out {out}")
     } else {
@@ -375,7 +375,7 @@ fn several_keys(file: &Lined<NamedFile>, count: usize) -> Finding {
 fn encrypted(file: &Lined<NamedFile>) -> Finding {
     let plain = word_beside(&fresh(&file.value.path, &["plain.pem"]), &file.value.path);
     let remedy = format!(
-        "Take the passphrase off, keep the new file private, and name it here:\n  (umask 077; openssl pkey -in {} -out {plain})",
+        "Remove the passphrase, keep the new file private, and name it here:\n  (umask 077; openssl pkey -in {} -out {plain})",
         word(&file.value.path)
     );
     Finding::new(Code::EncryptedKey, format!("the key in `{}` has a passphrase", file.value.label))

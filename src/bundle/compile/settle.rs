@@ -74,7 +74,7 @@ fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, machine: &Mach
     }
     let memory = Memory::of(limits, machine, upstreams);
     let remedy = match below {
-        0 => "Not one session fits: lower the buffers in [limits], or remove them for the board's defaults."
+        0 => "No session fits: lower the buffers in [limits], or remove them for the board's defaults."
             .to_owned(),
         fitting => format!("Set sessions_max to at most {fitting}, or lower the buffers in [limits]."),
     };

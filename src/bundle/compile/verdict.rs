@@ -50,17 +50,17 @@ pub(super) fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Erro
             Finding::new(Code::NameConstraints, format!("a CA of `{label}` may not issue for these names"))
                 .expected("names that the name constraints of every CA above permit (RFC 5280 §4.2.1.10)")
                 .found(listed(facts.names.iter().map(SanName::to_string)))
-                .remedy("Issue the certificate with names that the CA permits, or by another CA.")
+                .remedy("Have the certificate issued for names that the CA permits, or by another CA.")
         }
         webpki::Error::PathLenConstraintViolated => refused_because(
             label,
             "a CA below another that permits none",
-            "Issue the certificate by a CA that the path length above permits.",
+            "Have the certificate issued by a CA that the path length above permits.",
         ),
         webpki::Error::EndEntityUsedAsCa => refused_because(
             label,
             "a certificate that is not a CA's but signed another",
-            "Issue the certificate by a CA: basicConstraints CA:TRUE and keyUsage keyCertSign.",
+            "Have the certificate issued by a CA: basicConstraints CA:TRUE and keyUsage keyCertSign.",
         ),
         other => refused_because(label, path_error(other), "Issue the certificate again."),
     };
@@ -93,13 +93,13 @@ pub(super) fn path_error(error: &webpki::Error) -> &'static str {
         | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             "a signature of a kind that sanedge's library cannot check"
         }
-        _ => "a chain that does not pass the path check",
+        _ => "a chain that fails path validation",
     }
 }
 
 pub(super) fn refused_because(label: &str, found: &str, remedy: &str) -> Finding {
     Finding::new(Code::ChainRefused, format!("clients refuse the chain in `{label}`"))
-        .expected("a chain that passes the path check of RFC 5280 §6.1")
+        .expected("a chain that passes path validation (RFC 5280 §6.1)")
         .found(found)
         .remedy(remedy)
 }

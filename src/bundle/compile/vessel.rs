@@ -51,7 +51,7 @@ fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
         return vessel(
             "the store of Traefik (acme.json), with certificates and keys of many hosts",
             format!(
-                "Take this host's out of it, and name the new file here; HOST is its name:\n  (umask 077; jq -r '.[].Certificates[] | \
+                "Extract the entry of this host, and name the new file here; HOST is its name:\n  (umask 077; jq -r '.[].Certificates[] | \
                  select(.domain.main == \"HOST\") | .{field}' {path} | base64 -d > {out})"
             ),
         );
@@ -61,7 +61,7 @@ fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
         return vessel(
             "a Secret of Kubernetes",
             format!(
-                "Take the file out of it, and name the new file here; SECRET is its name:\n  (umask 077; kubectl get secret SECRET -o \
+                "Extract the file, and name the new file here; SECRET is its name:\n  (umask 077; kubectl get secret SECRET -o \
                  jsonpath='{{.data.{}}}' | base64 -d > {out})",
                 field.replace('.', "\\.")
             ),
@@ -73,13 +73,13 @@ fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
     {
         return vessel(
             "a key for SSH",
-            "It has nothing to do with TLS: name the files that the CA or its client made.".to_owned(),
+            "It is not for TLS: name the files that the CA or its ACME client wrote.".to_owned(),
         );
     }
     if start.starts_with('<') {
         return vessel(
             "a web page or XML, perhaps in place of a download",
-            "Fetch the file again, and look at what comes: a login or an error page is no certificate."
+            "Fetch the file again, and check what you get: a login or an error page is not a certificate."
                 .to_owned(),
         );
     }

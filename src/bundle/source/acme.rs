@@ -91,7 +91,7 @@ fn parse_name(text: &str) -> Result<Host, Bad> {
     if text.starts_with("*.") {
         let remedy = "List the hosts, or obtain the wildcard with certbot or lego and name it in [[certificate]] (docs/renewal.md).";
         return Err(Bad::new(
-            "a host: a wildcard needs dns-01, which `sanedge renew` does not speak",
+            "a host: a wildcard needs dns-01, which `sanedge renew` does not support",
             remedy,
         ));
     }
@@ -101,7 +101,7 @@ fn parse_name(text: &str) -> Result<Host, Bad> {
 fn parse_directory(text: &str) -> Result<String, Bad> {
     if acme::wants_binding(text) {
         let expected =
-            "a CA that needs no external account binding, which `sanedge renew` does not speak yet";
+            "a CA that needs no external account binding, which `sanedge renew` does not support yet";
         let remedy = "Write directory = \"letsencrypt\", or obtain the certificate with certbot, acme.sh or lego and name it in [[certificate]] (docs/renewal.md).";
         return Err(Bad::new(expected, remedy));
     }

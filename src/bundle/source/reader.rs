@@ -125,10 +125,10 @@ impl Reader<'_> {
         }
         let finding = Finding::new(
             Code::PublicPortFollows,
-            format!("clients are told port {port}; if a router maps 443 to it, set public_https_port = 443"),
+            format!("redirects and origins use port {port}; if a router maps 443 to it, set public_https_port = 443"),
         )
         .expected("`public_https_port`, if clients connect to another port than that of `https`")
-        .found(format!("none: redirects, origins and X-Forwarded-Port use {port}"))
+        .found(format!("none, so redirects, origins and X-Forwarded-Port use {port}"))
         .remedy("Nothing to do if clients really connect to this port.");
         self.push(first.line, finding);
         port

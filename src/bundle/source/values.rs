@@ -120,7 +120,7 @@ fn upstream_advice(text: &str) -> Option<String> {
     if text.starts_with(['/', '.', '@']) || text.ends_with(".sock") {
         let path = Excerpt::all_of(text).filter(|_| !text.starts_with('@'));
         return Some(path.map_or_else(
-            || "Write a socket's path behind `unix:`: \"unix:/run/app/app.sock\".".to_owned(),
+            || "Write a socket's path after `unix:`: \"unix:/run/app/app.sock\".".to_owned(),
             |path| format!("Write \"unix:{path}\"."),
         ));
     }
@@ -195,16 +195,16 @@ pub(crate) fn zoned_upstream(text: &str) -> Option<Result<Upstream, String>> {
         zone.strip_prefix("25").filter(|zone| zone.starts_with(|c: char| c.is_ascii_alphabetic()));
     Some(match (ip.parse::<Ipv6Addr>(), port) {
         (Err(_), _) => Err("Write an IPv6 address before the zone: \"[fe80::1%eth0]:3000\".".to_owned()),
-        (Ok(_), None) => Err("Write a port from 1 to 65535 behind it: \"[fe80::1%eth0]:3000\".".to_owned()),
+        (Ok(_), None) => Err("Write a port from 1 to 65535 after it: \"[fe80::1%eth0]:3000\".".to_owned()),
         (Ok(ip), Some(port)) if !ip.is_unicast_link_local() => {
-            Err(format!("Leave the zone out, which only link-local addresses have: \"[{ip}]:{port}\"."))
+            Err(format!("Remove the zone, which only link-local addresses have: \"[{ip}]:{port}\"."))
         }
         (Ok(ip), Some(port)) if zone_alone.is_some() => {
             let zone = zone_alone.filter(|zone| wire::is_zone(zone)).unwrap_or("eth0");
-            Err(format!("Write one `%`, as this is no URL: \"[{ip}%{zone}]:{port}\"."))
+            Err(format!("Write one `%`, because this is not a URL: \"[{ip}%{zone}]:{port}\"."))
         }
         (Ok(_), Some(_)) if !wire::is_zone(zone) => {
-            Err("Write behind `%` the name or number of an interface of the board; `ip -6 addr` lists them."
+            Err("After `%`, write the name or number of an interface of the board; `ip -6 addr` lists them."
                 .to_owned())
         }
         (Ok(ip), Some(port)) => Ok(Upstream::Zoned { ip, zone: zone.to_owned(), port }),
@@ -223,7 +223,7 @@ fn address_upstream(address: SocketAddr) -> Result<Upstream, String> {
         && ip.is_unicast_link_local()
     {
         return Err(format!(
-            "Say on which interface of the board it is: \"[{ip}%eth0]:{}\"; `ip -6 addr` lists them.",
+            "Add the interface of the board: \"[{ip}%eth0]:{}\"; `ip -6 addr` lists them.",
             address.port()
         ));
     }

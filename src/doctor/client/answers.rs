@@ -25,7 +25,7 @@ impl Client<'_> {
         let again = self.patient_meet().await;
         if matches!(again, Met::Open(..)) {
             let text =
-                format!("a limit of the proxy refused the first request ({said}) and let the second through");
+                format!("a limit of the proxy refused the first request ({said}) and accepted the second");
             section.unknown(Group::Polling, text);
         }
         again
@@ -69,25 +69,25 @@ impl Client<'_> {
         match status {
             300..=399 => self.redirected(answer),
             400 if answer.body.contains("No required SSL certificate") => tls::wants_certificate("status 400"),
-            401 => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot give: take the password off this path")),
-            403 if alone => self.worded(Code::EioRefused, format!("the app refuses the client (403, {by}) before Socket.IO is asked: look for a middleware in front of it")),
+            401 => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot send: remove the password from this path")),
+            403 if alone => self.worded(Code::EioRefused, format!("the app refuses the client (403, {by}) before Socket.IO: look for a middleware in front of it")),
             403 => self.worded(Code::EioRefused, format!("the proxy refuses the client (403, {by}), and the app never saw it: look for a `deny` or a filter there"))
                 .question("does the app's own log show the request? Then the app refuses it, not the proxy"),
             404 if alone => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
-            404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy sends it to the wrong app, or Socket.IO is at another path"))
-                .question("does the app's own log show the request? Then the app has Socket.IO at another path, else the proxy sends it elsewhere"),
+            404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy forwards it to the wrong app, or Socket.IO has another path"))
+                .question("does the app's own log show the request? Then the app has Socket.IO at another path; otherwise the proxy forwards it elsewhere"),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
             429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}): raise it for {path}, where every client makes five requests at once")),
             502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?"))
-                .question("does `curl http://127.0.0.1:PORT/socket.io/?EIO=4&transport=polling` answer on the board? If yes, compare host, port and http or https with what the proxy asks"),
-            503 if answer.is_nginx_itself() => self.worded(Code::HttpUnavailable, "nginx itself answers 503, at every try: a rule for maintenance (`return 503`) or a limit (`limit_req`, `limit_conn`) is in force"),
+                .question("does `curl http://127.0.0.1:PORT/socket.io/?EIO=4&transport=polling` answer on the board? If yes, compare host, port and scheme (http or https) with the proxy's upstream address"),
+            503 if answer.is_nginx_itself() => self.worded(Code::HttpUnavailable, "nginx itself answers 503, at every attempt: a rule for maintenance (`return 503`) or a limit (`limit_req`, `limit_conn`) is in force"),
             503 => self.worded(Code::HttpUnavailable, format!("the proxy has no working server behind it (503, {by}): is the app running?")),
-            504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Look into its log")),
-            500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): look into its log")),
-            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: send {path} to the app")),
-            200 if packets::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged packet of Engine.IO: something on the way changes it"),
-            200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or has Socket.IO another path?")),
-            _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): look into the log of who answered")),
+            504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Check its log")),
+            500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): check its log")),
+            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: forward {path} to the app")),
+            200 if packets::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged Engine.IO packet: a program on the way changes it"),
+            200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or does Socket.IO have another path?")),
+            _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): check the log of the server that answered")),
         }
     }
 
@@ -108,15 +108,15 @@ impl Client<'_> {
         let (path, itself) =
             (self.path, format!("sanedge itself answers {} ({})", answer.status, Excerpt::of(said)));
         Some(match said {
-            "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host leads from {path} to an app: add one in sanedge.toml")),
-            "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and ask by https://")),
+            "unknown_path" => self.worded(Code::EdgeUnknownPath, format!("{itself}: no route of this host covers {path}: add one in sanedge.toml")),
+            "unknown_host" => self.worded(Code::EdgeUnknownHost, format!("{itself}: no site of its bundle has this host: add it in sanedge.toml, and use https://")),
             "certificate_pending" => self.worded(Code::EdgeCertificatePending, format!("{itself}: the certificate of this name is pending: run `sanedge renew` on the board")),
-            "misdirected" => self.worded(Code::HttpMisdirected, format!("{itself}: the Host of the request and the name in the TLS hello are of different sites")),
+            "misdirected" => self.worded(Code::HttpMisdirected, format!("{itself}: the Host of the request and the name in the ClientHello belong to different sites")),
             "address_refused" => self.worded(Code::EdgeAddressRefused, format!("{itself}: the site's `allow` does not list this client's address: add its network")),
             "origin_refused" => self.edge_origin_refused(),
             "upstream_unreachable" | "upstream_timeout" => return None,
-            "upstream_tls" => self.worded(Code::AppTls, format!("{itself}: the app speaks TLS there, and sanedge speaks plain HTTP to it: name the app's plain port as `upstream`")),
-            "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app takes the connection and answers no proper HTTP: look into its log, and whether it is the right port")),
+            "upstream_tls" => self.worded(Code::AppTls, format!("{itself}: the app expects TLS there, and sanedge uses plain HTTP to it: name the app's plain port as `upstream`")),
+            "upstream_closed" | "upstream_malformed" => self.worded(Code::EdgeUpstreamBroken, format!("{itself}: the app accepts the connection and does not answer in HTTP: check its log, and whether the port is right")),
             "too_many_requests" => self.worded(Code::EdgeBusy, format!("{itself}: this address opens more WebSockets a second than address_websockets_per_s_max allows")),
             _ => {
                 let remedy = explain::edge_remedy(said);
@@ -131,13 +131,13 @@ impl Client<'_> {
         let (what, advice) = match &listed {
             _ if sent.is_empty() => (
                 "sanedge refuses WebSockets without an Origin here (require_origin)".to_owned(),
-                "Browsers send one: give the page's with --origin. For programs, remove `require_origin`."
+                "Browsers send one: give the page's origin with --origin. For programs, remove `require_origin`."
                     .to_owned(),
             ),
             Ok(origin) => (
                 format!("sanedge refuses WebSockets of `{origin}`: add it to `origins` of the site"),
                 format!(
-                    "Add this line to the site in sanedge.toml, below its [[site]]:\n  {}\nWhere it has a line of `origins` already, put \
+                    "Add this line to the site in sanedge.toml, below its [[site]]:\n  {}\nIf it has a line of `origins` already, put \
                      {}, with its comma, at the beginning of that list.",
                     ws::origin::line([origin]),
                     origin.toml(),
@@ -145,12 +145,12 @@ impl Client<'_> {
             ),
             Err(OriginError::Null) => (
                 "sanedge refuses WebSockets of pages that have no origin of their own".to_owned(),
-                "Any page can send what this one does: serve the page over https, and list that origin."
+                "Any page can send this origin: serve the page over https, and list that origin."
                     .to_owned(),
             ),
             Err(error) => (
-                format!("sanedge refuses WebSockets of `{}`, which is no origin", Excerpt::of(sent)),
-                format!("Let the client send none, or a whole one ({error})."),
+                format!("sanedge refuses WebSockets of `{}`, which is not an origin", Excerpt::of(sent)),
+                format!("Let the client send no Origin, or a complete one ({error})."),
             ),
         };
         self.worded(Code::WsOriginRefused, what).word("advice", advice)
@@ -170,19 +170,19 @@ impl Client<'_> {
             && (query.is_empty() || query.contains("transport="))
         {
             let message = format!(
-                "the server redirects the handshake to where it is already (`{location}`): the app behind does not know that the client uses https"
+                "the server redirects the handshake to the same URL (`{location}`): the app does not know that the client uses https"
             );
             return self.worded(Code::HttpRedirectLoop, message).word("location", location);
         }
         if known::is_login(path) {
             let message = format!(
-                "a login stands in front of {} (it leads to `{location}`), which a Socket.IO client cannot pass: let the path through without it",
+                "a login is in front of {} (it redirects to `{location}`), which a Socket.IO client cannot pass: exempt the path from it",
                 self.path
             );
             return self.worded(Code::EioRedirected, message).word("location", location);
         }
         let message = format!(
-            "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or take the redirect away"
+            "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or remove the redirect"
         );
         self.worded(Code::EioRedirected, message).word("location", location)
     }
@@ -194,7 +194,7 @@ impl Client<'_> {
         };
         socket.close(self.connector).await;
         let message = format!(
-            "a WebSocket reaches Socket.IO at {}, and a poll, with which clients begin, does not: send the whole path to the app, not upgrades alone (Apache: http:// with upgrade=websocket in place of ws://)",
+            "a WebSocket reaches Socket.IO at {}, but a poll, with which clients begin, does not: forward the whole path to the app, not only upgrades (Apache: http:// with upgrade=websocket instead of ws://)",
             self.path
         );
         Some(self.worded(Code::EioPollingLost, message))
@@ -207,7 +207,7 @@ impl Client<'_> {
             return None;
         }
         let message = format!(
-            "the proxy changes the path: the client asked for `{}`, and the app was asked for `{}`: take the path out of the proxy's address for the app, or add the missing slash",
+            "the proxy changes the path: the client sent `{}`, and the app got `{}`: remove the path from the proxy's upstream address, or add the missing slash",
             self.path,
             Excerpt::of(&asked)
         );
@@ -231,12 +231,12 @@ impl Client<'_> {
             return None;
         }
         let message = format!(
-            "nginx has a location for {} and passes it on, and the app does not know what it is asked for: is the slash missing at the end of the path in `proxy_pass`?",
+            "nginx has a location for {} and forwards it, but the app does not know the path that it gets: is the slash missing at the end of the path in `proxy_pass`?",
             self.path
         );
         Some(
             self.worded(Code::EioPathRewritten, message)
-                .question("does `proxy_pass` have a path behind the port? If not, it leads to another app")
+                .question("does `proxy_pass` have a path after the port? If not, it forwards to another app")
                 .seen(
                     "GET without the last slash",
                     format!("301 of nginx itself to {}", Excerpt::of(location)),
@@ -250,7 +250,7 @@ impl Client<'_> {
         let finding = finding.seen("type", Excerpt::of(&kind));
         match self.connector.ask(&Ask::get("/")).await {
             Ok(root) if root.status == answer.status && root.body == answer.body => {
-                finding.seen("GET /", "the same answer: who gives it does not look at the path")
+                finding.seen("GET /", "the same answer, so it does not depend on the path")
             }
             _ => finding,
         }
@@ -268,13 +268,13 @@ impl Client<'_> {
         let found = others.zip(met).find(|(_, met)| matches!(met, Met::Open(..)))?.0;
         if *found == doubled && self.path.ends_with("/socket.io/") {
             let message = format!(
-                "the proxy takes {} off the path on its way to the app (what is asked as {found} arrives as {}): take the path out of the proxy's address for the app",
+                "the proxy removes {} from the path (a request for {found} arrives as {}): remove the path from the proxy's upstream address",
                 self.path, self.path
             );
             return Some(self.worded(Code::EioPathRewritten, message).word("asked", "/"));
         }
         let message = format!(
-            "nothing is at {}, and Socket.IO answers at {found}: give the client `path: \"{found}\"`, or correct the prefix in the proxy",
+            "nothing answers at {}, but Socket.IO answers at {found}: give the client `path: \"{found}\"`, or correct the prefix in the proxy",
             self.path
         );
         Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))

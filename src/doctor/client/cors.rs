@@ -28,7 +28,7 @@ impl Client<'_> {
         let credentials = answer.field("access-control-allow-credentials") == Some("true");
         let finding = match allowed.as_slice() {
             [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): {add}")),
-            [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin is there twice, so browsers refuse it: take it out of the proxy, the app sends it"),
+            [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin is sent twice, so browsers refuse it: remove it from the proxy, because the app sends it"),
             ["*"] if credentials || self.options.cookie.is_some() => self.worded(Code::CorsStar, format!("the server allows `*`, which browsers refuse together with credentials: {add}")),
             [one] if *one == "*" || one == page => {
                 match self.preflight(page).await {
@@ -58,7 +58,7 @@ impl Client<'_> {
         let target = self.target(self.version(), self.path, "polling", None);
         let ask = Ask { method: "OPTIONS", ..Ask::get(target).with(&fields) };
         let finding = |why: &str| {
-            let message = format!("before a page sends `{list}` the browser asks with OPTIONS, and {why}");
+            let message = format!("before a page sends `{list}`, the browser sends OPTIONS, and {why}");
             self.worded(Code::CorsPreflight, message).word("fields", format!("\"{}\"", names.join("\", \"")))
         };
         let answer = match self.connector.ask(&ask).await {

@@ -19,19 +19,22 @@ impl Client<'_> {
             if self.second(seat.eio, open, section).await {
                 self.cookies(seat.eio, open, section).await;
             } else {
-                section.skipped(Group::Polling, "a limit of the proxy refuses further requests: caches and the limit of bodies were not tried");
+                section.skipped(Group::Polling, "a limit of the proxy refuses further requests: caches and the body limit were not tested");
             }
         }
         if self.between == super::Between::Nobody {
             return;
         }
         if self.hold.is_none() {
-            section.skipped(Group::Websocket, "whether silence is cut was not tested: --hold 90s");
+            section.skipped(
+                Group::Websocket,
+                "not tested: whether an idle WebSocket is cut (--hold 90s tests it)",
+            );
         }
         if self.namespace.is_none() {
             section.skipped(
                 Group::Namespace,
-                "no namespace was joined: --namespace / (the app sees a client come and go)",
+                "no namespace was joined (--namespace / joins one; the app then sees a client connect and disconnect)",
             );
         }
     }
@@ -66,7 +69,7 @@ impl Client<'_> {
             && answer.status == 413
         {
             let message = format!(
-                "the server announces messages of up to {bytes} bytes (maxPayload), and a proxy refuses a POST of that length (413, {}): polling clients fail on large messages",
+                "the server announces messages of up to {bytes} bytes (maxPayload), but a proxy refuses a POST of that length (413, {}): polling clients fail on large messages",
                 self.who(&answer)
             );
             section.found(self.answered(self.worded(Code::EioBodyLimit, message), &answer));
@@ -86,7 +89,7 @@ impl Client<'_> {
             if engine_error(&answer).is_some_and(|error| error.code == 1) {
                 let names = names.join(", ");
                 let message = format!(
-                    "requests of a session reach the same process only by the cookie {names}: clients without cookies (Node, phones, pages of another origin without withCredentials) fail"
+                    "requests of a session reach the same process only with the cookie {names}: clients without cookies (Node, phones, pages of another origin without withCredentials) fail"
                 );
                 section.found(self.answered(self.worded(Code::EioCookieNeeded, message), &answer));
                 return;

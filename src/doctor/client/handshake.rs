@@ -51,7 +51,7 @@ impl Client<'_> {
         let mut open = open;
         if eio != self.version() {
             if self.options.eio == Some(4) {
-                let message = "the server is a Socket.IO 2.x, and a client of 3.x or 4.x cannot talk to it";
+                let message = "the server is Socket.IO 2.x: a client of 3.x or 4.x cannot connect to it";
                 section.found(
                     Finding::new(Code::EioOldServer, message)
                         .seen("answered", "an open packet of Engine.IO 3 to EIO=4"),
@@ -86,12 +86,12 @@ impl Client<'_> {
         if eio == Eio::V3 && self.options.eio.is_none() {
             section.found(Finding::new(
                 Code::EioV3Server,
-                "the server is a Socket.IO 2.x: clients of 3.x and 4.x cannot talk to it",
+                "the server is Socket.IO 2.x: clients of 3.x and 4.x cannot connect to it",
             ));
         }
         if open.ping_interval_ms > PING_LONG_MS {
             let message = format!(
-                "the heartbeat comes every {} s only; a proxy that cuts after 60 s of silence is quicker",
+                "the heartbeat comes only every {} s, and many proxies cut a connection that is idle for 60 s",
                 open.ping_interval_ms / 1000
             );
             section.found(Finding::new(Code::EioPingLong, message));
@@ -105,7 +105,7 @@ impl Client<'_> {
         };
         if self.connector.tls.is_none() && !self.is_loopback() {
             let message = format!(
-                "browsers forbid a page of `{page}` to connect to `{}`: give the server TLS, and connect by https",
+                "browsers forbid a page of `{page}` to connect to `{}`: give the server TLS, and connect over https",
                 self.own_origin()
             );
             section.found(self.worded(Code::MixedContent, message));
@@ -134,24 +134,24 @@ impl Client<'_> {
     pub(super) fn engine_refusal(&self, code: u64, message: &str, answer: &Answer) -> Finding {
         match code {
             1 => self.worded(Code::EioSidUnknown, "\"Session ID unknown\" to a handshake: the request was changed on its way"),
-            2 => self.worded(Code::EioBadMethod, "\"Bad handshake method\": the proxy turns the client's GET into something else: take that rule out"),
+            2 => self.worded(Code::EioBadMethod, "\"Bad handshake method\": the proxy changes the client's GET to another method: remove that rule"),
             3 => self.worded(Code::EioBadRequest, "\"Bad request\" from Engine.IO: the request was changed on its way"),
             4 => self.worded(Code::EioForbidden, format!("the app itself refuses this client (its `allowRequest`): {}", Excerpt::of(message))),
             5 if self.version() == Eio::V4 => {
                 let by = if packets::is_of_python(&answer.body) { "python-engineio" } else { "the server" };
                 self.worded(Code::EioTransportUnknown, format!("{by} does not see `EIO=4`, which this client sent: the query is lost on its way to the app"))
             }
-            5 => self.worded(Code::EioProtocol, "the client is of Socket.IO 2.x and the server of 3.x or 4.x without `allowEIO3`: update the client"),
+            5 => self.worded(Code::EioProtocol, "the client is Socket.IO 2.x and the server 3.x or 4.x without `allowEIO3`: update the client"),
             code => self.worded(Code::EioStatus, format!("Engine.IO refuses with code {code}: {}", Excerpt::of(message))),
         }
     }
 
     /// A server that takes WebSockets only, or a lost query? The WebSocket tells.
     async fn transport_unknown(&self, answer: &Answer, section: &mut Section) -> Option<Finding> {
-        let lost = "\"Transport unknown\": the query (`?EIO=4&transport=...`) is lost on its way to the app: look for a rewrite in the proxy (nginx: a path behind the port in `proxy_pass`)";
+        let lost = "\"Transport unknown\": the query (`?EIO=4&transport=...`) is lost on its way to the app: look for a rewrite in the proxy (nginx: a path after the port in `proxy_pass`)";
         match self.attempt(self.version(), Style::PLAIN, None).await {
             Opening::Open(socket, open) => {
-                let only = self.worded(Code::EioWebsocketOnly, "the server takes WebSockets only, and clients begin by polling: give the client `transports: [\"websocket\"]`");
+                let only = self.worded(Code::EioWebsocketOnly, "the server accepts WebSockets only, and clients begin by polling: give the client `transports: [\"websocket\"]`");
                 section.found(self.answered(only, answer));
                 section.passed(Group::Websocket, "a WebSocket from the start opens");
                 let seat = Seat { eio: self.version(), open, origin: None };

@@ -41,8 +41,8 @@ impl Client<'_> {
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),
                     None => {}
                 },
-                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection in place of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
-                _ => break self.worded(Code::NsSilent, format!("the app does not answer to the namespace `{namespace}`: does a middleware never call next()?")),
+                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
+                _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}`: does a middleware never call next()?")),
             }
         };
         section.found(finding.word("namespace", namespace));
@@ -91,7 +91,7 @@ impl Client<'_> {
                 }
                 _ if last_heard.elapsed() > Duration::from_millis(patience) => {
                     let message = format!(
-                        "no heartbeat within {:.1} s, which the server promised: is the app's event loop blocked?",
+                        "no heartbeat within {:.1} s, the interval that the server announced: is the app's event loop blocked?",
                         Duration::from_millis(patience).as_secs_f32()
                     );
                     section.found(self.worded(Code::WsHeartbeat, message));
@@ -102,18 +102,18 @@ impl Client<'_> {
         }
         section.passed(Group::Websocket, format!("held for {} s, {heartbeats} heartbeats", time.as_secs()));
         if cut_short {
-            section.skipped(Group::Websocket, "held no longer: Socket.IO itself sends a client without a namespace away after 45 s; give --namespace /");
+            section.skipped(Group::Websocket, "not held longer: Socket.IO disconnects a client without a namespace after 45 s; give --namespace /");
         }
     }
 
     fn cut(&self, after: Duration, how: &str, heartbeats: u32) -> Finding {
         let after = after.as_secs_f32();
         let finding = if heartbeats == 0 {
-            self.worded(Code::WsCut, format!("the WebSocket was cut after {after:.0} s: a proxy on the way ends quiet connections: raise its time-out (nginx: proxy_read_timeout 1h)"))
+            self.worded(Code::WsCut, format!("the WebSocket was cut after {after:.0} s: a proxy on the way closes idle connections: raise its timeout (nginx: proxy_read_timeout 1h)"))
         } else {
             // It has outlived a silence as long as any.
-            self.worded(Code::WsLifetime, format!("the WebSocket was cut after {after:.0} s though heartbeats went over it: something on the way ends connections of a certain age, or the app restarts"))
-                .question("is it cut after the same time at every try? Then by age, else something restarts")
+            self.worded(Code::WsLifetime, format!("the WebSocket was cut after {after:.0} s although heartbeats arrived: a proxy on the way closes connections of a certain age, or the app restarts"))
+                .question("is it cut after the same time at every attempt? Then the cause is its age; otherwise a program restarts")
         };
         finding.seen("closed", Excerpt::of(how)).seen("heartbeats", heartbeats.to_string())
     }

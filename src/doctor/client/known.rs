@@ -41,14 +41,14 @@ const ROWS: &[Row] = &[
             "Invalid Sec-WebSocket-Key",
         ],
         Code::EioUpgradeAlways,
-        "the proxy sets `Upgrade: websocket` on every request, so that the app takes a poll for a WebSocket: set it only where the client does (nginx: $http_upgrade, and the map for Connection)",
+        "the proxy sets `Upgrade: websocket` on every request, so the app takes a poll for a WebSocket: set it only if the client does (nginx: $http_upgrade, and the map for Connection)",
     ),
     row(
         &[400],
         NO_FIELD,
         &["Unsupported upgrade request"],
         Code::EioUpgradeAlways,
-        "the proxy sets `Upgrade` on every request, and the app refuses it: set it only where the client does (nginx: $http_upgrade, and the map for Connection)",
+        "the proxy sets `Upgrade` on every request, and the app refuses it: set it only if the client does (nginx: $http_upgrade, and the map for Connection)",
     ),
     // --- http where https is expected
     row(
@@ -68,7 +68,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &["ALPN Protocol, expected `h2`", "HTTP/1.x request was sent to an HTTP/2 only endpoint"],
         Code::HttpH2Expected,
-        "the app speaks HTTP/2 only, and is asked by HTTP/1.1: switch HTTP/1.1 on in the app (Node: allowHTTP1), which WebSockets need",
+        "the app supports HTTP/2 only, and WebSockets need HTTP/1.1: enable it in the app (Node: allowHTTP1)",
     ),
     // --- the Host is refused
     row(
@@ -83,7 +83,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &["Invalid Host/Origin header", "Invalid Host header"],
         Code::HttpHostRefused,
-        "the app refuses the name `{host}` (its check of Host): add it there (webpack-dev-server: `allowedHosts`; Starlette: TrustedHostMiddleware)",
+        "the app refuses the name `{host}` (its Host check): add it to the app's list (webpack-dev-server: `allowedHosts`; Starlette: TrustedHostMiddleware)",
     ),
     row(
         &[400],
@@ -105,7 +105,7 @@ const ROWS: &[Row] = &[
         ("ngrok-error-code", "ERR_NGROK_3200"),
         &[],
         Code::TunnelError,
-        "the ngrok tunnel of this name is offline (ERR_NGROK_3200): start the agent, and see that it has this name",
+        "the ngrok tunnel of this name is offline (ERR_NGROK_3200): start the agent with this name",
     ),
     row(
         &[],
@@ -126,28 +126,28 @@ const ROWS: &[Row] = &[
         ("ngrok-error-code", "ERR_NGROK_6024"),
         &[],
         Code::TunnelError,
-        "ngrok's warning page for visitors stands in front (ERR_NGROK_6024): send the field `ngrok-skip-browser-warning: 1`, or a paid plan",
+        "ngrok's warning page for visitors is in front of the app (ERR_NGROK_6024): send the field `ngrok-skip-browser-warning: 1`, or use a paid plan",
     ),
     row(
         &[],
         ("ngrok-error-code", "ERR_NGROK_72"),
         &[],
         Code::TunnelError,
-        "the ngrok account has used up its limit (ERR_NGROK_72x): wait, or another plan",
+        "the ngrok account has used up its limit (ERR_NGROK_72x): wait, or change the plan",
     ),
     row(
         &[],
         ("ngrok-error-code", ""),
         &[],
         Code::TunnelError,
-        "ngrok itself answers with an error: its code stands in the evidence (https://ngrok.com/docs/errors)",
+        "ngrok itself answers with an error: its code is in the evidence (https://ngrok.com/docs/errors)",
     ),
     row(
         &[401, 403, 408, 502, 503, 504, 511],
         NO_FIELD,
         &["bypass-tunnel-reminder", "loca.lt", "localtunnel"],
         Code::TunnelError,
-        "localtunnel itself answers: its reminder page stands in front (send the field `bypass-tunnel-reminder: 1`), or its client on the board has ended",
+        "localtunnel itself answers: its reminder page is in front of the app (send the field `bypass-tunnel-reminder: 1`), or its client on the board has ended",
     ),
     row(
         &[530],
@@ -161,14 +161,14 @@ const ROWS: &[Row] = &[
         ("x-railway-fallback", "true"),
         &[],
         Code::TunnelError,
-        "Railway itself answers: no app listens under this name: let it listen on 0.0.0.0 and the port of the variable PORT",
+        "Railway itself answers, because no app listens for this name: let the app listen on 0.0.0.0 and the port in the variable PORT",
     ),
     row(
         &[404, 502, 503],
         ("x-render-routing", ""),
         &[],
         Code::TunnelError,
-        "Render itself answers: the service is not there, suspended or has not begun to listen on the port of the variable PORT",
+        "Render itself answers: the service does not exist, is suspended, or does not listen on the port in the variable PORT yet",
     ),
     row(
         &[404, 410, 500, 502, 503, 504],
@@ -182,7 +182,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &["herokucdn.com/error-pages", "no-such-app"],
         Code::TunnelError,
-        "Heroku itself answers: the app crashed or does not listen on the port of the variable PORT: see `heroku logs`",
+        "Heroku itself answers: the app crashed or does not listen on the port in the variable PORT: see `heroku logs`",
     ),
     row(
         &[503],
@@ -196,14 +196,14 @@ const ROWS: &[Row] = &[
         ("x-amzn-errortype", ""),
         &[],
         Code::TunnelError,
-        "AWS API Gateway has no such path or refuses it: Socket.IO needs a load balancer (ALB) in its place",
+        "AWS API Gateway has no such path or refuses it: Socket.IO needs a load balancer (ALB) instead",
     ),
     row(
         &[511],
         NO_FIELD,
         &[],
         Code::HttpCaptive,
-        "this network wants a login before it lets anybody out (511): log in at its page, or use another network",
+        "this network requires a login (511): log in at its page, or use another network",
     ),
     // --- Cloudflare's numbers, of other CDNs as well
     row(
@@ -211,14 +211,14 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "the CDN got an empty or broken answer from your server (520): look into the log of the proxy and the app at this second",
+        "the CDN got an empty or broken answer from your server (520): check the logs of the proxy and the app at the time of this run",
     ),
     row(
         &[521],
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "your server refuses the CDN's connections (521): start its proxy, and let the CDN's addresses through the firewall",
+        "your server refuses the CDN's connections (521): start its proxy, and allow the CDN's addresses in the firewall",
     ),
     row(
         &[522],
@@ -232,21 +232,21 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "the CDN finds no way to your server (523): the address in its A record is wrong",
+        "the CDN cannot reach your server (523): the address in its A record is wrong",
     ),
     row(
         &[524],
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "your server took the request and did not answer for 100 s (524): the app hangs",
+        "your server accepted the request and did not answer for 100 s (524): the app hangs",
     ),
     row(
         &[525],
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "the CDN cannot shake hands by TLS with your server (525): it speaks no TLS on that port, or has no certificate for this name",
+        "the TLS handshake between the CDN and your server fails (525): the server has no TLS on that port, or no certificate for this name",
     ),
     row(
         &[526],
@@ -260,7 +260,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "the CDN lost its connection to your server (527): look at its listener there",
+        "the CDN lost its connection to your server (527): check the CDN's listener on the server",
     ),
     row(
         &[530],
@@ -274,7 +274,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &[],
         Code::CdnOrigin,
-        "the CDN has no way to your server (530): the error number of its page, 1xxx, says which",
+        "the CDN cannot reach your server (530): the error number on its page, 1xxx, says why",
     ),
     row(
         &[403, 409, 429, 503],
@@ -288,7 +288,7 @@ const ROWS: &[Row] = &[
             "error code: 1015",
         ],
         Code::HttpChallenge,
-        "a rule of Cloudflare refuses this client (the number stands in the evidence): see Security, Events, and let {path} through",
+        "a rule of Cloudflare refuses this client (the number is in the evidence): see Security, Events, and exempt {path}",
     ),
     // --- is that a person?
     row(
@@ -296,7 +296,7 @@ const ROWS: &[Row] = &[
         ("cf-mitigated", "challenge"),
         &[],
         Code::HttpChallenge,
-        "Cloudflare wants to see a browser before it lets anybody through (a challenge): make a rule that skips it for {path}",
+        "Cloudflare requires a browser to solve a challenge: create a rule that skips it for {path}",
     ),
     row(
         &[403, 503],
@@ -310,21 +310,21 @@ const ROWS: &[Row] = &[
             "Checking if the site connection is secure",
         ],
         Code::HttpChallenge,
-        "a bot check in front of the app blocks Socket.IO clients: make a rule that skips it for {path}",
+        "a bot check in front of the app blocks Socket.IO clients: create a rule that skips it for {path}",
     ),
     row(
         &[202, 405],
         ("x-amzn-waf-action", ""),
         &[],
         Code::HttpChallenge,
-        "AWS WAF wants to see a browser (a challenge or captcha), which no Socket.IO client passes: exempt {path}",
+        "AWS WAF requires a browser (a challenge or captcha), which no Socket.IO client passes: exempt {path}",
     ),
     row(
         &[],
         ("x-vercel-mitigated", "challenge"),
         &[],
         Code::HttpChallenge,
-        "Vercel's firewall wants to see a browser, which no Socket.IO client passes: exempt {path}",
+        "Vercel's firewall requires a browser, which no Socket.IO client passes: exempt {path}",
     ),
     // --- a login
     row(
@@ -341,7 +341,7 @@ const ROWS: &[Row] = &[
             "cloudflareaccess.com",
         ],
         Code::HttpLogin,
-        "a login page answers at {path}, which a Socket.IO client cannot pass: let the path through without it",
+        "a login page answers at {path}, which a Socket.IO client cannot pass: exempt the path from it",
     ),
     row(
         &[200, 401, 403, 429, 503],
@@ -359,14 +359,14 @@ const ROWS: &[Row] = &[
             "Generated by BunkerWeb",
         ],
         Code::HttpChallenge,
-        "a bot check in front of the app blocks Socket.IO clients: make a rule that skips it for {path}",
+        "a bot check in front of the app blocks Socket.IO clients: create a rule that skips it for {path}",
     ),
     row(
         &[401, 403, 429, 503],
         NO_FIELD,
         &["g-recaptcha", "h-captcha", "cf-turnstile"],
         Code::HttpChallenge,
-        "a captcha in front of the app blocks Socket.IO clients: make a rule that skips it for {path}",
+        "a captcha in front of the app blocks Socket.IO clients: create a rule that skips it for {path}",
     ),
     // --- too long
     row(
@@ -404,21 +404,21 @@ const ROWS: &[Row] = &[
             "Default Web Site Page",
         ],
         Code::HttpDefaultSite,
-        "the default page of the proxy answers: it has no site for `{host}`, or this site does not pass {path} on to the app",
+        "the default page of the proxy answers: it has no site for `{host}`, or this site does not forward {path} to the app",
     ),
     row(
         &[200],
         ("server", "Caddy"),
         &["\0"],
         Code::HttpDefaultSite,
-        "Caddy answers with nothing, as it does where no rule matches: it has no site for `{host}`, or none of its rules covers {path}",
+        "Caddy sends an empty answer, as it does if no rule matches: it has no site for `{host}`, or none of its rules covers {path}",
     ),
     row(
         &[404],
         NO_FIELD,
         &["404 page not found"],
         Code::EioNotFound,
-        "nothing answers at {path} (404, as Traefik and other Go programs say it): no router of Traefik has `{host}` and this path, or the app is a Go program without Socket.IO",
+        "nothing answers at {path} (404, in the words of Traefik and other Go programs): no router of Traefik has `{host}` and this path, or the app is a Go program without Socket.IO",
     ),
     row(
         &[404],
@@ -449,9 +449,9 @@ pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
     let found = ROWS.iter().find(fits)?;
     let says = match found.code {
         Code::HttpTlsExpected if tls => {
-            "the proxy asks the app by plain HTTP, and the app wants https: write https:// in the proxy's address for the app, or switch TLS off in the app"
+            "the proxy uses plain HTTP to the app, and the app expects https: write https:// in the proxy's upstream address, or disable TLS in the app"
         }
-        Code::HttpTlsExpected => "this port speaks TLS and is asked by plain HTTP: connect by https://",
+        Code::HttpTlsExpected => "this port expects TLS and gets plain HTTP: connect with https://",
         _ => found.says,
     };
     Some((found.code, says))
@@ -562,7 +562,7 @@ mod tests {
         let says = |tls| {
             read(&answer(400, NO_FIELD, "Client sent an HTTP request to an HTTPS server."), tls).unwrap().1
         };
-        assert!(says(true).contains("the app wants https") && says(false).contains("connect by https"));
+        assert!(says(true).contains("the app expects https") && says(false).contains("connect with https"));
     }
 
     #[test]

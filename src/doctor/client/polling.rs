@@ -16,7 +16,7 @@ use crate::excerpt::Excerpt;
 /// A noop that is not answered by then is tried otherwise.
 const NOOP_TIME: Duration = Duration::from_secs(1);
 /// What is said of a POST that arrived.
-const POST_TAKEN: &str = "POST on the session is taken";
+const POST_TAKEN: &str = "POST on the session works";
 /// Polls for one answer: the server may have something else to say first.
 const POLLS_MAX: usize = 4;
 /// Shortest wait of a poll at the end of a hold.
@@ -69,7 +69,7 @@ impl Client<'_> {
             Err(trouble) => self
                 .worded(
                     Code::EioPostLost,
-                    "the handshake works and a POST on its session gets no answer: does a body parser in front of Socket.IO take it?",
+                    "the handshake works, but a POST on its session gets no answer: does a body parser in front of Socket.IO read it?",
                 )
                 .seen("seen", describe(&trouble)),
         };
@@ -106,11 +106,11 @@ impl Client<'_> {
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (Some(1), _) => self.session_unknown(open).await,
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
-            (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy lets GET pass and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
+            (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
             (None, 502..=504) => self.strange_status(&Body::Other, answer),
-            (None, status) if method == "GET" => self.worded(Code::EioPollRefused, format!("the handshake works and a waiting poll on its session does not ({status}): look into the log of who answered")),
-            (_, status) => self.worded(Code::EioPostLost, format!("the handshake works and a POST on its session does not ({status}): look into the log of who answered")),
+            (None, status) if method == "GET" => self.worded(Code::EioPollRefused, format!("the handshake works, but a waiting poll on its session does not ({status}): check the log of the server that answered")),
+            (_, status) => self.worded(Code::EioPostLost, format!("the handshake works, but a POST on its session does not ({status}): check the log of the server that answered")),
         };
         self.answered(finding, answer)
     }
@@ -122,12 +122,12 @@ impl Client<'_> {
         {
             return self.cached(&answer);
         }
-        self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make the processes sticky, or run one")
-            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, look whether it restarts")
+        self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make sessions sticky, or run one process")
+            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts")
     }
 
     pub(super) fn cached(&self, answer: &Answer) -> Finding {
-        let message = "two handshakes got the same session: a cache answers in place of the app; switch it off for this path";
+        let message = "two handshakes got the same session: a cache answers instead of the app: disable it for this path";
         let age = answer.field("age").or(answer.field("x-cache")).unwrap_or_default().to_owned();
         self.worded(Code::EioCached, message).seen("cache says", age)
     }
@@ -183,7 +183,7 @@ impl Client<'_> {
                 false
             }
             Polled::Failed(trouble) if !trouble.is_silent() => {
-                let message = "a poll that waits is cut off in place of an answer: a proxy on the way ends it, or the app fails";
+                let message = "a waiting poll is cut instead of answered: a proxy on the way closes it, or the app fails";
                 section.found(self.worded(Code::EioPollRefused, message).seen("seen", describe(&trouble)));
                 false
             }
@@ -194,13 +194,13 @@ impl Client<'_> {
             Polled::Nothing if self.namespace.is_none() => {
                 section.unknown(
                     Group::Polling,
-                    "polls are answered, and the app does not answer to a client of `/`",
+                    "polls are answered, but the app does not answer a client of `/`",
                 );
                 true
             }
             Polled::Nothing => {
                 let message = format!(
-                    "the app does not answer to the namespace `{namespace}`: does a middleware never call next()?"
+                    "the app does not answer for the namespace `{namespace}`: does a middleware never call next()?"
                 );
                 section.found(self.worded(Code::NsSilent, message).word("namespace", namespace));
                 false
@@ -223,10 +223,9 @@ impl Client<'_> {
     }
 
     fn judge_polled(&self, joined: Joined, namespace: &str, section: &mut Section) -> bool {
-        section
-            .passed(Group::Polling, "a waiting poll gets its answer: nothing on the way holds answers back");
+        section.passed(Group::Polling, "a waiting poll gets its answer: no proxy on the way delays answers");
         match joined {
-            Joined::Yes => section.passed(Group::Namespace, format!("{namespace} is joined by polling, and left again")),
+            Joined::Yes => section.passed(Group::Namespace, format!("{namespace} is joined with polling, and left again")),
             Joined::No(why) if self.namespace.is_some() => {
                 section.found(self.not_joined(namespace, &why));
                 return false;
@@ -268,7 +267,8 @@ impl Client<'_> {
     }
 
     pub(super) fn held(&self, seen: &str) -> Finding {
-        let message = "a poll that waits does not get its answer when the app has sent one: a proxy on the way holds it back (buffers)";
+        let message =
+            "a waiting poll does not get the answer that the app has sent: a proxy on the way buffers it";
         self.worded(Code::EioPollHeld, message).seen("seen", Excerpt::of(seen))
     }
 
@@ -307,7 +307,7 @@ impl Client<'_> {
             }
             if last_ping.elapsed() > patience {
                 let message = format!(
-                    "no heartbeat within {:.1} s, which the server promised, came by polling: a proxy holds answers back, or the app's event loop is blocked",
+                    "no heartbeat arrived with polling within {:.1} s, the interval that the server announced: a proxy delays answers, or the app's event loop is blocked",
                     patience.as_secs_f32()
                 );
                 section.found(self.worded(Code::WsHeartbeat, message));
@@ -315,12 +315,12 @@ impl Client<'_> {
             }
         }
         section
-            .passed(Group::Polling, format!("held by polling for {} s, {answers} answers", time.as_secs()));
+            .passed(Group::Polling, format!("held with polling for {} s, {answers} answers", time.as_secs()));
     }
 
     fn poll_cut(&self, after: Duration, how: Result<Answer, Trouble>) -> Finding {
         let message = format!(
-            "a waiting poll was cut after {:.0} s: a proxy on the way does not wait until the server's next heartbeat: raise its time-out (nginx: proxy_read_timeout 1h)",
+            "a waiting poll was cut after {:.0} s: a proxy on the way does not wait until the server's next heartbeat: raise its timeout (nginx: proxy_read_timeout 1h)",
             after.as_secs_f32()
         );
         let finding = self.worded(Code::EioPollCut, message);

@@ -151,23 +151,23 @@ impl Client<'_> {
         let (code, why) = match lost {
             Lost::Scheme => (
                 Code::EioForwardedProto,
-                "the proxy does not tell it that they came by https: X-Forwarded-Proto is missing",
+                "the proxy does not say that they use https: X-Forwarded-Proto is missing",
             ),
             Lost::WebsocketScheme => (
                 Code::EioForwardedProto,
-                "the proxy says `X-Forwarded-Proto: wss` of WebSockets, where the app expects https (Traefik: a middleware `headers` with customRequestHeaders X-Forwarded-Proto=https)",
+                "the proxy sends `X-Forwarded-Proto: wss` for WebSockets, but the app expects https (Traefik: a middleware `headers` with customRequestHeaders X-Forwarded-Proto=https)",
             ),
             Lost::Port => (
                 Code::EioForwardedHost,
-                "the proxy passes Host on without the port (nginx: `$host` in place of `$http_host`)",
+                "the proxy forwards Host without the port (nginx: `$host` instead of `$http_host`)",
             ),
             Lost::SchemeAndPort => (
                 Code::EioForwardedHost,
-                "the proxy passes Host on without the port, and X-Forwarded-Proto is missing (nginx: `$http_host`, `$scheme`)",
+                "the proxy forwards Host without the port, and X-Forwarded-Proto is missing (nginx: `$http_host`, `$scheme`)",
             ),
             Lost::Host => (
                 Code::EioForwardedHost,
-                "the proxy does not pass Host on as the client sent it (nginx: proxy_set_header Host $http_host)",
+                "the proxy does not forward Host as the client sent it (nginx: proxy_set_header Host $http_host)",
             ),
         };
         let finding = self.worded(code, format!("the app refuses pages of `{page}`, its own host: {why}"));

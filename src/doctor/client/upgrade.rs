@@ -45,7 +45,7 @@ impl Client<'_> {
                 if pinged {
                     socket.say(self.connector, "3").await;
                 }
-                section.passed(Group::Websocket, "a session changes over from polling to a WebSocket");
+                section.passed(Group::Websocket, "a session upgrades from polling to a WebSocket");
                 return Some(socket);
             }
             Ok(Ok((_, heard))) => format!("{heard:?} to the probe"),
@@ -61,7 +61,7 @@ impl Client<'_> {
             Ok(Err(answer)) => answer.shown().into(),
             Err(trouble) => describe(&trouble),
         };
-        let message = "a client that begins by polling cannot change over to the WebSocket: make the processes sticky, or begin with `transports: [\"websocket\"]`";
+        let message = "a client that begins by polling cannot upgrade to a WebSocket: make sessions sticky, or begin with `transports: [\"websocket\"]`";
         section.found(self.worded(Code::WsProbe, message).seen("seen", Excerpt::of(&said)));
         None
     }
@@ -81,14 +81,14 @@ impl Client<'_> {
     async fn judge_poll(&self, open: &Open, answer: Result<Answer, Trouble>, section: &mut Section) {
         let finding = match answer {
             Ok(answer) if answer.status == 200 => {
-                let text = "a waiting poll is answered at once: nothing on the way holds answers back";
+                let text = "a waiting poll is answered at once: no proxy on the way delays answers";
                 section.passed(Group::Polling, text);
                 return;
             }
             Ok(answer) => self.turned_away(open, "GET", &answer).await,
             Err(trouble) if trouble.is_silent() => self.held(&describe(&trouble)),
             Err(trouble) => self
-                .worded(Code::EioPollRefused, "a poll that waits is cut off in place of an answer: a proxy on the way ends it, or the app fails")
+                .worded(Code::EioPollRefused, "a waiting poll is cut instead of answered: a proxy on the way closes it, or the app fails")
                 .seen("seen", describe(&trouble)),
         };
         section.found(finding);

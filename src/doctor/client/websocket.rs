@@ -147,9 +147,9 @@ impl Client<'_> {
         }
         let dropped = matches!(first, Opening::Heard(Heard::Unagreed));
         let message = if dropped {
-            "a proxy drops the answer to permessage-deflate (Sec-WebSocket-Extensions), so that browsers and Node end the WebSocket at the first compressed message; clients that offer no compression (Python, Swift, microcontrollers) work"
+            "a proxy drops the answer to permessage-deflate (Sec-WebSocket-Extensions), so browsers and Node close the WebSocket at the first compressed message; clients that offer no compression (Python, Swift, microcontrollers) work"
         } else {
-            "the WebSocket handshake fails where it offers permessage-deflate (Sec-WebSocket-Extensions), as browsers and Node do; clients that offer no compression (Python, Swift, microcontrollers) work"
+            "the WebSocket handshake fails if it offers permessage-deflate (Sec-WebSocket-Extensions), as browsers and Node do; clients that offer no compression (Python, Swift, microcontrollers) work"
         };
         let finding =
             self.worded(Code::WsExtension, message).seen("with the offer", Excerpt::of(&first.told()));
@@ -184,7 +184,7 @@ impl Client<'_> {
         section.unknown(
             Group::Websocket,
             format!(
-                "a page of `{own}` itself would be refused ({}), and python-socketio, which sends this Origin with WebSockets, stays on polling: right if your page is elsewhere; give its address with --origin",
+                "a page of `{own}` itself would be refused ({}), and python-socketio, which sends this Origin with WebSockets, stays on polling: this is right if your page is elsewhere; give its address with --origin",
                 refused.shown()
             ),
         );
@@ -204,7 +204,7 @@ impl Client<'_> {
     }
 
     fn connection_list(&self, first: &Opening) -> Finding {
-        let message = "Firefox gets no WebSocket, other clients do: a rule of the proxy takes `Connection: Upgrade` only, and not `keep-alive, Upgrade`";
+        let message = "Firefox gets no WebSocket; other clients do: a rule of the proxy matches only `Connection: Upgrade`, not `keep-alive, Upgrade`";
         self.worded(Code::WsConnectionList, message).seen("as Firefox", Excerpt::of(&first.told()))
     }
 
@@ -232,14 +232,14 @@ impl Client<'_> {
     /// Polling works.
     fn no_answer(&self, trouble: &Trouble) -> Finding {
         let finding = match trouble {
-            Trouble::Connect(_) => self.worded(Code::WsCrash, "nothing listens any more after the WebSocket handshake: the app crashed on it; read the last lines of its log"),
-            Trouble::Closed => self.worded(Code::WsNoAnswer, "polling works, and the server hangs up on the WebSocket handshake: the app fails on it, or a proxy on the way does not pass upgrades on"),
-            _ => self.worded(Code::WsNoAnswer, "polling works, and the WebSocket handshake gets no answer: a proxy on the way does not pass upgrades on (dev servers: `ws: true`), or a filter holds them back"),
+            Trouble::Connect(_) => self.worded(Code::WsCrash, "nothing listens after the WebSocket handshake: the app crashed on it; read the last lines of its log"),
+            Trouble::Closed => self.worded(Code::WsNoAnswer, "polling works, but the server closes the connection at the WebSocket handshake: the app fails on it, or a proxy on the way does not forward upgrades"),
+            _ => self.worded(Code::WsNoAnswer, "polling works, but the WebSocket handshake gets no answer: a proxy on the way does not forward upgrades (dev servers: `ws: true`), or a filter blocks them"),
         };
         let finding = match trouble {
             Trouble::Connect(_) => finding,
             _ if self.is_loopback() => finding,
-            _ => finding.question("does it work from another network, such as a phone's? Then something on this network holds it back, else the server's proxy does"),
+            _ => finding.question("does it work from another network, such as a phone's? Then a filter on this network blocks it; otherwise the server's proxy does"),
         };
         finding.seen("seen", describe(trouble))
     }
@@ -248,43 +248,43 @@ impl Client<'_> {
         let by = self.who(answer);
         let polls = seat.open.is_some();
         match (engine_error(answer).map(|error| error.code), answer.status) {
-            (_, 101) if answer.field("upgrade").is_none() => self.worded(Code::WsAccept, format!("the 101 comes without `Upgrade: websocket` ({by}): what stands in front of the app does not carry WebSockets, or drops these fields")),
-            (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy makes it up"),
-            (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so that the app sees a plain request: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
-            (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: switch on its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
-            (Some(0), _) if polls => self.worded(Code::EioPollingOnly, "the server takes polling only (`transports`), and the client asks for a WebSocket"),
-            (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server takes polling only")
-                .question("does the same with --transport polling open a session? Then the server takes polling only"),
+            (_, 101) if answer.field("upgrade").is_none() => self.worded(Code::WsAccept, format!("the 101 comes without `Upgrade: websocket` ({by}): the program in front of the app does not support WebSockets, or drops these fields")),
+            (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy generates it"),
+            (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so the app sees a plain request: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
+            (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
+            (Some(0), _) if polls => self.worded(Code::EioPollingOnly, "the server accepts polling only (`transports`), and the client asks for a WebSocket"),
+            (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server accepts polling only")
+                .question("does the same with --transport polling open a session? Then the server accepts polling only"),
             (Some(4), _) => self.worded(Code::EioForbidden, "the app itself refuses this client (its `allowRequest`)"),
             (Some(5), _) => self.engine_refusal(5, "", answer),
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (None, 429 | 503) if answer.may_be_limit() => self.limited(answer),
-            (None, 400) if packets::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has none"),
+            (None, 400) if packets::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket support: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has no support"),
             (None, 500) if is_gunicorn(answer) => self
-                .worded(Code::WsNoLibrary, "gunicorn fails on the WebSocket (500): its worker class has no WebSocket (`-k gthread --threads 100`, or GeventWebSocketWorker in place of gevent)")
-                .question("what does gunicorn's log say at this second?"),
+                .worded(Code::WsNoLibrary, "gunicorn fails on the WebSocket (500): its worker class does not support WebSockets (`-k gthread --threads 100`, or GeventWebSocketWorker instead of gevent)")
+                .question("what does gunicorn's log say at the time of this run?"),
             (None, 500) if is_python(seat) => self
                 .worded(Code::WsNoLibrary, "the Python server fails on the WebSocket (500): uvicorn was started without a library for it (`pip install 'uvicorn[standard]'`)")
                 .question("does the server's log say `No supported WebSocket library detected`? If not, it says what fails"),
             (None, 400) if says_origin(answer) => self.origin_refused(answer),
-            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, and the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
-                .question("does the app's own log show the upgrade? Then it checks the Origin, else a rule of the proxy refuses"),
-            (None, 400 | 426) if polls && answer.field("sec-websocket-version").is_some() => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library sees no handshake ({}, Sec-WebSocket-Version): a proxy on the way drops `Upgrade` or `Connection`, or speaks HTTP/2 to the app, where they do not exist: let it speak HTTP/1.1 for {}", answer.status, self.path)),
-            (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that was sent (426): the proxy does not pass it on"),
-            (_, 500) if polls => self.worded(Code::WsStatus, format!("polling works, and something fails on the WebSocket handshake (500, {by}): a middleware on the way that cannot take an upgrade (compression, buffering, a cache), or the app: look into both logs")),
-            (_, status) if polls => self.worded(Code::WsStatus, format!("polling works, and the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that takes upgrades")),
+            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, but the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
+                .question("does the app's own log show the upgrade? Then the app checks the Origin; otherwise a rule of the proxy refuses"),
+            (None, 400 | 426) if polls && answer.field("sec-websocket-version").is_some() => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library sees no handshake ({}, Sec-WebSocket-Version): a proxy on the way drops `Upgrade` or `Connection`, or uses HTTP/2 to the app, where they do not exist: let it use HTTP/1.1 for {}", answer.status, self.path)),
+            (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that the client sent (426): the proxy does not forward it"),
+            (_, 500) if polls => self.worded(Code::WsStatus, format!("polling works, but the WebSocket handshake fails (500, {by}) in a middleware that cannot handle an upgrade (compression, buffering, a cache), or the app: check both logs")),
+            (_, status) if polls => self.worded(Code::WsStatus, format!("polling works, but the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that matches upgrades")),
             _ => self.strange_status(&Body::read(&answer.body), answer),
         }
     }
 
     fn not_an_open_packet(&self, heard: Heard) -> Finding {
         match heard {
-            Heard::Text(text) if !packets::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is no open packet").seen("message", Excerpt::of(&text)),
-            Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is no open packet of Engine.IO").seen("message", Excerpt::of(&text)),
-            Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: look into the log of the app").seen("closed", Excerpt::of(&how)),
-            Heard::Http(line) => self.worded(Code::WsTwoServers, format!("after the 101 a second answer comes (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", Excerpt::of(&line))),
+            Heard::Text(text) if !packets::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is not an open packet").seen("message", Excerpt::of(&text)),
+            Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is not an Engine.IO open packet").seen("message", Excerpt::of(&text)),
+            Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: check the log of the app").seen("closed", Excerpt::of(&how)),
+            Heard::Http(line) => self.worded(Code::WsTwoServers, format!("a second response follows the 101 (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", Excerpt::of(&line))),
             Heard::Unagreed | Heard::Compressed => self.worded(Code::WsExtension, "messages of the WebSocket are compressed, though its handshake did not agree on that: a proxy changes Sec-WebSocket-Extensions"),
-            Heard::Nothing => self.worded(Code::WsSilent, "the WebSocket opens and nothing comes through it: a proxy on the way does not pass frames on").seen("waited", "4 s for the open packet"),
+            Heard::Nothing => self.worded(Code::WsSilent, "the WebSocket opens, but no frames arrive: a proxy on the way does not forward them").seen("waited", "4 s for the open packet"),
         }
     }
 }

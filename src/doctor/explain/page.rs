@@ -73,7 +73,7 @@ impl Symptom {
             Self::Certificate => "A certificate or TLS error",
             Self::Poll => "xhr poll error, or a status such as 400, 404, 502",
             Self::Websocket => "websocket error, or the client stays on polling",
-            Self::BreaksOff => "It connects and breaks off, or messages come late",
+            Self::BreaksOff => "The connection drops, or messages arrive late",
             Self::Browser => "CORS or Mixed Content in the browser's console",
             Self::Namespace => "connect_error with the app's message, Invalid namespace",
             Self::Here => "On the machine of the server: files, service, board",
@@ -151,10 +151,8 @@ impl Symptom {
 
 /// `docs/errors.md`: the whole table as a page, with example words in the braces.
 pub fn page() -> String {
-    let mut page = "# What went wrong: every finding of `sanedge doctor`\n\n\
-        By what you see first. Made from the program's own table (`src/doctor/explain.rs`); a test holds this page to it. \
-        [errors.html](errors.html) has a search box: paste your message there. Or type \
-        `sanedge doctor https://socket.recre.store`, and it looks for you.\n"
+    let mut page = "# Findings of `sanedge doctor`\n\n\
+        Sorted by what clients show. To search by an error message, open [errors.html](errors.html), or let `sanedge doctor https://socket.recre.store` find the cause. This page is generated from `src/doctor/explain.rs`.\n"
         .to_owned();
     for symptom in Symptom::ALL {
         let _ = write!(page, "\n## {}\n", symptom.heading());
@@ -261,8 +259,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("namespace", "/catch"),
     (
         "advice",
-        "Add this line to the site in sanedge.toml, below its [[site]]:\n  origins = ['https://recre.store']\nWhere it has a line \
-         of `origins` already, put 'https://recre.store', with its comma, at the beginning of that list.",
+        "Add this line to the site in sanedge.toml, below its [[site]]:\n  origins = ['https://recre.store']\nIf it has a line of `origins` already, put 'https://recre.store', with its comma, at the beginning of that list.",
     ),
     ("location", "https://socket.recre.store/socket.io/"),
     ("file", "sanedge.toml"),

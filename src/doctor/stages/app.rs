@@ -71,7 +71,7 @@ async fn converse(upstream: &Upstream, connector: &Connector, stages: &Stages<'_
     let met = engine.begin().await;
     if met.as_ref().is_some_and(may_be_tls) && speaks_tls(connector).await {
         let message = format!(
-            "the app speaks TLS at {upstream}, where the edge speaks plain HTTP to it: name its plain port"
+            "the app expects TLS at {upstream}, but the edge uses plain HTTP to it: name its plain port"
         );
         section.found(Finding::new(Code::AppTls, message));
         return;
@@ -113,12 +113,12 @@ async fn speaks_tls(connector: &Connector) -> bool {
 async fn another_protocol(connector: &Connector, stages: &Stages<'_>) -> Option<Finding> {
     let proxied = Connector { preface: PROXY_HEADER, ..connector.clone() };
     if let Some(Met::Open(..)) = stages.engine(&proxied, false).begin().await {
-        let message = "the app wants the PROXY protocol first: switch it off in the app, or have the proxy send it (sanedge.toml: send_proxy_protocol = true)";
+        let message = "the app expects the PROXY protocol: disable it in the app, or let the proxy send it (sanedge.toml: send_proxy_protocol = 1 or 2)";
         return Some(Finding::new(Code::AppProxyProtocol, message).seen("with it", "Engine.IO answers"));
     }
     if speaks_http2(connector).await {
         let message =
-            "the app speaks HTTP/2 only (h2c), and proxies ask by HTTP/1.1: start its HTTP/1.1 server";
+            "the app supports HTTP/2 only (h2c), and proxies use HTTP/1.1: start an HTTP/1.1 server in it";
         return Some(Finding::new(Code::AppHttp2, message).seen("to HTTP/2", "a SETTINGS frame"));
     }
     None

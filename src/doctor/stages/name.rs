@@ -72,20 +72,18 @@ impl Stages<'_> {
         let finding = match (passing, public.as_deref()) {
             _ if !online => Finding::new(
                 Code::NameOffline,
-                format!(
-                    "this machine is offline, so nothing can be said about `{host}`: connect it to the network"
-                ),
+                format!("this machine is offline, so `{host}` cannot be checked: connect it to the network"),
             ),
             (false, Some(addresses @ [_, ..])) => self.hidden(server, addresses),
             (true, _) => Finding::new(
                 Code::NameResolver,
                 format!(
-                    "the name server that this machine asks gives no answer for `{host}`: try another (nslookup {host} 9.9.9.9)"
+                    "the name server of this machine gives no answer for `{host}`: try another (nslookup {host} 9.9.9.9)"
                 ),
             ),
             (false, _) => Finding::new(
                 Code::NameUnknown,
-                format!("`{host}` does not exist in DNS: make an A record for it, or look at its spelling"),
+                format!("`{host}` does not exist in DNS: create an A record for it, or check the spelling"),
             ),
         };
         let finding = finding.seen("resolver", error);
@@ -109,11 +107,11 @@ impl Stages<'_> {
         let (host, all) = (&self.target.host, shown(addresses));
         let text = if addresses.iter().all(|ip| is_private(ip) || ip.is_loopback()) {
             format!(
-                "`{host}` leads to the private address {all} by {server}, and the name server of this network hides it (protection against DNS rebinding): allow the name there"
+                "{server} resolves `{host}` to the private address {all}, and the name server of this network hides it (protection against DNS rebinding): allow the name there"
             )
         } else {
             format!(
-                "`{host}` exists ({server} answers {all}), and the name server of this network says that it does not: it blocks the name, or remembers an old answer"
+                "`{host}` exists ({server} answers {all}), but the name server of this network says that it does not: it blocks the name, or has cached an old answer"
             )
         };
         Finding::new(Code::NameHidden, text)
@@ -130,7 +128,7 @@ impl Stages<'_> {
             Some(others) => section.unknown(
                 Group::Name,
                 format!(
-                    "{server} answers {}, and the resolver of this machine {}: right if your router's DNS answers with the address at home",
+                    "{server} answers {}, and the resolver of this machine {}: this is right if your router's DNS gives the address at home",
                     if others.is_empty() { "that there is no address".to_owned() } else { shown(&others) },
                     shown(addresses)
                 ),
@@ -145,7 +143,7 @@ impl Stages<'_> {
         let about = |code, text: String| Finding::new(code, text).seen("addresses", all.clone());
         if addresses.iter().all(unusable) {
             let text = format!(
-                "`{host}` leads to {all}, which is no server's address: put the right one into the record"
+                "`{host}` resolves to {all}, which cannot be a server's address: put the right one into the record"
             );
             section.found(about(Code::NameUnusable, text));
             return false;
@@ -153,18 +151,18 @@ impl Stages<'_> {
         let at_home = is_home(host);
         let finding = if addresses.iter().any(IpAddr::is_loopback) && !at_home {
             let text = format!(
-                "`{host}` leads to {all}: to this machine itself, so that no other machine finds the server"
+                "`{host}` resolves to {all}, this machine itself, so no other machine finds the server"
             );
             Some(about(Code::NameLoopback, text))
         } else if addresses.iter().any(is_cgnat) {
             let text = format!(
-                "`{host}` leads to {all}, an address that your provider shares among customers and that cannot be reached \
+                "`{host}` resolves to {all}, an address that your provider shares among customers and that cannot be reached \
                     from outside"
             );
             Some(about(Code::NameCgnat, text))
         } else if addresses.iter().any(is_private) && !at_home {
             let text = format!(
-                "`{host}` leads to the private address {all}: right at home, unreachable from the internet"
+                "`{host}` resolves to the private address {all}: right at home, unreachable from the internet"
             );
             Some(about(Code::NamePrivate, text))
         } else {
@@ -202,7 +200,7 @@ fn compare(addresses: &[IpAddr], own: &[IpAddr], section: &mut Section) {
         section.unknown(
             Group::Name,
             format!(
-                "{} is no address of this machine, which has {here}: right if that is your router's public address (look at the router's status page)",
+                "{} is not an address of this machine, which has {here}: this is right if it is your router's public address (see the router's status page)",
                 shown(&v4)
             ),
         );
@@ -211,7 +209,7 @@ fn compare(addresses: &[IpAddr], own: &[IpAddr], section: &mut Section) {
         section.unknown(
             Group::Name,
             format!(
-                "{} is no address of this machine, which has {here}: routers pass IPv6 on unchanged, so put this machine's own into the AAAA record",
+                "{} is not an address of this machine, which has {here}: routers do not translate IPv6, so put this machine's own address into the AAAA record",
                 shown(&v6)
             ),
         );
@@ -296,9 +294,10 @@ mod tests {
         };
         assert_eq!(hints(&[ip("192.168.1.5"), ip("2620:fe::5"), ip("127.0.0.9")]), "[]");
         assert!(
-            hints(&[ip("9.9.9.9")]).contains("9.9.9.9 is no address of this machine, which has 192.168.1.5")
+            hints(&[ip("9.9.9.9")])
+                .contains("9.9.9.9 is not an address of this machine, which has 192.168.1.5")
         );
-        assert!(hints(&[ip("2620:fe::6")]).contains("routers pass IPv6 on unchanged"));
+        assert!(hints(&[ip("2620:fe::6")]).contains("routers do not translate IPv6"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Stages<'_> {
             }
             Err(Trouble::Silent) => section.unknown(
                 Group::Http,
-                "GET / gets no answer in time: right where nothing but Socket.IO is attached to the app's server",
+                "GET / gets no answer in time, which is right if only Socket.IO is attached to the app's server",
             ),
             Err(trouble) => section.unknown(Group::Http, format!("GET / fails: {trouble}")),
         }
@@ -81,21 +81,21 @@ impl Stages<'_> {
         let same = rest.is_some_and(|rest| rest.split(['/', ':']).next() == Some(&host));
         match (answer.status, same) {
             (301 | 302 | 303 | 307 | 308, true) => {
-                section.passed(Group::Http, format!("port {port} leads to https"));
+                section.passed(Group::Http, format!("port {port} redirects to https"));
             }
             (300..=399, false) => {
-                let message = format!("port {port} leads to `{location}`, not to https on `{host}`");
+                let message = format!("port {port} redirects to `{location}`, not to https on `{host}`");
                 section.found(Finding::new(Code::HttpRedirectElsewhere, message));
             }
             _ if answer.field("sanedge-error") == Some("unknown_host") => {
                 let message = format!(
-                    "sanedge answers on port {port} and does not know `{host}` (404 unknown_host): add it to a site, or have the new bundle opened"
+                    "sanedge answers on port {port} and does not know `{host}` (404 unknown_host): add it to a site, or load the new bundle"
                 );
                 section.found(Finding::new(Code::HttpNoRedirect, message).seen("answered", answer.shown()));
             }
             (status, _) => {
                 let message = format!(
-                    "port {port} answers {status} by itself ({}) and does not redirect to https",
+                    "port {port} answers {status} ({}) and does not redirect to https",
                     answer.author()
                 );
                 section.found(Finding::new(Code::HttpNoRedirect, message));

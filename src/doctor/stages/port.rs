@@ -76,7 +76,7 @@ impl Stages<'_> {
         let answers = join_all(places.into_iter().map(|ip| self.answers(ip))).await;
         let address = answers.into_iter().flatten().next()?;
         let text = format!(
-            "the server answers at {address} with the right certificate, and its public name does not lead to it from here: look at the router's port forwarding, and whether it has NAT loopback"
+            "the server answers at {address} with the right certificate, and its public name does not reach it from here: check the router's port forwarding and NAT loopback"
         );
         Some(Finding::new(Code::PortHairpin, text))
     }
@@ -97,7 +97,7 @@ impl Stages<'_> {
             section.unknown(
                 Group::Port,
                 format!(
-                    "whether it can be reached from the internet cannot be seen from here: open {}{}?EIO=4&transport=polling on a phone off Wi-Fi",
+                    "this run cannot show whether it can be reached from the internet: open {}{}?EIO=4&transport=polling on a phone off Wi-Fi",
                     target.url(), target.path
                 ),
             );
@@ -117,22 +117,21 @@ fn closed_port(port: u16, kinds: &[io::ErrorKind]) -> Finding {
     let any = |wanted| kinds.contains(&wanted);
     if any(io::ErrorKind::ConnectionRefused) {
         let text = format!(
-            "nothing listens on port {port}: start what should (sanedge, nginx, the app), or look where the router sends the port"
+            "nothing listens on port {port}: start the server (sanedge, nginx, the app), or check where the router forwards the port"
         );
         Finding::new(Code::PortRefused, text)
     } else if any(io::ErrorKind::ConnectionReset) || any(io::ErrorKind::ConnectionAborted) {
         let text = format!(
-            "port {port} takes the connection and resets it at once: nothing listens behind it (a container whose app listens on 127.0.0.1 only, a forwarding without a server)"
+            "port {port} accepts the connection and resets it at once: nothing listens behind it (a container whose app listens on 127.0.0.1 only, or a forwarded port without a server)"
         );
         Finding::new(Code::PortCloses, text)
     } else if any(io::ErrorKind::TimedOut) {
         let text = format!(
-            "port {port} does not answer at all: forward it in the router, and let it through the firewall"
+            "port {port} does not answer at all: forward it in the router, and allow it in the firewall"
         );
         Finding::new(Code::PortFiltered, text)
     } else {
-        let text =
-            "there is no way to this address from here: is the machine on, and is this still its address?";
+        let text = "this address is unreachable from here: is the machine on, and is this still its address?";
         Finding::new(Code::PortUnreachable, text)
     }
 }
@@ -156,12 +155,12 @@ fn dead_address(dead: &Knock, section: &mut Section) {
     }
     let finding = if ip.is_ipv6() {
         let text = format!(
-            "the IPv6 address {ip} does not answer while IPv4 does: open it as well, or take the AAAA record away"
+            "the IPv6 address {ip} does not answer while IPv4 does: open the port for IPv6, or remove the AAAA record"
         );
         Finding::new(Code::NameIpv6Dead, text).seen("IPv6", describe(dead))
     } else {
         let text = format!(
-            "the address {ip} does not answer while another of the name does: take it out of the name, or start what should answer there"
+            "the address {ip} does not answer while another of the name does: remove it from the name, or start the server there"
         );
         Finding::new(Code::NameAddressDead, text).seen("IPv4", describe(dead))
     };

@@ -114,9 +114,9 @@ impl Stages<'_> {
         let kind = |address: SocketAddr| if address.is_ipv6() { "AAAA" } else { "A" };
         let (here, there) = (kind(right), kind(wrong));
         let leads = if here == there {
-            format!("one {there} record leads to another server than the other")
+            format!("one {there} record belongs to another server than the other")
         } else {
-            format!("{there} leads to another server than {here}")
+            format!("{there} belongs to another server than {here}")
         };
         let message = format!(
             "{leads}: {} is right, {} is not: remove that address from the name's DNS records, or fix the server there",
@@ -197,7 +197,7 @@ impl Stages<'_> {
         // A server that asks for a certificate in TLS 1.3 refuses only after the handshake.
         if client.shown().wants_certificate && met.as_ref().is_some_and(|met| matches!(met, Met::Trouble(_)))
         {
-            section.found(tls::wants_certificate("hung up on the first request"));
+            section.found(tls::wants_certificate("closed the connection at the first request"));
             return None;
         }
         engine.go_on(met, section).await;
@@ -212,7 +212,7 @@ impl Stages<'_> {
         if !open && !private.is_empty() {
             let list = private.join(", no ");
             let text = format!(
-                "without a good certificate nothing private is sent: no {list} (--insecure sends it)"
+                "without a valid certificate nothing private is sent: no {list} (--insecure sends it)"
             );
             section.skipped(Group::Tls, text);
         }
@@ -235,12 +235,12 @@ impl Stages<'_> {
         match trouble {
             Trouble::Tls(NoTls::Silent) if small.open().await.is_ok() => Finding::new(
                 Code::PortMtu,
-                format!("large packets vanish on the way: the TLS handshake hangs, and passes where packets are at most {SMALL_MSS} bytes: clamp the MSS on the router or tunnel"),
+                format!("large packets are lost on the way: the TLS handshake hangs, and works with packets of at most {SMALL_MSS} bytes: clamp the MSS on the router or tunnel"),
             )
             .seen("usual segments", trouble.to_string()),
             Trouble::Tls(NoTls::Closed | NoTls::Other(_) | NoTls::Silent) if proxied.open().await.is_ok() => Finding::new(
                 Code::PortProxyProtocol,
-                format!("port {port} wants the PROXY protocol first, which only a load balancer sends: switch it off there (nginx: `proxy_protocol` in `listen`; HAProxy: `accept-proxy`)"),
+                format!("port {port} expects the PROXY protocol, which only a load balancer sends: disable it there (nginx: `proxy_protocol` in `listen`; HAProxy: `accept-proxy`)"),
             )
             .seen("without it", trouble.to_string()),
             Trouble::Tls(NoTls::Alert(AlertDescription::UnrecognisedName)) if self.waits(look.address).await => {
@@ -253,7 +253,7 @@ impl Stages<'_> {
             }
             Trouble::Tls(error) => tls::no_tls(error, &look.client.shown(), &self.target.host, port),
             Trouble::Connect(error) => {
-                let message = format!("port {port} was open a moment ago and is not any more");
+                let message = format!("port {port} was open and no longer is");
                 Finding::new(Code::PortRefused, message).seen("seen", error.to_string())
             }
             other => client::silence(other, "TLS handshake"),
@@ -273,7 +273,7 @@ impl Stages<'_> {
         {
             return;
         }
-        let message = "a TLS hello of 1.8 KB, as browsers send since 2024, gets no answer, and a short one does: browsers fail where older programs work: update the firewall or balancer in front of the server";
+        let message = "a ClientHello of 1.8 KB, as browsers send since 2024, gets no answer, but a short one does: browsers fail and older programs work: update the firewall or load balancer in front of the server";
         section.found(Finding::new(Code::TlsLargeHello, message));
     }
 

@@ -108,7 +108,7 @@ async fn answer_head(
         worker.shared.refuse(
             Reason::Misdirected,
             peer,
-            &format!("plain request for {}, which waits", head.host),
+            &format!("plain request for {}, whose certificate is pending", head.host),
         );
         answer::write(Problem::CertificatePending, &Detail::default(), form, &mut out);
     } else {

@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 /// How lines of the log are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
-    /// Time, level, sentence, fields: for people.
+    /// Time, level, sentence and fields, for reading.
     Readable,
     /// `key=value` pairs.
     KeyValue,

@@ -158,7 +158,7 @@ fn healthy(house: &mut House, edges: &mut Vec<Edge>) {
     let desk = desk(house, host, "127.0.0.1:4004", "");
     edges.push(desk.serve());
     visit(house, "healthy-sanedge", host);
-    house.says(&["resumption, HTTP/1.1", "nothing on the way holds answers back"]);
+    house.says(&["resumption, HTTP/1.1", "no proxy on the way delays answers"]);
     // By its bundle, on the board: two descriptors for each of the 16,384 sessions.
     let bundle = edges.last().unwrap().desk().bundle_file().display().to_string();
     for (code, unit) in [
@@ -174,7 +174,7 @@ fn healthy(house: &mut House, edges: &mut Vec<Edge>) {
         house.exhibit(code, &[&bundle]);
         house.machine(&Machine { unit, ..Machine::default() });
         house.says(&["sanedge listens at", "listens at 127.0.0.1:4004, where the app should"]);
-        house.says(&[":80", "MiB of memory are available", "is no address of this machine, which has"]);
+        house.says(&[":80", "MiB of memory are available", "is not an address of this machine, which has"]);
     }
 }
 
@@ -475,11 +475,11 @@ fn polling(house: &mut House) {
     // No page, and no proxy's fault either: another app has the port.
     house.nginx("other-app.recre.store", &to(4048));
     house.exhibit("eio-not-socketio", &["https://other-app.recre.store"]);
-    house.says(&["application/json", "who gives it does not look at the path"]);
+    house.says(&["application/json", "it does not depend on the path"]);
     house.exhibit("eio-not-socketio", &["http://127.0.0.1:4048", "--upstream", "127.0.0.1:4048"]);
     house.says(&["the app, no Server field"]);
     house.exhibit("eio-not-socketio", &["http://127.0.0.1:4049"]);
-    house.says(&["a bare WebSocket server"]);
+    house.says(&["a plain WebSocket server"]);
     house.exhibit("eio-not-socketio", &["http://127.0.0.1:4049", "--transport", "websocket"]);
     house.says(&["a WebSocket server answers that is not Socket.IO"]);
     let cache = house.path("cache");
@@ -603,8 +603,8 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     for (code, upstream, verdict) in [
         ("ws-upgrade-lost", "127.0.0.1:4004", "the app is fine, the path to it is not"),
         ("tls-expired", "127.0.0.1:4004", "the app is fine, the path to it is not"),
-        ("http-bad-gateway", "127.0.0.1:4999", "the path only passes that on"),
-        ("eio-forbidden", "127.0.0.1:4012", "the path only passes that on"),
+        ("http-bad-gateway", "127.0.0.1:4999", "the path only forwards that"),
+        ("eio-forbidden", "127.0.0.1:4012", "the path only forwards that"),
         ("tls-self-signed", "127.0.0.1:4012", "neither the path nor the app is fine"),
     ] {
         house.exhibit(code, &[&format!("https://{code}.recre.store"), "--upstream", upstream]);
@@ -700,7 +700,7 @@ fn machines(house: &mut House) {
         Machine { throttled: "50005", ..Machine::default() },
         &["too weak right now", "0x50005"],
     );
-    fault("pi-throttled", Machine { throttled: "0x50000", ..Machine::default() }, &["was or is slowed down"]);
+    fault("pi-throttled", Machine { throttled: "0x50000", ..Machine::default() }, &["is or was throttled"]);
     // Neither a Pi nor systemd: nothing is known, and nothing is wrong.
     let other = Machine { unit: "", synchronised: "", millidegrees: "", throttled: "", ..Machine::default() };
     fault("healthy-board", other, &["there is no unit `sanedge`"]);

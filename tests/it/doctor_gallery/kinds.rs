@@ -45,7 +45,7 @@ const APP: &str = "proxy_pass http://127.0.0.1:4004;";
 fn waiting_polls(house: &mut House) {
     let polling = ["--transport", "polling"];
     house.exhibit("healthy-kind", &[&["https://healthy-nginx.recre.store"], &polling[..]].concat());
-    house.says(&["/ is joined by polling", "nothing on the way holds answers back"]);
+    house.says(&["/ is joined with polling", "no proxy on the way delays answers"]);
     house.exhibit(
         "healthy-kind",
         &[
@@ -62,7 +62,7 @@ fn waiting_polls(house: &mut House) {
         ]
         .concat(),
     );
-    house.says(&["/catch is joined by polling", "held by polling for 2 s"]);
+    house.says(&["/catch is joined by polling", "held with polling for 2 s"]);
     house
         .exhibit("healthy-kind", &["https://healthy-2x.recre.store", "--eio", "3", "--transport", "polling"]);
     house.exhibit("eio-poll-held", &[&["https://eio-poll-held.recre.store"], &polling[..]].concat());
@@ -242,7 +242,7 @@ fn limits(house: &mut House) {
     }
     house.nginx("always-503.recre.store", "return 503;");
     house.exhibit("http-unavailable", &["https://always-503.recre.store"]);
-    house.says(&["nginx itself answers 503, at every try"]);
+    house.says(&["nginx itself answers 503, at every attempt"]);
 }
 
 fn refusals(house: &mut House) {
@@ -352,7 +352,7 @@ fn protocols(house: &mut House) {
     house.nginx("https-to-https.recre.store", &to(4061).replace("http://", "https://"));
     fine(house, "https-to-https", &[]);
     house.exhibit("http-tls-expected", &["http://https-to-https.recre.store:443"]);
-    house.says(&["connect by https"]);
+    house.says(&["connect with https"]);
     house.nginx("https-to-http.recre.store", &to(4004).replace("http://", "https://"));
     house.exhibit("http-bad-gateway", &["https://https-to-http.recre.store"]);
     house.says(&["http or https"]);
@@ -519,7 +519,7 @@ fn caddy(house: &mut House) {
     house.redirect(&address, "https://$host$request_uri");
     house.wait_for(&format!("{address}:443"));
     house.exhibit("http-default-site", &[&format!("https://{host}")]);
-    house.says(&["Caddy answers with nothing"]);
+    house.says(&["Caddy sends an empty answer"]);
 }
 
 // --- C. network and name ----------------------------------------------------------------------------------
@@ -608,7 +608,7 @@ fn strangers(house: &mut House) {
     own(house, "tls-inspection", "antivirus", &antivirus, &["(avast"]);
     let origin =
         Ca::new("CloudFlare Origin SSL Certificate Authority").issue(&["*.recre.store", "recre.store"]);
-    own(house, "tls-origin-ca", "tls-origin-ca", &origin, &["Origin CA"]);
+    own(house, "tls-origin-ca", "tls-origin-ca", &origin, &["Cloudflare Origin certificate"]);
     // The chain ends in an expired cross-sign of a root that clients have.
     let day = |days: i64| OffsetDateTime::now_utc() + time::Duration::days(days);
     let root = Ca::new("Cross Root");

@@ -49,7 +49,7 @@ fn own_pages(house: &mut House) {
     house.nginx("eio-forwarded-host.recre.store", &no_host);
     house
         .exhibit("eio-forwarded-host", &[&url("eio-forwarded-host"), "--origin", &url("eio-forwarded-host")]);
-    house.says(&["does not pass Host on", "cors_allowed_origins"]);
+    house.says(&["does not forward Host", "cors_allowed_origins"]);
     let address = house.address("other-port.recre.store");
     house.plain(&format!("{address}:8080"), &location("proxy_set_header Host $host;"));
     house.plain(&format!("{address}:8081"), &host);
@@ -120,13 +120,13 @@ fn upgrades(house: &mut House) {
     house.says(&["without `Upgrade: websocket`"]);
     house.nginx("gunicorn.recre.store", &to(4058));
     house.exhibit("ws-no-library", &[&url("gunicorn")]);
-    house.says(&["its worker class has no WebSocket"]);
+    house.says(&["its worker class does not support WebSockets"]);
     house.nginx("http2-to-app.recre.store", &to(4076));
     house.exhibit("ws-upgrade-lost", &[&url("http2-to-app")]);
-    house.says(&["speaks HTTP/2 to the app"]);
+    house.says(&["uses HTTP/2 to the app"]);
     house.nginx("compressing-proxy.recre.store", &to(4077));
     house.exhibit("ws-status", &[&url("compressing-proxy")]);
-    house.says(&["cannot take an upgrade"]);
+    house.says(&["cannot handle an upgrade"]);
     // A dev server's proxy without `ws: true`.
     house.nginx("dev-proxy.recre.store", &to(4059));
     house.exhibit("ws-no-answer", &[&url("dev-proxy")]);

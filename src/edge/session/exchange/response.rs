@@ -95,7 +95,7 @@ impl Exchange<'_> {
             Down::Head { held, .. } => {
                 // Many TLS servers end a connection without a word where plain HTTP comes.
                 let closed = match held.is_empty() && !self.reused {
-                    true => "it closed the connection without an answer; does it speak TLS there?",
+                    true => "it closed the connection without an answer; does it expect TLS there?",
                     false => "it closed the connection",
                 };
                 let found = error.map_or_else(|| closed.to_owned(), |error| error.to_string());
@@ -137,7 +137,7 @@ impl Exchange<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         if bytes.starts_with(&TLS_ALERT) {
-            let found = "it answers with an alert of TLS".to_owned();
+            let found = "it answers with a TLS alert".to_owned();
             return Err(Fault::Failed(Problem::UpstreamTls, found));
         }
         if let Down::Head { held, .. } = &mut self.down
