@@ -35,6 +35,10 @@ check_host_machine() {
     password) [ -t 0 ] || note "sudo on $host asks for a password, and there is no terminal to type it"; sudo='sudo ' ;;
     *) sudo='sudo ' ;;
   esac
+  # For sudo, a terminal there: to ask for a password where there is one here, and always where sudo wants one.
+  terminal=()
+  if [ "$(answers sudo)" = terminal ]; then terminal=(-tt)
+  elif [ -n "$sudo" ] && [ -t 0 ]; then terminal=(-t); fi
 }
 
 refuse_ssh() {
@@ -113,8 +117,7 @@ send_to_host() {
 }
 
 run_on_host() {
-  local terminal=() status=0
-  [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
+  local status=0
   on_board "${terminal[@]}" -- "$host" "${sudo}sh $there/install" || status=$?
   case $status in
     0) there='' ;;
@@ -128,8 +131,7 @@ run_on_host() {
 
 # Whether it comes back by itself: another boot, the unit active, with the bundle that was installed.
 reboot_host() {
-  local before said digest deadline attempt terminal=()
-  [ -z "$sudo" ] || [ ! -t 0 ] || terminal=(-t)
+  local before said digest deadline attempt
   before=$(answers boot)
   digest=$(sed -n 's/^  "digest": "\(.\{16\}\).*/\1/p' "$work/show.json")
   doing "reboot $host, and check again"

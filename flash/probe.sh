@@ -11,8 +11,13 @@ answer systemd "$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*
 answer boot "$(cat "$root/proc/sys/kernel/random/boot_id" 2>/dev/null)"
 if [ "$(id -u)" = 0 ]; then answer sudo needless
 elif ! command -v sudo >/dev/null 2>&1; then answer sudo missing
-elif sudo -n true >/dev/null 2>&1; then answer sudo free
-else answer sudo password; fi
+elif said=$(sudo -n true 2>&1); then answer sudo free
+else
+  case $said in
+    *'must have a tty'*) answer sudo terminal ;; # `requiretty` in sudoers; whether it asks for a password is not known
+    *) answer sudo password ;;
+  esac
+fi
 
 # Folder, mount, kind and mode of what the edge is written to: the last of the longest mount points that the folder is below.
 for folder in /usr/bin /usr/lib/systemd/system /etc/sanedge /var/lib; do

@@ -22,7 +22,11 @@ plan_account() {
   append group "$lines_group"
   for database in shadow gshadow; do
     lines=lines_$database
-    if fetch "/etc/$database" "$database"; then append "$database" "${!lines}"; fi
+    fetch "/etc/$database" "$database" || continue
+    # A line of a former account may be left in these; a second one would not count.
+    awk -F: 'NR == FNR { new[$1]; next } !($1 in new)' <(printf '%s\n' "${!lines}") "$work/$database" >"$work/former"
+    mv "$work/former" "$work/$database"
+    append "$database" "${!lines}"
   done
 }
 # account NAME PURPOSE: a line for each database, unless it is there; its number in $account_number
@@ -115,16 +119,20 @@ plan_sudo() {
 
 # --- what the first boot would change --------------------------------------------------------------------------------
 
-# Raspberry Pi Imager leaves its settings on the boot partition, for cloud-init (user-data, network-config), for its own
-# init_config (custom.toml) or as a script (firstrun.sh); DietPi has dietpi.txt. All of them come after us.
+# Raspberry Pi Imager leaves its settings on the boot partition, for cloud-init (user-data, meta-data, network-config), for its own
+# init_config (custom.toml) or as a script (firstrun.sh); DietPi has dietpi.txt there, Armbian two files on the root partition. All of
+# them come after us.
 look_at_first_boot() {
   [ -n "$fat" ] || return 0
   local name found
-  for name in user-data network-config custom.toml firstrun.sh userconf.txt dietpi.txt; do
-    boot_file "$name" >"$work/first.$name" 2>/dev/null || rm -f "$work/first.$name"
+  mkdir -p "$work/first/boot" "$work/first/root"
+  for name in user-data meta-data network-config custom.toml firstrun.sh userconf.txt dietpi.txt; do
+    boot_file "$name" >"$work/first/$name" 2>/dev/null || rm -f "$work/first/$name"
   done
+  for name in /boot/armbian_first_run.txt /root/.not_logged_in_yet; do fetch "$name" "first$name" || rm -f "$work/first$name"; done
   if found=$(first_hostname); then first_boot_sets hostname "$hostname" "${found%% *}" "${found#* }"; fi
   if found=$(first_country); then first_boot_sets wifi-country "$wifi_country" "${found%% *}" "${found#* }"; fi
+  if found=$(first_without_sshd); then first_boot_sets ssh-key "$ssh_key" "${found%% *}" "${found#* }"; fi
   if found=$(first_user); then note "the first boot creates the user ${found%% *}, or renames the first user to that (${found#* })"; fi
   # Since Raspberry Pi OS 12 nothing reads it.
   if boot_lists | grep -iqx wpa_supplicant.conf && ext4_has /usr/sbin/NetworkManager; then
@@ -133,32 +141,44 @@ look_at_first_boot() {
 }
 # first_boot_sets OPTION WANTED FOUND FILE
 first_boot_sets() {
-  if [ -n "$2" ] && [ "$2" != "$3" ]; then
-    refuse image-first-boot "$3 in $4" "$image" "$1" "give --$1 $3, or change it in $4 on the boot partition"
-  fi
+  if [ -n "$2" ] && [ "$2" != "$3" ]; then refuse image-first-boot "$3 in $4" "$image" "$1" "$(instead_of "$1" "$3" "$4")"; fi
   note "the first boot sets $1 $3 ($4)"
+}
+# instead_of OPTION FOUND FILE: what to do
+instead_of() {
+  local place="$3 on the boot partition"
+  case $3 in /*) place="$3 in the image" ;; esac
+  case $1 in
+    ssh-key) echo "leave --ssh-key out, or change it in $place" ;;
+    *) echo "give --$1 $2, or change it in $place" ;;
+  esac
 }
 # first_value FILE EXPRESSION: VALUE FILE, if sed finds the first such line
 first_value() {
   local value
-  [ -f "$work/first.$1" ] || return 1
-  value=$(tr -d '\r' <"$work/first.$1" | sed -nE "$2" | head -n 1 | tr -d "\"'")
+  [ -f "$work/first/${1#/}" ] || return 1
+  value=$(tr -d '\r' <"$work/first/${1#/}" | sed -nE "$2" | head -n 1 | tr -d "\"'")
   [ -n "$value" ] && echo "${value%% *} $1"
 }
 first_hostname() {
-  first_value user-data 's/^(hostname|fqdn): *([^ #]+).*/\2/p' || first_value custom.toml '/^\[system\]/,/^\[/s/^ *hostname *= *([^ #]+).*/\1/p' ||
+  first_value user-data 's/^(hostname|fqdn): *([^ #]+).*/\2/p' || first_value meta-data 's/^ *local-hostname: *([^ #]+).*/\1/p' ||
+    first_value custom.toml '/^\[system\]/,/^\[/s/^ *hostname *= *([^ #]+).*/\1/p' ||
     first_value dietpi.txt 's/^AUTO_SETUP_NET_HOSTNAME=([^ #]+).*/\1/p' ||
     first_value firstrun.sh 's/.*(set_hostname|set-hostname) +([^ ]+).*/\2/p; s/^ *echo +([^ ]+) *> *\/etc\/hostname.*/\1/p'
 }
 first_country() {
   first_value network-config 's/^ *regulatory-domain: *([^ #]+).*/\1/p' || first_value custom.toml '/^\[wlan\]/,/^\[/s/^ *country *= *([^ #]+).*/\1/p' ||
     first_value dietpi.txt 's/^AUTO_SETUP_NET_WIFI_COUNTRY_CODE=([A-Z]{2}).*/\1/p' ||
+    first_value /boot/armbian_first_run.txt 's/^ *FR_net_wifi_countrycode=(.*)/\1/p' ||
+    first_value /root/.not_logged_in_yet 's/^ *PRESET_NET_WIFI_COUNTRYCODE=(.*)/\1/p' ||
     first_value firstrun.sh 's/.*do_wifi_country +([A-Z]{2}).*/\1/p; s/^ *country=([A-Z]{2}).*/\1/p'
 }
 first_user() {
   first_value user-data 's/^ *-? *name: *([a-z_][^ #]*).*/\1/p' || first_value custom.toml '/^\[user\]/,/^\[/s/^ *name *= *([^ #]+).*/\1/p' ||
-    first_value userconf.txt 's/^([^:]+):.*/\1/p'
+    first_value /root/.not_logged_in_yet 's/^ *PRESET_USER_NAME=(.*)/\1/p' || first_value userconf.txt 's/^([^:]+):.*/\1/p'
 }
+# DietPi's first boot takes the ssh server away where none is chosen.
+first_without_sshd() { first_value dietpi.txt 's/^(AUTO_SETUP_SSH_SERVER_INDEX=0)([^0-9].*)?$/\1/p'; }
 
 # --- the kernel's line and the radio -----------------------------------------------------------------------------------
 

@@ -97,6 +97,17 @@ TABLE
   nothing_in_tmp
 }
 
+@test "sudo that wants a terminal gets one, also where there is none here" {
+  stand_in sudo '[ -t 1 ] || { echo "sudo: sorry, you must have a tty to run sudo" >&2; exit 1; }; [ "$1" != -n ] || shift; exec "$@"'
+  # A terminal for -tt, as sshd makes one; none otherwise.
+  stand_in on_terminal 'exec script -qec "$*" /dev/null </dev/null'
+  sed -i '2i [[ " $* " != *" -tt "* ]] || terminal=on_terminal' "$bin/ssh"
+  sed -i 's|SANEDGE_ROOT=\([^ ]*\) bash -c "$\*" ;;|export SANEDGE_ROOT=\1; ${terminal:-eval} "$*" ;;|' "$bin/ssh"
+  flash --host pi@board
+  installed
+  nothing_in_tmp
+}
+
 @test "a long folder of work, where no socket of a shared connection fits" {
   local long
   long=$BATS_TEST_TMPDIR/tmp/$(printf 'x%.0s' {1..100})

@@ -248,13 +248,14 @@ user() {
   done <<'TABLE'
 user-data|#cloud-config\nhostname: other\nmanage_etc_hosts: true\n
 user-data|#cloud-config\r\nhostname: "other"\r\n
+meta-data|instance-id: rpios-image\nlocal-hostname: other\n
 custom.toml|[system]\nhostname = "other"\n[user]\nname = "me"\n
 firstrun.sh|#!/bin/bash\n/usr/lib/raspberrypi-sys-mods/imager_custom set_hostname other\n
 firstrun.sh|#!/bin/bash\n/usr/lib/raspberrypi-sys-mods/imager_custom set_hostname 'other'\n
 dietpi.txt|#AUTO_SETUP_NET_HOSTNAME=no\nAUTO_SETUP_NET_HOSTNAME=other\n
 firstrun.sh|#!/bin/bash\necho other >/etc/hostname\n
 TABLE
-  [ "$checked" -eq 7 ]
+  [ "$checked" -eq 8 ]
   # Not everything that looks like it.
   cp image.img comments.img
   printf '#cloud-config\n#hostname: other\npackages: [x]\n' | on_boot comments.img user-data
@@ -279,6 +280,73 @@ TABLE
   made
   [ "$(mtype -i "card.img@@$fat_at" ::userconf.txt)" = 'me:$6$hash' ]
   says "renames the first user" "wpa_supplicant.conf on the boot partition is not read"
+}
+
+# armbian FILE LINE: armbian.img with this file on its root partition
+armbian() {
+  printf '%s\n' "$2" >preset
+  edit armbian.img "mkdir ${1%/*}" "cd ${1%/*}" "write preset ${1##*/}"
+}
+@test "Armbian's presets for the first boot and the first login" {
+  local file line checked=0
+  while IFS='|' read -r file line; do
+    armbian "$file" "$line"
+    flash --image armbian.img --out card.img --wifi-country DE
+    refused 1 '[image-first-boot]' 'would undo --wifi-country' "US in $file" "change it in $file in the image"
+    flash --image armbian.img --out card.img --wifi-country US
+    made
+    rm card.img
+    checked=$((checked + 1))
+  done <<'TABLE'
+/boot/armbian_first_run.txt|FR_net_wifi_countrycode='US'
+/root/.not_logged_in_yet|PRESET_NET_WIFI_COUNTRYCODE="US"
+TABLE
+  [ "$checked" -eq 2 ]
+  armbian /root/.not_logged_in_yet '#PRESET_NET_WIFI_COUNTRYCODE="US"'
+  flash --image armbian.img --out card.img --wifi-country DE
+  made
+  armbian /root/.not_logged_in_yet 'PRESET_USER_NAME="me"'
+  rm card.img
+  flash --image armbian.img --out card.img
+  made
+  says "the first boot creates the user me"
+}
+
+@test "Armbian has no user before its first login" {
+  inside image.img /etc/passwd | grep -v ^pi: >passwd
+  edit armbian.img 'rm /etc/passwd' 'cd /etc' 'write passwd passwd'
+  flash --image armbian.img --out card.img --ssh-key id.pub
+  refused 1 '[image-user]' 'Armbian creates the user at the first login as root'
+  flash --image armbian.img --out card.img
+  made
+}
+
+@test "DietPi without an ssh server undoes --ssh-key" {
+  cp image.img dietpi.img
+  printf 'AUTO_SETUP_SSH_SERVER_INDEX=0\n' | on_boot dietpi.img dietpi.txt
+  flash --image dietpi.img --out card.img --ssh-key id.pub
+  refused 1 '[image-first-boot]' 'would undo --ssh-key' 'AUTO_SETUP_SSH_SERVER_INDEX=0 in dietpi.txt' 'leave --ssh-key out'
+  flash --image dietpi.img --out card.img
+  made
+  rm card.img
+  for index in -1 -2; do
+    printf 'AUTO_SETUP_SSH_SERVER_INDEX=%s\n' "$index" | on_boot dietpi.img dietpi.txt
+    flash --image dietpi.img --out card.img --ssh-key id.pub
+    made
+    rm card.img
+  done
+}
+
+@test "what a former account left in shadow and gshadow gets no second line" {
+  printf 'root:*:19000:0:99999:7:::\nsanedge:!*:19000::::::\n' >shadow
+  printf 'root:*::\nsanedge:!*::\n' >gshadow
+  edit former.img 'rm /etc/shadow' 'rm /etc/gshadow' 'cd /etc' 'write shadow shadow' 'write gshadow gshadow'
+  flash --image former.img --out card.img
+  made
+  local name
+  for name in passwd group shadow gshadow; do
+    [ "$(inside card.img "/etc/$name" | grep -c ^sanedge:)" = 1 ]
+  done
 }
 
 @test "Wi-Fi under NetworkManager is switched on with its country" {
