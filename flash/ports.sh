@@ -30,6 +30,17 @@ socket_unit() {
   systemctl list-sockets --no-legend 2>/dev/null | awk -v port=":$1" '
     substr($1, length($1) - length(port) + 1) == port { print $2; exit }'
 }
+# TCP addresses of a socket unit: PORT ADDRESS, one a line.
+addresses_of() { systemctl show --property=Listen --value "$1" | sed -n 's/^\[\{0,1\}\(.*[^]]\)\]\{0,1\}:\([0-9][0-9]*\) (.*/\2 \1/p'; }
+# Active socket units with an address where nothing listens: systemd closes the listener of a unit that was edited when it reloads, and
+# opens the new one only at the unit's next start.
+closed_sockets() {
+  systemctl list-units --plain --no-legend --state=active "$@" | while read -r unit _; do
+    addresses_of "$unit" | while read -r port ip; do
+      [ -n "$(listening "$port" "$ip")" ] || echo "$unit"
+    done
+  done
+}
 # port_holder PORT ADDRESS: PID NAME of what is in the way of a listener there, `1 systemd for UNIT` for a socket unit; nothing if nothing is
 port_holder() {
   inode=$(listening "$1" "$2")
@@ -46,14 +57,15 @@ port_holder() {
 who_has_port() {
   unit=$1.socket
   taken=''
-  for address in $(systemctl show --property=Listen --value "$unit" | sed 's/ (.*//'); do
-    port=${address##*:} ip=${address%:*} ip=${ip#[} ip=${ip%]}
+  while read -r port ip; do
     found=$(port_holder "$port" "$ip")
     [ -n "$found" ] || continue
     taken=1
     echo "$unit cannot listen on port $port: process $found has it. Stop that, or give it another port, or listen elsewhere" \
       "([listen] in sanedge.toml, and \`systemctl edit $unit\`); then: systemctl start $unit sanedge.service" >&2
-  done
+  done <<LISTEN
+$(addresses_of "$unit")
+LISTEN
   if [ -z "$taken" ]; then
     echo "$unit failed, and no other program has its ports: see journalctl -u $unit" >&2
     return

@@ -48,14 +48,16 @@ needs() {
 
 # clean_system SUITE: a new one in $root, unpacked from what is made once
 clean_system() {
-  local clean=$builds/$1-amd64.tar
+  local clean=$builds/$1-amd64-upgrades.tar
   if [ ! -f "$clean" ]; then
     step "making a clean Debian $1"
-    mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,dbus "$1" "$clean.new"
+    mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,dbus,needrestart,unattended-upgrades "$1" "$clean.new"
     mv "$clean.new" "$clean"
   fi
   mkdir -p "$root"
   tar -xf "$clean" -C "$root"
+  # Nothing of apt's begins by itself.
+  in_root systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer
 }
 
 # The running system: processes in it, its network from outside, one that boots again.
@@ -86,6 +88,16 @@ power_off() {
   booted=''
 }
 
+# As `poweroff` does it: every unit is stopped first.
+shut_down() {
+  inside systemctl --no-block poweroff
+  until_true 120 has_ended "$boot"
+  wait "$boot" 2>/dev/null || true
+  find "$cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
+  booted=''
+}
+has_ended() { ! kill -0 "$1" 2>/dev/null || [ "$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null)" = Z ]; }
+
 # ca.pem, chain.pem and key.pem in $scratch, for example.org and socket.example.org
 certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60 -subj /CN=test -keyout "$scratch/ca.key" \
@@ -100,6 +112,8 @@ certificates() {
 get() { on_its_network curl --silent --show-error --max-time 20 --cacert "$scratch/ca.pem" --resolve "example.org:${2:-443}:$1" \
   --output /dev/null --write-out '%{http_code}' "https://example.org:${2:-443}/"; }
 main_pid() { inside systemctl show -P MainPID sanedge.service; }
+# runs FILE: whether that is the program of the edge. A name would not do: the old program may be mounted on that of the new one.
+runs() { [ "$(inside stat -L -c %d:%i "/proc/$(main_pid)/exe")" = "$(inside stat -L -c %d:%i "$1")" ]; }
 # An app on port 3000 of its network, which has everything.
 app() {
   mkdir -p "$scratch/app"
