@@ -4,6 +4,7 @@
 //! knows no bundle. When it acts is decided by a pure state machine.
 
 mod account;
+mod alpn;
 mod certificate;
 mod challenge;
 mod clock;
@@ -24,6 +25,7 @@ use crate::bundle::acme::{PLAN_BYTES_MAX, Plan, Wanted};
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 use certificate::Held;
+use challenge::Method;
 use clock::clock;
 use fetch::Client;
 use order::Work;
@@ -271,14 +273,14 @@ impl Renewal<'_> {
         step: Step,
     ) -> Result<(), Failure> {
         let before = record.clone();
-        self.possible(wanted, record).await?;
+        let method = self.possible(wanted, record).await?;
         if step == Step::Resume {
             record.resume(clock());
         } else {
             record.begin(clock());
         }
         self.keep(wanted, record).map_err(|error| Failure::of_state(&error))?;
-        let result = self.obtain(wanted, held).await;
+        let result = self.obtain(wanted, held, method).await.map_err(|failure| failure.with(method));
         let now = clock();
         match &result {
             Ok(()) => record.end(End::Issued, now),
@@ -292,8 +294,8 @@ impl Renewal<'_> {
         result.and_then(|()| kept.map_err(|error| Failure::of_state(&error)))
     }
 
-    /// What can be known before the CA is asked. It counts as no attempt.
-    async fn possible(&self, wanted: &Wanted, record: &mut Record) -> Result<(), Failure> {
+    /// What can be known before the CA is asked, and so how the names are proven. It counts as no attempt.
+    async fn possible(&self, wanted: &Wanted, record: &mut Record) -> Result<Method, Failure> {
         let checked = async {
             self.state.as_ref().map_or(Ok(()), State::has_room).map_err(|error| Failure::of_state(&error))?;
             for name in &wanted.names {
@@ -306,12 +308,12 @@ impl Renewal<'_> {
                     Err(error) => return Err(Failure::no_resolver(name, &error)),
                 }
             }
-            let place = word(&self.plan.challenges);
             challenge::folder(&self.plan.challenges).map_err(|error| {
-                Failure::edge_not_answering(format!("{place} cannot be created: {error}"), &place)
+                let place = word(&self.plan.challenges);
+                Failure::edge_not_answering(format!("{place} cannot be created: {error}"), self.plan)
             })?;
-            let served = challenge::is_served(self.plan, wanted.name()).await;
-            served.map_err(|found| Failure::edge_not_answering(found, &place))
+            let method = challenge::method(self.plan, wanted).await;
+            method.map_err(|found| Failure::edge_not_answering(found, self.plan))
         };
         let checked = checked.await;
         if let (Err(failure), false) = (&checked, self.options.dry_run) {
@@ -326,13 +328,14 @@ impl Renewal<'_> {
         checked
     }
 
-    async fn obtain(&self, wanted: &Wanted, held: Option<&Held>) -> Result<(), Failure> {
+    async fn obtain(&self, wanted: &Wanted, held: Option<&Held>, method: Method) -> Result<(), Failure> {
         let account = account::open(self.state.as_ref(), &self.client, &self.plan.ca).await?;
         let work = Work {
             plan: self.plan,
             state: self.state.as_ref().filter(|_| !self.options.dry_run),
             client: &self.client,
             account: &account,
+            method,
             tell: self.tell,
         };
         work.obtain(wanted, held.filter(|_| !self.options.dry_run)).await

@@ -5,6 +5,7 @@
 
 /// The main thread: start, signals, reload, drain, status, expiry of certificates, watchdog.
 mod control {
+    mod challenges;
     mod descriptors;
     mod expiry;
     mod main_thread;
@@ -53,6 +54,7 @@ pub(crate) mod shared {
     pub(crate) mod active_config;
     pub(super) mod addresses;
     pub(super) mod balance;
+    pub(crate) mod challenges;
     pub(super) mod eviction;
     pub(super) mod state;
     pub(crate) mod sticky;

@@ -1,9 +1,9 @@
-//! http-01 (RFC 8555 §8.3): the token as a file that the edge serves, and whether it does.
+//! How a name can be proven; and http-01 (RFC 8555 §8.3): the token as a file that the edge serves, and whether it does.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::bundle::acme::Plan;
+use super::alpn;
+use super::confirm::here;
+use crate::bundle::acme::{Challenge, Plan, Wanted};
 use crate::names::Host;
 
 /// Longest token that the edge serves.
@@ -20,6 +22,32 @@ const TOKEN_BYTES_MAX: usize = 128;
 const LOOK_TIME: Duration = Duration::from_secs(5);
 /// Most of its answer that is read.
 const ANSWER_BYTES_MAX: u64 = 8 * 1024;
+
+/// How a name is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Http01,
+    TlsAlpn01,
+}
+
+/// How the names of `wanted` can be proven now: as the plan says, if the edge on this machine answers.
+///
+/// # Errors
+/// What came instead.
+pub(super) async fn method(plan: &Plan, wanted: &Wanted) -> Result<Method, String> {
+    let http = match plan.challenge {
+        Challenge::TlsAlpn01 => None,
+        Challenge::Http01 | Challenge::Auto => match is_served(plan, wanted.name()).await {
+            Err(found) if plan.challenge == Challenge::Auto => Some(found),
+            served => return served.map(|()| Method::Http01),
+        },
+    };
+    let tls = alpn::would_be_served(plan, &wanted.names).await;
+    tls.map(|()| Method::TlsAlpn01).map_err(|tls| match http {
+        Some(http) => format!("http-01: {http}; tls-alpn-01: {tls}"),
+        None => tls,
+    })
+}
 
 /// A token that is served until this is dropped.
 #[derive(Debug)]
@@ -39,6 +67,7 @@ impl Token {
         // Readable by all: it is public, and the folder's mode says which users of this machine come in.
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
         let token = Self(path);
+        file.set_permissions(Permissions::from_mode(0o644))?; // whatever the umask
         file.write_all(content.as_bytes())?;
         Ok(token)
     }
@@ -72,7 +101,7 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What came instead.
-pub(super) async fn is_served(plan: &Plan, name: &str) -> Result<(), String> {
+async fn is_served(plan: &Plan, name: &str) -> Result<(), String> {
     let word = "sanedge-check";
     let token = Token::serve(&plan.challenges, word, word).map_err(|error| {
         format!("no token can be written to {}: {error}", crate::bundle::file::word(&plan.challenges))
@@ -105,16 +134,6 @@ async fn look(address: SocketAddr, name: &str, token: &str, expects_proxy: bool)
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// Where a listener is reached from this machine.
-pub(super) fn here(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listener.port())
 }
 
 /// Whether a name has an address. Of names that are special (RFC 6761 §6.3, §6.4) it is known.
@@ -181,14 +200,5 @@ mod tests {
         assert!(said("Non-recoverable failure in name resolution"));
         assert!(!said("Name or service not known") && !said("No address associated with hostname"));
         assert!(!said("Name does not resolve"));
-    }
-
-    #[test]
-    fn an_unspecified_listener_is_reached_on_loopback() {
-        for (listener, address) in
-            [("[::]:80", "[::1]:80"), ("0.0.0.0:8080", "127.0.0.1:8080"), ("192.0.2.1:80", "192.0.2.1:80")]
-        {
-            assert_eq!(here(listener.parse().unwrap()), address.parse().unwrap());
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the running edge serves a certificate: a TLS handshake on this machine that accepts exactly that one.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedSt
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::challenge::here;
 use crate::bundle::acme::{Plan, Wanted, file_name, stored};
 
 /// For one handshake, each read and write of it.
@@ -27,28 +26,22 @@ pub(crate) fn serves(
     certificate: &CertificateDer<'static>,
     expects_proxy: bool,
 ) -> Result<(), String> {
-    let address = here(listener);
-    let failed =
-        |what: String| format!("the edge at {address} does not serve the new certificate of {host}: {what}");
-    let handshake = || -> std::io::Result<()> {
-        let mut stream = TcpStream::connect_timeout(&address, HANDSHAKE_TIME)?;
-        stream.set_read_timeout(Some(HANDSHAKE_TIME))?;
-        stream.set_write_timeout(Some(HANDSHAKE_TIME))?;
-        if expects_proxy {
-            stream.write_all(b"PROXY UNKNOWN\r\n")?;
-        }
-        let mut connection = client(host, certificate).map_err(std::io::Error::other)?;
-        while connection.is_handshaking() {
-            connection.complete_io(&mut stream)?;
-        }
-        Ok(())
+    let certificate = certificate.clone();
+    let wish = Wish {
+        server_name: host,
+        protocol: None,
+        accepts: Box::new(move |end_entity| *end_entity == *certificate),
     };
-    handshake().map_err(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => failed(format!(
-            "{error}; the unit allows loopback alone: type `systemctl edit sanedge-deploy.service` and add [Service] IPAddressAllow={}",
-            address.ip()
-        )),
-        _ => failed(error.to_string()),
+    handshake(listener, wish, expects_proxy).map_err(|error| {
+        let address = here(listener);
+        let remedy = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => format!(
+                "; the unit allows loopback alone: type `systemctl edit sanedge-deploy.service` and add [Service] IPAddressAllow={}",
+                address.ip()
+            ),
+            _ => String::new(),
+        };
+        format!("the edge at {address} does not serve the new certificate of {host}: {error}{remedy}")
     })
 }
 
@@ -70,25 +63,64 @@ pub(crate) fn ask_for_deployment(plan: &Plan) {
     }
 }
 
-fn client(host: &str, certificate: &CertificateDer<'static>) -> Result<ClientConnection, rustls::Error> {
-    let name =
-        ServerName::try_from(host.to_owned()).map_err(|error| rustls::Error::General(error.to_string()))?;
+/// Whether a certificate is the one, in DER.
+type Accepts = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// What a handshake asks for, and which certificate it accepts.
+pub(super) struct Wish<'a> {
+    pub(super) server_name: &'a str,
+    pub(super) protocol: Option<&'static [u8]>,
+    pub(super) accepts: Accepts,
+}
+
+/// Connects to the edge on this machine.
+///
+/// # Errors
+/// Why the handshake came to nothing.
+pub(super) fn handshake(listener: SocketAddr, wish: Wish<'_>, expects_proxy: bool) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&here(listener), HANDSHAKE_TIME)?;
+    stream.set_read_timeout(Some(HANDSHAKE_TIME))?;
+    stream.set_write_timeout(Some(HANDSHAKE_TIME))?;
+    if expects_proxy {
+        stream.write_all(b"PROXY UNKNOWN\r\n")?;
+    }
+    let mut connection = client(wish).map_err(std::io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(())
+}
+
+fn client(wish: Wish<'_>) -> Result<ClientConnection, rustls::Error> {
+    let name = ServerName::try_from(wish.server_name.to_owned())
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
     let provider = rustls::crypto::ring::default_provider();
-    let only =
-        Only { certificate: certificate.clone(), algorithms: provider.signature_verification_algorithms };
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let only = Only {
+        accepts: wish.accepts,
+        is_proof: wish.protocol.is_some(),
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(only))
         .with_no_client_auth();
+    config.alpn_protocols = wish.protocol.iter().map(|protocol| protocol.to_vec()).collect();
     ClientConnection::new(Arc::new(config), name)
 }
 
 /// Accepts one certificate, whoever issued it: it was proven already.
-#[derive(Debug)]
 struct Only {
-    certificate: CertificateDer<'static>,
+    accepts: Accepts,
+    /// Its critical extension is unknown to what verifies signatures; that of a proof says nothing more.
+    is_proof: bool,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl std::fmt::Debug for Only {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Only").finish_non_exhaustive()
+    }
 }
 
 impl ServerCertVerifier for Only {
@@ -100,7 +132,7 @@ impl ServerCertVerifier for Only {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match *end_entity == self.certificate {
+        match (self.accepts)(end_entity) {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
@@ -112,6 +144,9 @@ impl ServerCertVerifier for Only {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if self.is_proof {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
@@ -121,10 +156,37 @@ impl ServerCertVerifier for Only {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if self.is_proof {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// Where a listener is reached from this machine.
+pub(super) fn here(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_listener_is_reached_on_loopback() {
+        for (listener, address) in
+            [("[::]:80", "[::1]:80"), ("0.0.0.0:8080", "127.0.0.1:8080"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
+            assert_eq!(here(listener.parse().unwrap()), address.parse().unwrap());
+        }
     }
 }

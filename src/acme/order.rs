@@ -9,13 +9,14 @@ use instant_acme::{
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+use super::alpn::Proofs;
 use super::certificate::{self, Held};
-use super::challenge::{self, Token};
+use super::challenge::{self, Method, Token};
 use super::clock::clock;
 use super::fetch::{Client, Trouble, with_nonce};
 use super::problem::{Failure, OfValidation as _};
 use super::state::{OpenOrder, State};
-use crate::bundle::acme::{Plan, Wanted, stored};
+use crate::bundle::acme::{Challenge, Plan, Wanted, stored};
 
 /// How long the CA may take to look at the challenges, or to issue.
 const READY_TIME: Duration = Duration::from_secs(120);
@@ -31,7 +32,16 @@ pub(super) struct Work<'a> {
     pub(super) state: Option<&'a State>,
     pub(super) client: &'a Client,
     pub(super) account: &'a Account,
+    /// How the names are proven.
+    pub(super) method: Method,
     pub(super) tell: &'a dyn Fn(&str, &str),
+}
+
+/// What the CA looks for, served until this is dropped.
+#[derive(Default)]
+struct Served {
+    tokens: Vec<Token>,
+    proofs: Option<Proofs>,
 }
 
 impl Work<'_> {
@@ -145,12 +155,12 @@ impl Work<'_> {
     /// Serves the challenges and waits until the CA has seen them.
     async fn prove(&self, order: &mut Order, wanted: &Wanted) -> Result<(), Failure> {
         if order.state().status == OrderStatus::Pending {
-            let tokens = self.answer(order, wanted).await?;
-            if !tokens.is_empty() {
+            let served = self.answer(order, wanted).await?;
+            if served.proofs.is_some() || !served.tokens.is_empty() {
                 (self.tell)(wanted.name(), "challenge ready, waiting for the CA to see it");
             }
             self.wait(order, wanted, |status| status != OrderStatus::Pending).await?;
-            drop(tokens);
+            drop(served);
         }
         if order.state().status == OrderStatus::Invalid {
             return Err(self.why_invalid(order, wanted).await);
@@ -159,8 +169,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn answer(&self, order: &mut Order, wanted: &Wanted) -> Result<Vec<Token>, Failure> {
-        let mut tokens = Vec::new();
+    async fn answer(&self, order: &mut Order, wanted: &Wanted) -> Result<Served, Failure> {
+        let mut served = Served::default();
         let mut authorizations = order.authorizations();
         while let Some(next) = authorizations.next().await {
             let mut authorization = next.map_err(|error| self.failed(&error, wanted))?;
@@ -170,13 +180,18 @@ impl Work<'_> {
             let name = authorization.identifier().to_string();
             let offered: Vec<String> =
                 authorization.challenges.iter().map(|challenge| format!("{:?}", challenge.r#type)).collect();
-            let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
+            let method = self.method_of(&authorization.challenges);
+            let Some(mut challenge) = method.and_then(|method| authorization.challenge(kind(method))) else {
                 return Err(Failure::no_challenge(&name, &offered));
             };
-            self.remember(wanted, &challenge.token)?;
             let content = challenge.key_authorization();
-            let token = Token::serve(&self.plan.challenges, &challenge.token, content.as_str());
-            tokens.push(token.map_err(|error| Failure::of_making(&error.to_string()))?);
+            if challenge.r#type == ChallengeType::Http01 {
+                self.remember(wanted, &challenge.token)?;
+                let token = Token::serve(&self.plan.challenges, &challenge.token, content.as_str());
+                served.tokens.push(token.map_err(|error| Failure::of_making(&error.to_string()))?);
+            } else {
+                self.prove_over_tls(&mut served.proofs, &name, content.digest().as_ref()).await?;
+            }
             if challenge.status == ChallengeStatus::Pending {
                 // A CA that looks at once says in this answer what it found.
                 with_nonce!(challenge.set_ready()).map_err(|error| match error {
@@ -187,7 +202,32 @@ impl Work<'_> {
                 })?;
             }
         }
-        Ok(tokens)
+        Ok(served)
+    }
+
+    /// The challenge to answer, of those that the CA offers: with `auto` any that we can.
+    fn method_of(&self, offered: &[instant_acme::Challenge]) -> Option<Method> {
+        let ours = [Method::Http01, Method::TlsAlpn01].into_iter();
+        let ours = ours.filter(|method| *method == self.method || self.plan.challenge == Challenge::Auto);
+        let offered = ours.filter(|method| offered.iter().any(|challenge| challenge.r#type == kind(*method)));
+        offered.max_by_key(|method| *method == self.method)
+    }
+
+    /// Lets the edge answer for `name` beside those before it, and waits until it does.
+    async fn prove_over_tls(
+        &self,
+        proofs: &mut Option<Proofs>,
+        name: &str,
+        digest: &[u8],
+    ) -> Result<(), Failure> {
+        let failed = |found: String| Failure::edge_not_answering(found, self.plan);
+        if proofs.is_none() {
+            *proofs = Some(Proofs::open(&self.plan.challenges).map_err(failed)?);
+        }
+        let Some(proofs) = proofs else { return Ok(()) };
+        let digest = digest.try_into().map_err(|_| Failure::of_making("the digest is not of 32 bytes"))?;
+        proofs.add(name, digest).map_err(failed)?;
+        proofs.are_served(self.plan).await.map_err(failed)
     }
 
     fn remember(&self, wanted: &Wanted, token: &str) -> Result<(), Failure> {
@@ -268,6 +308,13 @@ impl Work<'_> {
         }
         let chain = with_nonce!(order.certificate()).map_err(|error| self.failed(&error, wanted))?;
         chain.ok_or_else(|| Failure::slow("the certificate is not ready".to_owned()))
+    }
+}
+
+fn kind(method: Method) -> ChallengeType {
+    match method {
+        Method::Http01 => ChallengeType::Http01,
+        Method::TlsAlpn01 => ChallengeType::TlsAlpn01,
     }
 }
 

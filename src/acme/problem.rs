@@ -2,9 +2,12 @@
 
 use instant_acme::{Error, Problem};
 
+use super::challenge::Method;
 use super::fetch::{Seen, Trouble};
 use super::policy::{Class, Told};
 use super::state::StateError;
+use crate::bundle::acme::{Challenge, Plan};
+use crate::bundle::file::word;
 use crate::excerpt::visible;
 
 /// Longest text of the CA that is shown.
@@ -160,9 +163,22 @@ impl Failure {
     }
 
     /// No server answers for the challenges on this machine.
-    pub(super) fn edge_not_answering(found: String, place: &str) -> Self {
-        let failure = Self::new(&NOT_ANSWERING, found, Class::Refused);
-        Self { remedy: failure.remedy.replace("{place}", place), ..failure }
+    pub(super) fn edge_not_answering(found: String, plan: &Plan) -> Self {
+        let over_tls = plan.challenge == Challenge::TlsAlpn01;
+        let known = if over_tls { &NOT_ANSWERING_TLS } else { &NOT_ANSWERING };
+        let failure = Self::new(known, found, Class::Refused);
+        Self { remedy: failure.remedy.replace("{place}", &word(&plan.challenges)), ..failure }
+    }
+
+    /// What it means where the CA looked on port 443.
+    #[must_use]
+    pub(super) fn with(self, method: Method) -> Self {
+        let over_tls = OVER_TLS.iter().find(|known| known.code == self.code && method == Method::TlsAlpn01);
+        let is_validation = self.class == Class::Validation;
+        match over_tls.filter(|_| is_validation) {
+            Some(known) => Self { means: known.means, remedy: known.remedy.to_owned(), ..self },
+            None => self,
+        }
     }
 
     /// No name can be resolved here.
@@ -256,7 +272,7 @@ static DNS: Known = known(
 static CONNECTION: Known = known(
     "acme-connection",
     "The CA cannot connect to port 80 of the address that DNS gives for this name.",
-    "Forward port 80 (TCP) of the router to this board. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use challenge dns-01 with another client.",
+    "Forward port 80 (TCP) of the router to this board. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use challenge dns-01 with another client. Where the provider blocks port 80 alone, write `challenge = \"tls-alpn-01\"` in [acme], then run `sanedge bundle`.",
 );
 static WRONG_ANSWER: Known = known(
     "acme-wrong-answer",
@@ -268,6 +284,29 @@ static SECONDARY: Known = known(
     "The CA checks from several places in the world, and some of them are refused: a geo-block or a filter lies in between.",
     "Allow port 80 from all countries, in the router and at the provider. The CA publishes no list of its addresses.",
 );
+/// The same for tls-alpn-01.
+static OVER_TLS: [Known; 4] = [
+    known(
+        "acme-connection",
+        "The CA cannot connect to port 443 of the address that DNS gives for this name.",
+        "Forward port 443 (TCP) of the router to this board's `https` listener. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use challenge dns-01 with another client.",
+    ),
+    known(
+        "acme-wrong-answer",
+        "Another server than this edge answers the TLS handshake on port 443: a CDN, a router's page, a proxy that ends TLS, or a wrong A or AAAA record.",
+        "Compare the addresses of `dig NAME A` and `dig NAME AAAA` with this network's own, and let port 443 reach the edge without another TLS server in between. Behind a CDN use `challenge = \"http-01\"`.",
+    ),
+    known(
+        "acme-secondary",
+        "The CA checks from several places in the world, and some of them are refused: a geo-block or a filter lies in between.",
+        "Allow port 443 from all countries, in the router and at the provider. The CA publishes no list of its addresses.",
+    ),
+    known(
+        "acme-tls",
+        "What answers on port 443 does not finish the TLS handshake of the challenge (ALPN acme-tls/1): another server than this edge, or one in between that does not pass it on.",
+        "Forward port 443 to the edge as it is (TCP). A proxy before it must pass TLS through by name. Else use `challenge = \"http-01\"`.",
+    ),
+];
 static CAA: Known = known(
     "acme-caa",
     "A CAA record of the domain forbids this CA from issuing.",
@@ -389,6 +428,11 @@ static NOT_ANSWERING: Known = known(
     "acme-edge-not-answering",
     "The CA could not fetch the challenge: nothing was sent to it.",
     "Start the edge (`sanedge serve`) with `http = [\"[::]:80\"]` in [listen], and with the bundle that belongs to this file; it must be able to read {place}.",
+);
+static NOT_ANSWERING_TLS: Known = known(
+    "acme-edge-not-answering",
+    "The CA would not get the proof over TLS: nothing was sent to it.",
+    "Start the edge (`sanedge serve`) with the bundle that belongs to this file, in which a [[site]] has the name; it must be able to read {place}.",
 );
 static NO_RESOLVER: Known = known(
     "acme-no-resolver",

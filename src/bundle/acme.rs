@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub mod alpn;
 pub mod stored;
 
 /// Where certificates, keys and the account are kept unless `[acme] state` says otherwise.
 pub const STATE: &str = "/var/lib/sanedge-acme";
-/// Where http-01 tokens are written unless `[acme] challenges` says otherwise.
+/// Where challenges are written unless `[acme] challenges` says otherwise.
 pub const CHALLENGES: &str = "/run/sanedge-acme/challenges";
 /// Largest `x.acme`: 256 hosts of 253 bytes are 70 KiB, in JSON twice that.
 pub const PLAN_BYTES_MAX: u64 = 256 * 1024;
@@ -29,7 +30,9 @@ pub struct Plan {
     pub ca: Ca,
     /// Folder of certificates, keys and the account.
     pub state: PathBuf,
-    /// Folder of http-01 tokens.
+    /// How names are proven.
+    pub challenge: Challenge,
+    /// Folder of challenges.
     pub challenges: PathBuf,
     /// The edge's plain listeners.
     pub http: Vec<SocketAddr>,
@@ -66,6 +69,21 @@ pub enum KeyChoice {
     P256,
     /// ECDSA with P-384.
     P384,
+}
+
+/// How the CA is shown that a name is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Challenge {
+    /// http-01 where the edge answers on a plain listener, else tls-alpn-01.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// RFC 8555 §8.3, on port 80.
+    #[serde(rename = "http-01")]
+    Http01,
+    /// RFC 8737, on port 443.
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
 }
 
 /// One certificate to obtain.

@@ -241,6 +241,13 @@ pub static ACME: Table = Table {
             "The CA's certificate profile. `auto` is the CA's default, and `shortlived` for addresses. A profile that the CA does not offer is refused.",
         ),
         one(
+            "challenge",
+            "text",
+            "`\"auto\"`",
+            "`\"auto\"`, `\"http-01\"`, `\"tls-alpn-01\"`",
+            "How the CA is shown that a name is yours: `http-01` on port 80, `tls-alpn-01` on port 443. `auto` is http-01 where the edge answers on an `http` listener, else tls-alpn-01. dns-01, which wildcards need, is not built yet.",
+        ),
+        one(
             "group",
             "text",
             "`\"host\"`",
@@ -260,7 +267,7 @@ pub static ACME: Table = Table {
             FILE,
             "`\"/run/sanedge-acme/challenges\"`",
             "",
-            "Folder in which `sanedge renew` writes http-01 tokens, and from which the edge serves them.",
+            "Folder in which `sanedge renew` writes challenges, and from which the edge answers them.",
         ),
         table("certificate", wire::CERTIFICATES_MAX),
     ],

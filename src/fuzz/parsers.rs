@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::bundle::acme::alpn;
 use crate::bundle::{pem, wire};
 use crate::doctor::{dns, packets as client};
 use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
@@ -118,5 +119,17 @@ pub fn fuzz_engineio(bytes: &[u8]) {
     }
     if let Some(client::Joined::No(_)) = client::joined(&text, "/catch") {
         assert!(text.starts_with("44/catch"));
+    }
+}
+
+/// Reads a list of tls-alpn-01 challenges; for fuzzing: what is read is what is written, within its bounds.
+pub fn fuzz_acme_alpn(data: &[u8]) {
+    if let Some(proofs) = alpn::decode(data) {
+        assert!(proofs.len() <= alpn::PROOFS_MAX && data.len() <= alpn::BYTES_MAX);
+        assert_eq!(alpn::encode(&proofs).as_bytes(), data, "what was read is written as something else");
+        for proof in &proofs {
+            let name = alpn::server_name(&proof.host);
+            assert!(!name.is_empty() && name.len() <= 253, "{name}");
+        }
     }
 }

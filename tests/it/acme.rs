@@ -1,5 +1,6 @@
 //! `sanedge renew` against a real CA (Pebble), and against one that fails.
 
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sanedge::bundle::Bundle;
 use sanedge::names::Host;
 
+use super::support::activation::Sockets;
 use super::support::edge::{Edge, sanedge, text};
 use super::support::node::{has, skip};
 use super::support::pebble::{Act, Front, Pebble, handshake, problem, serve_challenges};
@@ -166,6 +168,47 @@ fn one_command_line_ends_with_both_hosts_served() {
         return;
     }
     panic!("no port stayed free");
+}
+
+/// From nothing to HTTPS over the TLS port alone: no plain listener, and Pebble finds none.
+#[test]
+fn over_port_443_alone_an_empty_state_ends_with_all_hosts_served() {
+    if without_pebble("over_port_443_alone_an_empty_state_ends_with_all_hosts_served") {
+        return;
+    }
+    for (challenge, default, sites) in [
+        ("challenge = \"tls-alpn-01\"\ngroup = \"site\"", "", [&[A, "c.localhost"][..], &[B]]),
+        ("", "default_host = \"127.0.0.1\"", [&[A], &["127.0.0.1"]]),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let desk = Edge::certified_for(&[]).write();
+        let pebble = Pebble::with(&desk.path(""), 1, &[], &serde_json::json!({ "tlsPort": port }));
+        std::fs::write(desk.path("trust.pem"), &pebble.trust).unwrap();
+        let site = |hosts: &&[&str]| format!("[[site]]\nhosts = {hosts:?}\nupstream = [\"127.0.0.1:1\"]\n");
+        let toml = format!(
+            "board = \"host\"\n[listen]\nhttps = [\"127.0.0.1:{port}\"]\nadmin = \"unix:admin.sock\"\n{default}\n\
+             [acme]\nterms = \"agreed\"\ndirectory = \"{}\"\ntrust = \"trust.pem\"\nstate = \"state\"\n\
+             challenges = \"challenges\"\n{challenge}\n{}",
+            pebble.directory(),
+            sites.iter().map(site).collect::<String>()
+        );
+        std::fs::write(desk.toml(), toml).unwrap();
+        let sockets = Sockets::new().with("https", listener);
+        let edge = desk.serve_on(&sockets);
+        let renew = || sanedge().arg("renew").arg(edge.desk().path("sanedge.acme")).output().unwrap();
+        let output = renew();
+        assert!(output.status.success(), "{}\n{}", text(&output), edge.log());
+        let hosts = sites.concat();
+        assert!(text(&output).contains(&format!("serving: {}", hosts.join(", "))), "{}", text(&output));
+        for host in hosts {
+            handshake(&pebble.root, host, port).unwrap();
+        }
+        let left = std::fs::read_dir(edge.desk().path("challenges")).unwrap().count();
+        assert_eq!(left, 0, "what proves is taken away");
+        assert_eq!(renew().status.code(), Some(0));
+        edge.stop();
+    }
 }
 
 #[test]

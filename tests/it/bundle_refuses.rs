@@ -398,19 +398,33 @@ fn network_rows() -> Vec<Row> {
         ),
         row(
             Code::AcmeWithoutListener,
-            "[acme] without a plain listener",
-            |f| {
-                drop(f.change(
-                    "[listen]",
-                    "[acme]\nterms = \"agreed\"\n[[acme.certificate]]\nnames = [\"a.example.org\"]\n[listen]",
-                ))
-            },
-            |f| {
-                drop(f.change(
-                    "[listen]",
-                    "[acme]\nterms = \"agreed\"\n[[acme.certificate]]\nnames = [\"a.example.org\"]\n[listen]\nhttp = [\"[::]:80\"]",
-                ));
-            },
+            "http-01 without a plain listener",
+            |f| acme_with(f, "challenge = \"http-01\"", ""),
+            |f| acme_with(f, "challenge = \"http-01\"", "http = [\"[::]:80\"]"),
+        ),
+        row(
+            Code::AcmeWithoutListener,
+            "the same, where port 443 is enough",
+            |f| acme_with(f, "challenge = \"http-01\"", ""),
+            |f| acme_with(f, "challenge = \"tls-alpn-01\"", ""),
+        ),
+        row(
+            Code::AcmeWithoutListener,
+            "the same, where the edge chooses",
+            |f| acme_with(f, "challenge = \"http-01\"", ""),
+            |f| acme_with(f, "", ""),
+        ),
+        row(
+            Code::BadValue,
+            "a challenge that is not built",
+            |f| acme_with(f, "challenge = \"dns-01\"", ""),
+            |f| acme_with(f, "challenge = \"auto\"", ""),
+        ),
+        row(
+            Code::BadValue,
+            "a challenge in the CA's spelling",
+            |f| acme_with(f, "challenge = \"TLS-ALPN-01\"", ""),
+            |f| acme_with(f, "challenge = \"tls-alpn-01\"", ""),
         ),
         row(
             Code::AcmePrivateName,
@@ -527,6 +541,11 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.append("[limits]\nsessions_max = 4096\n")),
         ),
     ]
+}
+
+fn acme_with(f: &mut Folder, acme: &str, listen: &str) {
+    let names = "[[acme.certificate]]\nnames = [\"a.example.org\"]";
+    f.change("[listen]", &format!("[acme]\nterms = \"agreed\"\n{acme}\n{names}\n[listen]\n{listen}"));
 }
 
 fn two_certificates_for_address(f: &mut Folder, default_host: &str) {

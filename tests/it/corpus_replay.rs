@@ -70,3 +70,8 @@ fn dns() {
 fn engineio() {
     replay("engineio", sanedge::fuzz::parsers::fuzz_engineio, 10);
 }
+
+#[test]
+fn acme_alpn() {
+    replay("acme_alpn", sanedge::fuzz::parsers::fuzz_acme_alpn, 10);
+}

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::cover::{Candidate, is_private};
 use super::desk::Desk;
-use crate::bundle::acme::{self, Plan, Wanted, stored};
+use crate::bundle::acme::{self, Challenge, Plan, Wanted, stored};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{Acme, CertificateFiles, Lined, NamedFile, Source};
 use crate::excerpt::Excerpt;
@@ -44,7 +44,8 @@ pub(super) fn find(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>
             desk.push(acme.line, private(host));
         }
     }
-    if !managed.wanted.is_empty() && source.listen.http.is_empty() {
+    let needs_http = acme.challenge == Challenge::Http01 && source.listen.http.is_empty();
+    if !managed.wanted.is_empty() && needs_http {
         desk.push(acme.line, no_listener());
     }
     managed
@@ -88,6 +89,7 @@ fn plan(source: &Source, acme: &Acme, certificates: Vec<Wanted>) -> Plan {
         bundle: PathBuf::new(),
         ca: acme.ca.clone(),
         state: acme.state.clone(),
+        challenge: acme.challenge,
         challenges: acme.challenges.clone(),
         http: addresses(&source.listen.http),
         http_expects_proxy: source.listen.proxy_protocol_from.iter().any(here),
@@ -108,5 +110,5 @@ fn no_listener() -> Finding {
     Finding::new(Code::AcmeWithoutListener, "the CA's challenges cannot be answered")
         .expected("a plain listener: http-01 asks on port 80 (RFC 8555 §8.3)")
         .found("no `http` in [listen]")
-        .remedy("Add http = [\"[::]:80\"] to [listen].")
+        .remedy("Add http = [\"[::]:80\"] to [listen], or write challenge = \"tls-alpn-01\" in [acme], which needs port 443 alone.")
 }

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 use super::parsed::{Acme, Lined};
 use super::typed::{Reader, Value};
 use super::values::{Bad, parse_host};
-use crate::bundle::acme::{self, Ca, KeyChoice};
+use crate::bundle::acme::{self, Ca, Challenge, KeyChoice};
 use crate::bundle::keys::{ACME, ACME_CERTIFICATE};
 use crate::names::Host;
 
@@ -43,6 +43,7 @@ impl Reader<'_> {
         };
         let p384 = self.one(table, "key", "\"p256\"", one_of("p256", "p384"));
         let by_site = self.one(table, "group", "\"host\"", one_of("host", "site"));
+        let challenge = self.one(table, "challenge", "\"auto\"", parse_challenge);
         let trust = table.get("trust").and_then(|file| self.file(file, "trust", "\"ca.pem\""));
         let ca = Ca {
             directory: self
@@ -66,6 +67,7 @@ impl Reader<'_> {
             ca,
             trust,
             by_site: by_site.is_some_and(|lined| lined.value),
+            challenge: challenge.map_or(Challenge::Auto, |lined| lined.value),
             state: folder(self, "state", acme::STATE),
             challenges: folder(self, "challenges", acme::CHALLENGES),
             certificates: self.tables(table, &ACME_CERTIFICATE, "certificate", Self::acme_certificate),
@@ -96,6 +98,19 @@ fn parse_name(text: &str) -> Result<Host, Bad> {
         ));
     }
     parse_host(text)
+}
+
+fn parse_challenge(text: &str) -> Result<Challenge, Bad> {
+    match text {
+        "auto" => Ok(Challenge::Auto),
+        "http-01" => Ok(Challenge::Http01),
+        "tls-alpn-01" => Ok(Challenge::TlsAlpn01),
+        "dns-01" => Err(Bad::new(
+            "a challenge that `sanedge renew` speaks: dns-01 is not built yet",
+            "Remove it for \"auto\", or obtain the certificate with certbot, acme.sh or lego and name it in [[certificate]] (docs/renewal.md).",
+        )),
+        _ => Err(Bad::new("\"auto\", \"http-01\" or \"tls-alpn-01\"", "Remove it for \"auto\".")),
+    }
 }
 
 fn parse_directory(text: &str) -> Result<String, Bad> {

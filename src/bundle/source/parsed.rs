@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::bundle::acme::Ca;
+use crate::bundle::acme::{Ca, Challenge};
 use crate::bundle::{Admin, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
@@ -94,7 +94,9 @@ pub struct Acme {
     pub by_site: bool,
     /// Folder of certificates, keys and the account.
     pub state: PathBuf,
-    /// Folder of http-01 tokens.
+    /// How names are proven.
+    pub challenge: Challenge,
+    /// Folder of challenges.
     pub challenges: PathBuf,
     /// `[[acme.certificate]]`: the names of each.
     pub certificates: Vec<Lined<Vec<Host>>>,

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::bundle::freshness::renew_command;
 use crate::bundle::open::OpenError;
 use crate::bundle::{Admin, Bundle, Listen, Upstream};
+use crate::edge::control::challenges;
 use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::expiry::{Expiry, wall_clock};
 use crate::edge::control::serve_error::{ServeError, listen_error};
@@ -95,6 +96,8 @@ impl Control {
         let (mut looks, mut chores) = (watchdog::every(WATCH_INTERVAL), watchdog::every(CHORES_INTERVAL));
         chores.reset_immediately();
         let mut expiry = Expiry::default();
+        let (mut challenge_looks, mut challenges) =
+            (watchdog::every(challenges::INTERVAL), challenges::Look::default());
         // Sessions when the drain began.
         let mut drained = None;
         loop {
@@ -135,6 +138,7 @@ impl Control {
                         chores.reset_immediately();
                     }
                 }
+                _ = challenge_looks.tick(), if challenges.is_wanted(&self.shared) => challenges.look(&self.shared),
                 _ = chores.tick() => {
                     self.shared.tickets.turn();
                     expiry.look(&self.shared.active.load().bundle, wall_clock());

@@ -82,6 +82,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         active: ArcSwap::from_pointee(active),
         counters,
         refusals: Refusals::default(),
+        challenges: ArcSwap::default(),
         closes: Closes::default(),
         access,
         tallies,

@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 use std::thread::LocalKey;
 
 use rustls::CipherSuite;
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::{Accepted, Acceptor, ClientHello};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
+
+use crate::bundle::acme::alpn::PROTOCOL;
 
 /// Reads of hellos between two looks for what open sessions have: together they cost about what a signature does.
 const HELLOS_AT_ONCE: usize = 4;
@@ -28,6 +30,8 @@ pub(crate) enum Alert {
     UnrecognizedName = 112,
     /// Nothing is wrong with the hello.
     InternalError = 80,
+    /// RFC 7301 §3.2.
+    NoApplicationProtocol = 120,
     /// RFC 7507 §3.
     InappropriateFallback = 86,
     UnexpectedMessage = 10,
@@ -39,6 +43,23 @@ pub(crate) enum Alert {
 impl Alert {
     pub(super) fn record(self) -> [u8; 7] {
         [21, 3, 3, 0, 2, 2, self as u8]
+    }
+}
+
+/// What a hello asks for, as far as it decides what answers it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) name: Option<&'a str>,
+    /// A proof for a CA and nothing else: ALPN is exactly `acme-tls/1` (RFC 8737 §3).
+    pub(crate) proof: bool,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn by(hello: &'a ClientHello<'_>) -> Self {
+        let proof = hello.alpn().is_some_and(|mut protocols| {
+            protocols.next().is_some_and(|first| first == PROTOCOL) && protocols.next().is_none()
+        });
+        Self { name: hello.server_name(), proof }
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-pub(crate) use crate::edge::net::hello::Alert;
+pub(crate) use crate::edge::net::hello::{Alert, Asked};
 use crate::edge::net::hello::{Unread, in_turn, invalid, is_fallback, read_hello};
 use crate::edge::net::send_buffer::{Pending, forward};
 use crate::edge::shared::tls_config::Configs;
@@ -89,19 +89,19 @@ pub(crate) struct TlsStream {
 }
 
 impl TlsStream {
-    /// Reads the hello, lets `choose` pick the configuration by server name, and finishes the handshake.
+    /// Reads the hello, lets `choose` pick the configuration by what it asks for, and finishes the handshake.
     /// `write_bytes_max` bounds what is held for a client that does not read.
     pub(crate) async fn accept<R, C>(
         mut io: TcpStream,
         write_bytes_max: usize,
-        choose: impl FnOnce(Option<&str>) -> Result<(Arc<Configs>, C), (Alert, R)>,
+        choose: impl FnOnce(&Asked<'_>) -> Result<(Arc<Configs>, C), (Alert, R)>,
     ) -> Result<(Self, C), Refused<R>> {
         let (accepted, hello) = match read_hello(&mut io).await {
             Ok(hello) => hello,
             Err(Unread::PlainHttp) => return Err(Refused::PlainHttp(io)),
             Err(Unread::Io(error)) => return Err(Refused::Handshake(error)),
         };
-        let (configs, chosen) = match choose(accepted.client_hello().server_name()) {
+        let (configs, chosen) = match choose(&Asked::by(&accepted.client_hello())) {
             Ok(chosen) => chosen,
             Err((alert, reason)) => {
                 let _ = io.write_all(&alert.record()).await;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -133,16 +133,19 @@ async fn challenge(folders: Vec<PathBuf>, token: &str) -> Option<Vec<u8>> {
         return None;
     }
     let paths: Vec<PathBuf> = folders.iter().map(|folder| folder.join(token)).collect();
-    tokio::task::spawn_blocking(move || paths.iter().find_map(read_challenge)).await.ok()?
+    tokio::task::spawn_blocking(move || paths.iter().find_map(|path| read_small(path, CHALLENGE_BYTES_MAX)))
+        .await
+        .ok()?
 }
 
-fn read_challenge(path: &PathBuf) -> Option<Vec<u8>> {
+/// A regular file of at most `bytes_max`, no symbolic link.
+pub(crate) fn read_small(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
     // NONBLOCK: a fifo put there must not hold the thread.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    let metadata = file.metadata().ok().filter(|m| m.is_file() && m.len() <= CHALLENGE_BYTES_MAX)?;
+    let metadata = file.metadata().ok().filter(|m| m.is_file() && m.len() <= bytes_max)?;
     let mut content = Vec::with_capacity(metadata.len() as usize);
-    file.take(CHALLENGE_BYTES_MAX).read_to_end(&mut content).ok()?;
+    file.take(bytes_max).read_to_end(&mut content).ok()?;
     Some(content)
 }
 

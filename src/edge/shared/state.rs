@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
 use crate::edge::shared::balance::Balance;
+use crate::edge::shared::challenges::Challenges;
 use crate::edge::shared::eviction::EvictionQueue;
 use crate::edge::shared::sticky::Sids;
 use crate::edge::shared::tickets::Tickets;
@@ -51,6 +52,8 @@ pub(crate) struct Endings {
 pub(crate) struct Shared {
     /// Lock-free reads; replaced whole by a reload.
     pub(crate) active: ArcSwap<ActiveConfig>,
+    /// The same; replaced by the main thread alone, and read for hellos that ask for nothing but a proof.
+    pub(crate) challenges: ArcSwap<Challenges>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) refusals: Refusals,
     pub(crate) closes: Closes,

@@ -8,6 +8,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::bundle::SuiteOrder;
+use crate::bundle::acme::alpn::PROTOCOL;
 
 /// The family of suites that the edge prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,18 @@ impl Configs {
         Ok(Self { aes, chacha })
     }
 
+    /// To answer a tls-alpn-01 challenge with `key`: no other protocol, and nothing to resume (RFC 8737 §3).
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub(crate) fn for_challenge(key: &Arc<CertifiedKey>) -> Result<Self, rustls::Error> {
+        let mut config = with_certificate(Arc::clone(key), SuitePreference::Chacha)?;
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.send_tls13_tickets = 0;
+        let config = Arc::new(config);
+        Ok(Self { aes: Arc::clone(&config), chacha: config })
+    }
+
     pub(crate) fn for_suites(&self, suites: &[CipherSuite]) -> &Arc<ServerConfig> {
         if SuitePreference::wanted(suites) == Some(SuitePreference::Chacha) {
             &self.chacha
@@ -108,15 +121,24 @@ fn server_config(
     preference: SuitePreference,
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, rustls::Error> {
+    let mut config = with_certificate(key, preference)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ticketer;
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// Without ALPN and tickets.
+fn with_certificate(
+    key: Arc<CertifiedKey>,
+    preference: SuitePreference,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(preference.provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = ticketer;
-    config.send_tls13_tickets = 1;
     Ok(config)
 }
 
