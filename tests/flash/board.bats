@@ -207,6 +207,27 @@ TABLE
   installed
 }
 
+@test "a folder for what comes whose file system runs no programs" {
+  [ "$EUID" -eq 0 ] || { skip_loudly "mounts want root"; return; }
+  before
+  stand_in df 'case "$*" in *"-Pk /tmp") echo head; echo "/dev/x 1 1 100 99% /" ;; *) exec "$real" "$@" ;; esac'
+  stand_in mktemp 'made=$("$real" "$@") || exit; echo "$made"
+    case $made in /var/tmp/sanedge.????????) echo "$made" >>"$STATE/folders"; findmnt -no OPTIONS /var/tmp >"$STATE/options" ;; esac'
+  run unshare -m sh -c 'mount -t tmpfs -o noexec tmpfs /var/tmp && "$@" && echo "left: $(ls -A /var/tmp)"' sh \
+    "$flash" --board rpi4 --config sanedge.toml --sanedge "$(host_sanedge)" --binary program --host pi@board
+  installed
+  grep -q noexec "$state/options"
+  [ "${lines[-1]}" = 'left: ' ]
+}
+
+@test "a board whose ssh server has neither sftp nor scp" {
+  stand_in sftp 'touch "$STATE/asked-for"; exit 1'
+  stand_in scp 'touch "$STATE/asked-for"; exit 1'
+  flash --host pi@board
+  installed
+  [ ! -e "$state/asked-for" ]
+}
+
 @test "a masked unit would not start" {
   ln -s /dev/null "$board/etc/systemd/system/sanedge.service"
   before
