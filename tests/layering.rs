@@ -686,7 +686,7 @@ const PLACES: &[(&str, &str, &[&str], usize)] = &[
         "the text of a 502, or of another response of the edge",
         "src/http/problem.rs",
         &[
-            "\"The server behind this edge speaks TLS, and",
+            "\"The server behind this edge expects TLS, and",
             "\"Is the app running",
             "\"the app does not answer in time",
         ],
