@@ -57,6 +57,8 @@ const ORDER: &[&str] = &[
     "doctor/client/extras.rs",
     "doctor/client/handshake.rs",
     "doctor/client/hold.rs",
+    "doctor/client/no_websocket.rs",
+    "doctor/client/paths.rs",
     "doctor/client/polling.rs",
     "doctor/client/refusal.rs",
     "doctor/client/upgrade.rs",

@@ -10,7 +10,9 @@ mod extras;
 mod handshake;
 mod hold;
 mod known;
+mod no_websocket;
 mod origin;
+mod paths;
 mod polling;
 mod refusal;
 mod upgrade;
@@ -125,7 +127,10 @@ impl Client<'_> {
                     self.over_websocket(socket, seat, section).await;
                     true
                 }
-                None => self.only_polls(seat, section).await,
+                None => {
+                    self.sit_again(seat).await;
+                    self.only_polls(seat, section).await
+                }
             };
         }
         if !spoken {
@@ -141,6 +146,13 @@ impl Client<'_> {
             self.over_websocket(socket, seat, section).await;
         }
         polls
+    }
+
+    /// The poll that was given up with the change-over has ended its session.
+    async fn sit_again(&self, seat: &mut Seat) {
+        if let Met::Open(_, open, _) = self.meet(seat.eio, self.path).await {
+            seat.open = Some(open);
+        }
     }
 
     async fn put_away(&self, socket: Option<Socket>) {

@@ -7,6 +7,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 use super::connection::{ANSWER_TIME, Connector};
@@ -19,8 +21,11 @@ const BEGINNING_BYTES_MAX: usize = 4096;
 const FIRST_TIME: Duration = Duration::from_secs(4);
 /// Of a status line, as evidence.
 const LINE_CHARS_MAX: usize = 60;
-/// RSV1 marks a compressed message (RFC 7692 §6).
-const RSV1: u8 = 0x40;
+/// The first byte of a compressed text: RSV1 marks it (RFC 7692 §6), FIN may be there or not.
+const COMPRESSED_TEXT: u8 = 0x41;
+const FIN: u8 = 0x80;
+/// Payload of a Ping, by which its Pong is known.
+const PING: &[u8] = b"sanedge";
 
 /// A WebSocket after its handshake.
 pub(super) struct Socket {
@@ -55,8 +60,14 @@ pub(super) enum Heard {
     Unagreed,
     /// The first line of another answer in HTTP, after the 101.
     Http(String),
-    /// Closed, with code and reason where there were any.
+    /// A Close frame, with code and reason where there were any.
     Closed(String),
+    /// The connection ended without a Close frame.
+    Cut(String),
+    /// What came is no frame that a server may send (RFC 6455 §5).
+    Damaged(String),
+    /// The answer to a Ping.
+    Pong,
     Nothing,
 }
 
@@ -75,8 +86,8 @@ impl Socket {
         let line = http_line(&first);
         let beginning = match first.first() {
             _ if line.is_some() => Beginning::Http,
-            Some(byte) if byte & RSV1 != 0 && agreed => Beginning::Compressed,
-            Some(byte) if byte & RSV1 != 0 => Beginning::Unagreed,
+            Some(byte) if is_compressed_text(*byte) && agreed => Beginning::Compressed,
+            Some(byte) if is_compressed_text(*byte) => Beginning::Unagreed,
             _ if waited.is_err() => Beginning::Silent,
             _ => Beginning::Usual,
         };
@@ -122,6 +133,21 @@ impl Socket {
         let _ = connector.in_time(Duration::from_secs(1), self.stream.close(None)).await;
     }
 
+    /// Whether a Ping is answered within `time` (RFC 6455 §5.5.3): what this client sends arrives, then.
+    pub(super) async fn answers_ping(&mut self, connector: &Connector, time: Duration) -> bool {
+        let _ = connector.in_time(ANSWER_TIME, self.stream.send(Message::Ping(PING.into()))).await;
+        let pong = async {
+            loop {
+                match self.next().await {
+                    Heard::Pong => return true,
+                    Heard::Text(_) => {}
+                    _ => return false,
+                }
+            }
+        };
+        connector.deadline.wait(time, pong).await.unwrap_or(false)
+    }
+
     async fn next(&mut self) -> Heard {
         loop {
             match self.stream.next().await {
@@ -130,11 +156,24 @@ impl Socket {
                     let said = frame.map(|frame| format!("Close {} {}", u16::from(frame.code), frame.reason));
                     return Heard::Closed(said.unwrap_or_else(|| "Close without a code".to_owned()));
                 }
+                Some(Ok(Message::Pong(payload))) if payload.as_ref() == PING => return Heard::Pong,
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Heard::Closed(error.to_string()),
-                None => return Heard::Closed("the connection ended without a Close".to_owned()),
+                Some(Err(error)) => return broken(&error),
+                None => return Heard::Cut("the connection ended without a Close".to_owned()),
             }
         }
+    }
+}
+
+fn is_compressed_text(byte: u8) -> bool {
+    byte & !FIN == COMPRESSED_TEXT
+}
+
+fn broken(error: &Error) -> Heard {
+    match error {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Heard::Cut(error.to_string()),
+        Error::Protocol(_) | Error::Utf8(_) | Error::Capacity(_) => Heard::Damaged(error.to_string()),
+        _ => Heard::Cut(error.to_string()),
     }
 }
 
@@ -153,7 +192,24 @@ impl std::fmt::Debug for Socket {
 
 #[cfg(test)]
 mod tests {
-    use super::http_line;
+    use super::*;
+
+    #[test]
+    fn a_compressed_text_is_told_from_a_damaged_frame() {
+        assert!(is_compressed_text(0xc1) && is_compressed_text(0x41));
+        // 0x81 is a plain text; the others have reserved bits or opcodes that no extension of ours gives a meaning.
+        for byte in [0x81, 0x01, 0xf1, 0xe1, 0xc2, 0x76] {
+            assert!(!is_compressed_text(byte), "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn a_cut_is_told_from_damage() {
+        let cut = Error::Protocol(ProtocolError::ResetWithoutClosingHandshake);
+        assert!(matches!(broken(&cut), Heard::Cut(_)));
+        assert!(matches!(broken(&Error::Protocol(ProtocolError::NonZeroReservedBits)), Heard::Damaged(_)));
+        assert!(matches!(broken(&Error::Io(std::io::ErrorKind::ConnectionReset.into())), Heard::Cut(_)));
+    }
 
     #[test]
     fn a_second_answer_is_told_from_frames() {

@@ -69,10 +69,21 @@ impl Stages<'_> {
         }
         let connector = self.plain_connector(*open.first()?);
         let engine = self.engine(&connector, true);
+        self.in_the_clear(&engine, section);
         let met = engine.begin().await;
         engine.go_on(met, section).await;
         self.compare_apps(&open, section).await;
         Some(())
+    }
+
+    /// What a client of this machine does not notice.
+    fn in_the_clear(&self, engine: &Client<'_>, section: &mut Section) {
+        if !engine.is_loopback() {
+            section.unknown(
+                Group::Port,
+                "plain http: apps on Android 9 and later and on iOS refuse it unless they allow cleartext, and browsers refuse it for pages of https",
+            );
+        }
     }
 
     fn plain_connector(&self, address: std::net::SocketAddr) -> Connector {

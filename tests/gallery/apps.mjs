@@ -74,6 +74,32 @@ four(4052, {}, createServer()) // nothing else is attached: other paths hang
 listen(createHttp2Server(), 4053)
 listen(createSecureServer({ ...tls(options), allowHTTP1: false }), 4055)
 
+const ending = createServer(notFound)
+four(4078, {}, ending)
+ending.on('upgrade', (_, socket) => socket.end()) // as a hot reload that ends sockets which are not its own
+
+// Filters in front of the good app that know no WebSockets: what comes after the handshake is changed, or held back.
+function filter(port, { down, up }) {
+  listen(createTcpServer(client => client.once('data', head => {
+    const server = connect(4004, '127.0.0.1', () => server.write(head))
+    const upgrades = /^upgrade: websocket/im.test(head)
+    let handshake = upgrades && down
+    server.on('data', data => {
+      const end = handshake ? data.indexOf('\r\n\r\n') + 4 : 0
+      handshake = false
+      client.write(data.subarray(0, end))
+      const behind = data.subarray(end)
+      client.write(upgrades && down ? down(behind) : behind)
+    })
+    client.on('data', data => { if (!upgrades || !up) server.write(data) })
+    for (const [end, other] of [[client, server], [server, client]]) end.on('error', () => {}).on('close', () => other.destroy())
+  })), port)
+}
+filter(4079, { down: data => data.map(byte => byte ^ 0x37) })
+filter(4080, { up: 'held back' })
+filter(4081, {})
+listen(createServer((request, response) => response.writeHead(400).end('400: Bad Request')), 4082) // trusts no proxy
+
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
 const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))
 const slow = createServer(notFound)
@@ -134,6 +160,7 @@ half(4044, ({ switching, accept, text, packet }) => { switching(accept); text(pa
 // As IIS (ARR): compression is agreed on, and the first message ends the connection.
 half(4056, ({ switching, accept, text, packet, request, socket }) => { switching(accept); if (request.headers['sec-websocket-extensions']) socket.end(); else text(packet()) })
 half(4059, () => {})
+half(4084, ({ socket }) => socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n'))
 half(4076, ({ socket }) => socket.end('HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Version: 13\r\nContent-Length: 12\r\n\r\nBad Request\n'))
 half(4077, ({ socket }) => socket.end('HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n'))
 half(4057, ({ socket }) => socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: close\r\n\r\n')) // as Passenger in Apache

@@ -10,6 +10,7 @@ mod exhibits;
 mod house;
 mod kinds;
 mod reports;
+mod upgrades;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;

@@ -2,7 +2,7 @@
 
 use super::websocket::Opening;
 use super::{Client, Met, known, packets};
-use crate::doctor::ask::{Answer, Ask, Style};
+use crate::doctor::ask::{Answer, Style};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{self, Code, Group};
 use crate::doctor::packets::Body;
@@ -53,9 +53,25 @@ impl Client<'_> {
                     None => self.alike(answer, finding).await,
                 }
             }
+            Code::EioRefused | Code::EioUnauthorized => self.lost_field(finding),
+            Code::HttpUnavailable if answer.is_nginx_itself() => self.for_every_name(answer, finding).await,
             _ => finding,
         };
         self.answered(finding, answer)
+    }
+
+    /// By the scheme that it asks for (RFC 9110 §11.6.1).
+    fn unauthorized(&self, answer: &Answer) -> Finding {
+        let (path, by) = (self.path, self.who(answer));
+        let asked = answer.field("www-authenticate").unwrap_or_default();
+        let scheme = asked.split([' ', ',']).next().unwrap_or_default().to_ascii_lowercase();
+        let finding = match scheme.as_str() {
+            "basic" | "digest" | "negotiate" | "ntlm" => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot send: remove the password from this path")),
+            "" => self.worded(Code::EioUnauthorized, format!("401 at {path} ({by}) without a request for a password: a middleware of the app, or a gateway, expects a token from the client"))
+                .question("does it pass with what your client sends (--header, --query, --cookie)? Then only the token was missing here"),
+            _ => self.worded(Code::EioUnauthorized, format!("401 at {path} ({by}): a gateway or tunnel asks for a sign-in (`{}`), which a Socket.IO client does not have: make the tunnel's port public, or send the token", Excerpt::of(asked))),
+        };
+        finding.seen("www-authenticate", Excerpt::of(asked))
     }
 
     pub(super) fn strange_status(&self, body: &Body, answer: &Answer) -> Finding {
@@ -69,11 +85,13 @@ impl Client<'_> {
         match status {
             300..=399 => self.redirected(answer),
             400 if answer.body.contains("No required SSL certificate") => tls::wants_certificate("status 400"),
-            401 => self.worded(Code::EioUnauthorized, format!("the proxy asks for a password at {path} (401), which a Socket.IO client cannot send: remove the password from this path")),
+            401 => self.unauthorized(answer),
             403 if alone => self.worded(Code::EioRefused, format!("the app refuses the client (403, {by}) before Socket.IO: look for a middleware in front of it")),
             403 => self.worded(Code::EioRefused, format!("the proxy refuses the client (403, {by}), and the app never saw it: look for a `deny` or a filter there"))
                 .question("does the app's own log show the request? Then the app refuses it, not the proxy"),
             404 if alone => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
+            404 if known::repeats(&answer.body, path) => self.worded(Code::EioNotFound, format!("the app itself answers 404 and repeats {path}, so the proxy forwards it unchanged ({by}): Socket.IO is not attached to the server that listens (`app.listen()` in place of `httpServer.listen()`), or has another `path`")),
+            404 if known::is_of_a_file_server(answer) => self.worded(Code::EioNotFound, format!("the web server itself answers 404 ({by}), as for a missing file: it has no rule that forwards {path} to the app (nginx: a `location` with `proxy_pass` and without `try_files`)")),
             404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy forwards it to the wrong app, or Socket.IO has another path"))
                 .question("does the app's own log show the request? Then the app has Socket.IO at another path; otherwise the proxy forwards it elsewhere"),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
@@ -198,86 +216,6 @@ impl Client<'_> {
             self.path
         );
         Some(self.worded(Code::EioPollingLost, message))
-    }
-
-    /// Express and others repeat the path that they were asked for: is it the one that was sent?
-    fn rewritten(&self, answer: &Answer) -> Option<Finding> {
-        let asked = known::path_asked(&answer.body)?;
-        if asked == self.path || asked.trim_end_matches('/').is_empty() && self.path == "/" {
-            return None;
-        }
-        let message = format!(
-            "the proxy changes the path: the client sent `{}`, and the app got `{}`: remove the path from the proxy's upstream address, or add the missing slash",
-            self.path,
-            Excerpt::of(&asked)
-        );
-        Some(self.worded(Code::EioPathRewritten, message).word("asked", Excerpt::of(&asked)))
-    }
-
-    /// nginx leads from a path without its last slash to the one with it only where a `location` passes that on to a server
-    /// (`ngx_http_core_module`, `location`): the rule is there, so what it sends on is wrong.
-    async fn own_rule(&self, answer: &Answer) -> Option<Finding> {
-        let short = self.path.strip_suffix('/').filter(|short| !short.is_empty())?;
-        if answer.is_nginx_itself()
-            || !answer.field("server").is_some_and(|server| server.starts_with("nginx"))
-        {
-            return None;
-        }
-        let redirected = self.connector.ask(&Ask::get(short)).await.ok()?;
-        let location = redirected
-            .field("location")
-            .filter(|_| redirected.status == 301 && redirected.is_nginx_itself())?;
-        if !location.ends_with(self.path) {
-            return None;
-        }
-        let message = format!(
-            "nginx has a location for {} and forwards it, but the app does not know the path that it gets: is the slash missing at the end of the path in `proxy_pass`?",
-            self.path
-        );
-        Some(
-            self.worded(Code::EioPathRewritten, message)
-                .question("does `proxy_pass` have a path after the port? If not, it forwards to another app")
-                .seen(
-                    "GET without the last slash",
-                    format!("301 of nginx itself to {}", Excerpt::of(location)),
-                ),
-        )
-    }
-
-    /// Where the front page is the same answer, that is said: whoever answers does not know the path at all.
-    async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
-        let kind = answer.field("content-type").unwrap_or_default().to_owned();
-        let finding = finding.seen("type", Excerpt::of(&kind));
-        match self.connector.ask(&Ask::get("/")).await {
-            Ok(root) if root.status == answer.status && root.body == answer.body => {
-                finding.seen("GET /", "the same answer, so it does not depend on the path")
-            }
-            _ => finding,
-        }
-    }
-
-    /// Looks for Socket.IO where others have it. Nothing private goes along.
-    pub(super) async fn elsewhere(&self) -> Option<Finding> {
-        let doubled = format!("{}socket.io/", self.path);
-        let bare = self.bare();
-        let paths = ["/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
-        let tries =
-            paths.iter().filter(|path| **path != self.path).map(|path| bare.meet(self.version(), path));
-        let met = futures_util::future::join_all(tries).await;
-        let others = paths.iter().filter(|path| **path != self.path);
-        let found = others.zip(met).find(|(_, met)| matches!(met, Met::Open(..)))?.0;
-        if *found == doubled && self.path.ends_with("/socket.io/") {
-            let message = format!(
-                "the proxy removes {} from the path (a request for {found} arrives as {}): remove the path from the proxy's upstream address",
-                self.path, self.path
-            );
-            return Some(self.worded(Code::EioPathRewritten, message).word("asked", "/"));
-        }
-        let message = format!(
-            "nothing answers at {}, but Socket.IO answers at {found}: give the client `path: \"{found}\"`, or correct the prefix in the proxy",
-            self.path
-        );
-        Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))
     }
 }
 

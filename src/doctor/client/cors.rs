@@ -24,11 +24,13 @@ impl Client<'_> {
             .get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN)
             .iter()
             .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
             .collect();
         let credentials = answer.field("access-control-allow-credentials") == Some("true");
         let finding = match allowed.as_slice() {
             [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): {add}")),
-            [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin is sent twice, so browsers refuse it: remove it from the proxy, because the app sends it"),
+            [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin has more than one value, so browsers refuse it: remove it from the proxy, because the app sends it"),
             ["*"] if credentials || self.options.cookie.is_some() => self.worded(Code::CorsStar, format!("the server allows `*`, which browsers refuse together with credentials: {add}")),
             [one] if *one == "*" || one == page => {
                 match self.preflight(page).await {

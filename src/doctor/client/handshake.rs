@@ -113,7 +113,7 @@ impl Client<'_> {
     }
 
     /// Browsers trust their own machine (Secure Contexts, §3.1).
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(in crate::doctor) fn is_loopback(&self) -> bool {
         let host = self.connector.authority.as_str();
         ["localhost", "127.", "[::1]"].iter().any(|own| host.starts_with(own))
     }
@@ -127,6 +127,7 @@ impl Client<'_> {
             },
             code => self.engine_refusal(code, &error.message, answer),
         };
+        let finding = if error.code == 4 { self.lost_field(finding) } else { finding };
         section.found(self.answered(finding, answer));
     }
 

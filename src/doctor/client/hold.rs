@@ -41,7 +41,7 @@ impl Client<'_> {
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),
                     None => {}
                 },
-                Heard::Closed(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
+                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
                 _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}`: does a middleware never call next()?")),
             }
         };
@@ -55,10 +55,8 @@ impl Client<'_> {
         } else if why == "Unable to connect" {
             self.worded(Code::NsUnknown, format!("the Python app has no namespace `{namespace}`: a handler with `namespace=\"{namespace}\"` is missing, or a path was meant"))
         } else {
-            self.worded(
-                Code::NsRefused,
-                format!("the app refuses the namespace `{namespace}`: {}", Excerpt::of(why)),
-            )
+            let message = format!("the app refuses the namespace `{namespace}`: {}", Excerpt::of(why));
+            self.lost_field(self.worded(Code::NsRefused, message))
         };
         finding.word("namespace", namespace)
     }
@@ -85,7 +83,7 @@ impl Client<'_> {
                         socket.say(self.connector, "3").await;
                     }
                 }
-                Heard::Closed(how) => {
+                Heard::Closed(how) | Heard::Cut(how) | Heard::Damaged(how) => {
                     section.found(self.cut(begin.elapsed(), &how, heartbeats));
                     return;
                 }

@@ -495,9 +495,26 @@ pub(super) fn is_login(path: &str) -> bool {
     .any(|word| path.contains(word))
 }
 
-/// The path that an app says it was asked for: `Cannot GET /path` of Express, and others like it.
+/// A 404 that a web server makes by itself: nginx, Apache, IIS, lighttpd, Caddy.
+pub(super) fn is_of_a_file_server(answer: &Answer) -> bool {
+    let server = answer.field("server").unwrap_or_default();
+    let empty_of_caddy =
+        server == "Caddy" && answer.body.is_empty() && answer.field("x-powered-by").is_none();
+    let lighttpd = server.starts_with("lighttpd") && answer.body.contains("<h1>404");
+    let words = ["was not found on this server.", "404 - File or directory not found", "HTTP Error 404.0"];
+    answer.is_nginx_itself() || empty_of_caddy || lighttpd || words.iter().any(|w| answer.body.contains(w))
+}
+
+/// Whether an answer repeats the path that was asked for, as only something that has received it can.
+pub(super) fn repeats(body: &str, path: &str) -> bool {
+    path.len() > 1 && body.contains(path)
+}
+
+/// The path that an app says it was asked for: `Cannot GET /path` of Express and Nest, `Route GET:/path` of Fastify,
+/// `"path":"/path"` of Spring, `No route matches [GET] "/path"` of Rails.
 pub(super) fn path_asked(body: &str) -> Option<String> {
-    let (_, rest) = body.split_once("Cannot GET ").or_else(|| body.split_once("Route GET:"))?;
+    let signs = ["Cannot GET ", "Route GET:", "\"path\":\"", "No route matches [GET] \""];
+    let (_, rest) = signs.iter().find_map(|sign| body.split_once(sign))?;
     let path: String =
         rest.chars().take_while(|c| c.is_ascii_graphic() && !matches!(c, '<' | '?' | '"' | '&')).collect();
     path.starts_with('/').then_some(path)
@@ -569,8 +586,23 @@ mod tests {
     fn an_app_that_repeats_the_path_shows_what_the_proxy_made_of_it() {
         assert_eq!(path_asked("<pre>Cannot GET /socket.io</pre>").as_deref(), Some("/socket.io"));
         assert_eq!(path_asked("Cannot GET /x/?EIO=4").as_deref(), Some("/x/"));
+        assert_eq!(path_asked(r#"{"status":404,"path":"/x/socket.io/"}"#).as_deref(), Some("/x/socket.io/"));
+        assert_eq!(path_asked("No route matches [GET] \"/s\"").as_deref(), Some("/s"));
+        assert!(repeats("Cannot GET /socket.io/", "/socket.io/") && !repeats("Cannot GET /", "/"));
+        assert!(!repeats("Cannot GET /socket.io", "/socket.io/"));
         assert_eq!(path_asked("Cannot POST /x"), None);
         assert_eq!(path_asked("Cannot GET the page"), None);
+    }
+
+    #[test]
+    fn a_web_servers_own_404_is_told_from_an_apps() {
+        let own = |field, body| is_of_a_file_server(&answer(404, field, body));
+        assert!(own(NO_FIELD, "<hr><center>nginx/1.22.1</center>"));
+        assert!(own(NO_FIELD, "<p>The requested URL was not found on this server.</p>"));
+        assert!(own(("server", "Caddy"), "") && own(("server", "lighttpd/1.4.69"), "<h1>404 Not Found</h1>"));
+        // Flask's, an empty one of an app, an app's behind Caddy.
+        assert!(!own(NO_FIELD, "The requested URL was not found on the server. If you entered"));
+        assert!(!own(NO_FIELD, "") && !own(("server", "Caddy"), "Cannot GET /"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::doctor::explain::Code;
 
 /// A part of the request that the user named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Origin,
     Cookie,
     Query,
@@ -90,7 +90,7 @@ impl Client<'_> {
         Some(other)
     }
 
-    fn without(&self, part: Part) -> Self {
+    pub(super) fn without(&self, part: Part) -> Self {
         let mut other = self.clone();
         other.jar = Jar::closed();
         match part {
@@ -144,7 +144,7 @@ impl Client<'_> {
             answer.status,
             self.who(answer)
         );
-        self.worded(Code::EioOriginRefused, message).seen("answered", answer.shown())
+        self.worded(Code::EioOriginRefused, message)
     }
 
     pub(super) fn forwarded(&self, lost: Lost, page: &str) -> Finding {

@@ -1,15 +1,21 @@
 //! From polling to a WebSocket, as every client does by default.
 
 use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Client, PACKET_TIME, Seat, describe, engine_error};
 use crate::doctor::ask::{Answer, Style};
-use crate::doctor::check::Section;
+use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::{ANSWER_TIME, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{self, Open};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
+
+/// For the Pong, which a WebSocket library sends by itself.
+const PONG_TIME: Duration = Duration::from_secs(2);
 
 impl Client<'_> {
     /// A poll waits meanwhile, and the server ends it once it has heard the probe.
@@ -20,7 +26,9 @@ impl Client<'_> {
         section: &mut Section,
     ) -> Option<Socket> {
         let eio = seat.eio;
-        let mut poll = pin!(self.poll(eio, open, ANSWER_TIME));
+        let begin = Instant::now();
+        // A poll that is given up ends its session: it outlasts everything that is asked of the WebSocket meanwhile.
+        let mut poll = pin!(self.poll(eio, open, ANSWER_TIME + PACKET_TIME + PONG_TIME));
         let mut polled = None;
         let probe = self.probe(seat, open);
         let mut probe = pin!(probe);
@@ -34,7 +42,10 @@ impl Client<'_> {
             Ok(Ok((mut socket, Heard::Text(text)))) if text == "3probe" => {
                 let answer = match polled {
                     Some(answer) => answer,
-                    None => poll.await,
+                    None => {
+                        let left = ANSWER_TIME.saturating_sub(begin.elapsed()).max(PONG_TIME);
+                        self.connector.in_time(left, poll).await.flatten()
+                    }
                 };
                 // A ping that came by the poll wants its pong, or the server ends the session.
                 let pinged = answer
@@ -47,6 +58,17 @@ impl Client<'_> {
                 }
                 section.passed(Group::Websocket, "a session upgrades from polling to a WebSocket");
                 return Some(socket);
+            }
+            Ok(Ok((mut socket, Heard::Nothing))) => {
+                if !socket.answers_ping(self.connector, PONG_TIME).await {
+                    section.found(self.one_way());
+                    return None;
+                }
+                "nothing to the probe, and a Pong to a Ping".to_owned()
+            }
+            Ok(Ok((_, Heard::Damaged(how)))) => {
+                section.found(self.damaged(&how));
+                return None;
             }
             Ok(Ok((_, heard))) => format!("{heard:?} to the probe"),
             Ok(Err(answer)) if engine_error(&answer).is_some_and(|error| error.code == 1) => {
@@ -64,6 +86,15 @@ impl Client<'_> {
         let message = "a client that begins by polling cannot upgrade to a WebSocket: make sessions sticky, or begin with `transports: [\"websocket\"]`";
         section.found(self.worded(Code::WsProbe, message).seen("seen", Excerpt::of(&said)));
         None
+    }
+
+    /// The open packet of another WebSocket arrived.
+    fn one_way(&self) -> Finding {
+        let message = "frames of the server arrive over a WebSocket, but frames of the client do not: a program on the way blocks them (an antivirus program, a company's filter, a proxy that buffers)";
+        let finding = self
+            .worded(Code::WsOneWay, message)
+            .seen("sent", "the probe `2probe`, then a Ping; neither got an answer");
+        self.network_question(finding)
     }
 
     async fn probe(&self, seat: &Seat, open: &Open) -> Result<Result<(Socket, Heard), Answer>, Trouble> {

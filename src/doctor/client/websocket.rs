@@ -3,12 +3,12 @@
 use hyper::header::{self, HeaderValue};
 
 use super::origin::{Lost, says_origin, seen_by_the_app};
-use super::{Client, PACKET_TIME, Seat, describe, engine_error, silence};
+use super::{Client, PACKET_TIME, Seat};
 use crate::doctor::ask::{Answer, Ask, Style};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::packets::{self, Body, Eio, Open};
+use crate::doctor::packets::{self, Eio, Open};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
 
@@ -24,7 +24,7 @@ pub(super) enum Opening {
 }
 
 impl Opening {
-    fn works(&self) -> bool {
+    pub(super) fn works(&self) -> bool {
         matches!(self, Self::Open(..))
     }
 
@@ -113,7 +113,7 @@ impl Client<'_> {
                 let crashed = matches!(failed, Opening::Trouble(Trouble::Connect(_)));
                 let finding = match self.own_page_of(&failed, seat).await {
                     Some(finding) => finding,
-                    None => self.no_websocket(failed, seat),
+                    None => self.no_websocket(failed, seat).await,
                 };
                 section.found(finding);
                 (None, crashed)
@@ -218,84 +218,9 @@ impl Client<'_> {
             _ => None,
         }
     }
-
-    fn no_websocket(&self, opening: Opening, seat: &Seat) -> Finding {
-        match opening {
-            Opening::Answered(answer) => self.answered(self.no_upgrade(&answer, seat), &answer),
-            Opening::Heard(heard) => self.not_an_open_packet(heard),
-            Opening::Trouble(trouble) if seat.open.is_none() => silence(&trouble, "WebSocket handshake"),
-            Opening::Trouble(trouble) => self.no_answer(&trouble),
-            Opening::Open(..) => self.worded(Code::WsStatus, "the WebSocket opens now and did not before"),
-        }
-    }
-
-    /// Polling works.
-    fn no_answer(&self, trouble: &Trouble) -> Finding {
-        let finding = match trouble {
-            Trouble::Connect(_) => self.worded(Code::WsCrash, "nothing listens after the WebSocket handshake: the app crashed on it; read the last lines of its log"),
-            Trouble::Closed => self.worded(Code::WsNoAnswer, "polling works, but the server closes the connection at the WebSocket handshake: the app fails on it, or a proxy on the way does not forward upgrades"),
-            _ => self.worded(Code::WsNoAnswer, "polling works, but the WebSocket handshake gets no answer: a proxy on the way does not forward upgrades (dev servers: `ws: true`), or a filter blocks them"),
-        };
-        let finding = match trouble {
-            Trouble::Connect(_) => finding,
-            _ if self.is_loopback() => finding,
-            _ => finding.question("does it work from another network, such as a phone's? Then a filter on this network blocks it; otherwise the server's proxy does"),
-        };
-        finding.seen("seen", describe(trouble))
-    }
-
-    fn no_upgrade(&self, answer: &Answer, seat: &Seat) -> Finding {
-        let by = self.who(answer);
-        let polls = seat.open.is_some();
-        match (engine_error(answer).map(|error| error.code), answer.status) {
-            (_, 101) if answer.field("upgrade").is_none() => self.worded(Code::WsAccept, format!("the 101 comes without `Upgrade: websocket` ({by}): the program in front of the app does not support WebSockets, or drops these fields")),
-            (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy generates it"),
-            (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so the app sees a plain request: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
-            (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
-            (Some(0), _) if polls => self.worded(Code::EioPollingOnly, "the server accepts polling only (`transports`), and the client asks for a WebSocket"),
-            (Some(0), _) => self.worded(Code::EioTransportUnknown, "\"Transport unknown\": the query is lost on its way to the app, or the server accepts polling only")
-                .question("does the same with --transport polling open a session? Then the server accepts polling only"),
-            (Some(4), _) => self.worded(Code::EioForbidden, "the app itself refuses this client (its `allowRequest`)"),
-            (Some(5), _) => self.engine_refusal(5, "", answer),
-            _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
-            (None, 429 | 503) if answer.may_be_limit() => self.limited(answer),
-            (None, 400) if packets::is_of_python(&answer.body) && polls => self.worded(Code::WsNoLibrary, "the Python server has no WebSocket support: it was started without a library for it (`pip install simple-websocket`, `websockets` for uvicorn), or its web server has no support"),
-            (None, 500) if is_gunicorn(answer) => self
-                .worded(Code::WsNoLibrary, "gunicorn fails on the WebSocket (500): its worker class does not support WebSockets (`-k gthread --threads 100`, or GeventWebSocketWorker instead of gevent)")
-                .question("what does gunicorn's log say at the time of this run?"),
-            (None, 500) if is_python(seat) => self
-                .worded(Code::WsNoLibrary, "the Python server fails on the WebSocket (500): uvicorn was started without a library for it (`pip install 'uvicorn[standard]'`)")
-                .question("does the server's log say `No supported WebSocket library detected`? If not, it says what fails"),
-            (None, 400) if says_origin(answer) => self.origin_refused(answer),
-            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, but the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
-                .question("does the app's own log show the upgrade? Then the app checks the Origin; otherwise a rule of the proxy refuses"),
-            (None, 400 | 426) if polls && answer.field("sec-websocket-version").is_some() => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library sees no handshake ({}, Sec-WebSocket-Version): a proxy on the way drops `Upgrade` or `Connection`, or uses HTTP/2 to the app, where they do not exist: let it use HTTP/1.1 for {}", answer.status, self.path)),
-            (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that the client sent (426): the proxy does not forward it"),
-            (_, 500) if polls => self.worded(Code::WsStatus, format!("polling works, but the WebSocket handshake fails (500, {by}) in a middleware that cannot handle an upgrade (compression, buffering, a cache), or the app: check both logs")),
-            (_, status) if polls => self.worded(Code::WsStatus, format!("polling works, but the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that matches upgrades")),
-            _ => self.strange_status(&Body::read(&answer.body), answer),
-        }
-    }
-
-    fn not_an_open_packet(&self, heard: Heard) -> Finding {
-        match heard {
-            Heard::Text(text) if !packets::looks_like_open(&text) => self.worded(Code::EioNotSocketio, "a WebSocket server answers that is not Socket.IO: its first message is not an open packet").seen("message", Excerpt::of(&text)),
-            Heard::Text(text) => self.worded(Code::EioGarbled, "the first message of the WebSocket is not an Engine.IO open packet").seen("message", Excerpt::of(&text)),
-            Heard::Closed(how) => self.worded(Code::WsCloses, "the WebSocket opens and is closed at once: check the log of the app").seen("closed", Excerpt::of(&how)),
-            Heard::Http(line) => self.worded(Code::WsTwoServers, format!("a second response follows the 101 (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", Excerpt::of(&line))),
-            Heard::Unagreed | Heard::Compressed => self.worded(Code::WsExtension, "messages of the WebSocket are compressed, though its handshake did not agree on that: a proxy changes Sec-WebSocket-Extensions"),
-            Heard::Nothing => self.worded(Code::WsSilent, "the WebSocket opens, but no frames arrive: a proxy on the way does not forward them").seen("waited", "4 s for the open packet"),
-        }
-    }
 }
 
 /// Of python-engineio it is known what it compares an Origin with.
-fn is_python(seat: &Seat) -> bool {
+pub(super) fn is_python(seat: &Seat) -> bool {
     seat.open.as_ref().is_some_and(|open| open.is_of_python)
-}
-
-/// gunicorn's own page of an error; some of its workers send no Server.
-fn is_gunicorn(answer: &Answer) -> bool {
-    answer.field("server").is_some_and(|server| server.starts_with("gunicorn"))
-        || answer.body.contains("<h1><p>Internal Server Error</p></h1>")
 }

@@ -35,6 +35,7 @@ pub fn hang(house: &mut House) -> (Value, Vec<Edge>) {
     namespaces(house);
     super::kinds::hang(house);
     super::reports::hang(house);
+    super::upgrades::hang(house);
     board(house, &mut edges);
     let apps = apps(house);
     for exhibit in &mut house.exhibits {
@@ -565,8 +566,8 @@ fn websockets(house: &mut House, edges: &mut Vec<Edge>) {
     let upgrades =
         |answer: &str| format!("location / {{ {SOCKETIO} if ($http_upgrade) {{ {answer} }} {app} }}");
     house.nginx_fault("ws-upgrade-lost", &format!("location / {{ {app} }}"), &[]);
-    house.nginx_fault("ws-forbidden", &upgrades("return 403;"), &[]);
-    house.nginx_fault("ws-status", &upgrades("return 404;"), &[]);
+    house.nginx_fault("ws-forbidden", &to(4084), &[]);
+    house.nginx_fault("ws-status", &upgrades("return 418;"), &[]);
     house.nginx_fault("ws-no-answer", &upgrades("return 444;"), &[]);
     house.nginx_fault("ws-upgrade-required", &to(4043), &[]);
     // A 101 that is not this handshake's: nginx passes it on.

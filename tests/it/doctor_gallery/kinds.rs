@@ -131,7 +131,8 @@ fn browsers(house: &mut House) {
     house.python(Beside::Unasked("this server says no more than the doctor asks"));
     // A tunnel that cannot do upgrades.
     house.nginx("tunnel-502.recre.store", &location(&format!("if ($http_upgrade) {{ return 502; }} {APP}")));
-    house.exhibit("ws-status", &["https://tunnel-502.recre.store"]);
+    house.exhibit("ws-elsewhere", &["https://tunnel-502.recre.store"]);
+    house.says(&["cannot forward an upgrade"]);
     // In front of a good nginx something that knows a hello of one packet only.
     let host = "tls-large-hello.recre.store";
     let issued = house.ca.issue(&[host, "two-packets.recre.store"]);
@@ -150,6 +151,9 @@ fn browsers(house: &mut House) {
     house.exhibit("healthy-kind", &["http://mixed.recre.store:8081", "--origin", "http://page.recre.store"]);
 }
 
+/// What one packet of Ethernet carries (RFC 894: 1,500 bytes, less the heads of IP and TCP).
+const FIRST_PACKET_BYTES: usize = 1460;
+
 /// A filter that looks at the TLS hello: one that waits for all of it, or one that takes the first packet for all.
 fn through(mut client: TcpStream, waits: bool) {
     std::thread::spawn(move || {
@@ -164,7 +168,8 @@ fn through(mut client: TcpStream, waits: bool) {
                 _ => return,
             }
         }
-        if !whole(&hello[..length]) {
+        // Both packets may be there by the time they are read: the second one is what such a filter does not see.
+        if !whole(&hello[..length]) || (!waits && length > FIRST_PACKET_BYTES) {
             return;
         }
         let mut server = TcpStream::connect("127.0.0.3:443").unwrap();
@@ -201,12 +206,15 @@ fn cookies(house: &mut House) {
     frontend(house, "by-address", &format!("balance source\n hash-type consistent\n {cookie}\n {servers}"));
     let configuration = format!(
         "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n timeout tunnel 1h\n{frontends}\
-         frontend wary\n bind 127.0.0.1:4060 accept-proxy\n default_backend wary\nbackend wary\n server a 127.0.0.1:4004\n"
+         frontend wary\n bind 127.0.0.1:4060 accept-proxy\n default_backend wary\nbackend wary\n server a 127.0.0.1:4004\n\
+         listen sending\n mode tcp\n bind 127.0.0.1:4083\n server a 127.0.0.1:4004 send-proxy\n"
     );
     let file = house.path("haproxy-cookies.cfg");
     std::fs::write(&file, configuration).unwrap();
     house.start(Command::new("haproxy").arg("-f").arg(file).stderr(Stdio::null()));
     house.wait_for("127.0.0.1:4060");
+    house.exhibit("http-refuses-all", &["http://127.0.0.1:4083"]);
+    house.says(&["PROXY protocol"]);
     house.exhibit("eio-cookie-needed", &["https://cookie-needed.recre.store"]);
     house.says(&["the cookie SRV"]);
     house.exhibit("eio-sid-unknown", &["https://cookie-needed.recre.store", "--no-cookies"]);
@@ -242,7 +250,7 @@ fn limits(house: &mut House) {
     }
     house.nginx("always-503.recre.store", "return 503;");
     house.exhibit("http-unavailable", &["https://always-503.recre.store"]);
-    house.says(&["nginx itself answers 503, at every attempt"]);
+    house.says(&["nginx itself answers 503 for every name", "VIRTUAL_HOST"]);
 }
 
 fn refusals(house: &mut House) {
