@@ -123,12 +123,14 @@ impl Client<'_> {
             // A client has one WebSocket at a time.
             self.put_away(direct).await;
             return match self.change_over(seat, &open, section).await {
-                Some(socket) => {
+                Ok(socket) => {
                     self.over_websocket(socket, seat, section).await;
                     true
                 }
-                None => {
-                    self.sit_again(seat).await;
+                Err(ended) => {
+                    if ended {
+                        self.sit_again(seat).await;
+                    }
                     self.only_polls(seat, section).await
                 }
             };

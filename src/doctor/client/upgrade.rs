@@ -18,13 +18,14 @@ use crate::excerpt::Excerpt;
 const PONG_TIME: Duration = Duration::from_secs(2);
 
 impl Client<'_> {
-    /// A poll waits meanwhile, and the server ends it once it has heard the probe.
+    /// A poll waits meanwhile, and the server ends it once it has heard the probe. Where that fails: whether the poll was
+    /// given up, and the session with it.
     pub(super) async fn change_over(
         &self,
         seat: &Seat,
         open: &Open,
         section: &mut Section,
-    ) -> Option<Socket> {
+    ) -> Result<Socket, bool> {
         let eio = seat.eio;
         let begin = Instant::now();
         // A poll that is given up ends its session: it outlasts everything that is asked of the WebSocket meanwhile.
@@ -57,35 +58,35 @@ impl Client<'_> {
                     socket.say(self.connector, "3").await;
                 }
                 section.passed(Group::Websocket, "a session upgrades from polling to a WebSocket");
-                return Some(socket);
+                return Ok(socket);
             }
             Ok(Ok((mut socket, Heard::Nothing))) => {
                 if !socket.answers_ping(self.connector, PONG_TIME).await {
                     section.found(self.one_way());
-                    return None;
+                    return Err(polled.is_none());
                 }
                 "nothing to the probe, and a Pong to a Ping".to_owned()
             }
             Ok(Ok((_, Heard::Damaged(how)))) => {
                 section.found(self.damaged(&how));
-                return None;
+                return Err(polled.is_none());
             }
             Ok(Ok((_, heard))) => format!("{heard:?} to the probe"),
             Ok(Err(answer)) if engine_error(&answer).is_some_and(|error| error.code == 1) => {
                 let finding = self.turned_away(open, "upgrade", &answer).await;
                 section.found(finding);
-                return None;
+                return Err(polled.is_none());
             }
             Ok(Err(answer)) if answer.may_be_limit() => {
                 section.found(self.answered(self.limited(&answer), &answer));
-                return None;
+                return Err(polled.is_none());
             }
             Ok(Err(answer)) => answer.shown().into(),
             Err(trouble) => describe(&trouble),
         };
         let message = "a client that begins by polling cannot upgrade to a WebSocket: make sessions sticky, or begin with `transports: [\"websocket\"]`";
         section.found(self.worded(Code::WsProbe, message).seen("seen", Excerpt::of(&said)));
-        None
+        Err(polled.is_none())
     }
 
     /// The open packet of another WebSocket arrived.

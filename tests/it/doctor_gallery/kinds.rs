@@ -62,7 +62,7 @@ fn waiting_polls(house: &mut House) {
         ]
         .concat(),
     );
-    house.says(&["/catch is joined by polling", "held with polling for 2 s"]);
+    house.says(&["/catch is joined with polling", "held with polling for 2 s"]);
     house
         .exhibit("healthy-kind", &["https://healthy-2x.recre.store", "--eio", "3", "--transport", "polling"]);
     house.exhibit("eio-poll-held", &[&["https://eio-poll-held.recre.store"], &polling[..]].concat());
@@ -443,7 +443,7 @@ fn paths(house: &mut House) {
         &format!("location /socket.io/ {{ {SOCKETIO} proxy_pass http://127.0.0.1:4019/socket.io; }}"),
         &[],
     );
-    house.says(&["was asked for `/socket.io`"]);
+    house.says(&["the app got `/socket.io`"]);
     let prefix =
         |slash: &str| format!("location /game/ {{ {SOCKETIO} proxy_pass http://127.0.0.1:4004{slash}; }}");
     house.nginx("prefix-kept.recre.store", &prefix(""));

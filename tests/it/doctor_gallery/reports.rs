@@ -95,7 +95,7 @@ fn slashes(house: &mut House) {
         &format!("location /socket.io/ {{ {SOCKETIO} proxy_pass http://127.0.0.1:4004/; }}"),
     );
     house.exhibit("eio-path-rewritten", &[&url("path-off")]);
-    house.says(&["takes /socket.io/ off the path"]);
+    house.says(&["removes /socket.io/ from the path"]);
 }
 
 /// The session that is refused is not the first one: python-engineio holds the POST on that until it is polled.
