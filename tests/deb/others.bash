@@ -65,6 +65,17 @@ expect 'the drop-in' $((77 * 1048576)) "$(inside systemctl show -P MemoryMax san
 rm "$root/etc/systemd/system/sanedge.service.d/override.conf"
 inside systemctl daemon-reload
 
+step 'power that goes before the old program is kept, where its drop-in is on the disk already'
+upgrade /root/deaf.deb
+cp "$root/usr/lib/systemd/system/sanedge.service.d/10-before.conf" "$scratch/10-before.conf"
+upgrade /root/sanedge.deb
+install -m 0644 "$scratch/10-before.conf" "$root/usr/lib/systemd/system/sanedge.service.d/10-before.conf"
+inside systemctl daemon-reload
+restarted
+expect 'without that file' 200 "$(get 127.0.0.1)"
+upgrade /root/sanedge.deb
+all_new 'after the next upgrade'
+
 step 'a copy of the unit by `systemctl edit --full`: kept, and the same holds'
 sed 's/^MemoryMax=.*/MemoryMax=78M/' "$root/usr/lib/systemd/system/sanedge.service" | edited --full sanedge.service
 upgrade /root/deaf.deb
