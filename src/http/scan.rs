@@ -75,6 +75,7 @@ impl HeadScanner {
         let limit = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
         let visible = buf.get(..limit).unwrap_or(buf);
         while self.part != Part::End {
+            self.usual_lines(visible, limits);
             let rest = visible.get(self.at..).unwrap_or_default();
             if rest.is_empty() {
                 return match self.at < limit {
@@ -99,6 +100,19 @@ impl HeadScanner {
             }
         }
         Ok(Some(self.at))
+    }
+
+    /// Takes the complete lines at the start of a name that need no second look: most of every head.
+    fn usual_lines(&mut self, visible: &[u8], limits: &HeadLimits) {
+        while self.part == Part::Name && self.at == self.part_start {
+            let bytes = usual_line(visible.get(self.at..).unwrap_or_default());
+            if bytes == 0 || self.count_field(limits).is_err() {
+                return; // what is wrong, if anything, the parts tell
+            }
+            self.part = Part::Name;
+            self.at += bytes;
+            self.part_start = self.at;
+        }
     }
 
     /// Where the head ends, once a scan has found it.
@@ -196,15 +210,14 @@ impl HeadScanner {
 impl Part {
     /// How many bytes at the start of `rest` belong to this part.
     fn run(self, rest: &[u8]) -> usize {
-        let class = match self {
-            Self::Method | Self::Name => TOKEN,
-            Self::Target => TARGET,
-            Self::RequestVersion | Self::ResponseVersion => VERSION,
-            Self::Status => DIGIT,
-            Self::Reason | Self::Value => TEXT,
+        let (class, skip) = match self {
+            Self::Method | Self::Name => (TOKEN, in_words(rest, not_letters)),
+            Self::Target => (TARGET, in_words(rest, not_target)),
+            Self::RequestVersion | Self::ResponseVersion => (VERSION, 0),
+            Self::Status => (DIGIT, 0),
+            Self::Reason | Self::Value => (TEXT, in_words(rest, not_text)),
             Self::BlankLf | Self::LineLf | Self::LastLf | Self::End => return 0,
         };
-        let skip = if class == TEXT { plain_text(rest) } else { in_fours(rest, class) };
         let behind = rest.get(skip..).unwrap_or_default();
         skip + behind.iter().position(|&byte| !is(byte, class)).unwrap_or(behind.len())
     }
@@ -251,17 +264,23 @@ impl Version {
     }
 }
 
-/// How many bytes at the start of `rest` are certainly text: a head is mostly field values, which are checked eight
-/// bytes at a time. Stops at a control byte, HTAB included, or within the last eight.
-fn plain_text(rest: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    // Sets the high bit of each zero byte, and perhaps of bytes after one; the first is exact.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let others = |word: u64| {
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        below_space | zeros(word ^ (ONES * 0x7f))
-    };
+/// How many bytes a field line has at the start of `rest`, with its CRLF; 0 if it is not whole, or anything is wrong with it.
+fn usual_line(rest: &[u8]) -> usize {
+    let name = Part::Name.run(rest);
+    if name == 0 || rest.get(name) != Some(&b':') {
+        return 0;
+    }
+    let value = name + 1 + Part::Value.run(rest.get(name + 1..).unwrap_or_default());
+    if rest.get(value..value + 2) == Some(b"\r\n") { value + 2 } else { 0 }
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = ONES << 7;
+
+/// How many bytes at the start of `rest` come before the first that `others` marks, eight at a time; stops within the last
+/// eight. What is marked may still be allowed.
+#[inline]
+fn in_words(rest: &[u8], others: impl Fn(u64) -> u64) -> usize {
     let (words, _) = rest.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
         let others = others(u64::from_le_bytes(*word));
@@ -272,11 +291,34 @@ fn plain_text(rest: &[u8]) -> usize {
     8 * words.len()
 }
 
-/// How many bytes at the start of `rest`, in fours, are of `class`: names and targets are short runs.
-fn in_fours(rest: &[u8], class: u8) -> usize {
-    let (fours, _) = rest.as_chunks::<4>();
-    let all = |four: &&[u8; 4]| four.iter().fold(class, |left, &byte| left & classes_of(byte)) != 0;
-    4 * fours.iter().take_while(all).count()
+/// Sets the high bit of each byte below `least`, and perhaps of bytes after one; the first is exact.
+fn below(word: u64, least: u8) -> u64 {
+    word.wrapping_sub(ONES * u64::from(least)) & !word & HIGH
+}
+
+/// The same for bytes that are equal to `byte`.
+fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * u64::from(byte)), 1)
+}
+
+/// Marks what is no letter and no hyphen.
+fn not_letters(word: u64) -> u64 {
+    let low = (word | (ONES * 0x20)) & !HIGH;
+    let letters = (low + ONES * (0x80 - 0x61)) & !(low + ONES * (0x80 - 0x7b)); // from `a` to `z`
+    let other_than_hyphen = (((word ^ (ONES * 0x2d)) & !HIGH) + ONES * 0x7f) | word;
+    (other_than_hyphen & !letters | word) & HIGH
+}
+
+/// Marks what is no text or HTAB.
+fn not_text(word: u64) -> u64 {
+    below(word, b' ') | equal(word, 0x7f)
+}
+
+/// Marks what may not be in a target, and obs-text.
+fn not_target(word: u64) -> u64 {
+    let quote_or_hash = equal(word | ONES, b'#');
+    let angle = equal(word | (ONES * 2), b'>');
+    below(word, b'!') | equal(word, 0x7f) | quote_or_hash | angle | word & HIGH
 }
 
 fn check_status(digits: &[u8]) -> Result<(), HeadFault> {
@@ -354,10 +396,12 @@ mod tests {
         for at in 0..20 {
             for byte in 0..=255 {
                 for (part, class) in [(Part::Name, TOKEN), (Part::Target, TARGET)] {
-                    let mut text = [b'a'; 20];
-                    text[at] = byte;
-                    let one_by_one = text.iter().position(|&byte| !is(byte, class)).unwrap_or(20);
-                    assert_eq!(part.run(&text), one_by_one, "{text:?}");
+                    for other in [b'a', b'z', b'A', b'Z', b'-', b'0', b'_', b'!', b'~', b'|'] {
+                        let mut text = [other; 20];
+                        text[at] = byte;
+                        let one_by_one = text.iter().position(|&byte| !is(byte, class)).unwrap_or(20);
+                        assert_eq!(part.run(&text), one_by_one, "{text:?}");
+                    }
                 }
                 for other in [b'a', b' ', 0x80, 0xff, b'~', b'\t'] {
                     let mut text = [other; 20];
