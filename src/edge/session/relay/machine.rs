@@ -1,7 +1,7 @@
 //! A relay without clock, sockets and tasks: it is stepped, with the time and its two ends as arguments.
 
 use std::net::IpAddr;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -220,19 +220,13 @@ impl Machine {
             if !up_moves && !down_moves {
                 return Poll::Ready(false);
             }
-            if matches!((&up, &down), (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_)))) {
+            if let Poll::Ready(Err(stop)) = up {
+                ready!(self.stopped(world, Direction::FromClient, stop));
                 (up_moves, down_moves) = (true, true);
             }
-            for (from, step) in [(Direction::FromClient, up), (Direction::FromUpstream, down)] {
-                match step {
-                    Poll::Ready(Err(Stop::Io)) if self.ended || self.leaving => match from {
-                        Direction::FromClient => self.up.give_up(),
-                        Direction::FromUpstream => self.down.give_up(),
-                    },
-                    Poll::Ready(Err(Stop::Io)) => return Poll::Pending,
-                    Poll::Ready(Err(Stop::Broken(violation))) => self.tell(world, from, violation),
-                    Poll::Ready(Ok(())) | Poll::Pending => {}
-                }
+            if let Poll::Ready(Err(stop)) = down {
+                ready!(self.stopped(world, Direction::FromUpstream, stop));
+                (up_moves, down_moves) = (true, true);
             }
             if self.up.is_over() && self.down.is_over() {
                 return Poll::Pending;
@@ -241,13 +235,25 @@ impl Machine {
         Poll::Ready(true)
     }
 
+    /// What becomes of a direction that went no further; `Pending`: it is over.
+    fn stopped(&mut self, world: &impl Surroundings, from: Direction, stop: Stop) -> Poll<()> {
+        match (stop, from) {
+            (Stop::Broken(violation), _) => self.tell(world, from, violation),
+            (Stop::Io, _) if !self.ended && !self.leaving => return Poll::Pending,
+            (Stop::Io, Direction::FromClient) => self.up.give_up(),
+            (Stop::Io, Direction::FromUpstream) => self.down.give_up(),
+        }
+        Poll::Ready(())
+    }
+
     /// One side has ended, both have had their Close, or the edge ends it: what is left gets [`LINGER`]. Not while a
     /// draining edge waits for the end of a frame.
     fn is_ending(&self) -> bool {
         let lanes = [&self.up, &self.down];
         let ends = |lane: &&Lane| lane.source == Source::Ended || lane.sink >= Sink::Finishing;
-        let waits = lanes.iter().any(|lane| lane.waits_to_close());
-        self.ended || (!waits && (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sink.is_sealed())))
+        self.ended
+            || (lanes.iter().any(ends) || lanes.iter().all(|lane| lane.sink.is_sealed()))
+                && !lanes.iter().any(|lane| lane.waits_to_close())
     }
 
     /// Tells both sides of a broken rule, and the log.
