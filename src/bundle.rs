@@ -324,7 +324,11 @@ impl Bundle {
 
     /// The entry of `host`, if served.
     pub fn host(&self, host: &Host) -> Option<&HostEntry> {
-        let at = self.hosts.binary_search_by(|entry| entry.host.cmp(host)).ok()?;
-        self.hosts.get(at)
+        self.hosts.get(self.position(host)?)
+    }
+
+    /// The index of `host` among the hosts, if served.
+    pub fn position(&self, host: &Host) -> Option<usize> {
+        self.hosts.binary_search_by(|entry| entry.host.cmp(host)).ok()
     }
 }

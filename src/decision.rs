@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use crate::bundle::{Bundle, HostEntry, Route, Site};
+use crate::bundle::{Bundle, Route, Site};
 use crate::http::answer::{self, AnswerForm, Problem};
 use crate::http::body::Framing;
-use crate::http::forward::{ForwardContext, Plan, client_address, request_plan};
+use crate::http::forward::{ForwardContext, Plan, client_address};
 use crate::http::head::{HeadError, RequestHead};
 use crate::names::{Host, Origin, SanName};
 use crate::route::{self, Ambiguous};
@@ -84,6 +84,8 @@ pub fn answer_form(head: &RequestHead<'_>, keep_alive: bool) -> AnswerForm {
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub struct Destination<'b> {
+    /// Index into [`Bundle::hosts`].
+    pub host: usize,
     /// Index into [`Bundle::sites`].
     pub site: usize,
     /// Index into [`Site::routes`].
@@ -105,7 +107,7 @@ pub fn destination<'b>(
     asker: &Asker<'_>,
     head: &RequestHead<'_>,
 ) -> Result<Destination<'b>, Refusal> {
-    let (entry, site) = site_of(bundle, asker, head)?;
+    let (host, index, site) = site_of(bundle, asker, head)?;
     let found = route::find(site, head.path.as_bytes())?;
     let (route, rules) = found.ok_or_else(|| Refusal::new(Problem::UnknownPath, head.path))?;
     let client = client_address(asker.peer, head, &bundle.trusted_proxies);
@@ -115,10 +117,10 @@ pub fn destination<'b>(
     if offer.is_some() {
         check_origin(bundle, rules, rules.require_origin, head)?;
     }
-    Ok(Destination { site: usize::from(entry.site), route, rules, client, offer })
+    Ok(Destination { host, site: index, route, rules, client, offer })
 }
 
-/// The head that goes upstream.
+/// The head that goes upstream, in `plan`.
 ///
 /// # Errors
 /// The path has no unambiguous form without its route's prefix; or the head is too large for a plan.
@@ -127,7 +129,8 @@ pub fn plan(
     peer: IpAddr,
     destination: &Destination<'_>,
     head: &RequestHead<'_>,
-) -> Result<Plan, Refusal> {
+    plan: &mut Plan,
+) -> Result<(), Refusal> {
     let rules = destination.rules;
     let context = ForwardContext {
         peer,
@@ -137,7 +140,7 @@ pub fn plan(
         strip_bytes: route::stripped(rules, head.path.as_bytes())?,
         extensions: !rules.check_utf8,
     };
-    Ok(request_plan(head, &context)?)
+    Ok(plan.make(head, &context)?)
 }
 
 /// Checks the Origin of a request to a route of the site of its host.
@@ -155,20 +158,21 @@ pub fn check_origin(
     origin::check(&rules.origins, is_own, require, head)
 }
 
-/// The site of the host that is asked for, which is the one that the connection was opened for.
+/// The host that is asked for, which is the one that the connection was opened for, and its site.
 fn site_of<'b>(
     bundle: &'b Bundle,
     asker: &Asker<'_>,
     head: &RequestHead<'_>,
-) -> Result<(&'b HostEntry, &'b Site), Refusal> {
+) -> Result<(usize, usize, &'b Site), Refusal> {
     // RFC 9110 §7.4: what was asked for without TLS is not what is here.
     if head.target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
         return Err(Refusal::new(Problem::Misdirected, "an http: target on a TLS connection"));
     }
     let misdirected = || Refusal::new(Problem::Misdirected, &head.host);
     route::check_host(&head.host, asker.name, asker.covered).map_err(|_| misdirected())?;
-    let entry = bundle.host(&head.host).ok_or_else(misdirected)?;
-    Ok((entry, bundle.sites.get(usize::from(entry.site)).ok_or_else(misdirected)?))
+    let host = bundle.position(&head.host).ok_or_else(misdirected)?;
+    let site = bundle.hosts.get(host).map(|entry| usize::from(entry.site)).ok_or_else(misdirected)?;
+    Ok((host, site, bundle.sites.get(site).ok_or_else(misdirected)?))
 }
 
 fn check_address(rules: &Route, client: IpAddr) -> Result<(), Refusal> {

@@ -25,7 +25,8 @@ use crate::edge::shared::sticky::Choice;
 use crate::excerpt::Excerpt;
 use crate::fuzz::link::{End, Peer, epoch, link};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
-use crate::http::head::{HeadLimits, HeadScanner, parse_scanned_request};
+use crate::http::forward::Plan;
+use crate::http::head::{HeadLimits, HeadScanner, RequestLines, parse_scanned_request};
 use crate::limits::{Drain, Rules};
 use crate::names::Host;
 use crate::ops::metrics::{Flow, HostTallies, HostTally, Reason};
@@ -245,6 +246,7 @@ struct Session<'d> {
     steps: usize,
     client: Link,
     input: Input,
+    plan: Plan,
     scratch: Vec<u8>,
     record: Record,
     /// It ends with close_notify.
@@ -286,6 +288,7 @@ impl<'d> Session<'d> {
             steps: 0,
             client,
             input,
+            plan: Plan::default(),
             scratch,
             record,
             closes: false,
@@ -349,14 +352,15 @@ impl<'d> Session<'d> {
         scanner: &HeadScanner,
     ) -> Result<Request, (String, Refusal, Option<AnswerForm>)> {
         self.input.consume(bytes.len());
-        let head =
-            parse_scanned_request(bytes, scanner).map_err(|error| (String::new(), error.into(), None))?;
+        let mut lines = RequestLines::new();
+        let head = parse_scanned_request(bytes, scanner, &mut lines)
+            .map_err(|error| (String::new(), error.into(), None))?;
         let form = decision::answer_form(&head, head.keep_alive && !self.world.drains.get());
         let bundle = &self.desk.bundle;
         let asker = Asker { peer: PEER, name: Some(&bundle.hosts[0].host), covered: &[] };
         let refused = |refusal| (head.method.to_owned(), refusal, Some(form));
         let destination = decision::destination(bundle, &asker, &head).map_err(refused)?;
-        let plan = decision::plan(bundle, PEER, &destination, &head).map_err(refused)?;
+        decision::plan(bundle, PEER, &destination, &head, &mut self.plan).map_err(refused)?;
         let limits = ExchangeLimits {
             head: self.desk.limits,
             response_head: self.desk.limits,
@@ -365,7 +369,7 @@ impl<'d> Session<'d> {
         };
         let route = &self.desk.routes[destination.route];
         let (size, to) = ((bytes.len(), head.keep_alive), (route, Choice::default()));
-        Ok(Request::new(&head, size, (destination, plan), to, &self.desk.tally, limits))
+        Ok(Request::new(&head, size, destination, to, &self.desk.tally, limits))
     }
 
     fn refuse(&mut self, method: &str, refusal: Refusal, form: Option<AnswerForm>) -> bool {
@@ -438,8 +442,8 @@ impl<'d> Session<'d> {
         upstream: &mut Upstream<'_>,
     ) -> (Result<Done, Fault>, Switched) {
         let mut out = Vec::new();
-        let mut input = std::mem::take(&mut self.input);
-        let mut exchange = Exchange::new(self.now, request, &mut input, None, (reused, false));
+        let (mut input, plan) = (std::mem::take(&mut self.input), self.plan.clone());
+        let mut exchange = Exchange::new(self.now, (request, &plan), &mut input, None, (reused, false));
         let done = self.drive(Some(upstream), |now, client, upstream, scratch, (_, world)| {
             exchange.step(now, client, upstream.unwrap(), (scratch, &mut out), world)
         });
@@ -452,7 +456,7 @@ impl<'d> Session<'d> {
         let begins = [
             self.script.client.len() - self.client.0.on_the_way() - switched.up.len(),
             upstream.script.len() - upstream.link.0.on_the_way() - switched.behind.len(),
-            request.plan.len(),
+            self.plan.len(),
         ];
         self.collect(None);
         let unsent = switched.unsent.len();

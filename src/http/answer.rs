@@ -4,6 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::http::field::Known;
 use crate::http::forward::push_status;
 use crate::http::head::{RequestHead, list, trim};
 pub use crate::http::problem::{PROBLEMS, Problem};
@@ -34,7 +35,7 @@ pub struct AnswerForm {
 
 /// Whether the client prefers a page: `Accept` names `text/html` with a weight above 0 (RFC 9110 §12.5.1).
 pub fn wants_html(head: &RequestHead<'_>) -> bool {
-    head.fields.values("accept").flat_map(list).any(|range| {
+    head.fields.known(|known| known == Known::Accept).flat_map(list).any(|range| {
         let mut parts = range.split(|&byte| byte == b';').map(trim);
         let html = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"text/html"));
         html && !parts

@@ -4,7 +4,7 @@
 //! not let anybody else use it. Pure: fields in, yes or no out.
 
 use crate::http::field::Known;
-use crate::http::head::{Fields, RESPONSE_FIELDS_MAX, list};
+use crate::http::head::{Fields, list};
 
 const SCHEMES: [&[u8]; 2] = [b"NTLM", b"Negotiate"];
 
@@ -16,7 +16,7 @@ pub fn carries(fields: &Fields<'_>) -> bool {
 
 /// Whether a response asks for them. Several challenges may stand in one value (RFC 9110 §11.6.1); a comma within a quoted
 /// string begins one for us, which at worst keeps a connection out of the pool.
-pub fn challenges(fields: &Fields<'_, RESPONSE_FIELDS_MAX>) -> bool {
+pub fn challenges(fields: &Fields<'_>) -> bool {
     let is_theirs = |known| matches!(known, Known::Challenge | Known::ProxyChallenge);
     fields.known(is_theirs).flat_map(list).any(is_bound)
 }

@@ -12,6 +12,8 @@ pub(crate) enum Known {
     Connection,
     Upgrade,
     Expect,
+    Accept,
+    Origin,
     /// Sec-WebSocket-Extensions.
     Extensions,
     /// X-Real-IP.
@@ -26,6 +28,8 @@ pub(crate) enum Known {
     ProxyCredentials,
     /// Proxy-Authenticate, which ends at this hop.
     ProxyChallenge,
+    /// Keep-Alive, which ends at this hop.
+    KeepAlive,
     /// Ends at this hop (RFC 9110 §7.6.1), as do [`Self::Connection`], [`Self::TransferEncoding`] and
     /// [`Self::Upgrade`], which are set anew where they apply.
     Hop,
@@ -34,11 +38,10 @@ pub(crate) enum Known {
 impl Known {
     pub(crate) fn of(name: &[u8]) -> Self {
         // Most names differ in their length or first letter from all that are known.
-        let first = name.first().map(u8::to_ascii_lowercase);
-        let is_name = |known: &str| known.as_bytes().first().copied() == first && has_prefix(name, known);
-        match of_length(name.len()).iter().find(|(known, _)| is_name(known)) {
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        match of_length(name.len(), first).iter().find(|(known, _)| same_name(name, known)) {
             Some((_, known)) => *known,
-            None if is_name("x-forwarded") => Self::Forwarding,
+            None if first == b'x' && has_prefix(name, "x-forwarded") => Self::Forwarding,
             None => Self::Other,
         }
     }
@@ -50,6 +53,7 @@ impl Known {
             Self::Connection
                 | Self::TransferEncoding
                 | Self::Upgrade
+                | Self::KeepAlive
                 | Self::ProxyCredentials
                 | Self::ProxyChallenge
                 | Self::Hop
@@ -57,59 +61,57 @@ impl Known {
     }
 }
 
-/// Every known name with `bytes` bytes: most fields are excluded by their length alone.
-fn of_length(bytes: usize) -> &'static [(&'static str, Known)] {
+/// Every known name with `bytes` bytes that begins with this letter: most fields are excluded by that alone.
+fn of_length(bytes: usize, first: u8) -> &'static [(&'static str, Known)] {
     use Known::{
-        Challenge, Connection, ContentLength, Credentials, Expect, Extensions, Forwarding, Hop, Host,
-        ProxyChallenge, ProxyCredentials, RealIp, TransferEncoding, Upgrade,
+        Accept, Challenge, Connection, ContentLength, Credentials, Expect, Extensions, Forwarding, Hop, Host,
+        KeepAlive, Origin, ProxyChallenge, ProxyCredentials, RealIp, TransferEncoding, Upgrade,
     };
-    match bytes {
-        2 => &[("te", Hop)],
-        4 => &[("host", Host)],
-        6 => &[("expect", Expect)],
+    match (bytes, first) {
+        (2, b't') => &[("te", Hop)],
+        (4, b'h') => &[("host", Host)],
+        (6, b'a') => &[("accept", Accept)],
+        (6, b'e') => &[("expect", Expect)],
+        (6, b'o') => &[("origin", Origin)],
+        (7, b'u') => &[("upgrade", Upgrade)],
         // few trailers pass
-        7 => &[("upgrade", Upgrade), ("trailer", Hop)],
-        9 => &[("x-real-ip", RealIp), ("forwarded", Forwarding), ("client-ip", Forwarding)],
-        10 => &[("connection", Connection), ("keep-alive", Hop)],
-        11 => &[("x-client-ip", Forwarding)],
-        // only the edge sets sanedge-error
-        13 => &[
-            ("authorization", Credentials),
-            ("sanedge-error", Hop),
-            ("x-rewrite-url", Forwarding),
-            ("forwarded-for", Forwarding),
-        ],
+        (7, b't') => &[("trailer", Hop)],
+        (9, b'x') => &[("x-real-ip", RealIp)],
+        (9, b'f') => &[("forwarded", Forwarding)],
+        (9, b'c') => &[("client-ip", Forwarding)],
+        (10, b'c') => &[("connection", Connection)],
+        (10, b'k') => &[("keep-alive", KeepAlive)],
+        (11, b'x') => &[("x-client-ip", Forwarding)],
+        (13, b'a') => &[("authorization", Credentials)],
+        // only the edge sets it
+        (13, b's') => &[("sanedge-error", Hop)],
+        (13, b'x') => &[("x-rewrite-url", Forwarding)],
+        (13, b'f') => &[("forwarded-for", Forwarding)],
+        (14, b'c') => &[("content-length", ContentLength), ("cf-pseudo-ipv4", Forwarding)],
         // h2c is not supported
-        14 => &[
-            ("content-length", ContentLength),
-            ("http2-settings", Hop),
-            ("true-client-ip", Forwarding),
-            ("x-original-url", Forwarding),
-            ("cf-pseudo-ipv4", Forwarding),
-        ],
-        16 => &[
-            ("www-authenticate", Challenge),
-            ("proxy-connection", Hop),
-            ("cf-connecting-ip", Forwarding),
-            ("fastly-client-ip", Forwarding),
-        ],
-        17 => &[("transfer-encoding", TransferEncoding)],
+        (14, b'h') => &[("http2-settings", Hop)],
+        (14, b't') => &[("true-client-ip", Forwarding)],
+        (14, b'x') => &[("x-original-url", Forwarding)],
+        (16, b'w') => &[("www-authenticate", Challenge)],
+        (16, b'p') => &[("proxy-connection", Hop)],
+        (16, b'c') => &[("cf-connecting-ip", Forwarding)],
+        (16, b'f') => &[("fastly-client-ip", Forwarding)],
+        (17, b't') => &[("transfer-encoding", TransferEncoding)],
         // the app is not a proxy
-        18 => &[("proxy-authenticate", ProxyChallenge), ("cf-connecting-ipv6", Forwarding)],
-        19 => &[
-            ("proxy-authorization", ProxyCredentials),
-            ("x-cluster-client-ip", Forwarding),
-            ("x-appengine-user-ip", Forwarding),
-        ],
-        24 => &[("sec-websocket-extensions", Extensions)],
-        25 => &[("proxy-authentication-info", Hop)],
+        (18, b'p') => &[("proxy-authenticate", ProxyChallenge)],
+        (18, b'c') => &[("cf-connecting-ipv6", Forwarding)],
+        (19, b'p') => &[("proxy-authorization", ProxyCredentials)],
+        (19, b'x') => &[("x-cluster-client-ip", Forwarding), ("x-appengine-user-ip", Forwarding)],
+        (24, b's') => &[("sec-websocket-extensions", Extensions)],
+        (25, b'p') => &[("proxy-authentication-info", Hop)],
         _ => &[],
     }
 }
 
 /// Whether two field names are equal for a server that reads `_` as `-` (CGI); `known` is lower case.
 pub(crate) fn same_name(name: &[u8], known: &str) -> bool {
-    name.len() == known.len() && has_prefix(name, known)
+    let dashes_alike = || name.contains(&b'_') && has_prefix(name, known);
+    name.len() == known.len() && (name.eq_ignore_ascii_case(known.as_bytes()) || dashes_alike())
 }
 
 /// [`same_name`] for the start of a name.
@@ -125,9 +127,9 @@ mod tests {
     #[test]
     fn every_name_stands_at_its_length_and_is_found_in_every_spelling() {
         let mut names = 0;
-        for bytes in 0..64 {
-            for (name, known) in of_length(bytes) {
-                assert_eq!(name.len(), bytes, "{name}");
+        for (bytes, first) in (0..64).flat_map(|bytes| (b'a'..=b'z').map(move |first| (bytes, first))) {
+            for (name, known) in of_length(bytes, first) {
+                assert_eq!((name.len(), name.as_bytes()[0]), (bytes, first), "{name}");
                 for spelling in [name.to_string(), name.to_uppercase(), name.replace('-', "_")] {
                     assert_eq!(Known::of(spelling.as_bytes()), *known, "{spelling}");
                 }
@@ -137,7 +139,7 @@ mod tests {
                 names += 1;
             }
         }
-        assert_eq!(names, 32);
+        assert_eq!(names, 34);
     }
 
     #[test]

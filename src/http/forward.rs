@@ -50,7 +50,7 @@ pub struct ForwardContext<'a> {
 
 /// The head to send upstream, as pieces of the client's head and inserted bytes. Owned and small; the pieces are valid
 /// only with the head that it was planned for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     len: usize,
     pieces: heapless::Vec<Piece, PLAN_PIECES_MAX>,
@@ -110,19 +110,30 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
-/// Plans the head sent upstream: always HTTP/1.1, the target in origin-form and otherwise unchanged, the fields in
-/// their order, ours at the end.
+/// [`Plan::make`] in a plan of its own.
 ///
 /// # Errors
-/// If the plan exceeds its bounds, which no head within [`FIELDS_MAX`] fields does.
+/// The same.
 pub fn request_plan(head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<Plan, HeadError> {
-    let (pieces, inserted, joined) = (heapless::Vec::new(), heapless::Vec::new(), Vec::new());
-    let mut plan = Plan { len: 0, pieces, inserted, joined };
-    plan.request(head, context).map_err(|fault| HeadError { offset: 0, fault })?;
+    let mut plan = Plan::default();
+    plan.make(head, context)?;
     Ok(plan)
 }
 
 impl Plan {
+    /// Plans the head sent upstream, in place of what was planned before: always HTTP/1.1, the target in origin-form and
+    /// otherwise unchanged, the fields in their order, ours at the end.
+    ///
+    /// # Errors
+    /// If the plan exceeds its bounds, which no head within [`FIELDS_MAX`] fields does.
+    pub fn make(&mut self, head: &RequestHead<'_>, context: &ForwardContext<'_>) -> Result<(), HeadError> {
+        self.len = 0;
+        self.pieces.clear();
+        self.inserted.clear();
+        self.joined.clear();
+        self.request(head, context).map_err(|fault| HeadError { offset: 0, fault })
+    }
+
     /// Bytes of the head sent upstream.
     #[allow(clippy::len_without_is_empty)] // a head is never empty
     pub fn len(&self) -> usize {
@@ -242,7 +253,7 @@ impl Plan {
         chained: bool,
     ) -> Result<(), HeadFault> {
         let set = |name: &str| !(trusted && head.fields.values(name).next().is_some());
-        if head.fields.values("host").next().is_none() {
+        if head.fields.known(|known| known == Known::Host).next().is_none() {
             self.insert("Host: ")?;
             self.authority(head)?;
         }
@@ -261,7 +272,7 @@ impl Plan {
         }
         if set("x-forwarded-port") {
             self.insert("X-Forwarded-Port: ")?;
-            self.insert_number(context.public_https_port)?;
+            self.insert_bytes(decimal(context.public_https_port.into(), &mut [0; 20]))?;
             self.insert("\r\n")?;
         }
         let client = client_address(context.peer, head, context.trusted_proxies);
@@ -317,12 +328,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    fn insert_number(&mut self, number: u16) -> Result<(), HeadFault> {
-        let digits = [10_000, 1_000, 100, 10, 1].map(|unit| b'0' + (number / unit % 10) as u8);
-        let zeros = digits.iter().take(4).take_while(|&&digit| digit == b'0').count();
-        self.insert_bytes(digits.get(zeros..).unwrap_or_default())
     }
 }
 
@@ -404,7 +409,7 @@ fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> 
 }
 
 /// Whether a field ends at this hop: by its name, or because Connection names it.
-fn ends_here<const N: usize>(field: &Field<'_>, fields: &Fields<'_, N>) -> bool {
+fn ends_here(field: &Field<'_>, fields: &Fields<'_>) -> bool {
     field.known.is_hop_by_hop()
         || fields.connection_options().any(|option| option.eq_ignore_ascii_case(field.name))
 }
@@ -424,25 +429,39 @@ pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec
             (Known::ContentLength, None) => continue, // said already
             (Known::ContentLength, Some(bytes)) => {
                 out.extend_from_slice(field.name);
-                push_length(bytes, out);
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(decimal(bytes, &mut [0; 20]));
+                out.extend_from_slice(b"\r\n");
                 length = None;
             }
-            _ => out.extend_from_slice(without_line_end(bytes.get(field.line).unwrap_or_default())),
+            _ => push_line(bytes.get(field.line).unwrap_or_default(), out),
         }
-        out.extend_from_slice(b"\r\n");
     }
     push_own_fields(head, form, out);
     out.extend_from_slice(b"\r\n");
 }
 
-fn push_length(bytes: u64, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    let _ = write!(out, ": {bytes}"); // a Vec takes everything
+/// What `Display` writes, for less.
+fn decimal(mut number: u64, room: &mut [u8; 20]) -> &[u8] {
+    let mut start = room.len();
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    room.get(start..).unwrap_or_default()
 }
 
-fn without_line_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+/// A line as it came, but with CRLF at its end.
+fn push_line(line: &[u8], out: &mut Vec<u8>) {
+    if line.ends_with(b"\r\n") {
+        return out.extend_from_slice(line);
+    }
+    out.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+    out.extend_from_slice(b"\r\n");
 }
 
 fn passes_downstream(field: &Field<'_>, head: &ResponseHead<'_>) -> bool {
@@ -456,7 +475,7 @@ fn passes_downstream(field: &Field<'_>, head: &ResponseHead<'_>) -> bool {
 
 /// RFC 9110 §15.5.22: a 426 must say what to upgrade to.
 fn advises_upgrade(head: &ResponseHead<'_>) -> bool {
-    head.status == 426 && head.fields.values("upgrade").next().is_some()
+    head.status == 426 && head.fields.known(|known| known == Known::Upgrade).next().is_some()
 }
 
 /// Transfer-Encoding, Connection and Upgrade of this hop.

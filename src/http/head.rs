@@ -8,13 +8,16 @@
 //! parse in place and decide what the message means: its host, where it ends (RFC 9112 §6.3), whether the connection
 //! persists (§9.3): see `meaning.rs`. They scan a head themselves if they get it without the scanner that found its end.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use crate::http::body::Framing;
 pub use crate::http::fault::{
     CONNECTION_OPTIONS_MAX, HeadError, HeadFault, HeadLimits, METHOD_BYTES_MAX, Version,
 };
-pub use crate::http::lines::{Field, Fields};
+pub(crate) use crate::http::field::Known;
+use crate::http::lines::Line;
+pub use crate::http::lines::{Field, Fields, RequestLines, ResponseLines};
 pub(crate) use crate::http::lines::{list, offset_in, trim};
 use crate::http::meaning::Meaning;
 pub(crate) use crate::http::scan::is_token;
@@ -102,7 +105,7 @@ pub struct ResponseHead<'b> {
     /// Version of the upstream's message.
     pub version: Version,
     /// Field lines.
-    pub fields: Fields<'b, RESPONSE_FIELDS_MAX>,
+    pub fields: Fields<'b>,
     /// The value of Content-Length, also if there is no body.
     pub length: Option<u64>,
     /// Where the body ends, which depends on the request's method.
@@ -123,16 +126,25 @@ pub struct ResponseHead<'b> {
 pub fn parse_request<'b>(head: &'b [u8], limits: &HeadLimits) -> Result<RequestHead<'b>, HeadError> {
     let mut scanner = HeadScanner::request();
     scanner.scan(head, limits)?;
-    parse_scanned_request(head, &scanner)
+    read_request(head, &scanner, |parsed| Line::all(head, parsed))
 }
 
-/// The same for a head whose end `scanner` has just found, in this buffer: it is not scanned twice.
+/// The same for a head whose end `scanner` has just found, in this buffer: it is not scanned twice, and nothing is allocated.
 ///
 /// # Errors
 /// The first broken rule, or if the scanner did not end at the end of `head`.
 pub fn parse_scanned_request<'b>(
     head: &'b [u8],
     scanner: &HeadScanner,
+    lines: &'b mut RequestLines,
+) -> Result<RequestHead<'b>, HeadError> {
+    read_request(head, scanner, |parsed| Line::all_in(head, parsed, lines))
+}
+
+fn read_request<'b>(
+    head: &'b [u8],
+    scanner: &HeadScanner,
+    lines: impl FnOnce(&[httparse::Header<'b>]) -> Cow<'b, [Line]>,
 ) -> Result<RequestHead<'b>, HeadError> {
     check_one_head(scanner, head)?;
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
@@ -143,7 +155,7 @@ pub fn parse_scanned_request<'b>(
         return Err(HeadError { offset: 0, fault: HeadFault::RequestLineMalformed });
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let fields = Fields::new(head, parsed.headers);
+    let fields = Fields::new(head, lines(parsed.headers));
     request_meaning(method, target, version, fields)
 }
 
@@ -158,10 +170,10 @@ pub fn parse_response<'b>(
 ) -> Result<ResponseHead<'b>, HeadError> {
     let mut scanner = HeadScanner::response();
     scanner.scan(head, limits)?;
-    parse_scanned_response(head, request_is_head, &scanner)
+    read_response(head, request_is_head, &scanner, |parsed| Line::all(head, parsed))
 }
 
-/// The same for a head whose end `scanner` has just found, in this buffer.
+/// The same for a head whose end `scanner` has just found, in this buffer: nothing is allocated.
 ///
 /// # Errors
 /// The first broken rule, or if the scanner did not end at the end of `head`.
@@ -169,6 +181,16 @@ pub fn parse_scanned_response<'b>(
     head: &'b [u8],
     request_is_head: bool,
     scanner: &HeadScanner,
+    lines: &'b mut ResponseLines,
+) -> Result<ResponseHead<'b>, HeadError> {
+    read_response(head, request_is_head, scanner, |parsed| Line::all_in(head, parsed, lines))
+}
+
+fn read_response<'b>(
+    head: &'b [u8],
+    request_is_head: bool,
+    scanner: &HeadScanner,
+    lines: impl FnOnce(&[httparse::Header<'b>]) -> Cow<'b, [Line]>,
 ) -> Result<ResponseHead<'b>, HeadError> {
     check_one_head(scanner, head)?;
     let mut slots = [const { MaybeUninit::uninit() }; RESPONSE_FIELDS_MAX];
@@ -180,7 +202,7 @@ pub fn parse_scanned_response<'b>(
         return Err(HeadError { offset: 0, fault: HeadFault::StatusMalformed });
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let fields = Fields::new(head, parsed.headers);
+    let fields = Fields::new(head, lines(parsed.headers));
     response_meaning(status, version, request_is_head, fields, scanner.repaired())
 }
 
@@ -246,7 +268,7 @@ fn response_meaning(
     status: u16,
     version: Version,
     request_is_head: bool,
-    mut fields: Fields<'_, RESPONSE_FIELDS_MAX>,
+    mut fields: Fields<'_>,
     repaired: bool,
 ) -> Result<ResponseHead<'_>, HeadError> {
     let meaning = Meaning::read(&mut fields, version, false)?;
@@ -286,12 +308,12 @@ fn reason(head: &[u8]) -> &[u8] {
     from_reason.get(..line.saturating_sub("HTTP/1.1 200 ".len())).unwrap_or_default()
 }
 
-fn keep_alive_timeout_s(fields: &Fields<'_, RESPONSE_FIELDS_MAX>) -> Option<u32> {
+fn keep_alive_timeout_s(fields: &Fields<'_>) -> Option<u32> {
     let parameter = |member: &[u8]| {
         let (name, value) = std::str::from_utf8(member).ok()?.split_once('=')?;
         name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse().ok())?
     };
-    fields.values("keep-alive").flat_map(list).find_map(parameter)
+    fields.known(|known| known == Known::KeepAlive).flat_map(list).find_map(parameter)
 }
 
 fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), HeadFault> {

@@ -1,10 +1,11 @@
 //! The field lines of a head, as offsets into its bytes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::http::fault::CONNECTION_OPTIONS_MAX;
 use crate::http::field::Known;
-use crate::limits::FIELDS_MAX;
+use crate::limits::{FIELDS_MAX, RESPONSE_FIELDS_MAX};
 
 /// One field line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +20,27 @@ pub struct Field<'b> {
     pub(crate) known: Known,
 }
 
-/// The field lines of a head, in order; at most `N`. Holds offsets only, 10 bytes a line.
+/// The field lines of a head, in order.
 #[derive(Clone, Debug)]
-pub struct Fields<'b, const N: usize = FIELDS_MAX> {
+pub struct Fields<'b> {
     pub(super) head: &'b [u8],
-    lines: heapless::Vec<Line, N>,
+    lines: Cow<'b, [Line]>,
     /// The result of [`Fields::connection_options`], found once, because each option is compared with every field name.
     pub(super) options: heapless::Vec<Span, CONNECTION_OPTIONS_MAX>,
 }
+
+/// Room for the field lines of a request's head, 10 bytes each. The caller's, so that a head in it can be moved for little.
+pub type RequestLines = heapless::Vec<Line, FIELDS_MAX>;
+
+/// The same for a response.
+pub type ResponseLines = heapless::Vec<Line, RESPONSE_FIELDS_MAX>;
 
 /// Offset in a head, and bytes.
 type Span = (u16, u16);
 
 /// Offsets of one field line; it ends where the next begins.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+pub struct Line {
     start: u16,
     name_bytes: u16,
     value: u16,
@@ -41,16 +48,22 @@ struct Line {
     known: Known,
 }
 
-impl<'b, const N: usize> Fields<'b, N> {
-    /// The head was scanned: it has at most [`HEAD_BYTES_CEILING`](crate::http::scan::HEAD_BYTES_CEILING) bytes and `N` fields.
-    pub(super) fn new(head: &'b [u8], parsed: &[httparse::Header<'b>]) -> Self {
-        let lines = parsed.iter().map(|header| Line::new(head, header)).collect();
+impl<'b> Fields<'b> {
+    /// `lines`: of this head, which was scanned, so that it has at most
+    /// [`HEAD_BYTES_CEILING`](crate::http::scan::HEAD_BYTES_CEILING) bytes.
+    pub(super) fn new(head: &'b [u8], lines: Cow<'b, [Line]>) -> Self {
         Self { head, lines, options: heapless::Vec::new() }
     }
 
     /// All field lines in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Field<'b>> + '_ {
         (0..self.lines.len()).filter_map(|index| self.at(index))
+    }
+
+    /// Those whose name `is_wanted`.
+    pub(super) fn wanted(&self, is_wanted: impl Fn(Known) -> bool) -> impl Iterator<Item = Field<'b>> {
+        let wanted = move |(_, line): &(usize, &Line)| is_wanted(line.known);
+        self.lines.iter().enumerate().filter(wanted).filter_map(|(index, _)| self.at(index))
     }
 
     /// Values of every line named `name`, in order; case-insensitive.
@@ -108,6 +121,21 @@ impl<'b, const N: usize> Fields<'b, N> {
 }
 
 impl Line {
+    /// Of a head with at most `N` fields.
+    pub(super) fn all_in<'l, const N: usize>(
+        head: &[u8],
+        parsed: &[httparse::Header<'_>],
+        lines: &'l mut heapless::Vec<Self, N>,
+    ) -> Cow<'l, [Self]> {
+        lines.clear();
+        lines.extend(parsed.iter().take(N).map(|header| Self::new(head, header)));
+        Cow::Borrowed(lines)
+    }
+
+    pub(super) fn all(head: &[u8], parsed: &[httparse::Header<'_>]) -> Cow<'static, [Self]> {
+        parsed.iter().map(|header| Self::new(head, header)).collect()
+    }
+
     fn new(head: &[u8], header: &httparse::Header<'_>) -> Self {
         let name = header.name.as_bytes();
         let value = trim(header.value);
@@ -134,6 +162,12 @@ pub(crate) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 /// Without surrounding spaces and tabs.
 pub(crate) fn trim(value: &[u8]) -> &[u8] {
     let ows = |byte: &u8| matches!(byte, b' ' | b'\t');
+    if let [first, .., last] | [first @ last] = value
+        && !ows(first)
+        && !ows(last)
+    {
+        return value; // the usual case
+    }
     let start = value.iter().position(|byte| !ows(byte)).unwrap_or(value.len());
     let end = value.iter().rposition(|byte| !ows(byte)).map_or(start, |last| last + 1);
     value.get(start..end).unwrap_or_default()

@@ -31,13 +31,13 @@ impl<'b> Meaning<'b> {
         }
     }
 
-    pub(super) fn read<const N: usize>(
-        fields: &mut Fields<'b, N>,
+    pub(super) fn read(
+        fields: &mut Fields<'b>,
         version: Version,
         of_request: bool,
     ) -> Result<Self, HeadError> {
         let mut meaning = Self::default();
-        for field in fields.iter().filter(|field| Self::decides(field.known, of_request)) {
+        for field in fields.wanted(|known| Self::decides(known, of_request)) {
             let taken = if field.name.contains(&b'_') {
                 Err(HeadFault::UnderscoreInName)
             } else if of_request
@@ -127,10 +127,10 @@ impl<'b> Meaning<'b> {
 
     fn take_option(&mut self, option: &'b [u8]) -> Result<(), HeadFault> {
         match option {
-            _ if !is_token(option) => return Err(HeadFault::ConnectionMalformed),
             _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
             _ if option.eq_ignore_ascii_case(b"keep-alive") => self.persist = true,
             _ if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            _ if !is_token(option) => return Err(HeadFault::ConnectionMalformed),
             _ if is_end_to_end(option) => return Err(HeadFault::ConnectionNamesField),
             _ => return self.options.push(option).map_err(|_| HeadFault::ConnectionMalformed),
         }

@@ -157,6 +157,8 @@ impl Closes {
 /// What one served host's exchanges came to; shared by all workers and all bundles that serve it.
 #[derive(Debug)]
 pub struct HostTally {
+    /// The host.
+    pub host: Host,
     all: Arc<Counters>,
     /// By the first digit of the status; those from 600 together.
     responses: [Counter; 6],
@@ -223,6 +225,7 @@ impl HostTallies {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = known.entry(host.clone()).or_insert_with(|| {
             Arc::new(HostTally {
+                host: host.clone(),
                 all: Arc::clone(&self.all),
                 responses: Default::default(),
                 websockets_total: Counter::default(),

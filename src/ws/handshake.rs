@@ -6,9 +6,7 @@ use ring::digest;
 
 use crate::http::answer::Problem;
 use crate::http::body::Framing;
-use crate::http::head::{
-    Fields, RESPONSE_FIELDS_MAX, RequestHead, ResponseHead, Version, is_token, list, trim,
-};
+use crate::http::head::{Fields, Known, RequestHead, ResponseHead, Version, is_token, list, trim};
 use crate::ws::tracker::Extensions;
 
 /// Hashed together with the key for Sec-WebSocket-Accept (RFC 6455 §1.3).
@@ -94,7 +92,7 @@ impl UpgradeError {
 /// # Errors
 /// The first broken rule of a request for WebSocket.
 pub fn request(head: &RequestHead<'_>, extensions: bool) -> Result<Option<Offer>, UpgradeError> {
-    let protocols = || head.fields.values("upgrade").flat_map(list);
+    let protocols = || head.fields.known(|known| known == Known::Upgrade).flat_map(list);
     if !protocols().any(is_websocket) {
         return Ok(None);
     }
@@ -171,7 +169,7 @@ fn is_websocket(protocol: &[u8]) -> bool {
 }
 
 /// The value of a field that is there exactly once.
-fn only<'b, const N: usize>(fields: &Fields<'b, N>, name: &str) -> Option<&'b [u8]> {
+fn only<'b>(fields: &Fields<'b>, name: &str) -> Option<&'b [u8]> {
     let mut values = fields.values(name);
     values.next().filter(|_| values.next().is_none())
 }
@@ -202,10 +200,7 @@ fn check_offers(fields: &Fields<'_>) -> Result<(), UpgradeError> {
 }
 
 /// Each extension that the 101 uses was offered by name, and none twice. Its parameters are not validated.
-fn check_extensions(
-    offered: &Fields<'_>,
-    used: &Fields<'_, RESPONSE_FIELDS_MAX>,
-) -> Result<(), UpgradeError> {
+fn check_extensions(offered: &Fields<'_>, used: &Fields<'_>) -> Result<(), UpgradeError> {
     for (index, extension) in extensions(used).enumerate() {
         let name = extension_name(extension);
         let same = |other: &[u8]| extension_name(other).eq_ignore_ascii_case(name);
@@ -219,7 +214,7 @@ fn check_extensions(
 
 /// A comma inside a quoted parameter splits an extension in two and the second half has no token for a name: refused,
 /// and no registered extension has such a parameter.
-fn extensions<'s, 'b, const N: usize>(fields: &'s Fields<'b, N>) -> impl Iterator<Item = &'b [u8]> + 's {
+fn extensions<'s, 'b>(fields: &'s Fields<'b>) -> impl Iterator<Item = &'b [u8]> + 's {
     fields.values("sec-websocket-extensions").flat_map(list)
 }
 

@@ -25,6 +25,7 @@ use crate::edge::session::worker::Worker;
 use crate::edge::shared::active_config::RouteState;
 use crate::edge::shared::sticky::SidObserver;
 use crate::engineio::OpenObserver;
+use crate::http::forward::Plan;
 use crate::ops::metrics::OpenWebSocket;
 
 pub(crate) use input::Input;
@@ -60,7 +61,7 @@ pub(crate) async fn run(
     client: &mut TlsStream,
     input: &mut Input,
     alarm: &mut Alarm,
-    request: &Request,
+    (request, plan): (&Request, &Plan),
     connection: Connection,
     own: &mut Option<Box<OwnConnection>>,
 ) -> Result<Complete, Fault> {
@@ -69,7 +70,7 @@ pub(crate) async fn run(
         let packets = if request.offer.is_some() { OpenObserver::frames() } else { OpenObserver::body() };
         SidObserver::new(packets, &worker.shared.sids, &request.route, upstream.id)
     });
-    let mut exchange = Exchange::new(Instant::now(), request, input, observer, (reused, bound));
+    let mut exchange = Exchange::new(Instant::now(), (request, plan), input, observer, (reused, bound));
     let done = drive(alarm, |now, waker| {
         let (mut client, mut upstream) = (Woken::by(waker, &mut *client), Woken::by(waker, &mut io));
         let (mut scratch, mut out) = (worker.scratch.borrow_mut(), worker.out.borrow_mut());

@@ -32,6 +32,7 @@ use crate::edge::session::worker::{EVICTED, Permit, Worker, unless_evicted};
 use crate::edge::shared::active_config::RouteState;
 use crate::edge::shared::eviction::Evictable;
 use crate::http::answer::Problem;
+use crate::http::forward::Plan;
 use crate::http::head::HeadScanner;
 use crate::ops::metrics::Reason;
 use handshake::handshake;
@@ -91,13 +92,15 @@ impl Session {
     #[allow(clippy::manual_async_fn)] // that would keep `self` twice, and so each idle connection
     fn serve(mut self) -> impl Future<Output = Option<(Relay, Arc<RouteState>)>> {
         async move {
+            // Made in place for each request: too large to be moved.
+            let mut plan = Plan::default();
             let mut phase = Phase::Head;
             // By reference: a request moved out of its phase would have its place in this future twice.
             let upgraded = loop {
                 phase = match &mut phase {
-                    Phase::Head => self.await_request().await,
+                    Phase::Head => self.await_request(&mut plan).await,
                     Phase::Answer(answer) => self.answer(answer).await,
-                    Phase::Forward(forward) => self.forward(forward).await,
+                    Phase::Forward(forward) => self.forward(forward, &plan).await,
                     Phase::Close => self.close().await,
                     Phase::Over(upgraded) => break upgraded.take(),
                 };
@@ -120,7 +123,7 @@ impl Session {
         Phase::Head
     }
 
-    async fn await_request(&mut self) -> Phase {
+    async fn await_request(&mut self, plan: &mut Plan) -> Phase {
         // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
         let head = self.read_head().await;
         let shared = &self.worker.shared;
@@ -134,7 +137,7 @@ impl Session {
             // An exchange may last for months: it holds its route, never the bundle with its keys.
             Ok(scanner) => {
                 let active = shared.active.load_full();
-                return self.decide(&active, &scanner);
+                return self.decide(&active, &scanner, plan);
             }
             Err(NoHead::Over) => return Phase::Close,
             Err(NoHead::Idle) => {

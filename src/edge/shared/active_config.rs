@@ -144,10 +144,9 @@ impl ActiveConfig {
         proxies.into_iter().any(|network| network.contains(address))
     }
 
-    /// The tally of a served host.
-    pub(crate) fn tally(&self, host: &Host) -> Option<&Arc<HostTally>> {
-        let at = self.bundle.hosts.binary_search_by(|entry| entry.host.cmp(host)).ok()?;
-        self.tallies.get(at)
+    /// The tally of a destination's host.
+    pub(crate) fn tally(&self, destination: &Destination<'_>) -> Option<&Arc<HostTally>> {
+        self.tallies.get(destination.host)
     }
 
     /// The route of a destination in this bundle.

@@ -43,13 +43,12 @@ const OURS: &str = "X-Forwarded-For: 192.168.0.9\r\nX-Forwarded-Proto: https\r\n
 
 proptest! {
     #[test]
-    fn addresses_and_ports_are_written_as_display_does(v4: u32, v6: u128, port: u16) {
+    fn addresses_and_numbers_are_written_as_display_does(v4: u32, v6: u128, number: u64, bits in 0..64_u32) {
         for address in [IpAddr::V4(v4.into()), IpAddr::V6(v6.into()), IpAddr::V4((v4 & 0x00ff_0009).into())] {
-            let mut plan = Plan { len: 0, pieces: heapless::Vec::new(), inserted: heapless::Vec::new(), joined: Vec::new() };
-            plan.insert_bytes(&address_text(address)).unwrap();
-            plan.insert(" ").unwrap();
-            plan.insert_number(port).unwrap();
-            prop_assert_eq!(written(&plan, b""), format!("{address} {port}").into_bytes());
+            prop_assert!(address_text(address).as_slice() == address.to_string().as_bytes(), "{address}");
+        }
+        for number in [number >> bits, 0, u64::MAX] {
+            prop_assert!(decimal(number, &mut [0; 20]) == number.to_string().as_bytes(), "{number}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::endpoints::Endpoint;
 use crate::bundle::Admin;
 use crate::excerpt::number;
 use crate::http::body::Framing;
-use crate::http::head::{HeadLimits, HeadScanner, parse_scanned_response};
+use crate::http::head::{HeadLimits, HeadScanner, ResponseLines, parse_scanned_response};
 
 /// For the whole of an answer: a reload opens a file and checks a few signatures.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -113,7 +113,9 @@ fn parsed(answer: &[u8]) -> Result<Answer, String> {
     let Some((head, body)) = end.and_then(|end| answer.split_at_checked(end)) else {
         return Err(format!("it ends inside its head, after {}", number(answer.len(), "byte")));
     };
-    let head = parse_scanned_response(head, false, &scanner).map_err(|error| error.to_string())?;
+    let mut lines = ResponseLines::new();
+    let head =
+        parse_scanned_response(head, false, &scanner, &mut lines).map_err(|error| error.to_string())?;
     match head.framing {
         Framing::Length(length) if length == body.len() as u64 => {
             let mut media = head.fields.values("content-type");

@@ -15,11 +15,13 @@ use crate::edge::session::machine::{Step, Surroundings, TURNS};
 use crate::edge::session::pace::Backlog;
 use crate::edge::shared::sticky::SidObserver;
 use crate::http::answer::Problem;
+use crate::http::forward::Plan;
 use crate::ops::metrics::Reason;
 
 /// One request and its response, between two steps.
 pub(crate) struct Exchange<'s> {
     pub(super) request: &'s Request,
+    pub(super) plan: &'s Plan,
     pub(super) input: &'s mut Input,
     /// The upstream's connection carried an exchange before.
     pub(super) reused: bool,
@@ -56,16 +58,17 @@ pub(super) struct At<'a, C, U, W> {
 }
 
 impl<'s> Exchange<'s> {
-    /// Of `request`, whose head stands at the front of `input`. The upstream's connection is `reused`, and `bound` to this client.
+    /// Of `request`, whose head stands at the front of `input` and goes upstream by `plan`. The upstream's connection is `reused`, and `bound` to this client.
     pub(crate) fn new(
         now: Instant,
-        request: &'s Request,
+        (request, plan): (&'s Request, &'s Plan),
         input: &'s mut Input,
         observer: Option<Box<SidObserver>>,
         (reused, bound): (bool, bool),
     ) -> Self {
         Self {
             request,
+            plan,
             input,
             reused,
             observer,
@@ -210,7 +213,7 @@ impl<'s> Exchange<'s> {
 
     /// Asked anew, for a look at the client may have moved what was due. A client that does not read comes first.
     fn timed_out(&self, now: Instant, world: &impl Surroundings) -> Fault {
-        let waits_for_client = self.up.head_written == self.request.plan.len() && self.up.pending.is_empty();
+        let waits_for_client = self.up.head_written == self.plan.len() && self.up.pending.is_empty();
         if self.slow_at().is_some_and(|due| due <= now) {
             let found = "the client does not read its response";
             world.refuse(Reason::WriteStall, self.request.client, found);

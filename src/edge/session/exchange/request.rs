@@ -54,7 +54,7 @@ impl Exchange<'_> {
             }
             Ok(moved) => {
                 // Known at once and not with the next step: the response may be read before that.
-                if self.up.is_sent(self.request.plan.len()) {
+                if self.up.is_sent(self.plan.len()) {
                     self.up.sending = Sending::Done;
                 }
                 moved
@@ -77,7 +77,7 @@ impl Exchange<'_> {
         scratch: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Poll<Result<Moved, Stop>> {
-        if self.up.head_written < self.request.plan.len() {
+        if self.up.head_written < self.plan.len() {
             return self.send_head(at).map_ok(|()| Moved::Other);
         }
         let was_waited_for = ready!(self.up.pending.poll_drain(|bytes| at.upstream.try_write(bytes)))
@@ -119,23 +119,23 @@ impl Exchange<'_> {
 
     /// Sends the head, and in the same write the beginning of a body that is already here.
     fn send_head<C, U: Transport, W>(&mut self, at: &mut At<'_, C, U, W>) -> Poll<Result<(), Stop>> {
-        let (plan, input) = (&self.request.plan, &*self.input);
+        let (plan, input) = (self.plan, &*self.input);
         let head_left = plan.len() - self.up.head_written;
         let mut slices = heapless::Vec::<IoSlice<'_>, SLICES_MAX>::new();
         plan.slices(input.all(), self.up.head_written, &mut slices);
-        let mut body = self.up.body.clone();
         let mut first = None;
         let whole = slices.iter().map(|slice| slice.len()).sum::<usize>() == head_left;
         if whole && matches!(self.request.framing, Framing::Length(_)) {
+            let mut body = self.up.body.clone();
             let step = body.step(input.rest()).map_err(|error| malformed(&error))?;
             let data = input.rest().get(step.data).unwrap_or_default();
             if slices.push(IoSlice::new(data)).is_ok() {
-                first = Some((step.consumed, data));
+                first = Some((step.consumed, data, body));
             }
         }
         let written = ready!(at.upstream.try_write_vectored(&slices)).map_err(|_| Stop::Upstream)?;
         self.up.head_written += written.min(head_left);
-        if let (Some((consumed, data)), true) = (first, written >= head_left) {
+        if let (Some((consumed, data, body)), true) = (first, written >= head_left) {
             self.up.pending.push(data.get(written - head_left..).unwrap_or_default());
             self.up.body = body;
             self.up.body_bytes += data.len() as u64;

@@ -17,7 +17,7 @@ use crate::http::body::{BodyReader, Framing};
 use crate::http::bound_auth;
 use crate::http::forward::{ResponseForm, response_head};
 use crate::http::head::{
-    HeadError, HeadScanner, ResponseHead, Version, parse_request, parse_scanned_response,
+    HeadError, HeadScanner, ResponseHead, ResponseLines, Version, parse_request, parse_scanned_response,
 };
 use crate::ws::handshake;
 
@@ -155,7 +155,8 @@ impl Exchange<'_> {
                 return Ok(());
             };
             let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let head = parse_scanned_response(head, self.request.is_head, scanner);
+            let mut lines = ResponseLines::new();
+            let head = parse_scanned_response(head, self.request.is_head, scanner, &mut lines);
             let head = head.map_err(head_refused)?;
             if head.status >= 200 || head.status == 101 {
                 return self.begin(at, &head, behind, out);

@@ -15,16 +15,13 @@ use crate::edge::shared::sticky::{Choice, SidObserver};
 use crate::http::answer::{self, Problem};
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
 use crate::http::bound_auth;
-use crate::http::forward::Plan;
 use crate::http::head::{HeadLimits, HeadScanner, RequestHead, Version};
-use crate::names::Host;
 use crate::ops::metrics::HostTally;
 use crate::ws::handshake::Offer;
 use crate::ws::tracker::Extensions;
 
 /// What is left of a request's head once it is decided where it goes: owned, and free of the bundle.
 pub(crate) struct Request {
-    pub(crate) plan: Plan,
     /// Length of the head in the input.
     pub(crate) head_bytes: usize,
     pub(crate) framing: Framing,
@@ -39,7 +36,6 @@ pub(crate) struct Request {
     pub(crate) binds: bool,
     pub(crate) wants_html: bool,
     pub(crate) client: IpAddr,
-    pub(crate) host: Host,
     /// Status of the response, for the access log; 0 until there is one.
     pub(crate) status: Cell<u16>,
     /// Set for a WebSocket upgrade.
@@ -55,13 +51,12 @@ impl Request {
     pub(crate) fn new(
         head: &RequestHead<'_>,
         (head_bytes, keep_alive): (usize, bool),
-        (destination, plan): (Destination<'_>, Plan),
+        destination: Destination<'_>,
         (route, choice): (&Arc<RouteState>, Choice),
         tally: &Arc<HostTally>,
         limits: ExchangeLimits,
     ) -> Self {
         Self {
-            plan,
             head_bytes,
             framing: head.framing,
             version: head.version,
@@ -72,7 +67,6 @@ impl Request {
             binds: bound_auth::carries(&head.fields),
             wants_html: answer::wants_html(head),
             client: destination.client,
-            host: head.host.clone(),
             status: Cell::new(0),
             offer: destination.offer,
             route: Arc::clone(route),
@@ -208,12 +202,15 @@ pub(super) fn reframe(
     bytes: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(usize, usize), BodyError> {
+    if !chunked {
+        return each_run(reader, bytes, |data| out.extend_from_slice(data));
+    }
     let length = each_run(&mut reader.clone(), bytes, |_| {})?.1;
-    if chunked && length > 0 {
+    if length > 0 {
         out.extend_from_slice(chunk_head(length, &mut [0; 20]));
     }
     let used = each_run(reader, bytes, |data| out.extend_from_slice(data))?.0;
-    if chunked && length > 0 {
+    if length > 0 {
         out.extend_from_slice(b"\r\n");
     }
     Ok((used, length))

@@ -12,7 +12,7 @@ use crate::edge::shared::sticky::Choice;
 use crate::fuzz::desk::{LIMITS, World, route};
 use crate::fuzz::link::{End, Peer, epoch, link};
 use crate::http::answer::Problem;
-use crate::http::forward::{ForwardContext, request_plan};
+use crate::http::forward::{ForwardContext, Plan, request_plan};
 use crate::http::head::parse_request;
 use crate::names::Host;
 use crate::ops::metrics::{HostTallies, Reason};
@@ -30,7 +30,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn request(text: &str, pace: Pace) -> Request {
+fn request(text: &str, pace: Pace) -> (Request, Plan) {
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let head = parse_request(text.as_bytes(), &LIMITS).unwrap();
     let rules = route("/");
@@ -43,12 +43,12 @@ fn request(text: &str, pace: Pace) -> Request {
         extensions: true,
     };
     let plan = request_plan(&head, &context).unwrap();
-    let destination = Destination { site: 0, route: 0, rules: &rules, client: peer, offer: None };
+    let destination = Destination { host: 0, site: 0, route: 0, rules: &rules, client: peer, offer: None };
     let state = Arc::new(RouteState::new(rules.clone(), Vec::new()));
     let tally = HostTallies::new(&Arc::default()).of(&Host::parse("a.test").unwrap());
     let limits = ExchangeLimits { head: LIMITS, response_head: LIMITS, pace, pool_idle_max: 0 };
     let (size, to) = ((text.len(), true), (&state, Choice::default()));
-    Request::new(&head, size, (destination, plan), to, &tally, limits)
+    (Request::new(&head, size, destination, to, &tally, limits), plan)
 }
 
 /// An exchange between two links, 10 ms from either end.
@@ -69,11 +69,11 @@ impl Bed {
         let (now, world) = (epoch(), World::new(Pace::new(STALL, RATE as u32)));
         let ((client, client_end), (app, app_end)) = (link(now, LATENCY), link(now, LATENCY));
         // A test's own: what it borrows lives as long as the test program.
-        let request: &'static Request = Box::leak(Box::new(request(text, world.pace())));
+        let (request, plan): &'static (Request, Plan) = Box::leak(Box::new(request(text, world.pace())));
         let input: &'static mut Input = Box::leak(Box::default());
         input.push(&world, text.as_bytes(), LIMITS.head_bytes_max);
         input.consume(text.len());
-        let exchange = Exchange::new(now, request, input, None, (false, false));
+        let exchange = Exchange::new(now, (request, plan), input, None, (false, false));
         let (ends, buffers) = ((client_end, app_end), (vec![0; 16 * 1024], Vec::new()));
         Self { start: now, now, exchange, ends, client, app, world, buffers, over: None }
     }

@@ -16,20 +16,22 @@ use crate::edge::session::pace::Pace;
 use crate::edge::shared::active_config::{ActiveConfig, RouteState};
 use crate::engineio::Asks;
 use crate::http::answer::Problem;
-use crate::http::forward::client_address;
-use crate::http::head::{HeadScanner, RequestHead, parse_scanned_request};
+use crate::http::forward::{Plan, client_address};
+use crate::http::head::{HeadScanner, Known, RequestHead, RequestLines, parse_scanned_request};
 use crate::ops::log::Said;
 use crate::ops::metrics::Reason;
 use crate::route;
 
 impl Session {
     /// Decides where the request at the front of the input goes, by the bundle of this moment.
-    pub(super) fn decide(&mut self, active: &ActiveConfig, scanner: &HeadScanner) -> Phase {
+    pub(super) fn decide(&mut self, active: &ActiveConfig, scanner: &HeadScanner, plan: &mut Plan) -> Phase {
         self.requests = self.requests.saturating_add(1);
         let all = self.input.all();
         let head_bytes = scanner.end().unwrap_or(all.len());
-        let phase = match parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner) {
-            Ok(head) => self.decide_head(active, head_bytes, &head),
+        let mut lines = RequestLines::new();
+        let head = parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner, &mut lines);
+        let phase = match head {
+            Ok(head) => self.decide_head(active, head_bytes, &head, plan),
             Err(error) => Phase::Answer(Answer::closing(error.into())),
         };
         self.worker.shared.counters.exchanges_total.increment();
@@ -47,9 +49,15 @@ impl Session {
         most != 0 && self.requests >= most
     }
 
-    fn decide_head(&self, active: &ActiveConfig, head_bytes: usize, head: &RequestHead<'_>) -> Phase {
+    fn decide_head(
+        &self,
+        active: &ActiveConfig,
+        head_bytes: usize,
+        head: &RequestHead<'_>,
+        plan: &mut Plan,
+    ) -> Phase {
         let keep_alive = head.keep_alive && !self.is_last_request(active);
-        match self.request(active, head_bytes, keep_alive, head) {
+        match self.request(active, (head_bytes, keep_alive), head, plan) {
             Ok(request) => {
                 let access = request.route.rules.access_log.then(|| Access::new(head, request.client));
                 Phase::Forward(Forward { request, dial: dial(active), access })
@@ -64,26 +72,26 @@ impl Session {
     fn request(
         &self,
         active: &ActiveConfig,
-        head_bytes: usize,
-        keep_alive: bool,
+        (head_bytes, keep_alive): (usize, bool),
         head: &RequestHead<'_>,
+        plan: &mut Plan,
     ) -> Result<Request, Refusal> {
         let name = self.identity.name.as_deref();
         let asker = Asker { peer: self.peer, name, covered: &self.identity.covered };
         let destination = decision::destination(&active.bundle, &asker, head)?;
         let route = active.route(&destination);
-        let (Some(route), Some(tally)) = (route, active.tally(&head.host)) else {
+        let (Some(route), Some(tally)) = (route, active.tally(&destination)) else {
             return Err(Refusal::new(Problem::Misdirected, &head.host)); // never: what the bundle has, they have
         };
         match destination.offer {
             Some(_) => self.check_rate(active, destination.client)?,
             None => self.foresee(active, route, head),
         }
-        let plan = decision::plan(&active.bundle, self.peer, &destination, head)?;
+        decision::plan(&active.bundle, self.peer, &destination, head, plan)?;
         let choice = self.worker.shared.sids.choose(route, head, destination.client, Instant::now());
         let limits = exchange_limits(active, &route.rules);
         let (request, to) = ((head_bytes, keep_alive), (route, choice));
-        Ok(Request::new(head, request, (destination, plan), to, tally, limits))
+        Ok(Request::new(head, request, destination, to, tally, limits))
     }
 
     fn check_rate(&self, active: &ActiveConfig, client: IpAddr) -> Result<(), Refusal> {
@@ -111,7 +119,8 @@ impl Session {
     /// once a minute for each route: polling alone works, and nobody would look for the reason.
     fn foresee(&self, active: &ActiveConfig, route: &RouteState, head: &RequestHead<'_>) {
         // Pages of the site's own origin name none where they poll: most requests end here.
-        if head.fields.values("origin").next().is_none() || Asks::of(head) != Asks::Open {
+        if head.fields.known(|known| known == Known::Origin).next().is_none() || Asks::of(head) != Asks::Open
+        {
             return;
         }
         let Err(error) = decision::check_origin(&active.bundle, &route.rules, false, head) else { return };

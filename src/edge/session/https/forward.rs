@@ -11,13 +11,18 @@ use crate::edge::net::retry::Want;
 use crate::edge::net::upstream::Dial;
 use crate::edge::session::exchange::{self, Complete, Fault, Request};
 use crate::http::answer::Problem;
+use crate::http::forward::Plan;
 use crate::proxy_protocol::{WRITTEN_BYTES_MAX, header};
 
 impl Session {
     /// Forwards a request, and says what comes next.
-    pub(super) async fn forward(&mut self, Forward { request, dial, access }: &Forward) -> Phase {
+    pub(super) async fn forward(
+        &mut self,
+        Forward { request, dial, access }: &Forward,
+        plan: &Plan,
+    ) -> Phase {
         let started = access.as_ref().map(|_| Instant::now());
-        let end = self.exchange_somewhere(request, *dial).await;
+        let end = self.exchange_somewhere(request, plan, *dial).await;
         let status = match &end {
             Err(Fault::Failed(problem, _)) => problem.status(),
             _ => request.status.get(),
@@ -39,7 +44,12 @@ impl Session {
         }
     }
 
-    async fn exchange_somewhere(&mut self, request: &Request, dial: Dial) -> Result<Complete, Fault> {
+    async fn exchange_somewhere(
+        &mut self,
+        request: &Request,
+        plan: &Plan,
+        dial: Dial,
+    ) -> Result<Complete, Fault> {
         let preface = self.preface(request);
         let mut own = self.own_connection(request);
         let mut want = match own {
@@ -51,7 +61,7 @@ impl Session {
                 Some(connection) => connection,
                 None => self.connect(request, want, dial, preface.as_deref()).await?,
             };
-            let end = self.exchange(request, connection).await;
+            let end = self.exchange(request, plan, connection).await;
             match want.second().filter(|_| matches!(end, Err(Fault::Again))) {
                 Some(second) => want = second,
                 None => return end,
@@ -67,13 +77,18 @@ impl Session {
         self.own.take_if(|own| own.is_to(chosen))?.usable()
     }
 
-    async fn exchange(&mut self, request: &Request, connection: Connection) -> Result<Complete, Fault> {
+    async fn exchange(
+        &mut self,
+        request: &Request,
+        plan: &Plan,
+        connection: Connection,
+    ) -> Result<Complete, Fault> {
         exchange::run(
             &self.worker,
             &mut self.client,
             &mut self.input,
             &mut self.alarm,
-            request,
+            (request, plan),
             connection,
             &mut self.own,
         )
@@ -89,7 +104,7 @@ impl Session {
         preface: Option<&[u8]>,
     ) -> Result<Connection, Fault> {
         let (upstreams, first) = (&request.route.upstreams, request.choice.first);
-        let connected = self.worker.pool.connect(upstreams, first, &request.host, want, dial).await;
+        let connected = self.worker.pool.connect(upstreams, first, &request.tally.host, want, dial).await;
         let mut connection = connected.map_err(|(upstream, error)| {
             Fault::Failed(Problem::UpstreamUnreachable, format!("{upstream}: {error}"))
         })?;
