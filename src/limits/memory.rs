@@ -30,8 +30,15 @@ pub const IDLE_SESSION_BYTES: u64 = 12 * KIB;
 /// plus those of the last read (18 KiB). This bound is its own; no setting changes it.
 pub const TLS_RECEIVE_BYTES: u64 = 52 * KIB;
 
-/// The program before its first session: code, tables, bundle, runtime.
+/// The program before its first session: code, tables, bundle with up to 64 certificates, runtime.
 pub const PROCESS_BYTES: u64 = 8 * MIB;
+
+/// So many certificates are in [`PROCESS_BYTES`].
+pub(super) const CERTIFICATES_WITHIN: u64 = 64;
+
+/// Memory of each further certificate: one with an RSA key and no intermediate was measured at 9 KiB; three intermediates make it 16, and
+/// during a reload there are two bundles.
+pub(super) const CERTIFICATE_BYTES: u64 = 32 * KIB;
 
 /// The memory equation: the worst case in three terms, and the descriptors that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +75,13 @@ impl Memory {
             session_each,
             socket_buffer_bytes: limits.socket_buffer_bytes.into(),
         }
+    }
+
+    /// With a bundle of so many certificates.
+    #[must_use]
+    pub fn with_certificates(self, certificates: u64) -> Self {
+        let more = certificates.saturating_sub(CERTIFICATES_WITHIN) * CERTIFICATE_BYTES;
+        Self { session_bytes: self.session_bytes + more, ..self }
     }
 
     /// The sum of the three terms, in bytes.
@@ -192,6 +206,15 @@ mod tests {
         assert_eq!(Memory::of(&limits, &PI, 3).session_bytes, memory.session_bytes + 100);
         limits.head_bytes_max += 1;
         assert_eq!(Memory::of(&limits, &PI, 3).session_bytes, memory.session_bytes + 200);
+    }
+
+    #[test]
+    fn certificates_cost_more_once_they_are_more_than_the_process_has_room_for() {
+        let limits = Limits::default_for(&PI);
+        let total = |certificates| Memory::of(&limits, &PI, 1).with_certificates(certificates).total_bytes();
+        assert_eq!(total(64), total(0));
+        assert_eq!(total(65), total(64) + 32 * KIB);
+        assert_eq!(total(256), total(64) + 6 * MIB);
     }
 
     #[test]

@@ -615,6 +615,30 @@ fn a_table_is_full_at_its_documented_bound() {
     too_many(&bundle, "https listeners", wire::LISTENERS_MAX);
 }
 
+/// With chains of four RSA certificates and an RSA key each they take half of the file's bound.
+#[test]
+fn each_host_may_have_a_certificate_of_its_own_and_one_more_is_too_many() {
+    let key = private_key("p256.sec1.pem");
+    let many = |count: usize| {
+        let (mut bundle, _) = small();
+        bundle.certificates = (0..count).map(|_| p256(&key)).collect();
+        let certificate = |n: usize| u16::try_from(n.min(count - 1)).unwrap();
+        bundle.hosts =
+            (0..wire::HOSTS_MAX).map(|n| host(&format!("h{n:03}.recre.store"), 0, certificate(n))).collect();
+        let keys: Vec<_> = (0..count).map(|_| key.clone_key()).collect();
+        bundle.encode(&keys)
+    };
+    let opened = decode(&many(wire::HOSTS_MAX).unwrap()).unwrap();
+    assert_eq!(opened.certificates.len(), wire::HOSTS_MAX);
+    let (found, max) = (wire::HOSTS_MAX + 1, wire::CERTIFICATES_MAX);
+    assert_eq!(
+        many(wire::HOSTS_MAX + 1).unwrap_err(),
+        EncodeError::TooMany { table: "certificates", found, max }
+    );
+    let rsa_chain_and_key = 4 * 1_600 + 1_250;
+    assert!(wire::CERTIFICATES_MAX * rsa_chain_and_key <= wire::FILE_BYTES_MAX / 2);
+}
+
 #[test]
 fn what_has_no_form_in_the_file_is_not_written() {
     let (mut bundle, keys) = small();

@@ -4,8 +4,9 @@ use super::desk::Desk;
 use crate::board::{self, Board, BoardError, HOST};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};
+use crate::bundle::wire;
 use crate::excerpt::Excerpt;
-use crate::limits::{self, Limits, Machine, Memory, WebSocketBounds};
+use crate::limits::{self, Limits, Memory, WebSocketBounds};
 
 /// Limits that hold, and what they cost.
 pub(super) struct Settled {
@@ -22,11 +23,20 @@ pub(super) fn settle(desk: &mut Desk, source: &Source) -> Option<Settled> {
     let machine = board.machine();
     let limits = written_over(desk, source, board.default_limits());
     let upstreams = distinct_upstreams(source);
-    let memory = Memory::of(&limits, &machine, upstreams);
+    let cost =
+        |limits: &Limits| Memory::of(limits, &machine, upstreams).with_certificates(certificates(source));
+    let memory = cost(&limits);
     if !memory.holds() {
-        over_budget(desk, source, &limits, &machine, upstreams);
+        over_budget(desk, source, &limits, &cost);
     }
     Some(Settled { limits, memory, websocket: board.websocket_bounds() })
+}
+
+/// As many as there can be: with `[acme]` each host may get its own.
+fn certificates(source: &Source) -> u64 {
+    let hosts: usize = source.sites.iter().map(|site| site.hosts.len()).sum();
+    let managed = if source.acme.is_some() { hosts } else { 0 };
+    (source.certificates.len() + managed).min(wire::CERTIFICATES_MAX) as u64
 }
 
 fn distinct_upstreams(source: &Source) -> u64 {
@@ -62,17 +72,17 @@ fn contradiction(desk: &mut Desk, source: &Source, error: &limits::LimitError) {
 }
 
 /// Says which is the largest `sessions_max` that fits, everything else being as it is.
-fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, machine: &Machine, upstreams: u64) {
+fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, cost: &dyn Fn(&Limits) -> Memory) {
     let fits = |sessions_max: u32| {
         let handshakes_max = limits.handshakes_max.min(sessions_max);
-        Memory::of(&Limits { sessions_max, handshakes_max, ..limits.clone() }, machine, upstreams).holds()
+        cost(&Limits { sessions_max, handshakes_max, ..limits.clone() }).holds()
     };
     let (mut below, mut above) = (0, limits.sessions_max);
     while above - below > 1 {
         let middle = below + (above - below) / 2;
         if fits(middle) { below = middle } else { above = middle }
     }
-    let memory = Memory::of(limits, machine, upstreams);
+    let memory = cost(limits);
     let remedy = match below {
         0 => "No session fits: lower the buffers in [limits], or remove them for the board's defaults."
             .to_owned(),

@@ -15,15 +15,15 @@ pub const MAGIC: [u8; 8] = *b"SANEDGE\0";
 pub const VERSION: u16 = 1;
 /// Bytes in front of the payload.
 pub const HEADER_BYTES: usize = 46;
-/// Largest bundle file: [`CERTIFICATES_MAX`] chains of 4 RSA certificates take a third of it.
-pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// Largest bundle file: [`CERTIFICATES_MAX`] chains of 4 RSA certificates take half of it.
+pub const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Listening addresses of one kind.
 pub const LISTENERS_MAX: usize = 8;
 /// Networks in one list of `[listen]` or of the file's top.
 pub const NETS_MAX: usize = 32;
-/// Certificates.
-pub const CERTIFICATES_MAX: usize = 64;
+/// Certificates: one for each host.
+pub const CERTIFICATES_MAX: usize = HOSTS_MAX;
 /// Certificates of one chain: rustls's clients follow no longer path.
 pub const CHAIN_MAX: usize = 10;
 /// SAN entries of all certificates together; public authorities sign up to 100 in one.
