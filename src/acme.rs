@@ -280,7 +280,13 @@ impl Renewal<'_> {
             record.begin(clock());
         }
         self.keep(wanted, record).map_err(|error| Failure::of_state(&error))?;
-        let result = self.obtain(wanted, held, method).await.map_err(|failure| failure.with(method));
+        let result = async {
+            if before.proves_first && !self.options.dry_run && step == Step::Order {
+                self.prove_at_staging(wanted, method).await?;
+            }
+            self.obtain(wanted, held, method).await
+        };
+        let result = result.await.map_err(|failure| failure.with(method));
         let now = clock();
         match &result {
             Ok(()) => record.end(End::Issued, now),
@@ -302,9 +308,9 @@ impl Renewal<'_> {
                 if name.starts_with("*.") {
                     continue;
                 }
-                match challenge::resolves(name).await {
-                    Ok(true) => {}
-                    Ok(false) => return Err(Failure::waiting_for_dns(name)),
+                match challenge::addresses(name).await {
+                    Ok(found) if found.is_empty() => return Err(Failure::waiting_for_dns(name)),
+                    Ok(found) => challenge::not_ours(&found).iter().for_each(|said| (self.tell)(name, said)),
                     Err(error) => return Err(Failure::no_resolver(name, &error)),
                 }
             }
@@ -326,6 +332,28 @@ impl Renewal<'_> {
             self.keep(wanted, record).map_err(|error| Failure::of_state(&error))?;
         }
         checked
+    }
+
+    /// Proves the names at the CA's staging directory, where a failure costs nothing; nothing where the CA has none.
+    async fn prove_at_staging(&self, wanted: &Wanted, method: Method) -> Result<(), Failure> {
+        let Some(staging) = self.plan.ca.staging() else { return Ok(()) };
+        let mut plan = self.plan.clone();
+        plan.ca.directory = staging.to_owned();
+        (self.tell)(wanted.name(), "the last validation failed: trying the CA's staging directory first");
+        let account = account::open(self.state.as_ref(), &self.client, &plan.ca).await?;
+        let work = Work {
+            plan: &plan,
+            state: None,
+            client: &self.client,
+            account: &account,
+            method,
+            tell: self.tell,
+        };
+        match work.obtain(wanted, None).await {
+            // That the CA's own trial does not work says nothing about the name.
+            Err(failure) if failure.class == policy::Class::Ca => Ok(()),
+            proven => proven.map_err(|failure| Failure { account_wide: false, ..failure }),
+        }
     }
 
     async fn obtain(&self, wanted: &Wanted, held: Option<&Held>, method: Method) -> Result<(), Failure> {

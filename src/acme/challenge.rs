@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,24 +136,55 @@ async fn look(address: SocketAddr, name: &str, token: &str, expects_proxy: bool)
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Whether a name has an address. Of names that are special (RFC 6761 §6.3, §6.4) it is known.
+/// Most addresses of a name that are looked at.
+const ADDRESSES_MAX: usize = 16;
+
+/// The addresses of a name; none: it has none yet. Of names that are special (RFC 6761 §6.3, §6.4) they are known.
 ///
 /// # Errors
 /// Where nobody can be asked.
-pub(super) async fn resolves(name: &str) -> Result<bool, String> {
+pub(super) async fn addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     let under =
         |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
     match Host::parse(name) {
-        Ok(Host::Ip(_)) => Ok(true),
-        _ if under("localhost") => Ok(true),
-        _ if under("invalid") => Ok(false),
+        Ok(Host::Ip(ip)) => Ok(vec![ip]),
+        _ if under("localhost") => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
+        _ if under("invalid") => Ok(Vec::new()),
         _ => match timeout(LOOK_TIME, tokio::net::lookup_host((name, 80))).await {
-            Ok(Ok(mut addresses)) => Ok(addresses.next().is_some()),
+            Ok(Ok(found)) => {
+                Ok(found.take(ADDRESSES_MAX).map(|address| address.ip().to_canonical()).collect())
+            }
             Ok(Err(error)) if is_of_resolver(&error.to_string()) => Err(error.to_string()),
-            Ok(Err(_)) => Ok(false),
+            Ok(Err(_)) => Ok(Vec::new()),
             Err(_) => Err(format!("no answer from DNS within {} s", LOOK_TIME.as_secs())),
         },
     }
+}
+
+/// What there is to say of addresses of a name that no interface of this board has. It may be right: behind NAT the CA comes through the
+/// router.
+pub(super) fn not_ours(addresses: &[IpAddr]) -> Option<String> {
+    let mut others: Vec<String> =
+        addresses.iter().filter(|ip| !is_ours(**ip)).map(ToString::to_string).collect();
+    others.sort_unstable();
+    others.dedup();
+    (!others.is_empty()).then(|| {
+        format!(
+            "warning: DNS says {}, which is no address of this board: right if a router or a CDN forwards it here, else correct the A or AAAA record",
+            others.join(", ")
+        )
+    })
+}
+
+/// Whether an interface of this machine has the address: then the kernel sends from it to itself. No packet leaves.
+fn is_ours(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    source().is_ok_and(|source| source == ip)
 }
 
 /// Whether an error of `getaddrinfo` says nothing about the name: `EAI_AGAIN` and `EAI_FAIL`, whose numbers the standard library drops,
@@ -186,11 +217,20 @@ mod tests {
     #[tokio::test]
     async fn special_names_are_not_looked_up() {
         for name in ["a.localhost", "localhost", "192.0.2.1"] {
-            assert_eq!(resolves(name).await, Ok(true), "{name}");
+            assert_eq!(addresses(name).await.map(|found| found.len()), Ok(1), "{name}");
         }
         for name in ["a.invalid", "invalid"] {
-            assert_eq!(resolves(name).await, Ok(false), "{name}");
+            assert_eq!(addresses(name).await, Ok(Vec::new()), "{name}");
         }
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_a_warning_and_one_of_this_is_none() {
+        let parsed = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        assert_eq!(not_ours(&parsed(&["127.0.0.1", "127.0.0.1"])), None);
+        assert_eq!(not_ours(&[]), None);
+        let said = not_ours(&parsed(&["192.0.2.7", "127.0.0.1", "2001:db8::7", "192.0.2.7"])).unwrap();
+        assert!(said.contains("DNS says 192.0.2.7, 2001:db8::7, which"), "{said}");
     }
 
     #[test]

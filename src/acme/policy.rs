@@ -36,6 +36,8 @@ pub(super) struct Record {
     pub invalid: Vec<i64>,
     /// An attempt began then, and its end is not known.
     pub started: Option<i64>,
+    /// The last failure was a validation: the next order is tried at the CA's staging directory first.
+    pub proves_first: bool,
     /// The last failure, for people.
     pub last: Option<Told>,
     /// What the CA suggests for the certificate (RFC 9773).
@@ -241,6 +243,8 @@ impl Record {
                 if class == Class::Validation {
                     self.invalid.push(now);
                 }
+                // What the CA itself cannot do says nothing about the name.
+                self.proves_first = class == Class::Validation || (self.proves_first && class == Class::Ca);
                 self.paused_until = now.saturating_add(backoff(self.failures));
                 let blocked = retry_after.map(|at| at.min(now.saturating_add(RETRY_AFTER_S_MAX)));
                 self.blocked_until = self.blocked_until.max(blocked.unwrap_or_default());
@@ -509,5 +513,20 @@ mod tests {
         {
             assert_eq!(poll_at(said, T), T + wanted, "{said:?}");
         }
+    }
+
+    #[test]
+    fn after_a_failed_validation_the_next_try_goes_to_staging_first_until_one_succeeds() {
+        let mut record = Record::default();
+        let mut attempt = |end: End| {
+            record.begin(1_800_000_000);
+            record.end(end, 1_800_000_000);
+            record.proves_first
+        };
+        assert!(!attempt(End::Failed(Class::Refused, None)), "a refusal is no reason");
+        assert!(attempt(End::Failed(Class::Validation, None)));
+        assert!(attempt(End::Failed(Class::Ca, None)), "a fault of the CA changes nothing");
+        assert!(!attempt(End::Issued));
+        assert!(!attempt(End::Failed(Class::Ca, None)));
     }
 }
