@@ -1,5 +1,6 @@
 //! `sanedge renew` against a real CA (Pebble), and against one that fails.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
@@ -12,8 +13,11 @@ use sanedge::names::Host;
 
 use super::support::activation::Sockets;
 use super::support::edge::{Edge, sanedge, text};
+use super::support::frames::client_frame;
 use super::support::node::{has, skip};
-use super::support::pebble::{Act, Front, Pebble, handshake, problem, serve_challenges};
+use super::support::pebble::{Act, Front, Pebble, connected, handshake, problem, serve_challenges};
+use super::support::raw::upgrade;
+use super::support::upstream::SWITCHING;
 
 const A: &str = "a.localhost";
 const B: &str = "b.localhost";
@@ -209,6 +213,156 @@ fn over_port_443_alone_an_empty_state_ends_with_all_hosts_served() {
         assert_eq!(renew().status.code(), Some(0));
         edge.stop();
     }
+}
+
+/// An open WebSocket does not notice that the certificate under it is renewed; the next connection gets the new one.
+#[test]
+fn a_websocket_lives_through_a_renewal() {
+    if without_pebble("a_websocket_lives_through_a_renewal") {
+        return;
+    }
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = app.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = app.accept().unwrap();
+        let mut bytes = [0; 4096];
+        let mut head: Vec<u8> = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let count = stream.read(&mut bytes).unwrap();
+            head.extend(&bytes[..count]);
+        }
+        stream.write_all(SWITCHING.as_bytes()).unwrap();
+        // For each frame of the client one of its own.
+        while stream.read(&mut bytes).is_ok_and(|count| count > 0) {
+            stream.write_all(b"\x81\x04here").unwrap();
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let desk = Edge::certified_for(&[]).write();
+    let pebble = Pebble::with(&desk.path(""), 1, &[], &serde_json::json!({ "tlsPort": port }));
+    std::fs::write(desk.path("trust.pem"), &pebble.trust).unwrap();
+    let toml = format!(
+        "board = \"host\"\n[listen]\nhttps = [\"127.0.0.1:{port}\"]\nadmin = \"unix:admin.sock\"\npublic_https_port = 443\n\
+         [acme]\nterms = \"agreed\"\ndirectory = \"{}\"\ntrust = \"trust.pem\"\nstate = \"state\"\n\
+         challenges = \"challenges\"\n[[site]]\nhosts = [\"{A}\"]\nupstream = [\"{upstream}\"]\n",
+        pebble.directory(),
+    );
+    std::fs::write(desk.toml(), toml).unwrap();
+    let edge = desk.serve_on(&Sockets::new().with("https", listener));
+    let renew = || {
+        let output =
+            sanedge().arg("renew").arg(edge.desk().path("sanedge.acme")).arg("--now").output().unwrap();
+        assert!(output.status.success(), "{}\n{}", text(&output), edge.log());
+    };
+    renew();
+    let (mut socket, first) = connected(&pebble.root, A, port);
+    socket.write_all(upgrade(A, "/", "").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    let mut echo = || {
+        socket.write_all(&client_frame(1, true, b"there?")).unwrap();
+        let mut frame = [0; 6];
+        socket.read_exact(&mut frame).unwrap();
+        assert_eq!(&frame, b"\x81\x04here");
+    };
+    echo();
+    for _ in 0..2 {
+        renew();
+        echo();
+    }
+    let (_, second) = connected(&pebble.root, A, port);
+    assert_ne!(first, second, "a new connection gets the new certificate");
+    echo();
+    edge.stop();
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(folder: &Path) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]).arg(folder);
+        let mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder.to_owned()))
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_before_during_and_after_an_order_costs_at_most_a_wait() {
+    let test = "a_full_disk_before_during_and_after_an_order_costs_at_most_a_wait";
+    if without_pebble(test) {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    let Some(disk) = SmallDisk::at(&desk.path("state")) else {
+        skip(test, "it needs root, to mount a small tmpfs");
+        return;
+    };
+    // Before: nothing is sent.
+    disk.fill();
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, desk.front.total()), (75, 0), "{document}");
+    assert!(document.to_string().contains("acme-disk-full"), "{document}");
+    disk.empty();
+    // During: the CA issues, and what it gives cannot be kept. The order and its key are.
+    let full = disk.0.clone();
+    desk.front.faults(move |kind, _| {
+        if kind == "finalize-order" {
+            SmallDisk::fill(&std::mem::ManuallyDrop::new(SmallDisk(full.clone())));
+        }
+        Act::Pass
+    });
+    let (code, document) = desk.json(&[]);
+    assert_eq!(code, 75, "{document}");
+    assert!(document.to_string().contains("acme-disk-full"), "{document}");
+    assert!(!desk.certificate(A).exists() && desk.is_clean());
+    let placed = desk.front.count("order-plz");
+    disk.empty();
+    // After: the next run goes on with the same order, and asks for no other.
+    desk.front.faults(|_, _| Act::Pass);
+    let (code, document) = desk.json(&[]);
+    assert_eq!(code, 0, "{document}");
+    assert_eq!((placed, desk.front.count("order-plz")), (1, 0), "one order");
+    assert!(desk.serves(A) && desk.is_clean());
+    // Where the bundle is, while the next certificate is deployed: the old bundle stays, whole.
+    let small = SmallDisk::at(&desk.path("small")).unwrap();
+    let (bundle, plan) = (small.0.join("x.bundle"), small.0.join("x.acme"));
+    let output = sanedge().arg("bundle").arg(desk.path("x.toml")).arg("-o").arg(&bundle).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let before = std::fs::read(&bundle).unwrap();
+    small.fill();
+    let renew = |option: &str| sanedge().arg("renew").arg(&plan).arg(option).output().unwrap();
+    let output = renew("--now");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(std::fs::read(&bundle).unwrap(), before);
+    assert!(Bundle::open(&bundle).unwrap().host(&Host::parse(A).unwrap()).is_some());
+    small.empty();
+    let output = renew("--deploy");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_ne!(std::fs::read(&bundle).unwrap(), before, "with the certificate that was stored then");
 }
 
 #[test]

@@ -137,6 +137,19 @@ pub fn handshake(pem: &str, host: &str, port: u16) -> Result<(), String> {
     Ok(())
 }
 
+/// An open connection of a client that trusts `pem` alone, and the certificate that it got.
+pub fn connected(pem: &str, host: &str, port: u16) -> (StreamOwned<ClientConnection, TcpStream>, Vec<u8>) {
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let connection = ClientConnection::new(trusting(pem), name).unwrap();
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(("127.0.0.1", port)).unwrap());
+    stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    let certificate = stream.conn.peer_certificates().unwrap()[0].to_vec();
+    (stream, certificate)
+}
+
 /// Sends a request that asks to close, and reads until the server has.
 fn ask(client: &Arc<ClientConfig>, port: u16, request: &[u8]) -> Vec<u8> {
     let name = ServerName::try_from("localhost").unwrap();
