@@ -141,11 +141,10 @@ fn admin(desk: &mut Desk, source: &Source) {
 fn trusted(desk: &mut Desk, source: &Source) {
     let believed = source.trusted_proxies.iter().chain(&source.listen.proxy_protocol_from);
     for network in believed.filter(|n| n.value.prefix_len() == 0) {
-        let finding =
-            Finding::new(Code::TrustedEverybody, "every client can forge its address")
-                .expected("the addresses of your own proxies")
-                .found(format!("`{}`, which is every address", network.value))
-                .remedy("List only your proxies, for example \"192.168.1.2/32\".");
+        let finding = Finding::new(Code::TrustedEverybody, "every client can forge its address")
+            .expected("the addresses of your own proxies")
+            .found(format!("`{}`, which is every address", network.value))
+            .remedy("List only your proxies, for example \"192.168.1.2/32\".");
         desk.push(network.line, finding);
     }
 }

@@ -235,7 +235,9 @@ fn missing_advice(file: &NamedFile, wanted: Wanted, hosts: &[Host]) -> String {
     if let Some(name) = certbot.and_then(|rest| rest.iter().next()) {
         return match wanted {
             Wanted::Certificates => first_certificate(&name.to_string_lossy(), hosts),
-            Wanted::Key => "certbot creates it together with the certificate: see the error for `chain`.".to_owned(),
+            Wanted::Key => {
+                "certbot creates it together with the certificate: see the error for `chain`.".to_owned()
+            }
         };
     }
     let begin = if Path::new(&*file.label).is_absolute() {

@@ -193,7 +193,10 @@ impl Reader<'_> {
             "auto" => Ok(SuiteOrder::Auto),
             "aes" => Ok(SuiteOrder::Aes),
             "chacha" => Ok(SuiteOrder::Chacha),
-            _ => Err(Bad::new("\"auto\", \"aes\" or \"chacha\"", "Remove it unless a measurement shows a benefit.")),
+            _ => Err(Bad::new(
+                "\"auto\", \"aes\" or \"chacha\"",
+                "Remove it unless a measurement shows a benefit.",
+            )),
         };
         self.one(root, "suite_order", "\"auto\"", parse).map_or(SuiteOrder::Auto, |s| s.value)
     }
