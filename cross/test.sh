@@ -24,7 +24,7 @@ timed=(a_bundle_is_checked_host_by_host_with_its_app a_handshake_has_its_time a_
   each_fault_is_found_first_and_nothing_is_found_where_nothing_is_wrong forty_reloads_under_load inside_the_namespace
   many_hosts_in_a_black_hole_are_bounded_together real_clients_are_back_by_themselves sigterm_tells_every_websocket_spread_over_drain_spread
   thousands_of_bad_handshakes_add_few_lines_and_cost_no_session
-  without_a_namespace_the_app_sees_nobody_and_with_one_that_is_said_beforehand)
+  without_a_namespace_the_app_sees_no_client_and_with_one_that_is_announced)
 if [ $# -eq 0 ]; then
   set -- --lib --example assets --test it --test alone --test layering --
   for name in "${elsewhere[@]}" "${timed[@]}"; do set -- "$@" --skip "$name"; done

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_board_is_told_the_nearest() {
+    fn an_unknown_board_names_the_nearest() {
         for (typed, meant) in
             [("rpi-4", "rpi4"), ("RPI5", "rpi5"), ("hosts", "host"), ("rpizero", "rpi-zero")]
         {

@@ -12,7 +12,8 @@ mod connection;
 mod csp;
 pub(crate) mod dns;
 pub mod explain;
-mod home;
+mod foreign_certificate;
+mod home_network;
 mod journal;
 mod local;
 mod options;
@@ -21,7 +22,6 @@ pub mod paste;
 pub mod render;
 mod socket;
 mod stages;
-mod stranger;
 mod target;
 mod tls;
 

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_open_packet_of_both_protocols_is_heard() {
+    fn the_open_packet_of_both_protocols_is_observed() {
         let wanted = opens("lv_VI97HAXpY6yYWAAAC", 60);
         assert_eq!(body(OPEN), wanted);
         assert_eq!(body(format!("{OPEN}\u{1e}40{{\"sid\":\"x\"}}")), wanted, "another packet behind");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_text_frame_is_heard() {
+    fn the_first_text_frame_is_observed() {
         let wanted = opens("lv_VI97HAXpY6yYWAAAC", 60);
         assert_eq!(frames(&frame(0x81, OPEN)), wanted);
         assert_eq!(frames(&[frame(0x89, "ping"), frame(0x81, OPEN)].concat()), wanted, "behind a Ping");
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_heard_no_further() {
+    fn anything_else_is_observed_no_further() {
         for other in [
             "1x",
             "ok",
@@ -364,7 +364,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_comes_is_heard_alike_in_any_pieces(
+        fn any_input_is_observed_alike_in_any_pieces(
             any: Vec<u8>, at in 0..OPEN.len(), byte: u8, framed: bool,
         ) {
             fuzz_engineio_open(&any);

@@ -1,10 +1,10 @@
 //! What must hold for any bytes: entries of the fuzz targets, which unit tests and the replay of the corpora use too. No part
 //! of the program imports this.
 
-pub mod desk;
 pub(crate) mod link;
 pub mod messages;
 pub mod parsers;
 pub mod session;
+pub mod simulated_edge;
 mod sloppy;
 pub mod ws;

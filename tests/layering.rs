@@ -20,7 +20,7 @@ const ORDER: &[&str] = &[
     "fuzz/session.rs",
     "fuzz/messages.rs",
     "fuzz/parsers.rs",
-    "fuzz/desk.rs",
+    "fuzz/simulated_edge.rs",
     "fuzz/link.rs",
     "fuzz/sloppy.rs",
     "fuzz/ws.rs",
@@ -83,8 +83,8 @@ const ORDER: &[&str] = &[
     "doctor/ask.rs",
     "doctor/socket.rs",
     "doctor/connection.rs",
-    "doctor/stranger.rs",
-    "doctor/home.rs",
+    "doctor/foreign_certificate.rs",
+    "doctor/home_network.rs",
     "doctor/target.rs",
     "doctor/options.rs",
     "doctor/tls.rs",
@@ -151,7 +151,7 @@ const ORDER: &[&str] = &[
     "edge/shared/active_config.rs",
     "edge/shared/challenges.rs",
     "edge/shared/tickets.rs",
-    "edge/shared/tickets/home.rs",
+    "edge/shared/tickets/key_folder.rs",
     "edge/shared/tickets/keys.rs",
     "edge/shared/tls_config.rs",
     "edge/shared/upstreams.rs",
@@ -203,7 +203,7 @@ const ORDER: &[&str] = &[
     "bundle/compile/path.rs",
     "bundle/compile/purpose.rs",
     "bundle/compile/pem.rs",
-    "bundle/compile/vessel.rs",
+    "bundle/compile/container.rs",
     "bundle/compile/settle.rs",
     "bundle/compile/verdict.rs",
     "bundle/compile/facts.rs",
@@ -333,9 +333,9 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
         &[],
         NO_IO,
     ),
-    // fuzz/desk.rs: it steps the machines of `edge` in virtual time, which begins in fuzz/link.rs.
-    (&["fuzz"], &["fuzz/desk.rs", "fuzz/link.rs"], NO_IO),
-    (&["fuzz/desk.rs"], &[], MACHINE),
+    // fuzz/simulated_edge.rs: it steps the machines of `edge` in virtual time, which begins in fuzz/link.rs.
+    (&["fuzz"], &["fuzz/simulated_edge.rs", "fuzz/link.rs"], NO_IO),
+    (&["fuzz/simulated_edge.rs"], &[], MACHINE),
     // lib.rs: of `ops` three files have sockets and tasks.
     (&["ops"], &["ops/admin/server.rs", "ops/admin/client.rs", "ops/sockets.rs"], NO_SOCKETS),
     // edge.rs: state across workers does nothing by itself, and but for the file of `Shared` gets its time.
@@ -828,7 +828,7 @@ fn parents_children_and_inline_folders_are_files_like_others() {
 }
 
 #[test]
-fn a_file_that_is_missing_gone_or_listed_twice_is_told() {
+fn a_file_that_is_missing_gone_or_listed_twice_is_reported() {
     let files = tree_of(&[("lib.rs", ""), ("a.rs", "use crate::new::Thing;"), ("new.rs", "")]);
     assert_eq!(
         out_of_order(&files, &["lib.rs", "a.rs", "a.rs", "old.rs"]),

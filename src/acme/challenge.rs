@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_is_dead_is_told_from_a_name_without_address() {
+    fn a_dead_resolver_is_distinguished_from_a_name_without_address() {
         let said = |what: &str| is_of_resolver(&format!("failed to lookup address information: {what}"));
         assert!(said("Temporary failure in name resolution") && said("Try again"));
         assert!(said("Non-recoverable failure in name resolution"));

@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_reasons_to_wait_the_longest_is_told() {
+    fn of_several_reasons_to_wait_the_longest_is_reported() {
         let mut record = Record::default();
         for at in 0..5 {
             failing(&mut record, T + at * 10);

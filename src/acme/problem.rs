@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn subproblems_are_told_per_name() {
+    fn subproblems_are_reported_per_name() {
         let failure = of(serde_json::json!({
         "type": "urn:ietf:params:acme:error:compound", "detail": "Errors", "subproblems": [
             { "type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "policy",

@@ -6,6 +6,7 @@ mod anchors;
 mod carry;
 mod chain;
 mod clients;
+mod container;
 mod cover;
 mod der;
 mod desk;
@@ -23,7 +24,6 @@ mod profile;
 mod purpose;
 mod settle;
 mod verdict;
-mod vessel;
 
 use std::collections::BTreeMap;
 use std::path::Path;

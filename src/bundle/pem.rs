@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_told_apart() {
+    fn sections_are_distinguished() {
         let kinds = |text: &str| -> Vec<(Kind, bool)> {
             read(text.as_bytes()).unwrap().iter().map(|section| (section.kind, section.encrypted)).collect()
         };

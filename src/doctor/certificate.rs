@@ -4,8 +4,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::check::{Finding, Section};
 use super::explain::{Code, Group, Level};
-use super::home::{is_home, is_related};
-use super::stranger::stranger;
+use super::foreign_certificate::foreign_certificate;
+use super::home_network::{is_home, is_related};
 use super::target::Named;
 use super::tls::Session;
 use crate::bundle::compile::{Presented, day, moment, presented};
@@ -99,7 +99,7 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
     let of_issuer =
         |code: Code| matches!(code, Code::TlsSelfSigned | Code::TlsUnknownCa | Code::TlsMissingIntermediate);
     let untrusted = findings.iter().any(|finding| of_issuer(finding.code));
-    if let Some(other) = stranger(case.host, case.chain.first(), &found, untrusted) {
+    if let Some(other) = foreign_certificate(case.host, case.chain.first(), &found, untrusted) {
         findings.retain(|finding| {
             !of_issuer(finding.code)
                 && !matches!(finding.code, Code::TlsName | Code::TlsNoSan | Code::TlsCaCertificate)

@@ -295,7 +295,7 @@ mod tests {
     const JSON: &str = r#"{"sid":"x","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
     #[test]
-    fn both_framings_of_an_open_packet_are_told_apart() {
+    fn both_framings_of_an_open_packet_are_distinguished() {
         let Body::Open(Eio::V4, open) = Body::read(&format!("0{JSON}")) else { panic!() };
         assert_eq!(
             (open.sid.as_str(), open.ping_interval_ms, open.max_payload),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_was_changed_is_told_from_another_app() {
+    fn a_changed_packet_is_distinguished_from_another_app() {
         assert!(looks_like_open(r#"0{"sid":"x","upgrades"<script src=/inject.js></script>"#));
         assert!(looks_like_open(r#"<b>{"pingInterval":1,"sid":"x"}"#));
         for other in ["", "hello", r#"{"sid":"x"}"#, "<html>pingInterval", r#"{"ok":true}"#] {

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_answer_is_told_from_frames() {
+    fn a_second_answer_is_distinguished_from_frames() {
         let bad = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
         assert_eq!(http_line(bad).as_deref(), Some("HTTP/1.1 400 Bad Request"));
         let open = b"\x81\x0e0{\"sid\":\"abc\"}";

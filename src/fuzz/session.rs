@@ -1,5 +1,5 @@
 //! What must hold for a whole session, whatever its client and its upstreams say, wherever that is cut, and whatever goes wrong.
-//! The session is the [`desk`](crate::fuzz::desk)'s.
+//! The session is that of a [`simulated_edge`](crate::fuzz::simulated_edge)'s.
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
-use crate::fuzz::desk::{Desk, Ended, LIMITS, Record, Script, Trouble, route};
+use crate::fuzz::simulated_edge::{Ended, LIMITS, Record, Script, SimulatedEdge, Trouble, route};
 use crate::fuzz::sloppy;
 use crate::http::answer::Problem;
 use crate::http::body::BodyReader;
@@ -20,13 +20,13 @@ const ROOMY: HeadLimits = HeadLimits { head_bytes_max: 8192, fields_max: 48, tar
 const NEXT_UPSTREAM: u8 = 0x1e;
 const UPSTREAMS_MAX: usize = 8;
 
-static DESK: LazyLock<Desk> = LazyLock::new(|| {
+static EDGE: LazyLock<SimulatedEdge> = LazyLock::new(|| {
     let (mut small, mut stripped) = (route("/small/"), route("/stripped/"));
     small.rules.body_bytes_max = Some(20);
     stripped.strip_prefix = true;
     let mut private = route("/private/");
     private.allow.extend("192.0.2.0/24".parse::<IpNet>());
-    Desk::new("a.test", vec![stripped, private, small, route("/a/"), route("/")], LIMITS)
+    SimulatedEdge::new("a.test", vec![stripped, private, small, route("/a/"), route("/")], LIMITS)
 });
 
 /// A message: head, data, and the trailer lines that passed.
@@ -40,7 +40,7 @@ pub fn fuzz_session(data: &[u8]) {
     let (client, upstream) = streams.split_at(at.min(streams.len()));
     let upstreams: Vec<&[u8]> = upstream.split(|byte| *byte == NEXT_UPSTREAM).take(UPSTREAMS_MAX).collect();
     let run = |piece_bytes, trouble| {
-        let record = DESK.run(&Script { client, upstreams: &upstreams, piece_bytes, trouble });
+        let record = EDGE.run(&Script { client, upstreams: &upstreams, piece_bytes, trouble });
         check_frames(&record, client, &upstreams);
         record
     };
@@ -217,7 +217,7 @@ mod tests {
             fuzz_session(&[&[cut, pieces], client.as_bytes(), said.as_bytes()].concat());
         }
         let upstreams: Vec<&[u8]> = upstreams.iter().map(|said| said.as_bytes()).collect();
-        DESK.run(&Script {
+        EDGE.run(&Script {
             client: client.as_bytes(),
             upstreams: &upstreams,
             piece_bytes: usize::MAX,
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "is not")]
-    fn bytes_that_nobody_said_are_noticed() {
+    fn bytes_that_no_side_sent_are_noticed() {
         check_passed(b"\x82\x01b", b"\x82\x01a");
     }
 }

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_for_those_who_ask() {
+    fn a_page_is_sent_to_clients_that_accept_html() {
         let wants = |accept: &str| {
             let head = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{accept}\r\n");
             wants_html(&parse_request(head.as_bytes(), &LIMITS).unwrap())

@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_u_label_is_told_to_become_an_a_label() {
+    fn a_u_label_gets_the_advice_to_use_its_a_label() {
         let sentence = Host::parse("bücher.example").unwrap_err().to_string();
         assert!(sentence.contains("bücher.example") && sentence.contains("xn--"), "{sentence}");
         assert_eq!(host("xn--bcher-kva.example").to_string(), "xn--bcher-kva.example");

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_told_apart() {
+    fn what_is_not_an_origin_is_distinguished() {
         for host in [
             "recre.store",
             "localhost:5173",

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_told_apart() {
+    fn destinations_are_distinguished() {
         assert_eq!(parse_place("stderr"), Ok(Place::Stderr));
         assert_eq!(parse_place("unix:/run/a.sock"), Ok(Place::Socket("/run/a.sock".into())));
         assert!(parse_place("stdout").unwrap_err().contains("datagram"));

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn close_codes_are_told_apart_within_bounds() {
+    fn close_codes_are_distinguished_within_bounds() {
         let closes = Closes::default();
         let codes =
             [Some(1000), Some(1014), Some(1015), Some(3000), Some(3999), Some(4000), Some(4999), None];

@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_bits_are_told() {
+    fn reserved_bits_are_reported() {
         assert!(header(&[0xC1, 0]).rsv1);
         assert_eq!(header(&[0xA1, 0]).rsv2_rsv3, 0x20);
         assert_eq!(header(&[0x91, 0]).rsv2_rsv3, 0x10);

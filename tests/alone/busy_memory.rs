@@ -29,10 +29,10 @@ async fn five_hundred_slow_readers_stay_within_the_equation() {
 
 /// Where the kernel and the scratch would have room for thirty times what a session may hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn websockets_that_nobody_reads_stay_within_the_equation() {
+async fn unread_websockets_stay_within_the_equation() {
     let _turn = crate::turn();
     if !has("ss", "-V") {
-        return skip("websockets_that_nobody_reads_stay_within_the_equation", "it needs ss of iproute2");
+        return skip("unread_websockets_stay_within_the_equation", "it needs ss of iproute2");
     }
     let small = "scratch_bytes = \"1MiB\"\ntls_buffer_bytes = \"32KiB\"\nhead_bytes_max = \"8KiB\"";
     println!("{}", stay_within(60, "1MiB", small, true).await);

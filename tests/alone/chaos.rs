@@ -316,7 +316,7 @@ async fn chaos(villains: usize, clients: usize, length: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_little_chaos_harms_nobody() {
+async fn a_little_chaos_harms_no_healthy_client() {
     let _turn = crate::turn();
     chaos(40, 5, Duration::from_secs(3)).await;
 }

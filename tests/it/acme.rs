@@ -507,8 +507,8 @@ fn one_host_that_is_refused_and_one_without_dns_do_not_delay_the_third() {
 
 /// Answers that are none, and what is said of each.
 #[test]
-fn an_answer_that_is_none_is_told_and_the_next_run_succeeds() {
-    if without_pebble("an_answer_that_is_none_is_told_and_the_next_run_succeeds") {
+fn an_invalid_answer_of_the_ca_is_reported_and_the_next_run_succeeds() {
+    if without_pebble("an_invalid_answer_of_the_ca_is_reported_and_the_next_run_succeeds") {
         return;
     }
     let page = "<html><body>502 Bad Gateway</body></html>";

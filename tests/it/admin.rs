@@ -172,7 +172,7 @@ async fn the_metrics_count_what_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_is_down_is_told_everywhere() {
+async fn an_upstream_that_is_down_is_reported_everywhere() {
     let edge = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").start();
     let said = text(&edge.desk().ask(&["status"]));
     assert!(said.ends_with("\n\nnothing is wrong\n"), "{said}");
@@ -449,7 +449,7 @@ async fn an_answer_that_cannot_be_shown_is_a_failure() {
 }
 
 #[test]
-fn who_asks_where_no_edge_is_gets_told_what_to_type() {
+fn without_a_running_edge_the_command_says_what_to_type() {
     let folder = tempfile::tempdir().unwrap();
     let say = |arguments: &[&str]| sanedge().args(arguments).current_dir(&folder).output().unwrap();
     for (arguments, status, said) in [
@@ -707,7 +707,7 @@ async fn a_line_of_the_access_log_is_cut_in_json_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watched_file_is_seen_while_somebody_looks_at_the_status_all_the_time() {
+async fn a_watched_file_is_seen_while_status_is_polled_all_the_time() {
     let edge = Edge::certified_for(&[HOST]).top("watch = true").site(&[HOST], "127.0.0.1:1").start();
     edge.desk().write_certificate(0, &[HOST]);
     edge.desk().bundled();

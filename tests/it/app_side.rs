@@ -63,7 +63,7 @@ async fn with_credentials(client: &mut Raw, scheme: &str, credentials: &str) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_inherits_a_connection_that_a_client_authenticated() {
+async fn no_client_inherits_a_connection_that_another_authenticated() {
     for scheme in ["NTLM", "Negotiate"] {
         let upstream = authenticates_connections(scheme).await;
         // One worker, and so one pool, which everybody shares.
@@ -312,7 +312,7 @@ fn bundled(upstream: &str) -> (String, Option<i32>) {
 }
 
 #[test]
-fn a_url_as_upstream_is_told_what_works() {
+fn a_url_as_upstream_is_refused_with_what_works() {
     for url in ["https://127.0.0.1:3000", "HTTPS://localhost", "wss://127.0.0.1:3000/socket.io/"] {
         let (said, code) = bundled(url);
         assert_eq!(code, Some(1), "{said}");

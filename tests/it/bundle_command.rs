@@ -185,7 +185,7 @@ fn a_file_that_is_no_bundle_cannot_be_shown() {
 }
 
 #[test]
-fn a_source_given_for_a_bundle_is_told_apart_before_its_mode() {
+fn a_source_given_for_a_bundle_is_recognised_before_its_mode() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::good();
     let toml = folder.sanedge_toml();
@@ -204,7 +204,7 @@ fn a_source_given_for_a_bundle_is_told_apart_before_its_mode() {
 }
 
 #[test]
-fn a_source_that_is_plainly_another_file_is_told_as_what_it_is() {
+fn a_source_that_is_plainly_another_file_is_reported_as_what_it_is() {
     let folder = Folder::good();
     sanedge(&arguments(&["bundle"], &folder.sanedge_toml()));
     let utf16: Vec<u8> = "\u{feff}board".encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -274,7 +274,7 @@ fn show_answers_a_program_in_json_also_when_it_fails() {
 }
 
 #[test]
-fn memory_is_told_on_success_or_where_it_is_the_problem() {
+fn memory_is_printed_on_success_or_if_it_is_the_problem() {
     let lines = |words: &[&str], change: fn(&mut Folder)| {
         let mut folder = Folder::good();
         change(&mut folder);
@@ -291,7 +291,7 @@ fn memory_is_told_on_success_or_where_it_is_the_problem() {
 }
 
 #[test]
-fn nothing_is_coloured_where_nobody_looks() {
+fn nothing_is_coloured_without_a_terminal() {
     let output = sanedge(&arguments(&["bundle"], &story().sanedge_toml()));
     assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b));
 }
@@ -320,7 +320,7 @@ fn a_terminal_gets_colour_unless_no_color_is_set() {
 }
 
 #[test]
-fn a_reader_who_goes_away_is_no_panic() {
+fn a_closed_stdout_is_not_a_panic() {
     let folder = Folder::good();
     let toml = folder.sanedge_toml();
     let (reader, writer) = std::io::pipe().unwrap();

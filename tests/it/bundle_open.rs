@@ -341,7 +341,7 @@ fn the_fuzz_corpus_does_no_harm() {
 }
 
 #[test]
-fn other_versions_are_told_apart() {
+fn other_versions_are_distinguished() {
     let mut file = bytes(&small()).to_vec();
     for (version, sentence) in [
         (2_u16, "compiled by a newer sanedge"),
@@ -361,7 +361,7 @@ fn other_versions_are_told_apart() {
 }
 
 #[test]
-fn foreign_files_are_told_what_was_expected() {
+fn foreign_files_are_refused_with_what_was_expected() {
     let pem = fs::read(golden("p256.pem")).unwrap();
     let text = decode(&pem).unwrap_err().to_string();
     assert!(
@@ -876,7 +876,7 @@ fn what_chown_does_not_allow_is_said_and_the_key_stays_private() {
     }
     let folder = Folder::new();
     chown(folder.folder.path(), Some(65_534), None).unwrap();
-    as_nobody("nobody_replaces_roots_file", &folder.bundle(0o640));
+    as_nobody("another_user_does_not_replace_roots_file", &folder.bundle(0o640));
     let found = fs::metadata(folder.path("sanedge.bundle")).unwrap();
     assert_eq!((found.uid(), found.mode() & 0o7777, found.len()), (65_534, 0o600, 3));
     assert_eq!(folder.names(), ["sanedge.bundle"]);
@@ -884,7 +884,7 @@ fn what_chown_does_not_allow_is_said_and_the_key_stays_private() {
 
 #[test]
 #[ignore = "run by what_chown_does_not_allow_is_said_and_the_key_stays_private, as another user"]
-fn nobody_replaces_roots_file() {
+fn another_user_does_not_replace_roots_file() {
     let path = argument();
     let note = file::write_atomic(&path, b"new").unwrap().note.unwrap();
     assert!(note.contains(&format!("`chown 0:0 {0} && chmod 0640 {0}`", path.display())), "{note}");

@@ -1338,7 +1338,7 @@ fn every_code_has_a_row() {
 }
 
 #[test]
-fn a_damaged_certificate_is_told_in_words() {
+fn a_damaged_certificate_is_reported_in_words() {
     for base64 in ["MAMCAQE=", "AAAA", "MIIBAAEC", "////MIIB"] {
         let text = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
         let outcome = run(|f| f.write("cert.pem", text));
@@ -1348,7 +1348,7 @@ fn a_damaged_certificate_is_told_in_words() {
 }
 
 #[test]
-fn a_slip_in_a_key_is_told_before_what_follows_from_it() {
+fn a_misspelled_key_is_reported_before_what_follows_from_it() {
     let outcome = run(|f| drop(f.change("hosts = ", "hostz = ").change("board = \"rpi4\"\n", "")));
     let told: Vec<Code> = outcome.findings.iter().map(|f| f.code).take(2).collect();
     assert_eq!(told, [Code::UnknownKey, Code::MissingKey], "{}", texts(&outcome));
@@ -1366,7 +1366,7 @@ fn a_slip_in_a_key_is_told_before_what_follows_from_it() {
 }
 
 #[test]
-fn a_key_of_the_whole_file_below_a_table_is_told_where_it_belongs_and_not_that_it_is_missing() {
+fn a_top_level_key_below_a_table_is_reported_with_its_place_and_not_as_missing() {
     for (table, change) in [
         ("[limits]", (|f| drop(f.change("board = ", "[limits]\nboard = "))) as Change),
         ("[[certificate]]", |f| {
@@ -1384,7 +1384,7 @@ fn a_key_of_the_whole_file_below_a_table_is_told_where_it_belongs_and_not_that_i
 }
 
 #[test]
-fn a_file_that_is_missing_is_told_by_where_it_should_be() {
+fn a_missing_file_is_reported_with_where_it_should_be() {
     let remedy = |chain: &str| {
         let outcome = run(|f| drop(f.change("chain = \"cert.pem\"", &format!("chain = \"{chain}\""))));
         of(&outcome, Code::FileMissing).remedy.clone()
@@ -1437,7 +1437,7 @@ fn the_public_port_is_that_of_the_listeners_where_they_agree() {
 }
 
 #[test]
-fn a_chain_that_misses_the_trusted_ca_is_told_both_ends_and_both_causes() {
+fn a_chain_that_misses_the_trusted_ca_is_reported_with_both_ends_and_both_causes() {
     let outcome = run(|f| lone_leaf(f, None, false));
     let finding = of(&outcome, Code::NotInTrust);
     assert!(finding.found.contains("Intermediate") && finding.found.contains("Home CA"), "{finding:?}");
@@ -1629,7 +1629,7 @@ fn the_certificate_nearest_in_name_is_the_one_to_reissue() {
 }
 
 #[test]
-fn all_problems_are_told_in_one_run_and_in_the_order_of_severity() {
+fn all_problems_are_reported_in_one_run_in_the_order_of_severity() {
     let outcome = run(|f| {
         f.change("rpi4", "rpi99")
             .change("127.0.0.1:3000", "8.8.8.8:80")
@@ -1659,7 +1659,7 @@ fn findings_name_their_line() {
 }
 
 #[test]
-fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
+fn a_key_in_the_wrong_table_is_reported_with_its_place() {
     let outcome = run(|f| drop(f.append("sessions_max = 5\ntrusted_proxies = []\n")));
     let remedies: Vec<_> = outcome.findings.iter().map(|f| f.remedy.as_str()).collect();
     assert!(remedies.iter().any(|r| r.contains("belongs in [limits]")), "{remedies:?}");
@@ -1738,7 +1738,7 @@ fn the_choice_among_several_certificates_is_that_of_the_design() {
 }
 
 #[test]
-fn the_largest_number_of_sessions_that_fits_is_told_and_fits() {
+fn the_largest_number_of_sessions_that_fits_is_reported_and_fits() {
     let outcome =
         run(|f| drop(f.append("[limits]\nsessions_max = 60000\nsocket_buffer_bytes = \"32KiB\"\n")));
     let remedy = &of(&outcome, Code::MemoryOverBudget).remedy;

@@ -90,7 +90,7 @@ fn the_demo_starts_and_stops_cleanly() {
 }
 
 #[test]
-fn a_taken_port_is_told_with_its_remedy() {
+fn a_taken_port_is_reported_with_its_remedy() {
     let demo = Demo::start();
     let port = demo.url.trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
     let output = Command::new(program()).args(["--port", &port]).output().unwrap();

@@ -105,7 +105,7 @@ async fn with_insecure_or_a_known_ca_the_private_parts_go_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_told_and_never_followed() {
+async fn a_redirect_is_reported_and_never_followed() {
     let elsewhere = listener().await;
     let redirect =
         format!("HTTP/1.1 302 Found\r\nLocation: http://{elsewhere}/socket.io/\r\nContent-Length: 0\r\n\r\n");
@@ -144,7 +144,7 @@ async fn counting() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_namespace_the_app_sees_nobody_and_with_one_that_is_said_beforehand() {
+async fn without_a_namespace_the_app_sees_no_client_and_with_one_that_is_announced() {
     let (app, joined) = counting().await;
     let edge = Edge::certified_for(&[HOST]).site(&[HOST], app).start();
     let ca = trusting(&edge);

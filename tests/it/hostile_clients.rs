@@ -214,7 +214,7 @@ async fn polling_of_another_origin_is_the_apps_business() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_origin_is_told_the_line_to_add_in_the_answer_and_in_the_log() {
+async fn a_refused_origin_gets_the_line_to_add_in_the_response_and_in_the_log() {
     let (edge, upstream) = edge_with(|edge| edge).await;
     let mut client = Raw::open(&edge, HOST).await;
     client.send(upgrade(HOST, "/", "Origin: https://App.test:8443\r\n")).await;
@@ -470,7 +470,7 @@ async fn sessions_max_is_the_last_one_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handshakes_max_counts_those_who_have_spoken_and_touches_no_open_session() {
+async fn handshakes_max_counts_connections_with_a_client_hello_and_touches_no_open_session() {
     let (edge, _upstream) = edge_with(|edge| edge.limits("handshakes_max = 2\nworkers = 1")).await;
     let mut open = Raw::open(&edge, HOST).await;
     // Who says nothing takes no place.
@@ -601,7 +601,7 @@ fn assert_honest(log: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_forges_a_log_line_or_field() {
+async fn no_client_forges_a_log_line_or_field() {
     let forged = "x\" level=error msg=\"forged";
     // What a server says is as foreign as what a client says.
     let upstream = Upstream::scripted(move |mut connection: Connection| async move {
@@ -686,7 +686,7 @@ async fn a_hello_may_come_byte_by_byte_and_its_name_in_any_case() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_forges_a_log_line_through_the_server_name_or_garbage() {
+async fn no_client_forges_a_log_line_through_the_server_name_or_garbage() {
     for name in [
         &b"x\nlevel=error msg=forged"[..],
         b"x\" level=error msg=\"forged",

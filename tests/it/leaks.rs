@@ -431,7 +431,7 @@ fn nothing_but_an_excerpt_quotes_input() {
             &[
                 "src/excerpt.rs",
                 "src/bundle/pem.rs",
-                "src/bundle/compile/vessel.rs",
+                "src/bundle/compile/container.rs",
                 "src/cli/running.rs",
                 "src/doctor/ask.rs",
                 "src/doctor/socket.rs", // a status line of a server

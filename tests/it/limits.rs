@@ -234,7 +234,7 @@ async fn loopback_is_exempt_unless_something_else_is_written() {
 // --- a full house ----------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_thousand_silent_connections_lock_nobody_out() {
+async fn four_thousand_silent_connections_lock_no_client_out() {
     more_files();
     const SESSIONS_MAX: usize = 300;
     let limits = format!("sessions_max = {SESSIONS_MAX}\nhandshake_timeout = \"2m\"\nworkers = 2");
@@ -278,7 +278,7 @@ async fn four_thousand_silent_connections_lock_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_house_sends_away_handshakes_then_the_silent_then_who_rests_and_nobody_else() {
+async fn at_sessions_max_handshakes_then_silent_then_idle_connections_are_evicted_and_no_others() {
     let limits = "sessions_max = 4\nhandshakes_max = 4\nhandshake_timeout = \"2m\"\nworkers = 1";
     let (edge, _app) = edge_with(|e| e.limits(limits)).await;
     let (_, websocket) = upgraded_from(&edge, "127.0.0.1", "").await;

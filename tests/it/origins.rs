@@ -340,7 +340,7 @@ async fn a_second_line_of_origins_is_answered_with_one_for_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bundle_says_who_may_open_websockets() {
+async fn bundle_prints_the_origins_that_may_open_websockets() {
     let upstream = app().await;
     let desk =
         both(&upstream).site_with(&[HOST], &upstream, &format!("origins = [\"file://\"]\n{ROUTE}")).write();

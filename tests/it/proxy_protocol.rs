@@ -60,7 +60,7 @@ async fn ended(mut stream: TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_client_is_who_the_header_names() {
+async fn the_client_is_the_one_that_the_header_names() {
     let upstream = Upstream::answering(OK).await;
     let edge = edge(&upstream, |edge| edge);
     let v1 = |line: &str| format!("PROXY {line}\r\n").into_bytes();
@@ -218,7 +218,7 @@ async fn introduced() -> Upstream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_is_told_the_client_on_a_connection_of_its_own() {
+async fn an_upstream_gets_the_client_on_a_connection_of_its_own() {
     for (version, wanted) in [
         (1, "PROXY TCP4 127.0.0.1 127.0.0.1 "),
         (2, "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01"),

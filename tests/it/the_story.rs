@@ -9,7 +9,7 @@ const OLD: &str = "recre.store";
 const NEW: &str = "socket.recre.store";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_missing_name_is_found_on_the_desk_and_mended_under_an_open_game() {
+async fn the_missing_name_is_found_before_serving_and_fixed_under_an_open_game() {
     let app = serve_default().await;
     // Before: the board serves recre.store, with a game running.
     let edge = Edge::certified_for(&[OLD]).site(&[OLD], app).start();

@@ -143,7 +143,7 @@ async fn a_broken_record_gets_an_alert_and_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_http_on_the_tls_port_is_told_in_kind_and_other_garbage_gets_an_alert() {
+async fn plain_http_on_the_tls_port_gets_a_400_and_other_garbage_gets_an_alert() {
     let edge = edge().await;
     let say = async |bytes: &[u8]| {
         let mut stream = TcpStream::connect(edge.https).await.unwrap();

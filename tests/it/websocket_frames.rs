@@ -584,7 +584,7 @@ async fn a_ping_waits_for_the_end_of_a_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_answers_no_ping_is_cut_and_who_sends_other_things_is_not() {
+async fn a_client_that_answers_no_ping_is_cut_and_one_that_sends_other_frames_is_not() {
     let upstream = Upstream::switching(echo).await;
     let edge = edge_with(&upstream, "ping_interval = \"700ms\"");
     let mut deaf = open(&edge).await;
@@ -674,7 +674,7 @@ async fn a_client_that_takes_its_bytes_slowly_is_not_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_pinged_or_judged_behind_a_close() {
+async fn no_client_is_pinged_or_checked_after_a_close() {
     let (upstream, go) = closes_late().await;
     let edge = edge_with(&upstream, "ping_interval = \"300ms\"");
     let mut client = open(&edge).await;
@@ -759,7 +759,7 @@ async fn an_idle_session_ends_between_two_frames() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_upstream_is_told_of_a_client_that_takes_nothing() {
+async fn the_upstream_gets_a_close_for_a_client_that_reads_nothing() {
     let upstream = Upstream::switching(async |mut connection: Connection| {
         let flood = server_frame(BINARY, true, &[1; 60_000]);
         for _ in 0..1000 {

@@ -7,8 +7,8 @@ use rustls_pki_types::{
 };
 use zeroize::Zeroizing;
 
+use super::container;
 use super::desk::Desk;
-use super::vessel;
 use crate::bundle::acme::stored;
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
@@ -134,7 +134,7 @@ fn sections(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<
     let bytes = read(desk, file, wanted)?;
     let read = pem::read(&bytes);
     if read.as_ref().map_or(true, Vec::is_empty)
-        && let Some(finding) = in_another_vessel(&file.value, &bytes, wanted)
+        && let Some(finding) = in_another_container(&file.value, &bytes, wanted)
     {
         desk.push(file.line, finding);
         return None;
@@ -142,17 +142,17 @@ fn sections(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<
     read.map_err(|error| desk.push(file.line, malformed(file, &error))).ok()
 }
 
-fn in_another_vessel(file: &NamedFile, bytes: &[u8], wanted: Wanted) -> Option<Finding> {
+fn in_another_container(file: &NamedFile, bytes: &[u8], wanted: Wanted) -> Option<Finding> {
     let (path, out) = (word(&file.path), word_beside(&converted(&file.path), &file.path));
-    let vessel = vessel::of(bytes, &path, &out, wanted == Wanted::Key)?;
+    let container = container::of(bytes, &path, &out, wanted == Wanted::Key)?;
     let (code, what) = match wanted {
         Wanted::Certificates => (Code::NoCertificateInFile, "no certificate"),
         Wanted::Key => (Code::NoKeyInFile, "no private key"),
     };
     let finding = Finding::new(code, format!("`{}` holds {what} in PEM", file.label))
         .expected("PEM: text that begins with -----BEGIN")
-        .found(vessel.found)
-        .remedy(vessel.remedy);
+        .found(container.found)
+        .remedy(container.remedy);
     Some(finding)
 }
 
@@ -193,7 +193,7 @@ fn unusable_file(file: &NamedFile, trouble: &FileTrouble, wanted: Wanted, hosts:
         FileTrouble::Missing => (Code::FileMissing, "is not there", missing_advice(file, wanted, hosts)),
         FileTrouble::NotRegular(_) => {
             let inside =
-                vessel::in_folder(&file.path, wanted == Wanted::Key).map(|name| file.path.join(name));
+                container::in_folder(&file.path, wanted == Wanted::Key).map(|name| file.path.join(name));
             let remedy = match inside {
                 Some(inside) => format!("Name the PEM file itself: {}", word(&inside)),
                 None => "Name the PEM file itself.".to_owned(),
@@ -271,10 +271,10 @@ fn first_certificate(name: &str, hosts: &[Host]) -> String {
 
 /// DER begins with a SEQUENCE; what its first item is tells certificates, keys, PKCS #7 and PKCS #12 apart.
 fn binary(file: &NamedFile, der: &[u8], wanted: Wanted) -> Finding {
-    let content = vessel::content_of(der);
+    let content = container::content_of(der);
     let path = word(&file.path);
     let out = word_beside(&converted(&file.path), &file.path);
-    let (code, found, command) = if vessel::is_pkcs12(der) {
+    let (code, found, command) = if container::is_pkcs12(der) {
         let option = if wanted == Wanted::Key { "-nocerts -noenc" } else { "-nokeys" };
         let command = format!("openssl pkcs12 -in {path} {option} -out {out}");
         (Code::PemIsPkcs12, "PKCS #12 (.p12, .pfx)", format!("(umask 077; {command})"))

@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_number_is_told_apart_by_its_words() {
+    fn one_status_with_different_bodies_is_distinguished() {
         assert_eq!(code(530, NO_FIELD, "error code: 1033"), Some(Code::TunnelError));
         assert_eq!(code(530, NO_FIELD, "error code: 1016"), Some(Code::CdnOrigin));
         assert_eq!(code(503, NO_FIELD, "<title>Just a moment...</title>"), Some(Code::HttpChallenge));

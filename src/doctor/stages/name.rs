@@ -8,7 +8,7 @@ use crate::doctor::client::time_up;
 use crate::doctor::connection::Late;
 use crate::doctor::dns;
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::home::{is_home, is_private};
+use crate::doctor::home_network::{is_home, is_private};
 use crate::names::Host;
 
 /// Addresses of a name that are tried.
@@ -88,7 +88,7 @@ impl Stages<'_> {
         };
         let finding = finding.seen("resolver", error);
         section.found(if online {
-            finding.seen("asked as well", format!("{server}, which {said}"))
+            finding.seen("also asked", format!("{server}, which {said}"))
         } else {
             finding
         });

@@ -14,7 +14,7 @@ use crate::doctor::check::{Finding, Section};
 use crate::doctor::client::time_up;
 use crate::doctor::connection::CONNECT_TIME;
 use crate::doctor::explain::{Code, Group};
-use crate::doctor::home::{is_home, is_private};
+use crate::doctor::home_network::{is_home, is_private};
 
 /// How connecting to an address went.
 struct Knock {

@@ -276,7 +276,7 @@ mod tests {
 
     /// A botnet, or one line with an IPv6 /32.
     #[test]
-    fn a_flood_of_addresses_makes_nobody_forgotten_and_locks_out_nobody() {
+    fn a_flood_of_addresses_evicts_no_counts_and_locks_out_no_address() {
         let table = Addresses::new(1024);
         let quota = Quota { sessions_max: 2, connections_per_s_max: 1 };
         let owner = source("192.0.2.1");

@@ -2,7 +2,7 @@
 //!
 //! A key issues tickets for [`ROTATION_S`] and opens them for [`LIFETIME_S`], which is what clients are told; then it
 //! is wiped. Times are of `CLOCK_BOOTTIME`: a board whose wall clock jumps keeps its keys neither longer nor shorter.
-//! The keys outlive this process in memory only, see [`Home`].
+//! The keys outlive this process in memory only, see [`KeyFolder`].
 
 use std::fmt;
 use std::path::Path;
@@ -14,18 +14,18 @@ use tracing::{error, info, warn};
 
 use crate::excerpt::Excerpt;
 
-mod home;
+mod key_folder;
 mod keys;
 
-use home::Home;
-pub(crate) use home::folder;
+use key_folder::KeyFolder;
+pub(crate) use key_folder::folder;
 pub(crate) use keys::NoRandomness;
 use keys::{Key, Keys, LIFETIME_S, uptime_s};
 
 /// rustls's ticketer. All workers share it: each reads the keys without a lock, and the main thread alone replaces them.
 pub(crate) struct Tickets {
     keys: ArcSwap<Keys>,
-    home: Option<Home>,
+    key_folder: Option<KeyFolder>,
 }
 
 impl Tickets {
@@ -36,29 +36,29 @@ impl Tickets {
     /// The kernel gives no randomness.
     pub(crate) fn start(folder: &Path) -> Result<Arc<Self>, NoRandomness> {
         let now = uptime_s();
-        let home = Home::open(folder)
+        let key_folder = KeyFolder::open(folder)
             .inspect_err(|reason| {
                 let folder = Excerpt::of_path(folder);
                 info!(%folder, %reason, "ticket keys are kept in memory only: clients cannot resume after a restart");
             })
             .ok();
-        let kept = home.as_ref().and_then(|home| match home.load(now) {
+        let kept = key_folder.as_ref().and_then(|key_folder| match key_folder.load(now) {
             Ok(kept) => kept,
             Err(reason) => {
-                warn!(path = %Excerpt::of_path(home.path()), %reason, "ticket keys of the previous process not used: clients \
+                warn!(path = %Excerpt::of_path(key_folder.path()), %reason, "ticket keys of the previous process not used: clients \
                     make one full handshake");
                 None
             }
         });
-        if let Some(home) = &home {
+        if let Some(key_folder) = &key_folder {
             let keys = kept.as_ref().map_or(0, |keys| keys.0.len());
-            info!(path = %Excerpt::of_path(home.path()), keys, "ticket keys are kept across restarts");
+            info!(path = %Excerpt::of_path(key_folder.path()), keys, "ticket keys are kept across restarts");
         }
         let keys = match &kept {
             Some(keys) => keys.clone(),
             None => Keys(vec![Key::new(now)?]),
         };
-        let tickets = Self { keys: ArcSwap::from_pointee(keys), home };
+        let tickets = Self { keys: ArcSwap::from_pointee(keys), key_folder };
         if kept.is_none() {
             tickets.save();
         }
@@ -80,9 +80,9 @@ impl Tickets {
     }
 
     fn save(&self) {
-        let Some(home) = &self.home else { return };
-        if let Err(error) = home.save(&self.keys.load()) {
-            let path = Excerpt::of_path(home.path()).to_string();
+        let Some(key_folder) = &self.key_folder else { return };
+        if let Err(error) = key_folder.save(&self.keys.load()) {
+            let path = Excerpt::of_path(key_folder.path()).to_string();
             warn!(path, %error, "ticket keys not written: clients cannot resume after a restart");
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_advertised_lifetime_is_at_most_36_hours() {
         let tickets =
-            Tickets { keys: ArcSwap::from_pointee(Keys(vec![Key::new(1_000).unwrap()])), home: None };
+            Tickets { keys: ArcSwap::from_pointee(Keys(vec![Key::new(1_000).unwrap()])), key_folder: None };
         assert!(tickets.enabled());
         assert_eq!(u64::from(tickets.lifetime()), LIFETIME_S);
         assert_eq!((ROTATION_S, LIFETIME_S), (12 * 3600, 36 * 3600));

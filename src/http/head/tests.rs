@@ -311,7 +311,7 @@ fn an_absolute_form_says_the_same_as_host() {
 }
 
 #[test]
-fn nobody_asks_the_whole_server() {
+fn asterisk_form_is_refused() {
     let path = |line: &str| {
         request(&format!("{line} HTTP/1.1\r\nHost: a.test\r\n\r\n")).map(|head| head.path.to_owned())
     };

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_is_told_once_with_its_hosts_and_a_path_that_a_shell_takes() {
+    fn an_upstream_is_reported_once_with_its_hosts_and_a_path_quoted_for_a_shell() {
         let found = told(|status| {
             status.hosts.iter_mut().for_each(|host| host.upstreams[0].state = "down".into());
             status.hosts.push(host("d.test", "2.pem"));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_hosts_are_told_once_with_the_command_that_obtains_their_certificates() {
+    fn pending_hosts_are_reported_once_with_the_command_that_obtains_their_certificates() {
         let pending = |hosts: &[&str]| {
             let found = told(|status| status.pending = hosts.iter().map(ToString::to_string).collect());
             let [(code, severity, message, command)] = found.as_slice() else { panic!("{found:?}") };
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_told_once_by_how_urgent_it_is() {
+    fn a_certificate_is_reported_once_with_its_severity() {
         let due = |urgency, left: &str| {
             let left = left.to_owned();
             let found = told(move |status| {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_is_told_first() {
+    fn the_worst_is_reported_first() {
         let newer = SourceStatus {
             file: "x.toml".into(),
             state: "newer",

@@ -427,7 +427,7 @@ proptest! {
     }
 
     #[test]
-    fn spoiled_sequences_are_told_as_the_oracle_does(
+    fn spoiled_sequences_are_reported_as_by_the_oracle(
         (case, mut input) in legal(),
         steps in steps(),
         limits in (0..400_u64, 0..700_u64),

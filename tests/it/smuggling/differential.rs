@@ -13,8 +13,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
-use sanedge::fuzz::desk::{self, Desk};
 use sanedge::fuzz::messages::forwarded;
+use sanedge::fuzz::simulated_edge::{SimulatedEdge, route};
 use sanedge::http::body::BodyReader;
 use sanedge::http::head::{HeadLimits, HeadScanner, parse_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,15 +50,15 @@ impl Read {
 }
 
 /// The session's own machines, with a route for others only.
-fn desk() -> Desk {
-    let mut private = desk::route("/private/");
+fn simulated_edge() -> SimulatedEdge {
+    let mut private = route("/private/");
     private.allow.extend("192.0.2.0/24".parse::<IpNet>());
-    Desk::new(HOST, vec![private, desk::route("/")], LIMITS)
+    SimulatedEdge::new(HOST, vec![private, route("/")], LIMITS)
 }
 
 /// What we forward of the first request in `bytes`, once it is complete.
-fn ours(bytes: &[u8], desk: &Desk) -> Option<Read> {
-    let sent = desk.forwards(bytes)?;
+fn ours(bytes: &[u8], edge: &SimulatedEdge) -> Option<Read> {
+    let sent = edge.forwards(bytes)?;
     let end = HeadScanner::request().scan(&sent, &ROOMY).unwrap().unwrap();
     let head = parse_request(&sent[..end], &ROOMY).unwrap();
     let (method, target) = (head.method.to_owned(), head.target.to_owned());
@@ -81,9 +81,9 @@ fn body_of(bytes: &[u8], limits: &HeadLimits) -> Option<Vec<u8>> {
 
 #[test]
 fn a_session_on_the_desk_decides_as_the_table_says_of_the_program() {
-    let desk = desk();
+    let edge = simulated_edge();
     for row in rows() {
-        let forwarded = ours(&bytes(&row.request), &desk).is_some();
+        let forwarded = ours(&bytes(&row.request), &edge).is_some();
         let expected = matches!(row.then, Then::Same | Then::Becomes(_) | Then::Last(_));
         assert_eq!(forwarded, expected, "{}", row.name);
     }
@@ -275,17 +275,17 @@ fn what_goes_upstream_is_the_same_request_to_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn we_are_laxer_than_nobody() {
-    let test = "we_are_laxer_than_nobody";
+async fn no_other_server_is_stricter() {
+    let test = "no_other_server_is_stricter";
     if !peers::both_installed(test) {
         return;
     }
     if !has("node", "--version") {
         return skip(test, "it needs node");
     }
-    let (all, desk) = (tried(), desk());
+    let (all, edge) = (tried(), simulated_edge());
     let forwarded: Vec<(Vec<u8>, Read)> =
-        all.iter().filter_map(|request| Some((request.clone(), ours(request, &desk)?))).collect();
+        all.iter().filter_map(|request| Some((request.clone(), ours(request, &edge)?))).collect();
     let requests = Arc::new(forwarded.iter().map(|(request, _)| request.clone()).collect::<Vec<_>>());
     let node = tokio::task::spawn_blocking({
         let requests = Arc::clone(&requests);

@@ -371,7 +371,7 @@ fn what_an_upstream_said_before_it_was_cut_is_the_clients() {
 }
 
 #[test]
-fn a_broken_rule_is_told_to_both_sides_whichever_broke_it() {
+fn a_broken_rule_closes_both_sides_whichever_broke_it() {
     let unmasked = frame(0x81, b"x", None);
     let masked = frame(0x81, b"x", MASK);
     for (client_breaks, says) in [(true, &unmasked), (false, &masked)] {

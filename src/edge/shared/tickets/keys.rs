@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_issues_for_half_a_day_and_opens_for_what_clients_are_told() {
+    fn a_key_issues_for_half_a_day_and_opens_for_the_announced_lifetime() {
         let first = fresh();
         let ticket = first.seal(b"session", NOW).unwrap();
         assert_eq!(first.turned(NOW + ROTATION_S - 1).unwrap().map(|keys| keys.0.len()), None);

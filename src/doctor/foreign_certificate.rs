@@ -5,7 +5,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::check::Finding;
 use super::explain::Code;
-use super::home::is_related;
+use super::home_network::is_related;
 use crate::bundle::compile::Presented;
 use crate::bundle::finding::listed;
 use crate::names::Host;
@@ -93,7 +93,7 @@ const DEVICES: [&str; 26] = [
 ];
 
 /// Whose it is, where it is not the host's own: in place of what is wrong with its names and its issuer.
-pub(super) fn stranger(
+pub(super) fn foreign_certificate(
     host: &Host,
     end_entity: Option<&CertificateDer<'_>>,
     found: &Presented,

@@ -40,8 +40,8 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// No session of one script takes longer: each of its waits has a bound.
 const TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// An edge on the desk, for one site.
-pub struct Desk {
+/// An simulated edge, for one site.
+pub struct SimulatedEdge {
     bundle: Bundle,
     routes: Vec<Arc<RouteState>>,
     tally: Arc<HostTally>,
@@ -172,7 +172,7 @@ pub fn route(path: &str) -> Route {
     }
 }
 
-impl Desk {
+impl SimulatedEdge {
     /// For `host`, with these routes.
     pub fn new(host: &str, routes: Vec<Route>, limits: HeadLimits) -> Self {
         let host = Host::parse(host).unwrap();
@@ -238,7 +238,7 @@ impl Desk {
 struct Link(Peer, End);
 
 struct Session<'d> {
-    desk: &'d Desk,
+    edge: &'d SimulatedEdge,
     script: &'d Script<'d>,
     world: World,
     start: Instant,
@@ -262,7 +262,7 @@ struct Upstream<'d> {
 }
 
 impl<'d> Session<'d> {
-    fn new(desk: &'d Desk, script: &'d Script<'d>) -> Self {
+    fn new(edge: &'d SimulatedEdge, script: &'d Script<'d>) -> Self {
         let start = epoch();
         let (peer, end) = link(start, Duration::ZERO);
         peer.cut_reads(script.piece_bytes);
@@ -276,11 +276,11 @@ impl<'d> Session<'d> {
             Trouble::ClientStalls => {}
             _ => peer.goodbye(),
         }
-        let world = World::new(Pace::of(&desk.bundle.limits));
+        let world = World::new(Pace::of(&edge.bundle.limits));
         let (client, input, scratch) = (Link(peer, end), Input::default(), vec![0; 2048]);
         let record = Record::default();
         Self {
-            desk,
+            edge,
             script,
             world,
             start,
@@ -328,7 +328,7 @@ impl<'d> Session<'d> {
     /// One request and its response; whether another may follow.
     fn request(&mut self) -> bool {
         let times = HeadTimes { head: Duration::from_secs(10), idle: Duration::from_secs(60) };
-        let mut head = AwaitHead::new(self.now, &self.input, self.desk.limits, times, None);
+        let mut head = AwaitHead::new(self.now, &self.input, self.edge.limits, times, None);
         let head = self.drive(None, |now, client, _, _, (input, world)| head.step(now, client, input, world));
         let scanner = match head {
             Ok(scanner) => scanner,
@@ -356,20 +356,20 @@ impl<'d> Session<'d> {
         let head = parse_scanned_request(bytes, scanner, &mut lines)
             .map_err(|error| (String::new(), error.into(), None))?;
         let form = decision::answer_form(&head, head.keep_alive && !self.world.drains.get());
-        let bundle = &self.desk.bundle;
+        let bundle = &self.edge.bundle;
         let asker = Asker { peer: PEER, name: Some(&bundle.hosts[0].host), covered: &[] };
         let refused = |refusal| (head.method.to_owned(), refusal, Some(form));
         let destination = decision::destination(bundle, &asker, &head).map_err(refused)?;
         decision::plan(bundle, PEER, &destination, &head, &mut self.plan).map_err(refused)?;
         let limits = ExchangeLimits {
-            head: self.desk.limits,
-            response_head: self.desk.limits,
+            head: self.edge.limits,
+            response_head: self.edge.limits,
             pace: self.world.pace,
             pool_idle_max: 0,
         };
-        let route = &self.desk.routes[destination.route];
+        let route = &self.edge.routes[destination.route];
         let (size, to) = ((bytes.len(), head.keep_alive), (route, Choice::default()));
-        Ok(Request::new(&head, size, destination, to, &self.desk.tally, limits))
+        Ok(Request::new(&head, size, destination, to, &self.edge.tally, limits))
     }
 
     fn refuse(&mut self, method: &str, refusal: Refusal, form: Option<AnswerForm>) -> bool {

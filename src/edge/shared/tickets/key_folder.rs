@@ -27,7 +27,7 @@ const TMPFS_MAGIC: u32 = 0x0102_1994;
 const RAMFS_MAGIC: u32 = 0x8584_58f6;
 
 /// A folder in memory, held open: what is at its path later does not matter.
-pub(super) struct Home {
+pub(super) struct KeyFolder {
     folder: OwnedFd,
     path: PathBuf,
     boot: BootId,
@@ -35,7 +35,7 @@ pub(super) struct Home {
 
 /// Why a folder keeps no keys.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoHome {
+pub(super) enum NoKeyFolder {
     #[error("expected a tmpfs, so that keys are never on a disk; set [listen] admin to a socket in one")]
     OnDisk,
     #[error("cannot be used: {0}")]
@@ -78,18 +78,18 @@ pub(crate) fn folder(admin: Option<&Admin>, runtime_directory: Option<OsString>)
     folder.to_owned()
 }
 
-impl Home {
+impl KeyFolder {
     /// # Errors
     /// Says why no keys are kept in `path`.
-    pub(super) fn open(path: &Path) -> Result<Self, NoHome> {
+    pub(super) fn open(path: &Path) -> Result<Self, NoKeyFolder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(NoHome::Folder)?;
+        let folder = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(NoKeyFolder::Folder)?;
         // The number has 32 bits; the field more or fewer, by architecture.
-        let kind = rustix::fs::fstatfs(&folder).map_err(NoHome::Folder)?.f_type as u32;
+        let kind = rustix::fs::fstatfs(&folder).map_err(NoKeyFolder::Folder)?.f_type as u32;
         if kind != TMPFS_MAGIC && kind != RAMFS_MAGIC {
-            return Err(NoHome::OnDisk);
+            return Err(NoKeyFolder::OnDisk);
         }
-        Ok(Self { folder, path: path.join(FILE), boot: boot_id().ok_or(NoHome::BootId)? })
+        Ok(Self { folder, path: path.join(FILE), boot: boot_id().ok_or(NoKeyFolder::BootId)? })
     }
 
     /// The file.
@@ -143,9 +143,9 @@ impl Home {
     }
 }
 
-impl fmt::Debug for Home {
+impl fmt::Debug for KeyFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Home({})", Excerpt::of_path(&self.path))
+        write!(f, "KeyFolder({})", Excerpt::of_path(&self.path))
     }
 }
 
@@ -162,7 +162,8 @@ mod tests {
 
     /// A folder in memory; said aloud where the machine has none.
     fn memory() -> Option<tempfile::TempDir> {
-        let folder = tempfile::tempdir_in("/dev/shm").ok().filter(|folder| Home::open(folder.path()).is_ok());
+        let folder =
+            tempfile::tempdir_in("/dev/shm").ok().filter(|folder| KeyFolder::open(folder.path()).is_ok());
         if folder.is_none() {
             eprintln!("SKIPPED: /dev/shm is no tmpfs");
             assert!(std::env::var_os("SANEDGE_REQUIRE_ALL").is_none(), "SANEDGE_REQUIRE_ALL is set");
@@ -181,54 +182,55 @@ mod tests {
 
     #[test]
     fn a_disk_keeps_no_keys() {
-        let found = Home::open(Path::new(env!("CARGO_MANIFEST_DIR")));
-        assert!(matches!(found, Err(NoHome::OnDisk)), "{found:?}");
-        assert!(matches!(Home::open(Path::new("/nowhere")), Err(NoHome::Folder(Errno::NOENT))));
+        let found = KeyFolder::open(Path::new(env!("CARGO_MANIFEST_DIR")));
+        assert!(matches!(found, Err(NoKeyFolder::OnDisk)), "{found:?}");
+        assert!(matches!(KeyFolder::open(Path::new("/nowhere")), Err(NoKeyFolder::Folder(Errno::NOENT))));
     }
 
     #[test]
     fn keys_are_kept_for_their_owner_alone() {
         let Some(folder) = memory() else { return };
-        let (home, now) = (Home::open(folder.path()).unwrap(), uptime_s());
-        assert!(home.load(now).unwrap().is_none());
+        let (key_folder, now) = (KeyFolder::open(folder.path()).unwrap(), uptime_s());
+        assert!(key_folder.load(now).unwrap().is_none());
         let keys = Keys(vec![Key::new(now).unwrap()]);
         std::fs::write(folder.path().join(TEMPORARY), "of a killed edge").unwrap();
         for _ in 0..2 {
-            home.save(&keys).unwrap();
-            assert!(home.load(now).unwrap() == Some(keys.clone()));
+            key_folder.save(&keys).unwrap();
+            assert!(key_folder.load(now).unwrap() == Some(keys.clone()));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
-        let mode = |mode| std::fs::set_permissions(home.path(), PermissionsExt::from_mode(mode)).unwrap();
+        let mode =
+            |mode| std::fs::set_permissions(key_folder.path(), PermissionsExt::from_mode(mode)).unwrap();
         let mut tried = 0;
         for (bits, taken) in [(0o600, true), (0o640, false), (0o604, false), (0o700, false), (0o400, true)] {
             mode(bits);
-            assert_eq!(home.load(now).is_ok(), taken, "{bits:o}");
+            assert_eq!(key_folder.load(now).is_ok(), taken, "{bits:o}");
             tried += 1;
         }
         assert_eq!(tried, 5);
         if rustix::process::geteuid().is_root() {
             mode(0o600);
-            std::os::unix::fs::chown(home.path(), Some(65_534), None).unwrap();
-            assert!(matches!(home.load(now), Err(NotLoaded::Guard { found_uid: 65_534, .. })));
-            std::os::unix::fs::chown(home.path(), Some(0), None).unwrap();
+            std::os::unix::fs::chown(key_folder.path(), Some(65_534), None).unwrap();
+            assert!(matches!(key_folder.load(now), Err(NotLoaded::Guard { found_uid: 65_534, .. })));
+            std::os::unix::fs::chown(key_folder.path(), Some(0), None).unwrap();
         }
         mode(0o604);
-        let said = home.load(now).unwrap_err().to_string();
+        let said = key_folder.load(now).unwrap_err().to_string();
         assert!(said.contains("mode 0600") && said.contains("0604"), "{said}");
     }
 
     #[test]
     fn what_is_no_file_of_keys_is_refused() {
         let Some(folder) = memory() else { return };
-        let (home, now) = (Home::open(folder.path()).unwrap(), uptime_s());
-        std::os::unix::fs::symlink("/etc/passwd", home.path()).unwrap();
-        assert!(matches!(home.load(now), Err(NotLoaded::Io(_))));
-        std::fs::remove_file(home.path()).unwrap();
-        std::fs::create_dir(home.path()).unwrap();
-        assert!(matches!(home.load(now), Err(NotLoaded::Guard { is_file: false, .. })));
-        std::fs::remove_dir(home.path()).unwrap();
-        std::fs::write(home.path(), vec![0; 1 << 20]).unwrap();
-        std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o600)).unwrap();
-        assert!(matches!(home.load(now), Err(NotLoaded::Unusable(Unusable::Damaged))));
+        let (key_folder, now) = (KeyFolder::open(folder.path()).unwrap(), uptime_s());
+        std::os::unix::fs::symlink("/etc/passwd", key_folder.path()).unwrap();
+        assert!(matches!(key_folder.load(now), Err(NotLoaded::Io(_))));
+        std::fs::remove_file(key_folder.path()).unwrap();
+        std::fs::create_dir(key_folder.path()).unwrap();
+        assert!(matches!(key_folder.load(now), Err(NotLoaded::Guard { is_file: false, .. })));
+        std::fs::remove_dir(key_folder.path()).unwrap();
+        std::fs::write(key_folder.path(), vec![0; 1 << 20]).unwrap();
+        std::fs::set_permissions(key_folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(matches!(key_folder.load(now), Err(NotLoaded::Unusable(Unusable::Damaged))));
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_one_owner_are_told_from_those_of_others() {
+    fn names_of_one_owner_are_distinguished_from_those_of_others() {
         let related = |name: &str, host: &str| {
             is_related(&SanName::parse_dns(name).unwrap(), &Host::parse(host).unwrap())
         };
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_public_ca_issues_are_of_a_home() {
+    fn names_that_no_public_ca_issues_are_of_a_home_network() {
         let home = |name: &str| is_home(&Host::parse(name).unwrap());
         for name in
             ["pi.local", "localhost", "fritz.box", "board.fritz.box", "nas.lan", "192.168.1.5", "raspberrypi"]

@@ -9,20 +9,20 @@ use base64::engine::general_purpose::STANDARD;
 const BEGINNING_BYTES: usize = 64 * 1024;
 
 /// What was recognised, and what to do; commands stand on lines of their own.
-pub(super) struct Vessel {
+pub(super) struct Container {
     pub(super) found: &'static str,
     pub(super) remedy: String,
 }
 
 /// Recognises a file without a BEGIN line. `path` is the file as a word for a shell, `out` the one to name afterwards.
-pub(super) fn of(content: &[u8], path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
+pub(super) fn of(content: &[u8], path: &str, out: &str, wants_key: bool) -> Option<Container> {
     let beginning = content.get(..BEGINNING_BYTES).unwrap_or(content);
     let begins = |magic: &[u8]| beginning.starts_with(magic);
-    let vessel = |found, remedy: String| Some(Vessel { found, remedy });
+    let container = |found, remedy: String| Some(Container { found, remedy });
     if begins(&[0xfe, 0xed, 0xfe, 0xed]) || begins(&[0xce, 0xce, 0xce, 0xce]) {
         let pkcs12 = format!("{out}.p12");
         let part = if wants_key { "-nocerts -noenc" } else { "-nokeys" };
-        return vessel(
+        return container(
             "a Java keystore (JKS)",
             format!(
                 "Convert it, and name the new file here:\n  (umask 077; keytool -importkeystore -srckeystore {path} -destkeystore {pkcs12} \
@@ -31,24 +31,27 @@ pub(super) fn of(content: &[u8], path: &str, out: &str, wants_key: bool) -> Opti
         );
     }
     if begins(&[0x1f, 0x8b]) {
-        return vessel(
+        return container(
             "a gzip archive",
             format!("Unpack it, and name the new file here:\n  (umask 077; gunzip -c {path} > {out})"),
         );
     }
     if begins(b"PK\x03\x04") {
-        return vessel("a zip archive", format!("Unpack it, and name the file in it here:\n  unzip {path}"));
+        return container(
+            "a zip archive",
+            format!("Unpack it, and name the file in it here:\n  unzip {path}"),
+        );
     }
     text(&String::from_utf8_lossy(beginning), path, out, wants_key)
 }
 
-fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
-    let vessel = |found, remedy: String| Some(Vessel { found, remedy });
+fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Container> {
+    let container = |found, remedy: String| Some(Container { found, remedy });
     let has = |words: &[&str]| words.iter().all(|word| text.contains(word));
     let start = text.trim_start();
     if start.starts_with('{') && has(&["\"Certificates\"", "\"domain\""]) {
         let field = if wants_key { "key" } else { "certificate" };
-        return vessel(
+        return container(
             "the store of Traefik (acme.json), with certificates and keys of many hosts",
             format!(
                 "Extract the entry of this host, and name the new file here; HOST is its name:\n  (umask 077; jq -r '.[].Certificates[] | \
@@ -58,7 +61,7 @@ fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
     }
     if has(&["tls.crt", "tls.key"]) {
         let field = if wants_key { "tls.key" } else { "tls.crt" };
-        return vessel(
+        return container(
             "a Secret of Kubernetes",
             format!(
                 "Extract the file, and name the new file here; SECRET is its name:\n  (umask 077; kubectl get secret SECRET -o \
@@ -71,13 +74,13 @@ fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
         || start.starts_with("ssh-")
         || start.starts_with("ecdsa-sha2-")
     {
-        return vessel(
+        return container(
             "a key for SSH",
             "It is not for TLS: name the files that the CA or its ACME client wrote.".to_owned(),
         );
     }
     if start.starts_with('<') {
-        return vessel(
+        return container(
             "a web page or XML, perhaps in place of a download",
             "Fetch the file again, and check what you get: a login or an error page is not a certificate."
                 .to_owned(),
@@ -87,25 +90,25 @@ fn text(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
 }
 
 /// Base64 once more than needed, or without its BEGIN line.
-fn encoded(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Vessel> {
+fn encoded(text: &str, path: &str, out: &str, wants_key: bool) -> Option<Container> {
     let bare: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let whole = bare.get(..bare.len() / 4 * 4).filter(|whole| !whole.is_empty())?;
     let decoded = zeroize::Zeroizing::new(STANDARD.decode(whole).ok()?);
     let again = |command: &str| {
         format!("Decode it, and name the new file here:\n  (umask 077; base64 -d {path} {command})")
     };
-    let vessel = |found, command: String| Some(Vessel { found, remedy: again(&command) });
+    let container = |found, command: String| Some(Container { found, remedy: again(&command) });
     match decoded.as_slice() {
-        [b'-', b'-', ..] => vessel("PEM in base64 once more", format!("> {out}")),
+        [b'-', b'-', ..] => container("PEM in base64 once more", format!("> {out}")),
         [0x30, ..] if is_pkcs12(&decoded) => {
             let part = if wants_key { "-nocerts -noenc" } else { "-nokeys" };
-            vessel("PKCS #12 (.p12, .pfx) in base64", format!("| openssl pkcs12 {part} -out {out}"))
+            container("PKCS #12 (.p12, .pfx) in base64", format!("| openssl pkcs12 {part} -out {out}"))
         }
         [0x30, ..] if wants_key => {
-            vessel("base64 without its BEGIN line", format!("| openssl pkey -inform DER -out {out}"))
+            container("base64 without its BEGIN line", format!("| openssl pkey -inform DER -out {out}"))
         }
         [0x30, ..] => {
-            vessel("base64 without its BEGIN line", format!("| openssl x509 -inform DER -out {out}"))
+            container("base64 without its BEGIN line", format!("| openssl x509 -inform DER -out {out}"))
         }
         _ => None,
     }
@@ -141,11 +144,11 @@ mod tests {
     use super::*;
 
     fn found(content: &[u8]) -> Option<&'static str> {
-        of(content, "in", "out.pem", false).map(|vessel| vessel.found)
+        of(content, "in", "out.pem", false).map(|container| container.found)
     }
 
     #[test]
-    fn each_vessel_is_known_and_ordinary_text_is_not() {
+    fn each_container_is_recognised_and_ordinary_text_is_not() {
         let base64 = |bytes: &[u8]| STANDARD.encode(bytes).into_bytes();
         assert_eq!(found(&[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2]), Some("a Java keystore (JKS)"));
         assert_eq!(found(&[0x1f, 0x8b, 8]), Some("a gzip archive"));
