@@ -146,8 +146,8 @@ boot_file() {
 }
 in_work() { (cd "$work" && "$@"); }
 
-# e2fsck's codes: 0 clean, 1 mended, above that not.
-mend() { local status=0; in_work e2fsck -fp "$ext4" >"$work/fsck" 2>&1 || status=$?; [ "$status" -le 1 ]; }
+# e2fsck's codes: 0 clean, 1 repaired, above that not.
+repair() { local status=0; in_work e2fsck -fp "$ext4" >"$work/fsck" 2>&1 || status=$?; [ "$status" -le 1 ]; }
 
 refuse_features() {
   ! grep -qi 'unsupported.*feature' "$work/fsck" ||
@@ -259,7 +259,7 @@ apply_plan() {
     esac
   done <"$work/plan"
   in_work debugfs -w -f commands "$ext4" >"$work/debugfs.out" 2>&1
-  mend && in_work e2fsck -fn "$ext4" >"$work/fsck" 2>&1 ||
+  repair && in_work e2fsck -fn "$ext4" >"$work/fsck" 2>&1 ||
     refuse image-unclean "$(tail -n 3 "$work/fsck")"
   proves
 }
@@ -344,7 +344,7 @@ make_image() {
   group_number='?' systemd_version=0
   if [ -e "$work/image" ]; then
     find_partitions
-    [ -n "$dry" ] || mend || refuse_damaged
+    [ -n "$dry" ] || repair || refuse_damaged
     [ -z "$device" ] || device_holds "$(size_of "$work/image")"
     check_image_machine
     check_image_board

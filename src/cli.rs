@@ -331,7 +331,7 @@ fn check(path: &Path, source: Option<PathBuf>, json: bool) -> ExitCode {
         Ok(bundle) => bundle,
         Err(error) => return Failure::from(error).tell(json),
     };
-    // A bundle that came from the desk has no source here.
+    // A bundle that came from another machine has no source here.
     let beside = || Some(sources::beside(path)).filter(|file| file.exists());
     let source = source.or_else(beside);
     let fresh = source.as_ref().map(|source| (source, compile::compile(source, now())));

@@ -1,4 +1,4 @@
-//! `sanedge doctor`: walks the way of a client, says what is wrong, why, and what to type next.
+//! `sanedge doctor`: follows the steps of a client, and says what is wrong, why, and what to do.
 //!
 //! Works against any TLS edge and any Socket.IO server. It sends only what a client would send and changes nothing; where
 //! the certificate is no good it sends nothing private. Checks are values ([`Check`]) with their evidence; text and JSON
@@ -40,7 +40,7 @@ use target::{Plan, Target};
 /// Hosts that are looked at at the same time: where all of them hang, two rounds fit into the usual 15 s.
 const HOSTS_AT_ONCE: usize = 16;
 
-/// What the run will do that somebody else notices: to be said before it begins.
+/// What the run will do that the app notices: to be said before it begins.
 pub fn foreword(options: &Options) -> Option<String> {
     let polls = options.transport == Some(Transport::Polling);
     let namespace = options.namespace.as_deref().or(polls.then_some("/"))?;

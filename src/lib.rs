@@ -1,6 +1,6 @@
 //! The TLS edge for the single-board computer at home.
 //!
-//! Whatever can be decided on the desk is decided there: [`bundle::compile`] proves that certificates, names and
+//! Whatever can be decided when the bundle is made is decided there: [`bundle::compile`] proves that certificates, names and
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
 //! `names`, `limits`, `excerpt`, `board`, `bundle`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are the

@@ -7,7 +7,7 @@ pub enum Level {
     Silent,
     /// For the record.
     Info,
-    /// Somebody should look.
+    /// Needs attention.
     Warn,
 }
 

@@ -207,7 +207,7 @@ const ORDER: &[&str] = &[
     "bundle/compile/settle.rs",
     "bundle/compile/verdict.rs",
     "bundle/compile/facts.rs",
-    "bundle/compile/desk.rs",
+    "bundle/compile/context.rs",
     "bundle/compile/profile.rs",
     "bundle/compile/der.rs",
     "bundle/source.rs",

@@ -7,9 +7,9 @@ mod carry;
 mod chain;
 mod clients;
 mod container;
+mod context;
 mod cover;
 mod der;
-mod desk;
 mod encode;
 mod facts;
 mod issuer;
@@ -43,10 +43,10 @@ use crate::limits::Memory;
 use crate::names::Host;
 pub use carry::InPlace;
 use carry::{CarryOver, Loaded};
+pub(crate) use context::moment;
+use context::{Context, Subject, routes_by_length};
+pub use context::{RSA_BITS_MAX, RSA_BITS_MIN, day};
 use cover::Candidate;
-pub(crate) use desk::moment;
-use desk::{Desk, Subject, routes_by_length};
-pub use desk::{RSA_BITS_MAX, RSA_BITS_MIN, day};
 
 pub use network::show as show_upstream;
 pub use pem::{CHAIN_CERTIFICATES_MAX, PEM_BYTES_MAX, TRUST_CERTIFICATES_MAX};
@@ -111,7 +111,7 @@ pub fn carry_over(path: &Path, in_place: Option<&InPlace>, now: i64) -> Outcome 
 
 /// Proves a source that was read, `findings` being the reader's.
 fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, now: i64) -> Outcome {
-    let mut desk = Desk {
+    let mut context = Context {
         path: source.path.clone(),
         now,
         findings,
@@ -119,30 +119,30 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
         rsa_is_slow: false,
         hosts: source.sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.clone()).collect(),
     };
-    let settled = settle::settle(&mut desk, source);
-    network::check(&mut desk, source);
+    let settled = settle::settle(&mut context, source);
+    network::check(&mut context, source);
     let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref());
-    let anchors = anchors::Anchors::load(&mut desk, trust);
+    let anchors = anchors::Anchors::load(&mut context, trust);
     let mut shelf = Shelf { carry: in_place.map(CarryOver::new), ..Shelf::default() };
     for files in &source.certificates {
-        shelf.take(&mut desk, files, &anchors);
+        shelf.take(&mut context, files, &anchors);
     }
-    let managed = managed::find(&mut desk, source, &shelf.candidates);
+    let managed = managed::find(&mut context, source, &shelf.candidates);
     let obtained = managed.files(source.acme.as_ref());
     for files in &obtained {
-        shelf.take(&mut desk, files, &anchors);
+        shelf.take(&mut context, files, &anchors);
     }
     let Shelf { mut candidates, mut keys, mut carry, unreadable, unusable } = shelf;
     let all_readable = !unreadable && carry.as_ref().is_none_or(|carry| carry.tolerated.is_empty());
-    let mut chosen = cover::assign(&mut desk, source, &candidates, all_readable, &managed.hosts);
+    let mut chosen = cover::assign(&mut context, source, &candidates, all_readable, &managed.hosts);
     if let Some(carry) = &mut carry {
         let files: Vec<_> = source.certificates.iter().chain(&obtained).collect();
-        let more = carry.fill(&mut desk, &files, &anchors, &managed.hosts, &mut candidates, &mut chosen);
+        let more = carry.fill(&mut context, &files, &anchors, &managed.hosts, &mut candidates, &mut chosen);
         keys.extend(more);
-        carry.tell(&mut desk, &candidates, &chosen);
+        carry.tell(&mut context, &candidates, &chosen);
     }
     let carried = carry.as_ref().map(|carry| &*carry.carried).unwrap_or_default();
-    let pending: Vec<Host> = desk
+    let pending: Vec<Host> = context
         .hosts
         .iter()
         .filter(|h| managed.hosts.contains(*h) && !chosen.contains_key(*h))
@@ -160,18 +160,19 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
     // Where every source fails nothing is done in part: the bundle in place has it all.
     let failed = carry.as_ref().is_some_and(|carry| !carry.tolerated.is_empty());
     let takes_some = !failed || chosen.values().any(|at| !carried.contains(at));
-    let bundle = if desk.errors() == 0 && takes_some { encode::encode(&mut desk, &parts) } else { None };
+    let bundle =
+        if context.errors() == 0 && takes_some { encode::encode(&mut context, &parts) } else { None };
     keys.iter_mut().flatten().for_each(Zeroize::zeroize);
     let mut tolerated = carry.map(|carry| carry.tolerated).unwrap_or_default();
     tolerated.extend(unusable);
     let in_part = bundle.is_some() && !tolerated.is_empty();
-    desk.findings.extend(tolerated);
-    desk.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
+    context.findings.extend(tolerated);
+    context.findings.sort_by_key(|f| (f.severity(), f.code != Code::UnknownKey, f.place.line));
     let opened = bundle.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
     let websockets = opened.map(|bundle| WebSockets::all(&bundle)).unwrap_or_default();
     let memory = settled.map(|settled| settled.memory);
     let plan = managed.plan(source);
-    Outcome { findings: desk.findings, hosts, websockets, memory, bundle, plan, in_part }
+    Outcome { findings: context.findings, hosts, websockets, memory, bundle, plan, in_part }
 }
 
 /// What was loaded, good or not.
@@ -187,15 +188,15 @@ struct Shelf<'p, 'f> {
 }
 
 impl<'f> Shelf<'_, 'f> {
-    fn take(&mut self, desk: &mut Desk, files: &'f CertificateFiles, anchors: &anchors::Anchors) {
-        let from = desk.findings.len();
-        let fresh = load(desk, files, anchors);
+    fn take(&mut self, context: &mut Context, files: &'f CertificateFiles, anchors: &anchors::Anchors) {
+        let from = context.findings.len();
+        let fresh = load(context, files, anchors);
         let is_obtained = files.chain.value.state.is_some();
         self.unreadable |= fresh.is_none() && !is_obtained;
         let loaded = match &mut self.carry {
-            Some(carry) => carry.instead(desk, files, anchors, from, fresh),
-            None if is_obtained && desk.errors_from(from) > 0 => {
-                self.unusable.extend(desk.findings.split_off(from));
+            Some(carry) => carry.instead(context, files, anchors, from, fresh),
+            None if is_obtained && context.errors_from(from) > 0 => {
+                self.unusable.extend(context.findings.split_off(from));
                 Vec::new()
             }
             None => fresh.into_iter().map(|loaded| (loaded, false)).collect(),
@@ -211,15 +212,19 @@ impl<'f> Shelf<'_, 'f> {
 }
 
 /// Reads and proves one `[[certificate]]`; `None` where its chain could not be read.
-fn load<'a>(desk: &mut Desk, files: &'a CertificateFiles, anchors: &anchors::Anchors) -> Option<Loaded<'a>> {
+fn load<'a>(
+    context: &mut Context,
+    files: &'a CertificateFiles,
+    anchors: &anchors::Anchors,
+) -> Option<Loaded<'a>> {
     let subject = Subject::of(files);
-    let key = pem::key(desk, &files.key);
-    let read = pem::chain(desk, &files.chain)?;
-    let links = chain::links(desk, &subject, read)?;
-    let chain = chain::check(desk, &subject, links, anchors, false);
-    key::guarded(desk, &subject);
+    let key = pem::key(context, &files.key);
+    let read = pem::chain(context, &files.chain)?;
+    let links = chain::links(context, &subject, read)?;
+    let chain = chain::check(context, &subject, links, anchors, false);
+    key::guarded(context, &subject);
     if let (Some(key), Some(end_entity)) = (&key, chain.first()) {
-        key::check(desk, &subject, &end_entity.facts.key, &end_entity.der, key);
+        key::check(context, &subject, &end_entity.facts.key, &end_entity.der, key);
     }
     Some((Candidate { subject, chain }, key))
 }

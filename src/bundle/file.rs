@@ -30,7 +30,7 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody else's secret, as it should be; or a folder that we may not enter.
+    /// Closed to this user, as it should be; or a folder that we may not enter.
     #[error(
         "bundle {0} cannot be read by uid {uid}, gid {gid}: type `chown root:{gid} {0} && chmod 0640 {0}`",
         word(.path)
@@ -60,7 +60,7 @@ pub enum ReadError {
         /// What it is.
         found: &'static str,
     },
-    /// Begins like no bundle: said before its mode, which is nobody's business then.
+    /// Does not begin like a bundle: reported before its mode, which does not matter then.
     #[error(
         "{0} is not a bundle: give the file that `sanedge bundle` wrote; if this is a sanedge.toml, type `sanedge bundle \
             {0}` first",
@@ -84,7 +84,7 @@ pub enum ReadError {
         /// The mode to give it.
         wanted: u32,
     },
-    /// Owned by somebody who is neither root nor we.
+    /// Owned by neither root nor this user.
     #[error(
         "bundle {0} belongs to uid {found}: expected root{1} as its owner; type `chown root {0}`",
         word(.path), or_us(*.uid)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum Severity {
     /// No bundle is written.
     Error,
-    /// The bundle works, but somebody will be surprised.
+    /// The bundle works, but not as the user may expect.
     Warning,
     /// A choice that was made.
     Note,
@@ -90,7 +90,7 @@ codes! {
     IpHostNeedsDefault = "ip-host-needs-default", Error;
     /// Everybody would be believed.
     TrustedEverybody = "trusted-everybody", Error;
-    /// `acme_dir` without a plain listener: nobody could fetch the tokens.
+    /// `acme_dir` without a plain listener: the CA could not fetch the tokens.
     AcmeWithoutHttp = "acme-without-http", Warning;
     /// `[acme]` without a plain listener: the CA could not see a challenge.
     AcmeWithoutListener = "acme-without-listener", Error;

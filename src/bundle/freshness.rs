@@ -12,7 +12,7 @@ use super::finding::{Severity, listed};
 use super::lifetime::{Lifetime, Urgency};
 use super::{Admin, Bundle, Certificate};
 
-/// Why somebody should look.
+/// Why attention is needed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// Its renewal is overdue, or its end is near or past.
@@ -102,7 +102,7 @@ impl Trouble {
         }
     }
 
-    /// How bad it is. An overdue renewal leaves time, but somebody should look.
+    /// How bad it is. An overdue renewal leaves time, but needs attention.
     pub fn severity(&self) -> Severity {
         match self {
             Self::ExpiresSoon { lifetime, now, .. } if lifetime.urgency(*now) <= Urgency::Overdue => {
@@ -141,7 +141,7 @@ fn remaining(lifetime: Lifetime, now: i64) -> String {
     }
 }
 
-/// Only of what a host uses: the rest is nobody's trouble.
+/// Only of what a host uses: the rest does not matter.
 fn expires(bundle: &Bundle, at: usize, certificate: &Certificate, now: i64) -> Option<Trouble> {
     let lifetime = certificate.lifetime();
     let users = bundle.hosts.iter().filter(|entry| usize::from(entry.certificate) == at);

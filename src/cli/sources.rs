@@ -50,7 +50,7 @@ pub(super) fn beside(bundle: &Path) -> PathBuf {
 }
 
 /// Compares the bundle in use, of which `in_use` is the beginning of the digest, with the sanedge.toml beside its file. None where
-/// there is none: a bundle that came from the desk has no source here.
+/// there is none: a bundle that came from another machine has no source here.
 pub(super) fn look(bundle: &Path, in_use: &str, admin: &Admin) -> Option<Look> {
     let file = beside(bundle);
     if !file.is_file() {

@@ -267,7 +267,7 @@ impl AsyncWrite for Tap {
 }
 
 impl Trouble {
-    /// Nothing came, and nobody hung up.
+    /// Nothing arrived, and the connection is still open.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self, Self::Silent)
     }

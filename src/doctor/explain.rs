@@ -39,7 +39,7 @@ pub enum Group {
 pub enum Level {
     /// Some client cannot connect, or will be cut: exit code 1.
     Fail,
-    /// It works, and somebody will be surprised.
+    /// It works, but not as the user may expect.
     Warn,
 }
 

@@ -1,4 +1,4 @@
-//! A text to paste into a bug report: everything that helps, and nothing by which a stranger finds or enters the server.
+//! A text for a bug report: everything that helps, and nothing that identifies the server or gives access to it.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};

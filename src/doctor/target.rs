@@ -20,7 +20,7 @@ use crate::excerpt::Excerpt;
 use crate::names::Host;
 use crate::route;
 
-/// Where Socket.IO is unless somebody moved it.
+/// Default path of Socket.IO.
 pub(super) const DEFAULT_PATH: &str = "/socket.io/";
 /// What is said to a name that is not ASCII.
 const IDN: &str = "expected a host name in its ASCII form, as DNS and the certificate have it (`xn--...`; Python prints it: python3 -c 'print(input().encode(\"idna\").decode())')";

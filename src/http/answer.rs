@@ -18,7 +18,7 @@ pub const DETAIL_BYTES_MAX: usize = 1024;
 pub struct Detail<'a> {
     /// What was found, e.g. the head's error.
     pub found: Option<&'a str>,
-    /// What to check or to add, e.g. a line for sanedge.toml. Never an upstream's address: the answer goes to strangers.
+    /// What to check or to add, e.g. a line for sanedge.toml. Never an upstream's address: the response goes to clients.
     pub check: Option<&'a str>,
 }
 

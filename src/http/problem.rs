@@ -5,7 +5,7 @@ use crate::reason::Reason;
 
 /// What to check where nothing more is known: for the person who runs the edge.
 const LOOK: &str = "Look at the log of the app on {upstreams}.";
-/// The same for clients. No stranger learns where an upstream is, and behind a tunnel or a container's NAT everybody looks local.
+/// The same for clients. No client learns where an upstream is, and behind a tunnel or a container's NAT every client looks local.
 const UPSTREAM_CHECK: &str = "The log of the edge, and `sanedge status` on its machine, name the app.";
 
 /// One row of the table.

@@ -118,7 +118,7 @@ pub enum Severity {
     Warning,
 }
 
-/// Something that somebody should do something about.
+/// Something that needs attention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// A stable name, for scripts.

@@ -2,7 +2,7 @@
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
-use super::desk::Desk;
+use super::context::Context;
 use super::facts::{Facts, Link};
 use super::path::{self, Signed};
 use super::pem;
@@ -25,21 +25,21 @@ pub(super) struct Anchors {
 
 impl Anchors {
     /// Mozilla's, and those of the `trust` file.
-    pub(super) fn load(desk: &mut Desk, trust: Option<&Lined<NamedFile>>) -> Self {
+    pub(super) fn load(context: &mut Context, trust: Option<&Lined<NamedFile>>) -> Self {
         let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
         let Some(file) = trust else {
             return Self { all, label: None, path: None, trusted: Vec::new(), broken: false };
         };
-        let before = desk.errors();
-        let trusted = pem::trust(desk, file).unwrap_or_default();
+        let before = context.errors();
+        let trusted = pem::trust(context, file).unwrap_or_default();
         for (at, der) in trusted.iter().enumerate() {
             match webpki::anchor_from_trusted_cert(der) {
                 Ok(anchor) => all.push(anchor.to_owned()),
-                Err(error) => desk.push(file.line, malformed(&file.value.label, at, path_error(&error))),
+                Err(error) => context.push(file.line, malformed(&file.value.label, at, path_error(&error))),
             }
         }
         let (label, path) = (Some(file.value.label.clone()), Some(file.value.path.clone()));
-        Self { all, label, path, trusted, broken: desk.errors() > before }
+        Self { all, label, path, trusted, broken: context.errors() > before }
     }
 
     /// Mozilla's, and some that are trusted beside them.

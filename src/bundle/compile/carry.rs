@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustls_pki_types::PrivateKeyDer;
 
+use super::context::{Context, Subject, moment};
 use super::cover::Candidate;
-use super::desk::{Desk, Subject, moment};
 use super::{anchors::Anchors, chain, key};
 use crate::bundle::finding::{Code, Finding, Severity};
 use crate::bundle::source::{CertificateFiles, NamedFile};
@@ -94,20 +94,20 @@ impl<'a> CarryOver<'a> {
     /// What is used of a source whose findings begin at `from`: itself, or what the bundle in place has of it.
     pub(super) fn instead<'f>(
         &mut self,
-        desk: &mut Desk,
+        context: &mut Context,
         files: &'f CertificateFiles,
         anchors: &Anchors,
         from: usize,
         fresh: Option<Loaded<'f>>,
     ) -> Vec<(Loaded<'f>, bool)> {
-        let failed = desk.findings.iter().skip(from).any(|finding| finding.severity() == Severity::Error);
+        let failed = context.findings.iter().skip(from).any(|finding| finding.severity() == Severity::Error);
         if !failed {
             return fresh.into_iter().map(|loaded| (loaded, false)).collect();
         }
-        self.tolerated.extend(desk.findings.split_off(from));
-        let identity = identity(&desk.path, files);
+        self.tolerated.extend(context.findings.split_off(from));
+        let identity = identity(&context.path, files);
         let all = self.in_place.of(identity);
-        all.filter_map(|(certificate, key)| Some((proven(desk, files, anchors, certificate, key)?, true)))
+        all.filter_map(|(certificate, key)| Some((proven(context, files, anchors, certificate, key)?, true)))
             .collect()
     }
 
@@ -115,7 +115,7 @@ impl<'a> CarryOver<'a> {
     /// the candidates that it adds.
     pub(super) fn fill<'f>(
         &mut self,
-        desk: &mut Desk,
+        context: &mut Context,
         sources: &[&'f CertificateFiles],
         anchors: &Anchors,
         managed: &BTreeSet<Host>,
@@ -124,44 +124,49 @@ impl<'a> CarryOver<'a> {
     ) -> Vec<Option<PrivateKeyDer<'static>>> {
         let mut keys = Vec::new();
         let hosts: Vec<Host> =
-            desk.hosts.iter().filter(|host| !chosen.contains_key(*host)).cloned().collect();
+            context.hosts.iter().filter(|host| !chosen.contains_key(*host)).cloned().collect();
         for host in hosts {
             let covers = |(candidate, _): &Loaded<'_>| candidate.covers(&host);
             let kept = sources.iter().find_map(|files| {
-                let mut all = self.in_place.of(identity(&desk.path, files));
+                let mut all = self.in_place.of(identity(&context.path, files));
                 all.find_map(|(certificate, key)| {
-                    proven(desk, files, anchors, certificate, key).filter(covers)
+                    proven(context, files, anchors, certificate, key).filter(covers)
                 })
             });
             if let Some((candidate, key)) = kept {
-                self.tolerate_uncovered(desk, &host);
+                self.tolerate_uncovered(context, &host);
                 self.carried.push(candidates.len());
                 chosen.insert(host, candidates.len());
                 candidates.push(candidate);
                 keys.push(key);
-            } else if let Some(end) = self.in_place.valid_until(&host, desk.now) {
-                desk.push(0, would_lose(&host, end));
+            } else if let Some(end) = self.in_place.valid_until(&host, context.now) {
+                context.push(0, would_lose(&host, end));
             } else if !self.tolerated.is_empty() && !managed.contains(&host) {
-                desk.push(0, left_out(&host));
+                context.push(0, left_out(&host));
                 self.left_out.push(host);
             }
         }
         keys
     }
 
-    fn tolerate_uncovered(&mut self, desk: &mut Desk, host: &Host) {
+    fn tolerate_uncovered(&mut self, context: &mut Context, host: &Host) {
         let name = host.to_string();
         let is_it = |f: &Finding| f.code == Code::HostNotCovered && f.place.host.as_deref() == Some(&*name);
-        let (uncovered, others) = desk.findings.drain(..).partition(is_it);
-        desk.findings = others;
+        let (uncovered, others) = context.findings.drain(..).partition(is_it);
+        context.findings = others;
         self.tolerated.extend::<Vec<Finding>>(uncovered);
     }
 
     /// Says of each host that keeps its certificate that it does.
-    pub(super) fn tell(&self, desk: &mut Desk, candidates: &[Candidate<'_>], chosen: &BTreeMap<Host, usize>) {
+    pub(super) fn tell(
+        &self,
+        context: &mut Context,
+        candidates: &[Candidate<'_>],
+        chosen: &BTreeMap<Host, usize>,
+    ) {
         for (host, at) in chosen.iter().filter(|(_, at)| self.carried.contains(at)) {
             if let Some(candidate) = candidates.get(*at) {
-                desk.push(candidate.subject.line, kept(host, candidate));
+                context.push(candidate.subject.line, kept(host, candidate));
             }
         }
     }
@@ -169,14 +174,14 @@ impl<'a> CarryOver<'a> {
 
 /// The certificate of a bundle, by every proof again.
 fn proven<'f>(
-    desk: &Desk,
+    context: &Context,
     files: &'f CertificateFiles,
     anchors: &Anchors,
     certificate: &Certificate,
     key: &PrivateKeyDer<'static>,
 ) -> Option<Loaded<'f>> {
     let subject = Subject::of(files);
-    let mut quiet = desk.without_findings();
+    let mut quiet = context.without_findings();
     let links = chain::links(&mut quiet, &subject, certificate.key.cert.clone())?;
     let chain = chain::check(&mut quiet, &subject, links, anchors, false);
     let end_entity = chain.first()?;

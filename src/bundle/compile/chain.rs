@@ -7,7 +7,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::anchors::{Anchors, malformed, reaches};
 use super::clients::{self, Served};
-use super::desk::{Desk, Subject, moment};
+use super::context::{Context, Subject, moment};
 use super::facts::{Facts, KeyKind, Link};
 use super::issuer::{root_included, unknown_issuer};
 use super::path::{self, Fit, Signed};
@@ -18,7 +18,7 @@ use crate::bundle::lifetime::{Lifetime, Urgency};
 
 /// Parses every certificate of a file; `None` after a finding.
 pub(super) fn links(
-    desk: &mut Desk,
+    context: &mut Context,
     subject: &Subject<'_>,
     chain: Vec<CertificateDer<'static>>,
 ) -> Option<Vec<Link>> {
@@ -28,7 +28,7 @@ pub(super) fn links(
         match Facts::of(&der) {
             Ok(facts) => links.push(Link { der, facts }),
             Err(found) => {
-                desk.push(subject.line, malformed(subject.label, at, &found));
+                context.push(subject.line, malformed(subject.label, at, &found));
                 whole = false;
             }
         }
@@ -38,28 +38,28 @@ pub(super) fn links(
 
 /// Every proof about one chain. `links` is in the order of the file; what comes back begins with the end-entity and has no root.
 pub(super) fn check(
-    desk: &mut Desk,
+    context: &mut Context,
     subject: &Subject<'_>,
     links: Vec<Link>,
     anchors: &Anchors,
     stapled: bool,
 ) -> Vec<Link> {
-    let before = desk.errors();
-    let (mut path, root) = order(desk, subject, links, anchors);
+    let before = context.errors();
+    let (mut path, root) = order(context, subject, links, anchors);
     let Some(end_entity) = path.first() else { return path };
-    dates(desk, subject, &path);
-    let hopeless = purpose(desk, subject, &end_entity.facts);
-    signatures(desk, subject, &path);
-    sizes(desk, subject, &path);
+    dates(context, subject, &path);
+    let hopeless = purpose(context, subject, &end_entity.facts);
+    signatures(context, subject, &path);
+    sizes(context, subject, &path);
     if !hopeless {
-        completeness(desk, subject, &path, anchors, before);
+        completeness(context, subject, &path, anchors, before);
     }
     let sent = path.iter().filter(|link| !is_root_of(link, &path)).map(|link| &link.facts).collect();
     let root = root.as_ref().or(path.last().filter(|last| is_root_of(last, &path)));
     let public = Anchors::are_public(&path) && !anchors.names_issuer_of(&path);
     let served =
         Served { label: subject.label, path: sent, root: root.map(|root| &root.facts), public, stapled };
-    clients::check(&served).into_iter().for_each(|finding| desk.push(subject.line, finding));
+    clients::check(&served).into_iter().for_each(|finding| context.push(subject.line, finding));
     if path.len() > 1 {
         path.pop_if(|last| last.facts.self_signed);
     }
@@ -74,19 +74,19 @@ fn is_root_of(link: &Link, path: &[Link]) -> bool {
 /// The certificates as a path from the end-entity upwards, and the root above it where that is known and not on the path.
 /// Findings say what is left out, and where the file has them in another order.
 fn order(
-    desk: &mut Desk,
+    context: &mut Context,
     subject: &Subject<'_>,
     links: Vec<Link>,
     anchors: &Anchors,
 ) -> (Vec<Link>, Option<Link>) {
     let written = numbered(&links);
-    let way = path::find(&links, |path| fit(path, anchors, desk.now));
+    let way = path::find(&links, |path| fit(path, anchors, context.now));
     let mut all: Vec<Option<Link>> = links.into_iter().map(Some).collect();
     let path: Vec<Link> = way.iter().filter_map(|at| all.get_mut(*at)?.take()).collect();
     let mut root = path.last().and_then(|last| anchors.root_above(last));
     for (at, link) in all.into_iter().enumerate().filter_map(|(at, link)| Some((at, link?))) {
-        let finding = left_out(subject, at, &link, &path, desk.now);
-        desk.push(subject.line, finding);
+        let finding = left_out(subject, at, &link, &path, context.now);
+        context.push(subject.line, finding);
         if root.is_none()
             && path.last().is_some_and(|last| link.facts.self_signed && path::issued(&link, last))
         {
@@ -94,7 +94,7 @@ fn order(
         }
     }
     if !way.is_sorted() {
-        desk.push(subject.line, disordered(subject, &written, &path));
+        context.push(subject.line, disordered(subject, &written, &path));
     }
     (path, root)
 }
@@ -177,7 +177,7 @@ fn left_out(subject: &Subject<'_>, at: usize, link: &Link, path: &[Link], now: i
             host's certificate needs a file and a [[certificate]] of its own.")
 }
 
-fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
+fn dates(context: &mut Context, subject: &Subject<'_>, path: &[Link]) {
     for (at, link) in path.iter().enumerate() {
         let facts = &link.facts;
         if at > 0 && facts.self_signed {
@@ -198,27 +198,27 @@ fn dates(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
         } else {
             "Fetch the chain again; a renewal includes the current intermediates."
         };
-        if desk.now > not_after {
-            let expected = format!("valid now, {}", moment(desk.now));
-            desk.push(
+        if context.now > not_after {
+            let expected = format!("valid now, {}", moment(context.now));
+            context.push(
                 subject.line,
                 says(Code::Expired, "has expired")
                     .expected(expected)
                     .found(format!("it ended on {}", moment(not_after)))
                     .remedy(remedy),
             );
-        } else if desk.now < not_before {
-            let expected = format!("valid now, {}", moment(desk.now));
+        } else if context.now < not_before {
+            let expected = format!("valid now, {}", moment(context.now));
             let remedy = "Wait, or check this machine's clock with `date`.";
-            desk.push(
+            context.push(
                 subject.line,
                 says(Code::NotYetValid, "is not valid yet")
                     .expected(expected)
                     .found(format!("it begins on {}", moment(not_before)))
                     .remedy(remedy),
             );
-        } else if let (0, Some(finding)) = (at, renewal(subject.label, facts.lifetime(), desk.now)) {
-            desk.push(subject.line, finding);
+        } else if let (0, Some(finding)) = (at, renewal(subject.label, facts.lifetime(), context.now)) {
+            context.push(subject.line, finding);
         }
     }
 }
@@ -240,14 +240,14 @@ fn renewal(label: &str, lifetime: Lifetime, now: i64) -> Option<Finding> {
 }
 
 /// Each certificate is signed by the next one, and not with a broken hash. A root's own signature does not count.
-fn signatures(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
+fn signatures(context: &mut Context, subject: &Subject<'_>, path: &[Link]) {
     for (at, link) in path.iter().enumerate() {
         if let (Some(weak), false) = (link.facts.weak_signature, link.facts.self_signed) {
-            desk.push(subject.line, weakly_signed(subject, at, link, weak));
+            context.push(subject.line, weakly_signed(subject, at, link, weak));
         }
         let Some(parent) = path.get(at + 1) else { continue };
         if path::signed(link, parent) == Signed::No {
-            desk.push(subject.line, badly_signed(subject, at, link, parent));
+            context.push(subject.line, badly_signed(subject, at, link, parent));
         }
     }
 }
@@ -276,26 +276,26 @@ fn badly_signed(subject: &Subject<'_>, at: usize, link: &Link, parent: &Link) ->
     )
 }
 
-fn sizes(desk: &mut Desk, subject: &Subject<'_>, path: &[Link]) {
+fn sizes(context: &mut Context, subject: &Subject<'_>, path: &[Link]) {
     for link in path.iter().skip(1) {
         match link.facts.key {
-            KeyKind::Rsa(bits) if bits < super::desk::RSA_BITS_MIN => {
+            KeyKind::Rsa(bits) if bits < super::context::RSA_BITS_MIN => {
                 let finding = super::key::rsa_size(
                     subject.label,
                     bits,
                     &format!("the CA {}", link.facts.subject),
                     "No client accepts that. Have the certificate issued by another CA, or create the CA again with a current key.",
                 );
-                desk.push(subject.line, finding);
+                context.push(subject.line, finding);
             }
             _ => {}
         }
     }
 }
 
-/// The path check against the anchors, and what its failure means for the person at the desk.
+/// The path check against the anchors, and what its failure means for the user.
 fn completeness(
-    desk: &mut Desk,
+    context: &mut Context,
     subject: &Subject<'_>,
     path: &[Link],
     anchors: &Anchors,
@@ -303,31 +303,31 @@ fn completeness(
 ) {
     let (Some(end_entity), Some(last)) = (path.first(), path.last()) else { return };
     if path.len() > 1 && last.facts.self_signed {
-        desk.push(subject.line, root_included(subject, last));
+        context.push(subject.line, root_included(subject, last));
     }
     let all: Vec<&Link> = path.iter().collect();
     let verdict = if reaches(&all, &anchors.all) {
-        verify(&all, &anchors.all, desk.now)
+        verify(&all, &anchors.all, context.now)
     } else {
         if !anchors.trusted.contains(&end_entity.der) && !anchors.broken {
-            desk.push(subject.line, unknown_issuer(subject, path, last, anchors));
+            context.push(subject.line, unknown_issuer(subject, path, last, anchors));
         }
-        verify_below(&all, last, desk.now)
+        verify_below(&all, last, context.now)
     };
     // What was found wrong already has its own words.
-    if desk.errors() != errors_before {
+    if context.errors() != errors_before {
         return;
     }
     let finding = match (verdict, unchecked(&all, anchors)) {
         (Err(error), None) => Some(refused(subject, &end_entity.facts, &error)),
-        (Err(_), Some(how)) => unfit(subject, &all, anchors, desk.now).or(Some(unverified(
+        (Err(_), Some(how)) => unfit(subject, &all, anchors, context.now).or(Some(unverified(
             subject,
             &how,
             anchors.path.as_deref(),
         ))),
-        (Ok(()), _) => unfit(subject, &all, anchors, desk.now),
+        (Ok(()), _) => unfit(subject, &all, anchors, context.now),
     };
-    finding.into_iter().for_each(|finding| desk.push(subject.line, finding));
+    finding.into_iter().for_each(|finding| context.push(subject.line, finding));
 }
 
 /// What most clients check and webpki does not: keyUsage of CAs, and everything of a root but its name and key. Of several roots

@@ -3,7 +3,7 @@
 //!
 //! Pure, and shared by `sanedge bundle` and `sanedge doctor`.
 
-use super::desk::day;
+use super::context::day;
 use super::facts::Facts;
 use super::profile::Profile;
 use crate::bundle::finding::{Code, Finding};

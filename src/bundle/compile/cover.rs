@@ -1,9 +1,9 @@
-//! Which certificate serves which host (RFC 9525): nobody assigns them, coverage does.
+//! Which certificate serves which host (RFC 9525): coverage decides, not an assignment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::anchors::Anchors;
-use super::desk::{Desk, Subject, day};
+use super::context::{Context, Subject, day};
 use super::facts::KeyKind;
 use super::facts::Link;
 use crate::bundle::finding::{Code, Finding, listed};
@@ -50,7 +50,7 @@ impl Candidate<'_> {
 
 /// For each host the index of its certificate, as far as there is one.
 pub(super) fn assign(
-    desk: &mut Desk,
+    context: &mut Context,
     source: &Source,
     candidates: &[Candidate<'_>],
     all_readable: bool,
@@ -63,7 +63,7 @@ pub(super) fn assign(
         {
             continue;
         }
-        match best(desk, host, candidates) {
+        match best(context, host, candidates) {
             Some(at) => drop(chosen.insert(host.value.clone(), at)),
             None if managed.contains(&host.value) => {} // it waits for its certificate
             None => uncovered.push(host),
@@ -76,9 +76,9 @@ pub(super) fn assign(
         && !(candidates.is_empty() && source.acme.is_none())
     {
         let names: Vec<&Host> = uncovered.iter().map(|u| &u.value).collect();
-        uncovered.iter().for_each(|host| desk.push(host.line, not_covered(host, &names, candidates)));
+        uncovered.iter().for_each(|host| context.push(host.line, not_covered(host, &names, candidates)));
     }
-    addresses(desk, source, candidates, &chosen);
+    addresses(context, source, candidates, &chosen);
     let to_reissue: Vec<_> = uncovered.iter().filter_map(|h| nearest(&h.value, candidates)).collect();
     for (at, candidate) in candidates.iter().enumerate() {
         if to_reissue.iter().any(|near| std::ptr::eq(*near, candidate)) {
@@ -88,7 +88,7 @@ pub(super) fn assign(
             continue;
         }
         if !chosen.values().any(|c| *c == at) && source.sites.iter().any(|site| !site.hosts.is_empty()) {
-            desk.push(candidate.subject.line, unused(candidate, source));
+            context.push(candidate.subject.line, unused(candidate, source));
         }
     }
     chosen
@@ -96,7 +96,12 @@ pub(super) fn assign(
 
 /// A client that asks for an address sends no server name, and so gets the default host's certificate: that one has
 /// to cover every address.
-fn addresses(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>], chosen: &BTreeMap<Host, usize>) {
+fn addresses(
+    context: &mut Context,
+    source: &Source,
+    candidates: &[Candidate<'_>],
+    chosen: &BTreeMap<Host, usize>,
+) {
     let default = source.listen.default_host.as_ref().and_then(|default| chosen.get(&default.value));
     let Some(sent) = default.and_then(|at| candidates.get(*at)) else { return };
     for host in source.sites.iter().flat_map(|site| &site.hosts).filter(|h| matches!(h.value, Host::Ip(_))) {
@@ -114,19 +119,19 @@ fn addresses(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>], cho
             ))
             .found(covers_only(sent))
             .remedy(format!("Write default_host = \"{}\", or issue one certificate for both.", host.value));
-            desk.push(host.line, finding);
+            context.push(host.line, finding);
         }
     }
 }
 
 /// Exact before wildcard, then ECDSA before Ed25519 before RSA, then the one valid longest.
-fn best(desk: &mut Desk, host: &Lined<Host>, candidates: &[Candidate<'_>]) -> Option<usize> {
+fn best(context: &mut Context, host: &Lined<Host>, candidates: &[Candidate<'_>]) -> Option<usize> {
     let mut ranked: Vec<(Rank, usize)> =
         candidates.iter().enumerate().filter_map(|(at, c)| Some((rank(c, &host.value)?, at))).collect();
     ranked.sort();
     if let [(first, won), (second, lost), ..] = ranked.as_slice() {
         let (won, lost) = (candidates.get(*won)?, candidates.get(*lost)?);
-        desk.push(host.line, choice(host, first, won, second, lost, ranked.len()));
+        context.push(host.line, choice(host, first, won, second, lost, ranked.len()));
     }
     ranked.first().map(|(_, at)| *at)
 }

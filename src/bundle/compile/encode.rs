@@ -1,4 +1,4 @@
-//! What was proven becomes the bytes of a bundle, which are read back before anybody gets them.
+//! Encodes the checked configuration as the bytes of a bundle, and reads them back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::context::{Context, origins, routes_by_length};
 use super::cover::Candidate;
-use super::desk::{Desk, origins, routes_by_length};
 use super::settle::Settled;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{self, Source};
@@ -32,7 +32,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// The bytes, or `None` after a finding.
-pub(super) fn encode(desk: &mut Desk, parts: &Parts<'_>) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn encode(context: &mut Context, parts: &Parts<'_>) -> Option<Zeroizing<Vec<u8>>> {
     // Only certificates that some host uses, and so no key that lies on the board for nothing.
     let used: Vec<usize> =
         (0..parts.candidates.len()).filter(|at| parts.chosen.values().any(|c| c == at)).collect();
@@ -45,7 +45,7 @@ pub(super) fn encode(desk: &mut Desk, parts: &Parts<'_>) -> Option<Zeroizing<Vec
         .collect();
     let encoded = bundle(parts, &used, certificates).map(|bundle| bundle.encode(&keys));
     keys.iter_mut().for_each(Zeroize::zeroize);
-    encoded?.map_err(|error| desk.push(0, refused(&error))).ok()
+    encoded?.map_err(|error| context.push(0, refused(&error))).ok()
 }
 
 fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> Option<Bundle> {

@@ -134,7 +134,7 @@ impl Facts {
 /// decide: the answer chooses words, never trust.
 fn self_signed(certificate: &X509Certificate<'_>) -> bool {
     use x509_parser::error::X509Error::SignatureUnsupportedAlgorithm;
-    let unknown = matches!(key_of(certificate), KeyKind::Rsa(bits) if bits < super::desk::RSA_BITS_MIN);
+    let unknown = matches!(key_of(certificate), KeyKind::Rsa(bits) if bits < super::context::RSA_BITS_MIN);
     let same_name = certificate.subject().as_raw() == certificate.issuer().as_raw();
     let verdict = certificate.verify_signature(None);
     same_name && (unknown || matches!(verdict, Ok(()) | Err(SignatureUnsupportedAlgorithm)))

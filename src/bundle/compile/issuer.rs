@@ -1,7 +1,7 @@
-//! A chain that gets to no known root, and what that means for the person at the desk.
+//! A chain that gets to no known root, and what that means for the user.
 
 use super::anchors::Anchors;
-use super::desk::Subject;
+use super::context::Subject;
 use super::facts::{Facts, Link};
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};

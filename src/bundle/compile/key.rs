@@ -6,8 +6,8 @@ use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::context::{Context, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
 use super::der;
-use super::desk::{Desk, RSA_BITS_MAX, RSA_BITS_MIN, Subject};
 use super::facts::{EXPLICIT, KeyKind, parse};
 use super::key_form::{self, Form};
 use crate::bundle::file::{word, word_beside};
@@ -20,24 +20,24 @@ pub(super) const NEW_KEY: &str = "Issue the certificate again with an ECDSA P-25
 
 /// Every proof about one key. `kind` is that of the certificate. True where nothing is wrong.
 pub(super) fn check(
-    desk: &mut Desk,
+    context: &mut Context,
     subject: &Subject<'_>,
     kind: &KeyKind,
     end_entity: &CertificateDer<'_>,
     key: &PrivateKeyDer<'static>,
 ) {
-    if !fits_serve(desk, subject, kind) {
+    if !fits_serve(context, subject, kind) {
         return;
     }
     match crate::bundle::load_key(key) {
-        Ok(key) if belongs(&key, end_entity) => speed(desk, subject, kind),
-        Ok(_) => desk.push(subject.key_line, mismatch(subject, kind)),
-        Err(_) => desk.push(subject.key_line, not_loaded(subject, &key_form::of(key))),
+        Ok(key) if belongs(&key, end_entity) => speed(context, subject, kind),
+        Ok(_) => context.push(subject.key_line, mismatch(subject, kind)),
+        Err(_) => context.push(subject.key_line, not_loaded(subject, &key_form::of(key))),
     }
 }
 
 /// Says so where everybody on this machine may read the key.
-pub(super) fn guarded(desk: &mut Desk, subject: &Subject<'_>) {
+pub(super) fn guarded(context: &mut Context, subject: &Subject<'_>) {
     use std::os::unix::fs::PermissionsExt as _;
     let path = &subject.files.key.value.path;
     let Ok(mode) = std::fs::metadata(path).map(|about| about.permissions().mode() & 0o777) else { return };
@@ -52,18 +52,18 @@ pub(super) fn guarded(desk: &mut Desk, subject: &Subject<'_>) {
     .expected("a private key that only its owner can read")
     .found(format!("mode {mode:04o}"))
     .remedy(format!("Type: chmod 600 {}", word(path)));
-    desk.push(subject.key_line, finding);
+    context.push(subject.key_line, finding);
 }
 
 /// Whether serve could use a key of this kind at all.
-fn fits_serve(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) -> bool {
+fn fits_serve(context: &mut Context, subject: &Subject<'_>, kind: &KeyKind) -> bool {
     match kind {
         KeyKind::Rsa(bits) if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(bits) => {
-            desk.push(subject.line, rsa_size(subject.label, *bits, "the certificate", NEW_KEY));
+            context.push(subject.line, rsa_size(subject.label, *bits, "the certificate", NEW_KEY));
             false
         }
         KeyKind::Other(what) => {
-            desk.push(subject.key_line, of_another_kind(subject, what));
+            context.push(subject.key_line, of_another_kind(subject, what));
             false
         }
         _ => true,
@@ -87,8 +87,8 @@ fn belongs(key: &Arc<dyn SigningKey>, end_entity: &CertificateDer<'_>) -> bool {
     fitting.any(|algorithm| algorithm.verify_signature(public, &SAMPLE, &signature).is_ok())
 }
 
-/// Keys that work and will surprise somebody.
-fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
+/// Keys that work, but not for every client.
+fn speed(context: &mut Context, subject: &Subject<'_>, kind: &KeyKind) {
     match kind {
         KeyKind::Ed25519 => {
             let finding = Finding::new(Code::Ed25519, format!("browsers refuse the Ed25519 key of `{}`", subject.label))
@@ -96,17 +96,17 @@ fn speed(desk: &mut Desk, subject: &Subject<'_>, kind: &KeyKind) {
                 .found("Ed25519")
                 .remedy("This works for your own programs. For browsers, issue it again: certbot's --key-type ecdsa, or \
                     openssl ecparam -name prime256v1 -genkey");
-            desk.push(subject.line, finding.certificate(subject.label));
+            context.push(subject.line, finding.certificate(subject.label));
         }
-        KeyKind::Rsa(bits) if desk.rsa_is_slow => {
+        KeyKind::Rsa(bits) if context.rsa_is_slow => {
             let finding =
-                Finding::new(Code::RsaSlow, format!("RSA handshakes are slow on the board `{}`", desk.board))
+                Finding::new(Code::RsaSlow, format!("RSA handshakes are slow on the board `{}`", context.board))
                     .expected("ECDSA P-256: ten times as many handshakes a second")
                     .found(format!("RSA with {bits} bits"))
                     .remedy(
                         "Issue it again with an ECDSA key, with certbot:\n  certbot renew --key-type ecdsa --force-renewal",
                     );
-            desk.push(subject.line, finding.certificate(subject.label));
+            context.push(subject.line, finding.certificate(subject.label));
         }
         _ => {}
     }

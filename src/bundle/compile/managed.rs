@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::context::Context;
 use super::cover::{Candidate, is_private};
-use super::desk::Desk;
 use crate::bundle::acme::{self, Challenge, Plan, Wanted, stored};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{Acme, CertificateFiles, Lined, NamedFile, Source};
@@ -23,7 +23,7 @@ pub(super) struct Managed {
 
 /// Every host of a site with `acme` that neither a `[[certificate]]` nor an `[[acme.certificate]]` covers gets a certificate of its
 /// own, or one with the others of its site.
-pub(super) fn find(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>]) -> Managed {
+pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candidate<'_>]) -> Managed {
     let Some(acme) = &source.acme else { return Managed::default() };
     let covered = |host: &Host| candidates.iter().any(|candidate| candidate.covers(host));
     let mut managed = Managed::default();
@@ -41,12 +41,12 @@ pub(super) fn find(desk: &mut Desk, source: &Source, candidates: &[Candidate<'_>
     }
     for host in managed.hosts.iter().filter(|host| matches!(host, Host::Dns(_))) {
         if acme.trust.is_none() && is_private(&host.to_string()) {
-            desk.push(acme.line, private(host));
+            context.push(acme.line, private(host));
         }
     }
     let needs_http = acme.challenge == Challenge::Http01 && source.listen.http.is_empty();
     if !managed.wanted.is_empty() && needs_http {
-        desk.push(acme.line, no_listener());
+        context.push(acme.line, no_listener());
     }
     managed
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::desk::Desk;
+use super::context::Context;
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::source::{Lined, Source};
@@ -15,26 +15,26 @@ use crate::names::Host;
 const ADMIN_DEFAULT: &str = Admin::DEFAULT_PATH;
 
 /// Every proof about addresses.
-pub(super) fn check(desk: &mut Desk, source: &Source) {
-    listeners(desk, source);
-    admin(desk, source);
-    folders(desk, source);
-    trusted(desk, source);
-    hosts(desk, source);
+pub(super) fn check(context: &mut Context, source: &Source) {
+    listeners(context, source);
+    admin(context, source);
+    folders(context, source);
+    trusted(context, source);
+    hosts(context, source);
     for route in source.sites.iter().flat_map(|site| &site.routes) {
         if let (Some(version), Some(upstream)) = (route.rules.send_proxy_protocol, route.upstreams.first()) {
-            desk.push(upstream.line, speaks_proxy_protocol(version, &upstream.value));
+            context.push(upstream.line, speaks_proxy_protocol(version, &upstream.value));
         }
         for upstream in &route.upstreams {
             if let Some(whom) = own(&upstream.value, source) {
-                desk.push(upstream.line, ourselves(&upstream.value, &whom));
+                context.push(upstream.line, ourselves(&upstream.value, &whom));
             } else if is_public(&upstream.value) && !route.allow_public_upstream {
-                desk.push(upstream.line, public(&upstream.value));
+                context.push(upstream.line, public(&upstream.value));
             }
             if let Upstream::Name { host, .. } = &upstream.value
                 && host.ends_with(".local")
             {
-                desk.push(upstream.line, multicast_dns(host));
+                context.push(upstream.line, multicast_dns(host));
             }
         }
     }
@@ -54,7 +54,7 @@ fn speaks_proxy_protocol(version: u8, upstream: &Upstream) -> Finding {
     .remedy("Plain Node and Socket.IO find the client's address in X-Forwarded-For.")
 }
 
-fn listeners(desk: &mut Desk, source: &Source) {
+fn listeners(context: &mut Context, source: &Source) {
     let listen = &source.listen;
     let admin = listen.admin.iter().filter_map(|admin| match admin.value {
         Admin::Tcp(address) => Some(Lined { value: address, line: admin.line }),
@@ -64,7 +64,7 @@ fn listeners(desk: &mut Desk, source: &Source) {
     for (at, later) in all.iter().enumerate() {
         let earlier = all.iter().take(at).find(|earlier| collide(earlier.value, later.value));
         if let Some(earlier) = earlier {
-            desk.push(later.line.max(earlier.line), conflict(earlier.value, later.value));
+            context.push(later.line.max(earlier.line), conflict(earlier.value, later.value));
         }
     }
     if let (Some(acme), true) = (&listen.acme_dir, listen.http.is_empty()) {
@@ -72,7 +72,7 @@ fn listeners(desk: &mut Desk, source: &Source) {
             .expected("a plain listener: http-01 asks on port 80 (RFC 8555 §8.3)")
             .found("no `http` in [listen]")
             .remedy("Add http = [\"[::]:80\"], or remove `acme_dir`.");
-        desk.push(acme.line, finding);
+        context.push(acme.line, finding);
     }
 }
 
@@ -97,7 +97,7 @@ fn conflict(earlier: SocketAddr, later: SocketAddr) -> Finding {
 }
 
 /// Folders that may well be on the board only.
-fn folders(desk: &mut Desk, source: &Source) {
+fn folders(context: &mut Context, source: &Source) {
     let mut missing = |line, code, key: &str, folder: &Path| {
         if folder.is_dir() {
             return;
@@ -110,7 +110,7 @@ fn folders(desk: &mut Desk, source: &Source) {
         .expected(format!("the folder `{text}` on the machine that runs `sanedge serve`"))
         .found("no such folder on this machine")
         .remedy(format!("Create it on the board: mkdir -p {}", word(folder)));
-        desk.push(line, finding);
+        context.push(line, finding);
     };
     if let Some(acme) = &source.listen.acme_dir {
         missing(acme.line, Code::AcmeDirMissing, "acme_dir", &acme.value);
@@ -120,7 +120,7 @@ fn folders(desk: &mut Desk, source: &Source) {
     }
 }
 
-fn admin(desk: &mut Desk, source: &Source) {
+fn admin(context: &mut Context, source: &Source) {
     let Some(Lined { value: Admin::Tcp(address), line }) = &source.listen.admin else { return };
     if address.ip().to_canonical().is_loopback() {
         return;
@@ -135,25 +135,25 @@ fn admin(desk: &mut Desk, source: &Source) {
         "Write admin = \"unix:{ADMIN_DEFAULT}\", or \"127.0.0.1:{}\" for reading over TCP.",
         address.port()
     ));
-    desk.push(*line, finding);
+    context.push(*line, finding);
 }
 
-fn trusted(desk: &mut Desk, source: &Source) {
+fn trusted(context: &mut Context, source: &Source) {
     let believed = source.trusted_proxies.iter().chain(&source.listen.proxy_protocol_from);
     for network in believed.filter(|n| n.value.prefix_len() == 0) {
         let finding = Finding::new(Code::TrustedEverybody, "every client can forge its address")
             .expected("the addresses of your own proxies")
             .found(format!("`{}`, which is every address", network.value))
             .remedy("List only your proxies, for example \"192.168.1.2/32\".");
-        desk.push(network.line, finding);
+        context.push(network.line, finding);
     }
 }
 
-fn hosts(desk: &mut Desk, source: &Source) {
+fn hosts(context: &mut Context, source: &Source) {
     let all: Vec<&Lined<Host>> = source.sites.iter().flat_map(|site| &site.hosts).collect();
     for (at, later) in all.iter().enumerate() {
         if let Some(earlier) = all.iter().take(at).find(|earlier| earlier.value == later.value) {
-            desk.push(later.line, twice(later, earlier.line));
+            context.push(later.line, twice(later, earlier.line));
         }
     }
     match &source.listen.default_host {
@@ -167,12 +167,12 @@ fn hosts(desk: &mut Desk, source: &Source) {
             .expected(format!("one of {served}"))
             .found(format!("`{}`", default.value))
             .remedy("Name a host of a [[site]], or add this one.");
-            desk.push(default.line, finding);
+            context.push(default.line, finding);
         }
         Some(_) => {}
         None => {
             let addresses = all.iter().filter(|host| matches!(host.value, Host::Ip(_)));
-            addresses.for_each(|host| desk.push(host.line, needs_default(host)));
+            addresses.for_each(|host| context.push(host.line, needs_default(host)));
         }
     }
     for site in &source.sites {
@@ -183,7 +183,7 @@ fn hosts(desk: &mut Desk, source: &Source) {
                     .expected("each path once; the site's own upstream is the path `/`")
                     .found(format!("`{}` again", Excerpt::of(&route.path)))
                     .remedy("Remove one of them. Several servers for one path belong in one list: upstream = [\"…\", \"…\"].");
-                desk.push(route.line, finding);
+                context.push(route.line, finding);
             }
         }
     }
@@ -249,7 +249,7 @@ fn own(upstream: &Upstream, source: &Source) -> Option<String> {
     }
 }
 
-/// Whether connecting to `target` arrives at a listener bound to `bound`, as far as the desk can know. A listener on
+/// Whether connecting to `target` arrives at a listener bound to `bound`, as far as this machine can know. A listener on
 /// every address is reached by loopback for sure; whether another address is the board's own only the board knows.
 fn reaches(target: IpAddr, bound: IpAddr) -> bool {
     let (target, bound) = (target.to_canonical(), bound.to_canonical());
@@ -292,7 +292,7 @@ fn multicast_dns(host: &str) -> Finding {
         ))
 }
 
-/// Names are not looked up at the desk, so nothing is known of where they lead.
+/// Names are not resolved while a bundle is compiled, so their addresses are unknown.
 fn is_public(upstream: &Upstream) -> bool {
     match upstream {
         Upstream::Address(address) => match address.ip().to_canonical() {

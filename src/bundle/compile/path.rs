@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use rustls_pki_types::SignatureVerificationAlgorithm;
 use x509_parser::oid_registry::asn1_rs::Tag;
 
+use super::context::RSA_BITS_MIN;
 use super::der;
-use super::desk::RSA_BITS_MIN;
 use super::facts::{KeyKind, Link, algorithm_name, parse};
 
 /// Paths that are looked at. A file has at most ten certificates; only one that was made to keep us busy has so many ways.

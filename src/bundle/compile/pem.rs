@@ -1,4 +1,4 @@
-//! PEM files to DER: everything that can be wrong with a file before anybody looks at X.509.
+//! PEM files to DER: everything that can be wrong with a file before X.509 is parsed.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use rustls_pki_types::{
 use zeroize::Zeroizing;
 
 use super::container;
-use super::desk::Desk;
+use super::context::Context;
 use crate::bundle::acme::stored;
 use crate::bundle::file::{word, word_beside};
 use crate::bundle::finding::{Code, Finding, listed};
@@ -32,21 +32,21 @@ enum Wanted {
 }
 
 /// The certificates of a chain file, in the order of the file; `None` after a finding.
-pub(super) fn chain(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
-    certificates(desk, file, CHAIN_CERTIFICATES_MAX)
+pub(super) fn chain(context: &mut Context, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
+    certificates(context, file, CHAIN_CERTIFICATES_MAX)
 }
 
 /// The certificates of a `trust` file.
-pub(super) fn trust(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
-    certificates(desk, file, TRUST_CERTIFICATES_MAX)
+pub(super) fn trust(context: &mut Context, file: &Lined<NamedFile>) -> Option<Vec<CertificateDer<'static>>> {
+    certificates(context, file, TRUST_CERTIFICATES_MAX)
 }
 
 fn certificates(
-    desk: &mut Desk,
+    context: &mut Context,
     file: &Lined<NamedFile>,
     count_max: usize,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let sections = sections(desk, file, Wanted::Certificates)?;
+    let sections = sections(context, file, Wanted::Certificates)?;
     let is_certificate =
         |section: &&mut Section| matches!(section.kind, Kind::Certificate | Kind::TrustedCertificate);
     let holds_key = sections.iter().any(|section| is_key(section.kind));
@@ -62,11 +62,11 @@ fn certificates(
             true => key_as_certificate(file, count_max),
             false => no_certificate(file, &sections),
         };
-        desk.push(file.line, finding);
+        context.push(file.line, finding);
         return None;
     }
     if found.len() > count_max {
-        desk.push(file.line, too_many(file, found.len(), count_max));
+        context.push(file.line, too_many(file, found.len(), count_max));
         return None;
     }
     Some(found)
@@ -77,21 +77,21 @@ fn is_key(kind: Kind) -> bool {
 }
 
 /// The one private key of a key file.
-pub(super) fn key(desk: &mut Desk, file: &Lined<NamedFile>) -> Option<PrivateKeyDer<'static>> {
-    let mut sections = sections(desk, file, Wanted::Key)?;
+pub(super) fn key(context: &mut Context, file: &Lined<NamedFile>) -> Option<PrivateKeyDer<'static>> {
+    let mut sections = sections(context, file, Wanted::Key)?;
     if sections.iter().any(|section| section.encrypted) {
-        desk.push(file.line, encrypted(file));
+        context.push(file.line, encrypted(file));
         return None;
     }
     let holds_certificate = sections.iter().any(|section| section.kind == Kind::Certificate);
     let mut keys: Vec<_> = sections.iter_mut().filter_map(private_key).collect();
     if keys.len() > 1 {
-        desk.push(file.line, several_keys(file, keys.len()));
+        context.push(file.line, several_keys(file, keys.len()));
         return None;
     }
     if keys.is_empty() {
         let finding = if holds_certificate { certificate_as_key(file) } else { no_key(file, &sections) };
-        desk.push(file.line, finding);
+        context.push(file.line, finding);
     }
     keys.pop()
 }
@@ -106,7 +106,7 @@ fn private_key(section: &mut Section) -> Option<PrivateKeyDer<'static>> {
     Some(make(std::mem::take(&mut *section.der)))
 }
 
-fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zeroizing<Vec<u8>>> {
+fn read(context: &mut Context, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zeroizing<Vec<u8>>> {
     let found = match &file.value.state {
         Some(state) => match stored::read(state, &file.value.path) {
             Ok(Some(bytes)) => Ok(bytes),
@@ -118,28 +118,28 @@ fn read(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Zero
     let bytes = match found {
         Ok(bytes) => bytes,
         Err(trouble) => {
-            let finding = unusable_file(&file.value, &trouble, wanted, &desk.hosts);
-            desk.push(file.line, finding);
+            let finding = unusable_file(&file.value, &trouble, wanted, &context.hosts);
+            context.push(file.line, finding);
             return None;
         }
     };
     if bytes.first() == Some(&0x30) {
-        desk.push(file.line, binary(&file.value, &bytes, wanted));
+        context.push(file.line, binary(&file.value, &bytes, wanted));
         return None;
     }
     Some(bytes)
 }
 
-fn sections(desk: &mut Desk, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Vec<Section>> {
-    let bytes = read(desk, file, wanted)?;
+fn sections(context: &mut Context, file: &Lined<NamedFile>, wanted: Wanted) -> Option<Vec<Section>> {
+    let bytes = read(context, file, wanted)?;
     let read = pem::read(&bytes);
     if read.as_ref().map_or(true, Vec::is_empty)
         && let Some(finding) = in_another_container(&file.value, &bytes, wanted)
     {
-        desk.push(file.line, finding);
+        context.push(file.line, finding);
         return None;
     }
-    read.map_err(|error| desk.push(file.line, malformed(file, &error))).ok()
+    read.map_err(|error| context.push(file.line, malformed(file, &error))).ok()
 }
 
 fn in_another_container(file: &NamedFile, bytes: &[u8], wanted: Wanted) -> Option<Finding> {

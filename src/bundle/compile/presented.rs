@@ -4,7 +4,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::anchors::Anchors;
 use super::chain;
-use super::desk::{Desk, RSA_BITS_MIN, Subject};
+use super::context::{Context, RSA_BITS_MIN, Subject};
 use super::facts::KeyKind;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{CertificateFiles, Lined, NamedFile};
@@ -55,7 +55,7 @@ pub fn presented(
         || Lined { value: NamedFile { label: label.clone(), path: LABEL.into(), state: None }, line: 0 };
     let files = CertificateFiles { line: 0, chain: file(), key: file() };
     let subject = Subject { files: &files, label: &label, key_label: &label, line: 0, key_line: 0 };
-    let mut desk = Desk {
+    let mut context = Context {
         path: LABEL.into(),
         now,
         board: Excerpt::of(""),
@@ -64,12 +64,12 @@ pub fn presented(
         findings: Vec::new(),
     };
     let anchors = Anchors::of(trust);
-    let links = chain::links(&mut desk, &subject, chain.to_vec());
-    let unreadable = || desk.findings.first().map_or_else(String::new, |finding| finding.found.clone());
+    let links = chain::links(&mut context, &subject, chain.to_vec());
+    let unreadable = || context.findings.first().map_or_else(String::new, |finding| finding.found.clone());
     let Some(links) = links else { return Err(unreadable()) };
-    let path = chain::check(&mut desk, &subject, links, &anchors, stapled);
+    let path = chain::check(&mut context, &subject, links, &anchors, stapled);
     let Some(facts) = path.first().map(|link| &link.facts) else { return Err("no certificate".to_owned()) };
-    strength(&mut desk, &subject, &facts.key);
+    strength(&mut context, &subject, &facts.key);
     Ok(Presented {
         names: facts.names.clone(),
         has_san: facts.has_san,
@@ -80,18 +80,18 @@ pub fn presented(
         key: facts.key.to_string(),
         issuer_url: facts.issuer_url.clone(),
         self_signed: facts.self_signed,
-        findings: desk.findings,
+        findings: context.findings,
     })
 }
 
-fn strength(desk: &mut Desk, subject: &Subject<'_>, key: &KeyKind) {
+fn strength(context: &mut Context, subject: &Subject<'_>, key: &KeyKind) {
     match key {
         KeyKind::Rsa(bits) if *bits < RSA_BITS_MIN => {
             let finding = super::key::rsa_size(subject.label, *bits, "the certificate", super::key::NEW_KEY);
-            desk.push(0, finding);
+            context.push(0, finding);
         }
         KeyKind::Ed25519 => {
-            desk.push(0, Finding::new(Code::Ed25519, "browsers refuse an Ed25519 key").found("Ed25519"));
+            context.push(0, Finding::new(Code::Ed25519, "browsers refuse an Ed25519 key").found("Ed25519"));
         }
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! The end-entity is a server's certificate, with names, and how to get one where it is not.
 
-use super::desk::{Desk, Subject};
+use super::context::{Context, Subject};
 use super::facts::{Facts, ServerAuth};
 use crate::bundle::file::word_beside;
 use crate::bundle::finding::{Code, Finding};
@@ -9,7 +9,7 @@ use crate::names::Host;
 
 /// The end-entity is one, and for servers. True where it has to be made anew with a command that cures everything
 /// else as well: then nothing else is said about it.
-pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> bool {
+pub(super) fn purpose(context: &mut Context, subject: &Subject<'_>, facts: &Facts) -> bool {
     let label = subject.label;
     let made_by_hand = facts.self_signed;
     if facts.is_ca {
@@ -22,12 +22,12 @@ pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> 
         .remedy(format!(
             "If this is your CA, name the certificate that it issued for the server. If it is not a CA, its flag is a \
                 mistake. {}",
-            anew(desk, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
+            anew(context, subject, facts, "with openssl: -addext basicConstraints=critical,CA:FALSE")
         ));
-        desk.push(subject.line, finding.certificate(label));
+        context.push(subject.line, finding.certificate(label));
         return true;
     }
-    sans(desk, subject, facts);
+    sans(context, subject, facts);
     if !facts.has_san && made_by_hand {
         return true;
     }
@@ -47,9 +47,9 @@ pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> 
                 ServerAuth::Yes => {
                     "Issue it again without nsCertType, which nothing needs any more.".to_owned()
                 }
-                _ => anew(desk, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"),
+                _ => anew(context, subject, facts, "with openssl: -addext extendedKeyUsage=serverAuth"),
             });
-        desk.push(subject.line, finding.certificate(label));
+        context.push(subject.line, finding.certificate(label));
         if made_by_hand {
             return true;
         }
@@ -60,18 +60,18 @@ pub(super) fn purpose(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) -> 
                 .expected("keyUsage with digitalSignature: every cipher suite here signs (RFC 8446 §4.4.2.2)")
                 .found("a keyUsage without it")
                 .remedy(anew(
-                    desk,
+                    context,
                     subject,
                     facts,
                     "with openssl: -addext keyUsage=critical,digitalSignature",
                 ));
-        desk.push(subject.line, finding.certificate(label));
+        context.push(subject.line, finding.certificate(label));
         return made_by_hand;
     }
     false
 }
 
-fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
+fn sans(context: &mut Context, subject: &Subject<'_>, facts: &Facts) {
     let label = subject.label;
     for (text, why) in &facts.odd_names {
         let finding = Finding::new(Code::UnusableSan, format!("`{label}` has a name that no client accepts"))
@@ -79,7 +79,7 @@ fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
             .found(format!("{text:?}: {why}"))
             .remedy("If it was meant to cover a host, issue the certificate again with the host's full name. Otherwise it \
                 does no harm.");
-        desk.push(subject.line, finding.certificate(label));
+        context.push(subject.line, finding.certificate(label));
     }
     if facts.has_san {
         return;
@@ -91,23 +91,28 @@ fn sans(desk: &mut Desk, subject: &Subject<'_>, facts: &Facts) {
     let finding = Finding::new(Code::NoSan, format!("`{label}` has no subjectAltName"))
         .expected("a subjectAltName with every host")
         .found(found)
-        .remedy(anew(desk, subject, facts, &format!("with openssl: -addext {}", alternative_names(desk))));
-    desk.push(subject.line, finding.certificate(label));
+        .remedy(anew(
+            context,
+            subject,
+            facts,
+            &format!("with openssl: -addext {}", alternative_names(context)),
+        ));
+    context.push(subject.line, finding.certificate(label));
 }
 
 /// `subjectAltName=…` with every host of sanedge.toml, as openssl takes it and quoted for a shell.
-fn alternative_names(desk: &Desk) -> String {
+fn alternative_names(context: &Context) -> String {
     let name = |host: &Host| match host {
         Host::Ip(ip) => format!("IP:{ip}"),
         Host::Dns(name) => format!("DNS:{}", name.as_str()),
     };
-    let names: Vec<String> = desk.hosts.iter().map(name).collect();
+    let names: Vec<String> = context.hosts.iter().map(name).collect();
     let names = if names.is_empty() { "DNS:recre.store".to_owned() } else { names.join(",") };
     shell_word(&format!("subjectAltName={names}"))
 }
 
 /// How to get a certificate with nothing wrong in it: one command for one that was made by hand, `option` for others.
-fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> String {
+fn anew(context: &Context, subject: &Subject<'_>, facts: &Facts, option: &str) -> String {
     if !facts.self_signed {
         return format!("Issue it again with every host in its subjectAltName; {option}");
     }
@@ -119,6 +124,6 @@ fn anew(desk: &Desk, subject: &Subject<'_>, facts: &Facts, option: &str) -> Stri
          openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 365 -subj /CN=sanedge \
          -addext {} -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature \
          -addext extendedKeyUsage=serverAuth -keyout {key} -out {chain}",
-        alternative_names(desk)
+        alternative_names(context)
     )
 }

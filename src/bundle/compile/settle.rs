@@ -1,6 +1,6 @@
 //! Limits: the board's defaults, what is written over them, and whether the sum fits the board.
 
-use super::desk::Desk;
+use super::context::Context;
 use crate::board::{self, Board, BoardError, HOST};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};
@@ -16,12 +16,12 @@ pub(super) struct Settled {
     pub(super) websocket: WebSocketBounds,
 }
 
-/// `None` where the board is unknown; the finding is on the desk then.
-pub(super) fn settle(desk: &mut Desk, source: &Source) -> Option<Settled> {
-    let board = board(desk, source)?;
-    desk.rsa_is_slow = board.rsa_is_slow;
+/// `None` where the board is unknown; the finding is in the context then.
+pub(super) fn settle(context: &mut Context, source: &Source) -> Option<Settled> {
+    let board = board(context, source)?;
+    context.rsa_is_slow = board.rsa_is_slow;
     let machine = board.machine();
-    let limits = written_over(desk, source, board.default_limits());
+    let limits = written_over(context, source, board.default_limits());
     let upstreams = distinct_upstreams(source);
     let cost =
         |limits: &Limits| Memory::of(limits, &machine, upstreams).with_certificates(certificates(source));
@@ -45,7 +45,7 @@ fn distinct_upstreams(source: &Source) -> u64 {
     all.len() as u64
 }
 
-fn written_over(desk: &mut Desk, source: &Source, mut limits: Limits) -> Limits {
+fn written_over(context: &mut Context, source: &Source, mut limits: Limits) -> Limits {
     for setting in &source.limits {
         let (name, line) = (&setting.name.value, setting.name.line);
         if let Err(error) = limits.set(name, setting.value.borrowed()) {
@@ -53,22 +53,22 @@ fn written_over(desk: &mut Desk, source: &Source, mut limits: Limits) -> Limits 
                 LimitValue::Number(number) => number.to_string(),
                 LimitValue::Text(text) => format!("{:?}", Excerpt::of(text)),
             };
-            desk.push(line, out_of_bounds(name, &error, &found));
+            context.push(line, out_of_bounds(name, &error, &found));
         }
     }
     // Not the handshakes: their number is the board's also where fewer or more sessions are written.
     limits.follow(|key| key == "handshakes_max" || source.limits.iter().any(|s| s.name.value == key));
     if let Err(error) = limits.check() {
-        contradiction(desk, source, &error);
+        contradiction(context, source, &error);
     }
     limits
 }
 
 /// Two limits that are fine alone; the first one that is written is the one to look at.
-fn contradiction(desk: &mut Desk, source: &Source, error: &limits::LimitError) {
+fn contradiction(context: &mut Context, source: &Source, error: &limits::LimitError) {
     let limits::LimitError::Above { key, found, bound, .. } = error else { return }; // each range was looked at
     let written = source.limits.iter().find(|s| s.name.value == *key || s.name.value == *bound);
-    desk.push(written.map_or(0, |s| s.name.line), out_of_bounds(key, error, &found.to_string()));
+    context.push(written.map_or(0, |s| s.name.line), out_of_bounds(key, error, &found.to_string()));
 }
 
 /// Says which is the largest `sessions_max` that fits, everything else being as it is.
@@ -91,7 +91,7 @@ fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, cost: &dyn Fn(
     let line = source.limits.iter().find(|s| s.name.value == "sessions_max").or(source.limits.first());
     let finding = Finding::new(
         Code::MemoryOverBudget,
-        format!("these limits exceed the memory of the board `{}`", desk.board),
+        format!("these limits exceed the memory of the board `{}`", context.board),
     )
     .expected(format!("at most {} MiB in the worst case", memory.budget_bytes >> 20))
     .found(format!(
@@ -101,10 +101,10 @@ fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, cost: &dyn Fn(
         limits.handshakes_max
     ))
     .remedy(remedy);
-    desk.push(line.map_or(0, |s| s.name.line), finding);
+    context.push(line.map_or(0, |s| s.name.line), finding);
 }
 
-fn board(desk: &mut Desk, source: &Source) -> Option<Board> {
+fn board(context: &mut Context, source: &Source) -> Option<Board> {
     let name = &source.board;
     if name.line == 0 {
         return None; // missing, or not a string: said by the reader
@@ -112,7 +112,7 @@ fn board(desk: &mut Desk, source: &Source) -> Option<Board> {
     match Board::find(&name.value) {
         Ok(board) => Some(board),
         Err(error) => {
-            desk.push(name.line, unknown(&name.value, &error));
+            context.push(name.line, unknown(&name.value, &error));
             None
         }
     }

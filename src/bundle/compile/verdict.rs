@@ -1,6 +1,6 @@
 //! What the path check says, for people: what is refused and why, and what it cannot check.
 
-use super::desk::Subject;
+use super::context::Subject;
 use super::facts::Facts;
 use super::facts::{Link, ServerAuth};
 use crate::bundle::file::word;

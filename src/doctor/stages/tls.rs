@@ -14,7 +14,7 @@ use crate::doctor::connection::{Connector, PROXY_HEADER, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::tls::{self, NoTls, Session, TlsClient};
 
-/// A name that nobody has: which certificate does it get?
+/// An unknown name: which certificate does it get?
 const NOBODY: &str = "sanedge-doctor.invalid";
 /// Segments so small that they pass every line (RFC 879).
 const SMALL_MSS: u32 = 536;
@@ -294,7 +294,7 @@ impl Stages<'_> {
         Some(connector.open().await.ok()?.session?.resumed)
     }
 
-    /// The certificate of a name that nobody has.
+    /// The certificate for an unknown name.
     async fn default_of(&self, address: SocketAddr) -> Option<CertificateDer<'static>> {
         let (connector, client) =
             self.connector_for(address, NOBODY, TlsClient::new(rustls::ALL_VERSIONS)?)?;

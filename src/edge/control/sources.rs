@@ -49,7 +49,7 @@ mod tests {
         let bundle = Bundle::decode(zeroize::Zeroizing::new(golden.to_vec())).unwrap();
         let (toml, file) = (folder.path().join("x.toml"), folder.path().join("x.bundle"));
         std::fs::write(&file, golden).unwrap();
-        assert!(look(&file, &bundle).is_none(), "a bundle from the desk");
+        assert!(look(&file, &bundle).is_none(), "a bundle from another machine");
         std::fs::write(&toml, "").unwrap();
         let at = |path: &Path, seconds: u64| {
             let file = std::fs::File::options().append(true).open(path).unwrap();

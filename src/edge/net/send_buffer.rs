@@ -94,7 +94,7 @@ pub(crate) fn forward(
     Poll::Ready(Ok(()))
 }
 
-/// The same, where nobody asks whether it went at once.
+/// The same, if the caller does not need to know whether it went at once.
 ///
 /// # Errors
 /// The stream's own.

@@ -7,7 +7,7 @@ pub(crate) const SMALL_BUFFER_BYTES: usize = 2 * 1024;
 /// Buffers of each size that are kept for the next use.
 const SPARE_BUFFERS_MAX: usize = 64;
 
-/// Buffers of two sizes that nobody uses now.
+/// Buffers of two sizes that are free now.
 #[derive(Default)]
 pub(crate) struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,

@@ -59,7 +59,7 @@ impl RouteState {
     }
 }
 
-/// For a line in the log that strangers can bring about at will.
+/// For a log line that clients can cause at will.
 #[derive(Debug, Default)]
 pub(crate) struct OncePerMinute(AtomicU64);
 

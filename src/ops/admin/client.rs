@@ -24,7 +24,7 @@ const HEAD_LIMITS: HeadLimits =
 /// Why the admin socket gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens, or not for us.
+    /// No process listens, or not for us.
     #[error("cannot reach an edge at {address}: {error}. {}", hint(.error))]
     Connect {
         /// Where.
@@ -69,7 +69,7 @@ pub struct Answer {
 /// Sends one request to the admin socket; `accept` is the media type wanted.
 ///
 /// # Errors
-/// Nobody answers, or not in HTTP.
+/// No answer, or none in HTTP.
 pub fn ask(admin: &Admin, endpoint: &Endpoint, accept: &str) -> Result<Answer, AskError> {
     let Endpoint { method, path, .. } = endpoint;
     let address = admin.to_string();

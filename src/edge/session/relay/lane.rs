@@ -237,7 +237,7 @@ impl Lane {
             && !self.sink.is_closed()
     }
 
-    /// Its sink has failed: there is nobody to pass anything to.
+    /// Its sink has failed: nothing can be forwarded any more.
     pub(super) fn give_up(&mut self) {
         self.lose_sink();
         self.source = Source::Ended;

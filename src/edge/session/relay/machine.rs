@@ -272,7 +272,7 @@ impl Machine {
         self.end(world, code, close_frame(GOING_AWAY, reason, None), reason);
     }
 
-    /// Nobody is there, or nobody who takes anything: only the upstream is told.
+    /// The client is gone or does not read: only the upstream gets a Close.
     fn lose_client(&mut self, world: &impl Surroundings, reason: &str) {
         self.down.lose_sink();
         self.up.source = Source::Ended;

@@ -1,4 +1,4 @@
-//! What all proofs share: where they are about, when it is, what they found, and the words for it.
+//! What all checks share: the file, the time, the findings, and their wording.
 
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ pub const RSA_BITS_MIN: usize = 2048;
 /// Longest RSA key that ring signs with.
 pub const RSA_BITS_MAX: usize = 4096;
 
-/// What all proofs share: where they are about, when it is, and what they found.
-pub(super) struct Desk {
+/// What all checks share: the file, the time and the findings.
+pub(super) struct Context {
     pub(super) path: PathBuf,
     pub(super) now: i64,
     pub(super) board: Excerpt,
@@ -24,12 +24,12 @@ pub(super) struct Desk {
     pub(super) findings: Vec<Finding>,
 }
 
-impl Desk {
+impl Context {
     pub(super) fn push(&mut self, line: u32, finding: Finding) {
         self.findings.push(finding.at(&self.path, line));
     }
 
-    /// The same for proofs whose findings are nobody's.
+    /// The same for checks whose findings are discarded.
     pub(super) fn without_findings(&self) -> Self {
         Self {
             path: self.path.clone(),
