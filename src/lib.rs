@@ -4,10 +4,9 @@
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
 //! `names`, `limits`, `excerpt`, `board`, `bundle`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are the
-//! core: no sockets, no tasks,
-//! no clock; bytes and time are arguments. `edge` serves: it has the sockets of sessions, their tasks and the clock. Of the sides,
-//! `ops` has the sockets and tasks of the admin socket, and `doctor` is a client of its own. `tests/layering.rs` holds the order
-//! in which files may import each other, and checks these promises.
+//! core: no sockets, no tasks, no clock; bytes and time are arguments. `edge` has the sockets of sessions, their tasks and the clock.
+//! `ops` has the sockets and tasks of the admin socket, and `doctor` is a client. `tests/layering.rs` holds the order in which files
+//! may import each other, and checks these promises.
 
 pub mod acme;
 pub mod board;
