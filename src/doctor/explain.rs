@@ -138,7 +138,7 @@ NameOffline = "name-offline", Name, Fail;
 NameResolver = "name-resolver", Name, Fail;
     title: "the name server gives no answer";
     see: "Node: getaddrinfo EAI_AGAIN {host}\ncurl: (6) Could not resolve host: {host}\nChrome: ERR_NAME_NOT_RESOLVED";
-    why: "The resolver that this machine asks is down, unreachable, or failed on this name (SERVFAIL). Whether the name exists is unknown.";
+    why: "The resolver that this machine uses is down or unreachable, or fails for this name (SERVFAIL). Whether the name exists is unknown.";
     fix: "See which name server this machine uses (/etc/resolv.conf), and ask another one:\n  nslookup {host} 9.9.9.9\nIf only this name fails, its zone is broken (DNSSEC, or its provider is down): check there.";
 NameUnknown = "name-unknown", Name, Fail;
     title: "the name does not exist";
