@@ -27,7 +27,7 @@ pub(super) fn settle(context: &mut Context, source: &Source) -> Option<Settled> 
         |limits: &Limits| Memory::of(limits, &machine, upstreams).with_certificates(certificates(source));
     let memory = cost(&limits);
     if !memory.holds() {
-        over_budget(desk, source, &limits, &cost);
+        over_budget(context, source, &limits, &cost);
     }
     Some(Settled { limits, memory, websocket: board.websocket_bounds() })
 }
@@ -72,7 +72,7 @@ fn contradiction(context: &mut Context, source: &Source, error: &limits::LimitEr
 }
 
 /// Says which is the largest `sessions_max` that fits, everything else being as it is.
-fn over_budget(desk: &mut Desk, source: &Source, limits: &Limits, cost: &dyn Fn(&Limits) -> Memory) {
+fn over_budget(context: &mut Context, source: &Source, limits: &Limits, cost: &dyn Fn(&Limits) -> Memory) {
     let fits = |sessions_max: u32| {
         let handshakes_max = limits.handshakes_max.min(sessions_max);
         cost(&Limits { sessions_max, handshakes_max, ..limits.clone() }).holds()
