@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
@@ -55,6 +55,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) fields: HeaderMap,
     pub(super) body: String,
+    /// The body ended before its announced end.
+    pub(super) is_cut: bool,
 }
 
 /// What different clients put into a WebSocket handshake.
@@ -228,9 +230,10 @@ impl Connector {
         let (head, body) = response.into_parts();
         let whole = self.in_time(ANSWER_TIME, Limited::new(body, BODY_BYTES_MAX).collect()).await?;
         // A body that is too long, or cut off, is no Engine.IO in any case: its head still says who answered.
+        let is_cut = whole.as_ref().is_err_and(|error| !error.is::<LengthLimitError>());
         let body = whole.map(|body| body.to_bytes()).unwrap_or_default();
         let body = String::from_utf8_lossy(&body).into_owned();
-        Ok(Answer { status: head.status.as_u16(), fields: head.headers, body })
+        Ok(Answer { status: head.status.as_u16(), fields: head.headers, body, is_cut })
     }
 
     /// Asks for a WebSocket; an answer other than a 101 comes back as it is.
@@ -270,7 +273,7 @@ impl Connector {
         if fields.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
             != Some(&handshake::accept(key.as_bytes()))
         {
-            return Ok(Err(Answer { status: 101, fields, body: String::new() }));
+            return Ok(Err(Answer { status: 101, fields, body: String::new(), is_cut: false }));
         }
         let compresses = fields
             .get_all(header::SEC_WEBSOCKET_EXTENSIONS)

@@ -99,6 +99,7 @@ filter(4079, { down: data => data.map(byte => byte ^ 0x37) })
 filter(4080, { up: 'held back' })
 filter(4081, {})
 listen(createServer((request, response) => response.writeHead(400).end('400: Bad Request')), 4082) // trusts no proxy
+listen(createServer((_, response) => response.writeHead(200, { 'Content-Length': 200 }).write('0{"sid":"x"', () => response.destroy())), 4085) // cuts answers short
 
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
 const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))

@@ -33,6 +33,10 @@ impl Client<'_> {
 
     /// An answer that is not Engine.IO's.
     pub(super) async fn strange(&self, body: &Body, answer: &Answer) -> Finding {
+        if answer.is_cut {
+            let message = "the answer to the handshake ends before its announced end: a proxy on the way, or the app, cuts responses short";
+            return self.answered(self.worded(Code::EioGarbled, message), answer);
+        }
         if let Some(finding) = self.refusal(answer).await {
             return finding;
         }

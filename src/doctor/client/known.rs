@@ -531,7 +531,7 @@ mod tests {
         if !field.0.is_empty() {
             fields.insert(HeaderName::from_bytes(field.0.as_bytes()).unwrap(), field.1.parse().unwrap());
         }
-        Answer { status, fields, body: body.to_owned() }
+        Answer { status, fields, body: body.to_owned(), is_cut: false }
     }
 
     fn code(status: u16, field: (&str, &str), body: &str) -> Option<Code> {

@@ -151,7 +151,7 @@ impl Client<'_> {
             Heard::Damaged(how) => self.damaged(&how),
             Heard::Http(line) => self.worded(Code::WsTwoServers, format!("a second response follows the 101 (`{}`): two WebSocket servers are attached to one HTTP server, and both answer", Excerpt::of(&line))),
             Heard::Unagreed | Heard::Compressed => self.worded(Code::WsExtension, "messages of the WebSocket are compressed, though its handshake did not agree on that: a proxy changes Sec-WebSocket-Extensions"),
-            Heard::Nothing | Heard::Pong => self.worded(Code::WsSilent, "the WebSocket opens and nothing comes through it: a proxy on the way does not pass frames on").seen("waited", "4 s for the open packet"),
+            Heard::Nothing | Heard::Pong => self.worded(Code::WsSilent, "the WebSocket opens, but no frames arrive: a proxy on the way does not forward them").seen("waited", "4 s for the open packet"),
         }
     }
 

@@ -89,6 +89,8 @@ fn after_the_handshake(house: &mut House) {
     house.exhibit("ws-one-way", &["http://127.0.0.1:4080"]);
     house.never_says(&["eio-sid-unknown"]);
     house.exhibit("healthy-kind", &["http://127.0.0.1:4081"]);
+    house.exhibit("eio-garbled", &["http://127.0.0.1:4085"]);
+    house.says(&["ends before its announced end"]);
 }
 
 fn refusals(house: &mut House) {
