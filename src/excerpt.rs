@@ -25,6 +25,8 @@ use std::path::{Component, Path, PathBuf};
 
 mod scatter;
 
+use scatter::counts;
+
 /// Most characters of an excerpt, but for a path that exists.
 pub const CHARS_MAX: usize = 96;
 /// Characters of base64 or hexadecimal in a row that may be a secret: 12 bytes.
@@ -84,16 +86,7 @@ impl Excerpt {
 
     /// Of a path: whole where something is there, else the part that exists and an excerpt of the rest.
     pub fn of_path(path: &Path) -> Self {
-        let mut there = PathBuf::new();
-        let mut rest = path.components();
-        while let Some(next) = rest.clone().next() {
-            if !exists(&there.join(next)) {
-                break;
-            }
-            there.push(next);
-            rest.next();
-        }
-        let rest = rest.as_path();
+        let (there, rest) = parted(path);
         if rest.as_os_str().is_empty() {
             return Self::whole(path);
         }
@@ -138,6 +131,30 @@ pub(crate) fn netted(text: &str, vouched: &[String]) -> String {
         rest = rest.get(at + length..).unwrap_or_default();
     }
     netted + &without_secrets(rest)
+}
+
+/// Whether a part of a text may be a key: for what is kept where everybody may read it.
+pub(crate) fn may_hold_key(text: &str) -> bool {
+    beginning(text).1 || !secrets(text).is_empty()
+}
+
+/// The same of the part of a path that does not exist.
+pub(crate) fn path_may_hold_key(path: &Path) -> bool {
+    may_hold_key(&parted(path).1.to_string_lossy())
+}
+
+/// A path, cut behind the part that exists.
+fn parted(path: &Path) -> (PathBuf, &Path) {
+    let mut there = PathBuf::new();
+    let mut rest = path.components();
+    while let Some(next) = rest.clone().next() {
+        if !exists(&there.join(next)) {
+            break;
+        }
+        there.push(next);
+        rest.next();
+    }
+    (there, rest.as_path())
 }
 
 fn without_secrets(text: &str) -> String {
@@ -185,14 +202,9 @@ fn breaks_a_run(c: char) -> bool {
     matches!(c, '.' | '@' | '~' | '*') || (!c.is_ascii() && c.is_alphanumeric())
 }
 
-/// Of base64 in both alphabets, and so of hexadecimal.
-fn counts(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '=')
-}
-
 /// What of `text` may be a key, in order and apart from each other: runs that do not read as words, and keys in groups.
 fn secrets(text: &str) -> Vec<Range<usize>> {
-    let mut found = scatter::stretches(&tokens(text), RUN_CHARS_MAX);
+    let mut found = scatter::stretches(text, &tokens(text), RUN_CHARS_MAX);
     let mut begin = 0;
     for run in text.split_inclusive(breaks_a_run) {
         let bare = run.strip_suffix(breaks_a_run).unwrap_or(run);
@@ -532,6 +544,23 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_everybody_may_read_holds_no_key() {
+        for good in ["you@example.org", "https://ca.lan:14000/dir", "tlsserver"] {
+            assert!(!may_hold_key(good), "{good}");
+        }
+        for bad in
+            ["MC4CAQAwBQYDK2VwBCIEIA@recre.store", "-----BEGIN PRIVATE KEY-----", "-----BEGIN X-----\nMC4C"]
+        {
+            assert!(may_hold_key(bad), "{bad}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("MC4CAQAwBQYDK2VwBCIEIAmc4caqawbqydk2vwbcieia");
+        assert!(path_may_hold_key(&odd));
+        std::fs::create_dir(&odd).unwrap();
+        assert!(!path_may_hold_key(&odd) && !path_may_hold_key(&odd.join("state")));
+    }
+
     /// Text as a secret is found in: base64 of random bytes in either alphabet, or hexadecimal, with something in between.
     fn secret_text() -> impl Strategy<Value = (String, String)> {
         use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -586,6 +615,60 @@ mod tests {
             for window in alphanumeric(&secret).as_bytes().windows(RUN_CHARS_MAX) {
                 assert!(!bare.contains(std::str::from_utf8(window).unwrap()), "{text}\n{shown}");
             }
+        }
+    }
+
+    /// Keys of 32 bytes for [`no_key_slips_through_in_groups_of_one_length`]; with optimisation as many as a long search takes.
+    const KEYS: u64 = if cfg!(debug_assertions) { 6_000 } else { 100_000 };
+
+    /// The same keys each time.
+    #[test]
+    fn no_key_slips_through_in_groups_of_one_length() {
+        use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+        let signs = [
+            ".", "*", "~", "@", "!", "|", "; ", "/", "-", "_", "+", "=", "한", " . ", "…", "%2e", "\\n", " ",
+            ":", ", ", "\n", "\", \"",
+        ];
+        for number in 0..KEYS {
+            let key = ring::digest::digest(&ring::digest::SHA256, &number.to_le_bytes());
+            let hex = || key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let written = match number % 3 {
+                0 => STANDARD.encode(&key),
+                1 => URL_SAFE_NO_PAD.encode(&key),
+                _ => hex(),
+            };
+            let sign = signs[usize::from(key.as_ref()[0]) % signs.len()];
+            let width = 1 + usize::from(key.as_ref()[1] % 16);
+            let groups: Vec<_> = written.as_bytes().chunks(width).map(String::from_utf8_lossy).collect();
+            let groups = groups.join(sign);
+            let text = match number / 3 % 3 {
+                0 => groups,
+                1 => format!("the key {groups} of recre.store"),
+                _ => format!("https://{groups}/"),
+            };
+            let bare =
+                alphanumeric(&shown(&text).replace("%2e", "").replace("\\n", "").replace("\\u{a}", ""));
+            for window in alphanumeric(&written).as_bytes().windows(RUN_CHARS_MAX) {
+                assert!(!bare.contains(std::str::from_utf8(window).unwrap()), "{text}\n{}", shown(&text));
+            }
+        }
+    }
+
+    /// The healthy twins of groups of one length.
+    #[test]
+    fn words_and_numbers_of_one_length_stay_whole() {
+        for text in [
+            "connect ECONNREFUSED, ETIMEDOUT, ECONNRESET, EPROTO",
+            "DEPTH_ZERO_SELF_SIGNED_CERT, CERTIFICATE_VERIFY_FAILED",
+            "2001, 2002, 2004-2017, 2020-2021 Free Software Foundation",
+            "2001:db8::1, 2001:db8::2, fe80::1, 192.168.178.20",
+            "session.message.channel.private.gateway.example",
+            "/home/user/data/logs/2026/2027/2028/socket",
+            "default-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self' wss:",
+            "chat1.recre.store, chat2.recre.store, chat3.recre.store",
+            "lib/isc/include/pkcs11/pkcs11.h",
+        ] {
+            assert_eq!(shown(text), text);
         }
     }
 

@@ -263,6 +263,7 @@ const ORDER: &[&str] = &[
     "bundle/pem.rs",
     "excerpt.rs",
     "excerpt/scatter.rs",
+    "excerpt/scatter/groups.rs",
     "proxy_protocol.rs",
     "reason.rs",
 ];

@@ -8,7 +8,7 @@ use super::policy::{Class, Told};
 use super::state::StateError;
 use crate::bundle::acme::{Challenge, Plan};
 use crate::bundle::file::word;
-use crate::excerpt::visible;
+use crate::excerpt::{netted, visible};
 
 /// Longest text of the CA that is shown.
 const SHOWN_CHARS_MAX: usize = 400;
@@ -72,7 +72,7 @@ impl Failure {
 
     /// The CA offers no challenge that we can do.
     pub(super) fn no_challenge(name: &str, offered: &[String]) -> Self {
-        let found = format!("for {name} the CA offers {}", visible(&offered.join(", ")));
+        let found = format!("for {} the CA offers {}", shown(name), shown(&offered.join(", ")));
         Self { order_is_over: true, ..Self::new(&NO_CHALLENGE, found, Class::Refused) }
     }
 
@@ -80,7 +80,7 @@ impl Failure {
     pub(super) fn no_profile(name: &str, offered: &str) -> Self {
         Self::new(
             &PROFILE,
-            format!("profile {}; the CA offers {}", visible(name), visible(offered)),
+            format!("profile {}; the CA offers {}", shown(name), shown(offered)),
             Class::Refused,
         )
     }
@@ -88,7 +88,7 @@ impl Failure {
     /// A validation of `name` that failed.
     pub(super) fn of_validation(name: &str, problem: Option<&Problem>) -> Self {
         let short = problem.map(kind).unwrap_or_default();
-        let detail = problem.map(said).unwrap_or_default();
+        let detail = problem.map(|problem| shown(&said(problem))).unwrap_or_default();
         let secondary = detail.to_ascii_lowercase().contains("secondary validation");
         let known = match short {
             _ if secondary => &SECONDARY,
@@ -100,7 +100,7 @@ impl Failure {
             _ => &WRONG_ANSWER,
         };
         let found = if detail.is_empty() { "no reason was given".to_owned() } else { detail };
-        let failure = Self::new(known, format!("{name}: {found}"), Class::Validation);
+        let failure = Self::new(known, format!("{}: {found}", shown(name)), Class::Validation);
         Self { order_is_over: true, ..failure }
     }
 
@@ -115,7 +115,7 @@ impl Failure {
                         retry_after: seen.retry_after,
                         // Without a problem document nothing says that it is about these names.
                         account_wide: known.account_wide || known.code == RATE_LIMITED.code,
-                        ..Self::new(known, visible(&trouble.to_string()), Class::Ca)
+                        ..Self::new(known, shown(&trouble.to_string()), Class::Ca)
                     }
                 }
                 None => Self::new(&ANSWER, shown(&inner.to_string()), Class::Ca),
@@ -131,7 +131,7 @@ impl Failure {
             "compound" | "" => inner.map(|text| text.trim_start_matches(URN)).unwrap_or_default(),
             short => short,
         };
-        let mut found = said(problem);
+        let mut found = shown(&said(problem));
         let known = match short {
             "rateLimited" => &RATE_LIMITED,
             "rejectedIdentifier" => &REJECTED,
@@ -183,7 +183,7 @@ impl Failure {
 
     /// No name can be resolved here.
     pub(super) fn no_resolver(name: &str, error: &str) -> Self {
-        Self::new(&NO_RESOLVER, format!("{name}: {}", visible(error)), Class::Refused)
+        Self::new(&NO_RESOLVER, format!("{name}: {}", shown(error)), Class::Refused)
     }
 
     /// The name does not resolve.
@@ -230,7 +230,7 @@ fn said(problem: &Problem) -> String {
         let detail = sub.detail.as_deref().or(sub.r#type.as_deref()).unwrap_or_default();
         text += &format!("; {name}{detail}");
     }
-    shown(&text)
+    text
 }
 
 /// Whether a rate limit is about these names and not about the account.
@@ -242,11 +242,9 @@ fn is_about(problem: &Problem, names: &[String]) -> bool {
     text.contains("exact set of") || names.iter().any(|name| text.contains(name.as_str()) || parent(name))
 }
 
+/// Of what a CA says: its beginning, without what may be a key.
 fn shown(text: &str) -> String {
-    if text.contains("PRIVATE KEY") {
-        return "(not shown: it contains a key)".to_owned();
-    }
-    visible(&text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+    visible(&netted(&text.chars().take(SHOWN_CHARS_MAX).collect::<String>(), &[]))
 }
 
 struct Known {
@@ -568,6 +566,21 @@ mod tests {
                 && nothing.order_is_over
                 && nothing.class == Class::Validation
         );
+    }
+
+    #[test]
+    fn what_a_ca_says_shows_no_key_and_keeps_its_words() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8sJ0LpFcUa5dGe7HtXi1RnSbK6";
+        let says = |detail: &str| of(serde_json::json!({ "type": "x", "detail": detail })).found;
+        assert_eq!(says(&format!("not allowed: {key}!")), "not allowed: [64 characters hidden]");
+        let words = "CAA record for a.recre.store prevents issuance; see https://letsencrypt.org/docs/caa/";
+        assert_eq!(says(words), words);
+        let trouble = Trouble::Unresolved(format!("{key}.lan"));
+        let failure = Failure::of_call(&Error::Other(Box::new(trouble)), &[], &Seen::default());
+        assert!(!failure.found.contains(&key[..16]), "{}", failure.found);
+        assert!(!Failure::no_challenge(key, &[key.to_owned()]).found.contains(&key[..16]));
+        assert!(!Failure::no_profile("x", key).found.contains(&key[..16]));
+        assert!(!Failure::of_validation(key, None).found.contains(&key[..16]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::bundle::acme::Wanted;
 use crate::bundle::compile::moment;
 use crate::bundle::lifetime::Lifetime;
 use crate::bundle::report::escaped;
+use crate::excerpt::netted;
 
 /// How it went with one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Row {
     pub(super) fn waiting(self, until: i64, why: Why, last: Option<&Told>) -> Self {
         let retries = why == Why::Backoff;
         let (next, why) = (Some(until), Some(why.sentence()));
-        Self { outcome: Outcome::Waiting, next, why, told: last.cloned(), retries, ..self }
+        Self { outcome: Outcome::Waiting, next, why, told: last.map(remembered), retries, ..self }
     }
 
     /// What may be possible later, without a moment that is known.
@@ -97,6 +98,17 @@ impl Row {
         let next = next.filter(|_| retries);
         Self { outcome: Outcome::Failed, next, why: None, told: Some(told.clone()), retries, ..self }
     }
+}
+
+/// What a record says of the last failure. Its file may have been edited: only paths that exist are shown whole.
+fn remembered(told: &Told) -> Told {
+    let net = |text: &String| {
+        let words = text.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ':' | ';'));
+        let paths = words.filter(|word| word.starts_with('/') && std::fs::symlink_metadata(word).is_ok());
+        netted(text, &paths.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (code, found) = (net(&told.code), net(&told.found));
+    Told { code, found, means: net(&told.means), remedy: net(&told.remedy), at: told.at }
 }
 
 impl Run {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::Host;
+
 pub mod alpn;
 pub mod stored;
 
@@ -177,9 +179,8 @@ impl Plan {
     /// # Errors
     /// With what is wrong, in a sentence.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let strange =
-            plan.certificates.iter().flat_map(|wanted| &wanted.names).find(|name| file_name(name).is_none());
+        let plan: Self = serde_json::from_slice(bytes).map_err(|error| damage(&error))?;
+        let strange = plan.certificates.iter().flat_map(|wanted| &wanted.names).find(|name| !is_name(name));
         match (plan.version, strange) {
             (VERSION, None) => Ok(plan),
             (VERSION, Some(_)) => Err("a name is neither a host nor a wildcard".to_owned()),
@@ -191,6 +192,22 @@ impl Plan {
     pub fn beside(bundle: &Path) -> PathBuf {
         bundle.with_extension("acme")
     }
+}
+
+/// What is wrong and where. serde's own words repeat what stands there, which may be a key.
+fn damage(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let what = match error.classify() {
+        Category::Data => "a member that is missing, unknown or of another type",
+        Category::Eof => "the end of the file in the middle of the document",
+        Category::Syntax | Category::Io => "text that is no JSON",
+    };
+    format!("{what} at line {}, column {}", error.line(), error.column())
+}
+
+/// Whether it is a host or a wildcard: what is shown in every message.
+fn is_name(name: &str) -> bool {
+    file_name(name).is_some() && Host::parse(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
 /// The name of a file for `name`; none where it is no host name, address or wildcard: nothing else becomes part of a path.

@@ -7,10 +7,16 @@
 
 use std::ops::Range;
 
+mod groups;
+
+pub(super) use groups::counts;
+
 /// Evidence, in tenths of a natural logarithm, from which a stretch is hidden.
 const EVIDENCE_MIN: i32 = 80;
 /// The same, once another stretch of the text has reached that.
 const EVIDENCE_BESIDE_MIN: i32 = 20;
+/// The same of groups that all have one length.
+const EVIDENCE_IN_GROUPS_MIN: i32 = -60;
 /// And the part of the length that is then enough: what is left beside a key.
 const BESIDE: usize = 2;
 /// Evidence that words must have taken away behind its highest point for a stretch to end.
@@ -65,11 +71,14 @@ struct Piece {
 }
 
 /// The stretches of at least `chars_min` letters and digits that look like parts of one key. `tokens` are the letters and digits
-/// of a text that stand in a row, with their offsets.
-pub(super) fn stretches(tokens: &[(usize, String)], chars_min: usize) -> Vec<Range<usize>> {
+/// of `text` that stand in a row, with their offsets.
+pub(super) fn stretches(text: &str, tokens: &[(usize, String)], chars_min: usize) -> Vec<Range<usize>> {
     let pieces: Vec<Piece> = tokens.iter().flat_map(|(at, token)| pieces(*at, token)).collect();
+    let groups = groups::of(text, chars_min).into_iter();
+    let groups = groups.filter(|(at, regular)| of_groups(&pieces, tokens, at, *regular)).map(|(at, _)| at);
+    let groups: Vec<_> = groups.collect();
     let mut found = peaks(&pieces, EVIDENCE_MIN, chars_min);
-    if !found.is_empty() {
+    if !found.is_empty() || !groups.is_empty() {
         found = peaks(&pieces, EVIDENCE_BESIDE_MIN, chars_min / BESIDE);
     }
     let is_word = |at: usize| pieces.get(at).is_none_or(|piece| piece.is_word);
@@ -84,7 +93,28 @@ pub(super) fn stretches(tokens: &[(usize, String)], chars_min: usize) -> Vec<Ran
         let (first, last) = (pieces.get(stretch.start)?, pieces.get(stretch.end.checked_sub(1)?)?);
         Some(first.at.start..last.at.end)
     });
-    widened.collect()
+    widened.chain(groups).collect()
+}
+
+/// Whether groups of one length, which stand here, may be parts of a key: a fourth of the characters, in at least two tokens, stands
+/// neither in a word in one case, with a number behind or not, nor in a number.
+fn of_groups(pieces: &[Piece], tokens: &[(usize, String)], at: &Range<usize>, regular: bool) -> bool {
+    let evidence: i32 =
+        pieces.iter().filter(|piece| at.contains(&piece.at.start)).map(|piece| piece.evidence).sum();
+    let needed = if regular { EVIDENCE_IN_GROUPS_MIN } else { EVIDENCE_BESIDE_MIN };
+    let inside = || tokens.iter().filter(|(begin, _)| at.contains(begin));
+    let strange = || inside().filter(|(_, token)| !is_plain(token));
+    let chars = |tokens: &mut dyn Iterator<Item = &(usize, String)>| {
+        tokens.map(|(_, token)| token.len()).sum::<usize>()
+    };
+    evidence > needed && strange().count() >= 2 && chars(&mut strange()) * 4 >= chars(&mut inside())
+}
+
+fn is_plain(token: &str) -> bool {
+    let stem = token.trim_end_matches(|c: char| c.is_ascii_digit()).as_bytes();
+    let small = |letters: &[u8]| letters.iter().all(u8::is_ascii_lowercase);
+    stem.iter().all(u8::is_ascii_uppercase)
+        || stem.split_first().is_some_and(|(first, rest)| first.is_ascii_alphabetic() && small(rest))
 }
 
 /// Whether no part of these tokens collects any evidence to speak of, and all of them together much against: the long names that

@@ -9,21 +9,19 @@ use crate::support::odd_certs;
 use crate::support::odd_certs::{
     Folder, NOW, ca_for, ca_issuers, ca_without_cas_below, data, der, dns, self_signed,
 };
-use crate::support::program;
-use crate::support::secret;
 use rcgen::{ExtendedKeyUsagePurpose as Eku, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
 use sanedge::bundle::compile::{Outcome, compile};
 use sanedge::bundle::finding::{Code, Finding, Severity};
 use sanedge::bundle::{Bundle, Origins};
 
-type Change = fn(&mut Folder);
+pub(crate) type Change = fn(&mut Folder);
 type ChangeParams = fn(&mut rcgen::CertificateParams);
 
 /// A finding, and how to bring it about in a folder that is good; and how to come as near to it without.
-struct Row {
-    code: Code,
-    what: &'static str,
-    bad: Change,
+pub(crate) struct Row {
+    pub(crate) code: Code,
+    pub(crate) what: &'static str,
+    pub(crate) bad: Change,
     good: Change,
 }
 
@@ -57,7 +55,7 @@ fn opened(outcome: &mut Outcome) -> Option<Bundle> {
     outcome.bundle.take().map(|bytes| Bundle::decode(bytes).unwrap())
 }
 
-fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     [source_rows(), network_rows(), file_rows(), key_rows(), chain_rows(), client_rows(), name_rows()]
         .into_iter()
         .flatten()
@@ -1331,7 +1329,7 @@ fn every_code_has_a_row() {
     // the command's business: `an_output_that_cannot_be_written_is_said` in bundle_command.rs.
     // Carrying over needs a bundle in place: tests/carry_over.rs.
     let mut seen: BTreeSet<Code> = rows().iter().map(|row| row.code).collect();
-    seen.extend(NO_ROW.iter().map(|(code, _)| *code));
+    seen.extend(crate::leaks_findings::NO_ROW.iter().map(|(code, _)| *code));
     let missing: Vec<_> = Code::ALL.iter().filter(|code| !seen.contains(code)).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
     assert_eq!(seen.len(), Code::ALL.len());
@@ -2003,192 +2001,6 @@ fn a_file_that_holds_the_pem_in_something_else_is_named() {
         folder.change("cert.pem", "live");
     });
     assert!(of(&outcome, Code::FileNotRegular).remedy.ends_with("live/fullchain.pem"), "{}", texts(&outcome));
-}
-
-/// Everything that `bundle`, `show` and `doctor` say of a file: their texts and their JSON, by the functions that print them.
-fn said(outcome: &Outcome, path: &std::path::Path, now: i64, with_doctor: bool) -> String {
-    use sanedge::bundle::{freshness, report};
-    use sanedge::doctor;
-    let mut said = texts(outcome)
-        + &report::table(&outcome.hosts)
-        + &report::websockets(&outcome.websockets)
-        + &report::count(&outcome.findings)
-        + &report::outcome_json(outcome, Some(path)).to_string();
-    match outcome
-        .bundle
-        .as_ref()
-        .map(|bytes| Bundle::decode(zeroize::Zeroizing::new(bytes.to_vec())).unwrap())
-    {
-        Some(bundle) => {
-            said += &report::bundle(&bundle, now);
-            said += &report::bundle_json(&bundle, now).to_string();
-            let fresh = Some((&path.to_owned(), Outcome::default()));
-            for trouble in freshness::check(&bundle, path, fresh, now) {
-                said += &trouble.to_string();
-            }
-        }
-        None if with_doctor => {
-            let options = doctor_options(path);
-            let report = doctor::files(&options).unwrap_or_default();
-            said += &doctor::render::text(&report, false, true);
-            said += &doctor::render::json(&report).to_string();
-            said += &doctor::paste::text(&report, &options);
-        }
-        None => {}
-    }
-    said
-}
-
-fn doctor_options(path: &std::path::Path) -> sanedge::doctor::Options {
-    use clap::{Args as _, FromArgMatches as _};
-    let command = sanedge::doctor::Options::augment_args(clap::Command::new("doctor"));
-    let given = command.get_matches_from(["doctor", path.to_str().unwrap()]);
-    sanedge::doctor::Options::from_arg_matches(&given).unwrap()
-}
-
-/// Where the strings of a sanedge.toml are, without their quotes.
-fn strings(source: &str) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    let (mut open, mut escaped, mut comment) = (None, false, false);
-    for (at, c) in source.char_indices() {
-        match (c, open) {
-            ('\n', _) => (open, comment) = (None, false),
-            ('#', None) => comment = true,
-            ('\\', Some(_)) => escaped = !escaped,
-            ('"', None) if !comment => open = Some(at + 1),
-            ('"', Some(begin)) if !escaped => {
-                found.push(begin..at);
-                open = None;
-            }
-            _ => escaped = false,
-        }
-    }
-    found
-}
-
-/// Codes that no sanedge.toml brings about, and where a key is put into what does.
-const NO_ROW: &[(Code, &str)] = &[
-    (Code::SelfCheck, "src/bundle/compile/encode.rs: a_mistake_of_ours_shows_no_key"),
-    (Code::NotWritten, "a_key_as_the_name_of_the_output_is_not_shown"),
-    (Code::CarriedOver, "a_key_in_what_is_carried_over_is_not_shown"),
-    (Code::HostLeftOut, "a_key_in_what_is_carried_over_is_not_shown"),
-];
-
-/// In each code's rows, a key in the place of every string and every file, alone and behind what is there: a string that stays
-/// what brought the finding about.
-#[test]
-fn a_key_in_place_of_any_value_is_not_shown() {
-    let secret = secret::Secret::new();
-    let shapes = secret.shapes();
-    let (mut tried, mut codes) = (0, BTreeSet::new());
-    for row in rows() {
-        let mut folder = Folder::good();
-        (row.bad)(&mut folder);
-        let mut check = |folder: &Folder, secret: &secret::Secret, place: &str, with_doctor| {
-            let path = folder.sanedge_toml();
-            let outcome = compile(&path, folder.now);
-            let said = said(&outcome, &path, folder.now, with_doctor);
-            if let Some(part) = secret.shown_in(said.as_bytes()) {
-                panic!("{} ({:?}), {place}: shows {part}\n{}\n{said}", row.what, row.code, folder.source);
-            }
-            codes.extend(outcome.findings.iter().map(|finding| finding.code));
-            tried += 1;
-        };
-        if let Ok(own) = std::fs::read_to_string(folder.path("key.pem"))
-            && let Some(own) = secret::Secret::of_whole_pem(&own)
-        {
-            check(&folder, &own, "its own key", true);
-        }
-        let source = folder.source.clone();
-        // Where there are hundreds of one kind, the first ones stand for the rest.
-        for (nth, place) in strings(&source).into_iter().take(STRINGS_MAX).enumerate() {
-            let (shape, text) = &shapes[(tried_of(&row) + nth) % shapes.len()];
-            let quoted = secret::toml(text);
-            let bare = &quoted[1..quoted.len() - 1];
-            for value in [bare.to_owned(), format!("{}{bare}", &source[place.clone()])] {
-                folder.source = format!("{}{value}{}", &source[..place.start], &source[place.end..]);
-                check(&folder, &secret, &format!("{shape} as string {nth}"), value == bare);
-            }
-        }
-        folder.source = source;
-        let files = std::fs::read_dir(folder.dir.path()).unwrap().map(|entry| entry.unwrap().path());
-        let files: Vec<_> = files.filter(|path| path.is_file() && !path.ends_with("sanedge.toml")).collect();
-        for (nth, file) in files.iter().enumerate() {
-            let (shape, text) = &shapes[(tried_of(&row) + nth) % shapes.len()];
-            let before = std::fs::read(file).unwrap();
-            let name = file.file_name().unwrap().to_str().unwrap();
-            for content in [text.clone().into_bytes(), [&before[..], text.as_bytes()].concat()] {
-                folder.write(name, &content);
-                check(&folder, &secret, &format!("{shape} in {name}"), content.len() == text.len());
-            }
-            folder.write(name, before);
-        }
-    }
-    codes.extend(NO_ROW.iter().map(|(code, _)| *code));
-    let missing: Vec<_> = Code::ALL.iter().filter(|code| !codes.contains(code)).collect();
-    assert!(missing.is_empty(), "tried with no key: {missing:?}");
-    assert!(tried > 3000, "{tried}");
-}
-
-/// More than the strings of any row that is not about their number.
-const STRINGS_MAX: usize = 24;
-
-/// Shares the shapes out among the rows.
-fn tried_of(row: &Row) -> usize {
-    row.what.bytes().map(usize::from).sum()
-}
-
-#[test]
-fn a_key_in_what_is_carried_over_is_not_shown() {
-    use sanedge::bundle::compile::{InPlace, carry_over};
-    let secret = secret::Secret::new();
-    let mut codes = BTreeSet::new();
-    for (shape, text) in secret.shapes() {
-        let mut folder = Folder::good();
-        folder.change("hosts = [\"recre.store\"]", "hosts = [\"recre.store\", \"other.recre.store\"]");
-        let mut short = leaf_params(&["other.recre.store"]);
-        (short.not_before, short.not_after) = (date_time_ymd(2027, 1, 1), date_time_ymd(2027, 2, 11));
-        let other = folder.ca.issue_with(short, KeyPair::generate().unwrap());
-        folder.certificate("other", &other);
-        let in_place = compile(&folder.sanedge_toml(), folder.now).bundle.unwrap();
-        // Two weeks later both sources are keys: the first host keeps what it has, and what the second has is over.
-        folder.now += 14 * 86_400;
-        folder.write("cert.pem", &text);
-        folder.write("other.pem", &text);
-        let path = folder.sanedge_toml();
-        let outcome = carry_over(&path, Some(&InPlace::decode(&in_place).unwrap()), folder.now);
-        codes.extend(outcome.findings.iter().map(|finding| finding.code));
-        let said = said(&outcome, &path, folder.now, true);
-        assert_eq!(secret.shown_in(said.as_bytes()), None, "{shape}\n{said}");
-    }
-    assert!(codes.contains(&Code::CarriedOver) && codes.contains(&Code::HostLeftOut), "{codes:?}");
-}
-
-#[test]
-fn a_key_as_the_name_of_the_output_is_not_shown() {
-    let secret = secret::Secret::new();
-    let folder = Folder::good();
-    let source = folder.sanedge_toml();
-    for (shape, text) in secret.shapes().iter().filter(|(_, text)| !text.contains('\0')) {
-        let nowhere = folder.path("no/such/folder").join(text.trim_start_matches('/'));
-        for json in [&[][..], &["--json"]] {
-            let output = program::sanedge()
-                .arg("bundle")
-                .args(json)
-                .arg(&source)
-                .arg("-o")
-                .arg(&nowhere)
-                .output()
-                .unwrap();
-            let said = [output.stdout, output.stderr].concat();
-            assert_eq!(secret.shown_in(&said), None, "{shape}: {}", String::from_utf8_lossy(&said));
-            assert!(
-                json.is_empty() || String::from_utf8_lossy(&said).contains("not-written"),
-                "{shape}: {}",
-                String::from_utf8_lossy(&said)
-            );
-        }
-    }
 }
 
 #[test]

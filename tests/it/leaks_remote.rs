@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sanedge::doctor::{self, Options};
 
+use crate::support::each;
 use crate::support::secret::Secret;
 
 /// What the server does with a connection: the head of the request in, bytes out; `None` closes.
@@ -217,19 +218,8 @@ fn reports(words: &[&str]) -> String {
     }
 }
 
-/// Calls `run` for each job, several at a time: most of a run is waiting.
-fn each<T: Sync>(jobs: &[T], run: impl Fn(&T) + Sync) {
-    let next = Mutex::new(jobs.iter());
-    std::thread::scope(|scope| {
-        for _ in 0..12 {
-            scope.spawn(|| {
-                while let Some(job) = { next.lock().unwrap().next() } {
-                    run(job);
-                }
-            });
-        }
-    });
-}
+/// How many at a time: most of a run is waiting.
+const THREADS: usize = 12;
 
 #[test]
 fn a_key_that_a_server_sends_is_in_no_report() {
@@ -241,7 +231,7 @@ fn a_key_that_a_server_sends_is_in_no_report() {
         .flat_map(|(at, row)| (0..2).map(move |nth| (at * 2 + nth * 7, row)))
         .collect();
     let said_more = Mutex::new(0);
-    each(&jobs, |(nth, (place, says))| {
+    each(THREADS, &jobs, |(nth, (place, says))| {
         let (shape, text) = &shapes[nth % shapes.len()];
         let server = Server::start(*says, text);
         let url = format!("http://{}", server.address);
@@ -265,7 +255,7 @@ fn a_key_on_the_command_line_is_in_no_report() {
         .flat_map(|argument| (0..shapes.len()).map(move |shape| (*argument, shape)))
         .collect();
     let tried = Mutex::new(0);
-    each(&jobs, |(argument, shape)| {
+    each(THREADS, &jobs, |(argument, shape)| {
         let (shape, text) = &shapes[*shape];
         let value = match *argument {
             "--namespace" => format!("/{text}"),
@@ -316,7 +306,7 @@ fn the_words_of_a_server_are_shown() {
             "502 Bad Gateway 502 Bad Gateway nginx/1.22.1",
         ),
     ];
-    each(rows, |(says, text, wanted)| {
+    each(THREADS, rows, |(says, text, wanted)| {
         let server = Server::start(*says, text);
         let said = reports(&[&format!("http://{}", server.address), "--namespace", "/"]);
         assert!(said.contains(wanted), "{wanted} is not in\n{said}");

@@ -37,6 +37,8 @@ mod handshake_fragments;
 mod hostile_clients;
 mod inherited_sockets;
 mod leaks;
+mod leaks_commands;
+mod leaks_findings;
 mod leaks_remote;
 mod limits;
 mod origins;

@@ -7,6 +7,7 @@ use super::typed::{Reader, Value};
 use super::values::{Bad, parse_host};
 use crate::bundle::acme::{self, Ca, Challenge, KeyChoice};
 use crate::bundle::keys::{ACME, ACME_CERTIFICATE};
+use crate::excerpt::{may_hold_key, path_may_hold_key};
 use crate::names::Host;
 
 /// Longest name of a profile.
@@ -59,8 +60,15 @@ impl Reader<'_> {
             key: if p384.is_some_and(|lined| lined.value) { KeyChoice::P384 } else { KeyChoice::P256 },
         };
         let folder = |reader: &mut Self, key: &'static str, default: &'static str| {
-            let written = table.get(key).and_then(|value| reader.file(value, key, default));
-            written.map_or_else(|| default.into(), |file| file.value.path)
+            let value = table.get(key);
+            let written =
+                value.and_then(|value| reader.file(value, key, default)).map(|file| file.value.path);
+            // x.acme names it, and everybody may read that.
+            if let (Some(value), true) = (value, written.as_deref().is_some_and(path_may_hold_key)) {
+                let expected = "a folder that is there, or a name that cannot be a key";
+                reader.bad(value, key, Bad::new(expected, "Make the folder first, or write another name."));
+            }
+            written.unwrap_or_else(|| default.into())
         };
         Some(Acme {
             line,
@@ -83,6 +91,14 @@ impl Reader<'_> {
         let names: Vec<Host> = names?.into_iter().map(|lined| lined.value).collect();
         (!names.is_empty()).then_some(Lined { value: names, line })
     }
+}
+
+/// Whether a part of a URL may be a key. Some private CAs name an account in theirs by a UUID, which is none.
+fn may_be_key(part: &str) -> bool {
+    let groups = || part.split('-');
+    let is_uuid = groups().map(str::len).eq([8, 4, 4, 4, 12])
+        && groups().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    !is_uuid && may_hold_key(part)
 }
 
 fn has_items(value: &Value<'_>) -> bool {
@@ -122,14 +138,17 @@ fn parse_directory(text: &str) -> Result<String, Bad> {
     }
     let names: Vec<String> = acme::directory_names().iter().map(|name| format!("\"{name}\"")).collect();
     let expected = format!("{}, or an https URL", names.join(", "));
-    acme::directory(text).ok_or_else(|| {
+    acme::directory(text).filter(|url| !url.split('/').any(may_be_key)).ok_or_else(|| {
         Bad::new(expected, "Write directory = \"letsencrypt\", or remove it for that default.")
     })
 }
 
 fn parse_profile(text: &str) -> Result<String, Bad> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let good = !text.is_empty() && text.len() <= PROFILE_BYTES_MAX && text.bytes().all(allowed);
+    let good = !text.is_empty()
+        && text.len() <= PROFILE_BYTES_MAX
+        && text.bytes().all(allowed)
+        && !may_hold_key(text);
     let expected = format!("1 to {PROFILE_BYTES_MAX} letters, digits, `-`, `_` and `.`");
     good.then(|| text.to_owned()).ok_or_else(|| Bad::new(expected, "Remove it for the CA's default."))
 }
@@ -139,8 +158,36 @@ fn parse_contact(text: &str) -> Result<String, Bad> {
     let parts = text.split_once('@').filter(|(local, domain)| !local.is_empty() && domain.contains('.'));
     let good = text.len() <= CONTACT_BYTES_MAX
         && !text.bytes().any(strange)
-        && parts.is_some_and(|(_, domain)| !domain.contains('@'));
+        && parts.is_some_and(|(_, domain)| !domain.contains('@'))
+        && !may_hold_key(text);
     good.then(|| text.to_owned()).ok_or_else(|| {
         Bad::new("one mail address", "Write contact = \"you@example.org\", without `mailto:`, or remove it.")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// x.acme has them, and everybody may read that.
+    #[test]
+    fn nothing_that_may_be_a_key_gets_into_the_file_for_renew() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8sJ0LpFcUa5dGe7HtXi1RnSbK6";
+        assert!(parse_contact("kim.hyeonjun+acme@recre.store").is_ok());
+        assert!(parse_contact(&format!("{key}@recre.store")).is_err());
+        assert!(parse_profile("tlsserver").is_ok() && parse_profile(&key[..60]).is_err());
+        for good in [
+            "https://ca.lan:14000/acme/home/directory",
+            "https://ca.lan/550e8400-e29b-41d4-a716-446655440000",
+        ] {
+            assert!(parse_directory(good).is_ok(), "{good}");
+        }
+        for bad in [
+            format!("https://ca.lan/{key}"),
+            format!("https://{key}/dir"),
+            format!("https://ca.lan/?k={key}"),
+        ] {
+            assert!(parse_directory(&bad).is_err(), "{bad}");
+        }
+    }
 }

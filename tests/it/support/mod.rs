@@ -21,3 +21,22 @@ pub mod upstream;
 pub const HOST: &str = "recre.store";
 /// The story's host of the Socket.IO server.
 pub const SOCKET_HOST: &str = "socket.recre.store";
+
+/// Calls `run` for each job, on so many threads.
+pub fn each<T: Sync>(threads: usize, jobs: &[T], run: impl Fn(&T) + Sync) {
+    let next = std::sync::Mutex::new(jobs.iter());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(job) = { next.lock().unwrap().next() } {
+                    run(job);
+                }
+            });
+        }
+    });
+}
+
+/// Threads for what computes.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,184 @@
+//! A private key in each position of sanedge.toml, and in each argument, is in no output of any command. The commands are those of the
+//! command line itself: a new one without a row here fails, a new argument is tried by itself.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::leaks::{OF_FILES, every_key, keys, quiet, source, values};
+use crate::support::odd_certs::{Folder, NOW};
+use crate::support::secret::{Secret, toml};
+use crate::support::{cores, each};
+use sanedge::bundle::compile::compile;
+
+/// Each command and the form of its output, with the file that may hold a key (`TOML`) in each place for one.
+const RUNS: &[&[&str]] = &[
+    &["bundle", "TOML"],
+    &["bundle", "--json", "TOML"],
+    &["bundle", "--verbose", "TOML"],
+    &["bundle", "--carry-over", "TOML"],
+    &["bundle", "--carry-over", "--json", "-o", "BUNDLE", "TOML"],
+    &["doctor", "--timeout", "1s", "TOML"],
+    &["doctor", "--timeout", "1s", "--json", "TOML"],
+    &["doctor", "--timeout", "1s", "--report", "TOML"],
+    &["show", "TOML"],
+    &["show", "--json", "TOML"],
+    &["show", "--check", "--source", "TOML", "BUNDLE"],
+    &["show", "--check", "--json", "--source", "TOML", "BUNDLE"],
+    &["serve", "TOML"],
+    &["reload", "--bundle", "TOML"],
+    &["reload", "--json", "--bundle", "TOML"],
+    &["status", "--bundle", "TOML"],
+    &["renew", "TOML"],
+    &["renew", "--json", "TOML"],
+    &["renew", "--deploy", "TOML"],
+    &["hook", "TOML"],
+];
+
+/// Commands that are no subcommand of ours.
+const OTHERS: [&str; 1] = ["hook"];
+
+fn names() -> BTreeSet<String> {
+    let command = sanedge::cli::command();
+    command.get_subcommands().map(|one| one.get_name().to_owned()).filter(|name| name != "help").collect()
+}
+
+/// A folder in which a bundle was made of another file.
+struct Desk {
+    folder: Folder,
+    secret: Secret,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = Folder::good();
+        let bytes = compile(&folder.sanedge_toml(), NOW).bundle.unwrap();
+        folder.write("other.bundle", &*bytes);
+        Self { folder, secret: Secret::new() }
+    }
+
+    fn run_all(&self, what: &str, text: &str) {
+        let (file, bundle) = (self.folder.path("sanedge.toml"), self.folder.path("other.bundle"));
+        fs::write(&file, text).unwrap();
+        for words in RUNS {
+            if words[0] == "hook" {
+                self.hook(what, &file);
+                continue;
+            }
+            let word = |word: &&'static str| match *word {
+                "TOML" => file.to_str().unwrap().to_owned(),
+                "BUNDLE" => bundle.to_str().unwrap().to_owned(),
+                other => other.to_owned(),
+            };
+            let words: Vec<String> = words.iter().map(word).collect();
+            quiet(&self.secret, what, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+
+    fn hook(&self, what: &str, file: &Path) {
+        let hook = Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks/sanedge-deploy");
+        let mut command = Command::new(hook);
+        command.env("SANEDGE_TOML", file).env("SANEDGE", env!("CARGO_BIN_EXE_sanedge")).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert_eq!(self.secret.shown_in(&said), None, "{what}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn every_command_is_run() {
+    let run: BTreeSet<String> = RUNS
+        .iter()
+        .map(|words| words[0].to_owned())
+        .filter(|name| !OTHERS.contains(&name.as_str()))
+        .collect();
+    assert_eq!(run, names());
+}
+
+#[test]
+fn no_command_shows_a_key_that_stands_in_the_file() {
+    let all: Vec<_> = keys().into_iter().enumerate().collect();
+    each(cores(), &all.chunks(10).collect::<Vec<_>>(), |places| {
+        let desk = Desk::new();
+        let shapes = desk.secret.shapes();
+        for (at, (title, key)) in places.iter() {
+            let (shape, text) = &shapes[at % shapes.len()];
+            let value = &values(&desk.secret, text)[at % 7];
+            let text = source(&OF_FILES, title, key, &format!("{key} = {value}"));
+            desk.run_all(&format!("{shape} as {key} of {title}"), &text);
+        }
+    });
+}
+
+/// Every key of the file at once, and a file that is a key.
+#[test]
+fn no_command_shows_a_key_that_is_the_file() {
+    let shapes = Secret::new().shapes();
+    each(cores(), &shapes, |(shape, text)| {
+        let desk = Desk::new();
+        for content in [every_key(&toml(text)), text.clone(), format!("board = \"rpi4\"\n{text}")] {
+            desk.run_all(shape, &content);
+        }
+    });
+}
+
+/// Each argument of each command, those that exist and one that does not, with a key for its value.
+#[test]
+fn no_command_shows_a_key_that_is_an_argument() {
+    let secret = Secret::new();
+    let shapes: Vec<_> = secret.shapes().into_iter().filter(|(_, text)| !text.contains('\0')).collect();
+    let folder = Folder::good();
+    let good = folder.sanedge_toml();
+    let good = good.to_str().unwrap();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |words: &[&str]| rows.push(words.iter().map(|word| (*word).to_owned()).collect());
+    for words in [
+        &["KEY"][..],
+        &["--KEY"],
+        &["-KEY"],
+        &["--config=KEY"],
+        &["--json", "KEY"],
+        &["help", "KEY"],
+        &["--help=KEY"],
+    ] {
+        row(words);
+    }
+    let command = sanedge::cli::command();
+    for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+        let name = one.get_name();
+        for words in [
+            &["KEY"][..],
+            &["--json", "KEY"],
+            &["KEY", "KEY"],
+            &["--KEY"],
+            &["--unknown=KEY"],
+            &["GOOD", "KEY"],
+        ] {
+            row(&[&[name], words].concat());
+        }
+        for long in one.get_arguments().filter_map(|argument| argument.get_long()) {
+            // A file of that name, once written, may be named.
+            let value = if long == "output" { "/no/such/KEY" } else { "KEY" };
+            let (joined, option) = (format!("--{long}={value}"), format!("--{long}"));
+            // Nothing answers there; and a server is not to be started.
+            let target = match name {
+                "doctor" => vec!["--timeout", "1s", "https://127.0.0.1:9"],
+                "serve" => vec!["/no/such.bundle"],
+                "reload" | "status" => vec![],
+                _ => vec!["GOOD"],
+            };
+            row(&[&[name, &joined], &target[..]].concat());
+            row(&[&[name, &option, value], &target[..]].concat());
+        }
+    }
+    assert!(rows.len() > 100, "{}", rows.len());
+    let rows: Vec<_> = rows.into_iter().enumerate().collect();
+    each(cores(), &rows, |(at, words)| {
+        for (shape, text) in shapes.iter().skip(at % 5).step_by(5) {
+            let put =
+                |word: &String| if word == "GOOD" { good.to_owned() } else { word.replace("KEY", text) };
+            let words: Vec<String> = words.iter().map(put).collect();
+            quiet(&secret, shape, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    });
+}
