@@ -39,6 +39,10 @@ const BUNDLE: (&str, &str) = (
     "/etc/sanedge/sanedge.bundle",
     "The bundle that `sanedge bundle` writes: root:sanedge, mode 0640, because it contains private keys.",
 );
+const PLAN: (&str, &str) = (
+    "/etc/sanedge/sanedge.acme",
+    "The certificates to obtain, and their CA; written by `sanedge bundle`, without keys.",
+);
 const SOCKET: (&str, &str) =
     ("/run/sanedge/admin.sock", "The admin socket, unless `[listen] admin` says otherwise.");
 const DONE: (&str, &str) = ("0", "Done.");
@@ -161,10 +165,7 @@ const PAGES: &[Page] = &[
             (
                 "FILES",
                 &[
-                    (
-                        "/etc/sanedge/sanedge.acme",
-                        "The certificates to obtain, and their CA; written by `sanedge bundle`, without keys.",
-                    ),
+                    PLAN,
                     (
                         "/var/lib/sanedge-acme",
                         "The account, orders and certificates with their keys: mode 0700, unless `[acme] state` says otherwise.",
@@ -185,6 +186,42 @@ const PAGES: &[Page] = &[
                     ),
                 ],
             ),
+        ],
+    },
+    Page {
+        command: "account",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sanedge account show", "URL, contact and thumbprint, without asking the CA."),
+                    (
+                        "sudo sanedge account rollover",
+                        "Another key for the account, because the old one may be known to others.",
+                    ),
+                    (
+                        "sudo sanedge account export account.pem",
+                        "The account's key in a new file of mode 0600.",
+                    ),
+                    ("sanedge account dns-records", "CAA records by which only this account may issue."),
+                ],
+            ),
+            ("FILES", &[PLAN]),
+            ("EXIT STATUS", &[DONE, FAILED, USAGE]),
+        ],
+    },
+    Page {
+        command: "revoke",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[(
+                    "sudo sanedge revoke socket.recre.store && sudo sanedge renew",
+                    "The certificate of this host is revoked, and another is obtained with another key.",
+                )],
+            ),
+            ("FILES", &[PLAN, BUNDLE]),
+            ("EXIT STATUS", &[DONE, FAILED, USAGE]),
         ],
     },
     Page {

@@ -10,18 +10,22 @@ mod challenge;
 mod clock;
 pub(crate) mod confirm;
 mod fetch;
+mod jws;
+pub mod manage;
 mod order;
 mod policy;
 mod problem;
 pub mod progress;
 mod state;
+mod stop;
+mod tell;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ring::rand::SecureRandom as _;
 
-use crate::bundle::acme::{PLAN_BYTES_MAX, Plan, Wanted};
+use crate::bundle::acme::{Ca, PLAN_BYTES_MAX, Plan, Wanted};
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 use certificate::Held;
@@ -29,10 +33,15 @@ use challenge::Method;
 use clock::clock;
 use fetch::Client;
 use order::Work;
-use policy::{End, Facts, Record, Step, WITHIN_RUN_S};
+use policy::{End, Facts, Record, Step, Told, WITHIN_RUN_S};
 use problem::Failure;
 use progress::{Outcome, Row, Run};
 use state::{State, StateError};
+pub use stop::Stop;
+use stop::{normal, runtime};
+
+/// The CA wants its user to do something first.
+const USER_ACTION: &str = "acme-user-action";
 
 /// What `sanedge renew` is asked for.
 #[derive(Clone, Debug)]
@@ -45,39 +54,6 @@ pub struct Options {
     pub now: bool,
     /// Try everything but the issuance, at the CA's staging directory if it has one, and keep nothing.
     pub dry_run: bool,
-}
-
-/// Why nothing was tried at all.
-#[derive(Debug)]
-pub struct Stop {
-    /// Stable code.
-    pub code: &'static str,
-    /// What was expected, what was found, what to do.
-    pub message: String,
-    /// It may be possible later, without anybody's doing.
-    pub not_now: bool,
-}
-
-impl Stop {
-    fn new(code: &'static str, message: String) -> Self {
-        Self { code, message, not_now: false }
-    }
-
-    fn not_now(code: &'static str, message: String) -> Self {
-        Self { not_now: true, ..Self::new(code, message) }
-    }
-}
-
-impl From<StateError> for Stop {
-    fn from(error: StateError) -> Self {
-        match error {
-            StateError::Busy(_) => Self::not_now("acme-busy", error.to_string()),
-            StateError::Full(_) => {
-                Self::not_now("acme-disk-full", format!("{error}: nothing was sent to the CA"))
-            }
-            _ => Self::new("acme-state", error.to_string()),
-        }
-    }
 }
 
 /// Reads `x.acme`.
@@ -102,6 +78,7 @@ pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
 /// # Errors
 /// Where nothing could be tried.
 pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<Run, Stop> {
+    let whole = plan;
     let mut plan = plan.clone();
     let options =
         &Options { hosts: options.hosts.iter().map(|host| normal(host)).collect(), ..options.clone() };
@@ -127,11 +104,12 @@ pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<
             format!("{file} is of {}, which is ahead of the system clock ({})", moment(at), moment(clock()));
         tell("", &format!("{what}: it was written with a wrong clock, so its times are ignored"));
     }
+    for what in state.as_ref().map(State::damaged).into_iter().flatten() {
+        tell("", &what);
+    }
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Stop::new("acme-runtime", error.to_string()))?;
-    let renewal = Renewal { plan: &plan, options, state, client, tell };
-    Ok(runtime.block_on(renewal.run()))
+    let renewal = Renewal { whole, plan: &plan, options, state, client, tell };
+    Ok(runtime()?.block_on(renewal.run()))
 }
 
 impl Options {
@@ -141,17 +119,15 @@ impl Options {
     }
 }
 
-/// A name as sanedge.toml has it.
-fn normal(host: &str) -> String {
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
-}
-
 fn wanted(plan: &Plan, host: &str) -> bool {
     plan.certificates.iter().any(|wanted| wanted.names.iter().any(|name| name == host))
 }
 
 /// A run with all that it needs.
 struct Renewal<'a> {
+    /// What `x.acme` says.
+    whole: &'a Plan,
+    /// That of the hosts that were asked for.
     plan: &'a Plan,
     options: &'a Options,
     /// None in a trial.
@@ -167,22 +143,49 @@ impl Renewal<'_> {
         loop {
             // What was issued in this run is done, also in a second pass.
             let done: Vec<Row> = run.rows.drain(..).filter(|row| row.outcome == Outcome::Issued).collect();
+            // What the CA wants of the user first it wants for every certificate.
+            let mut stopped: Option<Told> = None;
             for wanted in &self.plan.certificates {
-                let row = match done.iter().find(|row| row.names == wanted.names) {
-                    Some(row) => row.clone(),
-                    None => self.one(wanted).await,
+                let row = match (done.iter().find(|row| row.names == wanted.names), &stopped) {
+                    (Some(row), _) => row.clone(),
+                    (None, Some(told)) => self.untried(wanted, told),
+                    (None, None) => self.one(wanted).await,
                 };
+                stopped = stopped.or_else(|| row.told.clone().filter(|told| told.code == USER_ACTION));
                 run.stored |= row.outcome == Outcome::Issued;
                 run.rows.push(row);
+            }
+            if !self.options.dry_run {
+                // With those that --host leaves out.
+                tell::tell(self.whole, &run.rows, &|name| self.state.as_ref()?.record(name).directory);
             }
             let Some(pause) = self.pause(&run.rows) else { break };
             for row in &run.rows {
                 row.reasons().iter().for_each(|reason| (self.tell)(&row.names.join(", "), reason));
             }
             (self.tell)("", &format!("trying again in {pause} s (the next run does the same after Ctrl-C)"));
+            // Others may use the folder meanwhile; one that does so at the end of the pause does the rest as well.
+            drop(self.state.take());
             tokio::time::sleep(Duration::from_secs(pause)).await;
+            match State::open(&self.plan.state) {
+                Ok(state) => self.state = Some(state),
+                Err(error) => {
+                    (self.tell)("", &error.to_string());
+                    break;
+                }
+            }
         }
         run
+    }
+
+    /// Nothing is asked of a CA that wants the user to do something first; a certificate that lasts is fine all the same.
+    fn untried(&self, wanted: &Wanted, told: &Told) -> Row {
+        let (held, record) = (self.held(wanted), self.record(wanted));
+        let row = Row::new(wanted, held.as_ref().map(|held| held.lifetime));
+        match record.step(&self.facts(wanted, held.as_ref()), clock()) {
+            Step::Fine(next) => row.fine(next),
+            _ => row.failed(told, None, false),
+        }
     }
 
     /// Seconds until the next try within this run.
@@ -289,7 +292,10 @@ impl Renewal<'_> {
         let result = result.await.map_err(|failure| failure.with(method));
         let now = clock();
         match &result {
-            Ok(()) => record.end(End::Issued, now),
+            Ok(directory) => {
+                record.end(End::Issued, now);
+                record.directory = Some(directory.clone());
+            }
             Err(failure) => self.failed(wanted, record, failure, now),
         }
         if self.options.dry_run {
@@ -297,7 +303,7 @@ impl Renewal<'_> {
         }
         // A success that cannot be recorded is one: the certificate is stored.
         let kept = self.keep(wanted, record);
-        result.and_then(|()| kept.map_err(|error| Failure::of_state(&error)))
+        result.and_then(|_| kept.map_err(|error| Failure::of_state(&error)))
     }
 
     /// What can be known before the CA is asked, and so how the names are proven. It counts as no attempt.
@@ -337,12 +343,12 @@ impl Renewal<'_> {
     /// Proves the names at the CA's staging directory, where a failure costs nothing; nothing where the CA has none.
     async fn prove_at_staging(&self, wanted: &Wanted, method: Method) -> Result<(), Failure> {
         let Some(staging) = self.plan.ca.staging() else { return Ok(()) };
-        let mut plan = self.plan.clone();
-        plan.ca.directory = staging.to_owned();
+        let ca = Ca { directory: staging.to_owned(), ..self.plan.ca.clone() };
         (self.tell)(wanted.name(), "the last validation failed: trying the CA's staging directory first");
-        let account = account::open(self.state.as_ref(), &self.client, &plan.ca).await?;
+        let account = account::open(self.state.as_ref(), &self.client, &ca).await?;
         let work = Work {
-            plan: &plan,
+            plan: self.plan,
+            ca: &ca,
             state: None,
             client: &self.client,
             account: &account,
@@ -356,12 +362,54 @@ impl Renewal<'_> {
         }
     }
 
-    async fn obtain(&self, wanted: &Wanted, held: Option<&Held>, method: Method) -> Result<(), Failure> {
-        let account = account::open(self.state.as_ref(), &self.client, &self.plan.ca).await?;
+    /// From the first CA, or from another where that has a fault of its own; the directory that issued it.
+    async fn obtain(&self, wanted: &Wanted, held: Option<&Held>, method: Method) -> Result<String, Failure> {
+        let mut ca = &self.plan.ca;
+        let mut result = self.obtain_from(ca, &self.client, wanted, held, method).await;
+        for other in self.plan.fallback.iter().filter(|_| !self.options.dry_run) {
+            let Err(first) = &result else { break };
+            if !first.is_the_cas_fault() {
+                break;
+            }
+            (self.tell)(
+                wanted.name(),
+                &format!("{}: {}; asking {}", ca.directory, first.found, other.directory),
+            );
+            let client = Client::new(other.trust.as_deref()).map_err(|error| Failure::of_making(&error))?;
+            let second = self.obtain_from(other, &client, wanted, held, method).await;
+            result = match second {
+                // A fault of the last CA is not worse than one of the first.
+                Err(failure) if failure.is_the_cas_fault() => {
+                    let found = format!("{}; {}: {}", first.found, other.directory, failure.found);
+                    Err(Failure { found, ..first.clone() })
+                }
+                // Its pauses are not those of the first CA's account.
+                Err(failure) => Err(Failure { retry_after: None, account_wide: false, ..failure }),
+                Ok(()) => {
+                    ca = other;
+                    Ok(())
+                }
+            };
+        }
+        result.map(|()| ca.directory.clone())
+    }
+
+    async fn obtain_from(
+        &self,
+        ca: &Ca,
+        client: &Client,
+        wanted: &Wanted,
+        held: Option<&Held>,
+        method: Method,
+    ) -> Result<(), Failure> {
+        let account = account::open(self.state.as_ref(), client, ca).await?;
+        // Another CA knows nothing of it (RFC 9773 §5).
+        let held = held.filter(|_| self.record(wanted).is_of(&ca.directory));
         let work = Work {
             plan: self.plan,
+            ca,
             state: self.state.as_ref().filter(|_| !self.options.dry_run),
-            client: &self.client,
+            client,
             account: &account,
             method,
             tell: self.tell,
@@ -398,7 +446,9 @@ impl Renewal<'_> {
         else {
             return;
         };
-        let held: Vec<_> = self.plan.certificates.iter().filter_map(|w| Some((w, self.held(w)?))).collect();
+        let ours = |wanted: &&Wanted| self.record(wanted).is_of(&self.plan.ca.directory);
+        let held: Vec<_> =
+            self.plan.certificates.iter().filter(ours).filter_map(|w| Some((w, self.held(w)?))).collect();
         if held.is_empty() || clock() < kept.blocked_until {
             return;
         }
@@ -429,7 +479,13 @@ impl Failure {
     fn retries(&self) -> bool {
         !matches!(
             self.code,
-            "acme-state" | "acme-waiting-for-dns" | "acme-no-resolver" | "acme-edge-not-answering"
+            "acme-state"
+                | "acme-waiting-for-dns"
+                | "acme-no-resolver"
+                | "acme-edge-not-answering"
+                | "acme-eab-key"
+                | "acme-external-account"
+                | USER_ACTION
         )
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes are a contract: 0 fine, 1 problems, 2 wrong usage (clap's own).
 
+mod account;
 mod failure;
 mod output;
 mod renew;
@@ -42,6 +43,9 @@ struct Arguments {
     command: Command,
 }
 
+/// Where the packaged units have the file that `sanedge renew` reads.
+const PLAN: &str = "/etc/sanedge/sanedge.acme";
+
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Check that certificates, hosts and upstreams fit together, and write a bundle.
@@ -66,7 +70,7 @@ enum Command {
     /// failed, 3 if some failed, and 75 if it must wait.
     Renew {
         /// The file that `sanedge bundle` wrote beside the bundle.
-        #[arg(default_value = "/etc/sanedge/sanedge.acme")]
+        #[arg(default_value = PLAN)]
         file: PathBuf,
         /// Only the certificate with this name. May be repeated.
         #[arg(long, value_name = "HOST")]
@@ -81,6 +85,32 @@ enum Command {
         /// Prove the names to the CA's staging directory, if it has one, without obtaining a certificate.
         #[arg(long)]
         dry_run: bool,
+        /// Do not end: run now, and again after each such time (`1h`, `30m`). For a container, which has no timer.
+        #[arg(long, value_name = "TIME", value_parser = renew::parse_every, conflicts_with_all = ["now", "deploy", "dry_run", "json"])]
+        every: Option<std::time::Duration>,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The account at the CA that `sanedge renew` uses.
+    Account {
+        #[command(subcommand)]
+        action: account::Action,
+        /// The file that `sanedge bundle` wrote beside the bundle.
+        #[arg(long, value_name = "FILE", default_value = PLAN, global = true)]
+        acme: PathBuf,
+        /// Print one JSON document.
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Revoke the certificate of a host, because its key may be known to others. The bundle never gets it back, and `sanedge renew` obtains
+    /// another with another key.
+    Revoke {
+        /// A name of the certificate.
+        host: String,
+        /// The file that `sanedge bundle` wrote beside the bundle.
+        #[arg(long, value_name = "FILE", default_value = PLAN)]
+        acme: PathBuf,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -163,10 +193,15 @@ pub fn run() -> ExitCode {
             carry_over,
             if json { Form::Json } else { Form::Text { verbose } },
         ),
-        Command::Renew { file, host, now, deploy, dry_run, json } => {
+        Command::Renew { file, host, now, deploy, dry_run, every, json } => {
             let options = acme::Options { file, hosts: host, now, dry_run };
-            renew::renew(&options, deploy, json)
+            match every {
+                Some(pause) => renew::repeated(&options, pause),
+                None => renew::renew(&options, deploy, json),
+            }
         }
+        Command::Account { action, acme, json } => account::account(&action, &acme, json),
+        Command::Revoke { host, acme, json } => account::revoke(&host, &acme, json),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),

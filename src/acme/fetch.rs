@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -75,6 +76,7 @@ pub(super) struct Seen {
 #[derive(Clone)]
 pub(super) struct Client {
     tls: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -96,12 +98,15 @@ impl Client {
                 }
             }
         }
+        let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config =
-            config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+        let mut config = config
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Arc::new(config), seen: Arc::default() })
+        Ok(Self { tls: Arc::new(config), roots, seen: Arc::default() })
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -113,11 +118,34 @@ impl Client {
     }
 
     async fn exchange(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
-        let response = self.ask(request).await.map_err(|trouble| match trouble {
+        Ok(BytesResponse::from(self.exchanged(request).await?.map(Full::new)))
+    }
+
+    /// One request. The answer may be a problem where it was signed.
+    pub(super) async fn exchanged(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Response<Bytes>, Error> {
+        self.ask(request).await.map_err(|trouble| match trouble {
             Trouble::Problem(problem) => serde_json::from_value(problem).map_or_else(Error::Json, Error::Api),
             trouble => Error::Other(Box::new(trouble)),
-        })?;
-        Ok(BytesResponse::from(response.map(Full::new)))
+        })
+    }
+
+    /// Whether a chain, as PEM, leads from a certificate of `name` to a root of this client.
+    pub(super) fn trusts(&self, chain: &str, name: &str) -> bool {
+        use rustls::client::danger::ServerCertVerifier as _;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes()).flatten().collect();
+        let name =
+            name.strip_prefix("*.").map_or_else(|| name.to_owned(), |parent| format!("wildcard.{parent}"));
+        let (Some((end_entity, others)), Ok(name)) = (chain.split_first(), ServerName::try_from(name)) else {
+            return false;
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.roots), provider).build();
+        let now = rustls_pki_types::UnixTime::now();
+        verifier
+            .is_ok_and(|verifier| verifier.verify_server_cert(end_entity, others, &name, &[], now).is_ok())
     }
 
     async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Trouble> {

@@ -9,14 +9,16 @@ use instant_acme::{
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+use super::account;
 use super::alpn::Proofs;
 use super::certificate::{self, Held};
 use super::challenge::{self, Method, Token};
 use super::clock::clock;
 use super::fetch::{Client, Trouble, with_nonce};
+use super::jws::Session;
 use super::problem::{Failure, OfValidation as _};
 use super::state::{OpenOrder, State};
-use crate::bundle::acme::{Challenge, Plan, Wanted, stored};
+use crate::bundle::acme::{Ca, Challenge, Plan, Wanted, stored};
 
 /// How long the CA may take to look at the challenges, or to issue.
 const READY_TIME: Duration = Duration::from_secs(120);
@@ -28,6 +30,8 @@ const CLIENT_FAULTS: std::ops::Range<u16> = 400..500;
 /// What an order needs.
 pub(super) struct Work<'a> {
     pub(super) plan: &'a Plan,
+    /// The CA that is asked: the plan's first, or another.
+    pub(super) ca: &'a Ca,
     /// None: a trial that keeps nothing and ends before a certificate is issued.
     pub(super) state: Option<&'a State>,
     pub(super) client: &'a Client,
@@ -77,7 +81,7 @@ impl Work<'_> {
     }
 
     fn is_of(&self, open: &OpenOrder, wanted: &Wanted) -> bool {
-        open.directory == self.plan.ca.directory && open.names == wanted.names
+        open.directory == self.ca.directory && open.names == wanted.names
     }
 
     fn failed(&self, error: &Error, wanted: &Wanted) -> Failure {
@@ -95,7 +99,7 @@ impl Work<'_> {
         wanted: &Wanted,
         held: Option<&Held>,
     ) -> Result<(Order, Zeroizing<String>), Failure> {
-        let key = certificate::key(self.plan.ca.key);
+        let key = certificate::key(self.ca.key);
         let key = key.map_err(|error| Failure::of_making(&error.to_string()))?;
         let identifiers: Vec<Identifier> = wanted.names.iter().map(|name| identifier(name)).collect();
         let profile = self.profile(&identifiers)?;
@@ -123,7 +127,7 @@ impl Work<'_> {
         (self.tell)(wanted.name(), "ordered");
         if let Some(state) = self.state {
             let open = OpenOrder {
-                directory: self.plan.ca.directory.clone(),
+                directory: self.ca.directory.clone(),
                 url: order.url().to_owned(),
                 names: wanted.names.clone(),
                 key: key.clone(),
@@ -137,7 +141,7 @@ impl Work<'_> {
     /// The profile to ask for: a name only where the CA offers it; `auto` is the CA's default, and for addresses the only one
     /// that Let's Encrypt issues with.
     fn profile(&self, identifiers: &[Identifier]) -> Result<Option<String>, Failure> {
-        let written = self.plan.ca.profile.as_str();
+        let written = self.ca.profile.as_str();
         let has_address = identifiers.iter().any(|identifier| matches!(identifier, Identifier::Ip(_)));
         let offered = |name: &str| self.account.profiles().any(|profile| profile.name == name);
         match written {
@@ -307,7 +311,30 @@ impl Work<'_> {
             return Err(self.why_invalid(order, wanted).await);
         }
         let chain = with_nonce!(order.certificate()).map_err(|error| self.failed(&error, wanted))?;
-        chain.ok_or_else(|| Failure::slow("the certificate is not ready".to_owned()))
+        let chain = chain.ok_or_else(|| Failure::slow("the certificate is not ready".to_owned()))?;
+        if self.client.trusts(&chain, wanted.name()) {
+            return Ok(chain);
+        }
+        let other = match order.state().certificate.clone() {
+            Some(url) => self.other_chain(&url, wanted).await,
+            None => None,
+        };
+        // Without a better one, the deployment says what is wrong with the first.
+        Ok(other.unwrap_or(chain))
+    }
+
+    /// Another chain of the same certificate, if one of them leads to a root that is trusted.
+    async fn other_chain(&self, url: &str, wanted: &Wanted) -> Option<String> {
+        let kept = self.state?.account(&self.ca.directory)?;
+        let session = Session::open(self.client, &self.ca.directory).await.ok()?;
+        let key = account::signer(&kept.key).ok()?;
+        let chains = session.other_chains(&kept.id?, &key, url).await.ok()?;
+        let chain = chains.into_iter().find(|chain| self.client.trusts(chain, wanted.name()))?;
+        (self.tell)(
+            wanted.name(),
+            "the CA's first chain leads to no trusted root: taking another of its chains",
+        );
+        Some(chain)
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Record {
     pub last: Option<Told>,
     /// What the CA suggests for the certificate (RFC 9773).
     pub renewal: Option<Renewal>,
+    /// The directory of the CA that issued it.
+    pub directory: Option<String>,
 }
 
 /// A failure as it is shown.
@@ -174,6 +176,11 @@ impl Record {
 
     fn blocked(&self, facts: &Facts, now: i64) -> i64 {
         self.blocked_until.max(facts.account_blocked_until).min(now.saturating_add(RETRY_AFTER_S_MAX))
+    }
+
+    /// Whether the CA of `directory` issued the certificate, as far as it is known.
+    pub(super) fn is_of(&self, directory: &str) -> bool {
+        self.directory.as_ref().is_none_or(|of| of == directory)
     }
 
     /// Its newest moment.

@@ -60,6 +60,17 @@ impl Failure {
         Self::new(known, error.to_string(), Class::Refused)
     }
 
+    /// A key for external account binding that cannot be read.
+    pub(super) fn binding_key(file: &str, found: String) -> Self {
+        let failure = Self::new(&BINDING_KEY, found, Class::Refused);
+        Self { remedy: failure.remedy.replace("{file}", file), ..failure }
+    }
+
+    /// Whether another CA may issue where this one does not: this one is at fault, and nothing is wrong with the names.
+    pub(super) fn is_the_cas_fault(&self) -> bool {
+        self.class == Class::Ca && ![SLOW.code, CLOCK.code].contains(&self.code)
+    }
+
     /// A key or a request that could not be made.
     pub(super) fn of_making(what: &str) -> Self {
         Self::new(&MAKING, what.to_owned(), Class::Refused)
@@ -337,8 +348,13 @@ static USER_ACTION: Known = of_account(
 );
 static EXTERNAL_ACCOUNT: Known = of_account(
     "acme-external-account",
-    "This CA requires external account binding: an account on its web site.",
-    "Use a CA without that, such as `directory = \"letsencrypt\"`.",
+    "This CA issues only for accounts that are bound to one at its web site.",
+    "Write eab = { kid = \"…\", key_file = \"…\" } into [acme], with what the CA's web site shows (external account binding), then run `sanedge bundle`. Or use `directory = \"letsencrypt\"`.",
+);
+static BINDING_KEY: Known = of_account(
+    "acme-eab-key",
+    "The key for external account binding cannot be read, and this CA wants it for a new account.",
+    "Write the key of the CA's web site into {file}, alone, then type `chown root:sanedge-acme {file}` and `chmod 0640 {file}`.",
 );
 static ACCOUNT_GONE: Known = of_account(
     "acme-account-gone",

@@ -1,5 +1,6 @@
 //! The state folder: account, records, open orders and certificates. Mode 0700, files 0600, each replaced in one step.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ use crate::excerpt::Excerpt;
 
 /// Largest file of the folder.
 const BYTES_MAX: u64 = 64 * 1024;
+/// Files of a folder that are looked at.
+const FILES_MAX: usize = 4_096;
 /// What a run may write at most, twice: keys, chains and records of one certificate are a fourth of it.
 const FREE_BYTES_MIN: u64 = 512 * 1024;
 const FOLDERS: [&str; 4] = ["accounts", "records", "orders", stored::FOLDER];
@@ -44,6 +47,12 @@ pub(super) struct Account {
     pub(super) directory: String,
     /// PKCS #8, in base64.
     pub(super) key: Zeroizing<String>,
+    /// The key that is to follow, from before the CA hears of it until it has agreed.
+    #[serde(default)]
+    pub(super) next_key: Option<Zeroizing<String>>,
+    /// What CAA records name the CA by.
+    #[serde(default)]
+    pub(super) caa: Vec<String>,
     /// Its URL, once the CA has given it.
     pub(super) id: Option<String>,
     /// What the CA was told.
@@ -135,11 +144,69 @@ impl State {
     }
 
     pub(super) fn account(&self, directory: &str) -> Option<Account> {
-        self.read(&self.account_path(directory)).filter(|account: &Account| account.directory == directory)
+        kept_account(&self.folder, directory)
     }
 
     pub(super) fn keep_account(&self, account: &Account) -> Result<(), StateError> {
-        self.write(&self.account_path(&account.directory), account)
+        self.write(&account_path(&self.folder, &account.directory), account)
+    }
+
+    /// Adds a certificate to those that are never used again.
+    pub(super) fn remember_revoked(&self, der: &[u8]) -> Result<(), StateError> {
+        let mut all = stored::revoked(&self.folder);
+        all.insert(crate::bundle::wire::sha256(der));
+        self.keep_revoked(&all)
+    }
+
+    /// Where the CA has not revoked it.
+    pub(super) fn forget_revoked(&self, der: &[u8]) -> Result<(), StateError> {
+        let mut all = stored::revoked(&self.folder);
+        all.remove(&crate::bundle::wire::sha256(der));
+        self.keep_revoked(&all)
+    }
+
+    fn keep_revoked(&self, all: &BTreeSet<[u8; 32]>) -> Result<(), StateError> {
+        let lines: String = all.iter().map(|digest| crate::bundle::report::hex(digest) + "\n").collect();
+        replace(&self.folder.join(stored::REVOKED), lines.as_bytes())
+    }
+
+    /// Forgets a certificate, its key and what was planned for it.
+    pub(super) fn drop_certificate(&self, name: &str) {
+        let _ = fs::remove_file(self.certificate_path(name));
+        let _ = fs::remove_file(self.path("records", name, "json"));
+        self.drop_order(name);
+    }
+
+    /// Files that are damaged, and so count as none: each is moved aside, and named with what is wrong with it.
+    pub(super) fn damaged(&self) -> Vec<String> {
+        let of = |folder: &str, is_good: fn(&[u8]) -> bool| {
+            let files =
+                fs::read_dir(self.folder.join(folder)).into_iter().flatten().flatten().take(FILES_MAX);
+            let files = files.map(|entry| entry.path()).filter(|path| {
+                path.extension().is_some_and(|extension| extension == "json" || extension == "pem")
+            });
+            files.filter_map(move |path| self.put_aside(&path, is_good)).collect::<Vec<_>>()
+        };
+        [
+            of("accounts", |bytes| serde_json::from_slice::<Account>(bytes).is_ok()),
+            of("records", |bytes| serde_json::from_slice::<Record>(bytes).is_ok()),
+            of("orders", |bytes| serde_json::from_slice::<OpenOrder>(bytes).is_ok()),
+            of(stored::FOLDER, |bytes| Held::of(bytes).is_some()),
+        ]
+        .concat()
+    }
+
+    fn put_aside(&self, path: &Path, is_good: fn(&[u8]) -> bool) -> Option<String> {
+        let wrong = match stored::read(&self.folder, path) {
+            Ok(Some(bytes)) if is_good(&bytes) => return None,
+            Ok(None) => return None,
+            Ok(Some(_)) => "it is damaged".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let aside = path.with_added_extension("damaged");
+        let moved = fs::rename(path, &aside).is_ok();
+        let place = if moved { format!("; it is now {}", shown(&aside)) } else { String::new() };
+        Some(format!("{}: {wrong}, and counts as none{place}", shown(path)))
     }
 
     /// The certificate with its key, as it is stored.
@@ -160,20 +227,14 @@ impl State {
         self.path(stored::FOLDER, name, "pem")
     }
 
-    fn account_path(&self, directory: &str) -> PathBuf {
-        let hash = digest(&SHA256, directory.as_bytes());
-        let hex: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        self.folder.join("accounts").join(format!("{hex}.json"))
-    }
-
     fn path(&self, folder: &str, name: &str, extension: &str) -> PathBuf {
         let file = file_name(name).unwrap_or_else(|| "_".to_owned());
         self.folder.join(folder).join(format!("{file}.{extension}"))
     }
 
-    /// A file that is damaged counts as none: what it says is learnt again.
+    /// A file that is damaged counts as none: what it says is learnt again. [`State::damaged`] names it.
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
-        serde_json::from_slice(&stored::read(&self.folder, path).ok()??).ok()
+        read(&self.folder, path)
     }
 
     #[allow(clippy::unused_self)]
@@ -182,6 +243,21 @@ impl State {
         debug_assert!(bytes.len() as u64 <= BYTES_MAX);
         replace(path, &bytes)
     }
+}
+
+fn read<T: DeserializeOwned>(folder: &Path, path: &Path) -> Option<T> {
+    serde_json::from_slice(&stored::read(folder, path).ok()??).ok()
+}
+
+/// What is stored of an account. Only looked at: others may be at work in the folder.
+pub(super) fn kept_account(folder: &Path, directory: &str) -> Option<Account> {
+    read(folder, &account_path(folder, directory)).filter(|account: &Account| account.directory == directory)
+}
+
+fn account_path(folder: &Path, directory: &str) -> PathBuf {
+    let hash = digest(&SHA256, directory.as_bytes());
+    let hex: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    folder.join("accounts").join(format!("{hex}.json"))
 }
 
 /// See [`State::mark`].

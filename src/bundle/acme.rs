@@ -9,6 +9,7 @@ use crate::names::Host;
 
 pub mod alpn;
 pub mod stored;
+pub mod told;
 
 /// Where certificates, keys and the account are kept unless `[acme] state` says otherwise.
 pub const STATE: &str = "/var/lib/sanedge-acme";
@@ -28,8 +29,12 @@ pub struct Plan {
     pub source: PathBuf,
     /// The bundle that is made of it.
     pub bundle: PathBuf,
-    /// The directory of the CA.
+    /// SHA-256 of that sanedge.toml, in hex: whether it was edited since.
+    pub source_sha256: String,
+    /// The CA.
     pub ca: Ca,
+    /// Others, in this order, where a fault of those before keeps a certificate from being issued.
+    pub fallback: Vec<Ca>,
     /// Folder of certificates, keys and the account.
     pub state: PathBuf,
     /// How names are proven.
@@ -60,6 +65,18 @@ pub struct Ca {
     pub profile: String,
     /// Kind of key of each certificate.
     pub key: KeyChoice,
+    /// What binds the account to one at the CA's web site.
+    pub eab: Option<Binding>,
+}
+
+/// External account binding (RFC 8555 §7.3.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    /// The name of the key.
+    pub kid: String,
+    /// File with the key, as the CA shows it: base64url.
+    pub key_file: PathBuf,
 }
 
 /// Kind of a certificate's key.
@@ -104,9 +121,11 @@ impl Wanted {
 }
 
 /// The well-known directories: name in sanedge.toml, URL, and the one of the same CA whose certificates no browser trusts.
-const DIRECTORIES: [(&str, &str, Option<&str>); 2] = [
+const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
     ("letsencrypt", LETS_ENCRYPT, Some(LETS_ENCRYPT_STAGING)),
     ("letsencrypt-staging", LETS_ENCRYPT_STAGING, None),
+    ("zerossl", "https://acme.zerossl.com/v2/DV90", None),
+    ("google", "https://dv.acme-v02.api.pki.goog/directory", None),
 ];
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -125,20 +144,13 @@ pub(crate) fn directory(written: &str) -> Option<String> {
     known.or_else(|| Some(written).filter(is_url).map(str::to_owned))
 }
 
-/// CAs that take no account without a key that they hand out (external account binding, RFC 8555 §7.3.4): names and hosts.
-const BINDING: [&str; 7] = [
-    "zerossl",
-    "google",
-    "sslcom",
-    "acme.zerossl.com",
-    "dv.acme-v02.api.pki.goog",
-    "dv.acme-v02.test-api.pki.goog",
-    "acme.ssl.com",
-];
+/// CAs that take no account without a key that they hand out (external account binding, RFC 8555 §7.3.4): their hosts.
+const BINDING: [&str; 4] =
+    ["acme.zerossl.com", "dv.acme-v02.api.pki.goog", "dv.acme-v02.test-api.pki.goog", "acme.ssl.com"];
 
-/// Whether the CA of this directory is known to want external account binding, which is not built.
-pub(crate) fn wants_binding(written: &str) -> bool {
-    let rest = written.strip_prefix("https://").unwrap_or(written);
+/// Whether the CA of this directory is known to want external account binding.
+pub(crate) fn wants_binding(directory: &str) -> bool {
+    let rest = directory.strip_prefix("https://").unwrap_or(directory);
     let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
     BINDING.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
@@ -235,11 +247,11 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_that_wants_external_account_binding_is_known_by_name_and_by_url() {
+    fn a_ca_that_wants_external_account_binding_is_known_by_its_url() {
+        for name in ["zerossl", "google"] {
+            assert!(wants_binding(&directory(name).unwrap()), "{name}");
+        }
         for wants in [
-            "zerossl",
-            "google",
-            "ZeroSSL",
             "https://acme.zerossl.com/v2/DV90",
             "https://dv.acme-v02.api.pki.goog/directory",
             "https://dv.acme-v02.test-api.pki.goog:443/directory",
@@ -247,13 +259,9 @@ mod tests {
         ] {
             assert!(wants_binding(wants), "{wants}");
         }
-        for not in [
-            "letsencrypt",
-            "letsencrypt-staging",
-            LETS_ENCRYPT,
-            "https://acme.zerossl.com.lan/dir",
-            "https://ca.lan/google",
-        ] {
+        for not in
+            [LETS_ENCRYPT, LETS_ENCRYPT_STAGING, "https://acme.zerossl.com.lan/dir", "https://ca.lan/google"]
+        {
             assert!(!wants_binding(not), "{not}");
         }
     }

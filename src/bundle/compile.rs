@@ -32,7 +32,7 @@ use rustls_pki_types::PrivateKeyDer;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Bundle;
-use super::acme::Plan;
+use super::acme::{Plan, stored};
 use super::finding::{Code, Finding};
 use super::lifetime::{Lifetime, Urgency};
 pub(crate) use super::shell::shell_word;
@@ -123,7 +123,9 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
     network::check(&mut context, source);
     let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref());
     let anchors = anchors::Anchors::load(&mut context, trust);
-    let mut shelf = Shelf { carry: in_place.map(CarryOver::new), ..Shelf::default() };
+    let revoked = source.acme.as_ref().map(|acme| stored::revoked(&acme.state)).unwrap_or_default();
+    let carry = in_place.map(|in_place| CarryOver::new(in_place, revoked));
+    let mut shelf = Shelf { carry, ..Shelf::default() };
     for files in &source.certificates {
         shelf.take(&mut context, files, &anchors);
     }

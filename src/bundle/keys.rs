@@ -223,8 +223,8 @@ pub static ACME: Table = Table {
             "directory",
             "text",
             "`\"letsencrypt\"`",
-            "`\"letsencrypt\"`, `\"letsencrypt-staging\"`, or an https URL",
-            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates. CAs that need external account binding (ZeroSSL, Google, SSL.com) are refused, because this is not supported yet.",
+            "`\"letsencrypt\"`, `\"letsencrypt-staging\"`, `\"zerossl\"`, `\"google\"`, or an https URL",
+            "The CA. `letsencrypt-staging` is for trials: browsers refuse its certificates. ZeroSSL, Google and SSL.com need `eab`.",
         ),
         one(
             "trust",
@@ -269,9 +269,62 @@ pub static ACME: Table = Table {
             "",
             "Folder in which `sanedge renew` writes challenges, and from which the edge answers them.",
         ),
+        table("eab", 1),
+        table("fallback", FALLBACKS_MAX),
         table("certificate", wire::CERTIFICATES_MAX),
     ],
 };
+
+/// `[acme.eab]`.
+pub static ACME_EAB: Table = Table {
+    title: "[acme.eab]",
+    place: "in `eab`",
+    settings: Vec::new,
+    keys: &[
+        one(
+            "kid",
+            "text",
+            "required",
+            "1 to 256 visible ASCII characters",
+            "Name of the key that the CA's web site shows (external account binding, RFC 8555 §7.3.4). Also `eab = { kid = \"…\", key_file = \"…\" }`.",
+        ),
+        one(
+            "key_file",
+            FILE,
+            "required",
+            "",
+            "File with that key alone, in base64url. Give it to `root:sanedge-acme` with mode 0640. It is read when the account is created.",
+        ),
+    ],
+};
+
+/// `[[acme.fallback]]`.
+pub static ACME_FALLBACK: Table = Table {
+    title: "[[acme.fallback]]",
+    place: "in [[acme.fallback]]",
+    settings: Vec::new,
+    keys: &[
+        one(
+            "directory",
+            "text",
+            "required",
+            "as in [acme]",
+            "Another CA, asked where those before it cannot be reached or have a fault of their own; never after a failed validation, a refused name or a rate limit.",
+        ),
+        one(
+            "trust",
+            FILE,
+            "none",
+            "",
+            "As in [acme], for the connection to its directory. For the chains that it issues, put its roots into `trust` at the top of the file as well.",
+        ),
+        one("profile", "text", "`\"auto\"`", "as in [acme]", "As in [acme]."),
+        table("eab", 1),
+    ],
+};
+
+/// CAs beside the first: each is one more attempt within a run.
+const FALLBACKS_MAX: usize = 3;
 
 /// `[[acme.certificate]]`.
 pub static ACME_CERTIFICATE: Table = Table {
@@ -356,8 +409,18 @@ pub static LIMITS: Table = Table {
 };
 
 /// All tables, in the order of the file.
-pub static TABLES: [&Table; 8] =
-    [&TOP, &LISTEN, &CERTIFICATE, &ACME, &ACME_CERTIFICATE, &SITE, &ROUTE, &LIMITS];
+pub static TABLES: [&Table; 10] = [
+    &TOP,
+    &LISTEN,
+    &CERTIFICATE,
+    &ACME,
+    &ACME_EAB,
+    &ACME_FALLBACK,
+    &ACME_CERTIFICATE,
+    &SITE,
+    &ROUTE,
+    &LIMITS,
+];
 
 impl Table {
     /// The names of its keys, tables in it included.

@@ -98,6 +98,6 @@ pub fn parse(path: &Path, text: &str) -> (Option<Source>, Vec<Finding>) {
         }
         return (None, reader.findings);
     }
-    let source = reader.source(root.get_ref());
+    let source = Source { digest: wire::sha256(text.as_bytes()), ..reader.source(root.get_ref()) };
     (Some(source), reader.findings)
 }

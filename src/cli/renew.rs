@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -76,7 +77,51 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
     finish(Some(&run), deployed, json)
 }
 
-fn told(stop: &Stop, json: bool) -> ExitCode {
+/// Shortest and longest pause of `--every`: what is due is looked for often enough, and no CA is asked too often.
+const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
+
+/// For `--every`.
+pub(super) fn parse_every(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected 1m to 24h, such as `1h`".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(wrong)?;
+    Some(Duration::from_secs(seconds)).filter(|pause| EVERY.contains(pause)).ok_or_else(wrong)
+}
+
+/// Runs now and after each `pause`, until SIGTERM or Ctrl-C. What a run has failed in, the next one may do.
+pub(super) fn repeated(options: &Options, pause: Duration) -> ExitCode {
+    // As the first process of a container, which signals do not end by themselves.
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let ended = runtime.and_then(|runtime| runtime.block_on(terminated()));
+        // Without the signals, the system's own action holds.
+        if ended.is_ok() {
+            std::process::exit(0);
+        }
+    });
+    loop {
+        let _ = renew(options, false, false);
+        std::thread::sleep(pause);
+    }
+}
+
+async fn terminated() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+pub(super) fn told(stop: &Stop, json: bool) -> ExitCode {
     let _ = Failure::new(stop.code, stop.message.clone()).tell(json);
     ExitCode::from(match (stop.not_now, stop.code) {
         (true, _) => NOT_NOW,
@@ -147,6 +192,23 @@ fn stored_at(plan: &Plan, name: &str) -> Option<std::path::PathBuf> {
     Some(stored::path(&plan.state, &crate::bundle::acme::file_name(name)?))
 }
 
+/// The same command as the user of the CA's part, where root has typed it; none where this process does it.
+pub(super) fn as_acme_user(plan: &Plan, arguments: &[OsString]) -> Option<ExitCode> {
+    let (uid, gid) = acme_user(plan)?;
+    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
+    let status = command.args(arguments).uid(uid).gid(gid).current_dir("/").stdin(Stdio::null()).status();
+    let code = status.ok().and_then(|status| u8::try_from(status.code()?).ok());
+    Some(ExitCode::from(code.unwrap_or(1)))
+}
+
+/// Takes what is stored into use where this user makes the bundle.
+pub(super) fn deployed_by_us(plan: &Plan, json: bool) -> Result<Option<String>, Failure> {
+    if !is_ours(plan) {
+        return Ok(None);
+    }
+    Ok(deploy(plan, json)?.map(|deployed| deployed.message))
+}
+
 /// The user that the CA's part runs as where root types the command; none where root does all itself, as in a container.
 fn acme_user(plan: &Plan) -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
@@ -211,6 +273,20 @@ fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
             complain(&findings)
         }
     };
+    // An edit that was not finished with `sanedge bundle` is no reason to leave a certificate out; without one it is not taken.
+    let is_edited = outcome.plan.as_ref().is_none_or(|made| made.source_sha256 != plan.source_sha256);
+    if is_edited {
+        let note =
+            format!("{} has changed since `sanedge bundle`: type `{}`", word(&plan.source), made_by(plan));
+        if !stored::is_marked(&plan.state) {
+            return Ok(Some(Deployed {
+                message: format!("{note}; the bundle in use stays as it is"),
+                in_part: false,
+            }));
+        }
+        complain(&format!("warning {}\n", report::escaped(&note)));
+    }
+    outcome.in_part |= is_edited;
     let Some(bytes) = outcome.bundle.take() else {
         tell();
         let count = report::count(&outcome.findings);
@@ -234,6 +310,10 @@ fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
             let _ = write(&plan.bundle, true, before);
         }
     })
+}
+
+fn made_by(plan: &Plan) -> String {
+    format!("sanedge bundle {} -o {}", word(&plan.source), word(&plan.bundle))
 }
 
 /// Reloads the edge, and looks whether it serves what is new.

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::meter::{History, Rates, Traffic};
 use crate::bundle::Admin;
+use crate::bundle::acme::told::Renewals;
 use crate::bundle::lifetime::Urgency;
 use crate::excerpt::Excerpt;
 
@@ -106,6 +107,8 @@ pub struct Status {
     pub hosts: Vec<HostStatus>,
     /// Hosts that wait for their first certificate: clients are refused.
     pub pending: Vec<String>,
+    /// What `sanedge renew` told of its last run; none without `[acme]`, or before its first run since the boot.
+    pub acme: Option<Renewals>,
 }
 
 /// How bad it is; the worse comes first.

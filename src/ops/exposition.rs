@@ -18,6 +18,7 @@ pub(super) fn text(status: &Status) -> Result<String, prometheus::Error> {
     about_the_process(status, &mut families);
     about_sessions(status, &mut families);
     about_hosts(status, &mut families);
+    about_renewals(status, &mut families);
     about_upstreams(status, &mut families);
     about_trouble(status, &mut families);
     TextEncoder::new().encode_to_string(&families.0)
@@ -159,6 +160,23 @@ fn about_hosts(status: &Status, families: &mut Families) {
                 .iter()
                 .map(|(class, count)| sample(&[("host", &h.host), ("code", class)], *count as f64))
         }),
+    );
+}
+
+fn about_renewals(status: &Status, families: &mut Families) {
+    let Some(told) = &status.acme else { return };
+    families.counter(
+        "sanedge_acme_failures_total",
+        "Certificates that a run of `sanedge renew` could not obtain, by the code of the failure, since the boot.",
+        told.failures.iter().map(|(code, count)| sample(&[("code", code)], *count as f64)),
+    );
+    let next = told.certificates.iter().flat_map(|renewal| {
+        renewal.names.iter().filter_map(|name| Some(sample(&[("host", name)], renewal.next? as f64)))
+    });
+    families.gauge(
+        "sanedge_acme_next_attempt_timestamp_seconds",
+        "When `sanedge renew` renews the host's certificate, or tries again.",
+        next,
     );
 }
 

@@ -241,6 +241,36 @@ fn hosts_without_a_certificate_are_named_by_status_check_log_and_metrics() {
     let line = waits.wait_for_log("hosts wait for their first certificate", PATIENCE);
     assert!(line.contains("a.recre.store and b.recre.store") && line.contains(&command), "{line}");
     assert_eq!(metrics(&waits)["sanedge_hosts_pending"], 2.0);
+
+    // What `sanedge renew` tells of its runs.
+    assert!(status["acme"].is_null());
+    std::fs::create_dir(at("challenges")).unwrap();
+    let failure = serde_json::json!({
+        "code": "acme-connection", "found": "no answer", "means": "Port 80 is closed.", "remedy": "Forward it.", "at": 1
+    });
+    let told = serde_json::json!({ "at": 2, "failures": { "acme-connection": 3 }, "certificates": [{
+        "names": ["a.recre.store"], "directory": "https://ca.test/dir", "staging": true, "profile": "auto", "outcome": "failed",
+        "not_after": null, "next": 1_900_000_000, "why": null, "failure": failure
+    }]});
+    std::fs::write(format!("{}/status.json", at("challenges")), told.to_string()).unwrap();
+    let status = waits.status();
+    assert_eq!(status["acme"], told);
+    assert_eq!(codes(&status), ["certificate-pending", "acme-connection", "acme-staging"], "{status}");
+    let (_, said, _) = run(&waits, &["status", "--bundle"]);
+    for words in [
+        "STAGING ca.test/dir",
+        "2030-03-17 17:46 UTC",
+        "Port 80 is closed. Forward it",
+        "STAGING: the certificate of a.recre",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let metrics_of = metrics(&waits);
+    assert_eq!(metrics_of["sanedge_acme_failures_total{code=\"acme-connection\"}"], 3.0);
+    assert_eq!(metrics_of["sanedge_acme_next_attempt_timestamp_seconds{host=\"a.recre.store\"}"], 1.9e9);
+    // Another file in its place is none of it.
+    std::fs::write(format!("{}/status.json", at("challenges")), "{").unwrap();
+    assert!(waits.status()["acme"].is_null());
     waits.stop();
 
     let served = edge(&[]);

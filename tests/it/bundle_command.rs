@@ -349,13 +349,13 @@ fn a_name_from_a_certificate_moves_no_cursor() {
     assert!(text(&output.stderr).contains("[2Jrecre.store"), "{}", text(&output.stderr));
 }
 
-/// A CA that wants external account binding is refused, and the same file with another is not; its hosts have rows of their own.
+/// A CA that wants external account binding needs `eab`, and another does not; pending hosts have rows of their own.
 #[test]
-fn a_ca_that_cannot_be_used_is_refused_and_a_pending_host_has_its_route() {
+fn a_ca_that_wants_a_binding_needs_one_and_a_pending_host_has_its_route() {
     let bundled = |directory: &str| {
         let mut folder = Folder::good();
         folder.change("[listen]", "[listen]\nhttp = [\"127.0.0.1:0\"]");
-        folder.append(&format!("[acme]\nterms = \"agreed\"\ndirectory = \"{directory}\"\n"));
+        folder.append(&format!("[acme]\nterms = \"agreed\"\ndirectory = \"{directory}\n"));
         folder.append("[[site]]\nhosts = [\"new.recre.store\"]\nupstream = [\"127.0.0.1:3002\"]\n");
         let output = sanedge(&arguments(&["bundle"], &folder.sanedge_toml()));
         let said = text(&output.stdout) + &text(&output.stderr);
@@ -368,15 +368,30 @@ fn a_ca_that_cannot_be_used_is_refused_and_a_pending_host_has_its_route() {
         "https://acme.zerossl.com/v2/DV90",
         "https://dv.acme-v02.api.pki.goog/directory",
     ] {
-        let (code, said, _) = bundled(refused);
+        let (code, said, _) = bundled(&format!("{refused}\""));
         assert_eq!(code, Some(1), "{refused}: {said}");
-        assert!(
-            said.contains("external account binding") && said.contains("directory = \"letsencrypt\""),
-            "{said}"
-        );
+        assert!(said.contains("`eab` is missing") && said.contains("Add eab = { kid"), "{said}");
     }
-    for good in ["letsencrypt", "https://ca.lan/directory"] {
-        let (code, said, shown) = bundled(good);
+    let bound = "\"\neab = { kid = \"a\", key_file = \"eab.key\" }";
+    for bad in [
+        "\"\neab = { kid = \"a\" }",
+        "\"\neab = { key_file = \"eab.key\" }",
+        "\"\neab = { kid = \"\", key_file = \"eab.key\" }",
+        "\"\neab = \"a\"",
+    ] {
+        let (code, said, _) = bundled(&format!("zerossl{bad}"));
+        assert_eq!(code, Some(1), "{bad}: {said}");
+    }
+    let (code, said, _) = bundled("http://ca.lan/directory\"");
+    assert!(code == Some(1) && said.contains("https://ca.lan/directory"), "{said}");
+    let fallback = "\"\n[[acme.fallback]]\ndirectory = \"letsencrypt";
+    for good in [
+        "letsencrypt\"".to_owned(),
+        "https://ca.lan/directory\"".to_owned(),
+        format!("google{bound}"),
+        format!("zerossl{bound}{}\"", fallback.trim_start_matches('"')),
+    ] {
+        let (code, said, shown) = bundled(&good);
         assert_eq!(code, Some(0), "{good}: {said}");
         let row = |text: &str, begin: &str| {
             text.lines().any(|line| {

@@ -16,6 +16,7 @@
 mod support;
 
 mod acme;
+mod acme_account;
 mod acme_alpn;
 mod acme_users;
 mod admin;

@@ -1,5 +1,6 @@
 //! The certificates that `sanedge renew` has stored, read by one that does not trust it: root, while it deploys.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -62,6 +63,20 @@ pub fn read(state: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Sto
     if bytes.len() as u64 > BYTES_MAX { Err(StoredError::Kind("too large")) } else { Ok(Some(bytes)) }
 }
 
+/// File of the state folder with the certificates that were revoked: their SHA-256 in hex, a line each.
+pub const REVOKED: &str = "revoked";
+
+/// The certificates that were revoked, and so are never used again.
+pub fn revoked(state: &Path) -> BTreeSet<[u8; 32]> {
+    let bytes = read(state, &state.join(REVOKED)).ok().flatten().unwrap_or_default();
+    let digest = |line: &[u8]| -> Option<[u8; 32]> {
+        let text = std::str::from_utf8(line).ok()?;
+        let bytes = (0..32).map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok());
+        bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
+    };
+    bytes.split(|byte| *byte == b'\n').filter_map(digest).collect()
+}
+
 /// Left in the state folder by `renew` after it has stored a certificate; a unit waits for it.
 pub const MARK: &str = "deploy";
 /// What that becomes while the certificate is taken into use: after a loss of power it is done again.
@@ -73,6 +88,11 @@ pub fn take_mark(state: &Path) {
     if let Some(folder) = folder(state) {
         let _ = rustix::fs::renameat(&folder, MARK, &folder, TAKEN);
     }
+}
+
+/// Whether something new was stored that is not in use yet.
+pub fn is_marked(state: &Path) -> bool {
+    [MARK, TAKEN].iter().any(|name| std::fs::symlink_metadata(state.join(name)).is_ok())
 }
 
 /// After they were taken into use, or could not be.

@@ -39,19 +39,26 @@ impl InPlace {
     }
 
     /// Every certificate that was made of this source.
-    fn of(&self, source: [u8; 32]) -> impl Iterator<Item = (&Certificate, &PrivateKeyDer<'static>)> {
+    fn of(
+        &self,
+        source: [u8; 32],
+        revoked: &BTreeSet<[u8; 32]>,
+    ) -> impl Iterator<Item = (&Certificate, &PrivateKeyDer<'static>)> {
         self.bundle
             .iter()
             .flat_map(|bundle| &bundle.certificates)
             .zip(&self.keys)
-            .filter(move |(certificate, _)| certificate.source == source)
+            .filter(move |(certificate, _)| certificate.source == source && !is_in(revoked, certificate))
     }
 
     /// The end of the certificate that `host` has, while that is valid.
-    fn valid_until(&self, host: &Host, now: i64) -> Option<i64> {
+    fn valid_until(&self, host: &Host, now: i64, revoked: &BTreeSet<[u8; 32]>) -> Option<i64> {
         let bundle = self.bundle.as_ref()?;
         let entry = bundle.host(host)?;
         let certificate = bundle.certificates.get(usize::from(entry.certificate))?;
+        if is_in(revoked, certificate) {
+            return None;
+        }
         (certificate.not_before..=certificate.not_after).contains(&now).then_some(certificate.not_after)
     }
 }
@@ -62,9 +69,16 @@ impl Drop for InPlace {
     }
 }
 
+/// Whether a certificate was revoked.
+fn is_in(revoked: &BTreeSet<[u8; 32]>, certificate: &Certificate) -> bool {
+    certificate.key.cert.first().is_some_and(|end_entity| revoked.contains(&wire::sha256(end_entity)))
+}
+
 /// What was carried over, and why.
 pub(super) struct CarryOver<'a> {
     pub(super) in_place: &'a InPlace,
+    /// Certificates that are never brought back, by their SHA-256.
+    revoked: BTreeSet<[u8; 32]>,
     /// Findings of sources that failed: they are told, and do not keep the others out.
     pub(super) tolerated: Vec<Finding>,
     /// Of the candidates, those that come from the bundle in place.
@@ -87,8 +101,8 @@ pub(super) fn identity(toml: &Path, files: &CertificateFiles) -> [u8; 32] {
 }
 
 impl<'a> CarryOver<'a> {
-    pub(super) fn new(in_place: &'a InPlace) -> Self {
-        Self { in_place, tolerated: Vec::new(), carried: Vec::new(), left_out: Vec::new() }
+    pub(super) fn new(in_place: &'a InPlace, revoked: BTreeSet<[u8; 32]>) -> Self {
+        Self { in_place, revoked, tolerated: Vec::new(), carried: Vec::new(), left_out: Vec::new() }
     }
 
     /// What is used of a source whose findings begin at `from`: itself, or what the bundle in place has of it.
@@ -106,7 +120,7 @@ impl<'a> CarryOver<'a> {
         }
         self.tolerated.extend(context.findings.split_off(from));
         let identity = identity(&context.path, files);
-        let all = self.in_place.of(identity);
+        let all = self.in_place.of(identity, &self.revoked);
         all.filter_map(|(certificate, key)| Some((proven(context, files, anchors, certificate, key)?, true)))
             .collect()
     }
@@ -128,7 +142,7 @@ impl<'a> CarryOver<'a> {
         for host in hosts {
             let covers = |(candidate, _): &Loaded<'_>| candidate.covers(&host);
             let kept = sources.iter().find_map(|files| {
-                let mut all = self.in_place.of(identity(&context.path, files));
+                let mut all = self.in_place.of(identity(&context.path, files), &self.revoked);
                 all.find_map(|(certificate, key)| {
                     proven(context, files, anchors, certificate, key).filter(covers)
                 })
@@ -139,7 +153,7 @@ impl<'a> CarryOver<'a> {
                 chosen.insert(host, candidates.len());
                 candidates.push(candidate);
                 keys.push(key);
-            } else if let Some(end) = self.in_place.valid_until(&host, context.now) {
+            } else if let Some(end) = self.in_place.valid_until(&host, context.now, &self.revoked) {
                 context.push(0, would_lose(&host, end));
             } else if !self.tolerated.is_empty() && !managed.contains(&host) {
                 context.push(0, left_out(&host));

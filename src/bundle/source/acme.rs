@@ -2,16 +2,20 @@
 
 use toml::de::DeTable;
 
-use super::parsed::{Acme, Lined};
+use super::parsed::{Acme, Lined, NamedFile};
 use super::typed::{Reader, Value};
 use super::values::{Bad, parse_host};
-use crate::bundle::acme::{self, Ca, Challenge, KeyChoice};
-use crate::bundle::keys::{ACME, ACME_CERTIFICATE};
-use crate::excerpt::{may_hold_key, path_may_hold_key};
+use crate::bundle::acme::{self, Binding, Ca, Challenge, KeyChoice};
+use crate::bundle::keys::{ACME, ACME_CERTIFICATE, ACME_EAB, ACME_FALLBACK, Table};
+use crate::excerpt::{Excerpt, may_hold_key, path_may_hold_key};
 use crate::names::Host;
 
 /// Longest name of a profile.
 const PROFILE_BYTES_MAX: usize = 64;
+/// Longest name of a key for external account binding.
+const KID_BYTES_MAX: usize = 256;
+/// Shortest key for HS256, of 256 bits (RFC 7518 §3.2), in base64url without padding is 43 characters.
+const MAC_CHARS_MIN: usize = 40;
 /// Longest mail address (RFC 5321 §4.5.3.1.3, less the brackets).
 const CONTACT_BYTES_MAX: usize = 254;
 
@@ -45,20 +49,18 @@ impl Reader<'_> {
         let p384 = self.one(table, "key", "\"p256\"", one_of("p256", "p384"));
         let by_site = self.one(table, "group", "\"host\"", one_of("host", "site"));
         let challenge = self.one(table, "challenge", "\"auto\"", parse_challenge);
-        let trust = table.get("trust").and_then(|file| self.file(file, "trust", "\"ca.pem\""));
-        let ca = Ca {
-            directory: self
-                .one(table, "directory", "\"letsencrypt\"", parse_directory)
-                .map_or_else(|| acme::directory("letsencrypt").unwrap_or_default(), |lined| lined.value),
-            trust: trust.as_ref().map(|file| file.value.path.clone()),
-            contact: self
-                .one(table, "contact", "\"you@example.org\"", parse_contact)
-                .map(|lined| lined.value),
-            profile: self
-                .one(table, "profile", "\"auto\"", parse_profile)
-                .map_or_else(|| "auto".to_owned(), |lined| lined.value),
-            key: if p384.is_some_and(|lined| lined.value) { KeyChoice::P384 } else { KeyChoice::P256 },
-        };
+        let (mut ca, trust) = self.ca(table, line, &ACME);
+        ca.contact =
+            self.one(table, "contact", "\"you@example.org\"", parse_contact).map(|lined| lined.value);
+        ca.key = if p384.is_some_and(|lined| lined.value) { KeyChoice::P384 } else { KeyChoice::P256 };
+        let fallback = self.tables(table, &ACME_FALLBACK, "fallback", |reader, table, line| {
+            reader.unknown_keys(table, &ACME_FALLBACK);
+            if !table.contains_key("directory") {
+                reader.missing(line, "directory", &ACME_FALLBACK, "directory = \"zerossl\"");
+            }
+            let (other, _) = reader.ca(table, line, &ACME_FALLBACK);
+            Some(Ca { contact: ca.contact.clone(), key: ca.key, ..other })
+        });
         let folder = |reader: &mut Self, key: &'static str, default: &'static str| {
             let value = table.get(key);
             let written =
@@ -73,6 +75,7 @@ impl Reader<'_> {
         Some(Acme {
             line,
             ca,
+            fallback,
             trust,
             by_site: by_site.is_some_and(|lined| lined.value),
             challenge: challenge.map_or(Challenge::Auto, |lined| lined.value),
@@ -80,6 +83,52 @@ impl Reader<'_> {
             challenges: folder(self, "challenges", acme::CHALLENGES),
             certificates: self.tables(table, &ACME_CERTIFICATE, "certificate", Self::acme_certificate),
         })
+    }
+
+    /// What `[acme]` and `[[acme.fallback]]` both say of a CA.
+    fn ca(&mut self, table: &DeTable<'_>, line: u32, section: &Table) -> (Ca, Option<Lined<NamedFile>>) {
+        let directory = self.one(table, "directory", "\"letsencrypt\"", parse_directory);
+        let directory =
+            directory.map_or_else(|| acme::directory("letsencrypt").unwrap_or_default(), |lined| lined.value);
+        let eab = table.get("eab").and_then(|value| self.binding(value));
+        if acme::wants_binding(&directory) && !table.contains_key("eab") {
+            let example = "eab = { kid = \"…\", key_file = \"/etc/sanedge/eab.key\" }, which this CA hands out at its web site";
+            self.missing(line, "eab", section, example);
+        }
+        let profile = self.one(table, "profile", "\"auto\"", parse_profile);
+        let trust = table.get("trust").and_then(|file| self.file(file, "trust", "\"ca.pem\""));
+        let ca = Ca {
+            directory,
+            trust: trust.as_ref().map(|file| file.value.path.clone()),
+            contact: None,
+            profile: profile.map_or_else(|| "auto".to_owned(), |lined| lined.value),
+            key: KeyChoice::P256,
+            eab,
+        };
+        (ca, trust)
+    }
+
+    fn binding(&mut self, value: &Value<'_>) -> Option<Binding> {
+        let line = self.line_of(value);
+        let table = self.table(value, &ACME_EAB)?;
+        self.unknown_keys(table, &ACME_EAB);
+        let kid = self.one(table, "kid", "\"…\"", parse_kid);
+        let value = table.get("key_file");
+        let file = value.and_then(|file| self.file(file, "key_file", "\"eab.key\""));
+        if let (Some(value), Some(true)) =
+            (value, file.as_ref().map(|file| path_may_hold_key(&file.value.path)))
+        {
+            let expected = "a file that is there, or a name that cannot be a key";
+            self.bad(value, "key_file", Bad::new(expected, "Write the key into a file, and name that."));
+        }
+        for (key, example) in
+            [("kid", "kid = \"…\", as the CA's web site shows it"), ("key_file", "key_file = \"eab.key\"")]
+        {
+            if !table.contains_key(key) {
+                self.missing(line, key, &ACME_EAB, example);
+            }
+        }
+        Some(Binding { kid: kid?.value, key_file: std::path::absolute(&file?.value.path).ok()? })
     }
 
     fn acme_certificate(&mut self, table: &DeTable<'_>, line: u32) -> Option<Lined<Vec<Host>>> {
@@ -130,17 +179,23 @@ fn parse_challenge(text: &str) -> Result<Challenge, Bad> {
 }
 
 fn parse_directory(text: &str) -> Result<String, Bad> {
-    if acme::wants_binding(text) {
-        let expected =
-            "a CA that needs no external account binding, which `sanedge renew` does not support yet";
-        let remedy = "Write directory = \"letsencrypt\", or obtain the certificate with certbot, acme.sh or lego and name it in [[certificate]] (docs/renewal.md).";
-        return Err(Bad::new(expected, remedy));
-    }
     let names: Vec<String> = acme::directory_names().iter().map(|name| format!("\"{name}\"")).collect();
     let expected = format!("{}, or an https URL", names.join(", "));
     acme::directory(text).filter(|url| !url.split('/').any(may_be_key)).ok_or_else(|| {
-        Bad::new(expected, "Write directory = \"letsencrypt\", or remove it for that default.")
+        match text.strip_prefix("http://") {
+            Some(rest) => Bad::new(expected, format!("Write directory = \"https://{}\".", Excerpt::of(rest))),
+            None => Bad::new(expected, "Write directory = \"letsencrypt\", or remove it for that default."),
+        }
     })
+}
+
+fn parse_kid(text: &str) -> Result<String, Bad> {
+    // x.acme has it, and everybody may read that: the key itself, in its place, is longer than the names that CAs give.
+    let may_be_key = text.len() >= MAC_CHARS_MIN && may_hold_key(text);
+    let good = (1..=KID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let good = good && !may_be_key;
+    let expected = format!("1 to {KID_BYTES_MAX} visible ASCII characters that cannot be the key itself");
+    good.then(|| text.to_owned()).ok_or_else(|| Bad::new(expected, "Copy it from the CA's web site."))
 }
 
 fn parse_profile(text: &str) -> Result<String, Bad> {

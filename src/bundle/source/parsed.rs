@@ -25,6 +25,8 @@ pub struct Lined<T> {
 pub struct Source {
     /// The file as it was named on the command line.
     pub path: PathBuf,
+    /// SHA-256 of its content.
+    pub digest: [u8; 32],
     /// Name of the board profile.
     pub board: Lined<String>,
     /// `[listen]`.
@@ -88,6 +90,8 @@ pub struct Acme {
     pub line: u32,
     /// The CA, and what it is told.
     pub ca: Ca,
+    /// `[[acme.fallback]]`.
+    pub fallback: Vec<Ca>,
     /// `trust`, for the chains that it issues.
     pub trust: Option<Lined<NamedFile>>,
     /// One certificate for all hosts of a site.

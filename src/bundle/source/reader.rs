@@ -72,6 +72,7 @@ impl Reader<'_> {
         self.wanted(root, &SITE, "site", "hosts = [\"recre.store\"]\n  upstream = [\"127.0.0.1:3000\"]");
         Source {
             path: self.path.to_owned(),
+            digest: [0; 32], // of the text, which is not here
             board: board.unwrap_or(Lined { value: String::new(), line: 0 }),
             listen: self.listen(root),
             certificates: self.tables(root, &CERTIFICATE, "certificate", Self::certificate),

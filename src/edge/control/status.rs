@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::bundle::acme::told;
 use crate::edge::control::expiry::{self, wall_clock};
 use crate::edge::control::sources;
 use crate::edge::shared::active_config::ActiveConfig;
@@ -111,6 +112,7 @@ impl Shared {
             websocket_closes: self.closes.all().map(named).collect(),
             hosts: (0..active.bundle.hosts.len()).filter_map(|at| host(&active, at, now)).collect(),
             pending: active.bundle.pending.iter().map(|entry| entry.host.to_string()).collect(),
+            acme: active.bundle.listen.challenges.as_deref().and_then(told::read),
         };
         status.problems = problems(&status);
         status

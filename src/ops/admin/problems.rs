@@ -8,6 +8,22 @@ use crate::bundle::file::word;
 use crate::bundle::freshness::renew_command;
 use crate::bundle::lifetime::Urgency;
 
+/// Those that the user can do most about; any other is `acme-failed`.
+const ACME_CODES: [&str; 13] = [
+    "acme-dns",
+    "acme-connection",
+    "acme-wrong-answer",
+    "acme-secondary",
+    "acme-caa",
+    "acme-tls",
+    "acme-rejected-name",
+    "acme-rate-limited",
+    "acme-user-action",
+    "acme-external-account",
+    "acme-waiting-for-dns",
+    "acme-edge-not-answering",
+    "acme-ca-unreachable",
+];
 /// Hosts that one sentence names; it counts the others.
 const HOSTS_NAMED_MAX: usize = 3;
 
@@ -16,6 +32,7 @@ pub fn problems(status: &Status) -> Vec<Problem> {
     let mut found: Vec<Problem> = stuck(status).into_iter().collect();
     found.extend(pending(status));
     found.extend(certificates(status));
+    found.extend(renewals(status));
     found.extend(clock(status));
     found.extend(upstreams(status));
     found.extend(source(status));
@@ -80,6 +97,44 @@ fn certificates(status: &Status) -> Vec<Problem> {
         });
     }
     found
+}
+
+/// What `sanedge renew` could not do, and certificates that no browser trusts. The failures have codes of their own.
+fn renewals(status: &Status) -> Vec<Problem> {
+    let command = || renew_command(Path::new(&status.bundle_file));
+    let mut found = Vec::new();
+    for renewal in status.acme.iter().flat_map(|told| &told.certificates) {
+        let names = named(renewal.names.iter().map(String::as_str));
+        if let Some(failure) = &renewal.failure {
+            let text =
+                format!("{}. {} {}", failure.found.trim_end_matches('.'), failure.means, failure.remedy);
+            found.push(Problem {
+                code: acme_code(&failure.code),
+                severity: Severity::Warning,
+                message: format!(
+                    "`sanedge renew` has no new certificate for {names}: {}",
+                    text.trim_end_matches('.')
+                ),
+                command: command(),
+            });
+        }
+        if renewal.staging {
+            found.push(Problem {
+                code: "acme-staging",
+                severity: Severity::Warning,
+                message: format!(
+                    "STAGING: the certificate of {names} is for trials, and browsers refuse it. Remove `directory` from [acme] for real ones"
+                ),
+                command: command(),
+            });
+        }
+    }
+    found
+}
+
+/// The codes of problems are the program's own: one that another version has written is a failure like others.
+fn acme_code(code: &str) -> &'static str {
+    ACME_CODES.iter().find(|known| **known == code).copied().unwrap_or("acme-failed")
 }
 
 fn clock(status: &Status) -> Option<Problem> {
@@ -199,7 +254,40 @@ mod tests {
             websocket_closes: Default::default(),
             hosts: vec![host("a.test", "1.pem"), host("b.test", "1.pem"), host("c.test", "2.pem")],
             pending: Vec::new(),
+            acme: None,
         }
+    }
+
+    #[test]
+    fn a_certificate_that_was_not_obtained_is_told_with_its_remedy_and_one_for_trials_loudly() {
+        use crate::bundle::acme::told::{Failure, Renewal, Renewals};
+        let of = |outcome: &str, staging, failure: bool| {
+            let text = str::to_owned;
+            let failure = failure.then(|| Failure {
+                code: text("acme-dns"),
+                found: text("no A record"),
+                means: text("No address."),
+                remedy: text("Add one."),
+                at: 1,
+            });
+            let names = vec![text("a.test")];
+            Renewal { names, outcome: text(outcome), staging, failure, ..Renewal::default() }
+        };
+        let all = |renewal: Renewal| {
+            told(|status| status.acme = Some(Renewals { certificates: vec![renewal], ..Renewals::default() }))
+        };
+        assert_eq!(all(of("fine", false, false)), []);
+        let found = all(of("failed", false, true));
+        let [(code, severity, message, command)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((*code, *severity), ("acme-dns", Severity::Warning));
+        assert_eq!(
+            message,
+            "`sanedge renew` has no new certificate for a.test: no A record. No address. Add one"
+        );
+        assert_eq!(*command, renew_command(Path::new("/etc/sanedge/my board.bundle")));
+        let found = all(of("fine", true, false));
+        let [(code, _, message, _)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((*code, message.contains("STAGING")), ("acme-staging", true));
     }
 
     fn told(change: impl FnOnce(&mut Status)) -> Vec<(&'static str, Severity, String, String)> {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{ReloadReport, Status};
+use crate::bundle::acme::told::Renewals;
+use crate::bundle::compile::moment;
 use crate::bundle::report::{PENDING, columns, escaped};
 
 /// How a reload went.
@@ -16,6 +18,9 @@ pub fn status(status: &Status) -> String {
     let mut out = head(status);
     let _ = write!(out, "\n{}", hosts(status));
     let _ = write!(out, "\n{}", upstreams(status));
+    if let Some(told) = status.acme.as_ref().filter(|told| !told.certificates.is_empty()) {
+        let _ = write!(out, "\n{}", renewals(told));
+    }
     for (title, counts) in [("refused", &status.refused), ("WebSockets ended", &status.websocket_closes)] {
         let rows = counts.iter().filter(|(_, count)| **count > 0);
         let rows: Vec<_> = rows.map(|(name, count)| [name.clone(), count.to_string()]).collect();
@@ -134,6 +139,22 @@ fn upstreams(status: &Status) -> String {
         ]
     });
     table(["upstream", "state", "failures", "serves"], rows.collect())
+}
+
+fn renewals(told: &Renewals) -> String {
+    let rows = told.certificates.iter().map(|renewal| {
+        let staging = if renewal.staging { "STAGING " } else { "" };
+        let why = renewal.failure.as_ref().map(|failure| failure.code.as_str()).or(renewal.why.as_deref());
+        [
+            renewal.names.join(" "),
+            format!("{staging}{}", renewal.directory.trim_start_matches("https://")),
+            renewal.profile.clone(),
+            renewal.outcome.clone(),
+            renewal.next.map_or_else(|| "-".to_owned(), moment),
+            why.unwrap_or("-").to_owned(),
+        ]
+    });
+    table(["renewal of", "CA", "profile", "last run", "next", "why"], rows.collect())
 }
 
 fn table<const N: usize>(titles: [&str; N], rows: Vec<[String; N]>) -> String {

@@ -26,6 +26,7 @@ pub struct Pebble {
     pub trust: String,
     /// PEM of the root that it issues from.
     pub root: String,
+    management: u16,
     client: Arc<ClientConfig>,
     own: (CertificateDer<'static>, PrivateKeyDer<'static>),
 }
@@ -72,6 +73,7 @@ impl Pebble {
                 port: ports[0],
                 trust: String::new(),
                 root: String::new(),
+                management: ports[1],
                 client: client.clone(),
                 own: (own.0.clone(), own.1.clone_key()),
             };
@@ -98,6 +100,11 @@ impl Pebble {
     /// The URL of its directory.
     pub fn directory(&self) -> String {
         format!("https://localhost:{}/dir", self.port)
+    }
+
+    /// PEM of the root of its first alternate chain.
+    pub fn other_root(&self) -> String {
+        self.get(self.management, "/roots/1")
     }
 
     fn get(&self, port: u16, path: &str) -> String {

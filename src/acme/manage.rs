@@ -1,0 +1,163 @@
+//! `sanedge account` and `sanedge revoke`: the account at the CA, and the end of a certificate before its time.
+
+use std::path::Path;
+
+use instant_acme::{Error, RevocationRequest};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::account;
+use super::certificate::Held;
+use super::clock::clock;
+use super::fetch::{Client, with_nonce};
+use super::jws;
+use super::problem::Failure;
+use super::state::{self, State};
+use super::stop::{Stop, normal, runtime};
+use crate::bundle::acme::{Ca, Plan};
+use crate::bundle::compile::moment;
+use crate::bundle::file::word;
+
+/// An account, without its key.
+#[derive(Clone, Debug, Serialize)]
+pub struct Account {
+    /// The CA's directory.
+    pub directory: String,
+    /// Its certificates are for trials.
+    pub staging: bool,
+    /// Its URL; none before the first order.
+    pub url: Option<String>,
+    /// What the CA was told.
+    pub contact: Option<String>,
+    /// The thumbprint of its key (RFC 7638).
+    pub thumbprint: Option<String>,
+    /// The CA wants no request before then, in seconds since 1970.
+    pub blocked_until: Option<i64>,
+}
+
+/// What is stored of the accounts of `plan`, the first CA's first. Nothing is asked.
+pub fn accounts(plan: &Plan) -> Vec<Account> {
+    let of = |ca: &Ca| {
+        let kept = state::kept_account(&plan.state, &ca.directory);
+        Account {
+            directory: ca.directory.clone(),
+            staging: ca.is_staging(),
+            url: kept.as_ref().and_then(|kept| kept.id.clone()),
+            contact: kept.as_ref().and_then(|kept| kept.contact.clone()),
+            thumbprint: kept.as_ref().and_then(|kept| Some(account::signer(&kept.key).ok()?.thumbprint())),
+            blocked_until: kept.map(|kept| kept.blocked_until).filter(|until| clock() < *until),
+        }
+    };
+    std::iter::once(&plan.ca).chain(&plan.fallback).map(of).collect()
+}
+
+/// The account of the first CA as a PEM file, for another ACME client: its key, with the URL and the directory before it.
+///
+/// # Errors
+/// Where there is none.
+pub fn exported(plan: &Plan) -> Result<Zeroizing<String>, Stop> {
+    let kept = state::kept_account(&plan.state, &plan.ca.directory);
+    let kept = kept.ok_or_else(|| no_account(plan))?;
+    let url = kept.id.as_deref().unwrap_or("not created yet");
+    let mut text = format!("# account {url}\n# directory {}\n-----BEGIN PRIVATE KEY-----\n", kept.directory);
+    for line in kept.key.as_bytes().chunks(64) {
+        text += &String::from_utf8_lossy(line);
+        text.push('\n');
+    }
+    text += "-----END PRIVATE KEY-----\n";
+    Ok(Zeroizing::new(text))
+}
+
+/// The CAA records (RFC 8659, RFC 8657) by which only this account may issue for the names of `plan`, with that of the first CA.
+///
+/// # Errors
+/// Where there is no account yet, or the CA does not say what its name in such a record is.
+pub fn records(plan: &Plan) -> Result<Vec<String>, Stop> {
+    let kept = state::kept_account(&plan.state, &plan.ca.directory).ok_or_else(|| no_account(plan))?;
+    let url = kept.id.as_deref().ok_or_else(|| no_account(plan))?;
+    let issuer = kept.caa.first().ok_or_else(|| {
+        let message =
+            format!("{} does not say which name it has in CAA records (caaIdentities)", plan.ca.directory);
+        Stop::new("acme-no-caa", message)
+    })?;
+    let mut names: Vec<&str> =
+        plan.certificates.iter().flat_map(|wanted| &wanted.names).map(String::as_str).collect();
+    names.retain(|name| name.parse::<std::net::IpAddr>().is_err());
+    let record = |name: &str| {
+        let (name, kind) = name.strip_prefix("*.").map_or((name, "issue"), |parent| (parent, "issuewild"));
+        format!("{name}. CAA 0 {kind} \"{issuer}; accounturi={url}\"")
+    };
+    Ok(names.into_iter().map(record).collect())
+}
+
+fn no_account(plan: &Plan) -> Stop {
+    let message = format!(
+        "{} has no account at {}; `sanedge renew` creates it with the first order",
+        word(&plan.state),
+        plan.ca.directory
+    );
+    Stop::new("acme-no-account", message)
+}
+
+/// Gives the account of the first CA another key.
+///
+/// # Errors
+/// Where the CA refuses, or cannot be asked.
+pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
+    let state = State::open(&plan.state)?;
+    if state.account(&plan.ca.directory).is_none_or(|kept| kept.id.is_none()) {
+        return Err(no_account(plan));
+    }
+    let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
+    let changed = runtime()?.block_on(account::roll_over(&state, &client, &plan.ca));
+    changed.map(drop).map_err(|failure| stop(&failure))
+}
+
+/// Revokes the stored certificate that has `host`, and forgets it: the next run of `renew` orders another, with another key.
+///
+/// # Errors
+/// Where there is none, or the CA refuses.
+pub fn revoke(plan: &Plan, host: &str) -> Result<String, Stop> {
+    let host = normal(host);
+    let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
+    let state = State::open(&plan.state)?;
+    // A host that is not managed any more has a certificate as well.
+    let name = wanted.map_or(host.as_str(), |wanted| wanted.name()).to_owned();
+    let held = state.certificate(&name).and_then(|pem| Held::of(&pem)).ok_or_else(|| {
+        Stop::new(
+            "acme-host",
+            format!("{} has no certificate for {}", word(&plan.state), word(Path::new(&host))),
+        )
+    })?;
+    let directory = state.record(&name).directory;
+    let ca = std::iter::once(&plan.ca).chain(&plan.fallback);
+    let ca = ca.into_iter().find(|ca| Some(&ca.directory) == directory.as_ref()).unwrap_or(&plan.ca);
+    let client = Client::new(ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
+    // First, so that a certificate that is revoked is never brought back, whatever happens next.
+    state.remember_revoked(&held.der)?;
+    let asked = runtime()?.block_on(async {
+        let account = account::open(Some(&state), &client, ca).await?;
+        let request = RevocationRequest { certificate: &held.der, reason: None };
+        let seen = |error: Error| Failure::of_call(&error, &[], &client.seen());
+        match with_nonce!(account.revoke(&request)) {
+            Err(Error::Api(problem)) if jws::is_of(&problem, "alreadyRevoked") => Ok(()),
+            other => other.map_err(seen),
+        }
+    });
+    if let Err(failure) = asked {
+        state.forget_revoked(&held.der)?;
+        return Err(stop(&failure));
+    }
+    state.drop_certificate(&name);
+    state.mark()?;
+    Ok(format!(
+        "the certificate of {name} (valid until {}) is revoked at {}; `sanedge renew` obtains another",
+        moment(held.lifetime.not_after),
+        ca.directory
+    ))
+}
+
+fn stop(failure: &Failure) -> Stop {
+    let message = format!("{}. {} {}", failure.found.trim_end_matches('.'), failure.means, failure.remedy);
+    Stop { not_now: failure.retry_after.is_some(), ..Stop::new(failure.code, message) }
+}

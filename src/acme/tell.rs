@@ -1,0 +1,65 @@
+//! What the edge is told of a run, for status, page and metrics.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::clock::clock;
+use super::policy::Told;
+use super::progress::{Outcome, Row};
+use crate::bundle::acme::told::{self, CODES_MAX, FILE, Failure, Renewal};
+use crate::bundle::acme::{Ca, Plan};
+
+/// Brings the file up to date with the rows of a run; `directory_of` is the CA that issued a certificate. Without the folder, or room in
+/// it, the edge knows nothing of the run.
+pub(super) fn tell(plan: &Plan, rows: &[Row], directory_of: &dyn Fn(&str) -> Option<String>) {
+    let mut told = told::read(&plan.challenges).unwrap_or_default();
+    told.at = clock();
+    // A run for one host says nothing of the others; a host that is not managed any more is not told of.
+    told.certificates.retain(|kept| plan.certificates.iter().any(|wanted| wanted.names == kept.names));
+    for row in rows {
+        if let Some(failure) = row.told.as_ref().filter(|_| row.outcome == Outcome::Failed) {
+            let is_known = told.failures.len() < CODES_MAX || told.failures.contains_key(&failure.code);
+            if is_known {
+                *told.failures.entry(failure.code.clone()).or_default() += 1;
+            }
+        }
+        told.certificates.retain(|kept| kept.names != row.names);
+        told.certificates.push(renewal(plan, row, directory_of));
+    }
+    let _ = write(&plan.challenges, &serde_json::to_vec(&told).unwrap_or_default());
+}
+
+fn renewal(plan: &Plan, row: &Row, directory_of: &dyn Fn(&str) -> Option<String>) -> Renewal {
+    let issued = row.names.first().and_then(|name| directory_of(name));
+    let mut all = std::iter::once(&plan.ca).chain(&plan.fallback);
+    let ca: &Ca = all.find(|ca| Some(&ca.directory) == issued.as_ref()).unwrap_or(&plan.ca);
+    let is_well = matches!(row.outcome, Outcome::Fine | Outcome::Issued);
+    Renewal {
+        names: row.names.clone(),
+        directory: ca.directory.clone(),
+        staging: ca.is_staging(),
+        profile: ca.profile.clone(),
+        outcome: row.outcome.word().to_owned(),
+        not_after: row.lifetime.map(|lifetime| lifetime.not_after),
+        next: row.next,
+        why: row.why.map(str::to_owned),
+        failure: row.told.as_ref().filter(|_| !is_well).map(failure),
+    }
+}
+
+fn failure(told: &Told) -> Failure {
+    let Told { code, found, means, remedy, at } = told.clone();
+    Failure { code, found, means, remedy, at }
+}
+
+/// In one step, readable by all who come into the folder.
+fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (path, temporary) = (folder.join(FILE), folder.join(FILE).with_extension("new"));
+    let _ = fs::remove_file(&temporary); // of a run that was killed
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
+    file.set_permissions(Permissions::from_mode(0o644))?; // whatever the umask
+    file.write_all(bytes)?;
+    fs::rename(&temporary, path)
+}

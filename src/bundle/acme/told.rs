@@ -1,0 +1,112 @@
+//! What `sanedge renew` tells the edge of its last run, for status, page and metrics: a file without secrets in the challenge folder, which
+//! the edge can read, and in memory: it costs no write to the card.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+/// Its name. No challenge has a dot.
+pub const FILE: &str = "status.json";
+/// Largest such file: 256 hosts with a failure each.
+pub const BYTES_MAX: u64 = 512 * 1024;
+/// Kinds of failures that are counted.
+pub const CODES_MAX: usize = 64;
+
+/// What is known of all managed certificates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Renewals {
+    /// When the last run ended, in seconds since 1970.
+    pub at: i64,
+    /// One for each certificate.
+    pub certificates: Vec<Renewal>,
+    /// Failures by code, since the boot.
+    pub failures: BTreeMap<String, u64>,
+}
+
+/// What is known of one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// Its hosts.
+    pub names: Vec<String>,
+    /// The directory of the CA that issued it, or else is asked.
+    pub directory: String,
+    /// Browsers refuse it: it is of a CA for trials.
+    pub staging: bool,
+    /// The profile that is asked for.
+    pub profile: String,
+    /// `fine`, `issued`, `waiting` or `failed`.
+    pub outcome: String,
+    /// When it ends.
+    pub not_after: Option<i64>,
+    /// When it is renewed or tried next.
+    pub next: Option<i64>,
+    /// Why then.
+    pub why: Option<String>,
+    /// The last failure; none after a success.
+    pub failure: Option<Failure>,
+}
+
+/// A failure with its remedy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable code.
+    pub code: String,
+    /// What happened.
+    pub found: String,
+    /// What it means.
+    pub means: String,
+    /// What to do.
+    pub remedy: String,
+    /// When.
+    pub at: i64,
+}
+
+/// What the last run has told; none where there was none since the boot, or the file is no such file.
+pub fn read(folder: &Path) -> Option<Renewals> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(folder.join(FILE), flags, Mode::empty()).ok()?);
+    let about = file.metadata().ok()?;
+    if !about.is_file() || about.len() > BYTES_MAX {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    decode(&bytes)
+}
+
+/// From the bytes of the file.
+pub fn decode(bytes: &[u8]) -> Option<Renewals> {
+    let told: Renewals = serde_json::from_slice(bytes).ok()?;
+    (told.failures.len() <= CODES_MAX).then_some(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_and_this_form_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        assert_eq!(read(folder.path()), None);
+        let mut told = Renewals { at: 7, certificates: vec![Renewal::default()], ..Renewals::default() };
+        std::fs::write(&path, serde_json::to_vec(&told).unwrap()).unwrap();
+        assert_eq!(read(folder.path()), Some(told.clone()));
+        for bad in [&b""[..], b"{", b"[]", b"{\"at\":\"x\"}"] {
+            assert_eq!(decode(bad), None);
+        }
+        told.failures = (0..CODES_MAX).map(|n| (n.to_string(), 1)).collect();
+        assert!(decode(&serde_json::to_vec(&told).unwrap()).is_some());
+        told.failures.insert("one more".to_owned(), 1);
+        assert!(decode(&serde_json::to_vec(&told).unwrap()).is_none());
+        std::fs::write(&path, vec![b' '; BYTES_MAX as usize + 1]).unwrap();
+        assert_eq!(read(folder.path()), None);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_eq!(read(folder.path()), None);
+    }
+}
