@@ -9,6 +9,7 @@ mod certificate;
 mod challenge;
 mod clock;
 pub(crate) mod confirm;
+mod dns;
 mod fetch;
 mod jws;
 pub mod manage;
@@ -31,6 +32,7 @@ use crate::bundle::file::word;
 use certificate::Held;
 use challenge::Method;
 use clock::clock;
+use dns::Dns;
 use fetch::Client;
 use order::Work;
 use policy::{End, Facts, Record, Step, Told, WITHIN_RUN_S};
@@ -310,9 +312,12 @@ impl Renewal<'_> {
     async fn possible(&self, wanted: &Wanted, record: &mut Record) -> Result<Method, Failure> {
         let checked = async {
             self.state.as_ref().map_or(Ok(()), State::has_room).map_err(|error| Failure::of_state(&error))?;
+            if challenge::is_by_dns(self.plan, wanted) {
+                return self.dns(Method::Dns01).map(|_| Method::Dns01);
+            }
             for name in &wanted.names {
                 if name.starts_with("*.") {
-                    continue;
+                    return Err(Failure::no_challenge(name, &["dns-01".to_owned()]));
                 }
                 match challenge::addresses(name).await {
                     Ok(found) if found.is_empty() => return Err(Failure::waiting_for_dns(name)),
@@ -346,6 +351,7 @@ impl Renewal<'_> {
         let ca = Ca { directory: staging.to_owned(), ..self.plan.ca.clone() };
         (self.tell)(wanted.name(), "the last validation failed: trying the CA's staging directory first");
         let account = account::open(self.state.as_ref(), &self.client, &ca).await?;
+        let dns = self.dns(method)?;
         let work = Work {
             plan: self.plan,
             ca: &ca,
@@ -353,6 +359,7 @@ impl Renewal<'_> {
             client: &self.client,
             account: &account,
             method,
+            dns: dns.as_ref(),
             tell: self.tell,
         };
         match work.obtain(wanted, None).await {
@@ -360,6 +367,12 @@ impl Renewal<'_> {
             Err(failure) if failure.class == policy::Class::Ca => Ok(()),
             proven => proven.map_err(|failure| Failure { account_wide: false, ..failure }),
         }
+    }
+
+    /// Who makes records, where they prove the names.
+    fn dns(&self, method: Method) -> Result<Option<Dns>, Failure> {
+        let plan = self.plan.dns.as_ref().filter(|_| method == Method::Dns01);
+        plan.map(Dns::open).transpose().map_err(|error| Failure::of_dns(&error))
     }
 
     /// From the first CA, or from another where that has a fault of its own; the directory that issued it.
@@ -405,6 +418,7 @@ impl Renewal<'_> {
         let account = account::open(self.state.as_ref(), client, ca).await?;
         // Another CA knows nothing of it (RFC 9773 §5).
         let held = held.filter(|_| self.record(wanted).is_of(&ca.directory));
+        let dns = self.dns(method)?;
         let work = Work {
             plan: self.plan,
             ca,
@@ -412,6 +426,7 @@ impl Renewal<'_> {
             client,
             account: &account,
             method,
+            dns: dns.as_ref(),
             tell: self.tell,
         };
         work.obtain(wanted, held.filter(|_| !self.options.dry_run)).await
@@ -480,6 +495,8 @@ impl Failure {
         !matches!(
             self.code,
             "acme-state"
+                | "acme-dns-credentials"
+                | "acme-dns-one-value"
                 | "acme-waiting-for-dns"
                 | "acme-no-resolver"
                 | "acme-edge-not-answering"

@@ -28,6 +28,13 @@ const ANSWER_BYTES_MAX: u64 = 8 * 1024;
 pub(super) enum Method {
     Http01,
     TlsAlpn01,
+    Dns01,
+}
+
+/// Whether the names of `wanted` are proven by dns-01, which needs nothing of the edge. Addresses never are (RFC 8738 §7).
+pub(super) fn is_by_dns(plan: &Plan, wanted: &Wanted) -> bool {
+    let may = matches!(plan.challenge, Challenge::Auto | Challenge::Dns01) && plan.dns.is_some();
+    may && !wanted.names.iter().any(|name| name.parse::<IpAddr>().is_ok())
 }
 
 /// How the names of `wanted` can be proven now: as the plan says, if the edge on this machine answers.
@@ -37,10 +44,12 @@ pub(super) enum Method {
 pub(super) async fn method(plan: &Plan, wanted: &Wanted) -> Result<Method, String> {
     let http = match plan.challenge {
         Challenge::TlsAlpn01 => None,
-        Challenge::Http01 | Challenge::Auto => match is_served(plan, wanted.name()).await {
-            Err(found) if plan.challenge == Challenge::Auto => Some(found),
-            served => return served.map(|()| Method::Http01),
-        },
+        Challenge::Http01 | Challenge::Auto | Challenge::Dns01 => {
+            match is_served(plan, wanted.name()).await {
+                Err(found) if plan.challenge != Challenge::Http01 => Some(found),
+                served => return served.map(|()| Method::Http01),
+            }
+        }
     };
     let tls = alpn::would_be_served(plan, &wanted.names).await;
     tls.map(|()| Method::TlsAlpn01).map_err(|tls| match http {

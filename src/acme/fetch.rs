@@ -149,8 +149,20 @@ impl Client {
     }
 
     async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Trouble> {
+        let (host, is_post) = (authority(request.uri())?.0, request.method() == hyper::Method::POST);
+        let answer = self.send(request).await?;
+        self.look_at(&host, is_post, &answer)?;
+        Ok(answer)
+    }
+
+    /// A request to another than the CA, such as a DNS provider: status and body of what comes.
+    pub(super) async fn call(&self, request: Request<Vec<u8>>) -> Result<(u16, Bytes), Trouble> {
+        let answer = self.send(request.map(BodyWrapper::from)).await?;
+        Ok((answer.status().as_u16(), answer.into_body()))
+    }
+
+    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Trouble> {
         let (host, port) = authority(request.uri())?;
-        let is_post = request.method() == hyper::Method::POST;
         let until = tokio::time::Instant::now() + ANSWER_TIME;
         let late = |_| Trouble::Late(host.clone(), ANSWER_TIME.as_secs());
         let stream = timeout(CONNECT_TIME, self.connect(&host, port))
@@ -173,9 +185,7 @@ impl Client {
         };
         let answer = timeout_at(until, whole).await.map_err(late);
         driver.abort();
-        let answer = answer??;
-        self.look_at(&host, is_post, &answer)?;
-        Ok(answer)
+        answer?
     }
 
     async fn connect(

@@ -14,10 +14,11 @@ use super::alpn::Proofs;
 use super::certificate::{self, Held};
 use super::challenge::{self, Method, Token};
 use super::clock::clock;
+use super::dns::{Dns, DnsError};
 use super::fetch::{Client, Trouble, with_nonce};
 use super::jws::Session;
 use super::problem::{Failure, OfValidation as _};
-use super::state::{OpenOrder, State};
+use super::state::{OpenOrder, State, TxtRecord};
 use crate::bundle::acme::{Ca, Challenge, Plan, Wanted, stored};
 
 /// How long the CA may take to look at the challenges, or to issue.
@@ -38,14 +39,23 @@ pub(super) struct Work<'a> {
     pub(super) account: &'a Account,
     /// How the names are proven.
     pub(super) method: Method,
+    /// Who makes records; of dns-01.
+    pub(super) dns: Option<&'a Dns>,
     pub(super) tell: &'a dyn Fn(&str, &str),
 }
 
-/// What the CA looks for, served until this is dropped.
+/// What the CA looks for. Tokens and proofs are served until this is dropped; records have to be removed.
 #[derive(Default)]
 struct Served {
     tokens: Vec<Token>,
     proofs: Option<Proofs>,
+    records: Vec<TxtRecord>,
+}
+
+impl Served {
+    fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.proofs.is_none() && self.records.is_empty()
+    }
 }
 
 impl Work<'_> {
@@ -57,6 +67,7 @@ impl Work<'_> {
             Some(open) => {
                 (self.tell)(name, "resuming the stored order");
                 challenge::remove(&self.plan.challenges, &open.tokens);
+                self.remove(wanted, &open.records).await;
                 let order = with_nonce!(self.account.order(open.url.clone()))
                     .map_err(|error| self.gone(&error, wanted))?;
                 (order, open.key)
@@ -132,6 +143,7 @@ impl Work<'_> {
                 names: wanted.names.clone(),
                 key: key.clone(),
                 tokens: Vec::new(),
+                records: Vec::new(),
             };
             state.keep_order(wanted.name(), &open).map_err(|error| Failure::of_state(&error))?;
         }
@@ -159,12 +171,10 @@ impl Work<'_> {
     /// Serves the challenges and waits until the CA has seen them.
     async fn prove(&self, order: &mut Order, wanted: &Wanted) -> Result<(), Failure> {
         if order.state().status == OrderStatus::Pending {
-            let served = self.answer(order, wanted).await?;
-            if served.proofs.is_some() || !served.tokens.is_empty() {
-                (self.tell)(wanted.name(), "challenge ready, waiting for the CA to see it");
-            }
-            self.wait(order, wanted, |status| status != OrderStatus::Pending).await?;
-            drop(served);
+            let mut served = Served::default();
+            let seen = self.seen(order, wanted, &mut served).await;
+            self.remove(wanted, &served.records).await;
+            seen?;
         }
         if order.state().status == OrderStatus::Invalid {
             return Err(self.why_invalid(order, wanted).await);
@@ -173,8 +183,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn answer(&self, order: &mut Order, wanted: &Wanted) -> Result<Served, Failure> {
-        let mut served = Served::default();
+    async fn seen(&self, order: &mut Order, wanted: &Wanted, served: &mut Served) -> Result<(), Failure> {
+        self.serve(order, wanted, served).await?;
+        if !served.is_empty() {
+            (self.tell)(wanted.name(), "challenge ready, waiting for the CA to see it");
+        }
+        self.call(order, wanted).await?;
+        self.wait(order, wanted, |status| status != OrderStatus::Pending).await
+    }
+
+    /// Makes all that the CA will look for.
+    async fn serve(&self, order: &mut Order, wanted: &Wanted, served: &mut Served) -> Result<(), Failure> {
         let mut authorizations = order.authorizations();
         while let Some(next) = authorizations.next().await {
             let mut authorization = next.map_err(|error| self.failed(&error, wanted))?;
@@ -185,17 +204,45 @@ impl Work<'_> {
             let offered: Vec<String> =
                 authorization.challenges.iter().map(|challenge| format!("{:?}", challenge.r#type)).collect();
             let method = self.method_of(&authorization.challenges);
-            let Some(mut challenge) = method.and_then(|method| authorization.challenge(kind(method))) else {
+            let challenge = method.and_then(|method| Some((method, authorization.challenge(kind(method))?)));
+            let Some((method, challenge)) = challenge else {
                 return Err(Failure::no_challenge(&name, &offered));
             };
             let content = challenge.key_authorization();
-            if challenge.r#type == ChallengeType::Http01 {
-                self.remember(wanted, &challenge.token)?;
-                let token = Token::serve(&self.plan.challenges, &challenge.token, content.as_str());
-                served.tokens.push(token.map_err(|error| Failure::of_making(&error.to_string()))?);
-            } else {
-                self.prove_over_tls(&mut served.proofs, &name, content.digest().as_ref()).await?;
+            match method {
+                Method::Http01 => {
+                    self.remember(wanted, |open| note(&mut open.tokens, &challenge.token))?;
+                    let token = Token::serve(&self.plan.challenges, &challenge.token, content.as_str());
+                    served.tokens.push(token.map_err(|error| Failure::of_making(&error.to_string()))?);
+                }
+                Method::TlsAlpn01 => {
+                    self.prove_over_tls(&mut served.proofs, &name, content.digest().as_ref()).await?;
+                }
+                Method::Dns01 => {
+                    self.make_record(wanted, &name, content.dns_value(), &mut served.records).await?;
+                }
             }
+        }
+        let tell = |what: &str| (self.tell)(wanted.name(), what);
+        match self.dns {
+            Some(dns) if !served.records.is_empty() => {
+                tell("record made, waiting for the name servers to show it");
+                dns.visible(&served.records, &tell).await.map_err(|error| Failure::of_dns(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the CA that it may look.
+    async fn call(&self, order: &mut Order, wanted: &Wanted) -> Result<(), Failure> {
+        let mut authorizations = order.authorizations();
+        while let Some(next) = authorizations.next().await {
+            let mut authorization = next.map_err(|error| self.failed(&error, wanted))?;
+            let name = authorization.identifier().to_string();
+            let method = self.method_of(&authorization.challenges);
+            let is_pending = authorization.status == AuthorizationStatus::Pending;
+            let challenge = method.and_then(|method| authorization.challenge(kind(method)));
+            let Some(mut challenge) = challenge.filter(|_| is_pending) else { continue };
             if challenge.status == ChallengeStatus::Pending {
                 // A CA that looks at once says in this answer what it found.
                 with_nonce!(challenge.set_ready()).map_err(|error| match error {
@@ -206,13 +253,44 @@ impl Work<'_> {
                 })?;
             }
         }
-        Ok(served)
+        Ok(())
+    }
+
+    /// Makes the record for `name`. It is noted first: whatever happens then, it is removed.
+    async fn make_record(
+        &self,
+        wanted: &Wanted,
+        name: &str,
+        value: String,
+        records: &mut Vec<TxtRecord>,
+    ) -> Result<(), Failure> {
+        let failed = |error: DnsError| Failure::of_dns(&error);
+        let Some(dns) = self.dns else { return Err(Failure::of_making("no DNS provider is known")) };
+        let record = TxtRecord { name: dns.place(name).await.map_err(failed)?, value };
+        if !dns.holds_several() && records.iter().any(|other| other.name == record.name) {
+            return Err(failed(DnsError::OneValue(format!("{} would need two", record.name))));
+        }
+        self.remember(wanted, |open| note(&mut open.records, &record))?;
+        records.push(record.clone());
+        dns.add(&record).await.map_err(failed)
+    }
+
+    /// Removes records. What is left after a failure does no harm, and is told.
+    async fn remove(&self, wanted: &Wanted, records: &[TxtRecord]) {
+        let Some(dns) = self.dns else { return };
+        for record in records {
+            if let Err(error) = dns.remove(record).await {
+                let what = format!("the TXT record of {} was not removed: {error}", record.name);
+                (self.tell)(wanted.name(), &what);
+            }
+        }
     }
 
     /// The challenge to answer, of those that the CA offers: with `auto` any that we can.
     fn method_of(&self, offered: &[instant_acme::Challenge]) -> Option<Method> {
         let ours = [Method::Http01, Method::TlsAlpn01].into_iter();
-        let ours = ours.filter(|method| *method == self.method || self.plan.challenge == Challenge::Auto);
+        let ours = ours.filter(|_| self.plan.challenge == Challenge::Auto && self.method != Method::Dns01);
+        let ours = ours.chain([self.method]);
         let offered = ours.filter(|method| offered.iter().any(|challenge| challenge.r#type == kind(*method)));
         offered.max_by_key(|method| *method == self.method)
     }
@@ -234,13 +312,13 @@ impl Work<'_> {
         proofs.are_served(self.plan).await.map_err(failed)
     }
 
-    fn remember(&self, wanted: &Wanted, token: &str) -> Result<(), Failure> {
+    /// Notes in the stored order what a run that is killed would leave behind.
+    fn remember(&self, wanted: &Wanted, note: impl FnOnce(&mut OpenOrder) -> bool) -> Result<(), Failure> {
         let Some(state) = self.state else { return Ok(()) };
         let Some(mut open) = state.order(wanted.name()) else { return Ok(()) };
-        if open.tokens.iter().any(|known| known == token) {
+        if !note(&mut open) {
             return Ok(());
         }
-        open.tokens.push(token.to_owned());
         state.keep_order(wanted.name(), &open).map_err(|error| Failure::of_state(&error))
     }
 
@@ -338,10 +416,20 @@ impl Work<'_> {
     }
 }
 
+/// Whether it is new in the list, to which it is added.
+fn note<T: PartialEq + Clone>(list: &mut Vec<T>, item: &T) -> bool {
+    let is_new = !list.contains(item);
+    if is_new {
+        list.push(item.clone());
+    }
+    is_new
+}
+
 fn kind(method: Method) -> ChallengeType {
     match method {
         Method::Http01 => ChallengeType::Http01,
         Method::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        Method::Dns01 => ChallengeType::Dns01,
     }
 }
 

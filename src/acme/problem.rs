@@ -3,6 +3,7 @@
 use instant_acme::{Error, Problem};
 
 use super::challenge::Method;
+use super::dns::DnsError;
 use super::fetch::{Seen, Trouble};
 use super::policy::{Class, Told};
 use super::state::StateError;
@@ -79,6 +80,19 @@ impl Failure {
     /// The order of `names` does not become ready in time.
     pub(super) fn slow(found: String) -> Self {
         Self::new(&SLOW, found, Class::Ca)
+    }
+
+    /// Of a TXT record.
+    pub(super) fn of_dns(error: &DnsError) -> Self {
+        let (known, class) = match error {
+            DnsError::Credentials(_) => (&DNS_CREDENTIALS, Class::Refused),
+            DnsError::Refused(_) => (&DNS_REFUSED, Class::Refused),
+            DnsError::NoZone(_) => (&DNS_ZONE, Class::Refused),
+            DnsError::OneValue(_) => (&DNS_ONE_VALUE, Class::Refused),
+            DnsError::Failed(_) => (&DNS_FAILED, Class::Ca),
+            DnsError::Invisible(_) => (&DNS_INVISIBLE, Class::Ca),
+        };
+        Self::new(known, error.to_string(), class)
     }
 
     /// The CA offers no challenge that we can do.
@@ -181,15 +195,24 @@ impl Failure {
         Self { remedy: failure.remedy.replace("{place}", &word(&plan.challenges)), ..failure }
     }
 
-    /// What it means where the CA looked on port 443.
+    /// What it means where the CA looked on port 443, or for a record.
     #[must_use]
     pub(super) fn with(self, method: Method) -> Self {
+        if method == Method::Dns01 && self.class == Class::Validation && self.is_of_what_was_found() {
+            let known = &DNS_NOT_FOUND;
+            return Self { code: known.code, means: known.means, remedy: known.remedy.to_owned(), ..self };
+        }
         let over_tls = OVER_TLS.iter().find(|known| known.code == self.code && method == Method::TlsAlpn01);
         let is_validation = self.class == Class::Validation;
         match over_tls.filter(|_| is_validation) {
             Some(known) => Self { means: known.means, remedy: known.remedy.to_owned(), ..self },
             None => self,
         }
+    }
+
+    /// The CA does not say that it refuses the name or the place, but that it did not find what it looked for.
+    fn is_of_what_was_found(&self) -> bool {
+        [&DNS, &CONNECTION, &WRONG_ANSWER, &TLS].iter().any(|known| known.code == self.code)
     }
 
     /// No name can be resolved here.
@@ -281,7 +304,7 @@ static DNS: Known = known(
 static CONNECTION: Known = known(
     "acme-connection",
     "The CA cannot connect to port 80 of the address that DNS gives for this name.",
-    "Forward port 80 (TCP) of the router to this board. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use challenge dns-01 with another client. Where the provider blocks port 80 alone, write `challenge = \"tls-alpn-01\"` in [acme], then run `sanedge bundle`.",
+    "Forward port 80 (TCP) of the router to this board. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use dns-01 (docs/dns-01.md). Where the provider blocks port 80 alone, write `challenge = \"tls-alpn-01\"` in [acme], then run `sanedge bundle`.",
 );
 static WRONG_ANSWER: Known = known(
     "acme-wrong-answer",
@@ -298,7 +321,7 @@ static OVER_TLS: [Known; 4] = [
     known(
         "acme-connection",
         "The CA cannot connect to port 443 of the address that DNS gives for this name.",
-        "Forward port 443 (TCP) of the router to this board's `https` listener. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use challenge dns-01 with another client.",
+        "Forward port 443 (TCP) of the router to this board's `https` listener. Remove an AAAA record that is not this board's. Behind carrier-grade NAT (a WAN address in 100.64.0.0/10) no port can be forwarded: use dns-01 (docs/dns-01.md).",
     ),
     known(
         "acme-wrong-answer",
@@ -423,8 +446,43 @@ static SLOW: Known = known(
 );
 static NO_CHALLENGE: Known = known(
     "acme-no-challenge",
-    "The CA offers no challenge that this program supports; a wildcard needs dns-01.",
-    "List the hosts one by one instead of a wildcard, or obtain the wildcard with certbot or lego (docs/renewal.md).",
+    "The CA offers no challenge that can be answered here; a wildcard needs dns-01.",
+    "For a wildcard add [acme.dns] and remove `challenge` from [acme] (docs/dns-01.md), or list the hosts one by one.",
+);
+static DNS_CREDENTIALS: Known = known(
+    "acme-dns-credentials",
+    "The file of credentials for dns-01 cannot be used; the CA was asked for nothing.",
+    "Correct the file (docs/dns-01.md), then run `sanedge renew --now`.",
+);
+static DNS_REFUSED: Known = known(
+    "acme-dns-refused",
+    "The DNS provider refuses the credentials, or does not let them change this name.",
+    "Compare the file of credentials with what the provider shows, and its rights; then run `sanedge renew --now`.",
+);
+static DNS_ZONE: Known = known(
+    "acme-dns-zone",
+    "The DNS provider does not have the zone of this name, or the name is not delegated.",
+    "Compare `dig NS ZONE` with the provider's name servers, and the zone with the one that the credentials are for.",
+);
+static DNS_FAILED: Known = known(
+    "acme-dns-failed",
+    "The DNS provider, the resolver or the program that makes the record cannot be asked, or fails.",
+    "Read what it says, and check the network and `cat /etc/resolv.conf`. The next run tries again.",
+);
+static DNS_INVISIBLE: Known = known(
+    "acme-dns-invisible",
+    "The record was made, and a name server of the zone does not show it.",
+    "Compare the answers of the zone's name servers (`dig NS ZONE`, then `dig @SERVER TXT NAME`). The next run tries again.",
+);
+static DNS_NOT_FOUND: Known = known(
+    "acme-dns-not-found",
+    "The CA's resolver does not find the TXT record that was made, or finds another.",
+    "Look from outside (`dig @9.9.9.9 TXT _acme-challenge.NAME`) whether the zone is delegated to the provider that holds the record, and whether DNSSEC is intact. Remove old records of that name.",
+);
+static DNS_ONE_VALUE: Known = known(
+    "acme-dns-one-value",
+    "The provider holds one TXT value for a name, and this certificate needs two at one.",
+    "Put the domain and its wildcard into two [[acme.certificate]], then run `sanedge bundle`.",
 );
 static STATE: Known = of_account(
     "acme-state",

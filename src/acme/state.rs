@@ -73,6 +73,17 @@ pub(super) struct OpenOrder {
     pub(super) key: Zeroizing<String>,
     /// The tokens that were written for it: a run that is killed leaves them.
     pub(super) tokens: Vec<String>,
+    /// The same of TXT records.
+    pub(super) records: Vec<TxtRecord>,
+}
+
+/// A TXT record of dns-01 that is to be removed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TxtRecord {
+    /// Where it is, behind all CNAMEs, without the last dot.
+    pub(super) name: String,
+    /// The digest of the key authorization.
+    pub(super) value: String,
 }
 
 /// The folder, held by this process alone.
@@ -349,6 +360,7 @@ mod tests {
             names: vec!["recre.store".to_owned()],
             key: Zeroizing::new("key".to_owned()),
             tokens: Vec::new(),
+            records: Vec::new(),
         };
         state.keep_order("recre.store", &order).unwrap();
         assert!(matches!(State::open(&folder), Err(StateError::Busy(_))), "one at a time");

@@ -41,6 +41,8 @@ pub struct Plan {
     pub challenge: Challenge,
     /// Folder of challenges.
     pub challenges: PathBuf,
+    /// How TXT records are made for dns-01; none without `[acme.dns]`.
+    pub dns: Option<Dns>,
     /// The edge's plain listeners.
     pub http: Vec<SocketAddr>,
     /// They want a PROXY protocol header from this machine.
@@ -93,7 +95,7 @@ pub enum KeyChoice {
 /// How the CA is shown that a name is ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Challenge {
-    /// http-01 where the edge answers on a plain listener, else tls-alpn-01.
+    /// dns-01 where there is `[acme.dns]`, http-01 where the edge answers on a plain listener, else tls-alpn-01.
     #[default]
     #[serde(rename = "auto")]
     Auto,
@@ -103,6 +105,66 @@ pub enum Challenge {
     /// RFC 8737, on port 443.
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
+    /// RFC 8555 §8.4, by a TXT record.
+    #[serde(rename = "dns-01")]
+    Dns01,
+}
+
+impl Challenge {
+    /// Each with its name in sanedge.toml.
+    pub(crate) const ALL: [(&'static str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("http-01", Self::Http01),
+        ("tls-alpn-01", Self::TlsAlpn01),
+        ("dns-01", Self::Dns01),
+    ];
+}
+
+/// `[acme.dns]`: who makes TXT records for dns-01 (RFC 8555 §8.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// Kind of provider.
+    pub provider: Provider,
+    /// TOML file with its credentials.
+    pub credentials: PathBuf,
+    /// Name servers that are asked in place of the system's resolver and of those of the zone.
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// A DNS provider, or a program that knows one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Provider {
+    /// Dynamic updates with TSIG.
+    #[serde(rename = "rfc2136")]
+    Rfc2136,
+    /// A server of <https://github.com/joohoi/acme-dns>.
+    #[serde(rename = "acme-dns")]
+    AcmeDns,
+    /// Cloudflare.
+    #[serde(rename = "cloudflare")]
+    Cloudflare,
+    /// <https://desec.io>
+    #[serde(rename = "desec")]
+    Desec,
+    /// <https://www.duckdns.org>
+    #[serde(rename = "duckdns")]
+    Duckdns,
+    /// A program of the user's own.
+    #[serde(rename = "exec")]
+    Exec,
+}
+
+impl Provider {
+    /// Each with its name in sanedge.toml.
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
+        ("rfc2136", Self::Rfc2136),
+        ("acme-dns", Self::AcmeDns),
+        ("cloudflare", Self::Cloudflare),
+        ("desec", Self::Desec),
+        ("duckdns", Self::Duckdns),
+        ("exec", Self::Exec),
+    ];
 }
 
 /// One certificate to obtain.

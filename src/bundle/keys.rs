@@ -244,8 +244,8 @@ pub static ACME: Table = Table {
             "challenge",
             "text",
             "`\"auto\"`",
-            "`\"auto\"`, `\"http-01\"`, `\"tls-alpn-01\"`",
-            "How the CA is shown that a name is yours: `http-01` on port 80, `tls-alpn-01` on port 443. `auto` is http-01 where the edge answers on an `http` listener, else tls-alpn-01. dns-01, which wildcards need, is not built yet.",
+            "`\"auto\"`, `\"http-01\"`, `\"tls-alpn-01\"`, `\"dns-01\"`",
+            "How the CA is shown that a name is yours: `http-01` on port 80, `tls-alpn-01` on port 443, `dns-01` by a TXT record, which wildcards need. `auto` is dns-01 with `[acme.dns]`, else http-01 where the edge answers on an `http` listener, else tls-alpn-01. IP addresses are never proven by dns-01.",
         ),
         one(
             "group",
@@ -272,6 +272,7 @@ pub static ACME: Table = Table {
         table("eab", 1),
         table("fallback", FALLBACKS_MAX),
         table("certificate", wire::CERTIFICATES_MAX),
+        table("dns", 1),
     ],
 };
 
@@ -326,6 +327,39 @@ pub static ACME_FALLBACK: Table = Table {
 /// CAs beside the first: each is one more attempt within a run.
 const FALLBACKS_MAX: usize = 3;
 
+/// `[acme.dns]`.
+pub static ACME_DNS: Table = Table {
+    title: "[acme.dns]",
+    place: "in [acme.dns]",
+    settings: Vec::new,
+    keys: &[
+        one(
+            "provider",
+            "text",
+            "required",
+            "`\"rfc2136\"`, `\"acme-dns\"`, `\"cloudflare\"`, `\"desec\"`, `\"duckdns\"`, `\"exec\"`",
+            "How the TXT records of dns-01 are made ([dns-01.md](dns-01.md)). `exec` runs a program of yours.",
+        ),
+        one(
+            "credentials",
+            FILE,
+            "required",
+            "",
+            "TOML file with what the provider wants. `sanedge renew` alone reads it; it may not be readable by every user.",
+        ),
+        list(
+            "resolvers",
+            "list of addresses",
+            "the system's",
+            RESOLVERS_MAX,
+            "Name servers that are asked where a record belongs and whether it is there, in place of the system's resolver and of the zone's own servers.",
+        ),
+    ],
+};
+
+/// Name servers that are asked one after the other.
+const RESOLVERS_MAX: usize = 4;
+
 /// `[[acme.certificate]]`.
 pub static ACME_CERTIFICATE: Table = Table {
     title: "[[acme.certificate]]",
@@ -333,10 +367,10 @@ pub static ACME_CERTIFICATE: Table = Table {
     settings: Vec::new,
     keys: &[list(
         "names",
-        "list of hosts",
+        "list of names",
         "required",
         ACME_NAMES_MAX,
-        "The names of one certificate. Its hosts get no certificate of their own.",
+        "The names of one certificate. Hosts that it covers get no certificate of their own. A wildcard such as `*.recre.store` needs `[acme.dns]`.",
     )],
 };
 
@@ -409,13 +443,14 @@ pub static LIMITS: Table = Table {
 };
 
 /// All tables, in the order of the file.
-pub static TABLES: [&Table; 10] = [
+pub static TABLES: [&Table; 11] = [
     &TOP,
     &LISTEN,
     &CERTIFICATE,
     &ACME,
     &ACME_EAB,
     &ACME_FALLBACK,
+    &ACME_DNS,
     &ACME_CERTIFICATE,
     &SITE,
     &ROUTE,

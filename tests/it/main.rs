@@ -18,6 +18,7 @@ mod support;
 mod acme;
 mod acme_account;
 mod acme_alpn;
+mod acme_dns;
 mod acme_users;
 mod admin;
 mod app_side;

@@ -12,7 +12,7 @@ use crate::bundle::acme::{self, Challenge, Plan, Wanted, stored};
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{Acme, CertificateFiles, Lined, NamedFile, Source};
 use crate::excerpt::Excerpt;
-use crate::names::Host;
+use crate::names::{Host, SanName};
 
 /// The managed hosts, and the certificates that they want.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candida
     let covered = |host: &Host| candidates.iter().any(|candidate| candidate.covers(host));
     let mut managed = Managed::default();
     for names in &acme.certificates {
-        managed.take(names.value.iter());
+        managed.take_names(&names.value, source);
     }
     for site in source.sites.iter().filter(|site| site.acme) {
         let hosts = || site.hosts.iter().map(|host| &host.value);
@@ -52,6 +52,23 @@ pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candida
 }
 
 impl Managed {
+    /// One certificate for `names`, less those that an earlier one has; the hosts that it covers want no other.
+    fn take_names(&mut self, names: &[SanName], source: &Source) {
+        let before: BTreeSet<&String> = self.wanted.iter().flat_map(|wanted| &wanted.names).collect();
+        let mut new: Vec<String> = Vec::new();
+        for name in names.iter().map(ToString::to_string) {
+            if !before.contains(&name) && !new.contains(&name) {
+                new.push(name);
+            }
+        }
+        let of_sites = source.sites.iter().flat_map(|site| &site.hosts).map(|host| &host.value);
+        self.hosts.extend(of_sites.filter(|host| names.iter().any(|name| name.covers(host))).cloned());
+        self.hosts.extend(names.iter().filter_map(|name| Host::parse(&name.to_string()).ok()));
+        if !new.is_empty() {
+            self.wanted.push(Wanted { names: new });
+        }
+    }
+
     fn take<'h>(&mut self, hosts: impl Iterator<Item = &'h Host>) {
         let new: Vec<&Host> = hosts.filter(|host| self.hosts.insert((*host).clone())).collect();
         if !new.is_empty() {
@@ -93,6 +110,7 @@ fn plan(source: &Source, acme: &Acme, certificates: Vec<Wanted>) -> Plan {
         state: acme.state.clone(),
         challenge: acme.challenge,
         challenges: acme.challenges.clone(),
+        dns: acme.dns.clone(),
         http: addresses(&source.listen.http),
         http_expects_proxy: source.listen.proxy_protocol_from.iter().any(here),
         https: addresses(&source.listen.https),

@@ -1,15 +1,20 @@
 //! `[acme]` to types.
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
 use toml::de::DeTable;
 
 use super::parsed::{Acme, Lined, NamedFile};
 use super::typed::{Reader, Value};
 use super::values::{Bad, parse_host};
-use crate::bundle::acme::{self, Binding, Ca, Challenge, KeyChoice};
-use crate::bundle::keys::{ACME, ACME_CERTIFICATE, ACME_EAB, ACME_FALLBACK, Table};
+use crate::bundle::acme::{self, Binding, Ca, Challenge, Dns, KeyChoice, Provider};
+use crate::bundle::keys::{ACME, ACME_CERTIFICATE, ACME_DNS, ACME_EAB, ACME_FALLBACK, Table};
 use crate::excerpt::{Excerpt, may_hold_key, path_may_hold_key};
-use crate::names::Host;
+use crate::names::{Host, SanName};
 
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
 /// Longest name of a profile.
 const PROFILE_BYTES_MAX: usize = 64;
 /// Longest name of a key for external account binding.
@@ -47,8 +52,9 @@ impl Reader<'_> {
             }
         };
         let p384 = self.one(table, "key", "\"p256\"", one_of("p256", "p384"));
+        let has_dns = table.contains_key("dns");
         let by_site = self.one(table, "group", "\"host\"", one_of("host", "site"));
-        let challenge = self.one(table, "challenge", "\"auto\"", parse_challenge);
+        let challenge = self.one(table, "challenge", "\"auto\"", |text| parse_challenge(text, has_dns));
         let (mut ca, trust) = self.ca(table, line, &ACME);
         ca.contact =
             self.one(table, "contact", "\"you@example.org\"", parse_contact).map(|lined| lined.value);
@@ -62,16 +68,10 @@ impl Reader<'_> {
             Some(Ca { contact: ca.contact.clone(), key: ca.key, ..other })
         });
         let folder = |reader: &mut Self, key: &'static str, default: &'static str| {
-            let value = table.get(key);
-            let written =
-                value.and_then(|value| reader.file(value, key, default)).map(|file| file.value.path);
-            // x.acme names it, and everybody may read that.
-            if let (Some(value), true) = (value, written.as_deref().is_some_and(path_may_hold_key)) {
-                let expected = "a folder that is there, or a name that cannot be a key";
-                reader.bad(value, key, Bad::new(expected, "Make the folder first, or write another name."));
-            }
+            let written = table.get(key).and_then(|value| reader.public_path(value, key, default));
             written.unwrap_or_else(|| default.into())
         };
+        let dns = table.get("dns").and_then(|value| self.acme_dns(value));
         Some(Acme {
             line,
             ca,
@@ -81,7 +81,10 @@ impl Reader<'_> {
             challenge: challenge.map_or(Challenge::Auto, |lined| lined.value),
             state: folder(self, "state", acme::STATE),
             challenges: folder(self, "challenges", acme::CHALLENGES),
-            certificates: self.tables(table, &ACME_CERTIFICATE, "certificate", Self::acme_certificate),
+            certificates: self.tables(table, &ACME_CERTIFICATE, "certificate", |reader, table, line| {
+                reader.acme_certificate(table, line, has_dns)
+            }),
+            dns,
         })
     }
 
@@ -131,13 +134,51 @@ impl Reader<'_> {
         Some(Binding { kid: kid?.value, key_file: std::path::absolute(&file?.value.path).ok()? })
     }
 
-    fn acme_certificate(&mut self, table: &DeTable<'_>, line: u32) -> Option<Lined<Vec<Host>>> {
+    /// A path that x.acme names, which everybody may read.
+    fn public_path(&mut self, value: &Value<'_>, key: &'static str, example: &str) -> Option<PathBuf> {
+        let path = self.file(value, key, example)?.value.path;
+        if path_may_hold_key(&path) {
+            let expected = "a path that is there, or a name that cannot be a key";
+            self.bad(value, key, Bad::new(expected, "Make it first, or write another name."));
+        }
+        Some(path)
+    }
+
+    fn acme_dns(&mut self, value: &Value<'_>) -> Option<Dns> {
+        let line = self.line_of(value);
+        let table = self.table(value, &ACME_DNS)?;
+        self.unknown_keys(table, &ACME_DNS);
+        for (key, example) in [
+            ("provider", "provider = \"rfc2136\""),
+            ("credentials", "credentials = \"/etc/sanedge/dns.toml\""),
+        ] {
+            if !table.contains_key(key) {
+                self.missing(line, key, &ACME_DNS, example);
+            }
+        }
+        let provider = self.one(table, "provider", "\"rfc2136\"", parse_provider);
+        let file = table.get("credentials");
+        let file = file.and_then(|file| self.public_path(file, "credentials", "\"/etc/sanedge/dns.toml\""));
+        let resolvers = self.several(table, "resolvers", "[\"9.9.9.9\"]", parse_resolver);
+        Some(Dns {
+            provider: provider?.value,
+            credentials: std::path::absolute(file?).ok()?,
+            resolvers: resolvers.unwrap_or_default().into_iter().map(|lined| lined.value).collect(),
+        })
+    }
+
+    fn acme_certificate(
+        &mut self,
+        table: &DeTable<'_>,
+        line: u32,
+        has_dns: bool,
+    ) -> Option<Lined<Vec<SanName>>> {
         self.unknown_keys(table, &ACME_CERTIFICATE);
-        let names = self.several(table, "names", "[\"recre.store\"]", parse_name);
+        let names = self.several(table, "names", "[\"recre.store\"]", |text| parse_name(text, has_dns));
         if !table.get("names").is_some_and(has_items) {
             self.missing(line, "names", &ACME_CERTIFICATE, "names = [\"recre.store\", \"www.recre.store\"]");
         }
-        let names: Vec<Host> = names?.into_iter().map(|lined| lined.value).collect();
+        let names: Vec<SanName> = names?.into_iter().map(|lined| lined.value).collect();
         (!names.is_empty()).then_some(Lined { value: names, line })
     }
 }
@@ -154,27 +195,51 @@ fn has_items(value: &Value<'_>) -> bool {
     value.get_ref().as_array().is_none_or(|items| !items.is_empty())
 }
 
-fn parse_name(text: &str) -> Result<Host, Bad> {
-    if text.starts_with("*.") {
-        let remedy = "List the hosts, or obtain the wildcard with certbot or lego and name it in [[certificate]] (docs/renewal.md).";
-        return Err(Bad::new(
-            "a host: a wildcard needs dns-01, which `sanedge renew` does not support",
-            remedy,
-        ));
+fn parse_name(text: &str, has_dns: bool) -> Result<SanName, Bad> {
+    if !text.starts_with("*.") {
+        return parse_host(text).map(|host| match host {
+            Host::Dns(name) => SanName::Exact(name),
+            Host::Ip(address) => SanName::Ip(address),
+        });
     }
-    parse_host(text)
+    if !has_dns {
+        let remedy = "Add [acme.dns] with `provider` and `credentials` (docs/dns-01.md), or list the hosts.";
+        return Err(Bad::new("a host: a wildcard is proven by dns-01, which needs [acme.dns]", remedy));
+    }
+    SanName::parse_dns(text).map_err(|error| {
+        let remedy = "Write a wildcard such as \"*.recre.store\", in ASCII.";
+        Bad::new("a host, or `*.` and a name of at least two labels", remedy).because(error)
+    })
 }
 
-fn parse_challenge(text: &str) -> Result<Challenge, Bad> {
-    match text {
-        "auto" => Ok(Challenge::Auto),
-        "http-01" => Ok(Challenge::Http01),
-        "tls-alpn-01" => Ok(Challenge::TlsAlpn01),
-        "dns-01" => Err(Bad::new(
-            "a challenge that `sanedge renew` speaks: dns-01 is not built yet",
-            "Remove it for \"auto\", or obtain the certificate with certbot, acme.sh or lego and name it in [[certificate]] (docs/renewal.md).",
-        )),
-        _ => Err(Bad::new("\"auto\", \"http-01\" or \"tls-alpn-01\"", "Remove it for \"auto\".")),
+fn parse_provider(text: &str) -> Result<Provider, Bad> {
+    let known = Provider::ALL.iter().find(|(name, _)| *name == text).map(|(_, provider)| *provider);
+    known.ok_or_else(|| {
+        let names: Vec<String> = Provider::ALL.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let remedy =
+            "For another provider write \"exec\" and a program such as lego's hook (docs/dns-01.md).";
+        Bad::new(format!("one of {}", names.join(", ")), remedy)
+    })
+}
+
+fn parse_resolver(text: &str) -> Result<SocketAddr, Bad> {
+    let bare = || text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT));
+    let bad = || Bad::new("an address of a name server, with or without a port", "Write \"9.9.9.9\".");
+    text.parse().ok().or_else(bare).ok_or_else(bad)
+}
+
+fn parse_challenge(text: &str, has_dns: bool) -> Result<Challenge, Bad> {
+    let known = Challenge::ALL.iter().find(|(name, _)| *name == text).map(|(_, challenge)| *challenge);
+    match known {
+        Some(Challenge::Dns01) if !has_dns => {
+            let remedy = "Add [acme.dns] with `provider` and `credentials` (docs/dns-01.md).";
+            Err(Bad::new("a challenge that can be answered: dns-01 needs [acme.dns]", remedy))
+        }
+        Some(challenge) => Ok(challenge),
+        None => {
+            let names: Vec<String> = Challenge::ALL.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            Err(Bad::new(format!("one of {}", names.join(", ")), "Remove it for \"auto\"."))
+        }
     }
 }
 

@@ -140,7 +140,7 @@ const FEATURES: &[Feature] = &[
     },
     Feature {
         keys: "letsencrypt lets_encrypt letsencrypt_email letsencrypt_agree email certresolver cert_resolver \
-               certificatesresolvers certificates_resolvers acme_email acme_ca acme_dns acme_challenge dns_challenge \
+               certificatesresolvers certificates_resolvers acme_email acme_ca acme_challenge dns_challenge \
                dnschallenge http_challenge httpchallenge tlschallenge tls_challenge auto_tls autocert on_demand_tls \
                on_demand certbot issuer zerossl ca_server caserver local_certs",
         reason: "its own table has other keys",
@@ -204,7 +204,7 @@ const FEATURES: &[Feature] = &[
         instead: "Block addresses in the firewall (nftables, fail2ban on its access log)",
     },
     Feature {
-        keys: "resolver resolvers dns dns_resolver nameserver nameservers",
+        keys: "resolver dns_resolver nameserver nameservers",
         reason: "the system resolves the names of upstreams",
         instead: "Set it in /etc/resolv.conf, or write the address",
     },

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::bundle::acme::{Ca, Challenge};
+use crate::bundle::acme::{Ca, Challenge, Dns};
 use crate::bundle::{Admin, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
-use crate::names::{Host, Origin};
+use crate::names::{Host, Origin, SanName};
 
 /// A value and the line it stands on, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,9 @@ pub struct Acme {
     /// Folder of challenges.
     pub challenges: PathBuf,
     /// `[[acme.certificate]]`: the names of each.
-    pub certificates: Vec<Lined<Vec<Host>>>,
+    pub certificates: Vec<Lined<Vec<SanName>>>,
+    /// `[acme.dns]`.
+    pub dns: Option<Dns>,
 }
 
 /// One `[[certificate]]`.

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::node::{Interop, Program, skip};
+use super::program;
 
 /// What Chromium is called here and there.
 const CHROMIUMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -31,7 +32,7 @@ impl Interop {
             skip(test, "it needs Chromium");
             return None;
         };
-        if on_path("certutil").is_none() {
+        if program::on_path("certutil").is_none() {
             skip(test, "it needs certutil of NSS, so that Chromium trusts the CA");
             return None;
         }
@@ -48,7 +49,7 @@ impl Interop {
 
 /// Where Chromium is, if it is there.
 pub fn chromium() -> Option<PathBuf> {
-    CHROMIUMS.into_iter().find_map(on_path)
+    CHROMIUMS.into_iter().find_map(program::on_path)
 }
 
 /// Makes the NSS database that Chromium reads below its HOME, with one trusted CA.
@@ -62,9 +63,4 @@ fn trust(home: &Path, ca: &Path) {
     };
     run(&["-N", "--empty-password"]);
     run(&["-A", "-t", "C,,", "-n", "sanedge test CA", "-i", ca.to_str().unwrap()]);
-}
-
-fn on_path(command: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())
 }

@@ -7,6 +7,7 @@ pub mod doctor_schema;
 pub mod edge;
 pub mod engineio;
 pub mod frames;
+pub mod name_server;
 pub mod node;
 pub mod odd_certs;
 pub mod pebble;

@@ -39,6 +39,17 @@ impl Pebble {
 
     /// The same with environment variables, and more keys of its configuration.
     pub fn with(folder: &Path, http_port: u16, variables: &[(&str, &str)], keys: &serde_json::Value) -> Self {
+        Self::asking(name_server(), folder, http_port, variables, keys)
+    }
+
+    /// The same that asks the name server `dns`.
+    pub fn asking(
+        dns: SocketAddr,
+        folder: &Path,
+        http_port: u16,
+        variables: &[(&str, &str)],
+        keys: &serde_json::Value,
+    ) -> Self {
         let ca = Ca::new("the CA of Pebble's own certificate");
         let own = ca.issue(&["localhost"]);
         std::fs::write(folder.join("pebble.pem"), &own.chain_pem).unwrap();
@@ -48,7 +59,6 @@ impl Pebble {
             CertificateDer::from_pem_slice(own.chain_pem.as_bytes()).unwrap(),
             PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap(),
         );
-        let dns = name_server();
         // Its ports cannot be 0. Another process may take a free one in between: then it ends at once, and we try again.
         for _ in 0..10 {
             let ports = [free_port(), free_port()];
@@ -325,7 +335,8 @@ fn payload(request: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn request(stream: &mut impl Read) -> Option<Vec<u8>> {
+/// One request with its body; `None`: the client ends before that.
+pub fn request(stream: &mut impl Read) -> Option<Vec<u8>> {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();

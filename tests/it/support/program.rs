@@ -1,6 +1,6 @@
 //! The command under test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The command under test: cargo's build, or `SANEDGE_PROGRAM` (`qemu-aarch64-static …/sanedge` runs an ARM build).
@@ -33,4 +33,10 @@ pub fn script(path: &Path, text: &str) {
     std::fs::write(&source, format!("#!/bin/sh\n{text}\n")).unwrap();
     install(&source, path);
     std::fs::remove_file(source).unwrap();
+}
+
+/// Where `PATH` has a command.
+pub fn on_path(command: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(command)).find(|file| file.is_file())
 }

@@ -1,0 +1,151 @@
+//! dns-01 (RFC 8555 §8.4): TXT records at the provider that `[acme] dns` names, and whether the name servers show them.
+
+mod api;
+mod credentials;
+mod error;
+mod exec;
+mod lookup;
+mod update;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::state::TxtRecord;
+use crate::bundle::acme::{Dns as Plan, Provider as Kind};
+use crate::excerpt::Excerpt;
+use api::Api;
+pub(super) use error::DnsError;
+use exec::Program;
+use lookup::Lookup;
+use update::Updates;
+
+/// How long a provider may take until all its name servers show a record.
+const VISIBLE_TIME: Duration = Duration::from_secs(180);
+/// Between two looks at them: first and last.
+const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Where the name servers cannot be asked.
+const BLIND_TIME: Duration = Duration::from_secs(30);
+/// In front of the name that is proven (RFC 8555 §8.4).
+const LABEL: &str = "_acme-challenge.";
+
+/// A provider with its credentials.
+pub(super) struct Dns {
+    provider: Provider,
+    lookup: Lookup,
+    /// Name servers are not looked for: these are asked.
+    asked: Vec<SocketAddr>,
+}
+
+enum Provider {
+    Updates(Updates),
+    Api(Api),
+    Exec(Program),
+}
+
+impl Dns {
+    /// Reads the credentials.
+    pub(super) fn open(plan: &Plan) -> Result<Self, DnsError> {
+        let provider = match plan.provider {
+            Kind::Rfc2136 => Provider::Updates(credentials::read(&plan.credentials).and_then(Updates::new)?),
+            Kind::Exec => Provider::Exec(credentials::read(&plan.credentials).and_then(Program::new)?),
+            kind => Provider::Api(Api::open(kind, &plan.credentials)?),
+        };
+        let lookup = Lookup::new(&plan.resolvers).map_err(DnsError::Failed)?;
+        Ok(Self { provider, lookup, asked: plan.resolvers.clone() })
+    }
+
+    /// Where the record for `host` belongs: `_acme-challenge.host`, or where a CNAME there leads.
+    pub(super) async fn place(&self, host: &str) -> Result<String, DnsError> {
+        let name = format!("{LABEL}{}", host.strip_prefix("*.").unwrap_or(host));
+        let name = lookup::name(&name).ok_or_else(|| {
+            DnsError::Failed(format!("{} is no name that DNS can have", Excerpt::of(&name)))
+        })?;
+        Ok(lookup::text(&self.lookup.end_of_aliases(name).await?))
+    }
+
+    /// Adds a record; one that is there already is no error.
+    pub(super) async fn add(&self, record: &TxtRecord) -> Result<(), DnsError> {
+        match &self.provider {
+            Provider::Updates(updates) => updates.add(&self.lookup, record).await,
+            Provider::Api(api) => api.add(&self.lookup, record).await,
+            Provider::Exec(program) => program.run("present", record).await,
+        }
+    }
+
+    /// Removes a record; one that is gone already is no error.
+    pub(super) async fn remove(&self, record: &TxtRecord) -> Result<(), DnsError> {
+        match &self.provider {
+            Provider::Updates(updates) => updates.remove(&self.lookup, record).await,
+            Provider::Api(api) => api.remove(&self.lookup, record).await,
+            Provider::Exec(program) => program.run("cleanup", record).await,
+        }
+    }
+
+    /// Whether one name of this provider can hold several values at a time, as a wildcard beside its parent needs.
+    pub(super) fn holds_several(&self) -> bool {
+        !matches!(&self.provider, Provider::Api(api) if api.holds_one())
+    }
+
+    /// Waits until every name server of the zone shows all the records. `tell` hears where none of them can be asked.
+    pub(super) async fn visible(&self, records: &[TxtRecord], tell: &dyn Fn(&str)) -> Result<(), DnsError> {
+        let until = Instant::now() + VISIBLE_TIME;
+        for record in records {
+            self.one_visible(record, until, tell).await?;
+        }
+        Ok(())
+    }
+
+    async fn one_visible(
+        &self,
+        record: &TxtRecord,
+        until: Instant,
+        tell: &dyn Fn(&str),
+    ) -> Result<(), DnsError> {
+        let Some(name) = lookup::name(&record.name) else { return Ok(()) };
+        let servers = match self.asked.as_slice() {
+            [] => self.lookup.servers_of(&name).await.unwrap_or_default(),
+            asked => asked.to_vec(),
+        };
+        let (mut pause, longest) = LOOK_PAUSES;
+        loop {
+            let (mut missing, mut answers) = (None, 0);
+            for server in &servers {
+                match self.lookup.texts(*server, &name).await {
+                    Ok(texts) => {
+                        answers += 1;
+                        if !texts.iter().any(|text| *text == record.value.as_bytes()) {
+                            missing = Some(*server);
+                        }
+                    }
+                    // A server that is down is not one that the CA will ask either.
+                    Err(_) => {}
+                }
+            }
+            match missing {
+                None if answers > 0 => return Ok(()),
+                None => {
+                    let seconds = BLIND_TIME.as_secs();
+                    tell(&format!(
+                        "no name server of {} can be asked from here: waiting {seconds} s",
+                        record.name
+                    ));
+                    sleep(BLIND_TIME).await;
+                    return Ok(());
+                }
+                Some(server) if Instant::now() + pause > until => {
+                    let name = &record.name;
+                    let seconds = VISIBLE_TIME.as_secs();
+                    return Err(DnsError::Invisible(format!(
+                        "the name server {} does not show the TXT record of {name} after {seconds} s",
+                        server.ip()
+                    )));
+                }
+                Some(_) => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+}

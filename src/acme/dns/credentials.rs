@@ -1,0 +1,53 @@
+//! The file of `[acme.dns] credentials`: TOML with the keys of the provider. Nothing of it is ever shown.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::error::DnsError;
+use crate::bundle::file::word;
+
+/// Largest file.
+const BYTES_MAX: u64 = 16 * 1024;
+/// Others may not read it.
+const OTHERS: u32 = 0o007;
+
+/// The content of a file for one provider.
+pub(super) trait Checked: DeserializeOwned {
+    /// The keys that it needs, as one writes them.
+    const EXAMPLE: &'static str;
+}
+
+/// Reads the file, and gives it with its path.
+pub(super) fn read<T: Checked>(file: &Path) -> Result<(T, &Path), DnsError> {
+    let wrong = |what: String| DnsError::Credentials(format!("{} {what}", word(file)));
+    let text = text(file).map_err(wrong)?;
+    toml::from_str(&text).map(|content| (content, file)).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        wrong(format!("cannot be read at line {line}; expected {}", T::EXAMPLE))
+    })
+}
+
+fn text(file: &Path) -> Result<Zeroizing<String>, String> {
+    let opened = File::open(file).map_err(|error| format!("cannot be opened: {error}"))?;
+    let found = opened.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    if !found.is_file() || found.len() > BYTES_MAX {
+        return Err(format!("is no file of at most {BYTES_MAX} bytes"));
+    }
+    if found.mode() & OTHERS != 0 {
+        return Err(format!("can be read by every user of this machine: type `chmod o= {}`", word(file)));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(found.len() as usize));
+    opened.take(BYTES_MAX).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
+    Ok(text)
+}
+
+/// A value that is of no use; the value itself is not shown.
+pub(super) fn bad(file: &Path, key: &str, expected: &str) -> DnsError {
+    DnsError::Credentials(format!("{}: `{key}` is not what it should be; expected {expected}", word(file)))
+}

@@ -1,0 +1,24 @@
+//! Why a record cannot be made, seen or removed.
+
+/// Why a record cannot be made, seen or removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::acme) enum DnsError {
+    /// The file of credentials cannot be used.
+    #[error("{0}")]
+    Credentials(String),
+    /// The provider refuses the credentials.
+    #[error("{0}")]
+    Refused(String),
+    /// The provider has no zone for the name.
+    #[error("{0}")]
+    NoZone(String),
+    /// The provider or the resolver cannot be asked, or does not answer as it should.
+    #[error("{0}")]
+    Failed(String),
+    /// Name servers do not show the record.
+    #[error("{0}")]
+    Invisible(String),
+    /// The provider has room for one value at a name, and more are wanted.
+    #[error("{0}")]
+    OneValue(String),
+}

@@ -1,0 +1,239 @@
+//! Questions to name servers: where aliases lead, which zone a name is in, who serves it, and what is there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use domain::base::iana::Rcode;
+use domain::base::{Message, MessageBuilder, Rtype, ToName as _};
+use domain::rdata::{Cname, Ns, Soa, Txt};
+use ring::rand::SecureRandom as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use super::error::DnsError;
+use crate::excerpt::Excerpt;
+
+/// A name in DNS.
+pub(super) type Name = domain::base::Name<Vec<u8>>;
+
+/// Seconds that others may keep a record: the next order needs another.
+pub(super) const TTL_S: u32 = 60;
+/// For one answer over UDP; there are two tries.
+const UDP_TIME: Duration = Duration::from_secs(2);
+/// For one question and answer over TCP.
+const TCP_TIME: Duration = Duration::from_secs(10);
+/// Longest answer over UDP without extensions (RFC 1035 §4.2.1).
+const UDP_BYTES_MAX: usize = 512;
+/// CNAMEs that are followed, one by one.
+const ALIASES_MAX: usize = 8;
+/// Name servers of one zone that are asked.
+const SERVERS_MAX: usize = 8;
+/// Servers of `/etc/resolv.conf` that are asked: as many as the C library takes.
+const RESOLVERS_MAX: usize = 3;
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const PORT: u16 = 53;
+
+/// The name of `text`, without or with a last dot.
+pub(super) fn name(text: &str) -> Option<Name> {
+    Name::from_str(text).ok()
+}
+
+/// Asks resolvers.
+pub(super) struct Lookup {
+    resolvers: Vec<SocketAddr>,
+}
+
+impl Lookup {
+    /// That asks `resolvers`, or the system's where that is empty.
+    pub(super) fn new(resolvers: &[SocketAddr]) -> Result<Self, String> {
+        let resolvers = match resolvers {
+            [] => of_system(Path::new(RESOLV_CONF)),
+            resolvers => resolvers.to_vec(),
+        };
+        match resolvers.is_empty() {
+            true => Err(format!(
+                "{RESOLV_CONF} names no server: add `nameserver ADDRESS`, or set `resolvers` in [acme.dns]"
+            )),
+            false => Ok(Self { resolvers }),
+        }
+    }
+
+    /// Where the CNAMEs at a name lead (RFC 1034 §3.6.2); the name itself where there is none.
+    pub(super) async fn end_of_aliases(&self, name: Name) -> Result<Name, DnsError> {
+        let mut at = name;
+        for _ in 0..ALIASES_MAX {
+            let answer = self.ask(&at, Rtype::CNAME).await?;
+            match alias(&answer, &at) {
+                Some(next) => at = next,
+                None => return Ok(at),
+            }
+        }
+        Err(DnsError::Failed(format!("more than {ALIASES_MAX} CNAMEs follow each other to {at}")))
+    }
+
+    /// The zone that a name is in: the nearest name above it, or itself, that has a SOA record.
+    pub(super) async fn zone_of(&self, name: &Name) -> Result<Name, DnsError> {
+        for suffix in name.iter_suffixes() {
+            let suffix = suffix.to_name::<Vec<u8>>();
+            if suffix.is_root() {
+                break;
+            }
+            let answer = self.ask(&suffix, Rtype::SOA).await?;
+            let records = answer.answer().map(|section| section.limit_to::<Soa<_>>());
+            let mut owners = records.into_iter().flatten().flatten().map(|record| record.owner().clone());
+            if owners.any(|owner| owner == suffix) {
+                return Ok(suffix);
+            }
+        }
+        Err(DnsError::NoZone(format!(
+            "no zone was found for {name}: DNS knows no SOA record of a name above it"
+        )))
+    }
+
+    /// Addresses of the name servers of the zone of a name, one of each.
+    pub(super) async fn servers_of(&self, name: &Name) -> Result<Vec<SocketAddr>, DnsError> {
+        let zone = self.zone_of(name).await?;
+        let answer = self.ask(&zone, Rtype::NS).await?;
+        let records = answer.answer().map(|section| section.limit_to::<Ns<_>>());
+        let names = records.into_iter().flatten().flatten();
+        let names: Vec<String> = names.map(|record| record.data().nsdname().to_string()).collect();
+        let mut servers = Vec::new();
+        for name in names.iter().take(SERVERS_MAX) {
+            let found = timeout(TCP_TIME, tokio::net::lookup_host((name.as_str(), PORT))).await;
+            servers.extend(found.ok().and_then(Result::ok).and_then(|mut addresses| addresses.next()));
+        }
+        Ok(servers)
+    }
+
+    /// The TXT records of a name at one server.
+    pub(super) async fn texts(&self, server: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, DnsError> {
+        let answer = ask(server, name, Rtype::TXT).await?;
+        let records = answer.answer().map(|section| section.limit_to::<Txt<_>>());
+        Ok(records.into_iter().flatten().flatten().map(|record| record.data().text()).collect())
+    }
+
+    /// The first answer of a resolver.
+    async fn ask(&self, name: &Name, kind: Rtype) -> Result<Message<Vec<u8>>, DnsError> {
+        let mut last = DnsError::Failed("no resolver is known".to_owned());
+        for resolver in &self.resolvers {
+            match ask(*resolver, name, kind).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The target of the CNAME whose owner is `name`.
+fn alias(answer: &Message<Vec<u8>>, name: &Name) -> Option<Name> {
+    let mut records = answer.answer().ok()?.limit_to::<Cname<_>>().flatten();
+    let record = records.find(|record| record.owner() == name)?;
+    Some(record.data().cname().to_name())
+}
+
+/// One question: over UDP, then over TCP where that is lost or does not hold the answer.
+async fn ask(server: SocketAddr, name: &Name, kind: Rtype) -> Result<Message<Vec<u8>>, DnsError> {
+    let failed = |what: String| DnsError::Failed(format!("the name server {server} {what}"));
+    let question = question(name, kind).ok_or_else(|| failed("cannot be asked".to_owned()))?;
+    for _ in 0..2 {
+        let answer = timeout(UDP_TIME, over_udp(server, &question)).await;
+        match answer.ok().and_then(Result::ok).filter(|answer| is_answer(answer, &question)) {
+            Some(answer) if answer.header().tc() => break,
+            Some(answer) => return usable(answer, name).map_err(failed),
+            None => {}
+        }
+    }
+    let answer = exchange(server, question.as_slice()).await.map_err(failed)?;
+    match is_answer(&answer, &question) {
+        true => usable(answer, name).map_err(failed),
+        false => Err(failed("answered another question".to_owned())),
+    }
+}
+
+fn question(name: &Name, kind: Rtype) -> Option<Message<Vec<u8>>> {
+    let mut message = MessageBuilder::new_vec();
+    message.header_mut().set_id(id());
+    message.header_mut().set_rd(true);
+    let mut message = message.question();
+    message.push((name, kind)).ok()?;
+    Some(message.into_message())
+}
+
+/// A number for a message. Without random numbers TCP still tells whose answer it is.
+pub(super) fn id() -> u16 {
+    let mut bytes = [0; 2];
+    let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
+    u16::from_be_bytes(bytes)
+}
+
+fn is_answer(answer: &Message<Vec<u8>>, question: &Message<Vec<u8>>) -> bool {
+    answer.header().qr()
+        && answer.header().id() == question.header().id()
+        && answer.sole_question().ok() == question.sole_question().ok()
+}
+
+fn usable(answer: Message<Vec<u8>>, name: &Name) -> Result<Message<Vec<u8>>, String> {
+    match answer.header().rcode() {
+        Rcode::NOERROR | Rcode::NXDOMAIN => Ok(answer),
+        code => Err(format!("answered {code} for {name}")),
+    }
+}
+
+async fn over_udp(server: SocketAddr, question: &Message<Vec<u8>>) -> std::io::Result<Message<Vec<u8>>> {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(question.as_slice()).await?;
+    let mut bytes = vec![0; UDP_BYTES_MAX];
+    let length = socket.recv(&mut bytes).await?;
+    bytes.truncate(length);
+    Message::from_octets(bytes).map_err(|_| std::io::ErrorKind::InvalidData.into())
+}
+
+/// One message and its answer over TCP (RFC 1035 §4.2.2).
+///
+/// # Errors
+/// What went wrong, behind the name of the server.
+pub(super) async fn exchange(server: SocketAddr, message: &[u8]) -> Result<Message<Vec<u8>>, String> {
+    let work = async {
+        let mut stream = TcpStream::connect(server).await?;
+        let length = u16::try_from(message.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
+        let length = stream.read_u16().await?;
+        let mut bytes = vec![0; usize::from(length)];
+        stream.read_exact(&mut bytes).await?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = timeout(TCP_TIME, work)
+        .await
+        .map_err(|_| format!("gave no whole answer within {} s", TCP_TIME.as_secs()))?
+        .map_err(|error| format!("cannot be asked: {error}"))?;
+    Message::from_octets(bytes).map_err(|_| "answered what is no DNS message".to_owned())
+}
+
+/// The servers of a resolv.conf(5).
+fn of_system(file: &Path) -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
+        // A zone of a link-local address belongs to the C library.
+        Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, PORT))
+    });
+    servers.take(RESOLVERS_MAX).collect()
+}
+
+/// A name for a text, cut to what may be shown.
+pub(super) fn shown(text: &str) -> String {
+    Excerpt::of(text).into()
+}
+
+/// A name without the last dot.
+pub(super) fn text(name: &Name) -> String {
+    name.to_string().trim_end_matches('.').to_owned()
+}
