@@ -34,7 +34,7 @@ pub(crate) fn quiet(secret: &Secret, what: &str, words: &[&str]) -> Output {
 }
 
 /// The tables of a sanedge.toml in which nothing is wrong, with what each has at least.
-pub(crate) type Tables = [(&'static str, &'static str); 9];
+pub(crate) type Tables = [(&'static str, &'static str); 11];
 
 /// Its certificate comes from files.
 pub(crate) const OF_FILES: Tables = [
@@ -43,6 +43,8 @@ pub(crate) const OF_FILES: Tables = [
     ("[limits]", ""),
     ("[[certificate]]", "chain = \"cert.pem\"\nkey = \"key.pem\"\n"),
     ("[acme]", "terms = \"agreed\"\n"),
+    ("[acme.eab]", "kid = \"a\"\nkey_file = \"eab.key\"\n"),
+    ("[[acme.fallback]]", "directory = \"letsencrypt-staging\"\n"),
     ("[acme.dns]", "provider = \"exec\"\ncredentials = \"dns.toml\"\n"),
     ("[[acme.certificate]]", "names = [\"recre.store\"]\n"),
     ("[[site]]", "hosts = [\"recre.store\"]\nupstream = [\"127.0.0.1:3000\"]\n"),
@@ -60,6 +62,8 @@ const OF_ACME: Tables = [
     OF_FILES[6],
     OF_FILES[7],
     OF_FILES[8],
+    OF_FILES[9],
+    OF_FILES[10],
 ];
 
 /// sanedge.toml with `line` in the table called `title`, in the place of a line of the same key.

@@ -32,6 +32,12 @@ const RUNS: &[&[&str]] = &[
     &["renew", "TOML"],
     &["renew", "--json", "TOML"],
     &["renew", "--deploy", "TOML"],
+    &["account", "show", "--acme", "TOML"],
+    &["account", "export", "/dev/null", "--acme", "TOML"],
+    &["account", "rollover", "--json", "--acme", "TOML"],
+    &["account", "dns-records", "--acme", "TOML"],
+    &["revoke", "recre.store", "--acme", "TOML"],
+    &["revoke", "recre.store", "--json", "--acme", "TOML"],
     &["hook", "TOML"],
 ];
 
