@@ -633,8 +633,8 @@ mod tests {
             let key = ring::digest::digest(&ring::digest::SHA256, &number.to_le_bytes());
             let hex = || key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             let written = match number % 3 {
-                0 => STANDARD.encode(&key),
-                1 => URL_SAFE_NO_PAD.encode(&key),
+                0 => STANDARD.encode(key),
+                1 => URL_SAFE_NO_PAD.encode(key),
                 _ => hex(),
             };
             let sign = signs[usize::from(key.as_ref()[0]) % signs.len()];

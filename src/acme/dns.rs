@@ -39,7 +39,7 @@ pub(super) struct Dns {
 }
 
 enum Provider {
-    Updates(Updates),
+    Updates(Box<Updates>),
     Api(Api),
     Exec(Program),
 }
@@ -48,7 +48,9 @@ impl Dns {
     /// Reads the credentials.
     pub(super) fn open(plan: &Plan) -> Result<Self, DnsError> {
         let provider = match plan.provider {
-            Kind::Rfc2136 => Provider::Updates(credentials::read(&plan.credentials).and_then(Updates::new)?),
+            Kind::Rfc2136 => {
+                Provider::Updates(credentials::read(&plan.credentials).and_then(Updates::new).map(Box::new)?)
+            }
             Kind::Exec => Provider::Exec(credentials::read(&plan.credentials).and_then(Program::new)?),
             kind => Provider::Api(Api::open(kind, &plan.credentials)?),
         };
@@ -112,15 +114,11 @@ impl Dns {
         loop {
             let (mut missing, mut answers) = (None, 0);
             for server in &servers {
-                match self.lookup.texts(*server, &name).await {
-                    Ok(texts) => {
-                        answers += 1;
-                        if !texts.iter().any(|text| *text == record.value.as_bytes()) {
-                            missing = Some(*server);
-                        }
-                    }
-                    // A server that is down is not one that the CA will ask either.
-                    Err(_) => {}
+                // A server that is down is not one that the CA will ask either.
+                let Ok(texts) = self.lookup.texts(*server, &name).await else { continue };
+                answers += 1;
+                if !texts.iter().any(|text| *text == record.value.as_bytes()) {
+                    missing = Some(*server);
                 }
             }
             match missing {

@@ -83,7 +83,7 @@ impl Lookup {
             }
             let answer = self.ask(&suffix, Rtype::SOA).await?;
             let records = answer.answer().map(|section| section.limit_to::<Soa<_>>());
-            let mut owners = records.into_iter().flatten().flatten().map(|record| record.owner().clone());
+            let mut owners = records.into_iter().flatten().flatten().map(|record| *record.owner());
             if owners.any(|owner| owner == suffix) {
                 return Ok(suffix);
             }

@@ -243,7 +243,7 @@ mod tests {
             let ours = |table: &&Table| {
                 table.names().contains(key) && (table.title, *key) != ("[acme.eab]", "key_file")
             };
-            assert!(!TABLES.iter().any(|table| ours(&table)), "{key} is a key of ours");
+            assert!(!TABLES.iter().any(ours), "{key} is a key of ours");
         }
         all.sort_unstable();
         let twice: Vec<_> = all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
