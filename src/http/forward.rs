@@ -296,6 +296,7 @@ impl Plan {
     }
 
     /// Appends bytes of the client's head; neighbours become one piece.
+    #[inline]
     fn keep(&mut self, range: Range<usize>) -> Result<(), HeadFault> {
         let too_long = HeadFault::PlanTooLong { limit: PLAN_PIECES_MAX };
         let (Ok(start), Ok(end)) = (u16::try_from(range.start), u16::try_from(range.end)) else {
@@ -314,6 +315,7 @@ impl Plan {
         self.insert_bytes(text.as_bytes())
     }
 
+    #[inline]
     fn insert_bytes(&mut self, bytes: &[u8]) -> Result<(), HeadFault> {
         let start = self.inserted.len();
         let too_long = HeadFault::PlanTooLong { limit: PLAN_INSERTED_BYTES_MAX };
@@ -409,6 +411,7 @@ fn passes_upstream(field: &Field<'_>, head: &RequestHead<'_>, trusted: bool) -> 
 }
 
 /// Whether a field ends at this hop: by its name, or because Connection names it.
+#[inline]
 fn ends_here(field: &Field<'_>, fields: &Fields<'_>) -> bool {
     field.known.is_hop_by_hop()
         || fields.connection_options().any(|option| option.eq_ignore_ascii_case(field.name))

@@ -103,6 +103,7 @@ impl<'b> Fields<'b> {
         self.head.len() - usize::from(self.head.ends_with(b"\n")) - usize::from(self.head.ends_with(b"\r\n"))
     }
 
+    #[inline]
     fn at(&self, index: usize) -> Option<Field<'b>> {
         let line = self.lines.get(index)?;
         let end = self.lines.get(index + 1).map_or(self.end(), |next| usize::from(next.start));
@@ -110,10 +111,12 @@ impl<'b> Fields<'b> {
         Some(Field { name: self.name(line), value, line: usize::from(line.start)..end, known: line.known })
     }
 
+    #[inline]
     fn name(&self, line: &Line) -> &'b [u8] {
         self.cut(line.start, line.name_bytes)
     }
 
+    #[inline]
     fn cut(&self, start: u16, bytes: u16) -> &'b [u8] {
         let start = usize::from(start);
         self.head.get(start..start + usize::from(bytes)).unwrap_or_default()
@@ -150,6 +153,7 @@ impl Line {
 }
 
 /// Lossless: a scanned head is no longer than [`HEAD_BYTES_CEILING`](crate::http::scan::HEAD_BYTES_CEILING).
+#[inline]
 pub(super) fn narrow(offset: usize) -> u16 {
     u16::try_from(offset).unwrap_or(u16::MAX)
 }
@@ -160,6 +164,7 @@ pub(crate) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// Without surrounding spaces and tabs.
+#[inline]
 pub(crate) fn trim(value: &[u8]) -> &[u8] {
     let ows = |byte: &u8| matches!(byte, b' ' | b'\t');
     if let [first, .., last] | [first @ last] = value
@@ -174,6 +179,7 @@ pub(crate) fn trim(value: &[u8]) -> &[u8] {
 }
 
 /// Offset of `part` in `whole`, which it was sliced from.
+#[inline]
 pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr().saturating_sub(whole.as_ptr().addr()).min(whole.len())
 }

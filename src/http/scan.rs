@@ -209,6 +209,7 @@ impl HeadScanner {
 
 impl Part {
     /// How many bytes at the start of `rest` belong to this part.
+    #[inline]
     fn run(self, rest: &[u8]) -> usize {
         let (class, skip) = match self {
             Self::Method | Self::Name => (TOKEN, in_words(rest, not_letters)),
@@ -265,6 +266,7 @@ impl Version {
 }
 
 /// How many bytes a field line has at the start of `rest`, with its CRLF; 0 if it is not whole, or anything is wrong with it.
+#[inline]
 fn usual_line(rest: &[u8]) -> usize {
     let name = Part::Name.run(rest);
     if name == 0 || rest.get(name) != Some(&b':') {
@@ -292,16 +294,19 @@ fn in_words(rest: &[u8], others: impl Fn(u64) -> u64) -> usize {
 }
 
 /// Sets the high bit of each byte below `least`, and perhaps of bytes after one; the first is exact.
+#[inline]
 fn below(word: u64, least: u8) -> u64 {
     word.wrapping_sub(ONES * u64::from(least)) & !word & HIGH
 }
 
 /// The same for bytes that are equal to `byte`.
+#[inline]
 fn equal(word: u64, byte: u8) -> u64 {
     below(word ^ (ONES * u64::from(byte)), 1)
 }
 
 /// Marks what is no letter and no hyphen.
+#[inline]
 fn not_letters(word: u64) -> u64 {
     let low = (word | (ONES * 0x20)) & !HIGH;
     let letters = (low + ONES * (0x80 - 0x61)) & !(low + ONES * (0x80 - 0x7b)); // from `a` to `z`
@@ -310,11 +315,13 @@ fn not_letters(word: u64) -> u64 {
 }
 
 /// Marks what is no text or HTAB.
+#[inline]
 fn not_text(word: u64) -> u64 {
     below(word, b' ') | equal(word, 0x7f)
 }
 
 /// Marks what may not be in a target, and obs-text.
+#[inline]
 fn not_target(word: u64) -> u64 {
     let quote_or_hash = equal(word | ONES, b'#');
     let angle = equal(word | (ONES * 2), b'>');
@@ -342,10 +349,12 @@ pub(crate) fn is_text_byte(byte: u8) -> bool {
     is(byte, TEXT)
 }
 
+#[inline]
 fn is(byte: u8, class: u8) -> bool {
     classes_of(byte) & class != 0
 }
 
+#[inline]
 fn classes_of(byte: u8) -> u8 {
     CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
 }

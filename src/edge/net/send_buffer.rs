@@ -23,6 +23,7 @@ impl Pending {
         self.rest().len()
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             Some(waiting) => waiting.bytes.extend_from_slice(bytes),
@@ -32,6 +33,7 @@ impl Pending {
     }
 
     /// Moves as much as fits to the front of `buffer`; how much.
+    #[inline]
     pub(crate) fn take(&mut self, buffer: &mut [u8]) -> usize {
         let rest = self.rest();
         let count = rest.len().min(buffer.len());
@@ -59,10 +61,12 @@ impl Pending {
         Poll::Ready(Ok(moved))
     }
 
+    #[inline]
     fn rest(&self) -> &[u8] {
         self.0.as_ref().and_then(|waiting| waiting.bytes.get(waiting.taken..)).unwrap_or_default()
     }
 
+    #[inline]
     fn step(&mut self, count: usize) {
         let Some(waiting) = &mut self.0 else { return };
         waiting.taken += count;

@@ -180,6 +180,7 @@ impl TlsStream {
 
     /// Reads decrypted bytes; 0 is the peer's close, with or without close_notify: for framed messages and
     /// WebSockets a truncation shows in the message itself.
+    #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let held = self.plain.take(buffer);
@@ -220,6 +221,7 @@ impl TlsStream {
     }
 
     /// Ready when the kernel has everything.
+    #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent.is_empty() {
             return Poll::Ready(Ok(()));
@@ -273,6 +275,7 @@ impl TlsStream {
     }
 
     /// Reads once from the kernel and opens the records that are complete; bytes of plaintext put into `plain`.
+    #[inline]
     fn poll_records(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
         BUFFERS.with_borrow_mut(|buffers| {
             let front = self.partial.len();

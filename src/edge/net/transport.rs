@@ -50,12 +50,15 @@ impl<'a, S> Woken<'a, S> {
 }
 
 impl Transport for Woken<'_, TlsStream> {
+    #[inline]
     fn try_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.stream.poll_read(&mut Context::from_waker(self.waker), buffer)
     }
+    #[inline]
     fn try_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream.poll_write(&mut Context::from_waker(self.waker), bytes)
     }
+    #[inline]
     fn try_flush(&mut self) -> Poll<io::Result<()>> {
         self.stream.poll_flush(&mut Context::from_waker(self.waker))
     }
@@ -65,6 +68,7 @@ impl Transport for Woken<'_, TlsStream> {
 }
 
 impl ClientTransport for Woken<'_, TlsStream> {
+    #[inline]
     fn unsent_bytes(&self) -> usize {
         self.stream.unsent_bytes()
     }
@@ -74,6 +78,7 @@ impl ClientTransport for Woken<'_, TlsStream> {
     fn has_sent_all(&self) -> bool {
         self.stream.kernel_has_sent_all()
     }
+    #[inline]
     fn said_goodbye(&self) -> bool {
         self.stream.said_goodbye()
     }
@@ -83,15 +88,19 @@ impl ClientTransport for Woken<'_, TlsStream> {
 }
 
 impl Transport for Woken<'_, UpstreamStream> {
+    #[inline]
     fn try_read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.stream.poll_read(&mut Context::from_waker(self.waker), buffer)
     }
+    #[inline]
     fn try_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream.poll_write(&mut Context::from_waker(self.waker), bytes)
     }
+    #[inline]
     fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.stream.poll_write_vectored(&mut Context::from_waker(self.waker), slices)
     }
+    #[inline]
     fn try_flush(&mut self) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

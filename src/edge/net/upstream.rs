@@ -139,16 +139,19 @@ macro_rules! either {
 }
 
 impl UpstreamStream {
+    #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(either!(self, stream => Pin::new(stream).poll_read(cx, &mut buffer)))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
+    #[inline]
     pub(crate) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,

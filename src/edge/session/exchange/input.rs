@@ -16,6 +16,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// Everything, the head in hand included.
+    #[inline]
     pub(crate) fn all(&self) -> &[u8] {
         self.buffer.get(..self.end).unwrap_or_default()
     }
@@ -46,6 +47,7 @@ impl Input {
     }
 
     /// Room for at least one more byte within `bytes_max`, if there is any.
+    #[inline]
     fn grow(&mut self, world: &impl Surroundings, wanted: usize, bytes_max: usize) -> bool {
         if self.end + wanted <= self.buffer.len() {
             return true;

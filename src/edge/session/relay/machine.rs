@@ -174,11 +174,13 @@ impl Machine {
     }
 
     /// Bytes that the client has not taken and is to take.
+    #[inline]
     fn waiting_bytes(&self, client: &impl ClientTransport) -> usize {
         if self.down.sink.is_closed() { 0 } else { self.down.pending.len() + client.unsent_bytes() }
     }
 
     /// While a Close waits for its answer: how long it may.
+    #[inline]
     fn answer_within(&self, world: &impl Surroundings) -> Option<Duration> {
         let closed = self.up.tracker.closed() || self.down.tracker.closed();
         (closed && !self.ended && !self.leaving).then(|| world.pace().stall)
@@ -248,6 +250,7 @@ impl Machine {
 
     /// One side has ended, both have had their Close, or the edge ends it: what is left gets [`LINGER`]. Not while a
     /// draining edge waits for the end of a frame.
+    #[inline]
     fn is_ending(&self) -> bool {
         let lanes = [&self.up, &self.down];
         let ends = |lane: &&Lane| lane.source == Source::Ended || lane.sink >= Sink::Finishing;
