@@ -217,6 +217,19 @@ mod tests {
         Told { code: text(), found: found.to_owned(), means: text(), remedy: text(), at: 1 }
     }
 
+    /// A record is a file, which may hold anything.
+    #[test]
+    fn what_is_remembered_shows_no_key_and_paths_that_exist() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8sJ0LpFcUa5dGe7HtXi1RnSbK6";
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().display();
+        let row = Row::new(&Wanted { names: vec!["a.b".to_owned()] }, None);
+        let row =
+            row.waiting(1, Why::Backoff, Some(&told(&format!("no token can be written to {place}: {key}"))));
+        let found = row.told.unwrap().found;
+        assert!(found.contains(&place.to_string()) && !found.contains(&key[..16]), "{found}");
+    }
+
     #[test]
     fn a_full_disk_waits_and_a_trial_names_no_next_try() {
         let row = || Row::new(&Wanted { names: vec!["a.b".to_owned()] }, None);

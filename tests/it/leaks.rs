@@ -1,6 +1,6 @@
 //! A private key never appears in an output, wherever somebody pasted it: into any key of sanedge.toml, a file that it names, an
 //! argument, or a path that a bundle keeps. leaks_findings.rs does the same for each finding code, leaks_commands.rs for each command,
-//! leaks_remote.rs for what other servers say.
+//! leaks_renew.rs for what a CA says, leaks_remote.rs for what other servers say.
 #![allow(dropping_references)] // the rows' closures end a builder's chain
 
 use std::fs;

@@ -42,6 +42,7 @@ mod leaks;
 mod leaks_commands;
 mod leaks_findings;
 mod leaks_remote;
+mod leaks_renew;
 mod limits;
 mod origins;
 mod plain_listener;
