@@ -99,7 +99,14 @@ impl Reader<'_> {
             self.missing(line, "eab", section, example);
         }
         let profile = self.one(table, "profile", "\"auto\"", parse_profile);
-        let trust = table.get("trust").and_then(|file| self.file(file, "trust", "\"ca.pem\""));
+        let value = table.get("trust");
+        let trust = value.and_then(|file| self.file(file, "trust", "\"ca.pem\""));
+        // Nothing reads that of a fallback here, and x.acme names it.
+        let may_hold_key = trust.as_ref().is_some_and(|file| path_may_hold_key(&file.value.path));
+        if let (Some(value), true) = (value, may_hold_key && section.title == ACME_FALLBACK.title) {
+            let expected = "a file that is there, or a name that cannot be a key";
+            self.bad(value, "trust", Bad::new(expected, "Write the roots into a file, and name that."));
+        }
         let ca = Ca {
             directory,
             trust: trust.as_ref().map(|file| file.value.path.clone()),
