@@ -25,7 +25,7 @@ use sanedge::doctor::explain::{Code, Level};
 use serde_json::Value;
 
 /// At the same time: they mostly wait.
-const VISITORS: usize = 10;
+const VISITORS: usize = 6;
 /// Distinct codes that the gallery must show as the first failure.
 const FAILURES_MIN: usize = 40;
 

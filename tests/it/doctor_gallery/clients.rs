@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::house::{Beside, Exhibit};
 
 /// Longest that a client takes for one visit, with its hold, on a busy machine.
-const VISIT_TIME: Duration = Duration::from_secs(60);
+const VISIT_TIME: Duration = Duration::from_secs(180);
 
 /// One program for each kind of client.
 pub struct Clients {
