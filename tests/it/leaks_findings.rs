@@ -249,7 +249,7 @@ fn a_key_in_place_of_any_value_is_not_shown() {
 }
 
 #[test]
-#[ignore = "two minutes: each position alone with each shape of a new key; the command is above"]
+#[ignore = "ten minutes on two cores without --release: each position alone with each shape of a new key; the command is above"]
 fn each_shape_of_a_key_alone_in_place_of_any_value_is_not_shown() {
     let (secret, tried) = (Secret::fresh(), Tried::default());
     each(cores(), &rows(), |row| {
