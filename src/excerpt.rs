@@ -157,6 +157,13 @@ fn parted(path: &Path) -> (PathBuf, &Path) {
     (there, rest.as_path())
 }
 
+/// Of a text of ours that was kept in a file, which may have been edited since: only paths that exist are shown whole.
+pub(crate) fn kept_text(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ':' | ';'));
+    let paths = words.filter(|word| word.starts_with('/') && exists(Path::new(word)));
+    netted(text, &paths.map(str::to_owned).collect::<Vec<_>>())
+}
+
 fn without_secrets(text: &str) -> String {
     let (mut shown, mut end) = (String::new(), 0);
     for hidden in secrets(text) {

@@ -7,7 +7,7 @@ use crate::bundle::acme::Wanted;
 use crate::bundle::compile::moment;
 use crate::bundle::lifetime::Lifetime;
 use crate::bundle::report::escaped;
-use crate::excerpt::netted;
+use crate::excerpt::kept_text;
 
 /// How it went with one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,15 +100,11 @@ impl Row {
     }
 }
 
-/// What a record says of the last failure. Its file may have been edited: only paths that exist are shown whole.
+/// What a record says of the last failure. Its file may have been edited.
 fn remembered(told: &Told) -> Told {
-    let net = |text: &String| {
-        let words = text.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ':' | ';'));
-        let paths = words.filter(|word| word.starts_with('/') && std::fs::symlink_metadata(word).is_ok());
-        netted(text, &paths.map(str::to_owned).collect::<Vec<_>>())
-    };
-    let (code, found) = (net(&told.code), net(&told.found));
-    Told { code, found, means: net(&told.means), remedy: net(&told.remedy), at: told.at }
+    let Told { code, found, means, remedy, at } = told;
+    let (code, found) = (kept_text(code), kept_text(found));
+    Told { code, found, means: kept_text(means), remedy: kept_text(remedy), at: *at }
 }
 
 impl Run {

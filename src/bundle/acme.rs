@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::may_hold_key;
 use crate::names::Host;
 
 pub mod alpn;
@@ -255,7 +256,14 @@ impl Plan {
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| damage(&error))?;
         let strange = plan.certificates.iter().flat_map(|wanted| &wanted.names).find(|name| !is_name(name));
+        // The edge tells both to everybody who may see its status.
+        let tells_key = std::iter::once(&plan.ca)
+            .chain(&plan.fallback)
+            .any(|ca| url_may_hold_key(&ca.directory) || may_hold_key(&ca.profile));
         match (plan.version, strange) {
+            (VERSION, None) if tells_key => {
+                Err("the directory or the profile of a CA holds what may be a key".to_owned())
+            }
             (VERSION, None) => Ok(plan),
             (VERSION, Some(_)) => Err("a name is neither a host nor a wildcard".to_owned()),
             (other, _) => Err(format!("version {other}, expected {VERSION}")),
@@ -277,6 +285,18 @@ fn damage(error: &serde_json::Error) -> String {
         Category::Syntax | Category::Io => "text that is no JSON",
     };
     format!("{what} at line {}, column {}", error.line(), error.column())
+}
+
+/// Whether a part of a URL may be a key. Some private CAs name an account in theirs by a UUID, which is none.
+pub(crate) fn url_may_hold_key(url: &str) -> bool {
+    url.split('/').any(may_be_key)
+}
+
+fn may_be_key(part: &str) -> bool {
+    let groups = || part.split('-');
+    let is_uuid = groups().map(str::len).eq([8, 4, 4, 4, 12])
+        && groups().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    !is_uuid && may_hold_key(part)
 }
 
 /// Whether it is a host or a wildcard: what is shown in every message.

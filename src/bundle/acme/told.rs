@@ -9,6 +9,9 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::kept_text;
+use crate::names::Host;
+
 /// Its name. No challenge has a dot.
 pub const FILE: &str = "status.json";
 /// Largest such file: 256 hosts with a failure each.
@@ -75,7 +78,24 @@ pub fn read(folder: &Path) -> Option<Renewals> {
     }
     let mut bytes = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    decode(&bytes)
+    decode(&bytes).map(Renewals::shown)
+}
+
+impl Renewals {
+    /// Without what may be a key: it is no secret what `sanedge renew` writes, but the file may be another one.
+    fn shown(mut self) -> Self {
+        let is_name = |name: &String| Host::parse(name.strip_prefix("*.").unwrap_or(name)).is_ok();
+        self.certificates.retain(|one| one.names.iter().all(is_name));
+        for one in &mut self.certificates {
+            let failure = one.failure.iter_mut();
+            let of_failure = failure.flat_map(|f| [&mut f.code, &mut f.found, &mut f.means, &mut f.remedy]);
+            let own = [&mut one.directory, &mut one.profile, &mut one.outcome];
+            let texts = own.into_iter().chain(&mut one.why).chain(of_failure);
+            texts.filter(|text| !text.is_empty()).for_each(|text| *text = kept_text(text));
+        }
+        self.failures = self.failures.into_iter().map(|(code, count)| (kept_text(&code), count)).collect();
+        self
+    }
 }
 
 /// From the bytes of the file.
@@ -87,6 +107,40 @@ pub fn decode(bytes: &[u8]) -> Option<Renewals> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_in_the_file_is_not_told() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIOB4yvQh9ZrTkWm3xN8sJ0LpFcUa5dGe7HtXi1RnSbK6";
+        let text = || key.to_owned();
+        let failure = Failure { code: text(), found: text(), means: text(), remedy: text(), at: 1 };
+        let bad = Renewal {
+            names: vec!["a.b".to_owned()],
+            directory: format!("https://{key}/"),
+            profile: text(),
+            outcome: text(),
+            why: Some(text()),
+            failure: Some(failure),
+            ..Renewal::default()
+        };
+        let good = Renewal {
+            names: vec!["recre.store".to_owned()],
+            directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            profile: "tlsserver".to_owned(),
+            outcome: "failed".to_owned(),
+            failure: Some(Failure {
+                code: "acme-connection".to_owned(),
+                found: "192.0.2.1: Fetching http://recre.store/: Timeout during connect (likely firewall problem)".to_owned(),
+                ..Failure::default()
+            }),
+            ..Renewal::default()
+        };
+        let named = Renewal { names: vec![text()], ..Renewal::default() };
+        let failures = BTreeMap::from([(text(), 1), ("acme-connection".to_owned(), 2)]);
+        let told = Renewals { at: 7, certificates: vec![bad, good.clone(), named], failures }.shown();
+        assert!(!serde_json::to_string(&told).unwrap().contains(&key[..16]), "{told:?}");
+        assert_eq!((told.certificates.len(), &told.certificates[1]), (2, &good));
+        assert_eq!(told.failures.get("acme-connection"), Some(&2));
+    }
 
     #[test]
     fn only_a_regular_file_of_bounded_size_and_this_form_is_read() {

@@ -190,14 +190,6 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a part of a URL may be a key. Some private CAs name an account in theirs by a UUID, which is none.
-fn may_be_key(part: &str) -> bool {
-    let groups = || part.split('-');
-    let is_uuid = groups().map(str::len).eq([8, 4, 4, 4, 12])
-        && groups().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    !is_uuid && may_hold_key(part)
-}
-
 fn has_items(value: &Value<'_>) -> bool {
     value.get_ref().as_array().is_none_or(|items| !items.is_empty())
 }
@@ -253,7 +245,7 @@ fn parse_challenge(text: &str, has_dns: bool) -> Result<Challenge, Bad> {
 fn parse_directory(text: &str) -> Result<String, Bad> {
     let names: Vec<String> = acme::directory_names().iter().map(|name| format!("\"{name}\"")).collect();
     let expected = format!("{}, or an https URL", names.join(", "));
-    acme::directory(text).filter(|url| !url.split('/').any(may_be_key)).ok_or_else(|| {
+    acme::directory(text).filter(|url| !acme::url_may_hold_key(url)).ok_or_else(|| {
         match text.strip_prefix("http://") {
             Some(rest) => Bad::new(expected, format!("Write directory = \"https://{}\".", Excerpt::of(rest))),
             None => Bad::new(expected, "Write directory = \"letsencrypt\", or remove it for that default."),
