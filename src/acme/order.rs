@@ -20,6 +20,7 @@ use super::jws::Session;
 use super::problem::{Failure, OfValidation as _};
 use super::state::{OpenOrder, State, TxtRecord};
 use crate::bundle::acme::{Ca, Challenge, Plan, Wanted, stored};
+use crate::excerpt::kept_text;
 
 /// How long the CA may take to look at the challenges, or to issue.
 const READY_TIME: Duration = Duration::from_secs(120);
@@ -281,7 +282,7 @@ impl Work<'_> {
         for record in records {
             if let Err(error) = dns.remove(record).await {
                 let what = format!("the TXT record of {} was not removed: {error}", record.name);
-                (self.tell)(wanted.name(), &what);
+                (self.tell)(wanted.name(), &kept_text(&what));
             }
         }
     }

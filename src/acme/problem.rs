@@ -9,7 +9,7 @@ use super::policy::{Class, Told};
 use super::state::StateError;
 use crate::bundle::acme::{Challenge, Plan};
 use crate::bundle::file::word;
-use crate::excerpt::{netted, visible};
+use crate::excerpt::{kept_text, netted, visible};
 
 /// Longest text of the CA that is shown.
 const SHOWN_CHARS_MAX: usize = 400;
@@ -92,7 +92,8 @@ impl Failure {
             DnsError::Failed(_) => (&DNS_FAILED, Class::Ca),
             DnsError::Invisible(_) => (&DNS_INVISIBLE, Class::Ca),
         };
-        Self::new(known, error.to_string(), class)
+        // Names and URLs of the file of credentials stand in it, and what a provider or a program says.
+        Self::new(known, kept_text(&error.to_string()), class)
     }
 
     /// The CA offers no challenge that we can do.
