@@ -1,10 +1,5 @@
-//! What must hold for any bytes: entries of the fuzz targets, which unit tests and the replay of the corpora use too. No part
-//! of the program imports this.
+//! Entries of the fuzz targets: those of `sanedge-edge`, and what reads the bytes of servers. No part of the program imports this.
 
-pub(crate) mod link;
-pub mod messages;
-pub mod parsers;
-pub mod session;
-pub mod simulated_edge;
-mod sloppy;
-pub mod ws;
+pub use sanedge_edge::fuzz::*;
+
+pub mod client;

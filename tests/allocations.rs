@@ -38,7 +38,7 @@ const PROFILE: &str = "SANEDGE_TEST_PROFILE";
 /// What remains for one echoed frame, and for one exchange, by the crate that asks for it: rustls makes a `Vec` for each
 /// record that it opens (`Payload::into_vec`) and for each that it seals (`PrefixedPayload::with_capacity`).
 const REMAINING: [(&str, f64); 4] =
-    [("rustls::", 2.0), ("tokio::", 0.0), ("ring::", 0.0), ("sanedge::", 0.0)];
+    [("rustls::", 2.0), ("tokio::", 0.0), ("ring::", 0.0), ("sanedge_edge::", 0.0)];
 
 /// What is refused costs nothing.
 const NOTHING: [(&str, f64); 0] = [];

@@ -63,12 +63,12 @@ fn engineio_open() {
 
 #[test]
 fn dns() {
-    replay("dns", sanedge::fuzz::parsers::fuzz_dns, 8);
+    replay("dns", sanedge::fuzz::client::fuzz_dns, 8);
 }
 
 #[test]
 fn engineio() {
-    replay("engineio", sanedge::fuzz::parsers::fuzz_engineio, 10);
+    replay("engineio", sanedge::fuzz::client::fuzz_engineio, 10);
 }
 
 #[test]

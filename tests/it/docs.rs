@@ -261,12 +261,15 @@ fn every_file_that_a_page_names_exists() {
     for (path, page) in pages() {
         for named in page.split('`').filter(|text| !text.contains(char::is_whitespace)) {
             let ours =
-                ["src/", "tests/", "docs/", "boards/", "fuzz/", "systemd/", "hooks/", "packaging/", "cross/"];
+                ["src/", "edge/", "tests/", "docs/", "fuzz/", "systemd/", "hooks/", "packaging/", "cross/"];
             if !ours.iter().any(|folder| named.starts_with(folder)) || named.contains(['*', '{', '…']) {
                 continue;
             }
-            // The fuzz targets are a package of their own, which the crate's does not hold.
-            if named.starts_with("fuzz/") && !Path::new(ROOT).join("fuzz").exists() {
+            // Packages of their own, which the crate's does not hold.
+            if ["fuzz", "edge"]
+                .iter()
+                .any(|other| named.starts_with(other) && !Path::new(ROOT).join(other).exists())
+            {
                 continue;
             }
             assert!(Path::new(ROOT).join(named).exists(), "{}: {named}", path.display());

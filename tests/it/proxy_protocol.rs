@@ -1,5 +1,5 @@
 //! PROXY protocol: who may say whose a connection is, what becomes of it, and what upstreams are told.
-//! The parser has its tests in `src/proxy_protocol.rs`.
+//! The parser has its tests in `edge/src/proxy_protocol.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn times_are_compared_and_files_that_are_not_there_tell_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let golden = include_bytes!("../../../tests/data/golden/format-1.bundle");
+        let golden = crate::fuzz::GOLDEN;
         let bundle = Bundle::decode(zeroize::Zeroizing::new(golden.to_vec())).unwrap();
         let (toml, file) = (folder.path().join("x.toml"), folder.path().join("x.bundle"));
         std::fs::write(&file, golden).unwrap();

@@ -20,14 +20,14 @@ use super::file::word;
 use super::finding::{Code, Finding};
 use super::wire;
 use crate::excerpt::Excerpt;
-pub(crate) use bounded::{FileTrouble, read_bounded};
+pub use bounded::{FileTrouble, read_bounded};
 pub use parsed::{
     Acme, CertificateFiles, LimitSetting, LimitValue, Lined, Listen, NamedFile, OriginEntry, Route, Site,
     Source,
 };
 use typed::Reader;
 pub(super) use typed::out_of_bounds;
-pub(crate) use values::{without_scheme, zoned_upstream};
+pub use values::{without_scheme, zoned_upstream};
 
 /// Largest sanedge.toml, in bytes: far above any real one, far below what would hurt a board.
 pub const SOURCE_BYTES_MAX: u64 = 1024 * 1024;

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use crate::bundle::acme::alpn;
 use crate::bundle::{pem, wire};
-use crate::doctor::{dns, packets as client};
 use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
 use crate::proxy_protocol::{Progress, V1_BYTES_MAX, V2_BYTES_MAX, header, parse};
 
@@ -96,29 +95,6 @@ pub fn fuzz_engineio_open(data: &[u8]) {
     if let Asks::Session(sid) = Asks::by_query(&query) {
         // A byte that is no UTF-8 becomes a character of three.
         assert!((1..=3 * SID_BYTES_MAX).contains(&sid.len()));
-    }
-}
-
-/// Reads an answer; for fuzzing: it may not panic, whatever comes.
-pub fn fuzz_dns(bytes: &[u8]) {
-    let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
-    for kind in [dns::A, dns::AAAA] {
-        let found = dns::read(bytes, id, kind).unwrap_or_default();
-        assert!(found.len() <= dns::RECORDS_MAX);
-    }
-}
-
-/// Reads a handshake's body and a message; for fuzzing: neither may panic, whatever comes.
-pub fn fuzz_engineio(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let _ = client::Body::read(&text);
-    let _ = client::joined(&text, "/");
-    let _ = (client::error_in_words(&text), client::is_of_python(&text), client::looks_like_open(&text));
-    for eio in [client::Eio::V3, client::Eio::V4] {
-        assert!(client::packets(eio, &text).map(str::len).sum::<usize>() <= text.len());
-    }
-    if let Some(client::Joined::No(_)) = client::joined(&text, "/catch") {
-        assert!(text.starts_with("44/catch"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Words of commands that people copy into a shell.
 
 /// A word as a POSIX shell takes it.
-pub(crate) fn shell_word(text: &str) -> String {
+pub fn shell_word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@+,%".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();

@@ -255,7 +255,8 @@ fn limit_rows(bundle: &Bundle) -> String {
     columns(&rows)
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// `bytes` in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out

@@ -119,7 +119,7 @@ impl Excerpt {
 
 /// A text of ours into which a remote answer may have got, without what may be a key in it; `vouched` are names, addresses and
 /// paths in it that are known to be none. The last net of the doctor, whose texts are many.
-pub(crate) fn netted(text: &str, vouched: &[String]) -> String {
+pub fn netted(text: &str, vouched: &[String]) -> String {
     let first = |text: &str| {
         let places = vouched.iter().filter_map(|known| Some((text.find(known.as_str())?, known.len())));
         places.min_by_key(|(at, length)| (*at, usize::MAX - length))
@@ -134,7 +134,7 @@ pub(crate) fn netted(text: &str, vouched: &[String]) -> String {
 }
 
 /// Whether a part of a text may be a key: for what is kept where everybody may read it.
-pub(crate) fn may_hold_key(text: &str) -> bool {
+pub fn may_hold_key(text: &str) -> bool {
     beginning(text).1 || !secrets(text).is_empty()
 }
 
@@ -158,7 +158,7 @@ fn parted(path: &Path) -> (PathBuf, &Path) {
 }
 
 /// Of a text of ours that was kept in a file, which may have been edited since: only paths that exist are shown whole.
-pub(crate) fn kept_text(text: &str) -> String {
+pub fn kept_text(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ':' | ';'));
     let paths = words.filter(|word| word.starts_with('/') && exists(Path::new(word)));
     netted(text, &paths.map(str::to_owned).collect::<Vec<_>>())

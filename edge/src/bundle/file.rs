@@ -383,7 +383,7 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
 }
 
 /// A path as a shell takes it, and no command takes for an option.
-pub(crate) fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     operand(&Excerpt::of_path(path))
 }
 

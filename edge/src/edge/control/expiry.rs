@@ -101,7 +101,7 @@ mod tests {
 
     /// The golden bundle, its certificates valid for the given days around day 0.
     fn bundle(valid: &[(i64, i64)]) -> Bundle {
-        let golden = include_bytes!("../../../tests/data/golden/format-1.bundle");
+        let golden = crate::fuzz::GOLDEN;
         let mut bundle = Bundle::decode(golden.to_vec().into()).unwrap();
         assert!(bundle.certificates.len() >= valid.len());
         bundle.certificates.truncate(valid.len());

@@ -5,16 +5,24 @@ use std::path::Path;
 
 /// Why a file could not be read whole.
 #[derive(Debug)]
-pub(crate) enum FileTrouble {
+pub enum FileTrouble {
+    /// There is none.
     Missing,
+    /// What it is instead of a regular file.
     NotRegular(&'static str),
+    /// The error of the system.
     Unreadable(std::io::Error),
+    /// It has no bytes.
     Empty,
+    /// Its size in bytes.
     TooLarge(u64),
 }
 
 /// Reads a regular file of 1 to `bytes_max` bytes.
-pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileTrouble> {
+///
+/// # Errors
+/// [`FileTrouble`], also for an empty file.
+pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileTrouble> {
     use std::io::Read as _;
     let about = std::fs::metadata(path).map_err(FileTrouble::of)?;
     if !about.is_file() {

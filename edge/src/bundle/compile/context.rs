@@ -107,7 +107,7 @@ impl Origins {
 }
 
 /// A moment in seconds since 1970, as `2026-11-23 03:12 UTC`.
-pub(crate) fn moment(seconds: i64) -> String {
+pub fn moment(seconds: i64) -> String {
     let of_day = seconds.rem_euclid(86_400);
     format!("{} {:02}:{:02} UTC", day(seconds), of_day / 3600, of_day % 3600 / 60)
 }

@@ -182,7 +182,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, 5.4).
-pub(crate) fn accept(key: &[u8]) -> [u8; 28] {
+pub fn accept(key: &[u8]) -> [u8; 28] {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
     context.update(GUID);

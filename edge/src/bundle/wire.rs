@@ -35,7 +35,7 @@
 //! covered by a recorded name of its certificate, no site without host or route, no route without upstream, paths that
 //! begin with `/`, chains that are not empty, keys that belong to their certificates, limits and durations in range.
 //!
-//! Nothing is released: until then the format may change without a new version. `tests/data/golden/` holds a file of it.
+//! Nothing is released: until then the format may change without a new version. `tests/golden/` holds a file of it.
 
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
@@ -87,7 +87,8 @@ pub(crate) fn header(body: &[u8]) -> [u8; HEADER_BYTES] {
     head
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// The SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     digest

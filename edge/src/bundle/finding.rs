@@ -347,7 +347,7 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
 }
 
 /// `word`, `word` and `word`; `nothing` for none.
-pub(crate) fn listed<T: ToString>(words: impl IntoIterator<Item = T>) -> String {
+pub fn listed<T: ToString>(words: impl IntoIterator<Item = T>) -> String {
     let words: Vec<String> = words.into_iter().map(|w| format!("`{}`", w.to_string())).collect();
     match words.as_slice() {
         [] => "nothing".to_owned(),

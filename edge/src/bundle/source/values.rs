@@ -167,7 +167,7 @@ fn named(upstream: &Upstream) -> Option<String> {
 }
 
 /// What to write for an upstream that is a URL.
-pub(crate) fn without_scheme(scheme: &str, rest: &str) -> String {
+pub fn without_scheme(scheme: &str, rest: &str) -> String {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match (scheme, Host::parse_authority(authority)) {
         ("https" | "wss", _) => {
@@ -187,7 +187,7 @@ pub(crate) fn without_scheme(scheme: &str, rest: &str) -> String {
 }
 
 /// `[fe80::1%eth0]:3000`: which interface a zone names only the board knows (RFC 4007 §11). None for everything else.
-pub(crate) fn zoned_upstream(text: &str) -> Option<Result<Upstream, String>> {
+pub fn zoned_upstream(text: &str) -> Option<Result<Upstream, String>> {
     let (ip, rest) = text.strip_prefix('[')?.split_once('%')?;
     let (zone, after) = rest.split_once(']')?;
     let port = after.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
