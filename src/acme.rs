@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ring::rand::SecureRandom as _;
 
-use crate::bundle::acme::{Ca, PLAN_BYTES_MAX, Plan, Wanted};
+use crate::bundle::acme::{Ca, PLAN_BYTES_MAX, Plan, Wanted, told};
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 use certificate::Held;
@@ -110,7 +110,7 @@ pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<
         tell("", &what);
     }
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
-    let renewal = Renewal { whole, plan: &plan, options, state, client, tell };
+    let renewal = Renewal { whole, plan: &plan, options, state, client, tell, poll_at: None };
     Ok(runtime()?.block_on(renewal.run()))
 }
 
@@ -136,6 +136,8 @@ struct Renewal<'a> {
     state: Option<State>,
     client: Client,
     tell: &'a dyn Fn(&str, &str),
+    /// When the CA is asked next for its renewal information, where this run has asked.
+    poll_at: Option<i64>,
 }
 
 impl Renewal<'_> {
@@ -159,7 +161,8 @@ impl Renewal<'_> {
             }
             if !self.options.dry_run {
                 // With those that --host leaves out.
-                tell::tell(self.whole, &run.rows, &|name| self.state.as_ref()?.record(name).directory);
+                let directory_of = |name: &str| self.state.as_ref()?.record(name).directory;
+                tell::tell(self.whole, &run.rows, self.poll_at, &directory_of);
             }
             let Some(pause) = self.pause(&run.rows) else { break };
             for row in &run.rows {
@@ -231,7 +234,6 @@ impl Renewal<'_> {
     fn account(&self) -> Option<state::Account> {
         let mut account = self.state.as_ref()?.account(&self.plan.ca.directory)?;
         account.blocked_until = policy::not_ahead(account.blocked_until, policy::RETRY_AFTER_S_MAX, clock());
-        account.poll_at = policy::not_ahead(account.poll_at, policy::AHEAD_S_MAX, clock());
         Some(account)
     }
 
@@ -241,7 +243,10 @@ impl Renewal<'_> {
         let facts = self.facts(wanted, held.as_ref());
         let step = record.step(&facts, clock());
         match step {
-            Step::Fine(next) => row.fine(next),
+            Step::Fine(next) => {
+                self.clear(wanted, held.as_ref()).await;
+                row.fine(next)
+            }
             Step::Wait(until, why) => row.waiting(until, why, record.last.as_ref()),
             Step::Order | Step::Resume => {
                 match self.attempt(wanted, held.as_ref(), &mut record, step).await {
@@ -261,6 +266,28 @@ impl Renewal<'_> {
                 }
             }
         }
+    }
+
+    /// Ends an order that a killed run has left although its certificate is stored: the renewal would resume it, and get the old
+    /// certificate again. So does an order that nothing needs.
+    async fn clear(&self, wanted: &Wanted, held: Option<&Held>) {
+        let Some(state) = self.state.as_ref().filter(|_| !self.options.dry_run) else { return };
+        let Some(open) = state.order(wanted.name()) else { return };
+        challenge::remove(&self.plan.challenges, &open.tokens);
+        if !open.records.is_empty() {
+            let dns = self.dns(Method::Dns01).ok().flatten();
+            order::remove(dns.as_ref(), &open.records, &|what| (self.tell)(wanted.name(), what)).await;
+        }
+        if held.is_some_and(|held| held.fits(&open.key)) {
+            let mut record = self.record(wanted);
+            record.end(End::Issued, clock());
+            record.directory = Some(open.directory);
+            // The certificate is in use all the same; the next run does it again.
+            if self.keep(wanted, &record).is_err() {
+                return;
+            }
+        }
+        state.drop_order(wanted.name());
     }
 
     /// When a failed certificate is tried next; a trial is not repeated.
@@ -456,11 +483,11 @@ impl Renewal<'_> {
         if self.options.dry_run {
             return;
         }
-        let Some(mut kept) =
-            self.account().filter(|account| account.poll_at <= clock() && account.id.is_some())
-        else {
+        let Some(kept) = self.account().filter(|account| account.id.is_some()) else { return };
+        let next = told::read(&self.whole.challenges).unwrap_or_default().poll_at;
+        if clock() < policy::not_ahead(next, policy::AHEAD_S_MAX, clock()) {
             return;
-        };
+        }
         let ours = |wanted: &&Wanted| self.record(wanted).is_of(&self.plan.ca.directory);
         let held: Vec<_> =
             self.plan.certificates.iter().filter(ours).filter_map(|w| Some((w, self.held(w)?))).collect();
@@ -482,10 +509,8 @@ impl Renewal<'_> {
             let pause = i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
             retry_after = Some(retry_after.map_or(pause, |other| other.min(pause)));
         }
-        kept.poll_at = policy::poll_at(retry_after, clock());
-        if let Some(state) = &self.state {
-            let _ = state.keep_account(&kept);
-        }
+        // In memory: the card is not written for it, and a boot asks once more.
+        self.poll_at = Some(policy::poll_at(retry_after, clock()));
     }
 }
 

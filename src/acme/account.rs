@@ -119,7 +119,6 @@ fn stored(state: Option<&State>, ca: &Ca) -> Result<state::Account, Failure> {
         contact: None,
         caa: Vec::new(),
         blocked_until: 0,
-        poll_at: 0,
     };
     keep(state, &new)?;
     Ok(new)

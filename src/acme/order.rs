@@ -276,15 +276,8 @@ impl Work<'_> {
         dns.add(&record).await.map_err(failed)
     }
 
-    /// Removes records. What is left after a failure does no harm, and is told.
     async fn remove(&self, wanted: &Wanted, records: &[TxtRecord]) {
-        let Some(dns) = self.dns else { return };
-        for record in records {
-            if let Err(error) = dns.remove(record).await {
-                let what = format!("the TXT record of {} was not removed: {error}", record.name);
-                (self.tell)(wanted.name(), &kept_text(&what));
-            }
-        }
+        remove(self.dns, records, &|what| (self.tell)(wanted.name(), what)).await;
     }
 
     /// The challenge to answer, of those that the CA offers: with `auto` any that we can.
@@ -414,6 +407,17 @@ impl Work<'_> {
             "the CA's first chain leads to no trusted root: taking another of its chains",
         );
         Some(chain)
+    }
+}
+
+/// Removes records. What is left after a failure does no harm, and is told.
+pub(super) async fn remove(dns: Option<&Dns>, records: &[TxtRecord], tell: &dyn Fn(&str)) {
+    let Some(dns) = dns else { return };
+    for record in records {
+        if let Err(error) = dns.remove(record).await {
+            let what = format!("the TXT record of {} was not removed: {error}", record.name);
+            tell(&kept_text(&what));
+        }
     }
 }
 

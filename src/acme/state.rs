@@ -59,8 +59,6 @@ pub(super) struct Account {
     pub(super) contact: Option<String>,
     /// The CA wants no request of it before then.
     pub(super) blocked_until: i64,
-    /// When the renewal information of its certificates is polled again.
-    pub(super) poll_at: i64,
 }
 
 /// An order that may be interrupted, with the key of its certificate.

@@ -12,11 +12,17 @@ use crate::bundle::acme::told::{self, CODES_MAX, FILE, Failure, Renewal};
 use crate::bundle::acme::{Ca, Plan};
 use crate::excerpt::{Excerpt, may_hold_key};
 
-/// Brings the file up to date with the rows of a run; `directory_of` is the CA that issued a certificate. Without the folder, or room in
-/// it, the edge knows nothing of the run.
-pub(super) fn tell(plan: &Plan, rows: &[Row], directory_of: &dyn Fn(&str) -> Option<String>) {
+/// Brings the file up to date with the rows of a run, and with the next question about renewals if this run has asked; `directory_of`
+/// is the CA that issued a certificate. Without the folder, or room in it, the edge knows nothing of the run.
+pub(super) fn tell(
+    plan: &Plan,
+    rows: &[Row],
+    poll_at: Option<i64>,
+    directory_of: &dyn Fn(&str) -> Option<String>,
+) {
     let mut told = told::read(&plan.challenges).unwrap_or_default();
     told.at = clock();
+    told.poll_at = poll_at.unwrap_or(told.poll_at);
     // A run for one host says nothing of the others; a host that is not managed any more is not told of.
     told.certificates.retain(|kept| plan.certificates.iter().any(|wanted| wanted.names == kept.names));
     for row in rows {

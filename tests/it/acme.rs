@@ -96,7 +96,7 @@ fn is_clean(challenges: &Path) -> bool {
     names.all(|name| name == sanedge::bundle::acme::told::FILE)
 }
 
-fn toml(directory: &str, http: u16, https: u16, hosts: &[&str], more: &str) -> String {
+pub(crate) fn toml(directory: &str, http: u16, https: u16, hosts: &[&str], more: &str) -> String {
     let site = |host: &&str| format!("[[site]]\nhosts = [\"{host}\"]\nupstream = [\"127.0.0.1:1\"]\n");
     format!(
         "board = \"host\"\n[listen]\nhttps = [\"127.0.0.1:{https}\"]\nhttp = [\"127.0.0.1:{http}\"]\n\
@@ -400,16 +400,21 @@ fn certificates_are_obtained_once_and_only_their_owner_can_read_them() {
     assert_eq!((mode(&desk.path("x.bundle")), mode(&desk.path("x.acme"))), (0o600, 0o644));
     let plan = std::fs::read_to_string(desk.path("x.acme")).unwrap();
     assert!(!plan.contains("KEY") && plan.contains(A), "{plan}");
-    // Nothing is due, so nothing is asked and nothing is written.
-    let before = std::fs::metadata(desk.path("state/records").join(format!("{A}.json"))).unwrap().ino();
+    // Nothing is due, so nothing is ordered and nothing is written, although the CA is asked for its renewal information.
+    let inodes = || {
+        let files = ["accounts", "records", "certificates"].into_iter().flat_map(|folder| {
+            let files = std::fs::read_dir(desk.path("state").join(folder)).unwrap();
+            files.map(|file| file.unwrap()).map(|file| (file.path(), file.metadata().unwrap().ino()))
+        });
+        files.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = inodes();
+    assert_eq!(before.len(), 5);
     desk.front.faults(|_, _| Act::Pass);
     let output = desk.renew(&[]);
     assert!(output.status.success() && text(&output).contains("fine"), "{}", text(&output));
-    assert_eq!(desk.front.count("order-plz"), 0);
-    assert_eq!(
-        std::fs::metadata(desk.path("state/records").join(format!("{A}.json"))).unwrap().ino(),
-        before
-    );
+    assert_eq!((desk.front.count("order-plz"), desk.front.count("dir")), (0, 1));
+    assert_eq!(inodes(), before);
     // A renewal replaces the certificate and its key.
     let old = std::fs::read(desk.certificate(A)).unwrap();
     let output = desk.renew(&["--now", "--host", "A.localhost."]);
@@ -683,6 +688,49 @@ fn a_run_that_is_killed_at_any_step_is_followed_by_one_that_ends_well() {
             assert!(whole.serves(A) && whole.is_clean(), "{kind} {nth} {act:?}");
             assert!(first + whole.front.count("finalize-order") <= 2, "{kind} {nth} {act:?}");
         }
+    }
+}
+
+/// As a run leaves it that is killed between storing the certificate and forgetting the order: a renewal would resume it.
+#[test]
+fn an_order_that_is_left_beside_its_certificate_is_ended() {
+    if without_pebble("an_order_that_is_left_beside_its_certificate_is_ended") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    assert_eq!(desk.json(&[]).0, 0);
+    let pem = std::fs::read_to_string(desk.certificate(A)).unwrap();
+    let (own, _) = pem.split_once("-----BEGIN CERTIFICATE").unwrap();
+    let other = super::support::certs::Ca::new("x").issue(&[A]).key_pem;
+    let (order, record, token) = (
+        desk.path(&format!("state/orders/{A}.json")),
+        desk.path(&format!("state/records/{A}.json")),
+        desk.path("challenges/left"),
+    );
+    // Of the stored certificate, and one that nothing needs any more.
+    for (key, is_issued) in [(own, true), (&*other, false)] {
+        let open = serde_json::json!({
+            "directory": desk.front.directory(), "url": "https://localhost/order", "names": [A], "key": key,
+            "tokens": ["left"], "records": []
+        });
+        std::fs::write(&order, open.to_string()).unwrap();
+        std::fs::set_permissions(&order, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        std::fs::write(&record, serde_json::json!({ "failures": 1, "started": started }).to_string())
+            .unwrap();
+        std::fs::write(&token, "left").unwrap();
+        desk.front.faults(|_, _| Act::Pass);
+        let output = desk.renew(&[]);
+        assert!(output.status.success() && text(&output).contains("fine"), "{}", text(&output));
+        assert!(!order.exists() && desk.is_clean());
+        assert_eq!(desk.front.count("order-plz"), 0);
+        assert_eq!(std::fs::read_to_string(desk.certificate(A)).unwrap(), pem);
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        assert_eq!(
+            (record["failures"] == 0, record["directory"].is_string()),
+            (is_issued, is_issued),
+            "{record}"
+        );
     }
 }
 

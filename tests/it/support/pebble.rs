@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -137,13 +138,15 @@ fn free_port() -> u16 {
 
 fn trusting(pem: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    for root in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(root.unwrap()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A TLS handshake as a client that trusts `pem` alone.
+/// A TLS handshake as a client that trusts the roots in `pem` alone.
 pub fn handshake(pem: &str, host: &str, port: u16) -> Result<(), String> {
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let mut connection = ClientConnection::new(trusting(pem), name).unwrap();
@@ -154,17 +157,26 @@ pub fn handshake(pem: &str, host: &str, port: u16) -> Result<(), String> {
     Ok(())
 }
 
-/// An open connection of a client that trusts `pem` alone, and the certificate that it got.
+/// An open connection of a client that trusts the roots in `pem` alone, and the certificate that it got.
 pub fn connected(pem: &str, host: &str, port: u16) -> (StreamOwned<ClientConnection, TcpStream>, Vec<u8>) {
+    try_connected(pem, host, port).unwrap()
+}
+
+/// The same, or why there is none.
+pub fn try_connected(
+    pem: &str,
+    host: &str,
+    port: u16,
+) -> Result<(StreamOwned<ClientConnection, TcpStream>, Vec<u8>), String> {
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let connection = ClientConnection::new(trusting(pem), name).unwrap();
     let mut stream = StreamOwned::new(connection, TcpStream::connect(("127.0.0.1", port)).unwrap());
     stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
     while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock).unwrap();
+        stream.conn.complete_io(&mut stream.sock).map_err(|error| error.to_string())?;
     }
     let certificate = stream.conn.peer_certificates().unwrap()[0].to_vec();
-    (stream, certificate)
+    Ok((stream, certificate))
 }
 
 /// Sends a request that asks to close, and reads until the server has.
@@ -231,6 +243,8 @@ struct Log {
     payloads: Mutex<Vec<(String, String)>>,
     /// How many requests were held or lost.
     held: Mutex<usize>,
+    /// Connections that are served now.
+    open: AtomicUsize,
 }
 
 impl Log {
@@ -238,6 +252,15 @@ impl Log {
     fn hold(&self) {
         *self.held.lock().unwrap() += 1;
         std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
+/// A connection that is served, until it is dropped.
+struct Open<'a>(&'a Log);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -267,7 +290,9 @@ impl Front {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (config, log, client, faults) =
                     (config.clone(), log.clone(), client.clone(), faults.clone());
+                log.open.fetch_add(1, Ordering::SeqCst);
                 std::thread::spawn(move || {
+                    let _open = Open(&log);
                     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
                     let Some(request) = request(&mut stream) else { return };
                     let head = String::from_utf8_lossy(&request).into_owned();
@@ -308,6 +333,15 @@ impl Front {
             *counts.entry(kind.clone()).or_default() += 1;
         }
         counts
+    }
+
+    /// Waits until what a client has left behind, which has ended, is served.
+    pub fn settle(&self) {
+        let until = Instant::now() + PATIENCE;
+        while self.log.open.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < until, "a request is still served");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// How many came of one kind.

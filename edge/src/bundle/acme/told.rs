@@ -24,6 +24,9 @@ pub const CODES_MAX: usize = 64;
 pub struct Renewals {
     /// When the last run ended, in seconds since 1970.
     pub at: i64,
+    /// When the CA is asked next for its renewal information (RFC 9773 §4.3).
+    #[serde(default)]
+    pub poll_at: i64,
     /// One for each certificate.
     pub certificates: Vec<Renewal>,
     /// Failures by code, since the boot.
@@ -136,7 +139,8 @@ mod tests {
         };
         let named = Renewal { names: vec![text()], ..Renewal::default() };
         let failures = BTreeMap::from([(text(), 1), ("acme-connection".to_owned(), 2)]);
-        let told = Renewals { at: 7, certificates: vec![bad, good.clone(), named], failures }.shown();
+        let told =
+            Renewals { at: 7, poll_at: 0, certificates: vec![bad, good.clone(), named], failures }.shown();
         assert!(!serde_json::to_string(&told).unwrap().contains(&key[..16]), "{told:?}");
         assert_eq!((told.certificates.len(), &told.certificates[1]), (2, &good));
         assert_eq!(told.failures.get("acme-connection"), Some(&2));
