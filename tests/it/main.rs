@@ -19,6 +19,7 @@ mod acme;
 mod acme_account;
 mod acme_alpn;
 mod acme_dns;
+mod acme_trials;
 mod acme_users;
 mod admin;
 mod app_side;
