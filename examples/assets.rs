@@ -73,7 +73,7 @@ const PAGES: &[Page] = &[
                         "Check the configuration and write /etc/sanedge/sanedge.bundle.",
                     ),
                     ("sanedge serve /etc/sanedge/sanedge.bundle", "Serve it in the foreground."),
-                    ("sanedge reload", "Have the running edge open its bundle again."),
+                    ("sanedge apply", "Put an edited /etc/sanedge/sanedge.toml to use."),
                     ("sanedge status --watch", "Watch the running edge."),
                 ],
             ),
@@ -138,6 +138,34 @@ const PAGES: &[Page] = &[
                     ("0", "Shown; with --check: nothing needs attention."),
                     ("1", "The bundle cannot be used; with --check: something needs attention."),
                     USAGE,
+                ],
+            ),
+        ],
+    },
+    Page {
+        command: "apply",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sudo sanedge apply", "After an edit of /etc/sanedge/sanedge.toml."),
+                    ("sanedge apply --dry-run", "What would change, and whether that needs a new process."),
+                    ("sudo sanedge apply --restart", "Restart the edge if the change needs that."),
+                ],
+            ),
+            ("FILES", &[TOML, BUNDLE, PLAN, SOCKET]),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "The file is in use, or waits for the next start where no edge runs."),
+                    ("1", "The file has errors, or the edge did not confirm: files and edge are as before."),
+                    USAGE,
+                    ("3", "In use; a certificate that `sanedge renew` has stored cannot be used."),
+                    (
+                        "75",
+                        "Nothing was changed: a restart would close WebSockets, another command is changing the same files, or the edge is \
+                         shutting down.",
+                    ),
                 ],
             ),
         ],

@@ -3,6 +3,7 @@
 //! Exit codes are a contract: 0 fine, 1 problems, 2 wrong usage (clap's own).
 
 mod account;
+pub(crate) mod apply;
 mod failure;
 mod output;
 mod renew;
@@ -43,6 +44,8 @@ struct Arguments {
     command: Command,
 }
 
+/// Where the packaged units have sanedge.toml.
+const FILE: &str = "/etc/sanedge/sanedge.toml";
 /// Where the packaged units have the file that `sanedge renew` reads.
 const PLAN: &str = "/etc/sanedge/sanedge.acme";
 
@@ -63,6 +66,23 @@ enum Command {
         #[arg(short, long)]
         verbose: bool,
         /// Print findings and hosts as one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an edited sanedge.toml to use: check it, print what changes, write the bundle, reload the edge, and confirm that it serves
+    /// it. All of it happens, or nothing does.
+    Apply {
+        /// The sanedge.toml.
+        #[arg(default_value = FILE)]
+        file: PathBuf,
+        /// Print what would change, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Restart the edge if the change needs a new process, even if that closes WebSockets. Without it, the command asks on a
+        /// terminal, and exits with 75 elsewhere.
+        #[arg(long)]
+        restart: bool,
+        /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
@@ -193,6 +213,9 @@ pub fn run() -> ExitCode {
             carry_over,
             if json { Form::Json } else { Form::Text { verbose } },
         ),
+        Command::Apply { file, dry_run, restart, json } => {
+            apply::tell::told(&apply::Request { file: &file, edit: None, dry_run, restart }, json)
+        }
         Command::Renew { file, host, now, deploy, dry_run, every, json } => {
             let options = acme::Options { file, hosts: host, now, dry_run };
             match every {

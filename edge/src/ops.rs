@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod process;
 pub mod sandbox;
 pub mod sockets;
+pub mod started;
 pub mod systemd;

@@ -15,15 +15,15 @@ use crate::ops::admin::client::AskError;
 
 /// What went wrong: a stable code for scripts, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) code: String,
-    pub(super) message: String,
+pub(crate) struct Failure {
+    pub(crate) code: String,
+    pub(crate) message: String,
     /// What else there is to say, in JSON only.
     more: Value,
 }
 
 impl Failure {
-    pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into(), more: json!({}) }
     }
 

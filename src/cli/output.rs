@@ -56,11 +56,20 @@ pub(super) fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Wr
         };
         return Err(refused("a file that is not a bundle".to_owned(), &remedy));
     }
-    file::write_atomic(output, bytes)
-        .map_err(|error| refused(error.to_string(), "Name a file with -o that you can write."))
+    file::write_atomic(output, bytes).map_err(|error| match error {
+        file::WriteError::Folder { ref folder, .. } => {
+            let found = format!("{}, a folder of the user `sanedge`", Excerpt::of_path(folder));
+            let word = file::word(folder);
+            let remedy = format!(
+                "An attacker who takes over the service could replace the bundle. Type:\n  chown root:sanedge {word} && chmod 0751 {word}"
+            );
+            refused(found, &remedy)
+        }
+        error => refused(error.to_string(), "Name a file with -o that you can write."),
+    })
 }
 
-fn is_something_else(output: &Path) -> bool {
+pub(super) fn is_something_else(output: &Path) -> bool {
     use io::Read as _;
     let full = std::fs::metadata(output).is_ok_and(|about| about.is_file() && about.len() > 0);
     let mut magic = [0; wire::MAGIC.len()];

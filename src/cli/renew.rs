@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::output::{DONE_IN_PART, in_place, write};
-use super::running::{admin_of, reload_of};
+use super::running::{admin_of, is_absent, reload_of};
 use super::terminal::{complain, now, print};
 use crate::acme::{self, Options, Stop, confirm};
 use crate::bundle::acme::{Plan, stored};
@@ -258,6 +258,12 @@ fn arguments(options: &Options, json: bool) -> Vec<OsString> {
 
 /// Takes the stored certificates into use. None: they are in use already.
 fn deploy(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
+    // Without it the mark stays, and the unit tries again.
+    let _lock = super::apply::locked(&plan.bundle, || {
+        if !json {
+            complain(super::apply::WAITING);
+        }
+    })?;
     stored::take_mark(&plan.state);
     let deployed = brought(plan, json);
     stored::drop_mark(&plan.state);
@@ -335,10 +341,6 @@ fn taken(plan: &Plan, bytes: &[u8], outcome: &Outcome) -> Result<Option<Deployed
         0 => "the new bundle is in use".to_owned(),
         _ => format!("serving: {}", hosts.join(", ")),
     }))
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// The hosts whose certificates come from the CA, each asked of the running edge.

@@ -13,7 +13,7 @@ use super::sources::{self, Look, SOURCE};
 use super::terminal::{exit, print, unwritable, write_out};
 use crate::bundle::{Admin, Bundle, report};
 use crate::ops::admin;
-use crate::ops::admin::client::{self, Answer};
+use crate::ops::admin::client::{self, Answer, AskError};
 use crate::ops::admin::endpoints::{Endpoint, RELOAD, STATUS};
 
 /// Time between two looks of `status --watch`.
@@ -213,6 +213,23 @@ fn answer(admin: &Admin, endpoint: &Endpoint, json: bool) -> Result<String, Fail
         }
         Answer { body, .. } => Err(Failure::of_answer(&body)),
     }
+}
+
+/// The status of the edge, as a document.
+pub(super) fn asked(admin: &Admin) -> Result<Value, AskError> {
+    let found = client::ask(admin, &STATUS, "application/json")?;
+    match serde_json::from_slice(&found.body) {
+        Ok(status) if found.status == 200 => Ok(status),
+        _ => {
+            let found = format!("status {} for its own status", found.status);
+            Err(AskError::Answer { address: admin.to_string(), found })
+        }
+    }
+}
+
+/// Nobody listens.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn status_of(admin: &Admin) -> Result<Value, Failure> {

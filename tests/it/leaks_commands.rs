@@ -18,6 +18,8 @@ const RUNS: &[&[&str]] = &[
     &["bundle", "--verbose", "TOML"],
     &["bundle", "--carry-over", "TOML"],
     &["bundle", "--carry-over", "--json", "-o", "BUNDLE", "TOML"],
+    &["apply", "TOML"],
+    &["apply", "--json", "TOML"],
     &["doctor", "--timeout", "1s", "TOML"],
     &["doctor", "--timeout", "1s", "--json", "TOML"],
     &["doctor", "--timeout", "1s", "--report", "TOML"],

@@ -23,6 +23,7 @@ mod acme_trials;
 mod acme_users;
 mod admin;
 mod app_side;
+mod apply;
 mod autobahn;
 mod boards;
 mod bundle_command;

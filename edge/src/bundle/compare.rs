@@ -7,8 +7,10 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::report::bundle_json;
-use super::{Bundle, HostEntry};
+use super::acme::Plan;
+use super::compile::day;
+use super::report::{bundle_json, hex, label_of, route_json};
+use super::{Bundle, wire};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Unit};
 use crate::names::Host;
@@ -17,6 +19,8 @@ use crate::names::Host;
 const TOLD_MAX: usize = 6;
 /// Longest value in a sentence, in characters.
 const VALUE_CHARS_MAX: usize = 80;
+/// Bytes of a certificate's SHA-256 that a line shows.
+const FINGERPRINT_BYTES: usize = 4;
 
 /// One difference. `bundle` and `source` are values as the file would write them; neither where the name says it all.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -27,11 +31,13 @@ pub struct Difference {
     pub bundle: Option<String>,
     /// The value that the source has now.
     pub source: Option<String>,
+    /// The same as a line: `+ host → upstream`, `- host → upstream`, `~ key before → after`.
+    pub line: String,
 }
 
 impl Difference {
-    fn plain(what: String) -> Self {
-        Self { what, bundle: None, source: None }
+    fn plain(what: String, line: String) -> Self {
+        Self { what, bundle: None, source: None, line }
     }
 
     /// The running edge keeps its listeners: a reload refuses others.
@@ -43,14 +49,17 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        let short = |value: &str| match value.char_indices().nth(VALUE_CHARS_MAX) {
-            Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
-            None => value.to_owned(),
-        };
         match (&self.bundle, &self.source) {
             (Some(bundle), Some(source)) => write!(f, " ({}, now {})", short(bundle), short(source)),
             _ => Ok(()),
         }
+    }
+}
+
+fn short(value: &str) -> String {
+    match value.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
+        None => value.to_owned(),
     }
 }
 
@@ -68,36 +77,55 @@ pub fn differences(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
     if bundle.digest == fresh.digest {
         return Vec::new();
     }
-    let (old, new) = (settings(bundle), settings(fresh));
-    let mut found = values("", &old, &new);
+    let mut found = settings(bundle, fresh);
     found.extend(hosts(bundle, fresh));
     if found.is_empty() {
-        found.push(Difference::plain("the encoding of a key or certificate".to_owned()));
+        let what = "the encoding of a key or certificate".to_owned();
+        found.push(Difference::plain(what.clone(), format!("~ {what}")));
     }
     found
 }
 
-/// The keys of the whole file, `[listen]` and `[limits]`.
-fn settings(bundle: &Bundle) -> Map<String, Value> {
-    let Value::Object(mut all) = bundle_json(bundle, 0) else { return Map::new() };
-    for elsewhere in ["digest", "certificates", "hosts", "sites"] {
-        all.remove(elsewhere);
-    }
-    for table in ["listen", "limits"] {
-        if let Some(Value::Object(keys)) = all.remove(table) {
-            all.extend(keys);
-        }
-    }
-    all
+/// All hosts of a bundle, where there was none before.
+pub fn all_new(fresh: &Bundle) -> Vec<Difference> {
+    Entry::all(fresh).iter().map(Entry::added).collect()
 }
 
-/// Keys whose values differ; `of` says whose they are.
-fn values(of: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<Difference> {
+/// The keys of the whole file, `[listen]` and `[limits]`.
+fn settings(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
+    let [mut old, mut new] = [bundle, fresh].map(|bundle| object(bundle_json(bundle, 0)));
+    let mut found = Vec::new();
+    for elsewhere in ["digest", "certificates", "hosts", "pending", "sites"] {
+        old.remove(elsewhere);
+        new.remove(elsewhere);
+    }
+    for table in ["listen", "limits"] {
+        let [old, new] = [&mut old, &mut new].map(|all| object(all.remove(table).unwrap_or_default()));
+        found.extend(values("", &format!("{table}."), &old, &new));
+    }
+    found.splice(0..0, values("", "", &old, &new));
+    found
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// Keys whose values differ; `of` and `prefix` say whose they are, in a sentence and in a line.
+fn values(of: &str, prefix: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<Difference> {
     let differing = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
-    let difference = |(key, value): (&String, &Value)| Difference {
-        what: format!("`{}`{of}", key.strip_suffix("_ms").unwrap_or(key)),
-        bundle: Some(old.get(key).map_or_else(|| "none".to_owned(), |old| written(key, old))),
-        source: Some(written(key, value)),
+    let difference = |(key, value): (&String, &Value)| {
+        let before = old.get(key).unwrap_or(&Value::Null);
+        let name = key.strip_suffix("_ms").unwrap_or(key);
+        Difference {
+            what: format!("`{name}`{of}"),
+            bundle: Some(written(key, before)),
+            source: Some(written(key, value)),
+            line: format!("~ {prefix}{name} {}", change(key, before, value)),
+        }
     };
     differing.map(difference).collect()
 }
@@ -113,69 +141,196 @@ fn written(key: &str, value: &Value) -> String {
     }
 }
 
-fn hosts(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
-    let mut found = Vec::new();
-    for entry in &fresh.hosts {
-        match bundle.host(&entry.host) {
-            None => found.push(Difference::plain(format!("the host `{}`, which is new", entry.host))),
-            Some(old) => found.extend(host((bundle, old), (fresh, entry))),
+/// Before and after for a line; of lists, what was added to them and removed from them.
+fn change(key: &str, old: &Value, new: &Value) -> String {
+    let items = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(|item| bare(key, item)).collect()
+    };
+    if let (Value::Array(_), Value::Array(_)) = (old, new) {
+        let (before, after) = (items(old), items(new));
+        let gone = before.iter().filter(|item| !after.contains(item)).map(|item| format!("-{item}"));
+        let added = after.iter().filter(|item| !before.contains(item)).map(|item| format!("+{item}"));
+        let all: Vec<String> = gone.chain(added).collect();
+        // One item for another reads better with an arrow; so does another order.
+        if before.len().max(after.len()) > 1 && !all.is_empty() {
+            return all.join(" ");
         }
     }
-    let gone = bundle.hosts.iter().filter(|entry| fresh.host(&entry.host).is_none());
-    found.extend(gone.map(|entry| Difference::plain(format!("the host `{}`, which is gone", entry.host))));
+    format!("{} → {}", bare(key, old), bare(key, new))
+}
+
+/// A value without quotes and brackets.
+fn bare(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) => items.iter().map(|item| bare(key, item)).collect::<Vec<_>>().join(", "),
+        _ => written(key, value).trim_matches('"').to_owned(),
+    }
+}
+
+/// A host that is served or waits for its certificate.
+struct Entry<'a> {
+    bundle: &'a Bundle,
+    host: &'a Host,
+    site: u16,
+    certificate: Option<u16>,
+}
+
+impl<'a> Entry<'a> {
+    fn all(bundle: &'a Bundle) -> Vec<Self> {
+        let served = bundle.hosts.iter().map(|entry| (&entry.host, entry.site, Some(entry.certificate)));
+        let pending = bundle.pending.iter().map(|entry| (&entry.host, entry.site, None));
+        let entry = |(host, site, certificate)| Self { bundle, host, site, certificate };
+        served.chain(pending).map(entry).collect()
+    }
+
+    fn added(&self) -> Difference {
+        let pending = if self.certificate.is_none() { " (certificate pending)" } else { "" };
+        let line = format!("+ {} → {}{pending}", self.host, self.upstreams());
+        Difference::plain(format!("the host `{}`, which is new", self.host), line)
+    }
+
+    fn removed(&self) -> Difference {
+        let line = format!("- {} → {}", self.host, self.upstreams());
+        Difference::plain(format!("the host `{}`, which is gone", self.host), line)
+    }
+
+    fn upstreams(&self) -> String {
+        let of_route = |(path, rules): &(String, Map<String, Value>)| match path.as_str() {
+            "/" => leads_to(rules),
+            path => format!("{} → {}", Excerpt::of(path), leads_to(rules)),
+        };
+        self.routes().iter().map(of_route).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Path and rules of each route of the host's site.
+    fn routes(&self) -> Vec<(String, Map<String, Value>)> {
+        let site = self.bundle.sites.get(usize::from(self.site));
+        let rules = |route| object(route_json(self.bundle, self.site, route));
+        site.into_iter().flat_map(|site| &site.routes).map(|r| (r.path.clone(), rules(r))).collect()
+    }
+
+    fn chain(&self) -> Option<Box<Chain>> {
+        let certificate = self.bundle.certificates.get(usize::from(self.certificate?))?;
+        Some(certificate.key.cert.clone().into_boxed_slice())
+    }
+
+    fn label(&self) -> Option<String> {
+        Some(label_of(self.bundle, self.certificate?))
+    }
+
+    /// File, end and fingerprint of the certificate.
+    fn certificate(&self) -> String {
+        let found = self.certificate.and_then(|at| self.bundle.certificates.get(usize::from(at)));
+        let Some(certificate) = found else { return "pending".to_owned() };
+        let digest = certificate.key.cert.first().map(|der| wire::sha256(der)).unwrap_or_default();
+        let short = digest.get(..FINGERPRINT_BYTES).map(hex).unwrap_or_default();
+        format!("{} (until {}, SHA-256 {short}…)", certificate.label, day(certificate.not_after))
+    }
+}
+
+type Chain = [rustls_pki_types::CertificateDer<'static>];
+
+fn leads_to(rules: &Map<String, Value>) -> String {
+    rules.get("upstream").map(|upstreams| bare("upstream", upstreams)).unwrap_or_default()
+}
+
+fn hosts(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
+    let (before, now) = (Entry::all(bundle), Entry::all(fresh));
+    let mut found = Vec::new();
+    for entry in &now {
+        match before.iter().find(|old| old.host == entry.host) {
+            None => found.push(entry.added()),
+            Some(old) => found.extend(host(old, entry)),
+        }
+    }
+    let gone = before.iter().filter(|old| now.iter().all(|entry| entry.host != old.host));
+    found.extend(gone.map(Entry::removed));
     found
 }
 
-fn host(old: (&Bundle, &HostEntry), new: (&Bundle, &HostEntry)) -> Vec<Difference> {
-    let host = &new.1.host;
+fn host(old: &Entry<'_>, new: &Entry<'_>) -> Vec<Difference> {
+    let host = new.host;
     let mut found = Vec::new();
-    if chain(old) != chain(new) {
-        found.push(Difference::plain(format!("the certificate of `{host}`")));
-    } else if label(old) != label(new) {
-        let [bundle, source] = [old, new].map(|side| label(side).map(|label| format!("{label:?}")));
-        found.push(Difference { what: format!("`chain` of `{host}`"), bundle, source });
+    if old.chain() != new.chain() {
+        let line = format!("~ {host} certificate {} → {}", old.certificate(), new.certificate());
+        found.push(Difference::plain(format!("the certificate of `{host}`"), line));
+    } else if old.label() != new.label() {
+        let [bundle, source] = [old, new].map(|side| side.label().map(|label| format!("{label:?}")));
+        let [before, now] = [old, new].map(|side| side.label().unwrap_or_default());
+        let line = format!("~ {host} chain {before} → {now}");
+        found.push(Difference { what: format!("`chain` of `{host}`"), bundle, source, line });
     }
-    let (before, now) = (routes(old), routes(new));
+    let (before, now) = (old.routes(), new.routes());
     for (path, rules) in &now {
+        let place = place(host, path);
         match before.iter().find(|(earlier, _)| earlier == path) {
-            Some((_, earlier)) => found.extend(values(&place(host, path), earlier, rules)),
-            None => found.push(Difference::plain(format!(
-                "the path `{}` of `{host}`, which is new",
-                Excerpt::of(path)
-            ))),
+            Some((_, earlier)) => {
+                found.extend(values(&format!(" of `{place}`"), &format!("{place} "), earlier, rules));
+            }
+            None => found.push(Difference::plain(
+                format!("the path `{}` of `{host}`, which is new", Excerpt::of(path)),
+                format!("+ {place} → {}", leads_to(rules)),
+            )),
         }
     }
     let gone = before.iter().filter(|(path, _)| now.iter().all(|(later, _)| later != path));
-    found.extend(gone.map(|(path, _)| {
-        Difference::plain(format!("the path `{}` of `{host}`, which is gone", Excerpt::of(path)))
+    found.extend(gone.map(|(path, rules)| {
+        let what = format!("the path `{}` of `{host}`, which is gone", Excerpt::of(path));
+        Difference::plain(what, format!("- {} → {}", self::place(host, path), leads_to(rules)))
     }));
     found
 }
 
 fn place(host: &Host, path: &str) -> String {
-    if path == "/" { format!(" of `{host}`") } else { format!(" of `{host}{}`", Excerpt::of(path)) }
+    if path == "/" { host.to_string() } else { format!("{host}{}", Excerpt::of(path)) }
 }
 
-type Chain = [rustls_pki_types::CertificateDer<'static>];
-
-fn chain((bundle, entry): (&Bundle, &HostEntry)) -> Option<Box<Chain>> {
-    let certificate = bundle.certificates.get(usize::from(entry.certificate))?;
-    Some(certificate.key.cert.clone().into_boxed_slice())
+/// In what `fresh`, which `sanedge renew` is given from now on, is not `old`. Listeners are the bundle's to tell.
+pub fn plans(old: Option<&Plan>, fresh: Option<&Plan>) -> Vec<Difference> {
+    let [mut old, mut new] = [old, fresh].map(|plan| object(serde_json::to_value(plan).unwrap_or_default()));
+    let names = |plan: &mut Map<String, Value>| -> Vec<String> {
+        let all = plan.remove("certificates").unwrap_or_default();
+        let one = |wanted: &Value| wanted.get("names").map(|names| bare("names", names));
+        all.as_array().into_iter().flatten().filter_map(one).collect()
+    };
+    let (before, now) = (names(&mut old), names(&mut new));
+    let line = |sign: &str, all: &[String], others: &[String]| -> Vec<Difference> {
+        let missing = all.iter().filter(|name| !others.contains(name));
+        missing
+            .map(|name| {
+                let what = format!("certificate of the CA for {name}");
+                Difference::plain(format!("the {what}"), format!("{sign} {what}"))
+            })
+            .collect()
+    };
+    let mut found = [line("-", &before, &now), line("+", &now, &before)].concat();
+    for key in ["ca", "fallback", "state", "challenge", "dns"] {
+        let [old, new] = [&old, &new].map(|plan| plan.get(key).cloned().unwrap_or_default());
+        nested(&format!("acme.{key}"), &old, &new, &mut found);
+    }
+    found
 }
 
-fn label((bundle, entry): (&Bundle, &HostEntry)) -> Option<String> {
-    bundle.certificates.get(usize::from(entry.certificate)).map(|certificate| certificate.label.to_string())
-}
-
-/// Path and rules of each route of a host's site.
-fn routes((bundle, entry): (&Bundle, &HostEntry)) -> Vec<(String, Map<String, Value>)> {
-    let site = bundle.sites.get(usize::from(entry.site));
-    let rules = site.into_iter().flat_map(|site| &site.routes).map(|route| {
-        let rules = match super::report::route_json(bundle, entry.site, route) {
-            Value::Object(rules) => rules,
-            _ => Map::new(),
-        };
-        (route.path.clone(), rules)
-    });
-    rules.collect()
+/// Each member of two documents that differs.
+fn nested(name: &str, old: &Value, new: &Value, found: &mut Vec<Difference>) {
+    if old == new {
+        return;
+    }
+    if let (Value::Object(before), Value::Object(now)) = (old, new) {
+        for key in now.keys().chain(before.keys().filter(|key| !now.contains_key(*key))) {
+            let of = |all: &Map<String, Value>| all.get(key).cloned().unwrap_or_default();
+            nested(&format!("{name}.{key}"), &of(before), &of(now), found);
+        }
+        return;
+    }
+    let shown = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => Excerpt::of(text).to_string(),
+        other => Excerpt::of(&other.to_string()).to_string(),
+    };
+    let (bundle, source) = (shown(old), shown(new));
+    let line = format!("~ {name} {bundle} → {source}");
+    found.push(Difference { what: format!("`{name}`"), bundle: Some(bundle), source: Some(source), line });
 }

@@ -109,6 +109,15 @@ pub fn carry_over(path: &Path, in_place: Option<&InPlace>, now: i64) -> Outcome 
     }
 }
 
+/// Compiles `text` as the content of the sanedge.toml at `path`.
+pub fn compile_text(path: &Path, text: &str, now: i64) -> Outcome {
+    let (source, findings) = source::parse(path, text);
+    match source {
+        Some(source) => prove(&source, findings, None, now),
+        None => Outcome { findings, ..Outcome::default() },
+    }
+}
+
 /// Proves a source that was read, `findings` being the reader's.
 fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, now: i64) -> Outcome {
     let mut context = Context {

@@ -16,8 +16,14 @@ use crate::excerpt::Excerpt;
 
 /// Bits that a bundle's mode may not have: read and write for others, write for the group.
 const MODE_REFUSED: u32 = 0o026;
+/// Mode of a new file without secrets.
+const PUBLIC_MODE: u32 = 0o644;
 /// Bits that we leave of the mode of a replaced file.
 const MODE_KEPT: u32 = 0o640;
+/// The user and the group of the service.
+const SERVICE: &str = "sanedge";
+/// Mode of a bundle that the service reads as a member of its group.
+const SERVICE_MODE: u32 = 0o640;
 /// Temporary names that are tried: more than one only where earlier runs were killed.
 const TEMPORARY_TRIES: u32 = 16;
 
@@ -134,6 +140,18 @@ pub enum WriteError {
         path: PathBuf,
         /// Where it points.
         target: PathBuf,
+    },
+    /// The service could replace what root writes.
+    #[error(
+        "the folder {0} of {1} belongs to the user {SERVICE}: expected a folder of root, because an attacker who takes over the \
+            service could replace the bundle; type `chown root:{SERVICE} {0} && chmod 0751 {0}`",
+        word(.folder), word(.path)
+    )]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// The folder, or one above it.
+        folder: PathBuf,
     },
     /// Anything else.
     #[error("{} cannot be written ({step}): {error}", word(.path))]
@@ -262,22 +280,16 @@ fn kind(file: &Metadata) -> &'static str {
 ///
 /// The bytes go to a temporary file in the same folder, which is created new with mode 0600, gets owner, group and mode
 /// of the file that it replaces (less what [`read`] would refuse), is flushed to the disk and renamed. Where we may not
-/// give it that owner and group it keeps mode 0600, and the note has the command to type. A new file has mode 0600.
-/// A symbolic link is refused.
+/// give it that owner and group it keeps mode 0600, and the note has the command to type. A new file has mode 0600, or 0640 and
+/// the folder's group where root writes it and that group is the service's. A symbolic link is refused, and so is, for root, a folder
+/// of the service's user.
 ///
 /// # Errors
 /// Nothing has changed then, but for [`WriteError::Io`] at the step "flushing the folder": the new file is in place.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<Written, WriteError> {
-    let step = |step| move |error| WriteError::Io { path: path.to_owned(), step, error };
-    let replaced = replaced(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (mut file, temporary) = create(folder).map_err(step("creating a temporary file beside it"))?;
-    file.write_all(bytes).map_err(step("writing"))?;
-    let written = adopt(&file, path, replaced.as_ref()).map_err(step("setting its mode"))?;
-    file.sync_all().map_err(step("flushing"))?;
-    temporary.rename(path).map_err(step("renaming"))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(step("flushing the folder"))?;
-    Ok(written)
+    guarded(path)?;
+    let before = replaced(path)?;
+    in_one_step(path, bytes, |file| adopt(file, path, before.as_ref()))
 }
 
 /// The same for a file that holds no secret: readable by all.
@@ -285,15 +297,79 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<Written, WriteError> {
 /// # Errors
 /// As [`write_atomic`].
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let step = |step| move |error| WriteError::Io { path: path.to_owned(), step, error };
     replaced(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    in_one_step(path, bytes, |file| file.set_permissions(fs::Permissions::from_mode(PUBLIC_MODE)))
+}
+
+/// The same for a file that people edit: it keeps owner, group and mode exactly, or has mode 0644 where it is new.
+///
+/// # Errors
+/// As [`write_atomic`]; also where this user cannot give it to its owner.
+pub fn write_text(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let before = replaced(path)?;
+    in_one_step(path, bytes, |file| {
+        let (new, mode) = (file.metadata()?, before.as_ref().map_or(PUBLIC_MODE, |old| old.mode() & 0o7777));
+        if let Some(old) = &before {
+            let uid = (old.uid() != new.uid()).then_some(old.uid());
+            let gid = (old.gid() != new.gid()).then_some(old.gid());
+            std::os::unix::fs::fchown(file, uid, gid)?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(mode))
+    })
+}
+
+/// A temporary file beside `path` gets the bytes, then what `prepare` gives it, and takes the place of `path`.
+fn in_one_step<T>(
+    path: &Path,
+    bytes: &[u8],
+    prepare: impl FnOnce(&File) -> io::Result<T>,
+) -> Result<T, WriteError> {
+    let step = |step| move |error| WriteError::Io { path: path.to_owned(), step, error };
+    let folder = folder_of(path);
     let (mut file, temporary) = create(folder).map_err(step("creating a temporary file beside it"))?;
     file.write_all(bytes).map_err(step("writing"))?;
-    file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(step("setting its mode"))?;
+    let prepared = prepare(&file).map_err(step("setting its mode"))?;
     file.sync_all().map_err(step("flushing"))?;
     temporary.rename(path).map_err(step("renaming"))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(step("flushing the folder"))
+    sync(folder).map_err(step("flushing the folder"))?;
+    Ok(prepared)
+}
+
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes what was renamed or removed in a folder last.
+pub fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Whether root may keep keys at `path`: the user of the service, which an attacker may take over, owns no folder on the way.
+///
+/// # Errors
+/// With the folder.
+pub fn guarded(path: &Path) -> Result<(), WriteError> {
+    let service = id_of(PASSWD, SERVICE).filter(|_| rustix::process::geteuid().is_root());
+    let (Some(service), Ok(folder)) = (service, fs::canonicalize(folder_of(path))) else { return Ok(()) };
+    let is_owned = |folder: &&Path| fs::metadata(folder).is_ok_and(|about| about.uid() == service);
+    match folder.ancestors().find(is_owned) {
+        Some(folder) => Err(WriteError::Folder { path: path.to_owned(), folder: folder.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// The system's users and groups.
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// The number of a user or group.
+fn id_of(table: &str, name: &str) -> Option<u32> {
+    let text = fs::read_to_string(table).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
 }
 
 /// The file that is there now, if it is one that we may replace.
@@ -346,10 +422,22 @@ fn create(folder: &Path) -> io::Result<(File, Temporary)> {
     Err(last)
 }
 
+/// The process that makes or made a temporary file of this name.
+pub fn process_of_temporary(name: &str) -> Option<u32> {
+    let (process, attempt) = name.strip_prefix(".sanedge.")?.strip_suffix(".tmp")?.split_once('.')?;
+    attempt.parse::<u32>().ok()?;
+    process.parse().ok()
+}
+
 /// Gives the new file owner, group and mode of the one that it replaces.
 fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Written> {
     let word = word(path);
     let Some(old) = replaced else {
+        if let Some(group) = service_group(path) {
+            std::os::unix::fs::fchown(file, None, Some(group))?;
+            file.set_permissions(fs::Permissions::from_mode(SERVICE_MODE))?;
+            return Ok(Written { mode: SERVICE_MODE, note: None });
+        }
         let note = format!(
             "{word} is new and readable only by its owner; for a service with its own user, type: \
              `chown root:sanedge {word} && chmod 0640 {word}`"
@@ -380,6 +468,12 @@ fn adopt(file: &File, path: &Path, replaced: Option<&Metadata>) -> io::Result<Wr
         format!("{word} had mode {before:04o}, which `sanedge serve` refuses; it has {mode:04o} now")
     });
     Ok(Written { mode, note })
+}
+
+/// The service's group, where the folder has it and root writes: any other owner's bundle is refused by the service.
+fn service_group(path: &Path) -> Option<u32> {
+    let group = id_of(GROUP, SERVICE).filter(|_| rustix::process::geteuid().is_root())?;
+    fs::metadata(folder_of(path)).is_ok_and(|folder| folder.gid() == group).then_some(group)
 }
 
 /// A path as a shell takes it, and no command takes for an option.

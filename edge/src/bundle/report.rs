@@ -215,7 +215,7 @@ fn certificates(bundle: &Bundle, now: i64) -> String {
     columns(&rows)
 }
 
-fn label_of(bundle: &Bundle, certificate: u16) -> String {
+pub(super) fn label_of(bundle: &Bundle, certificate: u16) -> String {
     bundle.certificates.get(usize::from(certificate)).map(|c| c.label.to_string()).unwrap_or_default()
 }
 

@@ -39,6 +39,17 @@ const SYNTAX_ERRORS_TOLD_MAX: usize = 10;
 /// # Errors
 /// Nothing but findings where the text is not TOML at all; else what could be understood, beside the findings.
 pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
+    match text(path) {
+        Ok(text) => parse(path, &text),
+        Err(finding) => (None, vec![*finding]),
+    }
+}
+
+/// The text of the file at `path`.
+///
+/// # Errors
+/// Where it is no text that could be a sanedge.toml.
+pub fn text(path: &Path) -> Result<String, Box<Finding>> {
     let unusable = |found: &str, remedy: String| {
         Finding::new(Code::ConfigUnreadable, format!("`{}` cannot be used", Excerpt::of_path(path)))
             .at(path, 0)
@@ -56,32 +67,27 @@ pub fn read(path: &Path) -> (Option<Source>, Vec<Finding>) {
         Ok(bytes) => bytes,
         Err(FileTrouble::Empty) => {
             let remedy = "Write it, or copy it again; a full disk leaves empty files.".to_owned();
-            return (None, vec![unusable("an empty file", remedy)]);
+            return Err(Box::new(unusable("an empty file", remedy)));
         }
-        Err(trouble) => return (None, vec![unreadable(trouble.to_string())]),
+        Err(trouble) => return Err(Box::new(unreadable(trouble.to_string()))),
     };
     if bytes.starts_with(&wire::MAGIC) {
         let path = word(path);
         let remedy = format!(
             "Type `sanedge show {path}` or `sanedge serve {path}`; to compile it again, give your sanedge.toml."
         );
-        return (
-            None,
-            vec![unusable("a bundle, which is the output of `sanedge bundle`, not its input", remedy)],
-        );
+        let found = "a bundle, which is the output of `sanedge bundle`, not its input";
+        return Err(Box::new(unusable(found, remedy)));
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         let path = word(path);
         let remedy = format!("Save it as UTF-8, or type: iconv -f UTF-16 -t UTF-8 {path} > utf8.toml");
-        return (None, vec![unusable("UTF-16 text", remedy)]);
+        return Err(Box::new(unusable("UTF-16 text", remedy)));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(path, &text),
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            (None, vec![unusable(&format!("byte {at} is not UTF-8"), "Save the file as UTF-8.".to_owned())])
-        }
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Box::new(unusable(&format!("byte {at} is not UTF-8"), "Save the file as UTF-8.".to_owned()))
+    })
 }
 
 /// Parses `text` as the content of the file at `path`, which also anchors relative paths. A UTF-8 byte order mark

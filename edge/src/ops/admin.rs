@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::meter::{History, Rates, Traffic};
+use super::started::Started;
 use crate::bundle::Admin;
 use crate::bundle::acme::told::Renewals;
 use crate::bundle::lifetime::Urgency;
@@ -97,6 +98,8 @@ pub struct Status {
     /// What it has given up, in words.
     #[serde(default)]
     pub sandbox: String,
+    /// What it keeps of its start: a bundle that differs in it needs a new process.
+    pub started: Option<Started>,
     /// Counters by name.
     pub counters: BTreeMap<String, u64>,
     /// Refusals by reason.

@@ -18,9 +18,10 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{admin, process};
+use super::process;
 use crate::bundle::{Admin, Bundle, Upstream};
 use crate::excerpt::Excerpt;
 
@@ -64,7 +65,7 @@ impl Needs {
         match &bundle.listen.admin {
             Some(Admin::Tcp(address)) => binds = Some(address.port()),
             Some(Admin::Unix(path)) => writes.extend(path.parent().map(Path::to_owned)),
-            None => writes.extend(Path::new(admin::DEFAULT_PATH).parent().map(Path::to_owned)),
+            None => writes.extend(Path::new(Admin::DEFAULT_PATH).parent().map(Path::to_owned)),
         }
         let (mut connects, mut resolver) = (BTreeSet::new(), false);
         for upstream in bundle.upstreams() {
@@ -95,13 +96,22 @@ fn webroot(acme_dir: &Path) -> PathBuf {
 pub struct Sandbox {
     /// In words, for log and status.
     pub summary: String,
+    /// What of files and network.
+    pub reach: Reach,
+}
+
+/// Which files and ports are within reach of a sandboxed process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
     /// What was not there, and so is not readable.
-    missing: Vec<(&'static str, PathBuf)>,
+    missing: Vec<(String, PathBuf)>,
     /// Beneath these files are read; none: wherever the user of the process may.
     reads: Option<Vec<PathBuf>>,
     /// To these TCP ports it connects; none: to all.
     connects: Option<BTreeSet<u16>>,
     resolver: bool,
+    /// Paths were left out, since no status may show them.
+    in_part: bool,
 }
 
 impl Sandbox {
@@ -129,19 +139,22 @@ impl Sandbox {
         if set_no_new_privs(true).is_ok() {
             holds.push("no new privileges");
         }
-        let mut sandbox = Self { resolver: needs.resolver, ..Self::default() };
-        let files_and_ports = sandbox.restrict(needs);
+        let mut sandbox = Self::default();
+        let files_and_ports = sandbox.reach.restrict(needs);
         holds.push(&files_and_ports);
         sandbox.summary = holds.join(", ");
         info!(holds = sandbox.summary, "sandboxed");
         sandbox
     }
+}
 
+impl Reach {
     /// Landlock; what holds, in words.
     fn restrict(&mut self, needs: &Needs) -> String {
+        self.resolver = needs.resolver;
         let reads: Vec<_> = needs.all_reads().filter_map(|(what, path)| readable(what, &path)).collect();
-        self.missing =
-            needs.reads.iter().filter(|(what, path)| readable(what, path).is_none()).cloned().collect();
+        let missing = needs.reads.iter().filter(|(what, path)| readable(what, path).is_none());
+        self.missing = missing.map(|(what, path)| ((*what).to_owned(), path.clone())).collect();
         for (what, path) in &self.missing {
             let path = Excerpt::of_path(path);
             warn!(
@@ -161,7 +174,18 @@ impl Sandbox {
         "only its own files and ports (Landlock)".to_owned()
     }
 
-    /// What of `needs` is out of reach for this process, as a sentence's beginning.
+    /// The same without paths that no status may show.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        let is_told = |path: &Path| path.to_str().is_some_and(|text| *Excerpt::of_path(path) == *text);
+        let mut told = self.clone();
+        told.missing.retain(|(_, path)| is_told(path));
+        told.reads.iter_mut().for_each(|reads| reads.retain(|path| is_told(path)));
+        told.in_part = told != *self;
+        told
+    }
+
+    /// What of `needs` is out of reach for the process, as a sentence's beginning.
     pub fn lacks(&self, needs: &Needs) -> Option<String> {
         if let Some((what, path)) = needs.reads.iter().find(|read| !self.reaches(read)) {
             return Some(format!("{what}: {} is outside the folders", Excerpt::of_path(path)));
@@ -181,7 +205,8 @@ impl Sandbox {
     fn reaches(&self, read: &(&'static str, PathBuf)) -> bool {
         let Some(reads) = &self.reads else { return true };
         // What was missing at the start is out of reach, as the log has said; that is no reason to refuse a bundle.
-        self.missing.contains(read)
+        self.in_part
+            || self.missing.iter().any(|(what, path)| (what.as_str(), path) == (read.0, &read.1))
             || readable(read.0, &read.1)
                 .is_some_and(|path| reads.iter().any(|folder| path.starts_with(folder)))
     }

@@ -1,8 +1,6 @@
 //! The main thread: signals, the admin socket, reloads, status and the drain.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::bundle::freshness::renew_command;
 use crate::bundle::open::OpenError;
-use crate::bundle::{Admin, Bundle, Listen, Upstream};
+use crate::bundle::{Admin, Bundle, Upstream};
 use crate::edge::control::challenges;
 use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::expiry::{Expiry, wall_clock};
@@ -26,12 +24,12 @@ use crate::edge::control::watchdog::{self, Watchdog};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
-use crate::limits::Limits;
 use crate::ops::admin::problems::named;
 use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
-use crate::ops::sandbox::{Needs, Sandbox};
+use crate::ops::sandbox::Needs;
 use crate::ops::sockets::AdminListener;
+use crate::ops::started::Started;
 use crate::ops::systemd;
 
 /// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
@@ -68,13 +66,13 @@ impl Signals {
 pub(crate) struct Control {
     pub(crate) shared: Arc<Shared>,
     pub(crate) path: PathBuf,
-    /// As it was when the listeners were made.
-    pub(crate) listen: Listen,
-    /// As they were when the workers were made.
-    pub(crate) limits: Limits,
+    /// Where the admin socket is made.
+    pub(crate) admin: Option<Admin>,
+    /// What holds until the end.
+    pub(crate) started: Started,
     pub(crate) tickets_folder: PathBuf,
-    /// Made for the bundle of the start.
-    pub(crate) sandbox: Sandbox,
+    /// What the process has given up, in words.
+    pub(crate) sandbox: String,
 }
 
 impl Control {
@@ -85,7 +83,7 @@ impl Control {
         mut ended: mpsc::Receiver<io::Result<()>>,
     ) -> Result<(), ServeError> {
         let (asks_sender, mut asks) = mpsc::channel(4);
-        let admin = server::start(self.listen.admin.as_ref(), inherited_admin, asks_sender)
+        let admin = server::start(self.admin.as_ref(), inherited_admin, asks_sender)
             .map_err(|(address, error)| listen_error(address, error))?;
         let mut watchdog = Watchdog::new(self.shared.beat_interval);
         info!(hosts = self.shared.active.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
@@ -121,7 +119,7 @@ impl Control {
                         let _ = answer.send(self.reload(&watchdog).await);
                         chores.reset_immediately();
                     }
-                    Ask::Status(answer) => { let _ = answer.send(self.shared.status(&watchdog.meter, &self.path, &self.sandbox.summary)); }
+                    Ask::Status(answer) => { let _ = answer.send(self.shared.status(&watchdog.meter, &self.path, &self.sandbox, &self.started)); }
                     Ask::History(answer) => { let _ = answer.send(watchdog.meter.history()); }
                 },
                 due = watchdog.due() => watchdog.run(due, &self.shared),
@@ -198,11 +196,12 @@ impl Control {
             Ok(report) => report,
             Err(refused) => {
                 self.shared.counters.reloads_refused_total.increment();
-                error!(error = %refused, "reload refused; the old bundle stays in use");
-                let message = format!("{refused}. The old bundle stays in use.");
+                let Refused { code, message } = refused;
+                error!(error = %message, "reload refused; the old bundle stays in use");
+                let message = format!("{message}. The old bundle stays in use.");
                 ReloadReport {
                     ok: false,
-                    code: Some("reload-refused"),
+                    code: Some(code),
                     message,
                     bundle: self.shared.digest(),
                     notes: Vec::new(),
@@ -215,9 +214,9 @@ impl Control {
         report
     }
 
-    async fn open_again(&self) -> Result<ReloadReport, String> {
+    async fn open_again(&self) -> Result<ReloadReport, Refused> {
         if self.shared.drain.borrow().is_some() {
-            return Err("the edge is draining and accepts no new bundle".to_owned());
+            return Err("the edge is draining and accepts no new bundle".to_owned().into());
         }
         // On a thread of its own: a panic there is the reload's end and not the edge's.
         let (sender, opened) = oneshot::channel();
@@ -230,7 +229,7 @@ impl Control {
         let bundle = bundle.map_err(|error| self.unopened(&error))?;
         self.needs_no_restart(&bundle)?;
         let unchanged = bundle.digest == self.shared.active.load().bundle.digest;
-        let notes = self.notes(&bundle);
+        let notes = self.started.keeps(&bundle);
         let sessions_max = fit_descriptors(&bundle);
         let active =
             ActiveConfig::new(bundle, &self.shared.upstreams, &self.shared.tickets, &self.shared.tallies);
@@ -268,41 +267,31 @@ impl Control {
     }
 
     /// Why the bundle was not opened: where a link has led elsewhere, no `chown` helps.
-    fn unopened(&self, error: &OpenError) -> String {
-        let lacks = self.sandbox.lacks(&Needs::of(
-            &self.path,
-            &self.shared.active.load().bundle,
-            &self.tickets_folder,
-        ));
-        lacks.map_or_else(|| error.to_string(), needs_a_restart)
-    }
-
-    fn needs_no_restart(&self, bundle: &Bundle) -> Result<(), String> {
-        let (old, new) = (&self.listen, &bundle.listen);
-        let changed = [
-            ("https", addresses(&old.https), addresses(&new.https)),
-            ("http", addresses(&old.http), addresses(&new.http)),
-            ("admin", admin(old), admin(new)),
-        ];
-        match changed.iter().find(|(_, old, new)| old != new) {
-            Some((key, old, new)) => Err(format!(
-                "needs a restart: [listen] {key} was {old} and is {new}; `systemctl restart sanedge`"
-            )),
-            None => self.within_sandbox(bundle),
+    fn unopened(&self, error: &OpenError) -> Refused {
+        let active = self.shared.active.load();
+        let needs = Needs::of(&self.path, &active.bundle, &self.tickets_folder);
+        let lacks = self.started.reach.lacks(&needs);
+        match lacks {
+            Some(what) => needs_a_restart(&format!("{what} that this process was started with")),
+            None => error.to_string().into(),
         }
     }
 
-    /// Paths and ports that the old bundle did not name must be open to this process, whose sandbox was made for the old one.
-    fn within_sandbox(&self, bundle: &Bundle) -> Result<(), String> {
-        let lacks = self.sandbox.lacks(&Needs::of(&self.path, bundle, &self.tickets_folder));
-        lacks.map_or(Ok(()), |what| Err(needs_a_restart(what)))?;
+    fn needs_no_restart(&self, bundle: &Bundle) -> Result<(), Refused> {
+        let needs = Needs::of(&self.path, bundle, &self.tickets_folder);
+        self.started.refuses(bundle, &needs).map_or(Ok(()), |what| Err(needs_a_restart(&what)))?;
+        self.within_reach(bundle)
+    }
+
+    /// Paths that the old bundle did not name must be open to this process's user.
+    fn within_reach(&self, bundle: &Bundle) -> Result<(), Refused> {
         let active = self.shared.active.load();
         let refused = |what: &str, path: &Path, error: io::Error| {
-            format!(
+            Refused::from(format!(
                 "needs a restart: {what} {} cannot be reached by this process ({error}); give its user access, add it to the \
                     unit's sandbox if it is outside, then `systemctl restart sanedge`",
                 Excerpt::of_path(path)
-            )
+            ))
         };
         let (new, old) = (&bundle.listen, &active.bundle.listen);
         // `sanedge renew` makes the folder of its challenges if it is not there yet.
@@ -331,42 +320,23 @@ impl Control {
         }
         Ok(())
     }
+}
 
-    /// What the new bundle says and this process does not follow.
-    fn notes(&self, bundle: &Bundle) -> Vec<String> {
-        let (old, new) = (&self.limits, &bundle.limits);
-        let fixed = [
-            ("workers", u32::from(old.workers), u32::from(new.workers)),
-            ("scratch_bytes", old.read_bytes(), new.read_bytes()),
-            ("socket_buffer_bytes", old.socket_buffer_bytes, new.socket_buffer_bytes),
-        ];
-        let changed = fixed.into_iter().filter(|(_, old, new)| old != new);
-        let stays = changed.map(|(key, old, _)| format!("`{key}` stays {old} until the next restart"));
-        let rows = (new.address_rows() > old.address_rows()).then(|| {
-            format!(
-                "the table of client addresses keeps its {} rows until the next restart",
-                old.address_rows()
-            )
-        });
-        stays.chain(rows).collect()
+/// Why a bundle is not put to use.
+struct Refused {
+    code: &'static str,
+    message: String,
+}
+
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        Self { code: "reload-refused", message }
     }
 }
 
-fn addresses(all: &[SocketAddr]) -> String {
-    let all: BTreeSet<_> = all.iter().collect();
-    if all.is_empty() {
-        "none".to_owned()
-    } else {
-        all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    }
-}
-
-fn admin(listen: &Listen) -> String {
-    listen.admin.as_ref().map_or_else(|| format!("unix:{}", Admin::DEFAULT_PATH), ToString::to_string)
-}
-
-fn needs_a_restart(what: String) -> String {
-    format!("needs a restart: {what} that this process was started with; `systemctl restart sanedge`")
+fn needs_a_restart(what: &str) -> Refused {
+    let message = format!("needs a restart: {what}; `systemctl restart sanedge`");
+    Refused { code: "needs-restart", message }
 }
 
 fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {

@@ -20,6 +20,7 @@ use crate::ops::log::{self, Said};
 use crate::ops::metrics::{Closes, Counter, HostTallies, Refusals};
 use crate::ops::sandbox::{Needs, Sandbox};
 use crate::ops::sockets::Inherited;
+use crate::ops::started::Started;
 use crate::ops::systemd;
 
 use crate::edge::accept::accept_loop;
@@ -117,7 +118,9 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let ended = start_workers(&shared, workers, scratch_bytes, &listeners)?;
     drop(listeners);
     let path = path.to_owned();
-    let control = Control { shared, path, listen, limits, tickets_folder, sandbox };
+    let started = Started::new(&listen, &limits, sandbox.reach);
+    let control =
+        Control { shared, path, admin: listen.admin, started, tickets_folder, sandbox: sandbox.summary };
     runtime.block_on(control.run(inherited_admin, signals, ended))
 }
 

@@ -14,6 +14,7 @@ use crate::ops::admin::problems::problems;
 use crate::ops::admin::{HostStatus, Process, Status, UpstreamStatus};
 use crate::ops::meter::{Meter, Reading, Traffic};
 use crate::ops::process;
+use crate::ops::started::Started;
 
 /// Beats that a worker may miss before it counts as stuck.
 const BEATS_MISSED_MAX: u32 = 4;
@@ -75,7 +76,13 @@ impl Shared {
     }
 
     /// Everything.
-    pub(crate) fn status(&self, meter: &Meter, bundle_file: &Path, sandbox: &str) -> Status {
+    pub(crate) fn status(
+        &self,
+        meter: &Meter,
+        bundle_file: &Path,
+        sandbox: &str,
+        started: &Started,
+    ) -> Status {
         let active = self.active.load();
         let now = wall_clock();
         let reading = self.reading();
@@ -107,6 +114,7 @@ impl Shared {
             problems: Vec::new(),
             source: sources::look(bundle_file, &active.bundle),
             sandbox: sandbox.to_owned(),
+            started: Some(started.told()),
             counters: self.counters.all().map(named).collect(),
             refused: self.refusals.all().map(named).collect(),
             websocket_closes: self.closes.all().map(named).collect(),

@@ -249,6 +249,7 @@ mod tests {
             problems: Vec::new(),
             source: None,
             sandbox: String::new(),
+            started: None,
             counters: [("panics_total".to_owned(), 0)].into(),
             refused: Default::default(),
             websocket_closes: Default::default(),

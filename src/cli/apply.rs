@@ -1,0 +1,459 @@
+//! `sanedge apply`: proves sanedge.toml, writes what is made of it, has the running edge use it, and looks whether it does. All of it
+//! happens, or nothing does.
+//!
+//! [`run`] is the whole of it for other commands that change the file (`site`, `setup`). What is said meanwhile goes to a [`Talk`].
+
+mod edge;
+mod journal;
+pub(super) mod lock;
+mod signals;
+pub(super) mod tell;
+
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::terminal::now;
+use crate::bundle::acme::{PLAN_BYTES_MAX, Plan};
+use crate::bundle::compare::{self, Difference};
+use crate::bundle::compile::{self, Outcome};
+use crate::bundle::file::{folder_of, word};
+use crate::bundle::finding::Finding;
+use crate::bundle::source::SOURCE_BYTES_MAX;
+use crate::bundle::{Bundle, file, report, source};
+use crate::names::Host;
+use edge::Edge;
+use journal::{Change, Contents, Interrupted, Journal, Kind};
+use lock::Lock;
+
+/// Exit code of what may be possible later, or with `--restart` (`EX_TEMPFAIL`).
+pub(crate) const NOT_NOW: u8 = 75;
+/// The code of a change that needs a new process.
+pub(crate) const NEEDS_RESTART: &str = "needs-restart";
+/// Said where another command holds the lock.
+pub(super) const WAITING: &str = "note waiting for another sanedge command that changes the same files\n";
+
+/// Makes the text that sanedge.toml is to have of the text that it has; none: there is no file yet.
+pub(crate) type Edit<'a> = &'a dyn Fn(Option<&str>) -> Result<String, Failure>;
+
+/// What is to be applied.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// The sanedge.toml. Its bundle is beside it.
+    pub(crate) file: &'a Path,
+    /// How the file changes; none: it has been edited already.
+    pub(crate) edit: Option<Edit<'a>>,
+    /// Only tell what would change.
+    pub(crate) dry_run: bool,
+    /// Restart the edge where that is necessary, whatever ends by it.
+    pub(crate) restart: bool,
+}
+
+/// Who is told what happens, and asked.
+pub(crate) trait Talk {
+    /// The file changes from one text to another.
+    fn edited(&mut self, file: &Path, old: &str, new: &str);
+    /// What the proof found.
+    fn proven(&mut self, outcome: &Outcome);
+    /// What changes against the bundle that is in use.
+    fn differs(&mut self, differences: &[Difference]);
+    /// One sentence on what happens, or is to be known.
+    fn note(&mut self, text: &str);
+    /// A question with yes or no; none where nobody can be asked.
+    fn ask(&mut self, question: &str) -> Option<bool>;
+}
+
+/// What has come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    /// Files and edge were so already.
+    Unchanged,
+    /// Nothing was done (`--dry-run`).
+    Planned,
+    /// The files are written, and no edge runs.
+    Stored,
+    /// The edge serves it.
+    Reloaded,
+    /// A new process serves it.
+    Restarted,
+}
+
+/// All that is known of a change, also where it was not made.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// The proof: findings, hosts, memory.
+    pub(crate) outcome: Outcome,
+    /// What changes.
+    pub(crate) differences: Vec<Difference>,
+    /// Why a new process is necessary; empty where a reload is enough.
+    pub(crate) restart: Vec<String>,
+    /// WebSockets that are open.
+    pub(crate) websockets: u64,
+}
+
+/// Applies it.
+///
+/// # Errors
+/// Nothing has changed then; the exit code is [`exit_code`]'s. Where not even the old state could be restored, the message says so.
+pub(crate) fn run(request: &Request<'_>, talk: &mut dyn Talk) -> (Report, Result<State, Failure>) {
+    let mut report = Report::default();
+    let state = applied(request, talk, &mut report);
+    (report, state)
+}
+
+/// Of a failure.
+pub(crate) fn exit_code(failure: &Failure) -> u8 {
+    match failure.code.as_str() {
+        NEEDS_RESTART | lock::BUSY | "draining" | "edited-meanwhile" => NOT_NOW,
+        _ => 1,
+    }
+}
+
+/// The lock that `run` takes, for other commands that write the bundle at `bundle`. A change that was cut short is settled first.
+pub(super) fn locked(bundle: &Path, waiting: impl FnMut()) -> Result<Lock, Failure> {
+    let lock = Lock::take(bundle, waiting)?;
+    recover(folder_of(bundle))?;
+    Ok(lock)
+}
+
+fn applied(request: &Request<'_>, talk: &mut dyn Talk, report: &mut Report) -> Result<State, Failure> {
+    let place = Place::of(request.file);
+    // What was agreed to, by digest: the file may change while somebody thinks.
+    let mut agreed = None;
+    let mut told = None;
+    let mut forced = Vec::new();
+    loop {
+        let lock = match request.dry_run {
+            true => None,
+            false => Some(locked(&place.bundle, || {
+                talk.note("waiting for another sanedge command that changes the same files")
+            })?),
+        };
+        let mut planned = Planned::of(request, &place, talk, report, &mut told)?;
+        planned.restart.append(&mut forced.clone());
+        report.restart.clone_from(&planned.restart);
+        report.websockets = planned.edge.as_ref().map_or(0, |edge| edge.websockets);
+        if request.dry_run {
+            return Ok(State::Planned);
+        }
+        if planned.is_done() {
+            return Ok(State::Unchanged);
+        }
+        let may_restart = request.restart || report.websockets == 0 || agreed == Some(planned.bundle.digest);
+        if !planned.restart.is_empty() && !may_restart {
+            drop(lock);
+            agree(&planned.restart, report.websockets, talk)?;
+            agreed = Some(planned.bundle.digest);
+            continue;
+        }
+        match planned.commit(talk) {
+            // Only the edge itself can tell whether it reaches a path.
+            Err(failure) if failure.code == NEEDS_RESTART && forced.is_empty() && planned.can_restart() => {
+                forced.push(failure.message.clone());
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Asks whether WebSockets may end.
+fn agree(why: &[String], websockets: u64, talk: &mut dyn Talk) -> Result<(), Failure> {
+    let open = crate::excerpt::number(usize::try_from(websockets).unwrap_or(usize::MAX), "WebSocket");
+    let are = if websockets == 1 { "is" } else { "are" };
+    let why = why.join("; ");
+    let question = format!(
+        "The change needs a new process ({why}). {open} {are} open and would be closed. Restart the edge now?"
+    );
+    match talk.ask(&question) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new(NEEDS_RESTART, "nothing was changed")),
+        None => {
+            let message = format!(
+                "the change needs a new process ({why}), and {open} {are} open, which a restart closes: nothing was changed. Add --restart to restart the edge"
+            );
+            Err(Failure::new(NEEDS_RESTART, message))
+        }
+    }
+}
+
+/// The files that belong together.
+struct Place {
+    file: PathBuf,
+    bundle: PathBuf,
+    plan: PathBuf,
+}
+
+impl Place {
+    fn of(file: &Path) -> Self {
+        let bundle = file.with_extension("bundle");
+        Self { file: file.to_owned(), plan: Plan::beside(&bundle), bundle }
+    }
+}
+
+/// A change that is proven and not made yet.
+struct Planned<'a> {
+    place: &'a Place,
+    changes: Vec<Change>,
+    bundle: Bundle,
+    /// The bundle in place.
+    before: Option<Bundle>,
+    edge: Option<Edge>,
+    /// Why a new process is necessary.
+    restart: Vec<String>,
+    /// Hosts with another certificate than before.
+    renewed: Vec<Host>,
+    /// The sanedge.toml that was proven.
+    text: Contents,
+}
+
+impl<'a> Planned<'a> {
+    fn of(
+        request: &Request<'_>,
+        place: &'a Place,
+        talk: &mut dyn Talk,
+        report: &mut Report,
+        told: &mut Option<[u8; 32]>,
+    ) -> Result<Self, Failure> {
+        file::guarded(&place.bundle).map_err(|error| Failure::new("folder", error.to_string()))?;
+        let (old_text, text) = texts(request, place, report)?;
+        let is_edited = request.edit.is_some() && old_text.as_deref() != Some(text.as_str());
+        let mut outcome = compile::compile_text(&place.file, &text, now());
+        let bytes = outcome.bundle.take();
+        let is_news = *told != Some(crate::bundle::wire::sha256(text.as_bytes()));
+        if is_news && is_edited {
+            talk.edited(&place.file, old_text.as_deref().unwrap_or_default(), &text);
+        }
+        if is_news {
+            talk.proven(&outcome);
+        }
+        let fresh = outcome.plan.take().map(|plan| plan.for_bundle(&place.bundle));
+        report.outcome = outcome;
+        let Some(bytes) = bytes else {
+            let count = report::count(&report.outcome.findings);
+            return Err(Failure::new("findings", format!("{count}: nothing was changed")));
+        };
+        let bundle = Bundle::decode(bytes.clone())
+            .map_err(|error| Failure::new("bundle-refused", error.to_string()))?;
+        let (in_place, before) = in_place(place)?;
+        let (plan_bytes, plan_before) = plan_in_place(place)?;
+        let mut differences = before
+            .as_ref()
+            .map_or_else(|| compare::all_new(&bundle), |old| compare::differences(old, &bundle));
+        differences.extend(compare::plans(plan_before.as_ref(), fresh.as_ref()));
+        if is_news {
+            talk.differs(&differences);
+        }
+        *told = Some(crate::bundle::wire::sha256(text.as_bytes()));
+        report.differences = differences;
+        let edge = Edge::find(&place.bundle, &before.iter().chain([&bundle]).collect::<Vec<_>>())?;
+        let restart = edge.as_ref().map_or_else(Vec::new, |edge| edge.cannot_follow(&place.bundle, &bundle));
+        let text = Some(Zeroizing::new(text.into_bytes()));
+        let old_text = old_text.map(|text| Zeroizing::new(text.into_bytes()));
+        let new_plan = fresh.map(|plan| Zeroizing::new(plan.encode()));
+        let all = [
+            Change { path: place.file.clone(), kind: Kind::Text, old: old_text, new: text.clone() },
+            Change { path: place.plan.clone(), kind: Kind::Public, old: plan_bytes, new: new_plan },
+            // Last: what the next start uses.
+            Change { path: place.bundle.clone(), kind: Kind::Bundle, old: in_place, new: Some(bytes) },
+        ];
+        let renewed = renewed(before.as_ref(), &bundle);
+        let changes = all.into_iter().filter(|change| change.old != change.new).collect();
+        Ok(Self { place, changes, bundle, before, edge, restart, renewed, text })
+    }
+
+    /// Files and edge are so already.
+    fn is_done(&self) -> bool {
+        self.changes.is_empty()
+            && self.edge.as_ref().is_none_or(|edge| edge.uses(&self.bundle))
+            && self.restart.is_empty()
+    }
+
+    fn can_restart(&self) -> bool {
+        self.edge.as_ref().is_some_and(|edge| edge.has_unit)
+    }
+
+    fn commit(&self, talk: &mut dyn Talk) -> Result<State, Failure> {
+        if let Some(edge) = &self.edge {
+            edge.is_ready()?;
+            if !self.restart.is_empty() && !edge.has_unit {
+                let message = format!(
+                    "the change needs a new process ({}). {}",
+                    self.restart.join("; "),
+                    edge::by_hand(&self.place.file)
+                );
+                return Err(Failure::new(NEEDS_RESTART, message));
+            }
+        }
+        self.is_as_proven()?;
+        let _deferred = signals::Deferred::new();
+        if self.changes.is_empty() {
+            return self.put_to_use(talk);
+        }
+        let journal = Journal::begin(folder_of(&self.place.bundle), &self.changes)?;
+        let done = Journal::write(&self.changes).and_then(|notes| {
+            notes.iter().for_each(|note| talk.note(note));
+            self.put_to_use(talk)
+        });
+        match done {
+            Ok(state) => journal.end().map(|()| state),
+            Err(failure) => Err(self.undone(journal, failure)),
+        }
+    }
+
+    /// An editor holds no lock.
+    fn is_as_proven(&self) -> Result<(), Failure> {
+        let edited = self.changes.iter().find(|change| change.kind == Kind::Text);
+        let wanted = edited.map_or(&self.text, |change| &change.old);
+        if journal::contents(&self.place.file)? == *wanted {
+            return Ok(());
+        }
+        let message = format!(
+            "{} was changed by another program meanwhile: nothing was changed. Try again",
+            word(&self.place.file)
+        );
+        Err(Failure::new("edited-meanwhile", message))
+    }
+
+    fn put_to_use(&self, talk: &mut dyn Talk) -> Result<State, Failure> {
+        let Some(edge) = &self.edge else { return Ok(State::Stored) };
+        let state = if self.restart.is_empty() {
+            if !edge.uses(&self.bundle) {
+                edge.reload()?.iter().for_each(|note| talk.note(note));
+            }
+            State::Reloaded
+        } else {
+            talk.note("restarting the edge");
+            edge.restart()?;
+            State::Restarted
+        };
+        Edge::confirm(&self.place.bundle, &self.bundle, &self.renewed, state == State::Restarted)?;
+        Ok(state)
+    }
+
+    /// Files and edge as they were before; says so.
+    fn undone(&self, journal: Journal, mut failure: Failure) -> Failure {
+        let others = match journal.roll_back() {
+            Ok(others) => others,
+            Err(error) => {
+                failure.message += &format!(
+                    ". The files could not be put back: {}. The next `sanedge apply` tries again",
+                    error.message
+                );
+                return failure;
+            }
+        };
+        for path in others {
+            failure.message +=
+                &format!(". {} was changed by another program meanwhile and stays", word(&path));
+        }
+        failure.message += match self.edge_as_before() {
+            Ok(()) => ". Files and edge are as before",
+            Err(_) => {
+                ". The files are as before, but the edge does not confirm that it serves them: check `sanedge status`"
+            }
+        };
+        failure
+    }
+
+    fn edge_as_before(&self) -> Result<(), Failure> {
+        let (Some(edge), Some(before)) = (&self.edge, &self.before) else { return Ok(()) };
+        if !edge.uses(before) {
+            return Ok(());
+        }
+        match Edge::find(&self.place.bundle, &[before, &self.bundle])? {
+            Some(now) if now.uses(before) => return Ok(()),
+            Some(now) if self.restart.is_empty() => drop(now.reload()?),
+            _ if edge.has_unit => edge.restart()?,
+            _ => {}
+        }
+        Edge::confirm(&self.place.bundle, before, &[], !self.restart.is_empty())
+    }
+}
+
+/// The text of the file, and the text that it is to have.
+fn texts(
+    request: &Request<'_>,
+    place: &Place,
+    report: &mut Report,
+) -> Result<(Option<String>, String), Failure> {
+    let found = match (source::text(&place.file), request.edit) {
+        (Ok(text), _) => Some(text),
+        (Err(_), Some(_))
+            if std::fs::symlink_metadata(&place.file)
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) =>
+        {
+            None
+        }
+        (Err(finding), _) => {
+            let message = finding.message.clone();
+            report.outcome.findings = vec![*finding];
+            return Err(unreadable(message, &report.outcome.findings));
+        }
+    };
+    let Some(edit) = request.edit else {
+        let text = found.clone().unwrap_or_default();
+        return Ok((found, text));
+    };
+    let text = edit(found.as_deref())?;
+    if text.len() as u64 > SOURCE_BYTES_MAX {
+        let message = format!("{} would be larger than {} KiB", word(&place.file), SOURCE_BYTES_MAX / 1024);
+        return Err(Failure::new("too-large", message));
+    }
+    Ok((found, text))
+}
+
+fn unreadable(message: String, findings: &[Finding]) -> Failure {
+    let found = findings.first().map(|finding| format!(": {}", finding.found)).unwrap_or_default();
+    Failure::new("findings", format!("{message}{found}: nothing was changed"))
+}
+
+/// The bundle that is there. One that cannot be opened is replaced like another, and everything in the new one is new.
+fn in_place(place: &Place) -> Result<(Contents, Option<Bundle>), Failure> {
+    if super::output::is_something_else(&place.bundle) {
+        let message = format!(
+            "{0} is not a bundle: move it away (`mv {0} {0}.damaged`) and try again",
+            word(&place.bundle)
+        );
+        return Err(Failure::new("not-written", message));
+    }
+    let bytes = journal::contents(&place.bundle)?;
+    let bundle = bytes.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
+    Ok((bytes, bundle))
+}
+
+fn plan_in_place(place: &Place) -> Result<(Contents, Option<Plan>), Failure> {
+    let bytes = journal::contents(&place.plan)?;
+    if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > PLAN_BYTES_MAX) {
+        let message =
+            format!("{} is not what `sanedge bundle` writes: move it away and try again", word(&place.plan));
+        return Err(Failure::new("not-written", message));
+    }
+    let plan = bytes.as_ref().and_then(|bytes| Plan::decode(bytes).ok());
+    Ok((bytes, plan))
+}
+
+/// The hosts that clients see another certificate of.
+fn renewed(before: Option<&Bundle>, bundle: &Bundle) -> Vec<Host> {
+    let end_entity = |bundle: &Bundle, host: &Host| {
+        let certificate = bundle.host(host).map(|entry| usize::from(entry.certificate))?;
+        bundle.certificates.get(certificate)?.key.cert.first().cloned()
+    };
+    let is_renewed =
+        |host: &&Host| before.is_none_or(|before| end_entity(before, host) != end_entity(bundle, host));
+    bundle.hosts.iter().map(|entry| &entry.host).filter(is_renewed).cloned().collect()
+}
+
+/// Settles a change that was cut short: it holds if the edge has the new bundle in use, else the files become what they were.
+fn recover(folder: &Path) -> Result<(), Failure> {
+    let Some(interrupted) = Interrupted::find(folder)? else { return Ok(()) };
+    let holds = match interrupted.new_bundle() {
+        Some(path) => match Bundle::open(&path) {
+            Ok(bundle) => Edge::find(&path, &[&bundle])?.is_some_and(|edge| edge.uses(&bundle)),
+            Err(_) => false,
+        },
+        None => false,
+    };
+    interrupted.settle(holds).map(drop)
+}

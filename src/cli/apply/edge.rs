@@ -1,0 +1,237 @@
+//! The running edge as `apply` needs it: what it serves, a reload, a restart by systemd, and whether it serves what it should.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::acme::confirm;
+use crate::bundle::file::word;
+use crate::bundle::report::hex;
+use crate::bundle::{Admin, Bundle};
+use crate::cli::failure::Failure;
+use crate::cli::running::{admin_of, asked, is_absent, reload_of};
+use crate::excerpt::Excerpt;
+use crate::names::Host;
+use crate::ops::admin::client::AskError;
+use crate::ops::started::Started;
+
+/// The service of the package.
+const UNIT: &str = "sanedge.service";
+/// For a restart: the unit's own limits for stop and start.
+const RESTART_TIME: Duration = Duration::from_secs(180);
+/// For the edge to answer after it.
+const CONFIRM_TIME: Duration = Duration::from_secs(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Hosts that are asked for their certificate.
+const HOSTS_ASKED_MAX: usize = 16;
+/// The code where clients of this machine see another certificate.
+pub(super) const NOT_SERVED: &str = "not-served";
+
+/// An edge that runs with a bundle of ours.
+#[derive(Debug)]
+pub(super) struct Edge {
+    admin: Admin,
+    /// The first bytes of the digest of the bundle in use, in hex.
+    digest: String,
+    draining: bool,
+    /// None: an edge of another version.
+    started: Option<Started>,
+    /// WebSockets that are open.
+    pub(super) websockets: u64,
+    /// systemd runs it.
+    pub(super) has_unit: bool,
+}
+
+impl Edge {
+    /// The edge that serves the file at `path`: asked where the bundle in place says, then where the new one does.
+    pub(super) fn find(path: &Path, bundles: &[&Bundle]) -> Result<Option<Self>, Failure> {
+        let unit = Unit::of(path);
+        // Its sockets may answer for it, and then nobody does.
+        if unit == Some(Unit { active: false }) {
+            return Ok(None);
+        }
+        let mut tried = Vec::new();
+        for admin in bundles.iter().map(|bundle| admin_of(bundle)) {
+            if tried.contains(&admin) {
+                continue;
+            }
+            match asked(&admin) {
+                Ok(status) if serves(&status, path) => {
+                    return Ok(Some(Self::of(admin, &status, unit.is_some())));
+                }
+                Ok(_) => {}
+                Err(AskError::Connect { error, .. }) if is_absent(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+            tried.push(admin);
+        }
+        Ok(None)
+    }
+
+    fn of(admin: Admin, status: &Value, has_unit: bool) -> Self {
+        let started = status.get("started").cloned().unwrap_or_default();
+        Self {
+            admin,
+            digest: status.get("bundle").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            draining: status.get("draining").and_then(Value::as_bool).unwrap_or_default(),
+            started: serde_json::from_value(started).ok(),
+            websockets: status
+                .pointer("/counters/websockets_open")
+                .and_then(Value::as_u64)
+                .unwrap_or_default(),
+            has_unit,
+        }
+    }
+
+    /// Whether `bundle` is in use.
+    pub(super) fn uses(&self, bundle: &Bundle) -> bool {
+        !self.digest.is_empty() && hex(&bundle.digest).starts_with(&self.digest)
+    }
+
+    /// Why `bundle` needs a new process; empty where a reload is enough.
+    pub(super) fn cannot_follow(&self, path: &Path, bundle: &Bundle) -> Vec<String> {
+        self.started.as_ref().map(|started| started.cannot_follow(path, bundle)).unwrap_or_default()
+    }
+
+    /// Refuses before anything is written where the edge takes no bundle.
+    pub(super) fn is_ready(&self) -> Result<(), Failure> {
+        match &self.admin {
+            _ if self.draining => {
+                Err(Failure::new("draining", "the edge is shutting down; try again when it runs"))
+            }
+            Admin::Tcp(address) if !self.has_unit => {
+                let message = format!(
+                    "the admin socket of the edge is {address}, which is read-only, and {UNIT} does not run it: stop it, apply, and start it"
+                );
+                Err(Failure::new("admin-only-reads", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes it open its bundle again; gives what it says besides.
+    pub(super) fn reload(&self) -> Result<Vec<String>, Failure> {
+        if let Admin::Tcp(_) = self.admin {
+            return systemctl("reload").map(|()| Vec::new());
+        }
+        let said: Value = serde_json::from_str(&reload_of(&self.admin, true)?).unwrap_or_default();
+        let notes = said.get("notes").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect())
+    }
+
+    /// A new process, by systemd.
+    pub(super) fn restart(&self) -> Result<(), Failure> {
+        systemctl("restart")
+    }
+
+    /// Whether the edge at `path` has `bundle` in use, and serves the certificates of `hosts`. A new process gets time to answer.
+    pub(super) fn confirm(path: &Path, bundle: &Bundle, hosts: &[Host], is_new: bool) -> Result<(), Failure> {
+        let admin = admin_of(bundle);
+        let until = Instant::now() + if is_new { CONFIRM_TIME } else { Duration::ZERO };
+        loop {
+            let status = asked(&admin);
+            let edge = status.as_ref().ok().filter(|status| serves(status, path));
+            if edge.is_some_and(|status| Self::of(admin.clone(), status, false).uses(bundle)) {
+                break;
+            }
+            if Instant::now() >= until {
+                return Err(unconfirmed(status));
+            }
+            sleep(LOOK_INTERVAL);
+        }
+        let Some(listener) = bundle.listen.https.iter().find(|listener| listener.port() != 0) else {
+            return Ok(());
+        };
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let expects_proxy = bundle.listen.proxy_protocol_from.iter().any(|network| network.contains(&here));
+        for host in hosts.iter().take(HOSTS_ASKED_MAX) {
+            let entry = bundle.host(host).map(|entry| usize::from(entry.certificate));
+            let certificate = entry.and_then(|at| bundle.certificates.get(at));
+            let Some(end_entity) = certificate.and_then(|found| found.key.cert.first()) else { continue };
+            confirm::serves(*listener, &host.to_string(), end_entity, expects_proxy)
+                .map_err(|found| Failure::new(NOT_SERVED, found))?;
+        }
+        Ok(())
+    }
+}
+
+fn unconfirmed(status: Result<Value, AskError>) -> Failure {
+    match status {
+        Err(error) => error.into(),
+        Ok(status) => {
+            let in_use = status.get("bundle").and_then(Value::as_str).unwrap_or_default();
+            let message = format!("the edge does not use the new bundle: it has {}", Excerpt::of(in_use));
+            Failure::new("not-in-use", message)
+        }
+    }
+}
+
+/// Whether a status is of an edge with the bundle at `path`.
+fn serves(status: &Value, path: &Path) -> bool {
+    let file = status.get("bundle_file").and_then(Value::as_str).unwrap_or_default();
+    let [ours, theirs] = [path, Path::new(file)].map(|path| std::fs::canonicalize(path).ok());
+    let whole = std::path::absolute(path).ok();
+    ours.is_some() && ours == theirs || whole.is_some_and(|whole| whole == Path::new(file))
+}
+
+/// The packaged service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unit {
+    active: bool,
+}
+
+impl Unit {
+    /// None where systemd does not run, or the service serves another file than `path`.
+    fn of(path: &Path) -> Option<Self> {
+        let mut command = Command::new("systemctl");
+        command.args(["show", "--property=LoadState,ActiveState,ExecStart", UNIT]);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok()?;
+        let serves = said.split_whitespace().any(|word| Path::new(word) == path);
+        let active = ["ActiveState=active", "ActiveState=reloading", "ActiveState=deactivating"];
+        let active = said.lines().any(|line| active.contains(&line));
+        (output.status.success() && serves).then_some(Self { active })
+    }
+}
+
+/// In a group of its own, so that Ctrl-C does not end it half-way.
+fn systemctl(verb: &str) -> Result<(), Failure> {
+    let failed = |why: String| {
+        let message = format!("`systemctl {verb} {UNIT}` failed: {why}; `journalctl -u {UNIT}` says more");
+        Failure::new("systemd", message)
+    };
+    let mut command = Command::new("systemctl");
+    command
+        .args([verb, UNIT])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    let until = Instant::now() + RESTART_TIME;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(failed(status.to_string())),
+            Err(error) => return Err(failed(error.to_string())),
+            Ok(None) if Instant::now() >= until => {
+                return Err(failed(format!("it has not ended after {} s", RESTART_TIME.as_secs())));
+            }
+            Ok(None) => sleep(LOOK_INTERVAL),
+        }
+    }
+}
+
+/// What to type where only systemd could restart the edge, and does not run it.
+pub(super) fn by_hand(file: &Path) -> String {
+    format!(
+        "{UNIT} does not run this edge, so it cannot be restarted: stop it, type `sanedge apply {}`, and start it",
+        word(file)
+    )
+}

@@ -1,0 +1,255 @@
+//! Several files that change together: all of them, or none, also where the process is killed.
+//!
+//! Before the first file is written, the contents of before go to a folder beside them ([`ACTIVE`]). While it is there, a change is under
+//! way; the next command that holds the lock completes or undoes it. Only files that still hold what the change wrote are put back: an edit
+//! of a person is never undone.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::bundle::file::{self, WriteError, sync, word};
+use crate::bundle::report::hex;
+use crate::bundle::source::read_bounded;
+use crate::bundle::wire::{FILE_BYTES_MAX, sha256};
+use crate::cli::failure::Failure;
+
+/// The folder of a change that is under way, and its name before and after.
+const ACTIVE: &str = ".sanedge-apply";
+const INACTIVE: &str = ".sanedge-apply.tmp";
+/// The list of its files, and the largest one.
+const LIST: &str = "files.json";
+const LIST_BYTES_MAX: u64 = 4096;
+const VERSION: u32 = 1;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    /// sanedge.toml: its owner, group and mode stay.
+    Text,
+    /// `x.acme`: readable by all.
+    Public,
+    /// The bundle, with keys.
+    Bundle,
+}
+
+/// Of a file; none: there is no file.
+pub(super) type Contents = Option<Zeroizing<Vec<u8>>>;
+
+/// One file that changes.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) path: PathBuf,
+    pub(super) kind: Kind,
+    /// What is there.
+    pub(super) old: Contents,
+    /// What is to be there.
+    pub(super) new: Contents,
+}
+
+#[derive(Serialize, Deserialize)]
+struct List {
+    version: u32,
+    files: Vec<Entry>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Entry {
+    /// In the folder of the journal's.
+    name: String,
+    kind: Kind,
+    /// SHA-256 of the contents, in hex; none: no file.
+    old: Option<String>,
+    new: Option<String>,
+}
+
+/// A change that is under way.
+pub(super) struct Journal {
+    folder: PathBuf,
+    files: Vec<Entry>,
+}
+
+/// How an interrupted change was found.
+pub(super) struct Interrupted(Journal);
+
+impl Journal {
+    /// Keeps what `changes` replace. They are files of one folder, and at least one.
+    pub(super) fn begin(folder: &Path, changes: &[Change]) -> Result<Self, Failure> {
+        let temporary = folder.join(INACTIVE);
+        let begun = || -> io::Result<Self> {
+            remove(&temporary)?;
+            DirBuilder::new().mode(0o700).create(&temporary)?;
+            let mut files = Vec::new();
+            for (at, change) in changes.iter().enumerate() {
+                files.push(entry(change)?);
+                if let Some(old) = &change.old {
+                    keep(&temporary.join(at.to_string()), old)?;
+                }
+            }
+            let list = serde_json::to_vec(&List { version: VERSION, files: files.clone() })?;
+            keep(&temporary.join(LIST), &list)?;
+            sync(&temporary)?;
+            fs::rename(&temporary, folder.join(ACTIVE))?;
+            sync(folder)?;
+            Ok(Self { folder: folder.to_owned(), files })
+        };
+        begun().map_err(|error| {
+            let _ = remove(&temporary);
+            let folder = word(folder);
+            Failure::new("not-written", format!("what is replaced cannot be kept in {folder}: {error}"))
+        })
+    }
+
+    /// Writes what is new. On failure, everything has to be rolled back.
+    pub(super) fn write(changes: &[Change]) -> Result<Vec<String>, Failure> {
+        let mut notes = Vec::new();
+        for change in changes {
+            notes.extend(put(&change.path, change.kind, change.new.as_deref().map(Vec::as_slice))?);
+        }
+        Ok(notes)
+    }
+
+    /// The change holds.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        let (active, temporary) = (self.folder.join(ACTIVE), self.folder.join(INACTIVE));
+        let ended = || -> io::Result<()> {
+            fs::rename(&active, &temporary)?;
+            sync(&self.folder)?;
+            remove(&temporary)
+        };
+        ended().map_err(|error| Failure::new("not-written", format!("{} stays: {error}", word(&active))))
+    }
+
+    /// Puts back what was there before, last file first; gives the files that somebody else has changed meanwhile.
+    pub(super) fn roll_back(self) -> Result<Vec<PathBuf>, Failure> {
+        let mut others = Vec::new();
+        for (at, entry) in self.files.iter().enumerate().rev() {
+            let path = self.folder.join(&entry.name);
+            let found = contents(&path)?.map(|bytes| hex(&sha256(&bytes)));
+            if found == entry.old {
+                continue;
+            }
+            if found != entry.new {
+                others.push(path);
+                continue;
+            }
+            let kept = self.folder.join(ACTIVE).join(at.to_string());
+            let old = entry.old.as_ref().map(|_| contents(&kept)).transpose()?.flatten();
+            if old.as_ref().map(|bytes| hex(&sha256(bytes))) != entry.old {
+                return Err(Failure::new("not-written", format!("{} is damaged", word(&kept))));
+            }
+            put(&path, entry.kind, old.as_deref().map(Vec::as_slice))?;
+        }
+        self.end()?;
+        Ok(others)
+    }
+}
+
+impl Interrupted {
+    /// A change of an earlier command in `folder` that has neither ended nor was rolled back. Also removes what was left behind by
+    /// commands that were killed before they changed anything. To be called with the lock.
+    pub(super) fn find(folder: &Path) -> Result<Option<Self>, Failure> {
+        let active = folder.join(ACTIVE);
+        let _ = remove(&folder.join(INACTIVE));
+        remove_temporary_files(folder);
+        let unusable = |what: String| {
+            Failure::new("not-written", format!("{} {what}; look at it, and remove it", word(&active)))
+        };
+        match fs::symlink_metadata(&active) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(error.to_string())),
+            Ok(found) if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() => {
+                return Err(unusable("is not a folder of this user".to_owned()));
+            }
+            Ok(_) => {}
+        }
+        let list =
+            read_bounded(&active.join(LIST), LIST_BYTES_MAX).map_err(|error| unusable(error.to_string()))?;
+        let list: List = serde_json::from_slice(&list).map_err(|_| unusable("is damaged".to_owned()))?;
+        let is_name = |entry: &Entry| Path::new(&entry.name).file_name() == Some(entry.name.as_ref());
+        if list.version != VERSION || !list.files.iter().all(is_name) {
+            return Err(unusable("is of another version".to_owned()));
+        }
+        Ok(Some(Self(Journal { folder: folder.to_owned(), files: list.files })))
+    }
+
+    /// The bundle that it was about, where the file is as the change wrote it.
+    pub(super) fn new_bundle(&self) -> Option<PathBuf> {
+        let entry = self.0.files.iter().find(|entry| entry.kind == Kind::Bundle)?;
+        let path = self.0.folder.join(&entry.name);
+        let found = contents(&path).ok()?.map(|bytes| hex(&sha256(&bytes)));
+        (found.is_some() && found == entry.new).then_some(path)
+    }
+
+    /// Decides for or against it.
+    pub(super) fn settle(self, holds: bool) -> Result<Vec<PathBuf>, Failure> {
+        if holds { self.0.end().map(|()| Vec::new()) } else { self.0.roll_back() }
+    }
+}
+
+fn entry(change: &Change) -> io::Result<Entry> {
+    let digest = |bytes: &Contents| bytes.as_ref().map(|bytes| hex(&sha256(bytes)));
+    let name = change.path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| io::Error::other("its name is not UTF-8"))?.to_owned();
+    Ok(Entry { name, kind: change.kind, old: digest(&change.old), new: digest(&change.new) })
+}
+
+/// A file of the journal.
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// What a file holds; none where there is none.
+pub(super) fn contents(path: &Path) -> Result<Contents, Failure> {
+    use io::Read as _;
+    let unreadable =
+        |error: io::Error| Failure::new("not-written", format!("{} cannot be read: {error}", word(path)));
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(Some(bytes))
+}
+
+/// Gives a file its contents, or removes it.
+fn put(path: &Path, kind: Kind, bytes: Option<&[u8]>) -> Result<Option<String>, Failure> {
+    let written = match (kind, bytes) {
+        (_, None) => fs::remove_file(path)
+            .and_then(|()| sync(file::folder_of(path)))
+            .map(|()| None)
+            .map_err(|error| WriteError::Io { path: path.to_owned(), step: "removing", error }),
+        (Kind::Text, Some(bytes)) => file::write_text(path, bytes).map(|()| None),
+        (Kind::Public, Some(bytes)) => file::write_public(path, bytes).map(|()| None),
+        (Kind::Bundle, Some(bytes)) => file::write_atomic(path, bytes).map(|written| written.note),
+    };
+    written.map_err(|error| Failure::new("not-written", error.to_string()))
+}
+
+/// Removes a folder with files.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Temporary files of processes that are gone: they hold keys.
+fn remove_temporary_files(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(file::process_of_temporary);
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What `sanedge apply` and `sanedge site` say on a terminal, or as one JSON document.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{Report, Request, State, Talk, exit_code, run};
+use crate::bundle::compare::Difference;
+use crate::bundle::compile::Outcome;
+use crate::bundle::file::word;
+use crate::bundle::report;
+use crate::cli::failure::Failure;
+use crate::cli::output::DONE_IN_PART;
+use crate::cli::terminal::{complain, exit, print};
+use crate::excerpt::number;
+use crate::ops::log;
+
+/// Longest answer to a question.
+const ANSWER_BYTES_MAX: u64 = 64;
+
+/// Runs it and says what came of it.
+pub(in crate::cli) fn told(request: &Request<'_>, json: bool) -> ExitCode {
+    let (report, state) = match json {
+        true => run(request, &mut Silent),
+        false => run(request, &mut Terminal),
+    };
+    if json {
+        let printed = print(&format!("{:#}\n", document(request, &report, &state)));
+        return code(&report, &state, printed);
+    }
+    match &state {
+        Ok(state) => {
+            let printed = print(&format!("{}\n", report::escaped(&sentence(request, &report, *state))));
+            code(&report, &Ok(*state), printed)
+        }
+        Err(failure) => {
+            let _ = failure.tell(false);
+            code(&report, &state, true)
+        }
+    }
+}
+
+fn code(report: &Report, state: &Result<State, Failure>, printed: bool) -> ExitCode {
+    match state {
+        Err(failure) => ExitCode::from(exit_code(failure)),
+        Ok(_) if printed && report.outcome.in_part => ExitCode::from(DONE_IN_PART),
+        Ok(_) => exit(printed),
+    }
+}
+
+fn sentence(request: &Request<'_>, report: &Report, state: State) -> String {
+    let file = word(request.file);
+    match state {
+        State::Unchanged => format!("{file} is in use: nothing has changed"),
+        State::Stored => format!(
+            "written; no edge is running, and the next start uses {}",
+            word(&request.file.with_extension("bundle"))
+        ),
+        State::Reloaded => format!("{file} is in use"),
+        State::Restarted => format!("{file} is in use by a new process"),
+        State::Planned if report.restart.is_empty() => {
+            "nothing was written (--dry-run); a reload is enough".to_owned()
+        }
+        State::Planned => {
+            let open = number(usize::try_from(report.websockets).unwrap_or(usize::MAX), "WebSocket");
+            let why = report.restart.join("; ");
+            format!(
+                "nothing was written (--dry-run); a new process is necessary ({why}), and {open} would be closed"
+            )
+        }
+    }
+}
+
+fn document(request: &Request<'_>, report: &Report, state: &Result<State, Failure>) -> Value {
+    let mut document = report::outcome_json(&report.outcome, None);
+    let members = json!({
+        "ok": true,
+        "state": state.as_ref().ok(),
+        "file": word(request.file),
+        "dry_run": request.dry_run,
+        "changes": report.differences,
+        "restart": {
+            "needed": !report.restart.is_empty(),
+            "reasons": report.restart,
+            "websockets_open": report.websockets,
+        },
+    });
+    if let (Some(document), Value::Object(members)) = (document.as_object_mut(), members) {
+        document.remove("written");
+        document.extend(members);
+    }
+    if let Err(failure) = state {
+        failure.mark(&mut document);
+    }
+    document
+}
+
+/// For programs.
+struct Silent;
+
+impl Talk for Silent {
+    fn edited(&mut self, _: &Path, _: &str, _: &str) {}
+    fn proven(&mut self, _: &Outcome) {}
+    fn differs(&mut self, _: &[Difference]) {}
+    fn note(&mut self, _: &str) {}
+    fn ask(&mut self, _: &str) -> Option<bool> {
+        None
+    }
+}
+
+/// For people.
+pub(crate) struct Terminal;
+
+impl Talk for Terminal {
+    fn edited(&mut self, _: &Path, _: &str, _: &str) {}
+
+    fn proven(&mut self, outcome: &Outcome) {
+        complain(&report::findings(&outcome.findings, log::is_coloured(&io::stderr())));
+    }
+
+    fn differs(&mut self, differences: &[Difference]) {
+        print(&differences.iter().map(|one| format!("{}\n", report::escaped(&one.line))).collect::<String>());
+    }
+
+    fn note(&mut self, text: &str) {
+        complain(&format!("note {}\n", report::escaped(text)));
+    }
+
+    fn ask(&mut self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        complain(&format!("{} [y/N] ", report::escaped(question)));
+        let _ = io::stderr().flush();
+        let mut answer = String::new();
+        let read = io::Read::take(io::stdin().lock(), ANSWER_BYTES_MAX).read_line(&mut answer);
+        Some(read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}
