@@ -75,3 +75,13 @@ fn engineio() {
 fn acme_alpn() {
     replay("acme_alpn", sanedge::fuzz::parsers::fuzz_acme_alpn, 10);
 }
+
+#[test]
+fn acme_status() {
+    replay("acme_status", sanedge::fuzz::parsers::fuzz_acme_status, 10);
+}
+
+#[test]
+fn acme_plan() {
+    replay("acme_plan", sanedge::fuzz::parsers::fuzz_acme_plan, 10);
+}

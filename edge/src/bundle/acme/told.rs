@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::is_name;
 use crate::excerpt::kept_text;
-use crate::names::Host;
 
 /// Its name. No challenge has a dot.
 pub const FILE: &str = "status.json";
@@ -81,14 +81,13 @@ pub fn read(folder: &Path) -> Option<Renewals> {
     }
     let mut bytes = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    decode(&bytes).map(Renewals::shown)
+    decode(&bytes)
 }
 
 impl Renewals {
     /// Without what may be a key: it is no secret what `sanedge renew` writes, but the file may be another one.
     fn shown(mut self) -> Self {
-        let is_name = |name: &String| Host::parse(name.strip_prefix("*.").unwrap_or(name)).is_ok();
-        self.certificates.retain(|one| one.names.iter().all(is_name));
+        self.certificates.retain(|one| one.names.iter().all(|name| is_name(name)));
         for one in &mut self.certificates {
             let failure = one.failure.iter_mut();
             let of_failure = failure.flat_map(|f| [&mut f.code, &mut f.found, &mut f.means, &mut f.remedy]);
@@ -101,10 +100,10 @@ impl Renewals {
     }
 }
 
-/// From the bytes of the file.
+/// From the bytes of the file, without what may be a key.
 pub fn decode(bytes: &[u8]) -> Option<Renewals> {
     let told: Renewals = serde_json::from_slice(bytes).ok()?;
-    (told.failures.len() <= CODES_MAX).then_some(told)
+    (told.failures.len() <= CODES_MAX).then(|| told.shown())
 }
 
 #[cfg(test)]
