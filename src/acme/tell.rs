@@ -10,7 +10,6 @@ use super::policy::Told;
 use super::progress::{Outcome, Row};
 use crate::bundle::acme::told::{self, CODES_MAX, FILE, Failure, Renewal};
 use crate::bundle::acme::{Ca, Plan};
-use crate::excerpt::{Excerpt, may_hold_key};
 
 /// Brings the file up to date with the rows of a run, and with the next question about renewals if this run has asked; `directory_of`
 /// is the CA that issued a certificate. Without the folder, or room in it, the edge knows nothing of the run.
@@ -45,20 +44,16 @@ fn renewal(plan: &Plan, row: &Row, directory_of: &dyn Fn(&str) -> Option<String>
     let is_well = matches!(row.outcome, Outcome::Fine | Outcome::Issued);
     Renewal {
         names: row.names.clone(),
-        directory: shown(&ca.directory),
+        // `Plan::decode` refuses what may be a key in either.
+        directory: ca.directory.clone(),
         staging: ca.is_staging(),
-        profile: shown(&ca.profile),
+        profile: ca.profile.clone(),
         outcome: row.outcome.word().to_owned(),
         not_after: row.lifetime.map(|lifetime| lifetime.not_after),
         next: row.next,
         why: row.why.map(str::to_owned),
         failure: row.told.as_ref().filter(|_| !is_well).map(failure),
     }
-}
-
-/// What others may read of a value of sanedge.acme, whoever wrote that.
-fn shown(text: &str) -> String {
-    if may_hold_key(text) { Excerpt::of(text).into() } else { text.to_owned() }
 }
 
 fn failure(told: &Told) -> Failure {

@@ -82,43 +82,42 @@ pub struct Binding {
     pub key_file: PathBuf,
 }
 
-/// Kind of a certificate's key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyChoice {
-    /// ECDSA with P-256.
-    #[default]
-    P256,
-    /// ECDSA with P-384.
-    P384,
+/// An enum whose values have the same names in sanedge.toml and in `x.acme`, and the list of them.
+macro_rules! named {
+    ($(#[$about:meta])* pub enum $name:ident [$count:literal] { $($(#[$of:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$of])* #[serde(rename = $text)] $variant,)+ }
+
+        impl $name {
+            /// Each with its name.
+            pub(crate) const ALL: [(&'static str, Self); $count] = [$(($text, Self::$variant),)+];
+        }
+    };
 }
 
-/// How the CA is shown that a name is ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Challenge {
-    /// dns-01 where there is `[acme.dns]`, http-01 where the edge answers on a plain listener, else tls-alpn-01.
-    #[default]
-    #[serde(rename = "auto")]
-    Auto,
-    /// RFC 8555 §8.3, on port 80.
-    #[serde(rename = "http-01")]
-    Http01,
-    /// RFC 8737, on port 443.
-    #[serde(rename = "tls-alpn-01")]
-    TlsAlpn01,
-    /// RFC 8555 §8.4, by a TXT record.
-    #[serde(rename = "dns-01")]
-    Dns01,
+named! {
+    /// Kind of a certificate's key.
+    pub enum KeyChoice [2] {
+        /// ECDSA with P-256.
+        P256 = "p256",
+        /// ECDSA with P-384.
+        P384 = "p384",
+    }
 }
 
-impl Challenge {
-    /// Each with its name in sanedge.toml.
-    pub(crate) const ALL: [(&'static str, Self); 4] = [
-        ("auto", Self::Auto),
-        ("http-01", Self::Http01),
-        ("tls-alpn-01", Self::TlsAlpn01),
-        ("dns-01", Self::Dns01),
-    ];
+named! {
+    /// How the CA is shown that a name is ours.
+    pub enum Challenge [4] {
+        /// dns-01 where there is `[acme.dns]`, http-01 where the edge answers on a plain listener, else tls-alpn-01.
+        Auto = "auto",
+        /// RFC 8555 §8.3, on port 80.
+        Http01 = "http-01",
+        /// RFC 8737, on port 443.
+        TlsAlpn01 = "tls-alpn-01",
+        /// RFC 8555 §8.4, by a TXT record.
+        Dns01 = "dns-01",
+    }
 }
 
 /// `[acme.dns]`: who makes TXT records for dns-01 (RFC 8555 §8.4).
@@ -133,39 +132,22 @@ pub struct Dns {
     pub resolvers: Vec<SocketAddr>,
 }
 
-/// A DNS provider, or a program that knows one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Provider {
-    /// Dynamic updates with TSIG.
-    #[serde(rename = "rfc2136")]
-    Rfc2136,
-    /// A server of <https://github.com/joohoi/acme-dns>.
-    #[serde(rename = "acme-dns")]
-    AcmeDns,
-    /// Cloudflare.
-    #[serde(rename = "cloudflare")]
-    Cloudflare,
-    /// <https://desec.io>
-    #[serde(rename = "desec")]
-    Desec,
-    /// <https://www.duckdns.org>
-    #[serde(rename = "duckdns")]
-    Duckdns,
-    /// A program of the user's own.
-    #[serde(rename = "exec")]
-    Exec,
-}
-
-impl Provider {
-    /// Each with its name in sanedge.toml.
-    pub(crate) const ALL: [(&'static str, Self); 6] = [
-        ("rfc2136", Self::Rfc2136),
-        ("acme-dns", Self::AcmeDns),
-        ("cloudflare", Self::Cloudflare),
-        ("desec", Self::Desec),
-        ("duckdns", Self::Duckdns),
-        ("exec", Self::Exec),
-    ];
+named! {
+    /// A DNS provider, or a program that knows one.
+    pub enum Provider [6] {
+        /// Dynamic updates with TSIG.
+        Rfc2136 = "rfc2136",
+        /// A server of <https://github.com/joohoi/acme-dns>.
+        AcmeDns = "acme-dns",
+        /// Cloudflare.
+        Cloudflare = "cloudflare",
+        /// <https://desec.io>
+        Desec = "desec",
+        /// <https://www.duckdns.org>
+        Duckdns = "duckdns",
+        /// A program of the user's own.
+        Exec = "exec",
+    }
 }
 
 /// One certificate to obtain.

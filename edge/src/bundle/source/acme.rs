@@ -1,7 +1,7 @@
 //! `[acme]` to types.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -44,21 +44,17 @@ impl Reader<'_> {
                 Err(Bad::new("\"agreed\"", "Read the CA's terms of service, then write terms = \"agreed\"."))
             }
         });
-        let one_of = |first: &'static str, second: &'static str| {
-            move |text: &str| match text {
-                _ if text == first => Ok(false),
-                _ if text == second => Ok(true),
-                _ => Err(Bad::new(format!("\"{first}\" or \"{second}\""), "Remove it for its default.")),
-            }
-        };
-        let p384 = self.one(table, "key", "\"p256\"", one_of("p256", "p384"));
+        let key = self
+            .one(table, "key", "\"p256\"", |text| named(&KeyChoice::ALL, text, "Remove it for its default."));
         let has_dns = table.contains_key("dns");
-        let by_site = self.one(table, "group", "\"host\"", one_of("host", "site"));
+        let by_site = self.one(table, "group", "\"host\"", |text| {
+            named(&[("host", false), ("site", true)], text, "Remove it for its default.")
+        });
         let challenge = self.one(table, "challenge", "\"auto\"", |text| parse_challenge(text, has_dns));
         let (mut ca, trust) = self.ca(table, line, &ACME);
         ca.contact =
             self.one(table, "contact", "\"you@example.org\"", parse_contact).map(|lined| lined.value);
-        ca.key = if p384.is_some_and(|lined| lined.value) { KeyChoice::P384 } else { KeyChoice::P256 };
+        ca.key = key.map_or(KeyChoice::P256, |lined| lined.value);
         let fallback = self.tables(table, &ACME_FALLBACK, "fallback", |reader, table, line| {
             reader.unknown_keys(table, &ACME_FALLBACK);
             if !table.contains_key("directory") {
@@ -102,10 +98,9 @@ impl Reader<'_> {
         let value = table.get("trust");
         let trust = value.and_then(|file| self.file(file, "trust", "\"ca.pem\""));
         // Nothing reads that of a fallback here, and x.acme names it.
-        let may_hold_key = trust.as_ref().is_some_and(|file| path_may_hold_key(&file.value.path));
-        if let (Some(value), true) = (value, may_hold_key && section.title == ACME_FALLBACK.title) {
-            let expected = "a file that is there, or a name that cannot be a key";
-            self.bad(value, "trust", Bad::new(expected, "Write the roots into a file, and name that."));
+        let of_fallback = value.zip(trust.as_ref()).filter(|_| section.title == ACME_FALLBACK.title);
+        if let Some((value, file)) = of_fallback {
+            self.refuse_key(value, "trust", &file.value.path);
         }
         let ca = Ca {
             directory,
@@ -123,14 +118,8 @@ impl Reader<'_> {
         let table = self.table(value, &ACME_EAB)?;
         self.unknown_keys(table, &ACME_EAB);
         let kid = self.one(table, "kid", "\"…\"", parse_kid);
-        let value = table.get("key_file");
-        let file = value.and_then(|file| self.file(file, "key_file", "\"eab.key\""));
-        if let (Some(value), Some(true)) =
-            (value, file.as_ref().map(|file| path_may_hold_key(&file.value.path)))
-        {
-            let expected = "a file that is there, or a name that cannot be a key";
-            self.bad(value, "key_file", Bad::new(expected, "Write the key into a file, and name that."));
-        }
+        let file = table.get("key_file");
+        let file = file.and_then(|file| self.public_path(file, "key_file", "\"eab.key\""));
         for (key, example) in
             [("kid", "kid = \"…\", as the CA's web site shows it"), ("key_file", "key_file = \"eab.key\"")]
         {
@@ -138,17 +127,23 @@ impl Reader<'_> {
                 self.missing(line, key, &ACME_EAB, example);
             }
         }
-        Some(Binding { kid: kid?.value, key_file: std::path::absolute(&file?.value.path).ok()? })
+        Some(Binding { kid: kid?.value, key_file: std::path::absolute(file?).ok()? })
     }
 
     /// A path that x.acme names, which everybody may read.
     fn public_path(&mut self, value: &Value<'_>, key: &'static str, example: &str) -> Option<PathBuf> {
         let path = self.file(value, key, example)?.value.path;
-        if path_may_hold_key(&path) {
-            let expected = "a path that is there, or a name that cannot be a key";
-            self.bad(value, key, Bad::new(expected, "Make it first, or write another name."));
-        }
+        self.refuse_key(value, key, &path);
         Some(path)
+    }
+
+    /// A key that stands where its file should be named.
+    fn refuse_key(&mut self, value: &Value<'_>, key: &'static str, path: &Path) {
+        if path_may_hold_key(path) {
+            let expected = "a path that is there, or a name that cannot be a key";
+            let remedy = "If this is a key, write it into a file and name that; else make the path first, or write another name.";
+            self.bad(value, key, Bad::new(expected, remedy));
+        }
     }
 
     fn acme_dns(&mut self, value: &Value<'_>) -> Option<Dns> {
@@ -211,14 +206,18 @@ fn parse_name(text: &str, has_dns: bool) -> Result<SanName, Bad> {
     })
 }
 
-fn parse_provider(text: &str) -> Result<Provider, Bad> {
-    let known = Provider::ALL.iter().find(|(name, _)| *name == text).map(|(_, provider)| *provider);
+/// The value with this name.
+fn named<T: Copy>(all: &[(&str, T)], text: &str, remedy: &str) -> Result<T, Bad> {
+    let known = all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
     known.ok_or_else(|| {
-        let names: Vec<String> = Provider::ALL.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let remedy =
-            "For another provider write \"exec\" and a program such as lego's hook (docs/dns-01.md).";
+        let names: Vec<String> = all.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         Bad::new(format!("one of {}", names.join(", ")), remedy)
     })
+}
+
+fn parse_provider(text: &str) -> Result<Provider, Bad> {
+    let remedy = "For another provider write \"exec\" and a program such as lego's hook (docs/dns-01.md).";
+    named(&Provider::ALL, text, remedy)
 }
 
 fn parse_resolver(text: &str) -> Result<SocketAddr, Bad> {
@@ -228,17 +227,12 @@ fn parse_resolver(text: &str) -> Result<SocketAddr, Bad> {
 }
 
 fn parse_challenge(text: &str, has_dns: bool) -> Result<Challenge, Bad> {
-    let known = Challenge::ALL.iter().find(|(name, _)| *name == text).map(|(_, challenge)| *challenge);
-    match known {
-        Some(Challenge::Dns01) if !has_dns => {
+    match named(&Challenge::ALL, text, "Remove it for \"auto\".")? {
+        Challenge::Dns01 if !has_dns => {
             let remedy = "Add [acme.dns] with `provider` and `credentials` (docs/dns-01.md).";
             Err(Bad::new("a challenge that can be answered: dns-01 needs [acme.dns]", remedy))
         }
-        Some(challenge) => Ok(challenge),
-        None => {
-            let names: Vec<String> = Challenge::ALL.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            Err(Bad::new(format!("one of {}", names.join(", ")), "Remove it for \"auto\"."))
-        }
+        challenge => Ok(challenge),
     }
 }
 
