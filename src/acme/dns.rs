@@ -30,6 +30,53 @@ const BLIND_TIME: Duration = Duration::from_secs(30);
 /// In front of the name that is proven (RFC 8555 §8.4).
 const LABEL: &str = "_acme-challenge.";
 
+/// The name whose TXT record proves `host`.
+pub(super) fn owner(host: &str) -> String {
+    format!("{LABEL}{}", host.strip_prefix("*.").unwrap_or(host))
+}
+
+/// Where the credentials of a provider make records, so where `_acme-challenge` is delegated to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To this one name.
+    Name(String),
+    /// To a name of its own in this zone.
+    Zone(String),
+}
+
+impl Target {
+    /// Of the record at `owner`, with its last dot; none where that is in the zone already.
+    pub(super) fn of(&self, owner: &str) -> Option<String> {
+        match self {
+            Self::Name(name) => Some(format!("{name}.")),
+            Self::Zone(zone) if owner.ends_with(&format!(".{zone}")) => None,
+            Self::Zone(zone) => Some(format!("{}.{zone}.", owner.trim_start_matches(LABEL))),
+        }
+    }
+}
+
+/// What the file of credentials says about the place of its records.
+///
+/// # Errors
+/// What has to be known or done instead.
+pub(super) fn delegated_to(plan: &Plan) -> Result<Target, String> {
+    let named = match plan.provider {
+        Kind::AcmeDns => api::acme_dns_name(&plan.credentials).map(|name| name.map(Target::Name)),
+        Kind::Rfc2136 => update::zone_of_credentials(&plan.credentials).map(|zone| zone.map(Target::Zone)),
+        _ => Ok(None),
+    };
+    let wanted = match plan.provider {
+        Kind::AcmeDns => {
+            "write `fulldomain = \"…\"`, as the registration gave it, into the file of credentials"
+        }
+        Kind::Rfc2136 => "write `zone = \"…\"`, a zone that holds nothing else, into the file of credentials",
+        _ => {
+            "make each an alias (CNAME) of a name in a zone that holds nothing else, for which alone the credentials are (docs/dns-01.md)"
+        }
+    };
+    named.map_err(|error| error.to_string())?.ok_or_else(|| wanted.to_owned())
+}
+
 /// A provider with its credentials.
 pub(super) struct Dns {
     provider: Provider,
@@ -60,7 +107,7 @@ impl Dns {
 
     /// Where the record for `host` belongs: `_acme-challenge.host`, or where a CNAME there leads.
     pub(super) async fn place(&self, host: &str) -> Result<String, DnsError> {
-        let name = format!("{LABEL}{}", host.strip_prefix("*.").unwrap_or(host));
+        let name = owner(host);
         let name = lookup::name(&name).ok_or_else(|| {
             DnsError::Failed(format!("{} is no name that DNS can have", Excerpt::of(&name)))
         })?;

@@ -8,13 +8,15 @@ use zeroize::Zeroizing;
 
 use super::account;
 use super::certificate::Held;
+use super::challenge;
 use super::clock::clock;
+use super::dns;
 use super::fetch::{Client, with_nonce};
 use super::jws;
 use super::problem::Failure;
 use super::state::{self, State};
 use super::stop::{Stop, normal, runtime};
-use crate::bundle::acme::{Ca, Plan};
+use crate::bundle::acme::{Ca, Dns as DnsPlan, Plan};
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 
@@ -68,11 +70,59 @@ pub fn exported(plan: &Plan) -> Result<Zeroizing<String>, Stop> {
     Ok(Zeroizing::new(text))
 }
 
-/// The CAA records (RFC 8659, RFC 8657) by which only this account may issue for the names of `plan`, with that of the first CA.
+/// What belongs into the zones of the names of a plan.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// Lines of a zone file.
+    pub lines: Vec<String>,
+    /// What cannot be written as a line yet, and why.
+    pub notes: Vec<String>,
+}
+
+/// Where dns-01 is used, the CNAME records that delegate `_acme-challenge`; and the CAA records by which only this account may issue.
 ///
 /// # Errors
-/// Where there is no account yet, or the CA does not say what its name in such a record is.
-pub fn records(plan: &Plan) -> Result<Vec<String>, Stop> {
+/// Where neither can be said.
+pub fn records(plan: &Plan) -> Result<Records, Stop> {
+    let mut records = plan.dns.as_ref().map(|dns| delegations(plan, dns)).unwrap_or_default();
+    match caa(plan) {
+        Ok(lines) => records.lines.extend(lines),
+        Err(stop) if plan.dns.is_none() => return Err(stop),
+        // A name is delegated before its first certificate, and so before there is an account.
+        Err(stop) => records.notes.push(format!("no CAA records yet: {}", stop.message)),
+    }
+    Ok(records)
+}
+
+/// `_acme-challenge` of each name that dns-01 proves, as an alias of a name that the provider's credentials are for.
+fn delegations(plan: &Plan, dns: &DnsPlan) -> Records {
+    let by_dns = plan.certificates.iter().filter(|wanted| challenge::is_by_dns(plan, wanted));
+    let mut owners: Vec<String> =
+        by_dns.flat_map(|wanted| &wanted.names).map(|name| dns::owner(name)).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    let mut records = Records::default();
+    match dns::delegated_to(dns) {
+        Ok(target) => {
+            for owner in owners {
+                match target.of(&owner) {
+                    Some(name) => records.lines.push(format!("{owner}. CNAME {name}")),
+                    None => records
+                        .notes
+                        .push(format!("{owner} needs no CNAME: the credentials are for its zone")),
+                }
+            }
+        }
+        Err(why) => {
+            let list = owners.join(", ");
+            records.notes.push(format!("no CNAME records for {list}: {why}"));
+        }
+    }
+    records
+}
+
+/// The CAA records (RFC 8659, RFC 8657) by which only the account at the first CA may issue.
+fn caa(plan: &Plan) -> Result<Vec<String>, Stop> {
     let kept = state::kept_account(&plan.state, &plan.ca.directory).ok_or_else(|| no_account(plan))?;
     let url = kept.id.as_deref().ok_or_else(|| no_account(plan))?;
     let issuer = kept.caa.first().ok_or_else(|| {
@@ -158,6 +208,6 @@ pub fn revoke(plan: &Plan, host: &str) -> Result<String, Stop> {
 }
 
 fn stop(failure: &Failure) -> Stop {
-    let message = format!("{}. {} {}", failure.found.trim_end_matches('.'), failure.means, failure.remedy);
-    Stop { not_now: failure.retry_after.is_some(), ..Stop::new(failure.code, message) }
+    let message = format!("{}. {} {}", failure.found.trim_end_matches('.'), failure.means(), failure.remedy);
+    Stop { not_now: failure.retry_after.is_some(), ..Stop::new(failure.code.as_str(), message) }
 }

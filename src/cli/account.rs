@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::renew::{as_acme_user, deployed_by_us, told};
 use super::terminal::{exit, print};
 use crate::acme;
-use crate::acme::manage::{self, Account};
+use crate::acme::manage::{self, Account, Records};
 use crate::bundle::acme::Plan;
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
@@ -32,7 +32,8 @@ pub(super) enum Action {
         /// The file, which must not exist.
         file: PathBuf,
     },
-    /// Print the CAA records by which only this account may issue for the hosts.
+    /// Print the CNAME records that delegate the challenges of dns-01, and the CAA records by which only this account
+    /// may issue for the hosts.
     DnsRecords,
 }
 
@@ -58,13 +59,21 @@ pub(super) fn account(action: &Action, file: &Path, json: bool) -> ExitCode {
             Err(stop) => told(&stop, json),
         },
         Action::DnsRecords => match manage::records(&plan) {
-            Ok(records) if json => exit(print(&format!("{:#}\n", json!({ "ok": true, "records": records })))),
-            Ok(records) => {
-                exit(print(&records.iter().map(|record| report::escaped(record) + "\n").collect::<String>()))
-            }
+            Ok(records) => zone_lines(&records, json),
             Err(stop) => told(&stop, json),
         },
     }
+}
+
+/// Lines for a zone file, in which a note is a comment.
+fn zone_lines(records: &Records, json: bool) -> ExitCode {
+    if json {
+        let document = json!({ "ok": true, "records": records.lines, "notes": records.notes });
+        return exit(print(&format!("{document:#}\n")));
+    }
+    let lines = records.lines.iter().map(|line| report::escaped(line) + "\n");
+    let notes = records.notes.iter().map(|note| format!("; {}\n", report::escaped(note)));
+    exit(print(&lines.chain(notes).collect::<String>()))
 }
 
 /// The command line of the same command from another folder.

@@ -15,7 +15,7 @@ use crate::acme::fetch::Client;
 use crate::acme::state::TxtRecord;
 use crate::bundle::acme::Provider;
 use crate::bundle::file::word;
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Excerpt, may_hold_key};
 
 /// deSEC takes no shorter one.
 const DESEC_TTL_S: u32 = 3600;
@@ -33,7 +33,20 @@ struct AcmeDns {
     username: String,
     password: Zeroizing<String>,
     subdomain: String,
+    /// The name whose TXT record the account changes; only `sanedge account dns-records` needs it.
+    fulldomain: Option<String>,
     trust: Option<PathBuf>,
+}
+
+/// The name whose TXT record an account of acme-dns changes.
+pub(super) fn acme_dns_name(file: &Path) -> Result<Option<String>, DnsError> {
+    let (read, _) = credentials::read::<AcmeDns>(file)?;
+    let Some(full) = read.fulldomain else { return Ok(None) };
+    let name = lookup::name(&full).filter(|_| !may_hold_key(&full));
+    let is_of = |name: &lookup::Name| lookup::text(name).starts_with(&format!("{}.", read.subdomain));
+    let name =
+        name.filter(is_of).ok_or_else(|| bad(file, "fulldomain", "`subdomain` and the server's domain"))?;
+    Ok(Some(lookup::text(&name)))
 }
 
 impl Checked for AcmeDns {

@@ -15,7 +15,7 @@ use domain::tsig::{Algorithm, ClientTransaction, Key, KeyName, ValidationError};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::credentials::Checked;
+use super::credentials::{self, Checked};
 use super::error::DnsError;
 use super::lookup::{self, Lookup, Name, TTL_S};
 use crate::acme::state::TxtRecord;
@@ -41,6 +41,12 @@ impl Checked for Credentials {
 
 fn usual_algorithm() -> String {
     "hmac-sha256".to_owned()
+}
+
+/// The zone that the file of credentials names.
+pub(super) fn zone_of_credentials(file: &Path) -> Result<Option<String>, DnsError> {
+    let zone = Updates::new(credentials::read(file)?)?.zone;
+    Ok(zone.map(|zone| lookup::text(&zone)))
 }
 
 /// A server with its key.
