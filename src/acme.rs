@@ -20,6 +20,7 @@ pub mod progress;
 mod state;
 mod stop;
 mod tell;
+mod unserved;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use ring::rand::SecureRandom as _;
 use crate::bundle::acme::{Ca, PLAN_BYTES_MAX, Plan, Wanted, told};
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
+use crate::doctor::explain::Code;
 use certificate::Held;
 use challenge::Method;
 use clock::clock;
@@ -37,13 +39,10 @@ use fetch::Client;
 use order::Work;
 use policy::{End, Facts, Record, Step, Told, WITHIN_RUN_S};
 use problem::Failure;
-use progress::{Outcome, Row, Run};
+use progress::{Outcome, Row, Run, remembered};
 use state::{State, StateError};
 pub use stop::Stop;
 use stop::{normal, runtime};
-
-/// The CA wants its user to do something first.
-const USER_ACTION: &str = "acme-user-action";
 
 /// What `sanedge renew` is asked for.
 #[derive(Clone, Debug)]
@@ -148,14 +147,16 @@ impl Renewal<'_> {
             // What was issued in this run is done, also in a second pass.
             let done: Vec<Row> = run.rows.drain(..).filter(|row| row.outcome == Outcome::Issued).collect();
             // What the CA wants of the user first it wants for every certificate.
-            let mut stopped: Option<Told> = None;
+            let mut stopped: Option<Told> = self.account().and_then(|account| account.wants_user);
+            stopped = stopped.filter(|_| !self.asks_again()).as_ref().map(remembered);
             for wanted in &self.plan.certificates {
                 let row = match (done.iter().find(|row| row.names == wanted.names), &stopped) {
                     (Some(row), _) => row.clone(),
                     (None, Some(told)) => self.untried(wanted, told),
                     (None, None) => self.one(wanted).await,
                 };
-                stopped = stopped.or_else(|| row.told.clone().filter(|told| told.code == USER_ACTION));
+                stopped = stopped
+                    .or_else(|| row.told.clone().filter(|told| told.code == Code::AcmeUserAction.as_str()));
                 run.stored |= row.outcome == Outcome::Issued;
                 run.rows.push(row);
             }
@@ -183,12 +184,26 @@ impl Renewal<'_> {
         run
     }
 
+    /// Whether the user says by `--now` that it has done what the CA wanted.
+    fn asks_again(&self) -> bool {
+        self.options.now || self.options.dry_run
+    }
+
+    /// The CA issues again: what it wanted of the user is done.
+    fn is_content(&self) {
+        let Some(account) = self.account().filter(|account| account.wants_user.is_some()) else { return };
+        if let Some(state) = self.state.as_ref().filter(|_| !self.options.dry_run) {
+            // Where this fails, the next run with --now does it.
+            let _ = state.keep_account(&state::Account { wants_user: None, ..account });
+        }
+    }
+
     /// Nothing is asked of a CA that wants the user to do something first; a certificate that lasts is fine all the same.
     fn untried(&self, wanted: &Wanted, told: &Told) -> Row {
         let (held, record) = (self.held(wanted), self.record(wanted));
         let row = Row::new(wanted, held.as_ref().map(|held| held.lifetime));
         match record.step(&self.facts(wanted, held.as_ref()), clock()) {
-            Step::Fine(next) => row.fine(next),
+            Step::Fine(next, why) => row.fine(next, why),
             _ => row.failed(told, None, false),
         }
     }
@@ -243,9 +258,9 @@ impl Renewal<'_> {
         let facts = self.facts(wanted, held.as_ref());
         let step = record.step(&facts, clock());
         match step {
-            Step::Fine(next) => {
+            Step::Fine(next, why) => {
                 self.clear(wanted, held.as_ref()).await;
-                row.fine(next)
+                row.fine(next, why)
             }
             Step::Wait(until, why) => row.waiting(until, why, record.last.as_ref()),
             Step::Order | Step::Resume => {
@@ -258,7 +273,7 @@ impl Renewal<'_> {
                     }
                     Err(failure) => {
                         let told = failure.told(clock());
-                        if failure.code == "acme-disk-full" {
+                        if failure.code == Code::AcmeDiskFull {
                             return row.not_now(&told);
                         }
                         row.failed(&told, self.next(wanted, held.as_ref()), failure.retries())
@@ -323,6 +338,9 @@ impl Renewal<'_> {
         match &result {
             Ok(directory) => {
                 record.end(End::Issued, now);
+                if *directory == self.plan.ca.directory {
+                    self.is_content();
+                }
                 record.directory = Some(directory.clone());
             }
             Err(failure) => self.failed(wanted, record, failure, now),
@@ -352,12 +370,9 @@ impl Renewal<'_> {
                     Err(error) => return Err(Failure::no_resolver(name, &error)),
                 }
             }
-            challenge::folder(&self.plan.challenges).map_err(|error| {
-                let place = word(&self.plan.challenges);
-                Failure::edge_not_answering(format!("{place} cannot be created: {error}"), self.plan)
-            })?;
-            let method = challenge::method(self.plan, wanted).await;
-            method.map_err(|found| Failure::edge_not_answering(found, self.plan))
+            let failed = |unserved| Failure::unserved(unserved, self.plan);
+            challenge::folder(&self.plan.challenges).map_err(failed)?;
+            challenge::method(self.plan, wanted).await.map_err(failed)
         };
         let checked = checked.await;
         if let (Err(failure), false) = (&checked, self.options.dry_run) {
@@ -468,8 +483,11 @@ impl Renewal<'_> {
             state.drop_order(wanted.name());
         }
         let Some(mut account) = self.account() else { return };
-        if failure.code == "acme-account-gone" {
+        if failure.code == Code::AcmeAccountGone {
             account.id = None;
+        }
+        if failure.code == Code::AcmeUserAction && !self.options.dry_run {
+            account.wants_user = Some(failure.told(now));
         }
         if let Some(until) = failure.retry_after.filter(|_| failure.account_wide) {
             account.blocked_until = until;
@@ -519,15 +537,18 @@ impl Failure {
     fn retries(&self) -> bool {
         !matches!(
             self.code,
-            "acme-state"
-                | "acme-dns-credentials"
-                | "acme-dns-one-value"
-                | "acme-waiting-for-dns"
-                | "acme-no-resolver"
-                | "acme-edge-not-answering"
-                | "acme-eab-key"
-                | "acme-external-account"
-                | USER_ACTION
+            Code::AcmeState
+                | Code::AcmeDnsCredentials
+                | Code::AcmeDnsOneValue
+                | Code::AcmeWaitingForDns
+                | Code::AcmeNoResolver
+                | Code::AcmeEdgeNotAnswering
+                | Code::AcmeEdgeNotAnsweringTls
+                | Code::AcmeChallengeFolder
+                | Code::AcmePortTaken
+                | Code::AcmeEabKey
+                | Code::AcmeExternalAccount
+                | Code::AcmeUserAction
         )
     }
 }

@@ -16,6 +16,7 @@ mod foreign_certificate;
 mod home_network;
 mod journal;
 mod local;
+mod managed;
 mod options;
 pub(crate) mod packets;
 pub mod paste;

@@ -118,6 +118,7 @@ fn stored(state: Option<&State>, ca: &Ca) -> Result<state::Account, Failure> {
         id: None,
         contact: None,
         caa: Vec::new(),
+        wants_user: None,
         blocked_until: 0,
     };
     keep(state, &new)?;

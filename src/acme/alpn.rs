@@ -12,9 +12,11 @@ use rustix::fs::FlockOperation;
 use tokio::time::{Instant, sleep};
 
 use super::confirm::{self, Wish, here};
+use super::unserved::Unserved;
 use crate::bundle::acme::Plan;
 use crate::bundle::acme::alpn::{FILE, PROTOCOL, Proof, encode, extension, server_name};
 use crate::bundle::file::word;
+use crate::doctor::explain::Code;
 use crate::names::Host;
 
 /// Until the edge answers: it looks for the file every second.
@@ -32,12 +34,12 @@ pub(super) struct Proofs {
 
 impl Proofs {
     /// Nothing yet; what a run that was killed has left is removed.
-    pub(super) fn open(folder: &Path) -> Result<Self, String> {
-        let failed = |error: io::Error| cannot(folder, &error);
+    pub(super) fn open(folder: &Path) -> Result<Self, Unserved> {
+        let failed = |error: io::Error| Unserved::folder(folder, &error);
         let lock = File::open(folder).map_err(failed)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(format!("another `sanedge renew` proves names with {}", word(folder)));
+                return Err(unserved(format!("another `sanedge renew` proves names with {}", word(folder))));
             }
             locked => locked.map_err(|error| failed(error.into()))?,
         }
@@ -46,11 +48,11 @@ impl Proofs {
     }
 
     /// Adds the proof of `name`, and removes the one that it has.
-    pub(super) fn add(&mut self, name: &str, digest: [u8; 32]) -> Result<(), String> {
-        let host = Host::parse(name).map_err(|error| error.to_string())?;
+    pub(super) fn add(&mut self, name: &str, digest: [u8; 32]) -> Result<(), Unserved> {
+        let host = Host::parse(name).map_err(|error| unserved(error.to_string()))?;
         self.proofs.retain(|proof| proof.host != host);
         self.proofs.push(Proof { host, digest });
-        self.write().map_err(|error| cannot(&self.folder, &error))
+        self.write().map_err(|error| Unserved::folder(&self.folder, &error))
     }
 
     /// In one step: the edge sees the old file or the new one.
@@ -68,16 +70,18 @@ impl Proofs {
     ///
     /// # Errors
     /// What came instead.
-    pub(super) async fn are_served(&self, plan: &Plan) -> Result<(), String> {
+    pub(super) async fn are_served(&self, plan: &Plan) -> Result<(), Unserved> {
         let listener = plan.https.iter().find(|listener| listener.port() != 0);
-        let listener = *listener.ok_or("sanedge.toml has no `https` listener with a port of its own")?;
+        let without = || unserved("sanedge.toml has no `https` listener with a port of its own".to_owned());
+        let listener = *listener.ok_or_else(without)?;
         let until = Instant::now() + SERVED_TIME;
         for proof in &self.proofs {
             while let Err(error) = look(listener, proof, plan.http_expects_proxy).await {
                 // Without an edge nothing is waited for.
                 if Instant::now() >= until || error.kind() == io::ErrorKind::ConnectionRefused {
                     let (edge, host) = (here(listener), &proof.host);
-                    return Err(format!("{edge} does not answer the challenge for {host}: {error}"));
+                    let found = format!("{edge} does not answer the challenge for {host}: {error}");
+                    return Err(unserved(found));
                 }
                 sleep(LOOK_PAUSE).await;
             }
@@ -101,8 +105,8 @@ fn temporary(folder: &Path) -> PathBuf {
     folder.join(FILE).with_extension("new")
 }
 
-fn cannot(folder: &Path, error: &io::Error) -> String {
-    format!("no challenge can be written to {}: {error}", word(folder))
+fn unserved(found: String) -> Unserved {
+    Unserved::new(Code::AcmeEdgeNotAnsweringTls, found)
 }
 
 /// A handshake that offers what the CA offers, on a thread of its own: it blocks.
@@ -124,10 +128,12 @@ async fn look(listener: SocketAddr, proof: &Proof, expects_proxy: bool) -> io::R
 ///
 /// # Errors
 /// What was found instead.
-pub(super) async fn would_be_served(plan: &Plan, names: &[String]) -> Result<(), String> {
+pub(super) async fn would_be_served(plan: &Plan, names: &[String]) -> Result<(), Unserved> {
     let mut proofs = Proofs::open(&plan.challenges)?;
     let mut digest = [0; 32];
-    ring::rand::SystemRandom::new().fill(&mut digest).map_err(|_| "no random numbers".to_owned())?;
+    ring::rand::SystemRandom::new()
+        .fill(&mut digest)
+        .map_err(|_| unserved("no random numbers".to_owned()))?;
     names.iter().try_for_each(|name| proofs.add(name, digest))?;
     proofs.are_served(plan).await
 }
@@ -145,7 +151,7 @@ mod tests {
         fs::write(&path, "of a run that was killed").unwrap();
         let mut proofs = Proofs::open(folder.path()).unwrap();
         assert!(!path.exists());
-        assert!(Proofs::open(folder.path()).unwrap_err().contains("another"), "one at a time");
+        assert!(Proofs::open(folder.path()).unwrap_err().found.contains("another"), "one at a time");
         fs::write(temporary(folder.path()), "of a run that was killed").unwrap();
         proofs.add("a.test", [1; 32]).unwrap();
         proofs.add("192.0.2.1", [2; 32]).unwrap();
@@ -158,6 +164,7 @@ mod tests {
         drop(proofs);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert!(Proofs::open(folder.path()).is_ok());
-        assert!(Proofs::open(&folder.path().join("none")).unwrap_err().contains("none"));
+        let missing = Proofs::open(&folder.path().join("none")).unwrap_err();
+        assert!(missing.code == Code::AcmeChallengeFolder && missing.found.contains("none"), "{missing:?}");
     }
 }

@@ -13,7 +13,10 @@ use tokio::time::timeout;
 
 use super::alpn;
 use super::confirm::here;
+use super::unserved::Unserved;
 use crate::bundle::acme::{Challenge, Plan, Wanted};
+use crate::doctor::explain::Code;
+use crate::excerpt::Excerpt;
 use crate::names::Host;
 
 /// Longest token that the edge serves.
@@ -41,19 +44,26 @@ pub(super) fn is_by_dns(plan: &Plan, wanted: &Wanted) -> bool {
 ///
 /// # Errors
 /// What came instead.
-pub(super) async fn method(plan: &Plan, wanted: &Wanted) -> Result<Method, String> {
+pub(super) async fn method(plan: &Plan, wanted: &Wanted) -> Result<Method, Unserved> {
     let http = match plan.challenge {
         Challenge::TlsAlpn01 => None,
         Challenge::Http01 | Challenge::Auto | Challenge::Dns01 => {
             match is_served(plan, wanted.name()).await {
-                Err(found) if plan.challenge != Challenge::Http01 => Some(found),
+                Err(http)
+                    if plan.challenge != Challenge::Http01 && http.code != Code::AcmeChallengeFolder =>
+                {
+                    Some(http)
+                }
                 served => return served.map(|()| Method::Http01),
             }
         }
     };
     let tls = alpn::would_be_served(plan, &wanted.names).await;
     tls.map(|()| Method::TlsAlpn01).map_err(|tls| match http {
-        Some(http) => format!("http-01: {http}; tls-alpn-01: {tls}"),
+        Some(http) => {
+            let code = if plan.http.is_empty() { tls.code } else { http.code };
+            Unserved::new(code, format!("http-01: {}; tls-alpn-01: {}", http.found, tls.found))
+        }
         None => tls,
     })
 }
@@ -99,9 +109,9 @@ impl Drop for Token {
 }
 
 /// Makes the folder where it is missing: where nobody has prepared it, the edge runs as this user.
-pub(super) fn folder(path: &Path) -> io::Result<()> {
+pub(super) fn folder(path: &Path) -> Result<(), Unserved> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Unserved::folder(path, &error)),
         _ => Ok(()),
     }
 }
@@ -110,27 +120,39 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What came instead.
-async fn is_served(plan: &Plan, name: &str) -> Result<(), String> {
+async fn is_served(plan: &Plan, name: &str) -> Result<(), Unserved> {
     let word = "sanedge-check";
-    let token = Token::serve(&plan.challenges, word, word).map_err(|error| {
-        format!("no token can be written to {}: {error}", crate::bundle::file::word(&plan.challenges))
-    })?;
-    let mut found = "sanedge.toml has no `http` listener".to_owned();
+    let token = Token::serve(&plan.challenges, word, word)
+        .map_err(|error| Unserved::folder(&plan.challenges, &error))?;
+    let unserved = |found| Unserved::new(Code::AcmeEdgeNotAnswering, found);
+    let mut found = unserved("sanedge.toml has no `http` listener".to_owned());
     for listener in &plan.http {
         let address = here(*listener);
         match timeout(LOOK_TIME, look(address, name, word, plan.http_expects_proxy)).await {
             Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(word) => return Ok(()),
             Ok(Ok(answer)) => {
                 let line = answer.lines().next().unwrap_or("nothing").to_owned();
-                found =
-                    format!("{address} answered the challenge with {}", crate::excerpt::Excerpt::of(&line));
+                let text = format!("{address} answered the challenge with {}", Excerpt::of(&line));
+                found = if is_of_edge(&answer) {
+                    unserved(text)
+                } else {
+                    Unserved::new(Code::AcmePortTaken, text)
+                };
             }
-            Ok(Err(error)) => found = format!("no answer at {address}: {error}"),
-            Err(_) => found = format!("no answer at {address} within {} s", LOOK_TIME.as_secs()),
+            Ok(Err(error)) => found = unserved(format!("no answer at {address}: {error}")),
+            Err(_) => {
+                found = unserved(format!("no answer at {address} within {} s", LOOK_TIME.as_secs()));
+            }
         }
     }
     drop(token);
     Err(found)
+}
+
+/// Whether an edge of ours made the answer, which names each of its errors.
+pub(crate) fn is_of_edge(answer: &str) -> bool {
+    let mut fields = answer.lines().take_while(|line| !line.is_empty());
+    fields.any(|line| line.get(..14).is_some_and(|name| name.eq_ignore_ascii_case("sanedge-error:")))
 }
 
 async fn look(address: SocketAddr, name: &str, token: &str, expects_proxy: bool) -> io::Result<String> {

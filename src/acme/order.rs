@@ -1,5 +1,6 @@
 //! One order (RFC 8555 §7.4): from the names to the stored certificate, or to a failure that is told.
 
+use std::io;
 use std::time::Duration;
 
 use instant_acme::{
@@ -19,6 +20,7 @@ use super::fetch::{Client, Trouble, with_nonce};
 use super::jws::Session;
 use super::problem::{Failure, OfValidation as _};
 use super::state::{OpenOrder, State, TxtRecord};
+use super::unserved::Unserved;
 use crate::bundle::acme::{Ca, Challenge, Plan, Wanted, stored};
 use crate::excerpt::kept_text;
 
@@ -214,7 +216,11 @@ impl Work<'_> {
                 Method::Http01 => {
                     self.remember(wanted, |open| note(&mut open.tokens, &challenge.token))?;
                     let token = Token::serve(&self.plan.challenges, &challenge.token, content.as_str());
-                    served.tokens.push(token.map_err(|error| Failure::of_making(&error.to_string()))?);
+                    let token = token.map_err(|error| match error.kind() {
+                        io::ErrorKind::InvalidInput => Failure::of_making(&error.to_string()),
+                        _ => Failure::unserved(Unserved::folder(&self.plan.challenges, &error), self.plan),
+                    });
+                    served.tokens.push(token?);
                 }
                 Method::TlsAlpn01 => {
                     self.prove_over_tls(&mut served.proofs, &name, content.digest().as_ref()).await?;
@@ -296,7 +302,7 @@ impl Work<'_> {
         name: &str,
         digest: &[u8],
     ) -> Result<(), Failure> {
-        let failed = |found: String| Failure::edge_not_answering(found, self.plan);
+        let failed = |unserved| Failure::unserved(unserved, self.plan);
         if proofs.is_none() {
             *proofs = Some(Proofs::open(&self.plan.challenges).map_err(failed)?);
         }

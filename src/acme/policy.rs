@@ -22,6 +22,11 @@ pub(super) const AHEAD_S_MAX: i64 = DAY_S;
 /// Until the renewal information is asked for again: what the CA says within these, else the third.
 const POLL_S: (i64, i64, i64) = (MINUTE_S, DAY_S, 6 * HOUR_S);
 
+/// Why a certificate is renewed at a moment (RFC 9773 §4.2, [`Lifetime::renewal_due`]).
+const CA_WINDOW: &str = "drawn from the window that the CA suggests";
+const HALF: &str = "half of its lifetime is over then";
+const TWO_THIRDS: &str = "two thirds of its lifetime are over then";
+
 /// What is remembered of one certificate, across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -97,8 +102,8 @@ pub(super) enum End {
 /// What to do about a certificate now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing before this moment.
-    Fine(i64),
+    /// Nothing before this moment, and why then.
+    Fine(i64, &'static str),
     /// It is due, and has to wait until this moment.
     Wait(i64, Why),
     /// Order it.
@@ -144,8 +149,8 @@ impl Why {
 impl Record {
     /// What to do at `now`.
     pub(super) fn step(&self, facts: &Facts, now: i64) -> Step {
-        if let Some(due) = self.due(facts).filter(|due| now < *due && !facts.now) {
-            return Step::Fine(due);
+        if let Some((due, why)) = self.due(facts).filter(|(due, _)| now < *due && !facts.now) {
+            return Step::Fine(due, why);
         }
         let interrupted = facts.open_order && self.started.is_some();
         match self.wait(facts, now) {
@@ -207,13 +212,17 @@ impl Record {
         Self { invalid: trial.invalid, blocked_until: trial.blocked_until, ..self }
     }
 
-    /// When the certificate that is there should be renewed; none without one.
-    pub(super) fn due(&self, facts: &Facts) -> Option<i64> {
+    /// When the certificate that is there should be renewed, and why then; none without one.
+    pub(super) fn due(&self, facts: &Facts) -> Option<(i64, &'static str)> {
         let lifetime = facts.lifetime?;
         // What a CA suggests past the end is no suggestion.
         let suggested =
             self.renewal.as_ref().map(|renewal| renewal.chosen).filter(|at| *at < lifetime.not_after);
-        Some(suggested.unwrap_or_else(|| lifetime.renewal_due()))
+        Some(match suggested {
+            Some(at) => (at, CA_WINDOW),
+            None if lifetime.is_short() => (lifetime.renewal_due(), HALF),
+            None => (lifetime.renewal_due(), TWO_THIRDS),
+        })
     }
 
     /// The failed validations of the last hour. One that lies ahead is of a clock that was wrong.
@@ -484,9 +493,11 @@ mod tests {
 
     #[test]
     fn without_renewal_information_two_thirds_or_half_of_the_lifetime_are_used() {
-        for (days, due) in [(90, 60 * DAY_S), (45, 30 * DAY_S), (6, 3 * DAY_S)] {
+        for (days, due, why) in
+            [(90, 60 * DAY_S, TWO_THIRDS), (45, 30 * DAY_S, TWO_THIRDS), (6, 3 * DAY_S, HALF)]
+        {
             let record = Record::default();
-            assert_eq!(record.step(&held(days), T + due - 1), Step::Fine(T + due));
+            assert_eq!(record.step(&held(days), T + due - 1), Step::Fine(T + due, why));
             assert_eq!(record.step(&held(days), T + due), Step::Order);
             assert_eq!(record.step(&Facts { now: true, ..held(days) }, T), Step::Order);
         }
@@ -499,7 +510,7 @@ mod tests {
         record.suggest("a.b", window, 12_345);
         assert_eq!(record.renewal.as_ref().unwrap().chosen, T + 1_345);
         record.suggest("a.b", window, 1);
-        assert_eq!(record.step(&held(90), T + 1_344), Step::Fine(T + 1_345), "not drawn again");
+        assert_eq!(record.step(&held(90), T + 1_344), Step::Fine(T + 1_345, CA_WINDOW), "not drawn again");
         assert_eq!(record.step(&held(90), T + 1_345), Step::Order);
         for (certificate, window) in [("a.b", (T + 5_000, T + 6_000)), ("a.c", (T + 5_000, T + 6_000))] {
             record.suggest(certificate, window, 7);

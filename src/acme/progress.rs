@@ -72,13 +72,18 @@ impl Row {
         Self { names, outcome, lifetime, next: None, why: None, told: None, retries: false }
     }
 
-    pub(super) fn fine(self, next: i64) -> Self {
-        Self { next: Some(next), why: Some("the renewal is due then"), ..self }
+    pub(super) fn fine(self, next: i64, why: &'static str) -> Self {
+        Self { next: Some(next), why: Some(why), ..self }
     }
 
-    pub(super) fn issued(self, lifetime: Option<Lifetime>, next: Option<i64>, trial: bool) -> Self {
+    pub(super) fn issued(
+        self,
+        lifetime: Option<Lifetime>,
+        next: Option<(i64, &'static str)>,
+        trial: bool,
+    ) -> Self {
         let outcome = if trial { Outcome::Possible } else { Outcome::Issued };
-        let why = next.map(|_| "the renewal is due then");
+        let (next, why) = next.unzip();
         Self { outcome, lifetime: lifetime.or(self.lifetime), next, why, ..self }
     }
 
@@ -101,7 +106,7 @@ impl Row {
 }
 
 /// What a record says of the last failure. Its file may have been edited.
-fn remembered(told: &Told) -> Told {
+pub(super) fn remembered(told: &Told) -> Told {
     let Told { code, found, means, remedy, at } = told;
     let (code, found) = (kept_text(code), kept_text(found));
     Told { code, found, means: kept_text(means), remedy: kept_text(remedy), at: *at }

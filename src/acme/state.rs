@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::certificate::Held;
-use super::policy::Record;
+use super::policy::{Record, Told};
 use crate::bundle::acme::{file_name, stored};
 use crate::excerpt::Excerpt;
 
@@ -57,6 +57,9 @@ pub(super) struct Account {
     pub(super) id: Option<String>,
     /// What the CA was told.
     pub(super) contact: Option<String>,
+    /// What the CA wants of the user first; nothing is ordered until the user asks again with `--now`.
+    #[serde(default)]
+    pub(super) wants_user: Option<Told>,
     /// The CA wants no request of it before then.
     pub(super) blocked_until: i64,
 }

@@ -123,6 +123,8 @@ impl Finding {
                 "reload" | "load" => "sanedge reload",
                 "file" => "sanedge.toml",
                 "acme" => "sanedge.acme",
+                "place" => crate::bundle::acme::CHALLENGES,
+                "eab" => "/etc/sanedge/eab.key",
                 "http_port" => "80",
                 _ => return None,
             };

@@ -4,7 +4,10 @@ pub(super) mod app;
 mod name;
 mod page;
 mod port;
+mod renewal;
 mod tls;
+
+use std::net::IpAddr;
 
 use hyper::header::{self, HeaderValue};
 use rustls_pki_types::CertificateDer;
@@ -53,7 +56,10 @@ impl Stages<'_> {
             ],
         );
         self.hide_secrets();
-        self.on_the_way(&mut section).await;
+        if let Some(addresses) = self.name(&mut section).await {
+            self.on_the_way(&addresses, &mut section).await;
+        }
+        self.renewal(&mut section);
         if section.checks.iter().any(|check| check.group == Group::Port) {
             self.outside(&mut section);
         }
@@ -61,9 +67,8 @@ impl Stages<'_> {
         section
     }
 
-    async fn on_the_way(&self, section: &mut Section) -> Option<()> {
-        let addresses = self.name(section).await?;
-        let open = self.port(&addresses, section).await?;
+    async fn on_the_way(&self, addresses: &[IpAddr], section: &mut Section) -> Option<()> {
+        let open = self.port(addresses, section).await?;
         if self.target.tls {
             return self.with_tls(&open, section).await;
         }

@@ -3,12 +3,14 @@
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hyper::Uri;
 use rustls_pki_types::CertificateDer;
 
 use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
+use super::managed::Managed;
 use super::options::Options;
 use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
@@ -65,6 +67,8 @@ pub(super) struct Named {
     pub(super) load: String,
     /// What `sanedge renew` is given, as a word for a shell.
     pub(super) acme: String,
+    /// What it does.
+    pub(super) managed: Option<Arc<Managed>>,
 }
 
 impl Default for Named {
@@ -72,7 +76,7 @@ impl Default for Named {
         let reload = reload_command(None);
         let load = reload.clone();
         let (config, acme) = ("sanedge.toml".to_owned(), "sanedge.acme".to_owned());
-        Self { expected_in: "the bundle".to_owned(), config, reload, load, acme }
+        Self { expected_in: "the bundle".to_owned(), config, reload, load, acme, managed: None }
     }
 }
 
@@ -86,6 +90,7 @@ impl Named {
             reload,
             load,
             acme: plan(path),
+            managed: Managed::beside(path).map(Arc::new),
             ..Self::default()
         }
     }
@@ -95,7 +100,8 @@ impl Named {
         let (config, reload) = (word(path), reload_command(admin));
         let expected_in = format!("a bundle made of `{}` now", Excerpt::of_path(path));
         let load = format!("sanedge bundle {config} && {reload}");
-        Self { expected_in, config, reload, load, acme: plan(path) }
+        let managed = Managed::beside(path).map(Arc::new);
+        Self { expected_in, config, reload, load, acme: plan(path), managed }
     }
 }
 
@@ -297,6 +303,7 @@ impl Plan {
         let listens = source.listen.https.iter().chain(&source.listen.http);
         self.listens.extend(listens.map(|address| address.value));
         let http = source.listen.http.first().map(|address| address.value.port());
+        let named = Named::config(path, admin_of(&source));
         for site in &source.sites {
             let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());
             let route = site.routes.iter().filter(covers).max_by_key(|route| route.path.len());
@@ -305,7 +312,7 @@ impl Plan {
                 .unwrap_or_default();
             for host in &site.hosts {
                 let plain = plain(&host.value, source.listen.public_https_port, http, options);
-                let named = Named::config(path, admin_of(&source));
+                let named = named.clone();
                 self.targets.push(Target { upstreams: upstreams.clone(), here: true, named, ..plain });
             }
         }

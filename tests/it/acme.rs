@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use sanedge::bundle::Bundle;
@@ -619,6 +620,42 @@ fn without_a_server_for_the_challenges_nothing_is_sent() {
     std::fs::write(desk.path("x.toml"), toml).unwrap();
     desk.bundled();
     assert_eq!(desk.json(&[]).0, 0, "it counts as no attempt");
+}
+
+/// Another program than the edge has the port: it would answer the CA.
+#[test]
+fn another_program_on_the_port_of_the_edge_is_named_as_the_cause() {
+    if without_pebble("another_program_on_the_port_of_the_edge_is_named_as_the_cause") {
+        return;
+    }
+    let desk = Desk::with(&[A], Pebble::start);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = Arc::new(Mutex::new("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 0\r\n\r\n"));
+    let answer = answers.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.lock().unwrap().as_bytes());
+        }
+    });
+    let toml = std::fs::read_to_string(desk.path("x.toml")).unwrap();
+    let line = toml.lines().find(|line| line.starts_with("http = ")).unwrap();
+    std::fs::write(desk.path("x.toml"), toml.replace(line, &format!("http = [\"127.0.0.1:{port}\"]")))
+        .unwrap();
+    desk.bundled();
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, &document["code"]), (1, &"acme-port-taken".into()), "{document}");
+    assert!(
+        document["certificates"][0]["failure"]["remedy"].as_str().unwrap().contains("ss -ltnp"),
+        "{document}"
+    );
+    // An edge that cannot read the token: the port is its own.
+    *answers.lock().unwrap() =
+        "HTTP/1.1 404 Not Found\r\nSanedge-Error: unknown_path\r\nContent-Length: 0\r\n\r\n";
+    let (code, document) = desk.json(&[]);
+    assert_eq!((code, &document["code"]), (1, &"acme-edge-not-answering".into()), "{document}");
+    assert_eq!(desk.front.total(), 0);
 }
 
 #[test]

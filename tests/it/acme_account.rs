@@ -1,7 +1,7 @@
 //! The account at the CA, other CAs and other chains, and revocation: against a real CA (Pebble).
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::process::Output;
 
 use super::acme::{Desk, without_pebble};
@@ -132,6 +132,7 @@ fn the_account_is_shown_exported_and_given_another_key() {
     });
     assert_eq!(other.json(&[]).0, 0);
     let said = text(&account(&other, &["dns-records"]));
+    assert!(!said.contains("CNAME"), "no name is proven by dns-01: {said}");
     assert!(said.starts_with(&format!("{A}. CAA 0 issue \"ca.test; accounturi=https://")), "{said}");
 }
 
@@ -335,6 +336,19 @@ fn what_the_ca_wants_of_its_user_first_stops_the_run_and_names_the_page() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("https://ca.test/terms/2"), "{}", text(&output));
     assert_eq!(desk.front.count("order-plz"), 1, "one host is enough to learn it");
+    // It is remembered: nothing is asked until the user says that it has agreed, whatever the CA would say by then.
+    desk.front.faults(|_, _| Act::Pass);
+    for _ in 0..3 {
+        let output = desk.renew(&[]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let said = text(&output);
+        assert!(said.contains("https://ca.test/terms/2") && !said.contains("next try"), "{said}");
+        assert_eq!(desk.front.total(), 0, "{:?}", desk.front.seen());
+    }
+    assert_eq!(desk.json(&[]).0, 0, "with --now it is tried again");
+    fs::remove_file(desk.certificate(A)).unwrap();
+    let output = desk.renew(&[]);
+    assert!(output.status.success(), "from then on it goes by itself: {}", text(&output));
 }
 
 #[test]
@@ -420,4 +434,62 @@ fn the_state_is_free_while_a_run_waits() {
     for bad in ["59s", "25h", "1d", "h", "", "-1h"] {
         assert_eq!(desk.renew(&["--every", bad]).status.code(), Some(2), "{bad}");
     }
+}
+
+/// Before there is an account, so that the first certificate can be obtained.
+#[test]
+fn the_delegation_of_each_name_that_dns_01_proves_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let printed = |provider: &str, credentials: &str| {
+        let toml = format!(
+            "board = \"host\"\n[listen]\nhttps = [\"127.0.0.1:0\"]\ndefault_host = \"9.9.9.9\"\n[acme]\nterms = \"agreed\"\nstate = \"state\"\n\
+             [acme.dns]\nprovider = \"{provider}\"\ncredentials = \"dns.toml\"\n\
+             [[acme.certificate]]\nnames = [\"*.recre.store\", \"recre.store\"]\n\
+             [[site]]\nhosts = [\"recre.store\", \"a.recre.shop\", \"9.9.9.9\"]\nupstream = [\"127.0.0.1:1\"]\n"
+        );
+        fs::write(path("x.toml"), toml).unwrap();
+        fs::write(path("dns.toml"), credentials).unwrap();
+        fs::set_permissions(path("dns.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+        let output = sanedge().arg("bundle").arg(path("x.toml")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let output =
+            sanedge().args(["account", "dns-records", "--acme"]).arg(path("x.acme")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let account =
+        "url = \"https://auth.test\"\nusername = \"u\"\npassword = \"p\"\nsubdomain = \"d420c923\"\n";
+    let of = |more: &str| printed("acme-dns", &format!("{account}{more}"));
+    let (a, apex) = ("_acme-challenge.a.recre.shop", "_acme-challenge.recre.store");
+    let said = of("fulldomain = \"d420c923.auth.test\"\n");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [&format!("{a}. CNAME d420c923.auth.test."), &format!("{apex}. CNAME d420c923.auth.test.")]
+    );
+    assert!(lines.len() == 3 && lines[2].starts_with("; no CAA records yet"), "{said}");
+    let said = of("");
+    assert!(said.starts_with(&format!("; no CNAME records for {a}, {apex}: write `fulldomain")), "{said}");
+    assert!(of("fulldomain = \"other.auth.test\"\n").contains("`fulldomain` is not what it should be"));
+    let update = |zone: &str| {
+        printed(
+            "rfc2136",
+            &format!("server = \"127.0.0.1\"\nkey_name = \"k\"\nsecret = \"c2FuZWRnZQ==\"\n{zone}"),
+        )
+    };
+    let said = update("zone = \"acme.test\"\n");
+    assert!(
+        said.starts_with(&format!(
+            "{a}. CNAME a.recre.shop.acme.test.\n{apex}. CNAME recre.store.acme.test.\n"
+        )),
+        "{said}"
+    );
+    let said = update("zone = \"recre.store\"\n");
+    assert!(
+        said.contains(&format!("{a}. CNAME a.recre.shop.recre.store.\n; {apex} needs no CNAME")),
+        "{said}"
+    );
+    assert!(update("").contains("write `zone"));
+    assert!(printed("exec", "program = \"/bin/true\"\n").contains("make each an alias (CNAME)"));
 }

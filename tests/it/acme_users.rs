@@ -61,6 +61,45 @@ fn can(user: u32, script: &str, path: &Path) -> bool {
 }
 
 #[test]
+fn a_challenge_folder_without_rights_is_told_with_the_command_that_gives_them() {
+    const TEST: &str = "a_challenge_folder_without_rights_is_told_with_the_command_that_gives_them";
+    if without_pebble(TEST) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return skip(TEST, "root: it runs `renew` as another user");
+    }
+    let desk = packaged();
+    let challenges = desk.path("challenges");
+    let renew = || {
+        let mut command = as_user(desk.path("sanedge"), ACME);
+        let output =
+            command.arg("renew").arg(desk.path("x.acme")).args(["--now", "--json"]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", text(&output)))
+    };
+    chown(&challenges, Some(0), Some(0)).unwrap();
+    for _ in 0..2 {
+        let document = renew();
+        let failure = &document["certificates"][0]["failure"];
+        assert_eq!(failure["code"], "acme-challenge-folder", "{document:#}");
+        let place = challenges.display().to_string();
+        assert!(
+            failure["found"].as_str().unwrap().contains(&format!("{place}: Permission denied")),
+            "{failure}"
+        );
+        let command = format!("install -d -o sanedge-acme -g sanedge -m 0750 {place}");
+        assert!(failure["remedy"].as_str().unwrap().contains(&command), "{failure}");
+        assert_eq!(desk.front.total(), 0, "nothing is sent to the CA");
+        // Nor where it is missing, and its parent is closed.
+        let _ = fs::remove_dir_all(&challenges);
+    }
+    fs::create_dir(&challenges).unwrap();
+    chown(&challenges, Some(ACME), Some(EDGE)).unwrap();
+    assert!(renew()["ok"].as_bool().unwrap());
+}
+
+#[test]
 fn each_user_reads_and_writes_its_own_files_and_no_others() {
     const TEST: &str = "each_user_reads_and_writes_its_own_files_and_no_others";
     if without_pebble(TEST) {

@@ -36,6 +36,7 @@ mod demo_browser;
 mod docs;
 mod doctor;
 mod doctor_gallery;
+mod doctor_renewal;
 mod drains;
 mod handshake_fragments;
 mod hostile_clients;

@@ -45,10 +45,15 @@ impl Lifetime {
         self.not_after.saturating_sub(self.not_before).saturating_add(1).max(0)
     }
 
+    /// Whether it is renewed at half of its lifetime.
+    pub fn is_short(self) -> bool {
+        self.length_s() < SHORT_LIVED_S
+    }
+
     /// When a client should renew it.
     pub fn renewal_due(self) -> i64 {
         let length = self.length_s();
-        let used = if length < SHORT_LIVED_S { length / 2 } else { length / 3 * 2 + length % 3 * 2 / 3 };
+        let used = if self.is_short() { length / 2 } else { length / 3 * 2 + length % 3 * 2 / 3 };
         self.not_before.saturating_add(used)
     }
 

@@ -11,6 +11,7 @@ enum Symptom {
     Name,
     Port,
     Certificate,
+    Renewal,
     Poll,
     Websocket,
     BreaksOff,
@@ -20,10 +21,11 @@ enum Symptom {
 }
 
 impl Symptom {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Name,
         Self::Port,
         Self::Certificate,
+        Self::Renewal,
         Self::Poll,
         Self::Websocket,
         Self::BreaksOff,
@@ -58,6 +60,7 @@ impl Symptom {
                 Group::Name => Self::Name,
                 Group::Port => Self::Port,
                 Group::Tls => Self::Certificate,
+                Group::Renewal => Self::Renewal,
                 Group::Http | Group::Polling => Self::Poll,
                 Group::Websocket => Self::Websocket,
                 Group::Namespace => Self::Namespace,
@@ -71,6 +74,7 @@ impl Symptom {
             Self::Name => "The name is not found",
             Self::Port => "The connection is refused, times out or closes",
             Self::Certificate => "A certificate or TLS error",
+            Self::Renewal => "`sanedge renew` gets no certificate, or does not renew it",
             Self::Poll => "xhr poll error, or a status such as 400, 404, 502",
             Self::Websocket => "websocket error, or the client stays on polling",
             Self::BreaksOff => "The connection drops, or messages arrive late",
@@ -139,7 +143,7 @@ impl Symptom {
                 "error: the app's message",
                 "connect_error: {\"message\":\"…\"}",
             ],
-            Self::Here => ["", "", "", "", ""],
+            Self::Renewal | Self::Here => ["", "", "", "", ""],
         };
         [("Browser", browser), ("Node", node), ("Python", python), ("Swift", swift), ("Java, Android", java)]
     }
@@ -264,6 +268,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("location", "https://socket.recre.store/socket.io/"),
     ("file", "sanedge.toml"),
     ("acme", "sanedge.acme"),
+    ("place", "/run/sanedge-acme/challenges"),
+    ("eab", "/etc/sanedge/eab.key"),
     ("owner", "nginx"),
     ("fields", "\"authorization\""),
     ("http_port", "80"),

@@ -1,0 +1,106 @@
+//! What `sanedge renew` does about the certificate of a host: by which CA, when next and why then, and why it fails.
+
+use super::Stages;
+use crate::bundle::acme::Wanted;
+use crate::bundle::acme::told::Renewal;
+use crate::bundle::compile::moment;
+use crate::bundle::file::word;
+use crate::bundle::lifetime::DAY_S;
+use crate::doctor::check::{Finding, Section};
+use crate::doctor::explain::{Code, Group};
+use crate::doctor::managed::Managed;
+
+/// The timer runs hourly: after this long it does not run.
+const SILENT_S: i64 = DAY_S;
+
+impl Stages<'_> {
+    pub(super) fn renewal(&self, section: &mut Section) {
+        let Some(managed) = &self.target.named.managed else { return };
+        let Some(wanted) = managed.wanted(&self.target.host) else { return };
+        section.word("place", word(&managed.plan.challenges));
+        if let Some(eab) = &managed.plan.ca.eab {
+            section.word("eab", word(&eab.key_file));
+        }
+        match managed.last_run(wanted) {
+            Some((at, told)) => self.told(at, told, section),
+            None => section.unknown(Group::Renewal, untold(managed, wanted)),
+        }
+    }
+
+    fn told(&self, at: i64, told: &Renewal, section: &mut Section) {
+        let ca = format!(
+            "{}{}, profile {}",
+            if told.staging { "STAGING " } else { "" },
+            told.directory.trim_start_matches("https://"),
+            told.profile
+        );
+        let held = self.held(told);
+        let next = next(told);
+        if told.staging {
+            let text = format!(
+                "STAGING: {} issues for trials, and browsers refuse its certificates",
+                told.directory
+            );
+            section.found(Finding::new(Code::AcmeStaging, text));
+        }
+        match &told.failure {
+            None => section.passed(Group::Renewal, format!("{ca}: {held}, {next}")),
+            Some(failure) => {
+                let code = Code::ALL.iter().find(|code| code.as_str() == failure.code);
+                let code =
+                    code.copied().filter(|code| code.group() == Group::Renewal).unwrap_or(Code::AcmeRefused);
+                let title = code.explanation().title;
+                let finding = Finding::new(code, format!("{title}: {next}"))
+                    .seen("found", &failure.found)
+                    .seen("last try", moment(failure.at))
+                    .seen("CA", ca)
+                    .seen("certificate", held);
+                section.found(finding);
+            }
+        }
+        if self.now.saturating_sub(at) > SILENT_S {
+            let text = format!("`sanedge renew` last ran at {}: its timer does not run", moment(at));
+            section.found(Finding::new(Code::AcmeNotRunning, text));
+        }
+    }
+
+    fn held(&self, told: &Renewal) -> String {
+        match told.not_after {
+            None => "no certificate yet".to_owned(),
+            Some(end) => {
+                let days = end.saturating_sub(self.now).div_euclid(DAY_S);
+                let plural = if days == 1 { "" } else { "s" };
+                format!("{days} day{plural} left (until {})", moment(end))
+            }
+        }
+    }
+}
+
+/// When something happens next, and why then.
+fn next(told: &Renewal) -> String {
+    let why = told.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    match (told.next, told.outcome.as_str()) {
+        (Some(at), "fine" | "issued") => format!("next renewal {}{why}", moment(at)),
+        (Some(at), _) => format!("next try {}{why}", moment(at)),
+        (None, "fine" | "issued") => format!("no next renewal is planned{why}"),
+        (None, _) => format!("the next run of `sanedge renew` looks again{why}"),
+    }
+}
+
+/// Why nothing is known of the last run.
+fn untold(managed: &Managed, wanted: &Wanted) -> String {
+    let ca = &managed.plan.ca;
+    let staging = if ca.is_staging() { "STAGING " } else { "" };
+    let name = wanted.name();
+    let planned = format!(
+        "{staging}{} is asked for {name}, profile {}",
+        ca.directory.trim_start_matches("https://"),
+        ca.profile
+    );
+    match managed.unreadable() {
+        Some(file) => {
+            format!("{planned}; this user may not read {}: run the same command with sudo", word(&file))
+        }
+        None => format!("{planned}; `sanedge renew` has not run since the last boot"),
+    }
+}
