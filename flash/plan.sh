@@ -33,7 +33,7 @@ plan_edge() {
   dir 0755 root root "$settings/sanedge.service.d"
   board_settings | file 0644 root root "$settings/sanedge.service.d/50-board.conf"
   [ "$systemd_version" -lt 254 ] || file 0644 root root "$units/sanedge.service.d/50-backoff.conf" <"$here/systemd/50-backoff.conf"
-  plan gone "$units/sanedge.service.d/10-before.conf" # by which an upgrade of the package starts its old program
+  plan gone "$units/sanedge.service.d/00-before.conf" # by which an upgrade of the package starts its old program
   enable sanedge.service
   # They run only where there is a sanedge.acme.
   enable sanedge-renew.timer

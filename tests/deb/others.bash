@@ -67,17 +67,19 @@ inside systemctl daemon-reload
 
 step 'power that goes before the old program is kept, where its drop-in is on the disk already'
 upgrade /root/deaf.deb
-cp "$root/usr/lib/systemd/system/sanedge.service.d/10-before.conf" "$scratch/10-before.conf"
+cp "$root/usr/lib/systemd/system/sanedge.service.d/00-before.conf" "$scratch/00-before.conf"
 upgrade /root/sanedge.deb
-install -m 0644 "$scratch/10-before.conf" "$root/usr/lib/systemd/system/sanedge.service.d/10-before.conf"
+install -m 0644 "$scratch/00-before.conf" "$root/usr/lib/systemd/system/sanedge.service.d/00-before.conf"
 inside systemctl daemon-reload
 restarted
 expect 'without that file' 200 "$(get 127.0.0.1)"
 upgrade /root/sanedge.deb
 all_new 'after the next upgrade'
 
-step 'a copy of the unit by `systemctl edit --full`: kept, and the same holds'
-sed 's/^MemoryMax=.*/MemoryMax=78M/' "$root/usr/lib/systemd/system/sanedge.service" | edited --full sanedge.service
+step 'a copy of the unit by `systemctl edit --full`, with another bundle: kept, and the same holds'
+mv "$root/etc/sanedge/sanedge.bundle" "$root/etc/sanedge/other.bundle"
+sed 's/^MemoryMax=.*/MemoryMax=78M/; s/sanedge\.bundle/other.bundle/' "$root/usr/lib/systemd/system/sanedge.service" | edited --full sanedge.service
+restarted
 upgrade /root/deaf.deb
 restarted
 expect 'after a restart' 200 "$(get 127.0.0.1)"
@@ -86,7 +88,9 @@ all_new 'with a copy of the unit'
 expect 'the unit' "/etc/systemd/system/sanedge.service $((78 * 1048576))" \
   "$(inside systemctl show -P FragmentPath sanedge.service) $(inside systemctl show -P MemoryMax sanedge.service)"
 inside rm /etc/systemd/system/sanedge.service
+mv "$root/etc/sanedge/other.bundle" "$root/etc/sanedge/sanedge.bundle"
 inside systemctl daemon-reload
+restarted
 
 step 'a socket unit that was edited and not restarted: the upgrade opens it anew'
 listen_at() { # PORT

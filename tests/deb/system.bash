@@ -77,9 +77,14 @@ boot() {
   until_true 60 is_up
   on_its_network ip link set lo up
 }
-# As the power goes: every process at once.
+# As the power goes: every process at once, before one of them can see that another has ended.
+is_frozen() { grep -qx 'frozen 1' "$cgroup/cgroup.events"; }
 power_off() {
+  echo 1 >"$cgroup/cgroup.freeze"
+  until_true 20 is_frozen
   kill -KILL "$booted"
+  until_true 20 has_ended "$booted"
+  echo 0 >"$cgroup/cgroup.freeze"
   wait "$boot" 2>/dev/null || true
   for _ in {1..100}; do
     find "$cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null && break

@@ -92,10 +92,10 @@ teardown() { leave_board; }
 
 @test "a program that an upgrade of the package kept is started no more" {
   mkdir -p "$board/usr/lib/systemd/system/sanedge.service.d"
-  echo '[Service]' >"$board/usr/lib/systemd/system/sanedge.service.d/10-before.conf"
+  echo '[Service]' >"$board/usr/lib/systemd/system/sanedge.service.d/00-before.conf"
   flash --host pi@board
   [ "$status" -eq 0 ] || { echo "$output"; false; }
-  [ ! -e "$board/usr/lib/systemd/system/sanedge.service.d/10-before.conf" ]
+  [ ! -e "$board/usr/lib/systemd/system/sanedge.service.d/00-before.conf" ]
 }
 
 @test "an upgrade to another port opens the sockets anew" {
