@@ -74,11 +74,17 @@ pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
     Plan::decode(&bytes).map_err(|error| wrong(format!("{} is damaged: {error}", word(file))))
 }
 
-/// Does what is due. `tell` gets a name and what happens to it, while it happens.
+/// Does what is due. `tell` gets a name and what happens to it, while it happens. `before_pause` runs before each wait for another try,
+/// with whether a certificate was stored: no host waits for another.
 ///
 /// # Errors
 /// Where nothing could be tried.
-pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<Run, Stop> {
+pub fn run(
+    options: &Options,
+    plan: &Plan,
+    tell: &dyn Fn(&str, &str),
+    before_pause: &(dyn Fn(bool) + Sync),
+) -> Result<Run, Stop> {
     let whole = plan;
     let mut plan = plan.clone();
     let options =
@@ -109,7 +115,7 @@ pub fn run(options: &Options, plan: &Plan, tell: &dyn Fn(&str, &str)) -> Result<
         tell("", &what);
     }
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
-    let renewal = Renewal { whole, plan: &plan, options, state, client, tell, poll_at: None };
+    let renewal = Renewal { whole, plan: &plan, options, state, client, tell, before_pause, poll_at: None };
     Ok(runtime()?.block_on(renewal.run()))
 }
 
@@ -135,6 +141,7 @@ struct Renewal<'a> {
     state: Option<State>,
     client: Client,
     tell: &'a dyn Fn(&str, &str),
+    before_pause: &'a (dyn Fn(bool) + Sync),
     /// When the CA is asked next for its renewal information, where this run has asked.
     poll_at: Option<i64>,
 }
@@ -172,6 +179,9 @@ impl Renewal<'_> {
             (self.tell)("", &format!("trying again in {pause} s (the next run does the same after Ctrl-C)"));
             // Others may use the folder meanwhile; one that does so at the end of the pause does the rest as well.
             drop(self.state.take());
+            let (before_pause, stored) = (self.before_pause, run.stored);
+            // In a thread of its own: it asks the edge by a runtime of its own. A panic of it ends nothing here.
+            std::thread::scope(|scope| drop(scope.spawn(move || before_pause(stored)).join()));
             tokio::time::sleep(Duration::from_secs(pause)).await;
             match State::open(&self.plan.state) {
                 Ok(state) => self.state = Some(state),

@@ -59,22 +59,37 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
             print(&format!("{}\n", report::escaped(&format!("{name}{what}"))));
         }
     };
-    let run = match acme::run(options, &plan, &tell) {
+    let before_pause = |stored: bool| match put_to_use(options, &plan, stored, json) {
+        Ok(Some(done)) => tell("", &done.message),
+        Ok(None) => {}
+        Err(failure) => drop((!json).then(|| failure.tell(false))),
+    };
+    let run = match acme::run(options, &plan, &tell, &before_pause) {
         Ok(run) => run,
         Err(stop) => return told(&stop, json),
     };
     if !json {
         print(&run.text());
     }
-    let deployed = match () {
-        () if options.dry_run || !holds_some(&plan) => Ok(None),
-        () if is_ours(&plan) => deploy(&plan, json),
+    finish(Some(&run), put_to_use(options, &plan, true, json), json)
+}
+
+/// Deploys, or asks another user's deployment for it where the edge does not serve what is stored.
+fn put_to_use(options: &Options, plan: &Plan, stored: bool, json: bool) -> Result<Option<Deployed>, Failure> {
+    match () {
+        () if options.dry_run || !holds_some(plan) => Ok(None),
+        () if is_ours(plan) => {
+            if stored {
+                deploy(plan, json)
+            } else {
+                Ok(None)
+            }
+        }
         () => {
-            confirm::ask_for_deployment(&plan);
+            confirm::ask_for_deployment(plan);
             Ok(None)
         }
-    };
-    finish(Some(&run), deployed, json)
+    }
 }
 
 /// Shortest and longest pause of `--every`: what is due is looked for often enough, and no CA is asked too often.

@@ -1,6 +1,6 @@
 //! `sanedge renew` against a real CA (Pebble), and against one that fails.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +13,7 @@ use sanedge::bundle::Bundle;
 use sanedge::names::Host;
 
 use super::support::activation::Sockets;
-use super::support::edge::{Edge, sanedge, text};
+use super::support::edge::{Edge, PATIENCE, sanedge, text};
 use super::support::frames::client_frame;
 use super::support::node::{has, skip};
 use super::support::pebble::{Act, Front, Pebble, connected, handshake, problem, serve_challenges};
@@ -514,6 +514,56 @@ fn one_host_that_is_refused_and_one_without_dns_do_not_delay_the_third() {
     }
     assert_eq!(desk.front.count("order-plz"), 2, "nothing was sent for the one without DNS");
     assert!(desk.serves(A) && !desk.serves(blocked));
+}
+
+/// Run until it waits for the second try of a host that the CA refuses: the other host does not wait with it.
+#[test]
+fn what_is_issued_is_in_use_before_another_host_is_tried_again() {
+    if without_pebble("what_is_issued_is_in_use_before_another_host_is_tried_again") {
+        return;
+    }
+    let blocked = "blocked.localhost";
+    let desk = Desk::with(&[blocked, A], |folder, port| {
+        Pebble::with(folder, port, &[], &serde_json::json!({ "domainBlocklist": [blocked] }))
+    });
+    let until_it_waits = || {
+        let mut command = sanedge();
+        command.arg("renew").arg(desk.path("x.acme")).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut said = String::new();
+        let waits = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        for line in waits {
+            said += &format!("{line}\n");
+            // What comes after it is done, or nothing is.
+            if line.contains("no edge is running")
+                || line.starts_with("trying again") && !desk.path("x.toml").exists()
+            {
+                break;
+            }
+        }
+        (child, said)
+    };
+    let (mut child, said) = until_it_waits();
+    assert!(said.contains("trying again in") && child.try_wait().unwrap().is_none(), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(desk.serves(A) && !desk.serves(blocked));
+
+    // Another user makes the bundle, and the last deployment was missed: the front serves another certificate.
+    std::fs::rename(desk.path("x.toml"), desk.path("y.toml")).unwrap();
+    let mut plan: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(desk.path("x.acme")).unwrap()).unwrap();
+    plan["https"] = vec![format!("127.0.0.1:{}", desk.front.port)].into();
+    std::fs::write(desk.path("x.acme"), plan.to_string()).unwrap();
+    assert!(!desk.path("state/deploy").exists());
+    let (mut child, said) = until_it_waits();
+    let until = std::time::Instant::now() + PATIENCE;
+    while !desk.path("state/deploy").exists() {
+        assert!(child.try_wait().unwrap().is_none() && std::time::Instant::now() < until, "{said}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// Answers that are none, and what is said of each.
