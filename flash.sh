@@ -38,7 +38,7 @@ TEXT
 here=$(dirname "$(realpath "$0")")
 refusals=$here/flash/refusals
 # shellcheck source=/dev/null
-for part in refuse cmdline words check programs plan image system device host; do . "$here/flash/$part.sh"; done
+for part in refuse cmdline words check programs plan managed image system device host; do . "$here/flash/$part.sh"; done
 
 # --- arguments ------------------------------------------------------------------------------------------------------
 

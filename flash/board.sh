@@ -261,6 +261,16 @@ ready() {
   found=$("$root/usr/bin/sanedge" status --json) || return 1
   case $found in *"$wanted"*) ;; *) say "the edge uses another bundle"; return 1 ;; esac
 }
+# The bundle was made elsewhere, and has none of the certificates that this board has obtained itself.
+with_stored_certificates() {
+  [ -e "$root/etc/sanedge/sanedge.acme" ] || return 0
+  for certificate in "$root"/var/lib/sanedge-acme/certificates/*.pem; do
+    [ -e "$certificate" ] || return 0
+    systemctl start sanedge-deploy.service ||
+      say "the certificates of this board were not put to use; \`journalctl -u sanedge-deploy\` says why"
+    return 0
+  done
+}
 doctor() {
   "$root/usr/bin/sanedge" doctor --help >/dev/null 2>&1 || return 0
   timeout 60 "$root/usr/bin/sanedge" doctor /etc/sanedge/sanedge.bundle
@@ -362,6 +372,7 @@ install() {
   systemd-tmpfiles --create "$root/usr/lib/tmpfiles.d/sanedge.conf"
   start $(sockets)
   ready
+  with_stored_certificates
   if ! doctor >"$here/doctor" 2>&1; then
     indented <"$here/doctor"
     if [ -n "$was_healthy" ]; then say "\`sanedge doctor\` reports a failure that it did not report before"; exit 1; fi

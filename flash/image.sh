@@ -231,6 +231,7 @@ number_of() {
   case $1 in
     root) echo 0 ;;
     sanedge) echo "$group_number" ;;
+    sanedge-acme) echo "$acme_group_number" ;;
     *) echo "$1" ;;
   esac
 }
@@ -341,7 +342,7 @@ make_image() {
     if [ "$image_kind" = image ]; then ln -s "$(realpath -- "$image")" "$work/image"
     else note "a dry run does not check a compressed image"; fi
   fi
-  group_number='?' systemd_version=0
+  group_number='?' acme_group_number='?' systemd_version=0
   if [ -e "$work/image" ]; then
     find_partitions
     [ -n "$dry" ] || repair || refuse_damaged
@@ -373,5 +374,7 @@ finish_image() {
   sync -- "$unfinished"
   mv -f -- "$unfinished" "$out"
   unfinished=
-  note "$out contains private keys: it has mode 0600; keep the card safe too"
+  if has_secrets; then note "$out contains private keys: it has mode 0600; keep the card safe too"; else
+    note "$out contains no private key"
+  fi
 }

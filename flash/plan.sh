@@ -30,6 +30,7 @@ plan_edge() {
   file 0755 root root /usr/lib/sanedge/who-has-port <"$here/flash/ports.sh"
   dir 0751 root sanedge /etc/sanedge
   file 0640 root sanedge /etc/sanedge/sanedge.bundle <"$work/sanedge.bundle"
+  plan_managed
   dir 0755 root root "$settings/sanedge.service.d"
   board_settings | file 0644 root root "$settings/sanedge.service.d/50-board.conf"
   [ "$systemd_version" -lt 254 ] || file 0644 root root "$units/sanedge.service.d/50-backoff.conf" <"$here/systemd/50-backoff.conf"

@@ -8,15 +8,18 @@ plan_account() {
   if ! fetch /etc/passwd passwd || ! fetch /etc/group group; then
     note "$image has no accounts: the first boot creates the edge's accounts and gives them the bundle"
     : >"$work/passwd"
-    group_number=0
-    printf 'z /etc/sanedge 0751 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n' |
-      file 0644 root root /etc/tmpfiles.d/sanedge-bundle.conf
+    group_number=0 acme_group_number=0
+    {
+      printf 'z /etc/sanedge 0751 root sanedge -\nz /etc/sanedge/sanedge.bundle 0640 root sanedge -\n'
+      sed -n 's|^file 0640 root sanedge-acme \(.*\)|z \1 0640 root sanedge-acme -|p' "$work/plan"
+    } | file 0644 root root /etc/tmpfiles.d/sanedge-bundle.conf
     return
   fi
   local number=1000 database lines lines_passwd='' lines_group='' lines_shadow='' lines_gshadow=''
   account sanedge "the TLS edge"
   group_number=$account_number
   account sanedge-acme "certificates from the CA"
+  acme_group_number=$account_number
   [ -n "$lines_passwd" ] || return 0
   append passwd "$lines_passwd"
   append group "$lines_group"

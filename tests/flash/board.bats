@@ -472,3 +472,20 @@ reboots() {
   flash --image image.img --out card.img --reboot
   refused 2 "--reboot needs --host"
 }
+
+# --- certificates that the board obtains itself ----------------------------------------------------------------------
+
+@test "the certificates that a board has obtained are put to use before the doctor looks" {
+  rm sanedge.toml
+  printf 'board = "rpi4"\n[listen]\nhttps = ["[::]:443"]\nhttp = ["[::]:80"]\n[acme]\nterms = "agreed"\n' >sanedge.toml
+  printf '[[site]]\nhosts = ["recre.store"]\nupstream = ["127.0.0.1:3002"]\n' >>sanedge.toml
+  flash --host pi@board
+  installed
+  cmp sanedge.toml "$board/etc/sanedge/sanedge.toml"
+  [ "$(grep -c 'start sanedge-deploy.service' "$state/asked")" -eq 0 ]
+  mkdir -p "$board/var/lib/sanedge-acme/certificates"
+  touch "$board/var/lib/sanedge-acme/certificates/recre.store.pem"
+  flash --host pi@board
+  installed
+  grep -qx 'start sanedge-deploy.service' "$state/asked"
+}
