@@ -67,7 +67,7 @@ is_systemd() { booted=$(pgrep -P "$boot") && [ "$(cat "/proc/$booted/comm")" = s
 is_up() { { inside systemctl is-system-running 2>/dev/null || true; } | grep -q -e running -e degraded; } # `degraded` is a 1
 boot() {
   local unified
-  unified=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)
+  unified=$(findmnt -n --first-only -t cgroup2 -o TARGET)
   [ -n "$unified" ] || fail 'needs a cgroup2 file system'
   cgroup=$unified/sanedge-test.$$
   mkdir -p "$cgroup"

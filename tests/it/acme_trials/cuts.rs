@@ -354,8 +354,14 @@ fn stopped(board: &Board, trial: &Trial<'_>, step: &Step, trace: &Path) -> Resul
     };
     let Some(pid) = stopped else { return Ok(()) };
     let (status, said) = board.clock.run(board.renew(trial.options));
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::CONT).unwrap();
-    let first = child.wait().unwrap();
+    // A second time where another thread comes to its call of that number.
+    let first = loop {
+        let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::CONT);
+        match child.try_wait().unwrap() {
+            Some(first) => break first,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
     match (status.code(), first.code()) {
         (Some(0 | 75), Some(0 | 75)) => Ok(()),
         codes => Err(format!("while the first stands still, the second run ends with {codes:?}: {said}")),
