@@ -106,6 +106,37 @@ const PAGES: &[Page] = &[
         ],
     },
     Page {
+        command: "setup",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sudo sanedge setup", "Ask three questions, then do every step."),
+                    (
+                        "sudo sanedge setup socket.recre.store --app 3002 --agree",
+                        "Show the changes of the file, ask once, and do every step. The terms are those of Let's Encrypt.",
+                    ),
+                    (
+                        "sudo sanedge setup socket.recre.store --app 3002 --certificate fullchain.pem privkey.pem --yes",
+                        "With a certificate of your own, and without a question.",
+                    ),
+                ],
+            ),
+            ("FILES", &[TOML, BUNDLE, PLAN]),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "The last step has seen a client connect."),
+                    (
+                        "1",
+                        "A step failed; stderr says what clients see, why, and what to type. The same command goes on from there.",
+                    ),
+                    USAGE,
+                ],
+            ),
+        ],
+    },
+    Page {
         command: "show",
         sections: &[
             (

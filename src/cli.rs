@@ -8,6 +8,7 @@ mod failure;
 mod output;
 mod renew;
 mod running;
+mod setup;
 mod sources;
 mod terminal;
 mod verbs;
@@ -51,6 +52,8 @@ const PLAN: &str = "/etc/sanedge/sanedge.acme";
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Set up a host in front of an app, from a board without a configuration to a working wss://, step by step. Can be repeated.
+    Setup(Box<setup::Options>),
     /// Check that certificates, hosts and upstreams fit together, and write a bundle.
     Bundle {
         /// The sanedge.toml to compile.
@@ -207,6 +210,7 @@ pub fn run() -> ExitCode {
         Err(error) => return misused(&error, &words),
     };
     match arguments.command {
+        Command::Setup(options) => setup::setup(&options, &words),
         Command::Bundle { source, output, carry_over, verbose, json } => bundle(
             &source,
             output.as_deref(),

@@ -13,11 +13,12 @@ mod csp;
 pub(crate) mod dns;
 pub mod explain;
 mod foreign_certificate;
-mod home_network;
+pub(crate) mod holder;
+pub(crate) mod home_network;
 mod journal;
 mod local;
 mod managed;
-mod options;
+pub(crate) mod options;
 pub(crate) mod packets;
 pub mod paste;
 pub mod render;
@@ -26,17 +27,21 @@ mod stages;
 mod target;
 mod tls;
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::stream;
 
-pub use check::{Check, Exchange, Finding, Kind, Outcome, Report, Section};
+pub use check::{Check, Exchange, Finding, Kind, Outcome, Report, Section, Spoken};
 use connection::Deadline;
 use journal::Journal;
 pub use options::{Options, Transport};
 use stages::Stages;
 use target::{Plan, Target};
+
+use crate::bundle::Upstream;
+use crate::names::Host;
 
 /// Hosts that are looked at at the same time: where all of them hang, two rounds fit into the usual 15 s.
 const HOSTS_AT_ONCE: usize = 16;
@@ -72,6 +77,45 @@ pub fn run(options: &Options) -> Result<Report, String> {
 /// As [`run`].
 pub fn files(options: &Options) -> Result<Report, String> {
     Ok(Report { sections: Plan::of(options, now())?.files })
+}
+
+/// Asks an app on its own port, as a client would that no edge stands in front of.
+pub(crate) fn app(upstream: &Upstream, timeout: Duration) -> Section {
+    let options = Options::of("http://localhost".to_owned(), timeout);
+    alone(&options, async |stages| stages::app::app(upstream, &stages).await)
+        .unwrap_or_else(|message| broken(Kind::App, &message))
+}
+
+/// Where a name leads that should lead to this machine.
+pub(crate) fn name(host: &Host, timeout: Duration) -> (Section, Vec<IpAddr>) {
+    let options = Options::of(format!("https://{}", host.uri_host()), timeout);
+    alone(&options, async |stages| {
+        let mut section = Section::new(Kind::Host, host.to_string(), stages.words());
+        let target = Target { here: true, ..stages.target.clone() };
+        let addresses = Stages { target: &target, ..stages }.name(&mut section).await;
+        (section, addresses.unwrap_or_default())
+    })
+    .unwrap_or_else(|message| (broken(Kind::Host, &message), Vec::new()))
+}
+
+/// One step of the way, for the one target of `options`.
+fn alone<T>(options: &Options, step: impl AsyncFnOnce(Stages<'_>) -> T) -> Result<T, String> {
+    let now = now();
+    let plan = Plan::of(options, now)?;
+    let target = plan.targets.first().ok_or("no target")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot create an event queue: {error}"))?;
+    let deadline = runtime.block_on(async { Deadline::lasting(options.timeout) });
+    let stages = Stages { target, options, trust: &plan.trust, now, deadline, journal: Journal::default() };
+    let found = runtime.block_on(step(stages));
+    runtime.shutdown_background();
+    Ok(found)
+}
+
+fn broken(kind: Kind, message: &str) -> Section {
+    let mut section = Section::new(kind, "this machine", Vec::new());
+    section.found(client::time_up().seen("found", message));
+    section
 }
 
 async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {

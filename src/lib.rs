@@ -12,6 +12,7 @@ pub mod cli;
 pub mod doctor;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod setup;
 
 pub use sanedge_edge::{
     board, bundle, decision, edge, engineio, excerpt, http, limits, names, ops, proxy_protocol, reason,

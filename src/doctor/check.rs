@@ -67,7 +67,31 @@ pub struct Section {
     pub checks: Vec<Check>,
     /// Everything that was asked for it, in the order of time.
     pub exchanges: Vec<Exchange>,
+    /// What the server speaks, where a session was opened.
+    pub spoken: Option<Spoken>,
     words: Vec<(&'static str, String)>,
+}
+
+/// What a server spoke to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Spoken {
+    /// Version of Engine.IO.
+    pub engineio: u8,
+    /// It announced how much a polling body may hold, as servers do since Socket.IO 4.
+    pub announces_max_payload: bool,
+    /// From the CONNECT packet over a WebSocket to its answer, where the client joined a namespace.
+    pub joined_after: Option<std::time::Duration>,
+}
+
+impl Spoken {
+    /// The versions of Socket.IO whose clients can connect.
+    pub fn socketio(&self) -> &'static str {
+        match (self.engineio, self.announces_max_payload) {
+            (3, _) => "Socket.IO 2",
+            (_, true) => "Socket.IO 4",
+            (_, false) => "Socket.IO 3 or 4",
+        }
+    }
 }
 
 /// The whole report.
@@ -139,7 +163,7 @@ impl Finding {
 impl Section {
     /// An empty section; `words` fill the braces of all its explanations.
     pub fn new(kind: Kind, subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
-        Self { kind, subject: subject.into(), checks: Vec::new(), exchanges: Vec::new(), words }
+        Self { kind, subject: subject.into(), checks: Vec::new(), exchanges: Vec::new(), spoken: None, words }
     }
 
     /// One more word for the braces of its explanations.

@@ -1232,7 +1232,7 @@ PortOwner = "port-owner", Board, Fail;
     title: "another program has the port that sanedge needs";
     see: "sanedge serve: Address already in use";
     why: "The system's nginx, Apache or Caddy started first.";
-    fix: "Stop it, and keep it from starting again:\n  sudo systemctl disable --now {owner}";
+    fix: "Stop it, and keep it from starting again:\n  {stop}";
 KeyReadable = "key-readable", Board, Warn;
     title: "every user of this machine can read a private key";
     see: "";

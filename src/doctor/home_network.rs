@@ -27,7 +27,7 @@ const SHARED_DOMAINS: [&str; 16] = [
     "ngrok.app",
 ];
 
-pub(super) fn is_home(host: &Host) -> bool {
+pub(crate) fn is_home(host: &Host) -> bool {
     match host {
         Host::Ip(address) => address.is_loopback() || is_private(address),
         Host::Dns(name) => {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use super::check::{Finding, Kind, Section};
 use super::connection::Deadline;
 use super::explain::{Code, Group};
+use super::holder::{self, Holder};
 use crate::excerpt::Excerpt;
 
 /// For each program that is asked.
@@ -32,7 +33,8 @@ pub(super) async fn look(
     owners(listens, &mut section);
     // That nobody does has a finding of its own, from asking the app.
     for address in apps.iter().filter(|address| address.ip().is_loopback()) {
-        if let Owner::Process(name) = owner(*address) {
+        if let Holder::Process(process) = holder::of(*address) {
+            let name = process.name;
             section.passed(Group::Board, format!("`{name}` listens at {address}, where the app should"));
         }
     }
@@ -58,17 +60,17 @@ fn owners(listens: &[SocketAddr], section: &mut Section) {
     let wanted: BTreeSet<SocketAddr> =
         listens.iter().copied().filter(|address| address.port() != 0).collect();
     for address in wanted {
-        match owner(address) {
-            Owner::Nobody => {
+        match holder::of(address) {
+            Holder::Nobody => {
                 section.unknown(Group::Board, format!("nothing listens at {address} on this machine"))
             }
-            Owner::Hidden => section
+            Holder::Hidden => section
                 .unknown(Group::Board, format!("{address} is in use; only root can see by which program")),
-            Owner::Process(name) if name == "sanedge" => {
+            Holder::Process(process) if process.name == holder::EDGE => {
                 section.passed(Group::Board, format!("sanedge listens at {address}"));
             }
             // A socket unit's, until the service takes it.
-            Owner::Process(name) if name == "systemd" => {
+            Holder::Process(process) if process.name == holder::SYSTEMD => {
                 section.unknown(
                     Group::Board,
                     format!(
@@ -76,67 +78,18 @@ fn owners(listens: &[SocketAddr], section: &mut Section) {
                     ),
                 );
             }
-            Owner::Process(name) => {
+            Holder::Process(process) => {
+                let name = process.name.clone();
+                let stop = process.stop(address.port());
                 let message = format!("`{name}` has port {}, which the edge needs: stop it", address.port());
                 section.found(
                     Finding::new(Code::PortOwner, message)
                         .seen("address", address.to_string())
-                        .word("owner", name),
+                        .word("stop", stop),
                 );
             }
         }
     }
-}
-
-enum Owner {
-    Nobody,
-    Hidden,
-    Process(String),
-}
-
-/// Who holds the address; where several do, we before others.
-fn owner(address: SocketAddr) -> Owner {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let read = |path: &&str| fs::read_to_string(path).ok();
-    let inodes: BTreeSet<String> =
-        tables.iter().filter_map(read).flat_map(|table| listening(&table, address)).collect();
-    if inodes.is_empty() {
-        return Owner::Nobody;
-    }
-    let Ok(processes) = fs::read_dir("/proc") else { return Owner::Hidden };
-    let holds = |process: &PathBuf| {
-        let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
-        let mut links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-        links.any(|link| inodes.contains(&*link.to_string_lossy()))
-    };
-    let holders = processes.flatten().map(|entry| entry.path()).filter(holds);
-    let name = |path: PathBuf| fs::read_to_string(path.join("comm")).ok().map(|name| name.trim().to_owned());
-    let mut names: Vec<String> = holders.filter_map(name).collect();
-    names.sort_by_key(|name| name != "sanedge");
-    names.into_iter().next().map_or(Owner::Hidden, Owner::Process)
-}
-
-/// `socket:[inode]` of each socket of a /proc/net/tcp table that stands in the way of `address`.
-fn listening(table: &str, address: SocketAddr) -> Vec<String> {
-    let meets = |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
-    let one = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (ip, port) = words.get(1)?.rsplit_once(':')?;
-        let same_port = u16::from_str_radix(port, 16).ok()? == address.port();
-        let listens = *words.get(3)? == "0A" && same_port && meets(kernel_address(ip)?);
-        listens.then(|| words.get(9).map(|inode| format!("socket:[{inode}]")))?
-    };
-    table.lines().skip(1).filter_map(one).collect()
-}
-
-/// The kernel prints an address as 32-bit words in the machine's byte order.
-fn kernel_address(hex: &str) -> Option<IpAddr> {
-    let word = |at: usize| Some(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
-    if hex.len() == 8 {
-        return Some(IpAddr::from(word(0)?));
-    }
-    let bytes: Vec<u8> = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
-    Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical())
 }
 
 // --- the unit ---------------------------------------------------------------------------------------------
@@ -247,22 +200,6 @@ async fn run(program: &str, arguments: &[&str], deadline: Deadline) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_sockets_that_listen_are_found_by_their_port() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-               0: 00000000:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n\
-               1: 0100007F:01BB 0100007F:E2B4 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n\
-               2: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n";
-        let at = |address: &str| listening(table, address.parse().unwrap());
-        assert_eq!(at("[::]:443"), ["socket:[4711]"]);
-        assert_eq!(at("192.168.1.5:443"), ["socket:[4711]"]);
-        assert_eq!(at("127.0.0.1:80"), ["socket:[4713]"]);
-        assert!(at("127.0.0.2:80").is_empty());
-        assert!(at("[::]:8443").is_empty());
-        assert!(listening("x\nshort line\n", "[::]:443".parse().unwrap()).is_empty());
-        assert_eq!(kernel_address("00000000000000000000000001000000"), Some("::1".parse().unwrap()));
-    }
 
     #[test]
     fn the_memory_that_is_left_is_read_in_mebibytes() {

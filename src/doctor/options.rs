@@ -12,7 +12,7 @@ use crate::limits;
 use crate::names::{Host, Origin};
 
 /// The options of `sanedge doctor`.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
     /// What to check: https:// or wss:// URLs, bundles, sanedge.toml files; may be repeated.
     #[arg(value_name = "TARGET")]
@@ -90,6 +90,11 @@ pub enum Transport {
 }
 
 impl Options {
+    /// For one target, and otherwise as a command line without options.
+    pub(crate) fn of(target: String, timeout: Duration) -> Self {
+        Self { targets: vec![target], timeout, ..Self::default() }
+    }
+
     /// What of these would tell a stranger something: named for the report, never shown. `query`: there is one, here or in
     /// the target's URL.
     pub fn private(&self, query: bool) -> Vec<&'static str> {
@@ -112,7 +117,8 @@ fn path(text: &str) -> Result<String, String> {
     Ok(format!("/{}/", text.trim_matches('/')).replace("//", "/"))
 }
 
-fn namespace(text: &str) -> Result<String, String> {
+/// For `--namespace`.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
     let plain = text.chars().all(|c| !c.is_control() && c != ',');
     if !plain || !text.starts_with('/') {
         return Err("expected a namespace such as /catch, beginning with a slash".to_owned());
@@ -170,7 +176,8 @@ fn resolve(text: &str) -> Result<(Host, IpAddr), String> {
     Ok((Host::parse(host).map_err(|error| error.to_string())?, address))
 }
 
-fn upstream(text: &str) -> Result<Upstream, String> {
+/// For `--upstream`.
+pub(crate) fn upstream(text: &str) -> Result<Upstream, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(Upstream::Unix(path.into()));
     }

@@ -37,24 +37,7 @@ pub(super) struct Stages<'a> {
 impl Stages<'_> {
     /// Goes the whole way.
     pub(super) async fn go(&self) -> Section {
-        let target = self.target;
-        let url = target.url();
-        let mut section = Section::new(
-            Kind::Host,
-            url.clone(),
-            vec![
-                ("host", target.host.to_string()),
-                ("port", target.port.to_string()),
-                ("origin", url.clone()),
-                ("url", url),
-                ("path", target.path.clone()),
-                ("http_port", target.http_port.unwrap_or(80).to_string()),
-                ("file", target.named.config.clone()),
-                ("reload", target.named.reload.clone()),
-                ("load", target.named.load.clone()),
-                ("acme", target.named.acme.clone()),
-            ],
-        );
+        let mut section = Section::new(Kind::Host, self.target.url(), self.words());
         self.hide_secrets();
         if let Some(addresses) = self.name(&mut section).await {
             self.on_the_way(&addresses, &mut section).await;
@@ -65,6 +48,24 @@ impl Stages<'_> {
         }
         section.finish(&self.journal);
         section
+    }
+
+    /// For the braces of explanations.
+    pub(super) fn words(&self) -> Vec<(&'static str, String)> {
+        let target = self.target;
+        let url = target.url();
+        vec![
+            ("host", target.host.to_string()),
+            ("port", target.port.to_string()),
+            ("origin", url.clone()),
+            ("url", url),
+            ("path", target.path.clone()),
+            ("http_port", target.http_port.unwrap_or(80).to_string()),
+            ("file", target.named.config.clone()),
+            ("reload", target.named.reload.clone()),
+            ("load", target.named.load.clone()),
+            ("acme", target.named.acme.clone()),
+        ]
     }
 
     async fn on_the_way(&self, addresses: &[IpAddr], section: &mut Section) -> Option<()> {

@@ -331,7 +331,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_type() {
 #[test]
 fn the_page_of_errors_is_the_programs_own_table() {
     for (file, page) in [
-        ("errors.md", sanedge::doctor::explain::page::page()),
+        ("errors.md", sanedge::doctor::explain::page::page() + &sanedge::setup::problem::page()),
         ("errors.html", sanedge::doctor::explain::page::html()),
     ] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file);

@@ -13,6 +13,8 @@ use sanedge::bundle::compile::compile;
 
 /// Each command and the form of its output, with the file that may hold a key (`TOML`) in each place for one.
 const RUNS: &[&[&str]] = &[
+    &["setup", "a.b", "--app", "1", "--no-units", "--yes", "--file", "TOML"],
+    &["setup", "a.b", "--app", "1", "--no-units", "--yes", "--json", "--file", "TOML"],
     &["bundle", "TOML"],
     &["bundle", "--json", "TOML"],
     &["bundle", "--verbose", "TOML"],

@@ -57,6 +57,7 @@ mod resumption;
 mod root_replaces_bundle;
 mod sandbox;
 mod scanners;
+mod setup;
 mod smuggling;
 mod socketio_interop;
 mod socketio_rust;

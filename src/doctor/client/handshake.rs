@@ -3,7 +3,7 @@
 use super::websocket::Opening;
 use super::{Client, Met, Seat, packets, silence};
 use crate::doctor::ask::{Answer, Style};
-use crate::doctor::check::{Finding, Section};
+use crate::doctor::check::{Finding, Section, Spoken};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{Eio, EngineError, Open};
 use crate::excerpt::Excerpt;
@@ -71,6 +71,11 @@ impl Client<'_> {
     }
 
     fn describe_session(&self, eio: Eio, open: &Open, section: &mut Section) {
+        section.spoken = Some(Spoken {
+            engineio: eio.number(),
+            announces_max_payload: open.max_payload.is_some(),
+            joined_after: None,
+        });
         let max = open.max_payload.map(|bytes| format!(", maxPayload {bytes}")).unwrap_or_default();
         section.passed(
             Group::Polling,

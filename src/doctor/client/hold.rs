@@ -26,16 +26,20 @@ impl Client<'_> {
     }
 
     async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
+        let begin = Instant::now();
         if eio == Eio::V4 || namespace != "/" {
             socket.say(self.connector, &eio.connect(namespace, &self.query_text())).await;
         }
-        let until = Instant::now() + PACKET_TIME;
+        let until = begin + PACKET_TIME;
         let finding = loop {
             match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
                 Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
                 Heard::Text(text) => match packets::joined(&text, namespace) {
                     Some(Joined::Yes) => {
                         section.passed(Group::Namespace, format!("{namespace} is joined"));
+                        if let Some(spoken) = &mut section.spoken {
+                            spoken.joined_after = Some(begin.elapsed());
+                        }
                         return;
                     }
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Code, Group, Level, fill};
+use super::{Code, Explanation, Group, Level, fill};
 use crate::http::problem::{PROBLEMS, Problem};
 
 /// What a person sees first, in the words of clients.
@@ -173,9 +173,13 @@ pub fn page() -> String {
 }
 
 fn entry(page: &mut String, code: Code) {
-    let text = code.explanation();
     let level = if code.level() == Level::Fail { "FAIL" } else { "warn" };
-    let _ = write!(page, "\n### {}\n\n`{}` ({level})\n", text.title, code.as_str());
+    entry_of(page, &format!("`{}` ({level})", code.as_str()), code.explanation(), example);
+}
+
+/// One code with its explanation; `example` fills the braces.
+pub(crate) fn entry_of(page: &mut String, code: &str, text: Explanation, example: impl Fn(&str) -> String) {
+    let _ = write!(page, "\n### {}\n\n{code}\n", text.title);
     if !text.see.is_empty() {
         let _ = write!(page, "\nYou see:\n\n```text\n{}\n```\n", example(text.see));
     }
@@ -270,7 +274,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("acme", "sanedge.acme"),
     ("place", "/run/sanedge-acme/challenges"),
     ("eab", "/etc/sanedge/eab.key"),
-    ("owner", "nginx"),
+    ("stop", "sudo systemctl disable --now nginx.service"),
     ("fields", "\"authorization\""),
     ("http_port", "80"),
     ("reload", "sanedge reload"),

@@ -15,7 +15,7 @@ use crate::names::Host;
 const ADDRESSES_MAX: usize = 8;
 
 impl Stages<'_> {
-    pub(super) async fn name(&self, section: &mut Section) -> Option<Vec<IpAddr>> {
+    pub(in crate::doctor) async fn name(&self, section: &mut Section) -> Option<Vec<IpAddr>> {
         let host = &self.target.host;
         let given: Vec<IpAddr> = self
             .options

@@ -1,0 +1,100 @@
+//! `sanedge setup`: the steps in their order, and the questions on a terminal.
+
+mod dialogue;
+mod options;
+mod qr;
+mod steps;
+mod told;
+mod write;
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use dialogue::{Confirmation, Dialogue, Terminal};
+pub(super) use options::Options;
+use options::{issuer, parse_app, parse_host};
+use steps::Setup;
+use told::{Stop, Told};
+
+use super::failure::Failure;
+use crate::bundle::compile::shell_word;
+use crate::bundle::source;
+use crate::excerpt::Excerpt;
+use crate::setup::child;
+use crate::setup::edit::Wish;
+
+/// The port that many Socket.IO examples listen on.
+const APP_PORT: &str = "3000";
+
+/// Runs the steps. `words` are the arguments as they were typed.
+pub(super) fn setup(options: &Options, words: &[String]) -> ExitCode {
+    if options.look {
+        return if child::answer().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let mut told = Told::new(options.json);
+    let command = typed(words);
+    let finished = wished(options).and_then(|(wish, confirmation)| {
+        Setup { options, wish, command, confirmation, told: &mut told }.run()
+    });
+    match finished {
+        Ok(more) => super::terminal::exit(told.done(&more)),
+        Err(Stop::Step(step, problem)) => {
+            told.failed(step, &problem);
+            ExitCode::FAILURE
+        }
+        Err(Stop::Usage(message)) => {
+            let _ = Failure::new("usage", message).tell(options.json);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The command to type again.
+fn typed(words: &[String]) -> String {
+    let words = words.iter().map(|word| shell_word(&Excerpt::of_path(Path::new(word))));
+    std::iter::once("sanedge".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// What the options and answers come to, and whether someone is there to confirm changes.
+fn wished(options: &Options) -> Result<(Wish, Confirmation), Stop> {
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let mut dialogue = (is_terminal && !options.yes && !options.json).then(Dialogue::here);
+    let host = given_or_asked(options.host.as_deref(), &mut dialogue, parse_host, |dialogue| {
+        dialogue.ask("Name that clients will connect to", first_host(&options.file).as_deref(), parse_host)
+    })?;
+    let app = given_or_asked(options.app.as_deref(), &mut dialogue, parse_app, |dialogue| {
+        dialogue.ask("Port of the app on this machine", Some(APP_PORT), parse_app)
+    })?;
+    let confirmation = match dialogue {
+        _ if options.yes => Confirmation::Given,
+        Some(dialogue) => Confirmation::Asked(dialogue),
+        None => Confirmation::Impossible,
+    };
+    Ok((Wish { host, app, issuer: issuer(options)? }, confirmation))
+}
+
+fn given_or_asked<T>(
+    given: Option<&str>,
+    dialogue: &mut Option<Terminal>,
+    parse: impl Fn(&str) -> Result<T, String>,
+    ask: impl FnOnce(&mut Terminal) -> io::Result<Option<T>>,
+) -> Result<T, Stop> {
+    match (given, dialogue) {
+        (Some(given), _) => parse(given).map_err(Stop::Usage),
+        (None, Some(dialogue)) => {
+            ask(dialogue)?.ok_or_else(|| Stop::Usage("no answer: nothing was changed".to_owned()))
+        }
+        (None, None) => {
+            let message =
+                "expected a name and the port of the app: sanedge setup socket.recre.store --app 3002";
+            Err(Stop::Usage(message.to_owned()))
+        }
+    }
+}
+
+/// Of the file that is there, as a default.
+fn first_host(file: &Path) -> Option<String> {
+    let (source, _) = source::read(file);
+    Some(source?.sites.first()?.hosts.first()?.value.to_string())
+}

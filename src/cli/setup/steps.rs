@@ -1,0 +1,514 @@
+//! The six steps. Each looks at what is there, does what is missing, and says both.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::dialogue::Confirmation;
+use super::options::Options;
+use super::qr;
+use super::told::{Stop, Told};
+use super::write::{self, Change, Written};
+use crate::acme;
+use crate::bundle::acme::Plan;
+use crate::bundle::compile::{self, PEM_BYTES_MAX};
+use crate::bundle::file::word;
+use crate::bundle::finding::Severity;
+use crate::bundle::source::{self, Source};
+use crate::bundle::{Bundle, report};
+use crate::cli::apply::NEEDS_RESTART;
+use crate::cli::failure::Failure;
+use crate::cli::terminal::{complain, now};
+use crate::doctor::explain;
+use crate::ops::log;
+use crate::setup::account::{self, NOBODY, User};
+use crate::setup::child;
+use crate::setup::difference;
+use crate::setup::edit::{self, Issuer, Wish};
+use crate::setup::look::{Look, Question};
+use crate::setup::ports::{self, Port};
+use crate::setup::problem::{Code, Problem};
+use crate::setup::{programs, units};
+
+/// For the CA: an order takes seconds, and a validation that fails a minute or two.
+const RENEW_TIME: Duration = Duration::from_secs(15 * 60);
+/// Where the edge listens by the file that setup writes.
+const LISTEN: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80),
+];
+/// Mode of /etc/sanedge: sanedge-acme, which is in no group of it, opens sanedge.acme by its name.
+const FOLDER_MODE: u32 = 0o751;
+
+/// A run.
+pub(super) struct Setup<'a> {
+    pub(super) options: &'a Options,
+    pub(super) wish: Wish,
+    /// What was typed.
+    pub(super) command: String,
+    pub(super) confirmation: Confirmation,
+    pub(super) told: &'a mut Told,
+}
+
+type Step<T> = Result<T, Stop>;
+
+fn failed(step: &'static str) -> impl Fn(Box<Problem>) -> Stop {
+    move |problem| Stop::Step(step, problem)
+}
+
+impl Setup<'_> {
+    /// All steps; what else there is to tell a program.
+    pub(super) fn run(mut self) -> Step<Value> {
+        let user = self.start()?;
+        let before = self.file_before()?;
+        self.app(user)?;
+        self.name(user, before.as_ref().map(|(_, source)| source))?;
+        self.ports(before.as_ref().map(|(_, source)| source))?;
+        let written = self.file(before)?;
+        self.units(&written)?;
+        self.certificate(&written)?;
+        self.outside(user, &written)
+    }
+
+    /// The words for the braces of explanations.
+    fn problem(&self, code: Code, message: impl Into<String>) -> Box<Problem> {
+        let (host, app) =
+            (self.wish.host.to_string(), self.wish.app.strip_prefix("127.0.0.1:").unwrap_or(&self.wish.app));
+        let (file, bundle) = (word(&self.options.file), word(&self.bundle_file()));
+        let plan = word(&Plan::beside(&self.bundle_file()));
+        let chain = match &self.wish.issuer {
+            Issuer::Files { chain, .. } => word(chain),
+            _ => String::new(),
+        };
+        let words = [
+            ("host", host.as_str()),
+            ("app", app),
+            ("file", &file),
+            ("bundle", &bundle),
+            ("plan", &plan),
+            ("command", &self.command),
+            ("chain", &chain),
+        ];
+        Problem::of(code, message, &words)
+    }
+
+    fn bundle_file(&self) -> PathBuf {
+        self.options.file.with_extension("bundle")
+    }
+
+    // --- before anything is asked ---------------------------------------------------------------------------
+
+    /// The user that the network is asked as; none: this one, who is not root.
+    fn start(&mut self) -> Step<Option<User>> {
+        let is_root = rustix::process::geteuid().is_root();
+        if self.options.no_units {
+            return Ok(is_root.then(|| account::find(account::EDGE).unwrap_or(NOBODY)));
+        }
+        let fail = failed("start");
+        if !is_root {
+            return Err(fail(
+                self.problem(Code::NotRoot, "this user cannot write /etc/sanedge and start services"),
+            ));
+        }
+        units::present(&self.command).map_err(&fail)?;
+        let user = account::make().map_err(|said| fail(self.problem(Code::Account, said)))?;
+        Ok(Some(user))
+    }
+
+    fn ask(&self, step: &'static str, question: &Question, user: Option<User>) -> Step<Look> {
+        child::ask(question, user).map_err(|why| {
+            failed(step)(self.problem(Code::LookFailed, format!("this part of setup failed: {why}")))
+        })
+    }
+
+    fn notes(&mut self, look: &Look) {
+        look.notes.iter().for_each(|note| self.told.note(note));
+    }
+
+    // --- 1: the app -----------------------------------------------------------------------------------------
+
+    fn app(&mut self, user: Option<User>) -> Step<()> {
+        let mut at = vec![self.wish.app.clone()];
+        if let Some(port) = self.wish.app.strip_prefix("127.0.0.1:") {
+            at.push(format!("[::1]:{port}"));
+        }
+        let look = self.ask("app", &Question::App { at }, user)?;
+        if let Some(problem) = look.problem {
+            return Err(failed("app")(problem.into()));
+        }
+        if let Some(at) = &look.at {
+            self.wish.app.clone_from(at);
+        }
+        let found = look.spoken.map_or("an app", |spoken| spoken.socketio());
+        self.told.step("app", &format!("{found} answers at {}", self.wish.app));
+        self.notes(&look);
+        Ok(())
+    }
+
+    // --- 2: the name and the ports --------------------------------------------------------------------------
+
+    fn name(&mut self, user: Option<User>, before: Option<&Source>) -> Step<()> {
+        let host = self.wish.host.to_string();
+        let is_public = edit::is_public(&self.wish.host);
+        let by_ca = matches!(self.wish.issuer, Issuer::Acme(_));
+        let private_ca = match &self.wish.issuer {
+            Issuer::Acme(acme) => {
+                acme.directory.as_deref().is_some_and(|of| of != edit::STAGING)
+                    || before.is_some_and(has_own_ca)
+            }
+            _ => true,
+        };
+        if by_ca && !is_public && !private_ca {
+            let message = format!("no public CA issues a certificate for `{host}`");
+            return Err(failed("name")(self.problem(Code::NoPublicCa, message)));
+        }
+        let look = self.ask("name", &Question::Name { host: host.clone() }, user)?;
+        let by_dns = before.and_then(|source| source.acme.as_ref()).is_some_and(|acme| acme.dns.is_some());
+        let hidden = explain::Code::NameHidden.as_str();
+        match &look.problem {
+            Some(problem) if by_ca && is_public && !by_dns && problem.code != hidden => {
+                return Err(failed("name")(problem.clone().into()));
+            }
+            Some(problem) => {
+                self.told.step("name", &format!("whether {host} leads here is unknown"));
+                self.told.note(&problem.message);
+            }
+            None => {
+                let addresses: Vec<String> = look.addresses.iter().map(ToString::to_string).collect();
+                self.told.step("name", &format!("{host} leads to {}", addresses.join(", ")));
+            }
+        }
+        self.notes(&look);
+        Ok(())
+    }
+
+    fn ports(&mut self, before: Option<&Source>) -> Step<()> {
+        let listens: Vec<SocketAddr> = match before {
+            Some(source) => {
+                source.listen.https.iter().chain(&source.listen.http).map(|listen| listen.value).collect()
+            }
+            None => LISTEN.to_vec(),
+        };
+        let mut found = Vec::new();
+        for listen in listens.into_iter().filter(|listen| listen.port() != 0) {
+            match ports::of(listen) {
+                Port::Free => found.push(format!("{} is free", listen.port())),
+                Port::Ours => found.push(format!("{} is the edge's", listen.port())),
+                Port::Taken(problem) => return Err(Stop::Step("ports", problem)),
+            }
+        }
+        found.dedup();
+        self.told.step("ports", &found.join(", "));
+        Ok(())
+    }
+
+    // --- 3: the file ----------------------------------------------------------------------------------------
+
+    /// The file as it is, where there is one.
+    fn file_before(&mut self) -> Step<Option<(String, Source)>> {
+        let path = &self.options.file;
+        if !path.exists() {
+            return Ok(None);
+        }
+        let unusable = |findings: &[_]| {
+            complain(&report::findings(findings, log::is_coloured(&std::io::stderr())));
+            let message = format!("{} cannot be used: {}", word(path), report::count(findings));
+            failed("file")(self.problem(Code::FileUnusable, message))
+        };
+        let text = source::text(path).map_err(|finding| unusable(&[*finding]))?;
+        match source::parse(path, &text) {
+            (Some(source), findings)
+                if findings.iter().all(|finding| finding.severity() != Severity::Error) =>
+            {
+                Ok(Some((text, source)))
+            }
+            (_, findings) => Err(unusable(&findings)),
+        }
+    }
+
+    fn file(&mut self, before: Option<(String, Source)>) -> Step<Written> {
+        let fail = failed("file");
+        let file = word(&self.options.file);
+        let before_ref = before.as_ref().map(|(text, source)| (text.as_str(), source));
+        let mut text = self.edited(before_ref, &file).map_err(&fail)?;
+        if before.is_some() && self.is_covered(&text) {
+            self.wish.issuer = Issuer::Given;
+            text = self.edited(before_ref, &file).map_err(&fail)?;
+        }
+        if let Issuer::Files { chain, .. } = &self.wish.issuer
+            && self.is_pending(&text)
+        {
+            let message = format!("{} does not cover `{}`", word(chain), self.wish.host);
+            return Err(fail(self.problem(Code::NotCovered, message)));
+        }
+        let had_acme = before.as_ref().is_some_and(|(_, source)| source.acme.is_some());
+        if matches!(self.wish.issuer, Issuer::Acme(_)) && !had_acme {
+            self.agreed()?;
+        }
+        let old = before.as_ref().map(|(text, _)| text.as_str()).unwrap_or_default();
+        let difference = difference::between(old, &text);
+        if difference.is_empty() {
+            self.told.step("file", &format!("{file} says it already"));
+        } else {
+            self.told
+                .step("file", &format!("{file} {}:", if before.is_some() { "changes" } else { "is new" }));
+            difference.iter().for_each(|line| self.told.note(line));
+            self.confirmed()?;
+        }
+        self.folder().map_err(&fail)?;
+        let change = Change {
+            file: &self.options.file,
+            before: before.as_ref().map(|(text, _)| text.as_str()),
+            text: &text,
+            restart: self.options.restart,
+        };
+        let written =
+            write::put(&change, &mut self.confirmation).map_err(|failure| fail(self.unwritten(&failure)))?;
+        self.told.step("bundle", &written.said);
+        written.notes.iter().for_each(|note| self.told.note(note));
+        Ok(written)
+    }
+
+    fn edited(&self, before: Option<(&str, &Source)>, file: &str) -> Result<String, Box<Problem>> {
+        edit::edited(before, &self.wish, file)
+    }
+
+    /// What `apply` says of a change that was not made.
+    fn unwritten(&self, failure: &Failure) -> Box<Problem> {
+        let code = match failure.code.as_str() {
+            NEEDS_RESTART => Code::NotReloaded,
+            _ => Code::Bundle,
+        };
+        self.problem(code, failure.message.clone()).seen("code", &failure.code)
+    }
+
+    /// Whether a certificate of the file covers the host already, so that no CA is needed.
+    fn is_covered(&self, with_ca: &str) -> bool {
+        if !matches!(self.wish.issuer, Issuer::Acme(_)) {
+            return false;
+        }
+        let host = self.wish.host.to_string();
+        let outcome = compile::compile_text(&self.options.file, with_ca, now());
+        outcome.hosts.iter().any(|row| row.host == host && row.certificate.is_some() && !row.pending)
+            && outcome
+                .plan
+                .as_ref()
+                .is_none_or(|plan| plan.certificates.iter().all(|one| !one.names.contains(&host)))
+    }
+
+    /// Whether the host would wait for a certificate.
+    fn is_pending(&self, text: &str) -> bool {
+        let host = self.wish.host.to_string();
+        let outcome = compile::compile_text(&self.options.file, text, now());
+        outcome.hosts.iter().any(|row| row.host == host && row.pending)
+    }
+
+    fn agreed(&mut self) -> Step<()> {
+        if self.options.agree {
+            return Ok(());
+        }
+        let refused =
+            failed("file")(self.problem(Code::Terms, "the CA's terms of service are not agreed to"));
+        let Confirmation::Asked(dialogue) = &mut self.confirmation else { return Err(refused) };
+        let question =
+            "Do you agree to the CA's terms of service (Let's Encrypt: https://letsencrypt.org/repository/)?";
+        if dialogue.confirm(question, false)? { Ok(()) } else { Err(refused) }
+    }
+
+    fn confirmed(&mut self) -> Step<()> {
+        let refused = failed("file")(self.problem(Code::NotConfirmed, "nothing was written"));
+        let is_confirmed = match &mut self.confirmation {
+            Confirmation::Given => true,
+            Confirmation::Asked(dialogue) => dialogue.confirm("Write it, and go on?", true)?,
+            Confirmation::Impossible => false,
+        };
+        if is_confirmed { Ok(()) } else { Err(refused) }
+    }
+
+    /// /etc/sanedge, as the package makes it.
+    fn folder(&self) -> Result<(), Box<Problem>> {
+        let unusable = |error: std::io::Error| {
+            self.problem(
+                Code::FileUnusable,
+                format!("the folder of {} cannot be made: {error}", word(&self.options.file)),
+            )
+        };
+        let folder = self
+            .options
+            .file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        if folder.is_dir() {
+            return Ok(());
+        }
+        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(unusable)?;
+        if let Some(user) = account::find(account::EDGE).filter(|_| !self.options.no_units) {
+            std::os::unix::fs::chown(folder, Some(0), Some(user.gid)).map_err(unusable)?;
+        }
+        fs::set_permissions(folder, fs::Permissions::from_mode(FOLDER_MODE)).map_err(unusable)
+    }
+
+    // --- 4: the units ---------------------------------------------------------------------------------------
+
+    fn units(&mut self, written: &Written) -> Step<()> {
+        let fail = failed("units");
+        if self.options.no_units {
+            if !written.is_running {
+                let message = format!("no edge serves {}", word(&self.bundle_file()));
+                return Err(fail(self.problem(Code::NoEdge, message)));
+            }
+            self.told.step("edge", "an edge serves the bundle");
+            return Ok(());
+        }
+        units::folders();
+        units::start_edge().map_err(&fail)?;
+        self.told.step("units", "the edge is enabled and runs");
+        Ok(())
+    }
+
+    // --- 5: the certificate ---------------------------------------------------------------------------------
+
+    fn certificate(&mut self, written: &Written) -> Step<()> {
+        let plan = acme::read_plan(&Plan::beside(&self.bundle_file())).ok();
+        let bundle = Bundle::open(&self.bundle_file()).ok();
+        let entry = bundle.as_ref().and_then(|bundle| bundle.host(&self.wish.host));
+        let result = match (entry, &plan) {
+            (Some(_), _) => {
+                self.told.step("certificate", &format!("{} has one", self.wish.host));
+                Ok(())
+            }
+            (None, Some(plan)) => self.obtain(plan),
+            (None, None) => {
+                Err(self.problem(Code::Certificate, "the host has no certificate, and the file names no CA"))
+            }
+        };
+        let _ = written;
+        // They try again what has failed.
+        let renewals = if self.options.no_units || plan.is_none() { Ok(()) } else { units::start_renewals() };
+        result.and(renewals).map_err(failed("certificate"))
+    }
+
+    /// `sanedge renew` talks to the CA as its own user, and deploys as this one.
+    fn obtain(&mut self, plan: &Plan) -> Result<(), Box<Problem>> {
+        let host = self.wish.host.to_string();
+        let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
+        let name = wanted.map_or(host.as_str(), |wanted| wanted.name());
+        self.told.say(&format!("{:12}asking {} …\n", "", report::escaped(&plan.ca.directory)));
+        let file = Plan::beside(&self.bundle_file());
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg("renew").arg(file).args(["--now", "--json", "--host", name]);
+        let begin = Instant::now();
+        let said = programs::ended(&mut command, &[], RENEW_TIME);
+        let said =
+            said.map_err(|error| self.problem(Code::Certificate, format!("sanedge renew: {error}")))?;
+        let document: Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        if !said.succeeded {
+            return Err(self.refused(&document, &said.complaint()));
+        }
+        self.told.step(
+            "certificate",
+            &format!("issued for {name}, and served, after {} s", begin.elapsed().as_secs()),
+        );
+        Ok(())
+    }
+
+    /// What `renew --json` says of a failure.
+    fn refused(&self, document: &Value, complaint: &str) -> Box<Problem> {
+        let text = |at: &str| {
+            document.pointer(at).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let message = text("/message").unwrap_or_else(|| format!("sanedge renew: {complaint}"));
+        let mut problem = self.problem(Code::Certificate, message);
+        problem.code = text("/code").unwrap_or(problem.code);
+        problem.why = text("/certificates/0/failure/means").unwrap_or(problem.why);
+        if let Some(remedy) = text("/certificates/0/failure/remedy") {
+            let plan = word(&Plan::beside(&self.bundle_file()));
+            problem.fix = format!(
+                "{remedy}\nThen run setup again, or this step alone:\n  sudo sanedge renew {plan} --now"
+            );
+        }
+        problem
+    }
+
+    // --- 6: a client ----------------------------------------------------------------------------------------
+
+    fn outside(self, user: Option<User>, written: &Written) -> Step<Value> {
+        let fail = failed("works");
+        let host = self.wish.host.to_string();
+        let source = source::read(&self.options.file).0;
+        let trust = source.as_ref().and_then(trust_of).map(|path| source::read_bounded(&path, PEM_BYTES_MAX));
+        let trust = trust.transpose().map_err(|error| {
+            fail(self.problem(Code::LookFailed, format!("the roots of the CA cannot be read: {error}")))
+        })?;
+        let trust = trust.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let is_staging =
+            source.as_ref().and_then(|source| source.acme.as_ref()).is_some_and(|acme| acme.ca.is_staging());
+        let Some(listen) = written.https.iter().find(|listen| listen.port() != 0) else {
+            return Err(fail(self.problem(Code::NoEdge, "the file names no port for https")));
+        };
+        let address = match listen.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        let question = Question::Edge {
+            host: host.clone(),
+            port: listen.port(),
+            address: Some(address),
+            namespace: self.options.namespace.clone(),
+            trust,
+            trials: is_staging,
+        };
+        let look = self.ask("works", &question, user)?;
+        if let Some(problem) = look.problem {
+            return Err(fail(problem.into()));
+        }
+        let port = written.public_port;
+        let authority = if port == 443 { host.clone() } else { format!("{host}:{port}") };
+        let mut works = format!(
+            "wss://{authority} works: {}",
+            look.spoken.map_or("Socket.IO", |spoken| spoken.socketio())
+        );
+        if let Some(namespace) = &self.options.namespace {
+            works += &format!(", namespace {namespace}");
+        }
+        if let Some(time) = look.spoken.and_then(|spoken| spoken.joined_after) {
+            works += &format!(", {} ms", time.as_millis());
+        }
+        self.told.step("works", &works);
+        look.notes.iter().for_each(|note| self.told.note(note));
+        if is_staging {
+            self.told.note("the certificate is for trials, and clients refuse it: run setup again with --directory letsencrypt");
+        }
+        self.last_words(&authority);
+        Ok(json!({ "host": host, "url": format!("https://{authority}"), "works": works }))
+    }
+
+    fn last_words(&self, authority: &str) {
+        let url = format!("https://{authority}/socket.io/?EIO=4&transport=polling");
+        let file = word(&self.options.file);
+        self.told.say(&format!("\n{}", qr::text(&url)));
+        self.told.say(&format!(
+            "Open it on a phone off Wi-Fi, to see whether it can be reached from outside:\n  {}\n\n",
+            report::escaped(&url)
+        ));
+        self.told.say(&format!(
+            "Next:\n  sanedge status                          # hosts, certificates, sessions\n  sanedge doctor https://{authority}   # when a client cannot connect\n  \
+             sudo sanedge apply {file}   # after a change of the file\n"
+        ));
+    }
+}
+
+/// The file has a CA that is not everybody's.
+fn has_own_ca(source: &Source) -> bool {
+    source.acme.as_ref().is_some_and(|acme| acme.trust.is_some())
+}
+
+fn trust_of(source: &Source) -> Option<PathBuf> {
+    let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref())?;
+    std::path::absolute(&trust.value.path).ok()
+}

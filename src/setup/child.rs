@@ -1,0 +1,56 @@
+//! What setup asks of the network, in a process of its own that has no right of root's: this program again as the user `sanedge`,
+//! without supplementary groups, environment and capabilities, and unable to gain any.
+//!
+//! The question goes to its stdin, the result comes from its stdout. Its words are shown escaped.
+
+use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use super::account::User;
+use super::look::{Look, Question, look};
+use super::programs;
+use crate::bundle::compile::PEM_BYTES_MAX;
+
+/// The hidden argument of the process.
+pub(crate) const ARGUMENT: &str = "--look";
+/// Longest question: a file of roots, its line ends escaped, and a few names.
+const QUESTION_BYTES_MAX: u64 = 3 * PEM_BYTES_MAX;
+/// For one question; the doctor's own limits are below.
+const LOOK_TIME: Duration = Duration::from_secs(90);
+/// Itself, whatever the folders above it permit: exec(2) follows the link to the file.
+const ITSELF: &str = "/proc/self/exe";
+
+/// Asks as `user`; as this user where none is given.
+///
+/// # Errors
+/// Why there is no result, in words.
+pub(crate) fn ask(question: &Question, user: Option<User>) -> Result<Look, String> {
+    let question = serde_json::to_vec(question).map_err(|error| error.to_string())?;
+    let mut command = Command::new(ITSELF);
+    command.args(["setup", ARGUMENT]).env_clear().current_dir("/");
+    if let Some(User { uid, gid }) = user {
+        // Of a process of root, std also takes the supplementary groups.
+        command.gid(gid).uid(uid);
+    }
+    let said = programs::ended(&mut command, &question, LOOK_TIME).map_err(|error| error.to_string())?;
+    let answer: Result<Look, String> =
+        serde_json::from_slice(&said.stdout).map_err(|_| match said.complaint() {
+            complaint if complaint.is_empty() => "it ended without a result".to_owned(),
+            complaint => complaint,
+        })?;
+    answer
+}
+
+/// The other end: answers the question on stdin.
+///
+/// # Errors
+/// The question is none, or stdout is closed.
+pub(crate) fn answer() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let mut question = Vec::new();
+    io::stdin().lock().take(QUESTION_BYTES_MAX).read_to_end(&mut question)?;
+    let found = look(&serde_json::from_slice(&question)?);
+    io::Write::write_all(&mut io::stdout().lock(), &serde_json::to_vec(&found)?)
+}

@@ -1,0 +1,295 @@
+//! What setup wants sanedge.toml to say, and the file with it: comments and order stay, new tables come last.
+
+use std::path::{Path, PathBuf};
+
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+
+use super::problem::{Code, Problem};
+use crate::bundle::source::Source;
+use crate::doctor::home_network::is_home;
+use crate::names::Host;
+
+/// What the file is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) host: Host,
+    /// As in `upstream`.
+    pub(crate) app: String,
+    pub(crate) issuer: Issuer,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Issuer {
+    /// A certificate that is there already covers the host.
+    Given,
+    /// A CA, by ACME.
+    Acme(Acme),
+    /// Two PEM files.
+    Files { chain: PathBuf, key: PathBuf },
+}
+
+/// Of `[acme]`; none: as the file has it, or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acme {
+    pub(crate) directory: Option<String>,
+    pub(crate) trust: Option<PathBuf>,
+    pub(crate) contact: Option<String>,
+}
+
+/// Let's Encrypt's CA for trials, as `directory` names it.
+pub(crate) const STAGING: &str = "letsencrypt-staging";
+
+/// A new file begins with this.
+const HEAD: &str = "# Written by `sanedge setup`; it can be edited. /usr/share/doc/sanedge/docs/configuration.md describes all keys.
+
+board = \"host\"                       # or the board it is for: rpi4, rpi-zero, ...
+
+[listen]
+https = [\"[::]:443\"]
+http  = [\"[::]:80\"]                  # redirects to https, and answers the CA
+";
+
+/// The file as it should be: `before`, which is `source`, with what is missing. Both are none where there is no file.
+///
+/// # Errors
+/// Setup cannot know what is wanted: the host shares its site.
+pub(crate) fn edited(
+    before: Option<(&str, &Source)>,
+    wish: &Wish,
+    file: &str,
+) -> Result<String, Box<Problem>> {
+    let Some((text, source)) = before else {
+        return Ok(format!("{HEAD}{}{}", issuer_table(wish), site_table(wish)));
+    };
+    let unusable = || {
+        let message = format!("{file} is written in a way that setup cannot change");
+        Problem::of(Code::FileUnusable, message, &[("file", file)])
+    };
+    let mut document: DocumentMut = text.parse().map_err(|_| unusable())?;
+    let mut more = String::new();
+    match &wish.issuer {
+        Issuer::Given => {}
+        Issuer::Acme(acme) if source.acme.is_some() => {
+            let table = document.get_mut("acme").and_then(Item::as_table_like_mut).ok_or_else(unusable)?;
+            for (key, text) in acme.keys() {
+                set(table, key, &text);
+            }
+        }
+        Issuer::Files { chain, key } if has_files(source, chain, key) => {}
+        Issuer::Acme(_) | Issuer::Files { .. } => more += &issuer_table(wish),
+    }
+    match place(source, wish) {
+        Place::Right => {}
+        Place::Missing => more += &site_table(wish),
+        Place::Shared => {
+            let message = format!("{file} has `{}` in a site that setup does not change", wish.host);
+            let words = [("host", &*wish.host.to_string()), ("app", &wish.app), ("file", file)];
+            return Err(Problem::of(Code::SharedSite, message, &words));
+        }
+        Place::Other(at) => {
+            let sites = document.get_mut("site").and_then(Item::as_array_of_tables_mut);
+            let site = sites.and_then(|sites: &mut ArrayOfTables| sites.get_mut(at)).ok_or_else(unusable)?;
+            change_upstream(site, &wish.app).ok_or_else(unusable)?;
+        }
+    }
+    let text = document.to_string();
+    let end = if text.is_empty() || text.ends_with('\n') || more.is_empty() { "" } else { "\n" };
+    Ok(format!("{text}{end}{more}"))
+}
+
+impl Acme {
+    fn keys(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let keys = [
+            ("directory", self.directory.clone()),
+            ("trust", self.trust.as_ref().map(path)),
+            ("contact", self.contact.clone()),
+        ];
+        keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+/// Where the host is.
+enum Place {
+    /// It leads to the app already.
+    Right,
+    Missing,
+    /// In the site with this number, alone, and that leads elsewhere.
+    Other(usize),
+    /// With others, or by routes.
+    Shared,
+}
+
+fn place(source: &Source, wish: &Wish) -> Place {
+    let is_it = |site: &crate::bundle::source::Site| site.hosts.iter().any(|host| host.value == wish.host);
+    let Some((at, site)) = source.sites.iter().enumerate().find(|(_, site)| is_it(site)) else {
+        return Place::Missing;
+    };
+    let of_socketio = |route: &&crate::bundle::source::Route| "/socket.io/".starts_with(route.path.as_str());
+    let route = site.routes.iter().filter(of_socketio).max_by_key(|route| route.path.len());
+    let leads =
+        route.is_some_and(|route| route.upstreams.iter().any(|one| one.value.to_string() == wish.app));
+    match (leads, site.hosts.len(), site.routes.as_slice()) {
+        (true, ..) => Place::Right,
+        (false, 1, [only]) if only.line == site.line => Place::Other(at),
+        _ => Place::Shared,
+    }
+}
+
+fn has_files(source: &Source, chain: &Path, key: &Path) -> bool {
+    let is_it = |of: &crate::bundle::source::CertificateFiles| {
+        of.chain.value.path == chain && of.key.value.path == key
+    };
+    source.certificates.iter().any(is_it)
+}
+
+/// The comment behind the old value stays.
+fn change_upstream(site: &mut Table, app: &str) -> Option<()> {
+    let item = site.get_mut("upstream")?;
+    let decor = item.as_value()?.decor().clone();
+    let mut list = toml_edit::Array::new();
+    list.push(app);
+    let mut new = toml_edit::Value::Array(list);
+    *new.decor_mut() = decor;
+    *item = Item::Value(new);
+    Some(())
+}
+
+fn set(table: &mut dyn toml_edit::TableLike, key: &str, text: &str) {
+    match table.get_mut(key) {
+        Some(item) if item.as_str() == Some(text) => {}
+        Some(item) => {
+            let decor = item.as_value().map(|value| value.decor().clone());
+            let mut new = toml_edit::Value::from(text);
+            if let Some(decor) = decor {
+                *new.decor_mut() = decor;
+            }
+            *item = Item::Value(new);
+        }
+        None => {
+            table.insert(key, value(text));
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}
+
+fn site_table(wish: &Wish) -> String {
+    format!("\n[[site]]\nhosts = [{}]\nupstream = [{}]\n", quoted(&wish.host.to_string()), quoted(&wish.app))
+}
+
+fn issuer_table(wish: &Wish) -> String {
+    match &wish.issuer {
+        Issuer::Given => String::new(),
+        Issuer::Files { chain, key } => format!(
+            "\n[[certificate]]\nchain = {}\nkey = {}\n",
+            quoted(&chain.to_string_lossy()),
+            quoted(&key.to_string_lossy())
+        ),
+        Issuer::Acme(acme) => {
+            let keys = acme.keys();
+            let lines = keys.iter().map(|(key, text)| format!("{key} = {}\n", quoted(text)));
+            format!(
+                "\n[acme]\nterms = \"agreed\"                   # with the CA's terms of service\n{}",
+                lines.collect::<String>()
+            )
+        }
+    }
+}
+
+/// Whether a CA that everybody trusts may issue for this host.
+pub(crate) fn is_public(host: &Host) -> bool {
+    !is_home(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::source::parse;
+
+    fn wish(host: &str, app: &str, issuer: Issuer) -> Wish {
+        Wish { host: Host::parse(host).unwrap(), app: app.to_owned(), issuer }
+    }
+
+    fn acme() -> Issuer {
+        Issuer::Acme(Acme::default())
+    }
+
+    fn read(text: &str) -> Source {
+        let (source, findings) = parse(Path::new("/etc/sanedge/sanedge.toml"), text);
+        assert!(findings.is_empty(), "{findings:?}");
+        source.unwrap()
+    }
+
+    fn edit(text: &str, wish: &Wish) -> Result<String, Box<Problem>> {
+        edited(Some((text, &read(text))), wish, "sanedge.toml")
+    }
+
+    #[test]
+    fn a_new_file_is_read_as_it_was_meant_and_needs_no_further_change() {
+        let issuers = [
+            acme(),
+            Issuer::Acme(Acme {
+                directory: Some("letsencrypt-staging".to_owned()),
+                trust: Some("/etc/ssl/a \"b\".pem".into()),
+                contact: Some("kim@recre.store".to_owned()),
+            }),
+            Issuer::Files { chain: "/a/fullchain.pem".into(), key: "/a/privkey.pem".into() },
+        ];
+        for issuer in issuers {
+            let wish = wish("socket.recre.store", "127.0.0.1:3002", issuer);
+            let text = edited(None, &wish, "sanedge.toml").unwrap();
+            let source = read(&text);
+            assert_eq!(source.sites.len(), 1);
+            assert_eq!(source.sites[0].hosts[0].value, wish.host);
+            assert_eq!(edit(&text, &wish).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn comments_and_order_of_a_file_stay() {
+        let before = "# mine\nboard = \"host\"\n[[site]]  # first\nhosts = [\"a.b\"]\nupstream = [ \"127.0.0.1:1\" ] # old\n\n\
+            [listen] # after\nhttps = [\"[::]:443\"]\n[acme]\nterms = \"agreed\"\n# the end";
+        let other = wish("socket.recre.store", "127.0.0.1:3002", acme());
+        let added = "\n\n[[site]]\nhosts = [\"socket.recre.store\"]\nupstream = [\"127.0.0.1:3002\"]\n";
+        assert_eq!(edit(before, &other).unwrap(), format!("{before}{added}"));
+        let changed = edit(before, &wish("a.b", "127.0.0.1:2", acme())).unwrap();
+        assert_eq!(changed, before.replace("[ \"127.0.0.1:1\" ]", "[\"127.0.0.1:2\"]"));
+        assert_eq!(edit(before, &wish("a.b", "127.0.0.1:1", acme())).unwrap(), before);
+        let staging = Acme { directory: Some("letsencrypt-staging".to_owned()), ..Acme::default() };
+        let changed = edit(before, &wish("a.b", "127.0.0.1:1", Issuer::Acme(staging))).unwrap();
+        assert_eq!(
+            changed,
+            before
+                .replace("terms = \"agreed\"\n", "terms = \"agreed\"\ndirectory = \"letsencrypt-staging\"\n")
+        );
+    }
+
+    #[test]
+    fn a_site_of_several_names_or_paths_is_not_changed() {
+        let listen = "board = \"host\"\n[listen]\nhttps = [\"[::]:443\"]\n[acme]\nterms = \"agreed\"\n";
+        let shared = format!("{listen}[[site]]\nhosts = [\"a.b\", \"c.b\"]\nupstream = [\"127.0.0.1:1\"]\n");
+        let routed = format!(
+            "{listen}[[site]]\nhosts = [\"a.b\"]\n[[site.route]]\npath = \"/\"\nupstream = [\"127.0.0.1:1\"]\n\
+             [[site.route]]\npath = \"/socket.io/\"\nupstream = [\"127.0.0.1:2\"]\n"
+        );
+        for text in [&shared, &routed] {
+            let problem = edit(text, &wish("a.b", "127.0.0.1:3", acme())).unwrap_err();
+            assert_eq!(problem.code, "setup-shared-site");
+        }
+        // Where it leads there already, nothing has to change.
+        assert_eq!(&edit(&shared, &wish("c.b", "127.0.0.1:1", acme())).unwrap(), &shared);
+        assert_eq!(&edit(&routed, &wish("a.b", "127.0.0.1:2", acme())).unwrap(), &routed);
+    }
+
+    #[test]
+    fn a_file_written_inline_is_left_alone() {
+        let text = "board = \"host\"\nlisten = { https = [\"[::]:443\"] }\nacme = { terms = \"agreed\" }\n\
+            site = [{ hosts = [\"a.b\"], upstream = [\"127.0.0.1:1\"] }]\n";
+        assert_eq!(edit(text, &wish("a.b", "127.0.0.1:1", acme())).unwrap(), text);
+        assert_eq!(edit(text, &wish("a.b", "127.0.0.1:2", acme())).unwrap_err().code, "setup-file");
+    }
+}

@@ -1,0 +1,140 @@
+//! The questions of steps 1, 2 and 6, and how the doctor answers them.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use crate::bundle::Upstream;
+use crate::doctor::explain::{Code, Level};
+use crate::doctor::{self, Finding, Options, Outcome, Section, Spoken};
+use crate::names::Host;
+
+/// For one question to the doctor.
+const TIME: Duration = Duration::from_secs(20);
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Question {
+    /// Does an app answer at one of these addresses? Each as in `upstream`.
+    App { at: Vec<String> },
+    /// Where does the name lead?
+    Name { host: String },
+    /// Does a client reach the app by the edge?
+    Edge {
+        host: String,
+        port: u16,
+        /// In place of DNS.
+        address: Option<IpAddr>,
+        namespace: Option<String>,
+        /// PEM of roots besides those of browsers.
+        trust: Option<String>,
+        /// The certificate is for trials, which no client trusts.
+        trials: bool,
+    },
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Look {
+    /// What a client cannot get past.
+    pub(crate) problem: Option<Problem>,
+    /// What is worth to know, a sentence each.
+    pub(crate) notes: Vec<String>,
+    /// What the server speaks.
+    pub(crate) spoken: Option<Spoken>,
+    /// The address of [`Question::App`] that answered.
+    pub(crate) at: Option<String>,
+    /// Addresses of the name.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// Answers a question.
+///
+/// # Errors
+/// It could not be asked at all.
+pub(crate) fn look(question: &Question) -> Result<Look, String> {
+    match question {
+        Question::App { at } => app(at),
+        Question::Name { host } => Ok(name(&Host::parse(host).map_err(|error| error.to_string())?)),
+        Question::Edge { .. } => edge(question),
+    }
+}
+
+/// The first address where an app answers; else what is said of the first.
+fn app(at: &[String]) -> Result<Look, String> {
+    let one = |text: &String| {
+        let upstream: Upstream = doctor::options::upstream(text).ok()?;
+        let section = doctor::app(&upstream, TIME);
+        Some(Look { at: Some(text.clone()), ..Look::of(&section) })
+    };
+    let mut first = None;
+    for look in at.iter().filter_map(one) {
+        // Node listens on ::1 alone where its `localhost` is that.
+        if look.problem.as_ref().is_none_or(|problem| problem.code != Code::AppDown.as_str()) {
+            return Ok(look);
+        }
+        first = first.or(Some(look));
+    }
+    first.ok_or_else(|| "there is no address to ask".to_owned())
+}
+
+fn name(host: &Host) -> Look {
+    let (section, addresses) = doctor::name(host, TIME);
+    Look { addresses, ..Look::of(&section) }
+}
+
+fn edge(question: &Question) -> Result<Look, String> {
+    let Question::Edge { host, port, address, namespace, trust, trials } = question else {
+        return Err("another question was expected".to_owned());
+    };
+    let host = Host::parse(host).map_err(|error| error.to_string())?;
+    let roots = trust.as_deref().map(in_memory).transpose().map_err(|error| error.to_string())?;
+    let options = Options {
+        resolve: address.iter().map(|address| (host.clone(), *address)).collect(),
+        namespace: namespace.clone(),
+        ca: roots.as_ref().map(|roots| format!("/proc/self/fd/{}", roots.as_raw_fd()).into()),
+        insecure: *trials,
+        ..Options::of(format!("https://{}:{port}", host.uri_host()), TIME)
+    };
+    let report = doctor::run(&options)?;
+    let section = report.sections.first().ok_or("the doctor has looked at nothing")?;
+    // The app's own refusal of a client without a login came through the edge.
+    let of_trials = if *trials { &[Code::TlsUnknownCa][..] } else { &[] };
+    Ok(Look::but(section, &[&[Code::NsRefused], of_trials].concat()))
+}
+
+/// A file without a name: this user may not read that of root, nor write one.
+fn in_memory(text: &str) -> std::io::Result<std::fs::File> {
+    let file = rustix::fs::memfd_create("roots", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(file);
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    Ok(file)
+}
+
+impl Look {
+    fn of(section: &Section) -> Self {
+        Self::but(section, &[])
+    }
+
+    /// Some findings are expected: they are notes.
+    fn but(section: &Section, expected: &[Code]) -> Self {
+        let is_problem =
+            |finding: &&Finding| finding.code.level() == Level::Fail && !expected.contains(&finding.code);
+        let worth = section.findings().filter(|finding| !is_problem(finding));
+        let mut notes: Vec<String> = worth.map(|finding| finding.message.clone()).collect();
+        notes.extend(section.checks.iter().filter_map(|check| match &check.outcome {
+            Outcome::Unknown(text) => Some(text.clone()),
+            _ => None,
+        }));
+        Self {
+            problem: section.findings().find(is_problem).map(Problem::from),
+            notes,
+            spoken: section.spoken,
+            at: None,
+            addresses: Vec::new(),
+        }
+    }
+}

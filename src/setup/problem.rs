@@ -1,0 +1,209 @@
+//! Why a step fails: what clients would see, why, and what to type. Findings of the doctor have this form already; the table here is
+//! for what only `sanedge setup` meets. `docs/errors.md` shows it too.
+
+use serde::{Deserialize, Serialize};
+
+use crate::doctor::Finding;
+use crate::doctor::explain::page::entry_of;
+use crate::doctor::explain::{Explanation, fill};
+
+/// What is said of a step that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Problem {
+    /// Stable, for scripts.
+    pub(crate) code: String,
+    /// One sentence about the case at hand.
+    pub(crate) message: String,
+    /// What was found, each with a label.
+    pub(crate) evidence: Vec<(String, String)>,
+    /// What clients would show.
+    pub(crate) see: String,
+    pub(crate) why: String,
+    /// What to type.
+    pub(crate) fix: String,
+}
+
+macro_rules! table {
+    ($($variant:ident = $text:literal;
+        title: $title:literal; see: $see:literal; why: $why:literal; fix: $fix:literal;)+) => {
+        /// The kind of a problem of its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $(#[doc = $title] $variant,)+ }
+
+        impl Code {
+            /// Every code, in the order of the steps.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable text, in kebab case.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// What is said about it.
+            pub fn explanation(self) -> Explanation {
+                match self {
+                    $(Self::$variant => Explanation { title: $title, see: $see, why: $why, fix: $fix },)+
+                }
+            }
+        }
+    };
+}
+
+table! {
+NotRoot = "setup-not-root";
+    title: "setup needs root";
+    see: "Connection refused: nothing is set up yet.";
+    why: "Setup writes /etc/sanedge and starts services. What it asks of the network, it asks as the user sanedge.";
+    fix: "  sudo {command}";
+NoSystemd = "setup-no-systemd";
+    title: "systemd does not run this machine";
+    see: "Connection refused: nothing starts the edge.";
+    why: "Setup starts sanedge's units, and this is a container, or a system with another init.";
+    fix: "Start `sanedge serve` yourself, and have setup do everything else:\n  {command} --no-units";
+NoUnits = "setup-no-units";
+    title: "sanedge's units are not installed";
+    see: "Connection refused: nothing starts the edge.";
+    why: "The program was installed without its package (by cargo, or copied), so systemd does not know it.";
+    fix: "Install the package (docs/install.md). Or start `sanedge serve` yourself, and have setup do everything else:\n  {command} --no-units";
+Account = "setup-account";
+    title: "the user sanedge cannot be created";
+    see: "Connection refused: nothing is set up yet.";
+    why: "The edge runs as the user sanedge, and obtains certificates as sanedge-acme. Neither systemd-sysusers nor useradd could create them.";
+    fix: "Create them, then run setup again:\n  sudo useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin sanedge\n  sudo useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin sanedge-acme";
+LookFailed = "setup-look-failed";
+    title: "a part of setup that runs without root's rights ended without a result";
+    see: "";
+    why: "Setup asks the app, the name and the edge from a process of its own. That process could not start, was killed, or took too long.";
+    fix: "Run setup again. If it fails again, the doctor asks the same:\n  sanedge doctor --upstream {app} https://{host}";
+NoPublicCa = "setup-no-public-ca";
+    title: "no public CA issues a certificate for this name";
+    see: "Chrome: ERR_SSL_PROTOCOL_ERROR\nNode: EPROTO, tlsv1 unrecognized name";
+    why: "`{host}` exists in a home network only, so no CA can check that it is yours. Let's Encrypt refuses such names.";
+    fix: "Use a name of a domain that is yours, a certificate of your own, or a private CA that has an ACME server:\n  sudo sanedge setup {host} --app {app} --certificate CHAIN KEY\n  sudo sanedge setup {host} --app {app} --directory URL --trust FILE";
+Terms = "setup-terms";
+    title: "the terms of service of the CA are not agreed to";
+    see: "Connection refused: nothing is set up yet.";
+    why: "A CA issues certificates only to those that agree to its terms. Only you can do that.";
+    fix: "Read the terms (Let's Encrypt: https://letsencrypt.org/repository/), then:\n  {command} --agree";
+FileUnusable = "setup-file";
+    title: "sanedge.toml cannot be read or changed";
+    see: "No change: clients see what they saw before.";
+    why: "Setup changes the file only if it understands all of it and can put it back whole.";
+    fix: "Do what the message says. To see every error of the file:\n  sudo sanedge bundle {file} -o /tmp/trial.bundle";
+NotCovered = "setup-not-covered";
+    title: "the given certificate does not cover the name";
+    see: "No change: clients see what they saw before. With it: ERR_CERT_COMMON_NAME_INVALID, Hostname/IP does not match certificate's altnames";
+    why: "Clients look for `{host}` in the subjectAltName of the certificate, and it is not there.";
+    fix: "Have it issued again with this name, or give the right files. To see its names:\n  openssl x509 -noout -ext subjectAltName -in {chain}";
+SharedSite = "setup-shared-site";
+    title: "the name is in a site with other names, or with routes";
+    see: "No change: clients see what they saw before.";
+    why: "Changing the upstream of that `[[site]]` would change it for its other names or paths as well, and setup cannot know whether that is wanted.";
+    fix: "Change the site yourself: give `{host}` a `[[site]]` of its own with `upstream = [\"{app}\"]` in {file}, then run setup again.";
+NotConfirmed = "setup-not-confirmed";
+    title: "the change was not confirmed";
+    see: "No change: clients see what they saw before.";
+    why: "Setup writes only what was agreed to. Without a terminal it cannot ask.";
+    fix: "  {command} --yes";
+Bundle = "setup-bundle";
+    title: "no bundle can be made of sanedge.toml";
+    see: "No change: clients see what they saw before.";
+    why: "What the file says does not fit together, so the edge keeps the bundle that it has. The file was not changed.";
+    fix: "Do what the findings above say, then run setup again.";
+UnitFailed = "setup-unit-failed";
+    title: "a unit does not start";
+    see: "Connection refused, or a timeout.";
+    why: "systemd could not enable or start it.";
+    fix: "See why, then run setup again:\n  systemctl status {unit}\n  journalctl -u {unit} -n 20";
+NoEdge = "setup-no-edge";
+    title: "no edge serves the bundle";
+    see: "Connection refused.";
+    why: "With --no-units setup starts nothing, and the steps that follow need a running edge: the CA asks it, and so does the last check.";
+    fix: "Start it, for example in another terminal, then run setup again:\n  sanedge serve {bundle}";
+NotReloaded = "setup-needs-restart";
+    title: "the running edge cannot take the change without a restart";
+    see: "No change: clients see what they saw before.";
+    why: "A running edge may connect only to the ports that its bundle had when it started, and listens where it listened then. A restart closes its WebSockets; clients connect again by themselves.";
+    fix: "Let setup restart it:\n  sudo {command} --restart\nWithout sanedge's units: stop the edge, type the command below, start the edge, and run setup again:\n  sanedge apply {file}";
+Certificate = "setup-certificate";
+    title: "the CA issued no certificate";
+    see: "Chrome: ERR_SSL_UNRECOGNIZED_NAME_ALERT\nNode: EPROTO, tlsv1 unrecognized name\nOn port 80: 503, Sanedge-Error: certificate_pending";
+    why: "The CA could not be asked, or did not find this board at the name: port 80 is not forwarded to it, or the name leads elsewhere. The timer tries again.";
+    fix: "Forward TCP ports 80 and 443 to this board in the router, check the name, then run setup again, or the one step:\n  nslookup {host} 9.9.9.9\n  sudo sanedge renew {plan} --now";
+}
+
+impl Problem {
+    /// Of the table above; `words` fill the braces.
+    pub(crate) fn of(code: Code, message: impl Into<String>, words: &[(&str, &str)]) -> Box<Self> {
+        let text = code.explanation();
+        let filled = |text: &str| {
+            fill(text, |word| {
+                words.iter().find(|(known, _)| *known == word).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        Box::new(Self {
+            code: code.as_str().to_owned(),
+            message: message.into(),
+            evidence: Vec::new(),
+            see: filled(text.see),
+            why: filled(text.why),
+            fix: filled(text.fix),
+        })
+    }
+
+    /// With something that was found.
+    #[must_use]
+    pub(crate) fn seen(mut self: Box<Self>, label: &str, text: impl Into<String>) -> Box<Self> {
+        let text = text.into();
+        if !text.is_empty() {
+            self.evidence.push((label.to_owned(), text));
+        }
+        self
+    }
+}
+
+impl From<&Finding> for Problem {
+    fn from(finding: &Finding) -> Self {
+        let text = finding.code.explanation();
+        let evidence = finding.evidence.iter().map(|(label, text)| ((*label).to_owned(), text.clone()));
+        Self {
+            code: finding.code.as_str().to_owned(),
+            message: finding.message.clone(),
+            evidence: evidence.collect(),
+            see: finding.told(text.see),
+            why: finding.told(text.why),
+            fix: finding.told(text.fix),
+        }
+    }
+}
+
+/// The words of the page in place of those of a case.
+const EXAMPLES: [(&str, &str); 8] = [
+    ("chain", "fullchain.pem"),
+    ("command", "sanedge setup socket.recre.store --app 3002"),
+    ("host", "socket.recre.store"),
+    ("app", "3002"),
+    ("file", "/etc/sanedge/sanedge.toml"),
+    ("bundle", "/etc/sanedge/sanedge.bundle"),
+    ("plan", "/etc/sanedge/sanedge.acme"),
+    ("unit", "sanedge.service"),
+];
+
+/// The table, behind the doctor's in `docs/errors.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "\n## A step of `sanedge setup` fails\n\n`sanedge setup` shows one of these, or a finding from above: one about the app \
+         (`app-down`, `app-tls`, `eio-not-socketio`), the name (`name-unknown`), a port (`port-owner`), or the edge as clients see it. \
+         It exits with 1, and the same command goes on from there.\n",
+    );
+    let example = |text: &str| {
+        fill(text, |word| {
+            EXAMPLES.iter().find(|(known, _)| *known == word).map(|(_, example)| (*example).to_owned())
+        })
+    };
+    for code in Code::ALL {
+        entry_of(&mut page, &format!("`{}`", code.as_str()), code.explanation(), example);
+    }
+    page
+}

@@ -1,0 +1,90 @@
+//! sanedge's units under systemd: whether they are there, and started.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::problem::{Code, Problem};
+use super::programs;
+
+/// The edge, and the sockets in front of it.
+const EDGE: [&str; 4] =
+    ["sanedge-https.socket", "sanedge-http.socket", "sanedge-admin.socket", "sanedge.service"];
+/// Renewals, and what puts them to use.
+const RENEWALS: [&str; 2] = ["sanedge-renew.timer", "sanedge-deploy.path"];
+/// Where the package and flash.sh put units, and where an administrator does.
+const FOLDERS: [&str; 3] = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
+/// Exists where systemd is the first process.
+const RUNNING: &str = "/run/systemd/system";
+/// What the package brings for systemd-tmpfiles: the folders of the services.
+const TMPFILES: &str = "/usr/lib/tmpfiles.d/sanedge.conf";
+/// For one call of systemctl: the edge may drain while it restarts.
+const PROGRAM_TIME: Duration = Duration::from_secs(120);
+/// Lines of a log that are shown.
+const LOG_LINES: &str = "5";
+
+/// Whether the units can be started at all.
+///
+/// # Errors
+/// No systemd, or no units; `command` is what the user typed.
+pub(crate) fn present(command: &str) -> Result<(), Box<Problem>> {
+    let words = [("command", command)];
+    if !Path::new(RUNNING).is_dir() {
+        return Err(Problem::of(Code::NoSystemd, "systemd is not the first process of this machine", &words));
+    }
+    let is_there = |unit: &str| FOLDERS.iter().any(|folder| Path::new(folder).join(unit).exists());
+    match EDGE.iter().chain(&RENEWALS).find(|unit| !is_there(unit)) {
+        None => Ok(()),
+        Some(unit) => Err(Problem::of(Code::NoUnits, format!("there is no {unit}"), &words)),
+    }
+}
+
+/// Makes the folders of the services, which a boot makes otherwise.
+pub(crate) fn folders() {
+    if Path::new(TMPFILES).exists() {
+        // Where this fails, the service that lacks its folder says so.
+        let _ = programs::run("systemd-tmpfiles", &["--create", "sanedge.conf"], PROGRAM_TIME);
+    }
+}
+
+/// Enables and starts the edge.
+///
+/// # Errors
+/// With the end of the unit's log.
+pub(crate) fn start_edge() -> Result<(), Box<Problem>> {
+    start(&EDGE)
+}
+
+/// Enables and starts the renewals.
+///
+/// # Errors
+/// As [`start_edge`].
+pub(crate) fn start_renewals() -> Result<(), Box<Problem>> {
+    start(&RENEWALS)
+}
+
+fn start(units: &[&str]) -> Result<(), Box<Problem>> {
+    let said = programs::run("systemctl", &[&["enable", "--now", "--quiet"], units].concat(), PROGRAM_TIME);
+    let complaint = match &said {
+        Ok(said) if said.succeeded => String::new(),
+        Ok(said) => said.complaint(),
+        Err(error) => error.to_string(),
+    };
+    match units.iter().find(|unit| !is_active(unit)) {
+        None if complaint.is_empty() => Ok(()),
+        failed => {
+            Err(failure(failed.copied().unwrap_or(units.last().copied().unwrap_or_default()), &complaint))
+        }
+    }
+}
+
+fn is_active(unit: &str) -> bool {
+    programs::run("systemctl", &["is-active", "--quiet", unit], PROGRAM_TIME).is_ok_and(|said| said.succeeded)
+}
+
+fn failure(unit: &str, complaint: &str) -> Box<Problem> {
+    let words = ["-u", unit, "-n", LOG_LINES, "--no-pager", "-o", "cat"];
+    let log = programs::run("journalctl", &words, PROGRAM_TIME).map(|said| said.text()).unwrap_or_default();
+    Problem::of(Code::UnitFailed, format!("{unit} does not start"), &[("unit", unit)])
+        .seen("systemctl", complaint)
+        .seen("log", log.trim_end())
+}
