@@ -202,6 +202,40 @@ const PAGES: &[Page] = &[
         ],
     },
     Page {
+        command: "site",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sudo sanedge site add game.recre.store --app 3005",
+                        "Serve another host, with the app on port 3005.",
+                    ),
+                    (
+                        "sudo sanedge site add recre.store --app 3006 --path /socket.io/",
+                        "Another app below a path.",
+                    ),
+                    ("sudo sanedge site remove game.recre.store", "Serve it no more."),
+                    ("sanedge site list", "The hosts of the file with their apps."),
+                ],
+            ),
+            ("FILES", &[TOML, BUNDLE, PLAN, SOCKET]),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "The change is in use, or waits for the next start where no edge runs."),
+                    (
+                        "1",
+                        "Nothing was changed: the host is there already, the file has errors, or the edge did not confirm.",
+                    ),
+                    USAGE,
+                    ("3", "In use; a certificate that `sanedge renew` has stored cannot be used."),
+                    ("75", "Nothing was changed; as for sanedge apply."),
+                ],
+            ),
+        ],
+    },
+    Page {
         command: "renew",
         sections: &[
             (

@@ -9,6 +9,7 @@ mod output;
 mod renew;
 mod running;
 mod setup;
+mod site;
 mod sources;
 mod terminal;
 mod verbs;
@@ -183,6 +184,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Add or remove a host in sanedge.toml and put that to use, or list the hosts. Comments and order of the file stay.
+    Site {
+        #[command(subcommand)]
+        action: site::Action,
+        /// The sanedge.toml.
+        #[arg(long, value_name = "FILE", default_value = FILE, global = true)]
+        file: PathBuf,
+        /// Print one JSON document.
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Find out why clients cannot connect to a Socket.IO server behind any TLS proxy, and what to do.
     Doctor(Box<doctor::Options>),
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains and exits, SIGUSR1 drains within 2 s for a restart.
@@ -235,6 +247,7 @@ pub fn run() -> ExitCode {
         Command::Status { admin, bundle, watch, json } => {
             at(admin, bundle, json, |admin| status(admin, watch, json))
         }
+        Command::Site { action, file, json } => site::site(&action, &file, json),
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, log, access_log, access_log_to } => {
             crate::edge::serve(&bundle, log, (access_log, access_log_to))

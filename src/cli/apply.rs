@@ -3,6 +3,7 @@
 //!
 //! [`run`] is the whole of it for other commands that change the file (`site`, `setup`). What is said meanwhile goes to a [`Talk`].
 
+mod difference;
 mod edge;
 mod journal;
 pub(super) mod lock;
@@ -23,6 +24,7 @@ use crate::bundle::finding::Finding;
 use crate::bundle::source::SOURCE_BYTES_MAX;
 use crate::bundle::{Bundle, file, report, source};
 use crate::names::Host;
+use difference::difference;
 use edge::Edge;
 use journal::{Change, Contents, Interrupted, Journal, Kind};
 use lock::Lock;
@@ -83,6 +85,8 @@ pub(crate) enum State {
 /// All that is known of a change, also where it was not made.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    /// The lines of the file that change, each with its sign; never a key.
+    pub(crate) edit: Vec<String>,
     /// The proof: findings, hosts, memory.
     pub(crate) outcome: Outcome,
     /// What changes.
@@ -219,6 +223,8 @@ impl<'a> Planned<'a> {
         file::guarded(&place.bundle).map_err(|error| Failure::new("folder", error.to_string()))?;
         let (old_text, text) = texts(request, place, report)?;
         let is_edited = request.edit.is_some() && old_text.as_deref() != Some(text.as_str());
+        report.edit =
+            if is_edited { difference(old_text.as_deref().unwrap_or_default(), &text) } else { Vec::new() };
         let mut outcome = compile::compile_text(&place.file, &text, now());
         let bytes = outcome.bundle.take();
         let is_news = *told != Some(crate::bundle::wire::sha256(text.as_bytes()));
@@ -378,6 +384,9 @@ fn texts(
     place: &Place,
     report: &mut Report,
 ) -> Result<(Option<String>, String), Failure> {
+    if request.edit.is_some() {
+        file::editable(&place.file).map_err(|error| Failure::new("not-written", error.to_string()))?;
+    }
     let found = match (source::text(&place.file), request.edit) {
         (Ok(text), _) => Some(text),
         (Err(_), Some(_))

@@ -220,10 +220,18 @@ fn every_command_of_a_page_is_one_of_the_programs() {
             let mut words = inline.split_whitespace().skip(1).map(|word| word.trim_start_matches('['));
             let name = words.next().unwrap();
             let known = sanedge::cli::command();
-            let command =
+            let mut command =
                 known.find_subcommand(name).unwrap_or_else(|| panic!("{}: {inline}", path.display()));
+            let mut words = words.peekable();
+            // `sanedge site add`: the options of both.
+            let of_all = command.get_arguments().cloned().collect::<Vec<_>>();
+            while let Some(deeper) = words.peek().and_then(|word| command.find_subcommand(word)) {
+                command = deeper;
+                words.next();
+            }
             for option in words.filter_map(|word| word.trim_end_matches(']').strip_prefix("--")) {
-                let found = command.get_arguments().any(|known| known.get_long() == Some(option));
+                let found =
+                    command.get_arguments().chain(&of_all).any(|known| known.get_long() == Some(option));
                 assert!(found, "{}: {inline}: --{option}", path.display());
             }
             named += 1;

@@ -58,6 +58,7 @@ mod root_replaces_bundle;
 mod sandbox;
 mod scanners;
 mod setup;
+mod site;
 mod smuggling;
 mod socketio_interop;
 mod socketio_rust;

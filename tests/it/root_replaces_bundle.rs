@@ -1,12 +1,91 @@
 //! As on a board: root owns and renews the bundle, the edge runs as somebody who can only read it. Needs root.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Socket, serve_default};
 use crate::support::node::skip;
+
+/// The service's user and group on a machine of the tests' own making.
+const SERVICE: u32 = 64_002;
+
+/// `sanedge` as root on a machine with the package's users: `/etc/passwd` and `/etc/group` are the test's own, for this process alone.
+fn packaged(folder: &Path, words: &[&str]) -> Output {
+    for table in ["passwd", "group"] {
+        let there = fs::read_to_string(format!("/etc/{table}")).unwrap();
+        let others: Vec<_> = there.lines().filter(|line| !line.starts_with("sanedge:")).collect();
+        let own = match table {
+            "passwd" => format!("sanedge:x:{SERVICE}:{SERVICE}::/:/bin/false"),
+            _ => format!("sanedge:x:{SERVICE}:"),
+        };
+        fs::write(folder.join(table), format!("{}\n{own}\n", others.join("\n"))).unwrap();
+    }
+    let mount =
+        "mount --bind \"$0/passwd\" /etc/passwd && mount --bind \"$0/group\" /etc/group && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", mount]).arg(folder).arg(sanedge().get_program());
+    command.args(words).output().unwrap()
+}
+
+fn owner(path: &Path) -> (u32, u32, u32) {
+    let about = fs::metadata(path).unwrap();
+    (about.uid(), about.gid(), about.mode() & 0o777)
+}
+
+#[test]
+fn root_writes_a_bundle_that_the_service_reads_into_a_folder_that_it_does_not_own() {
+    const TEST: &str = "root_writes_a_bundle_that_the_service_reads_into_a_folder_that_it_does_not_own";
+    if !rustix::process::geteuid().is_root() {
+        return skip(TEST, "root: run it with `sudo -E cargo test --test it root_replaces_bundle::`");
+    }
+    let tables = tempfile::tempdir().unwrap();
+    for command in ["bundle", "apply"] {
+        let desk = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").write();
+        let (folder, toml, bundle) = (desk.path(""), desk.toml(), desk.bundle_file());
+        let run = || packaged(tables.path(), &[command, toml.to_str().unwrap()]);
+        // The folder's group is another: as on a desk.
+        let output = run();
+        assert!(output.status.success() && text(&output).contains("chown root:sanedge"), "{}", text(&output));
+        assert_eq!(owner(&bundle), (0, 0, 0o600), "{command}");
+        fs::remove_file(&bundle).unwrap();
+        chown(&folder, Some(0), Some(SERVICE)).unwrap();
+        let output = run();
+        assert!(output.status.success() && !text(&output).contains("chown"), "{}", text(&output));
+        assert_eq!(owner(&bundle), (0, SERVICE, 0o640), "{command}");
+        // What somebody has decided for the file in place stays.
+        fs::set_permissions(&bundle, fs::Permissions::from_mode(0o600)).unwrap();
+        desk.write_certificate(0, &[HOST]);
+        assert!(run().status.success());
+        assert_eq!(owner(&bundle), (0, SERVICE, 0o600), "{command}");
+        let before = fs::read(&bundle).unwrap();
+        // The service's own folder, and one below it.
+        let below = folder.join("below");
+        fs::create_dir(&below).unwrap();
+        chown(&folder, Some(SERVICE), Some(SERVICE)).unwrap();
+        desk.write_certificate(0, &[HOST]);
+        let output = run();
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", text(&output));
+        assert!(
+            text(&output).contains("chown root:sanedge") && text(&output).contains("take"),
+            "{}",
+            text(&output)
+        );
+        assert_eq!(fs::read(&bundle).unwrap(), before, "{command}");
+        if command == "bundle" {
+            let deep = below.join("x.bundle");
+            let output =
+                packaged(tables.path(), &["bundle", toml.to_str().unwrap(), "-o", deep.to_str().unwrap()]);
+            assert_eq!((output.status.code(), deep.exists()), (Some(1), false), "{}", text(&output));
+        }
+        chown(&folder, Some(0), Some(SERVICE)).unwrap();
+        assert!(run().status.success(), "and the next time it works");
+    }
+}
 
 /// `nobody` and `nogroup` of every Linux.
 const NOBODY: u32 = 65_534;

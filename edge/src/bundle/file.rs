@@ -141,6 +141,14 @@ pub enum WriteError {
         /// Where it points.
         target: PathBuf,
     },
+    /// Somebody wants it to stay as it is.
+    #[error("{0} is read-only (mode {mode:04o}): expected a file that its owner may write; type `chmod u+w {0}`", word(.path))]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The service could replace what root writes.
     #[error(
         "the folder {0} of {1} belongs to the user {SERVICE}: expected a folder of root, because an attacker who takes over the \
@@ -316,6 +324,19 @@ pub fn write_text(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         }
         file.set_permissions(fs::Permissions::from_mode(mode))
     })
+}
+
+/// Whether [`write_text`] may replace the file at `path`: no link, and not read-only.
+///
+/// # Errors
+/// Where not.
+pub fn editable(path: &Path) -> Result<(), WriteError> {
+    match replaced(path)? {
+        Some(file) if file.mode() & 0o222 == 0 => {
+            Err(WriteError::ReadOnly { path: path.to_owned(), mode: file.mode() & 0o7777 })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A temporary file beside `path` gets the bytes, then what `prepare` gives it, and takes the place of `path`.

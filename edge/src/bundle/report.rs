@@ -96,7 +96,8 @@ fn routed(path: &str, upstreams: &[String]) -> String {
     if path == "/" { upstreams } else { format!("{path} -> {upstreams}") }
 }
 
-pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+/// Rows of cells as columns.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
     let widths: Vec<usize> = (0..N)
         .map(|at| {

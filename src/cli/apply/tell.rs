@@ -10,7 +10,9 @@ use super::{Report, Request, State, Talk, exit_code, run};
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::Outcome;
 use crate::bundle::file::word;
+use crate::bundle::freshness::renew_command;
 use crate::bundle::report;
+use crate::cli::apply::difference::difference;
 use crate::cli::failure::Failure;
 use crate::cli::output::DONE_IN_PART;
 use crate::cli::terminal::{complain, exit, print};
@@ -52,7 +54,16 @@ fn code(report: &Report, state: &Result<State, Failure>, printed: bool) -> ExitC
 
 fn sentence(request: &Request<'_>, report: &Report, state: State) -> String {
     let file = word(request.file);
-    match state {
+    let pending: Vec<_> =
+        report.outcome.hosts.iter().filter(|host| host.pending).map(|host| host.host.as_str()).collect();
+    let wait = match pending.as_slice() {
+        [] => String::new(),
+        some => {
+            let bundle = request.file.with_extension("bundle");
+            format!(". Without a certificate yet: {}. Type `{}`", some.join(", "), renew_command(&bundle))
+        }
+    };
+    let said = match state {
         State::Unchanged => format!("{file} is in use: nothing has changed"),
         State::Stored => format!(
             "written; no edge is running, and the next start uses {}",
@@ -70,7 +81,8 @@ fn sentence(request: &Request<'_>, report: &Report, state: State) -> String {
                 "nothing was written (--dry-run); a new process is necessary ({why}), and {open} would be closed"
             )
         }
-    }
+    };
+    said + &wait
 }
 
 fn document(request: &Request<'_>, report: &Report, state: &Result<State, Failure>) -> Value {
@@ -80,6 +92,7 @@ fn document(request: &Request<'_>, report: &Report, state: &Result<State, Failur
         "state": state.as_ref().ok(),
         "file": word(request.file),
         "dry_run": request.dry_run,
+        "edit": report.edit,
         "changes": report.differences,
         "restart": {
             "needed": !report.restart.is_empty(),
@@ -114,7 +127,11 @@ impl Talk for Silent {
 pub(crate) struct Terminal;
 
 impl Talk for Terminal {
-    fn edited(&mut self, _: &Path, _: &str, _: &str) {}
+    fn edited(&mut self, file: &Path, old: &str, new: &str) {
+        let lines: String =
+            difference(old, new).iter().map(|line| format!("  {}\n", report::escaped(line))).collect();
+        print(&format!("{}:\n{lines}", word(file)));
+    }
 
     fn proven(&mut self, outcome: &Outcome) {
         complain(&report::findings(&outcome.findings, log::is_coloured(&io::stderr())));

@@ -1,0 +1,187 @@
+//! `sanedge site`: a host more or a host less in sanedge.toml, in use at once.
+
+mod edit;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::apply::{Request, tell};
+use super::failure::Failure;
+use super::terminal::{complain, exit, print};
+use crate::bundle::file::word;
+use crate::bundle::source::{self, Source};
+use crate::bundle::{compile, report};
+use crate::excerpt::Excerpt;
+use crate::names::Host;
+use edit::{Unchanged, Wanted};
+
+/// What is done with the hosts.
+#[derive(Subcommand, Debug)]
+pub(super) enum Action {
+    /// Add a [[site]] for a host, and put it to use as `sanedge apply` does.
+    Add {
+        /// The host.
+        host: String,
+        /// The app behind it: a port of this machine, or what `upstream` takes.
+        #[arg(long, value_name = "PORT|ADDR:PORT")]
+        app: String,
+        /// Only this path leads to the app.
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Remove a host, with its [[site]] if it has no other, and put that to use as `sanedge apply` does.
+    Remove {
+        /// The host.
+        host: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Show the hosts of the file with their apps.
+    List,
+}
+
+/// As of `sanedge apply`.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct How {
+    /// Print what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Restart the edge if the change needs a new process, even if that closes WebSockets.
+    #[arg(long)]
+    restart: bool,
+}
+
+pub(super) fn site(action: &Action, file: &Path, json: bool) -> ExitCode {
+    match action {
+        Action::List => list(file, json),
+        Action::Add { host, app, path, how } => match named(host) {
+            Ok(host) => {
+                let wanted = Wanted { host, app: address(app), path: path.clone() };
+                change(file, *how, json, &|text, source| edit::add(text, source, &wanted))
+            }
+            Err(failure) => usage(&failure, json),
+        },
+        Action::Remove { host, how } => match named(host) {
+            Ok(host) => change(file, *how, json, &|text, source| edit::remove(text, source, &host)),
+            Err(failure) => usage(&failure, json),
+        },
+    }
+}
+
+fn usage(failure: &Failure, json: bool) -> ExitCode {
+    let _ = failure.tell(json);
+    ExitCode::from(2)
+}
+
+fn named(host: &str) -> Result<Host, Failure> {
+    Host::parse(host).map_err(|error| {
+        Failure::new(
+            "usage",
+            format!("{error}. Give one host, such as game.recre.store, without scheme, port and path"),
+        )
+    })
+}
+
+/// A bare port is one of this machine.
+fn address(app: &str) -> String {
+    let is_port = !app.is_empty() && app.bytes().all(|byte| byte.is_ascii_digit());
+    if is_port { format!("127.0.0.1:{app}") } else { app.to_owned() }
+}
+
+type Change<'a> = &'a dyn Fn(&str, &Source) -> Result<String, Unchanged>;
+
+fn change(file: &Path, how: How, json: bool, change: Change<'_>) -> ExitCode {
+    let edit = |text: Option<&str>| {
+        let Some(text) = text else { return Err(missing(file)) };
+        let source = read(file, text)?;
+        let after = change(text, &source).map_err(|error| refused(file, &error))?;
+        // What is written must be what was meant; other findings are the proof's to tell.
+        source::parse(file, &after).0.map(|_| after).ok_or_else(|| refused(file, &Unchanged::Form))
+    };
+    tell::told(&Request { file, edit: Some(&edit), dry_run: how.dry_run, restart: how.restart }, json)
+}
+
+fn missing(file: &Path) -> Failure {
+    let message =
+        format!("{} does not exist: write it first; docs/configuration.md has an example", word(file));
+    Failure::new("file-missing", message)
+}
+
+fn refused(file: &Path, error: &Unchanged) -> Failure {
+    let code = match error {
+        Unchanged::Exists { .. } => "host-exists",
+        Unchanged::Shared { .. } => "host-shared",
+        Unchanged::Missing { .. } => "host-missing",
+        Unchanged::Form | Unchanged::LineEnds => "file-form",
+    };
+    Failure::new(code, format!("{}: {error}", word(file)))
+}
+
+/// The file before the change, which has to be TOML; what is wrong in it otherwise is the proof's to tell.
+fn read(file: &Path, text: &str) -> Result<Source, Failure> {
+    let (source, findings) = source::parse(file, text);
+    source.ok_or_else(|| {
+        let finding = findings.first();
+        let line = finding
+            .and_then(|finding| finding.place.line)
+            .map_or_else(String::new, |line| format!(":{line}"));
+        let [message, found, remedy] =
+            [finding.map(|one| &one.message), finding.map(|one| &one.found), finding.map(|one| &one.remedy)]
+                .map(|text| text.cloned().unwrap_or_default());
+        let message = format!("{}{line}: {message}: {found}. {remedy} Nothing was changed", word(file));
+        Failure::new("findings", message)
+    })
+}
+
+fn list(file: &Path, json: bool) -> ExitCode {
+    let source = match source::text(file) {
+        Ok(text) => read(file, &text),
+        Err(finding) => Err(Failure::new("findings", format!("{}: {}", finding.message, finding.found))),
+    };
+    let source = match source {
+        Ok(source) => source,
+        Err(failure) => return failure.tell(json),
+    };
+    if json {
+        let document = json!({ "ok": true, "file": word(file), "sites": source.sites.iter().map(row_json).collect::<Vec<_>>() });
+        return exit(print(&format!("{document:#}\n")));
+    }
+    let head = ["host", "path", "upstream"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(source.sites.iter().flat_map(rows)).collect();
+    if source.sites.is_empty() {
+        complain(&format!("note {} has no [[site]]\n", word(file)));
+    }
+    exit(print(&report::columns(&rows)))
+}
+
+fn upstreams(route: &source::Route) -> Vec<String> {
+    route.upstreams.iter().map(|one| compile::show_upstream(&one.value)).collect()
+}
+
+fn row_json(site: &source::Site) -> serde_json::Value {
+    let routes = site
+        .routes
+        .iter()
+        .map(|route| json!({ "path": &*Excerpt::of(&route.path), "upstream": upstreams(route) }));
+    json!({
+        "hosts": site.hosts.iter().map(|host| host.value.to_string()).collect::<Vec<_>>(),
+        "line": site.line,
+        "routes": routes.collect::<Vec<_>>(),
+    })
+}
+
+fn rows(site: &source::Site) -> Vec<[String; 3]> {
+    let of_host = |host: &source::Lined<Host>| {
+        let host = host.value.to_string();
+        let row = |route: &source::Route| {
+            [host.clone(), Excerpt::of(&route.path).to_string(), upstreams(route).join(", ")]
+        };
+        site.routes.iter().map(row).collect::<Vec<_>>()
+    };
+    site.hosts.iter().flat_map(of_host).collect()
+}

@@ -1,0 +1,386 @@
+//! Text of sanedge.toml to text of sanedge.toml: one host more, or one less. Comments, order and format of all else stay.
+//!
+//! Pure. What comes out is read again before it is used: it says what it said before, but for that host.
+
+use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
+
+use crate::bundle::source::Source;
+use crate::names::Host;
+
+/// A host that is to be served.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) host: Host,
+    /// As in `upstream`.
+    pub(super) app: String,
+    /// Only below this path.
+    pub(super) path: Option<String>,
+}
+
+/// Why a text is not changed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Unchanged {
+    #[error(
+        "`{host}` is served already, by {apps} (line {line}). Change `upstream` there, or type `sanedge site remove {host}` first"
+    )]
+    Exists { host: String, apps: String, line: u32 },
+    #[error(
+        "`{host}` shares its [[site]] with {others} (line {line}): a path there would be theirs too. Add a [[site.route]] by hand"
+    )]
+    Shared { host: String, others: String, line: u32 },
+    #[error("`{host}` is not one of the hosts of the file; `sanedge site list` shows them")]
+    Missing { host: String },
+    #[error(
+        "[[site]] is written in a way that this command does not change: edit the file by hand, then type `sanedge apply`"
+    )]
+    Form,
+    #[error("some lines end with CR LF and others with LF: save the file with one kind of line ends")]
+    LineEnds,
+}
+
+/// The text with the host. The same text if it leads to that app already.
+pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String, Unchanged> {
+    let found = source.sites.iter().position(|site| site.hosts.iter().any(|host| host.value == wanted.host));
+    let Some(at) = found else {
+        return edited(text, |document| {
+            sites(document)?.push(site(wanted));
+            Ok(())
+        });
+    };
+    let site = source.sites.get(at).ok_or(Unchanged::Form)?;
+    let path = wanted.path.as_deref().unwrap_or("/");
+    let host = wanted.host.to_string();
+    let line = site.line;
+    if let Some(route) = site.routes.iter().find(|route| route.path == path) {
+        let apps: Vec<String> = route.upstreams.iter().map(|one| one.value.to_string()).collect();
+        return if apps == [wanted.app.clone()] {
+            Ok(text.to_owned())
+        } else {
+            Err(Unchanged::Exists { host, apps: apps.join(", "), line })
+        };
+    }
+    if site.hosts.len() > 1 {
+        let others = site
+            .hosts
+            .iter()
+            .filter(|other| other.value != wanted.host)
+            .map(|other| format!("`{}`", other.value));
+        return Err(Unchanged::Shared { host, others: others.collect::<Vec<_>>().join(", "), line });
+    }
+    edited(text, |document| {
+        let site = sites(document)?.get_mut(at).ok_or(Unchanged::Form)?;
+        match &wanted.path {
+            None => {
+                site.insert("upstream", list(&wanted.app));
+            }
+            Some(path) => routes(site)?.push(route(path, &wanted.app)),
+        }
+        Ok(())
+    })
+}
+
+/// The text without the host: its [[site]] goes with its last host.
+pub(super) fn remove(text: &str, source: &Source, host: &Host) -> Result<String, Unchanged> {
+    let place = source.sites.iter().enumerate().find_map(|(at, site)| {
+        Some((at, site.hosts.iter().position(|one| one.value == *host)?, site.hosts.len()))
+    });
+    let Some((site, at, count)) = place else { return Err(Unchanged::Missing { host: host.to_string() }) };
+    if count > 1 {
+        return in_lf(text, |text| without_item(text, site, at));
+    }
+    edited(text, |document| {
+        let gone = sites(document)?.get(site).cloned().ok_or(Unchanged::Form)?;
+        sites(document)?.remove(site);
+        if sites(document)?.is_empty() {
+            document.remove("site");
+        }
+        keep_comments(document, &gone);
+        Ok(())
+    })
+}
+
+/// Changes the document, and keeps a byte order mark and the kind of line ends.
+fn edited(
+    text: &str,
+    change: impl FnOnce(&mut DocumentMut) -> Result<(), Unchanged>,
+) -> Result<String, Unchanged> {
+    in_lf(text, |text| {
+        let mut document: DocumentMut = text.parse().map_err(|_| Unchanged::Form)?;
+        change(&mut document)?;
+        Ok(document.to_string())
+    })
+}
+
+fn in_lf(text: &str, change: impl FnOnce(&str) -> Result<String, Unchanged>) -> Result<String, Unchanged> {
+    let (mark, text) = text.strip_prefix('\u{feff}').map_or(("", text), |rest| ("\u{feff}", rest));
+    let (all, crlf) = (text.matches('\n').count(), text.matches("\r\n").count());
+    if crlf != 0 && crlf != all {
+        return Err(Unchanged::LineEnds);
+    }
+    let changed = change(&text.replace("\r\n", "\n"))?;
+    Ok(format!("{mark}{}", if crlf == 0 { changed } else { changed.replace('\n', "\r\n") }))
+}
+
+/// `[[site]]`, which may be missing; `site = [{ … }]` is another form.
+fn sites(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, Unchanged> {
+    let item = document.entry("site").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    item.as_array_of_tables_mut().ok_or(Unchanged::Form)
+}
+
+fn routes(site: &mut Table) -> Result<&mut ArrayOfTables, Unchanged> {
+    let item = site.entry("route").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    item.as_array_of_tables_mut().ok_or(Unchanged::Form)
+}
+
+fn site(wanted: &Wanted) -> Table {
+    let mut site = Table::new();
+    site.decor_mut().set_prefix("\n");
+    site.insert("hosts", list(&wanted.host.to_string()));
+    match &wanted.path {
+        None => {
+            site.insert("upstream", list(&wanted.app));
+        }
+        Some(path) => {
+            let mut routes = ArrayOfTables::new();
+            routes.push(route(path, &wanted.app));
+            site.insert("route", Item::ArrayOfTables(routes));
+        }
+    }
+    site
+}
+
+fn route(path: &str, app: &str) -> Table {
+    let mut route = Table::new();
+    route.insert("path", toml_edit::value(path));
+    route.insert("upstream", list(app));
+    route
+}
+
+fn list(text: &str) -> Item {
+    let mut list = Array::new();
+    list.push(text);
+    toml_edit::value(list)
+}
+
+/// Comments above a table that is gone, up to the last empty line, are about something else: they go to the table behind it, or to the end.
+fn keep_comments(document: &mut DocumentMut, gone: &Table) {
+    let prefix = gone.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+    let kept = prefix.rfind("\n\n").map_or("", |end| prefix.get(..end + 1).unwrap_or_default()).to_owned();
+    if kept.trim().is_empty() {
+        return;
+    }
+    let position = gone.position().unwrap_or_default();
+    if let Some(next) = first_after(document.as_table_mut(), position) {
+        let after = next.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+        let joined = format!("{kept}{after}");
+        next.decor_mut().set_prefix(joined);
+    } else {
+        let after = document.trailing().as_str().unwrap_or_default();
+        let joined = format!("{kept}{after}");
+        document.set_trailing(joined);
+    }
+}
+
+/// The table whose header is the next one behind a position.
+fn first_after(table: &mut Table, position: isize) -> Option<&mut Table> {
+    let mut all = Vec::new();
+    collect(table, &mut all);
+    all.into_iter()
+        .filter(|table| table.position().is_some_and(|at| at > position))
+        .min_by_key(|table| table.position())
+}
+
+fn collect<'t>(table: &'t mut Table, all: &mut Vec<&'t mut Table>) {
+    for (_, item) in table.iter_mut() {
+        match item {
+            Item::Table(table) => match table.is_implicit() {
+                // `[a.b]` without `[a]`: it has no header of its own.
+                true => collect(table, all),
+                false => all.push(table),
+            },
+            Item::ArrayOfTables(tables) => all.extend(tables.iter_mut()),
+            _ => {}
+        }
+    }
+}
+
+/// Without one item of a list of hosts: its line if it is alone on it, else the item with a comma.
+fn without_item(text: &str, site: usize, at: usize) -> Result<String, Unchanged> {
+    let document = Document::parse(text).map_err(|_| Unchanged::Form)?;
+    let sites = document.as_table().get("site");
+    let hosts = match sites {
+        Some(Item::ArrayOfTables(sites)) => sites.get(site).and_then(|site| site.get("hosts")),
+        Some(Item::Value(Value::Array(sites))) => {
+            sites.get(site).and_then(Value::as_inline_table).and_then(|site| TableLike::get(site, "hosts"))
+        }
+        _ => None,
+    };
+    let span =
+        hosts.and_then(Item::as_array).and_then(|hosts| hosts.get(at)?.span()).ok_or(Unchanged::Form)?;
+    let (before, behind) = text.get(..span.start).zip(text.get(span.end..)).ok_or(Unchanged::Form)?;
+    let blank = |text: &str| text.trim_matches([' ', '\t']).is_empty();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let rest = behind.trim_start_matches([' ', '\t']);
+    let has_comma = rest.starts_with(',');
+    let rest = rest.strip_prefix(',').unwrap_or(rest).trim_start_matches([' ', '\t']);
+    let is_end = rest.starts_with('\n') || rest.starts_with('#');
+    if blank(before.get(line_start..).unwrap_or_default()) && is_end {
+        let next = rest.find('\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default();
+        return Ok(format!("{}{next}", before.get(..line_start).unwrap_or_default()));
+    }
+    if has_comma {
+        return Ok(format!("{before}{rest}"));
+    }
+    let cut = before.trim_end_matches([' ', '\t', '\n']);
+    let shorter = cut.strip_suffix(',').ok_or(Unchanged::Form)?;
+    Ok(format!("{shorter}{behind}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bundle::source::parse;
+
+    const HEAD: &str = "board = \"host\"\n[listen]\nhttps = [\"[::]:443\"]\n[acme]\nterms = \"agreed\"\n";
+
+    fn read(text: &str) -> Source {
+        let (source, findings) = parse(Path::new("/etc/sanedge/sanedge.toml"), text);
+        assert!(findings.is_empty(), "{findings:?}: {text}");
+        source.unwrap()
+    }
+
+    fn host(text: &str) -> Host {
+        Host::parse(text).unwrap()
+    }
+
+    fn wanted(name: &str, app: &str, path: Option<&str>) -> Wanted {
+        Wanted { host: host(name), app: app.to_owned(), path: path.map(str::to_owned) }
+    }
+
+    fn added(text: &str, wanted: &Wanted) -> String {
+        let after = add(text, &read(text), wanted).unwrap();
+        // All lines are still there, in their order.
+        let mut lines = after.lines();
+        assert!(text.lines().all(|line| lines.any(|other| other == line)), "{text}\n---\n{after}");
+        after
+    }
+
+    fn removed(text: &str, name: &str) -> Result<String, Unchanged> {
+        remove(text, &read(text), &host(name))
+    }
+
+    fn hosts(text: &str) -> Vec<String> {
+        read(text).sites.iter().flat_map(|site| &site.hosts).map(|host| host.value.to_string()).collect()
+    }
+
+    /// Shapes that people write.
+    fn files() -> Vec<String> {
+        let one = "\n# the game\n[[site]] # first\nhosts = [ 'a.b' ]   # old\nupstream = [\"127.0.0.1:1\"]\n";
+        let routed = "[[site]]\nhosts = [\"r.b\"]\n\n  [[site.route]]\n  path = \"/x/\"\n  upstream = [\"127.0.0.1:7\"]\n";
+        vec![
+            format!("{HEAD}{one}"),
+            format!("{HEAD}{one}# the end"),
+            format!("{HEAD}{one}\n{routed}\n# limits of the board\n[limits]\nsessions_max = 77 # few\n"),
+            format!(
+                "board = \"host\"\n{one}{routed}[listen]\nhttps = [\"[::]:443\"]\n\n\n[acme]\nterms = \"agreed\""
+            ),
+            format!("{HEAD}{one}").replace('\n', "\r\n"),
+            format!("\u{feff}{HEAD}{one}\n# trailing\n\n\n"),
+        ]
+    }
+
+    #[test]
+    fn a_host_comes_and_goes_and_nothing_else_changes() {
+        for text in files() {
+            for wish in [
+                wanted("game.b", "127.0.0.1:3005", None),
+                wanted("game.b", "unix:/run/x.sock", Some("/socket.io/")),
+            ] {
+                let with = added(&text, &wish);
+                assert_eq!(hosts(&with).len(), hosts(&text).len() + 1);
+                assert_eq!(add(&with, &read(&with), &wish).unwrap(), with, "it is there already");
+                let without = removed(&with, "game.b").unwrap();
+                let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+                let whole = if text.ends_with('\n') || text.ends_with("end") {
+                    text.clone()
+                } else {
+                    format!("{text}{end}")
+                };
+                assert_eq!(without, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn the_new_site_stands_behind_the_last_one() {
+        let text = files().remove(2);
+        let with = added(&text, &wanted("game.b", "127.0.0.1:3005", None));
+        let site = "\n[[site]]\nhosts = [\"game.b\"]\nupstream = [\"127.0.0.1:3005\"]\n";
+        assert_eq!(with, text.replace("\n# limits of", &format!("{site}\n# limits of")));
+    }
+
+    #[test]
+    fn a_host_of_several_goes_alone() {
+        for (before, name, after) in [
+            ("[\"a.b\", \"c.b\"]", "a.b", "[\"c.b\"]"),
+            ("[\"a.b\", \"c.b\"]", "c.b", "[\"a.b\"]"),
+            ("[ \"a.b\" , \"c.b\" , ]", "c.b", "[ \"a.b\" , ]"),
+            ("['a.b','c.b','d.b']", "c.b", "['a.b','d.b']"),
+            ("[\n  \"a.b\", # main\n  \"c.b\", # game\n]", "c.b", "[\n  \"a.b\", # main\n]"),
+            ("[\n  \"a.b\", # main\n  \"c.b\"  # game\n]", "c.b", "[\n  \"a.b\", # main\n]"),
+            ("[\n  \"a.b\", # main\n  \"c.b\", # game\n]", "a.b", "[\n  \"c.b\", # game\n]"),
+            ("[\"a.b\",\n \"c.b\"]", "c.b", "[\"a.b\"]"),
+        ] {
+            let text =
+                |list: &str| format!("{HEAD}[[site]]\nhosts = {list} # all\nupstream = [\"127.0.0.1:1\"]\n");
+            assert_eq!(removed(&text(before), name), Ok(text(after)), "{before}");
+            hosts(&text(after));
+        }
+        let inline =
+            |list: &str| format!("site = [{{ hosts = {list}, upstream = [\"127.0.0.1:1\"] }}]\n{HEAD}");
+        assert_eq!(removed(&inline("[\"a.b\", \"c.b\"]"), "a.b"), Ok(inline("[\"c.b\"]")));
+    }
+
+    #[test]
+    fn comments_of_something_else_stay_where_a_site_goes() {
+        let site = "[[site]]\nhosts = [\"c.b\"]\nupstream = [\"127.0.0.1:2\"]\n";
+        let first = "[[site]]\nhosts = [\"a.b\"]\nupstream = [\"127.0.0.1:1\"]\n";
+        let text =
+            format!("{HEAD}{first}\n# == games ==\n\n# chess\n{site}\n# go\n{}", site.replace("c.b", "d.b"));
+        let after = removed(&text, "c.b").unwrap();
+        assert_eq!(after, format!("{HEAD}{first}\n# == games ==\n\n# go\n{}", site.replace("c.b", "d.b")));
+        let last = removed(&after, "d.b").unwrap();
+        assert_eq!(last, format!("{HEAD}{first}\n# == games ==\n"));
+    }
+
+    #[test]
+    fn what_somebody_has_to_decide_is_left_alone() {
+        let text = format!("{HEAD}[[site]]\nhosts = [\"a.b\", \"c.b\"]\nupstream = [\"127.0.0.1:1\"]\n");
+        let source = read(&text);
+        let other = add(&text, &source, &wanted("a.b", "127.0.0.1:2", None));
+        assert!(matches!(other, Err(Unchanged::Exists { line: 6, .. })), "{other:?}");
+        let path = add(&text, &source, &wanted("a.b", "127.0.0.1:2", Some("/x/")));
+        assert!(matches!(path, Err(Unchanged::Shared { .. })), "{path:?}");
+        assert_eq!(add(&text, &source, &wanted("a.b", "127.0.0.1:1", None)), Ok(text.clone()));
+        assert_eq!(removed(&text, "x.b"), Err(Unchanged::Missing { host: "x.b".to_owned() }));
+        let inline = format!("site = [{{ hosts = [\"a.b\"], upstream = [\"127.0.0.1:1\"] }}]\n{HEAD}");
+        assert_eq!(add(&inline, &read(&inline), &wanted("x.b", "127.0.0.1:1", None)), Err(Unchanged::Form));
+        assert_eq!(removed(&inline, "a.b"), Err(Unchanged::Form));
+        let mixed = text.replacen('\n', "\r\n", 2);
+        assert_eq!(add(&mixed, &read(&mixed), &wanted("x.b", "127.0.0.1:1", None)), Err(Unchanged::LineEnds));
+    }
+
+    #[test]
+    fn a_path_of_a_host_alone_is_added_to_its_site() {
+        let text = format!(
+            "{HEAD}[[site]]\nhosts = [\"a.b\"]\nupstream = [\"127.0.0.1:1\"]\n\n[limits]\nsessions_max = 77\n"
+        );
+        let with = added(&text, &wanted("a.b", "127.0.0.1:2", Some("/socket.io/")));
+        let routes = &read(&with).sites[0].routes;
+        let paths: Vec<_> =
+            routes.iter().map(|route| (route.path.as_str(), route.upstreams[0].value.to_string())).collect();
+        assert_eq!(paths, [("/", "127.0.0.1:1".to_owned()), ("/socket.io/", "127.0.0.1:2".to_owned())]);
+    }
+}
