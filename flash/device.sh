@@ -92,8 +92,7 @@ check_device_name() {
   ! grep -q "^/dev/$name " /proc/swaps 2>/dev/null || refuse device-swap "/dev/$name in /proc/swaps" "$device" "/dev/$name"
   own=$(cat "/sys/class/block/$name/loop/backing_file" 2>/dev/null) || own=''
   for loop in /sys/class/block/loop*/loop/backing_file; do
-    [ -r "$loop" ] || continue
-    backing=$(cat "$loop")
+    backing=$(cat "$loop" 2>/dev/null) || continue # it may be gone by now
     loop=${loop#/sys/class/block/} loop=/dev/${loop%/loop/backing_file}
     [ "$loop" != "/dev/$name" ] || continue
     if [ "$backing" -ef "/dev/$name" ] || { [ -n "$own" ] && [ "$backing" = "$own" ] && [ "$loop" != "$device" ]; }; then
