@@ -5,6 +5,7 @@ mod clock;
 mod cuts;
 mod days;
 mod disk;
+mod figures;
 mod idle;
 
 use std::io::Write as _;
