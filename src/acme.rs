@@ -7,9 +7,9 @@ mod account;
 mod alpn;
 mod certificate;
 mod challenge;
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod confirm;
-mod dns;
+pub(crate) mod dns;
 mod fetch;
 mod jws;
 pub mod manage;
@@ -377,6 +377,7 @@ impl Renewal<'_> {
                 match challenge::addresses(name).await {
                     Ok(found) if found.is_empty() => return Err(Failure::waiting_for_dns(name)),
                     Ok(found) => challenge::not_ours(&found).iter().for_each(|said| (self.tell)(name, said)),
+                    Err(_) if dns::is_bogus(name).await => return Err(Failure::bogus(name)),
                     Err(error) => return Err(Failure::no_resolver(name, &error)),
                 }
             }
@@ -402,21 +403,24 @@ impl Renewal<'_> {
         let Some(staging) = self.plan.ca.staging() else { return Ok(()) };
         let ca = Ca { directory: staging.to_owned(), ..self.plan.ca.clone() };
         (self.tell)(wanted.name(), "the last validation failed: trying the CA's staging directory first");
-        let account = account::open(self.state.as_ref(), &self.client, &ca).await?;
-        let dns = self.dns(method)?;
-        let work = Work {
-            plan: self.plan,
-            ca: &ca,
-            state: None,
-            client: &self.client,
-            account: &account,
-            method,
-            dns: dns.as_ref(),
-            tell: self.tell,
+        let proven = async {
+            let account = account::open(self.state.as_ref(), &self.client, &ca).await?;
+            let dns = self.dns(method)?;
+            let work = Work {
+                plan: self.plan,
+                ca: &ca,
+                state: None,
+                client: &self.client,
+                account: &account,
+                method,
+                dns: dns.as_ref(),
+                tell: self.tell,
+            };
+            work.obtain(wanted, None).await
         };
-        match work.obtain(wanted, None).await {
+        match proven.await {
             // That the CA's own trial does not work says nothing about the name.
-            Err(failure) if failure.class == policy::Class::Ca => Ok(()),
+            Err(failure) if failure.is_the_cas_fault() || failure.code == Code::AcmeSlow => Ok(()),
             proven => proven.map_err(|failure| Failure { account_wide: false, ..failure }),
         }
     }
@@ -552,6 +556,8 @@ impl Failure {
                 | Code::AcmeDnsOneValue
                 | Code::AcmeWaitingForDns
                 | Code::AcmeNoResolver
+                | Code::AcmeDnssec
+                | Code::AcmeDnsServfail
                 | Code::AcmeEdgeNotAnswering
                 | Code::AcmeEdgeNotAnsweringTls
                 | Code::AcmeChallengeFolder

@@ -17,11 +17,12 @@ pub(crate) mod holder;
 pub(crate) mod home_network;
 mod journal;
 mod local;
-mod managed;
+pub(crate) mod managed;
 pub(crate) mod options;
 pub(crate) mod packets;
 pub mod paste;
 pub mod render;
+mod router;
 mod socket;
 mod stages;
 mod target;
@@ -35,6 +36,7 @@ use futures_util::stream;
 
 pub use check::{Check, Exchange, Finding, Kind, Outcome, Report, Section, Spoken};
 use connection::Deadline;
+use explain::Code;
 use journal::Journal;
 pub use options::{Options, Transport};
 use stages::Stages;
@@ -106,7 +108,8 @@ fn alone<T>(options: &Options, step: impl AsyncFnOnce(Stages<'_>) -> T) -> Resul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot create an event queue: {error}"))?;
     let deadline = runtime.block_on(async { Deadline::lasting(options.timeout) });
-    let stages = Stages { target, options, trust: &plan.trust, now, deadline, journal: Journal::default() };
+    let (way_out, journal) = (router::WayOut::default(), Journal::default());
+    let stages = Stages { target, options, trust: &plan.trust, now, way_out, deadline, journal };
     let found = runtime.block_on(step(stages));
     runtime.shutdown_background();
     Ok(found)
@@ -120,19 +123,44 @@ fn broken(kind: Kind, message: &str) -> Section {
 
 async fn look(plan: &Plan, options: &Options, now: i64) -> Vec<Section> {
     let deadline = Deadline::lasting(options.timeout + options.hold.unwrap_or(Duration::ZERO));
-    let of =
-        |target| Stages { target, options, trust: &plan.trust, now, deadline, journal: Journal::default() };
+    let way_out = way_out(plan, options, deadline).await;
+    let of = |target| Stages {
+        target,
+        options,
+        trust: &plan.trust,
+        now,
+        way_out,
+        deadline,
+        journal: Journal::default(),
+    };
     let hosts = stream::iter(&plan.targets).map(|target| async move { of(target).go().await });
     let mut sections: Vec<Section> = hosts.buffered(HOSTS_AT_ONCE).collect().await;
     for (upstream, target) in apps(&plan.targets) {
         sections.push(stages::app::app(upstream, &of(target)).await);
     }
     if !plan.listens.is_empty() || !options.upstream.is_empty() {
-        sections.push(
-            local::look(&plan.listens, &app_addresses(&plan.targets), plan.sessions_max, deadline).await,
-        );
+        let apps = app_addresses(&plan.targets);
+        let mut section = local::look(&plan.listens, &apps, plan.sessions_max, deadline).await;
+        if way_out.is_intercepted {
+            let text = "something on the way answers DNS for a server that does not exist: answers about names cannot be trusted here";
+            section.found(Finding::new(Code::AcmeDnsIntercepted, text));
+        }
+        sections.push(section);
     }
     sections
+}
+
+/// What is between this machine and a CA, where one is to connect to it.
+async fn way_out(plan: &Plan, options: &Options, deadline: Deadline) -> router::WayOut {
+    let is_managed = |target: &&Target| target.named.managed.is_some() && !options.is_given(&target.host);
+    let mut names = plan.targets.iter().filter(is_managed).filter_map(|target| match &target.host {
+        crate::names::Host::Dns(name) => Some(name),
+        crate::names::Host::Ip(_) => None,
+    });
+    match names.next() {
+        Some(name) => router::way_out(name, deadline).await,
+        None => router::WayOut::default(),
+    }
 }
 
 fn app_addresses(targets: &[Target]) -> Vec<std::net::SocketAddr> {

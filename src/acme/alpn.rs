@@ -11,10 +11,10 @@ use ring::rand::SecureRandom as _;
 use rustix::fs::FlockOperation;
 use tokio::time::{Instant, sleep};
 
-use super::confirm::{self, Wish, here};
+use super::confirm::{self, Wish};
 use super::unserved::Unserved;
-use crate::bundle::acme::Plan;
 use crate::bundle::acme::alpn::{FILE, PROTOCOL, Proof, encode, extension, server_name};
+use crate::bundle::acme::{Plan, here};
 use crate::bundle::file::word;
 use crate::doctor::explain::Code;
 use crate::names::Host;

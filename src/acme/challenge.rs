@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::alpn;
-use super::confirm::here;
 use super::unserved::Unserved;
-use crate::bundle::acme::{Challenge, Plan, Wanted};
+use crate::bundle::acme::{Challenge, Plan, Wanted, here};
 use crate::doctor::explain::Code;
+use crate::doctor::managed::is_of_edge;
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 
@@ -147,12 +147,6 @@ async fn is_served(plan: &Plan, name: &str) -> Result<(), Unserved> {
     }
     drop(token);
     Err(found)
-}
-
-/// Whether an edge of ours made the answer, which names each of its errors.
-pub(crate) fn is_of_edge(answer: &str) -> bool {
-    let mut fields = answer.lines().take_while(|line| !line.is_empty());
-    fields.any(|line| line.get(..14).is_some_and(|name| name.eq_ignore_ascii_case("sanedge-error:")))
 }
 
 async fn look(address: SocketAddr, name: &str, token: &str, expects_proxy: bool) -> io::Result<String> {

@@ -18,7 +18,7 @@ pub(super) fn clock() -> i64 {
 }
 
 /// A clock that is wrong makes certificates of the CA look expired or not yet valid, and attempts look long ago.
-pub(super) fn believable(now: i64, newest: i64) -> Result<(), String> {
+pub(crate) fn believable(now: i64, newest: i64) -> Result<(), String> {
     let floor = CLOCK_MIN.max(newest.saturating_sub(60));
     if now < floor {
         return Err(format!(

@@ -1,7 +1,7 @@
 //! Whether the running edge serves a certificate: a TLS handshake on this machine that accepts exactly that one.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedSt
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::bundle::acme::{Plan, Wanted, file_name, stored};
+use crate::bundle::acme::{Plan, Wanted, file_name, here, stored};
 
 /// For one handshake, each read and write of it.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -164,29 +164,5 @@ impl ServerCertVerifier for Only {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
-    }
-}
-
-/// Where a listener is reached from this machine.
-pub(super) fn here(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listener.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unspecified_listener_is_reached_on_loopback() {
-        for (listener, address) in
-            [("[::]:80", "[::1]:80"), ("0.0.0.0:8080", "127.0.0.1:8080"), ("192.0.2.1:80", "192.0.2.1:80")]
-        {
-            assert_eq!(here(listener.parse().unwrap()), address.parse().unwrap());
-        }
     }
 }

@@ -2,9 +2,9 @@
 
 mod api;
 mod credentials;
-mod error;
+pub(crate) mod error;
 mod exec;
-mod lookup;
+pub(crate) mod lookup;
 mod update;
 
 use std::net::SocketAddr;
@@ -21,18 +21,36 @@ use exec::Program;
 use lookup::Lookup;
 use update::Updates;
 
-/// How long a provider may take until all its name servers show a record.
-const VISIBLE_TIME: Duration = Duration::from_secs(180);
-/// Between two looks at them: first and last.
-const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// Where the name servers cannot be asked.
-const BLIND_TIME: Duration = Duration::from_secs(30);
+/// How long is waited until the name servers show a record.
+struct Waits {
+    /// A provider may take this long until all of them do.
+    visible: Duration,
+    /// Between two looks at them: first and last.
+    pauses: (Duration, Duration),
+    /// Where they cannot be asked.
+    blind: Duration,
+}
+
+const WAITS: Waits = Waits {
+    visible: Duration::from_secs(180),
+    pauses: (Duration::from_millis(500), Duration::from_secs(10)),
+    blind: Duration::from_secs(30),
+};
 /// In front of the name that is proven (RFC 8555 §8.4).
 const LABEL: &str = "_acme-challenge.";
 
 /// The name whose TXT record proves `host`.
 pub(super) fn owner(host: &str) -> String {
     format!("{LABEL}{}", host.strip_prefix("*.").unwrap_or(host))
+}
+
+/// Whether this machine's resolver refuses a name for its DNSSEC signatures.
+pub(super) async fn is_bogus(host: &str) -> bool {
+    let Some(name) = lookup::name(host) else { return false };
+    match Lookup::new(&[]) {
+        Ok(lookup) => lookup.is_bogus(&name).await,
+        Err(_) => false,
+    }
 }
 
 /// Where the credentials of a provider make records, so where `_acme-challenge` is delegated to.
@@ -139,58 +157,128 @@ impl Dns {
 
     /// Waits until every name server of the zone shows all the records. `tell` hears where none of them can be asked.
     pub(super) async fn visible(&self, records: &[TxtRecord], tell: &dyn Fn(&str)) -> Result<(), DnsError> {
-        let until = Instant::now() + VISIBLE_TIME;
+        let until = Instant::now() + WAITS.visible;
         for record in records {
-            self.one_visible(record, until, tell).await?;
+            let Some(name) = lookup::name(&record.name) else { continue };
+            let servers = match self.asked.as_slice() {
+                [] => self.lookup.servers_of(&name).await.unwrap_or_default(),
+                asked => asked.to_vec(),
+            };
+            shown_by(&servers, record, &WAITS, until, tell).await?;
         }
         Ok(())
     }
+}
 
-    async fn one_visible(
-        &self,
-        record: &TxtRecord,
-        until: Instant,
-        tell: &dyn Fn(&str),
-    ) -> Result<(), DnsError> {
-        let Some(name) = lookup::name(&record.name) else { return Ok(()) };
-        let servers = match self.asked.as_slice() {
-            [] => self.lookup.servers_of(&name).await.unwrap_or_default(),
-            asked => asked.to_vec(),
-        };
-        let (mut pause, longest) = LOOK_PAUSES;
-        loop {
-            let (mut missing, mut answers) = (None, 0);
-            for server in &servers {
-                // A server that is down is not one that the CA will ask either.
-                let Ok(texts) = self.lookup.texts(*server, &name).await else { continue };
-                answers += 1;
-                if !texts.iter().any(|text| *text == record.value.as_bytes()) {
-                    missing = Some(*server);
-                }
+/// Waits until each of the servers that answers shows the record.
+async fn shown_by(
+    servers: &[SocketAddr],
+    record: &TxtRecord,
+    waits: &Waits,
+    until: Instant,
+    tell: &dyn Fn(&str),
+) -> Result<(), DnsError> {
+    let Some(name) = lookup::name(&record.name) else { return Ok(()) };
+    let (mut pause, longest) = waits.pauses;
+    loop {
+        let (mut missing, mut answers) = (None, 0);
+        for server in servers {
+            // A server that is down is not one that the CA will ask either.
+            let Ok(texts) = lookup::texts(*server, &name).await else { continue };
+            answers += 1;
+            if !texts.iter().any(|text| *text == record.value.as_bytes()) {
+                missing = Some(*server);
             }
-            match missing {
-                None if answers > 0 => return Ok(()),
-                None => {
-                    let seconds = BLIND_TIME.as_secs();
-                    tell(&format!(
-                        "no name server of {} can be asked from here: waiting {seconds} s",
-                        record.name
-                    ));
-                    sleep(BLIND_TIME).await;
-                    return Ok(());
-                }
-                Some(server) if Instant::now() + pause > until => {
-                    let name = &record.name;
-                    let seconds = VISIBLE_TIME.as_secs();
-                    return Err(DnsError::Invisible(format!(
-                        "the name server {} does not show the TXT record of {name} after {seconds} s",
-                        server.ip()
-                    )));
-                }
-                Some(_) => {}
+        }
+        match missing {
+            None if answers > 0 => return Ok(()),
+            None => {
+                let (name, seconds) = (&record.name, waits.blind.as_secs());
+                tell(&format!("no name server of {name} can be asked from here: waiting {seconds} s"));
+                sleep(waits.blind).await;
+                return Ok(());
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            Some(server) if Instant::now() + pause > until => {
+                let (name, seconds, ip) = (&record.name, waits.visible.as_secs(), server.ip());
+                return Err(DnsError::Invisible(format!(
+                    "the name server {ip} does not show the TXT record of {name} after {seconds} s"
+                )));
+            }
+            Some(_) => {}
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    const QUICK: Waits = Waits {
+        visible: Duration::from_millis(1_500),
+        pauses: (Duration::from_millis(10), Duration::from_millis(50)),
+        blind: Duration::from_millis(300),
+    };
+
+    /// A name server that shows the record `x` from its `from`th answer on.
+    fn server(from: usize) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 512];
+            for answers in 1.. {
+                let Ok((length, client)) = socket.recv_from(&mut bytes) else { return };
+                let mut answer = bytes[..length].to_vec();
+                (answer[2], answer[3]) = (0x84, 0);
+                if answers >= from {
+                    answer[7] = 1;
+                    answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 0, 0, 2, 1, b'x']);
+                }
+                let _ = socket.send_to(&answer, client);
+            }
+        });
+        address
+    }
+
+    async fn waited(servers: &[SocketAddr]) -> (Result<(), DnsError>, Vec<String>, Duration) {
+        let record = TxtRecord { name: "_acme-challenge.a.test".to_owned(), value: "x".to_owned() };
+        let said = std::sync::Mutex::new(Vec::new());
+        let (begin, until) = (Instant::now(), Instant::now() + QUICK.visible);
+        let tell = |what: &str| said.lock().unwrap().push(what.to_owned());
+        let result = shown_by(servers, &record, &QUICK, until, &tell).await;
+        let said = said.lock().unwrap().clone();
+        (result, said, begin.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_record_is_waited_for_until_every_server_that_answers_shows_it() {
+        for servers in
+            [&[server(1)][..], &[server(1), server(5)], &[server(5), "127.0.0.1:1".parse().unwrap()]]
+        {
+            assert_eq!(waited(servers).await.0, Ok(()));
+        }
+        let (never, late) = (server(usize::MAX), server(1));
+        let (result, said, time) = waited(&[late, never]).await;
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, DnsError::Invisible(text) if text.contains("_acme-challenge.a.test")),
+            "{error}"
+        );
+        assert!(said.is_empty() && time >= QUICK.visible / 2, "{said:?} {time:?}");
+    }
+
+    #[tokio::test]
+    async fn where_no_server_can_be_asked_a_fixed_time_is_waited_and_told() {
+        for servers in [&[][..], &["127.0.0.1:1".parse().unwrap()]] {
+            let (result, said, time) = waited(servers).await;
+            assert_eq!(result, Ok(()));
+            assert!(
+                said.len() == 1 && said[0].contains("no name server") && time >= QUICK.blind,
+                "{said:?} {time:?}"
+            );
         }
     }
 }

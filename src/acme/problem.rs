@@ -74,7 +74,16 @@ impl Failure {
 
     /// Whether another CA may issue where this one does not: this one is at fault, and nothing is wrong with the names.
     pub(super) fn is_the_cas_fault(&self) -> bool {
-        self.class == Class::Ca && ![Code::AcmeSlow, Code::AcmeClock].contains(&self.code)
+        let is_ours = matches!(
+            self.code,
+            Code::AcmeSlow
+                | Code::AcmeClock
+                | Code::AcmeDnsFailed
+                | Code::AcmeDnsInvisible
+                | Code::AcmeDnsServfail
+                | Code::AcmeDnssec
+        );
+        self.class == Class::Ca && !is_ours
     }
 
     /// A key or a request that could not be made.
@@ -94,6 +103,8 @@ impl Failure {
             DnsError::Refused(_) => (Code::AcmeDnsRefused, Class::Refused),
             DnsError::NoZone(_) => (Code::AcmeDnsZone, Class::Refused),
             DnsError::OneValue(_) => (Code::AcmeDnsOneValue, Class::Refused),
+            DnsError::ServFail(_) => (Code::AcmeDnsServfail, Class::Ca),
+            DnsError::Bogus(_) => (Code::AcmeDnssec, Class::Ca),
             DnsError::Failed(_) => (Code::AcmeDnsFailed, Class::Ca),
             DnsError::Invisible(_) => (Code::AcmeDnsInvisible, Class::Ca),
         };
@@ -222,6 +233,15 @@ impl Failure {
     /// The CA does not say that it refuses the name or the place, but that it did not find what it looked for.
     fn is_of_what_was_found(&self) -> bool {
         matches!(self.code, Code::AcmeDns | Code::AcmeConnection | Code::AcmeWrongAnswer | Code::AcmeTls)
+    }
+
+    /// The name is signed, and its signatures do not verify.
+    pub(super) fn bogus(name: &str) -> Self {
+        Self::new(
+            Code::AcmeDnssec,
+            format!("{name}: the resolver refuses its DNSSEC signatures"),
+            Class::Refused,
+        )
     }
 
     /// No name can be resolved here.

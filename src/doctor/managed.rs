@@ -55,6 +55,12 @@ impl Managed {
     }
 }
 
+/// Whether an edge of ours made the answer, which names each of its errors.
+pub(crate) fn is_of_edge(answer: &str) -> bool {
+    let mut fields = answer.lines().take_while(|line| !line.is_empty());
+    fields.any(|line| line.get(..14).is_some_and(|name| name.eq_ignore_ascii_case("sanedge-error:")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

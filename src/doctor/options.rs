@@ -95,6 +95,11 @@ impl Options {
         Self { targets: vec![target], timeout, ..Self::default() }
     }
 
+    /// Whether the address of a host is given by `--resolve`.
+    pub(super) fn is_given(&self, host: &Host) -> bool {
+        self.resolve.iter().any(|(name, _)| name == host)
+    }
+
     /// What of these would tell a stranger something: named for the report, never shown. `query`: there is one, here or in
     /// the target's URL.
     pub fn private(&self, query: bool) -> Vec<&'static str> {

@@ -4,6 +4,7 @@ pub(super) mod app;
 mod name;
 mod page;
 mod port;
+mod reach;
 mod renewal;
 mod tls;
 
@@ -18,6 +19,7 @@ use super::connection::{Connector, Deadline, Place};
 use super::explain::Group;
 use super::journal::Journal;
 use super::options::Options;
+use super::router::WayOut;
 use super::target::Target;
 
 /// For one name; the system's resolver would wait much longer.
@@ -30,6 +32,7 @@ pub(super) struct Stages<'a> {
     pub(super) trust: &'a [CertificateDer<'static>],
     /// Seconds since 1970.
     pub(super) now: i64,
+    pub(super) way_out: WayOut,
     pub(super) deadline: Deadline,
     pub(super) journal: Journal,
 }
@@ -39,10 +42,11 @@ impl Stages<'_> {
     pub(super) async fn go(&self) -> Section {
         let mut section = Section::new(Kind::Host, self.target.url(), self.words());
         self.hide_secrets();
-        if let Some(addresses) = self.name(&mut section).await {
-            self.on_the_way(&addresses, &mut section).await;
+        let addresses = self.name(&mut section).await;
+        if let Some(addresses) = &addresses {
+            self.on_the_way(addresses, &mut section).await;
         }
-        self.renewal(&mut section);
+        self.renewal(addresses.as_deref().unwrap_or_default(), &mut section).await;
         if section.checks.iter().any(|check| check.group == Group::Port) {
             self.outside(&mut section);
         }

@@ -556,3 +556,39 @@ fn a_wildcard_or_dns_01_without_a_provider_is_refused_with_what_to_add() {
     let refused = said(&format!("{dns}{wildcard}").replace("exec", "route53"));
     assert!(refused.contains("rfc2136") && refused.contains("exec"), "{refused}");
 }
+
+#[test]
+fn a_resolver_that_fails_or_refuses_signatures_is_the_cause_and_no_other_ca_is_asked() {
+    if lacks("a_resolver_that_fails_or_refuses_signatures_is_the_cause_and_no_other_ca_is_asked", false) {
+        return;
+    }
+    let dns = NameServer::with(&[APEX]);
+    let hook = tempfile::tempdir().unwrap();
+    let script = hook.path().join("hook");
+    program::script(&script, "#!/bin/sh\nexit 1\n");
+    let home = Home::new(dns.address, "exec", &[APEX], &format!("program = {script:?}\n"));
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let toml = std::fs::read_to_string(home.path("x.toml")).unwrap();
+    let fallback = format!(
+        "[[acme.fallback]]\ndirectory = \"https://localhost:{}/dir\"\n[[acme.certificate]]",
+        other.local_addr().unwrap().port()
+    );
+    std::fs::write(home.path("x.toml"), toml.replacen("[[acme.certificate]]", &fallback, 1)).unwrap();
+    let output = sanedge().arg("bundle").arg(home.path("x.toml")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    for (checked, code, says) in [
+        (false, "acme-dns-servfail", "answered SERVFAIL for _acme-challenge.recre.store"),
+        (true, "acme-dnssec", "without checking DNSSEC it has an answer"),
+    ] {
+        dns.recover();
+        dns.fail(PLACE, checked);
+        let (found, said, _) = home.failure();
+        assert!(found == code && said.contains(says), "{found} {said}");
+    }
+    dns.recover();
+    let (code, said, _) = home.failure();
+    assert!(code == "acme-dns-failed" && said.contains("hook present"), "{code} {said}");
+    let error = other.accept().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "the fallback is for faults of the CA alone");
+}

@@ -150,6 +150,8 @@ fn inside_the_namespace() {
         .iter()
         .map(|code| code.as_str())
         .filter(|code| !hanging.contains(code) && !PROVED_ELSEWHERE.contains(code))
+        // By `doctor_renewal.rs`, which has the files of a managed host, and `doctor_reach.rs`.
+        .filter(|code| !code.starts_with("acme-"))
         .collect();
     assert!(only.is_some() || missing.is_empty(), "codes without an exhibit: {missing:?}");
     println!("{} exhibits, {} distinct failures, {} wrong", verdicts.len(), failures.len(), wrong.len());

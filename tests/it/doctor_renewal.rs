@@ -125,7 +125,9 @@ fn each_failure_of_a_ca_and_each_local_cause_is_a_finding_with_its_remedy() {
             for key in ["why", "do"] {
                 let said = of(check, key);
                 assert!(
-                    said.ends_with(['.', 'h', '0']) && !said.contains("{place}") && !said.contains("{eab}"),
+                    said.ends_with(['.', 'h', '0', '\''])
+                        && !said.contains("{place}")
+                        && !said.contains("{eab}"),
                     "{said}"
                 );
             }

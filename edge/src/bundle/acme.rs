@@ -1,6 +1,6 @@
 //! `x.acme`: which certificates `sanedge renew` obtains, from which CA and how. `sanedge bundle` decides it; there is no key in it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -211,6 +211,15 @@ impl Ca {
         DIRECTORIES.iter().find(|(_, url, _)| *url == self.directory)?.2
     }
 
+    /// What CAA records name it by, where that is known without asking it.
+    pub fn caa_identity(&self) -> Option<&'static str> {
+        DIRECTORIES.iter().find(|(_, url, _)| *url == self.directory).map(|(name, ..)| match *name {
+            "zerossl" => "sectigo.com",
+            "google" => "pki.goog",
+            _ => "letsencrypt.org",
+        })
+    }
+
     /// Its certificates are for trials: browsers refuse them.
     pub fn is_staging(&self) -> bool {
         self.directory == LETS_ENCRYPT_STAGING
@@ -295,9 +304,28 @@ pub fn file_name(name: &str) -> Option<String> {
     good.then(|| if plain == name { plain.to_owned() } else { format!("_wildcard.{plain}") })
 }
 
+/// Where a listener is reached from this machine.
+pub fn here(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unspecified_listener_is_reached_on_loopback() {
+        for (listener, address) in
+            [("[::]:80", "[::1]:80"), ("0.0.0.0:8080", "127.0.0.1:8080"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
+            assert_eq!(here(listener.parse().unwrap()), address.parse().unwrap());
+        }
+    }
 
     #[test]
     fn a_directory_is_a_known_name_or_an_https_url() {

@@ -2,7 +2,7 @@
 
 /// Why a record cannot be made, seen or removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::acme) enum DnsError {
+pub(crate) enum DnsError {
     /// The file of credentials cannot be used.
     #[error("{0}")]
     Credentials(String),
@@ -15,6 +15,12 @@ pub(in crate::acme) enum DnsError {
     /// The provider or the resolver cannot be asked, or does not answer as it should.
     #[error("{0}")]
     Failed(String),
+    /// The resolver answers SERVFAIL.
+    #[error("{0}")]
+    ServFail(String),
+    /// The resolver answers SERVFAIL, and an answer where it need not check DNSSEC (RFC 4035 §3.2.2).
+    #[error("{0}")]
+    Bogus(String),
     /// Name servers do not show the record.
     #[error("{0}")]
     Invisible(String),

@@ -44,6 +44,10 @@ impl Program {
     }
 
     pub(super) async fn run(&self, what: &str, record: &TxtRecord) -> Result<(), DnsError> {
+        self.run_for(CALL_TIME, what, record).await
+    }
+
+    async fn run_for(&self, time: Duration, what: &str, record: &TxtRecord) -> Result<(), DnsError> {
         let failed = |why: String| DnsError::Failed(format!("{} {what}: {why}", word(&self.0)));
         let mut command = Command::new(&self.0);
         command.arg(what).arg(format!("{}.", record.name)).arg(&record.value);
@@ -59,7 +63,7 @@ impl Program {
             }
             (child.wait().await, bytes)
         };
-        match timeout(CALL_TIME, work).await {
+        match timeout(time, work).await {
             Ok((Ok(status), _)) if status.success() => Ok(()),
             Ok((Ok(status), bytes)) => {
                 let said = String::from_utf8_lossy(&bytes);
@@ -67,7 +71,40 @@ impl Program {
                 Err(failed(format!("it ended with {status} and said {}", Excerpt::of(last.trim()))))
             }
             Ok((Err(error), _)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("it did not end within {} s", CALL_TIME.as_secs()))),
+            Err(_) => Err(failed(format!("it did not end within {} s", time.as_secs()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_ended_and_one_that_ends_in_time_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hook, log) = (folder.path().join("hook"), folder.path().join("pid"));
+        let script = format!("#!/bin/sh\necho $$ >{}\nexec sleep \"$3\"\n", log.display());
+        std::fs::write(&hook, script).unwrap();
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let program = Program(hook);
+        let record = |seconds: &str| TxtRecord { name: "a.test".to_owned(), value: seconds.to_owned() };
+        let quick = program.run_for(Duration::from_secs(60), "present", &record("0")).await;
+        assert_eq!(quick, Ok(()));
+        std::fs::remove_file(&log).unwrap();
+        let error = program.run_for(Duration::from_secs(1), "present", &record("600")).await.unwrap_err();
+        assert!(error.to_string().contains("present: it did not end within 1 s"), "{error}");
+        // Where the machine is so busy that the script has not begun, there is no process to look for.
+        if let Ok(pid) = std::fs::read_to_string(&log) {
+            let process = std::path::PathBuf::from(format!("/proc/{}/cmdline", pid.trim()));
+            let is_there = || std::fs::read(&process).is_ok_and(|line| !line.is_empty());
+            let begin = std::time::Instant::now();
+            while is_there() {
+                assert!(begin.elapsed() < Duration::from_secs(20), "it still runs");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Rtype, ToName as _};
-use domain::rdata::{Cname, Ns, Soa, Txt};
+use domain::rdata::{Caa, Cname, Ns, Soa, Txt};
 use ring::rand::SecureRandom as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ use super::error::DnsError;
 use crate::excerpt::Excerpt;
 
 /// A name in DNS.
-pub(super) type Name = domain::base::Name<Vec<u8>>;
+pub(crate) type Name = domain::base::Name<Vec<u8>>;
 
 /// Seconds that others may keep a record: the next order needs another.
 pub(super) const TTL_S: u32 = 60;
@@ -37,18 +37,18 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 
 /// The name of `text`, without or with a last dot.
-pub(super) fn name(text: &str) -> Option<Name> {
+pub(crate) fn name(text: &str) -> Option<Name> {
     Name::from_str(text).ok()
 }
 
 /// Asks resolvers.
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     resolvers: Vec<SocketAddr>,
 }
 
 impl Lookup {
     /// That asks `resolvers`, or the system's where that is empty.
-    pub(super) fn new(resolvers: &[SocketAddr]) -> Result<Self, String> {
+    pub(crate) fn new(resolvers: &[SocketAddr]) -> Result<Self, String> {
         let resolvers = match resolvers {
             [] => of_system(Path::new(RESOLV_CONF)),
             resolvers => resolvers.to_vec(),
@@ -108,11 +108,27 @@ impl Lookup {
         Ok(servers)
     }
 
-    /// The TXT records of a name at one server.
-    pub(super) async fn texts(&self, server: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, DnsError> {
-        let answer = ask(server, name, Rtype::TXT).await?;
-        let records = answer.answer().map(|section| section.limit_to::<Txt<_>>());
-        Ok(records.into_iter().flatten().flatten().map(|record| record.data().text()).collect())
+    /// The CAA records that hold for a name: its own, or those of the nearest name above it that has any (RFC 8659 §3).
+    pub(crate) async fn caa(&self, name: &Name) -> Result<Vec<Issuer>, DnsError> {
+        for suffix in name.iter_suffixes() {
+            let suffix = suffix.to_name::<Vec<u8>>();
+            if suffix.is_root() {
+                break;
+            }
+            let answer = self.ask(&suffix, Rtype::CAA).await?;
+            let records = answer.answer().map(|section| section.limit_to::<Caa<_>>());
+            let records: Vec<Issuer> =
+                records.into_iter().flatten().flatten().map(|r| issuer(r.data())).collect();
+            if !records.is_empty() {
+                return Ok(records);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Whether the resolver has an answer about a name that it gives only where it need not check DNSSEC.
+    pub(crate) async fn is_bogus(&self, name: &Name) -> bool {
+        matches!(self.ask(name, Rtype::A).await, Err(DnsError::Bogus(_)))
     }
 
     /// The first answer of a resolver.
@@ -121,11 +137,45 @@ impl Lookup {
         for resolver in &self.resolvers {
             match ask(*resolver, name, kind).await {
                 Ok(answer) => return Ok(answer),
+                Err(DnsError::ServFail(_)) if asked(*resolver, name, kind, false).await.is_ok() => {
+                    return Err(DnsError::Bogus(format!(
+                        "the name server {resolver} answers SERVFAIL for {name}, and without checking DNSSEC it has an answer"
+                    )));
+                }
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
+}
+
+/// What a CAA record says (RFC 8659 §4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issuer {
+    /// A CA that does not know the tag must not issue.
+    pub(crate) is_critical: bool,
+    /// `issue`, `issuewild` and others, in small letters.
+    pub(crate) tag: String,
+    /// The CA's name, and parameters.
+    pub(crate) value: String,
+}
+
+/// The flag of a CAA record whose tag must be known (RFC 8659 §4.1).
+const CRITICAL: u8 = 0x80;
+
+fn issuer<O: AsRef<[u8]>>(record: &Caa<O>) -> Issuer {
+    Issuer {
+        is_critical: record.flags().bits() & CRITICAL != 0,
+        tag: record.tag().to_string().to_ascii_lowercase(),
+        value: String::from_utf8_lossy(record.value().as_ref()).into_owned(),
+    }
+}
+
+/// The TXT records of a name at one server.
+pub(super) async fn texts(server: SocketAddr, name: &Name) -> Result<Vec<Vec<u8>>, DnsError> {
+    let answer = ask(server, name, Rtype::TXT).await?;
+    let records = answer.answer().map(|section| section.limit_to::<Txt<_>>());
+    Ok(records.into_iter().flatten().flatten().map(|record| record.data().text()).collect())
 }
 
 /// The target of the CNAME whose owner is `name`.
@@ -137,26 +187,37 @@ fn alias(answer: &Message<Vec<u8>>, name: &Name) -> Option<Name> {
 
 /// One question: over UDP, then over TCP where that is lost or does not hold the answer.
 async fn ask(server: SocketAddr, name: &Name, kind: Rtype) -> Result<Message<Vec<u8>>, DnsError> {
+    asked(server, name, kind, true).await
+}
+
+/// The same; a resolver that does not check DNSSEC gives what it has (the bit CD).
+async fn asked(
+    server: SocketAddr,
+    name: &Name,
+    kind: Rtype,
+    checks: bool,
+) -> Result<Message<Vec<u8>>, DnsError> {
     let failed = |what: String| DnsError::Failed(format!("the name server {server} {what}"));
-    let question = question(name, kind).ok_or_else(|| failed("cannot be asked".to_owned()))?;
+    let question = question(name, kind, checks).ok_or_else(|| failed("cannot be asked".to_owned()))?;
     for _ in 0..2 {
         let answer = timeout(UDP_TIME, over_udp(server, &question)).await;
         match answer.ok().and_then(Result::ok).filter(|answer| is_answer(answer, &question)) {
             Some(answer) if answer.header().tc() => break,
-            Some(answer) => return usable(answer, name).map_err(failed),
+            Some(answer) => return usable(answer, server, name),
             None => {}
         }
     }
     let answer = exchange(server, question.as_slice()).await.map_err(failed)?;
     match is_answer(&answer, &question) {
-        true => usable(answer, name).map_err(failed),
+        true => usable(answer, server, name),
         false => Err(failed("answered another question".to_owned())),
     }
 }
 
-fn question(name: &Name, kind: Rtype) -> Option<Message<Vec<u8>>> {
+fn question(name: &Name, kind: Rtype, checks: bool) -> Option<Message<Vec<u8>>> {
     let mut message = MessageBuilder::new_vec();
     message.header_mut().set_id(id());
+    message.header_mut().set_cd(!checks);
     message.header_mut().set_rd(true);
     let mut message = message.question();
     message.push((name, kind)).ok()?;
@@ -176,10 +237,12 @@ fn is_answer(answer: &Message<Vec<u8>>, question: &Message<Vec<u8>>) -> bool {
         && answer.sole_question().ok() == question.sole_question().ok()
 }
 
-fn usable(answer: Message<Vec<u8>>, name: &Name) -> Result<Message<Vec<u8>>, String> {
+fn usable(answer: Message<Vec<u8>>, server: SocketAddr, name: &Name) -> Result<Message<Vec<u8>>, DnsError> {
+    let said = |code: Rcode| format!("the name server {server} answered {code} for {name}");
     match answer.header().rcode() {
         Rcode::NOERROR | Rcode::NXDOMAIN => Ok(answer),
-        code => Err(format!("answered {code} for {name}")),
+        Rcode::SERVFAIL => Err(DnsError::ServFail(said(Rcode::SERVFAIL))),
+        code => Err(DnsError::Failed(said(code))),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use super::{RESOLVE_TIME, Stages};
+use crate::acme::dns::lookup::{self, Lookup};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::client::time_up;
 use crate::doctor::connection::Late;
@@ -69,7 +70,14 @@ impl Stages<'_> {
             Some(addresses) if addresses.is_empty() => "has no address for it".to_owned(),
             Some(addresses) => format!("answers {}", shown(addresses)),
         };
+        let is_bogus = passing && online && public.is_none() && self.is_bogus().await;
         let finding = match (passing, public.as_deref()) {
+            _ if is_bogus => Finding::new(
+                Code::NameDnssec,
+                format!(
+                    "`{host}` exists, and resolvers refuse it because its DNSSEC signatures do not verify"
+                ),
+            ),
             _ if !online => Finding::new(
                 Code::NameOffline,
                 format!("this machine is offline, so `{host}` cannot be checked: connect it to the network"),
@@ -100,6 +108,14 @@ impl Stages<'_> {
             Host::Dns(name) => dns::ask(server, name, self.deadline).await,
             Host::Ip(_) => None,
         }
+    }
+
+    /// Is there an answer only where DNSSEC is not checked?
+    async fn is_bogus(&self) -> bool {
+        let (Some(name), Ok(lookup)) = (lookup::name(&self.target.host.to_string()), Lookup::new(&[])) else {
+            return false;
+        };
+        self.deadline.wait(RESOLVE_TIME, lookup.is_bogus(&name)).await == Ok(true)
     }
 
     /// The world knows the name, and the resolver of this network says that it does not exist.
@@ -185,7 +201,7 @@ pub(super) fn own_address() -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
 }
 
-fn shown(addresses: &[IpAddr]) -> String {
+pub(super) fn shown(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -217,7 +233,7 @@ fn compare(addresses: &[IpAddr], own: &[IpAddr], section: &mut Section) {
 }
 
 /// The addresses of this machine's interfaces, as the kernel tells everybody; empty where it does not.
-fn own_addresses() -> Vec<IpAddr> {
+pub(super) fn own_addresses() -> Vec<IpAddr> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let mut own = addresses_v4(&read("/proc/net/fib_trie"));
     own.extend(addresses_v6(&read("/proc/net/if_inet6")));
@@ -249,7 +265,7 @@ fn addresses_v6(table: &str) -> Vec<IpAddr> {
     table.lines().filter_map(one).collect()
 }
 
-fn is_cgnat(address: &IpAddr) -> bool {
+pub(super) fn is_cgnat(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
 }
 

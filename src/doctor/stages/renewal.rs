@@ -1,5 +1,7 @@
 //! What `sanedge renew` does about the certificate of a host: by which CA, when next and why then, and why it fails.
 
+use std::net::IpAddr;
+
 use super::Stages;
 use crate::bundle::acme::Wanted;
 use crate::bundle::acme::told::Renewal;
@@ -14,7 +16,7 @@ use crate::doctor::managed::Managed;
 const SILENT_S: i64 = DAY_S;
 
 impl Stages<'_> {
-    pub(super) fn renewal(&self, section: &mut Section) {
+    pub(super) async fn renewal(&self, addresses: &[IpAddr], section: &mut Section) {
         let Some(managed) = &self.target.named.managed else { return };
         let Some(wanted) = managed.wanted(&self.target.host) else { return };
         section.word("place", word(&managed.plan.challenges));
@@ -25,6 +27,7 @@ impl Stages<'_> {
             Some((at, told)) => self.told(at, told, section),
             None => section.unknown(Group::Renewal, untold(managed, wanted)),
         }
+        self.reach(&managed.plan, wanted, addresses, section).await;
     }
 
     fn told(&self, at: i64, told: &Renewal, section: &mut Section) {

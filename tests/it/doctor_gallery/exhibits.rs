@@ -198,6 +198,8 @@ fn names(house: &mut House) {
     house.exhibits.last_mut().unwrap().offline = true;
     house.broken_zone("name-resolver.recre.store");
     house.exhibit("name-resolver", &["https://name-resolver.recre.store"]);
+    house.unsigned_zone("name-dnssec.recre.store");
+    house.exhibit("name-dnssec", &["https://name-dnssec.recre.store"]);
     house.record("name-unusable.recre.store", vec!["0.0.0.0".parse().unwrap()]);
     house.exhibit("name-unusable", &["https://name-unusable.recre.store"]);
     for (code, address) in

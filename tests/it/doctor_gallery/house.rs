@@ -18,6 +18,8 @@ pub enum Record {
     Addresses(Vec<IpAddr>),
     /// SERVFAIL
     Failure,
+    /// SERVFAIL, and an address where DNSSEC is not checked.
+    Bogus(Vec<IpAddr>),
 }
 
 /// One exhibit: what doctor is asked, and what it must find first.
@@ -165,6 +167,11 @@ impl House {
 
     pub fn broken_zone(&mut self, host: &str) {
         self.dns.push((host.to_owned(), Record::Failure));
+    }
+
+    /// A zone whose signatures do not verify.
+    pub fn unsigned_zone(&mut self, host: &str) {
+        self.dns.push((host.to_owned(), Record::Bogus(vec![Ipv4Addr::new(23, 0, 0, 1).into()])));
     }
 
     /// A root that the doctor is told to trust.
@@ -467,6 +474,8 @@ fn reply(query: &[u8], zone: &[(String, Record)]) -> Vec<u8> {
     let (code, addresses): (u8, &[IpAddr]) = match record {
         None => (3, &[]),
         Some(Record::Failure) => (2, &[]),
+        Some(Record::Bogus(_)) if query[3] & 0x10 == 0 => (2, &[]),
+        Some(Record::Bogus(addresses)) => (0, addresses),
         Some(Record::Addresses(addresses)) => (0, addresses),
     };
     let wanted = |ip: &&IpAddr| (kind == 1 && ip.is_ipv4()) || (kind == 28 && ip.is_ipv6());

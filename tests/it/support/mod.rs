@@ -8,6 +8,7 @@ pub mod edge;
 pub mod engineio;
 pub mod frames;
 pub mod name_server;
+pub mod namespace;
 pub mod node;
 pub mod odd_certs;
 pub mod pebble;

@@ -1,7 +1,7 @@
 //! A name server with zones of a test, over UDP and TCP, in the fewest bytes of RFC 1035.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 const A: u16 = 1;
@@ -9,12 +9,24 @@ const NS: u16 = 2;
 const CNAME: u16 = 5;
 const SOA: u16 = 6;
 const TXT: u16 = 16;
+const AAAA: u16 = 28;
+const CAA: u16 = 257;
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+/// Checking disabled (RFC 4035 §3.2.2).
+const CD: u8 = 0x10;
 
 #[derive(Default)]
 struct Zones {
     zones: Vec<String>,
     texts: Vec<(String, String)>,
     aliases: Vec<(String, String)>,
+    /// Of names that are not this machine; none: no such name.
+    addresses: Vec<(String, Vec<IpAddr>)>,
+    /// Flags, tag and value.
+    caa: Vec<(String, u8, String, String)>,
+    /// SERVFAIL; true: only where DNSSEC is checked.
+    failing: Vec<(String, bool)>,
     /// Answers over UDP are cut to nothing: the client has to ask over TCP.
     cut: bool,
 }
@@ -30,10 +42,15 @@ pub struct NameServer {
 impl NameServer {
     /// With these zones, all empty.
     pub fn with(zones: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", zones)
+    }
+
+    /// The same at an address of its own.
+    pub fn at(address: &str, zones: &[&str]) -> Self {
         // The same port for both: another process may have one of them, then we try again.
         let (udp, tcp) = (0..100)
             .find_map(|_| {
-                let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+                let tcp = TcpListener::bind(address).unwrap();
                 UdpSocket::bind(tcp.local_addr().unwrap()).ok().map(|udp| (udp, tcp))
             })
             .unwrap();
@@ -81,6 +98,33 @@ impl NameServer {
         self.zones.lock().unwrap().aliases.push((name.to_owned(), target.to_owned()));
     }
 
+    /// The addresses of a name that is not this machine; none: no such name.
+    pub fn addresses(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.zones.lock().unwrap().addresses.push((name.to_owned(), addresses));
+    }
+
+    /// Takes the addresses of a name back.
+    pub fn forget(&self, name: &str) {
+        self.zones.lock().unwrap().addresses.retain(|(of, _)| of != name);
+    }
+
+    /// A CAA record.
+    pub fn caa(&self, name: &str, flags: u8, tag: &str, value: &str) {
+        let record = (name.to_owned(), flags, tag.to_owned(), value.to_owned());
+        self.zones.lock().unwrap().caa.push(record);
+    }
+
+    /// From now on, questions about the name are answered with SERVFAIL; `checked`: unless they say that DNSSEC is not to be checked.
+    pub fn fail(&self, name: &str, checked: bool) {
+        self.zones.lock().unwrap().failing.push((name.to_owned(), checked));
+    }
+
+    /// Ends [`NameServer::fail`] for all names.
+    pub fn recover(&self) {
+        self.zones.lock().unwrap().failing.clear();
+    }
+
     /// Adds a TXT record.
     pub fn add(&self, name: &str, text: &str) {
         self.zones.lock().unwrap().texts.push((name.to_owned(), text.to_owned()));
@@ -106,8 +150,13 @@ impl NameServer {
         let question = question(message);
         let name = name(question);
         let kind = u16::from_be_bytes([question[question.len() - 4], question[question.len() - 3]]);
-        let records = self.records(&name, kind);
-        let mut answer = vec![message[0], message[1], 0x85, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
+        let failing = |(of, checked): &(String, bool)| *of == name && (!checked || message[3] & CD == 0);
+        let fails = self.zones.lock().unwrap().failing.iter().any(failing);
+        let unknown = |(of, addresses): &(String, Vec<IpAddr>)| *of == name && addresses.is_empty();
+        let is_unknown = self.zones.lock().unwrap().addresses.iter().any(unknown);
+        let records = if fails { Vec::new() } else { self.records(&name, kind) };
+        let code = if fails { SERVFAIL } else { NXDOMAIN * u8::from(is_unknown) };
+        let mut answer = vec![message[0], message[1], 0x85, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0];
         answer[7] = u8::try_from(records.len()).unwrap();
         answer.extend(question);
         for (owner, kind, data) in records {
@@ -128,7 +177,22 @@ impl NameServer {
             records.push((name.to_owned(), CNAME, wire(target)));
         }
         let at = alias.unwrap_or_else(|| name.to_owned());
+        let addresses = zones.addresses.iter().find(|(of, _)| *of == at).map(|(_, addresses)| addresses);
+        if let (Some(addresses), A | AAAA) = (addresses, kind) {
+            records.extend(addresses.iter().filter_map(|ip| match ip {
+                IpAddr::V4(ip) if kind == A => Some((at.clone(), A, ip.octets().to_vec())),
+                IpAddr::V6(ip) if kind == AAAA => Some((at.clone(), AAAA, ip.octets().to_vec())),
+                _ => None,
+            }));
+            return records;
+        }
         match kind {
+            CAA => {
+                records.extend(zones.caa.iter().filter(|(of, ..)| *of == at).map(|(_, flags, tag, value)| {
+                    let length = u8::try_from(tag.len()).unwrap();
+                    (at.clone(), CAA, [&[*flags, length], tag.as_bytes(), value.as_bytes()].concat())
+                }))
+            }
             A => records.push((at, A, Ipv4Addr::LOCALHOST.octets().to_vec())),
             TXT => records.extend(zones.texts.iter().filter(|(of, _)| *of == at).map(|(_, text)| {
                 let length = u8::try_from(text.len()).unwrap();

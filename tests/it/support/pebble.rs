@@ -18,6 +18,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use super::certs::Ca;
 use super::edge::PATIENCE;
 
+/// Hosts of Let's Encrypt's two directories, which its certificate has as well.
+pub const LETS_ENCRYPT: &str = "acme-v02.api.letsencrypt.org";
+/// See [`LETS_ENCRYPT`].
+pub const STAGING: &str = "acme-staging-v02.api.letsencrypt.org";
+
 /// A running Pebble; killed when dropped.
 pub struct Pebble {
     child: Child,
@@ -52,7 +57,7 @@ impl Pebble {
         keys: &serde_json::Value,
     ) -> Self {
         let ca = Ca::new("the CA of Pebble's own certificate");
-        let own = ca.issue(&["localhost"]);
+        let own = ca.issue(&["localhost", LETS_ENCRYPT, STAGING]);
         std::fs::write(folder.join("pebble.pem"), &own.chain_pem).unwrap();
         std::fs::write(folder.join("pebble.key"), &own.key_pem).unwrap();
         let client = trusting(&ca.pem);
@@ -275,7 +280,12 @@ pub struct Front {
 impl Front {
     /// That passes everything.
     pub fn before(pebble: &Pebble) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0", pebble)
+    }
+
+    /// The same at an address of its own.
+    pub fn at(address: &str, pebble: &Pebble) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config =
@@ -296,6 +306,9 @@ impl Front {
                     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
                     let Some(request) = request(&mut stream) else { return };
                     let head = String::from_utf8_lossy(&request).into_owned();
+                    // Let's Encrypt's is elsewhere than Pebble's.
+                    let head = head.replacen("GET /directory ", "GET /dir ", 1);
+                    let request = head.clone().into_bytes();
                     let path = head.split(' ').nth(1).unwrap_or_default();
                     let kind = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
                     let before = log.seen.lock().unwrap().iter().filter(|seen| **seen == kind).count();
@@ -447,7 +460,12 @@ pub fn problem(status: u16, kind: &str, detail: &str, fields: &str) -> Act {
 
 /// Serves the files of a folder as http-01 challenges, where no edge is needed.
 pub fn serve_challenges(folder: &Path) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    serve_challenges_at("127.0.0.1:0", folder)
+}
+
+/// The same at an address of its own.
+pub fn serve_challenges_at(address: &str, folder: &Path) -> u16 {
+    let listener = TcpListener::bind(address).unwrap();
     let port = listener.local_addr().unwrap().port();
     let folder = folder.to_owned();
     std::thread::spawn(move || {
