@@ -103,7 +103,11 @@ fn edge(question: &Question) -> Result<Look, String> {
     let section = report.sections.first().ok_or("the doctor has looked at nothing")?;
     // The app's own refusal of a client without a login came through the edge.
     let of_trials = if *trials { &[Code::TlsUnknownCa][..] } else { &[] };
-    Ok(Look::but(section, &[&[Code::NsRefused], of_trials].concat()))
+    let mut look = Look::but(section, &[&[Code::NsRefused], of_trials].concat());
+    // What cannot be known from here is said once, at the end.
+    let is_finding = |note: &String| section.findings().any(|finding| finding.message == *note);
+    look.notes.retain(is_finding);
+    Ok(look)
 }
 
 /// A file without a name: this user may not read that of root, nor write one.

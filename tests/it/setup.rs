@@ -475,6 +475,91 @@ fn a_certificate_of_ones_own_is_used_or_refused_with_the_reason() {
     board.edge.stop();
 }
 
+/// Nothing of these changes the file.
+#[test]
+fn a_change_that_cannot_be_made_leaves_the_file_and_says_why() {
+    let Some((_app, port)) = app("a_change_that_cannot_be_made_leaves_the_file_and_says_why") else { return };
+    // The edge that runs may connect to no other port.
+    let board = Board::before(1);
+    let desk = board.edge.desk();
+    let refused = |words: &[&str], code: &str| {
+        let output = board.setup(port, &[&["--yes", "--json"], words].concat());
+        let found = document(&output);
+        assert_eq!((output.status.code(), &found["code"]), (Some(1), &json!(code)), "{found}");
+        for member in ["message", "you_see", "why", "do"] {
+            assert!(found[member].as_str().is_some_and(|text| !text.is_empty()), "{member} in {found}");
+        }
+        found
+    };
+    let found = refused(&[], "setup-needs-restart");
+    assert!(found["do"].as_str().unwrap().contains("--restart"), "{found}");
+    assert_eq!(board.file(), board.text_before());
+    // A key of another certificate.
+    let ca = super::support::certs::Ca::new("test");
+    std::fs::write(desk.path("c.pem"), ca.issue(&[HOST]).chain_pem).unwrap();
+    std::fs::write(desk.path("k.pem"), ca.issue(&[HOST]).key_pem).unwrap();
+    let (chain, key) = (desk.path("c.pem"), desk.path("k.pem"));
+    refused(&["--certificate", chain.to_str().unwrap(), key.to_str().unwrap()], "setup-bundle");
+    assert_eq!(board.file(), board.text_before());
+    // A site of several names, and a file that is no TOML.
+    let shared =
+        board.text_before().replace(&format!("[\"{OTHER}\"]"), &format!("[\"{OTHER}\", \"{HOST}\"]"));
+    for (text, code) in [(shared.as_str(), "setup-shared-site"), ("board = \n", "setup-file")] {
+        std::fs::write(desk.toml(), text).unwrap();
+        refused(&[], code);
+        assert_eq!(board.file(), text);
+    }
+    board.edge.stop();
+}
+
+/// The host stays in the file, and waits for its certificate; the next run asks the CA again.
+#[test]
+fn a_ca_that_cannot_be_reached_is_named_and_the_next_run_goes_on() {
+    let Some((_app, port)) = app("a_ca_that_cannot_be_reached_is_named_and_the_next_run_goes_on") else {
+        return;
+    };
+    let board = Board::before(port);
+    let other = board.text_before().replace(&board.pebble.directory(), "https://localhost:1/dir");
+    std::fs::write(board.edge.desk().toml(), &other).unwrap();
+    let output = board.setup(port, &["--yes", "--json"]);
+    let found = document(&output);
+    assert_eq!(
+        (output.status.code(), &found["code"], &found["step"]),
+        (Some(1), &json!("acme-ca-unreachable"), &json!("certificate"))
+    );
+    assert!(found["do"].as_str().unwrap().contains("sudo sanedge renew "), "{found}");
+    let trust = board.edge.desk().path("trust.pem");
+    let output = board.setup(
+        port,
+        &["--yes", "--directory", &board.pebble.directory(), "--trust", trust.to_str().unwrap()],
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    board.is_served().unwrap();
+    board.edge.stop();
+}
+
+#[test]
+fn a_user_without_roots_rights_is_told_to_use_sudo() {
+    let test = "a_user_without_roots_rights_is_told_to_use_sudo";
+    if !rustix::process::geteuid().is_root() {
+        return skip(test, "it needs root, to be somebody else");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = folder.path().join("sanedge");
+    super::support::program::install(env!("CARGO_BIN_EXE_sanedge"), &program);
+    let mut command = Command::new(program);
+    command.args(["setup", HOST, "--app", "3002", "--json"]).stdin(Stdio::null());
+    std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    let output = command.output().unwrap();
+    let found = document(&output);
+    assert_eq!((output.status.code(), &found["code"]), (Some(1), &json!("setup-not-root")), "{found}");
+    assert!(
+        found["do"].as_str().unwrap().contains(&format!("sudo sanedge setup {HOST} --app 3002")),
+        "{found}"
+    );
+}
+
 #[test]
 fn without_an_edge_the_bundle_is_written_and_the_next_run_goes_on() {
     let Some((_app, port)) = app("without_an_edge_the_bundle_is_written_and_the_next_run_goes_on") else {

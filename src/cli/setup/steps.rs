@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::dialogue::Confirmation;
@@ -41,6 +42,8 @@ const LISTEN: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80),
 ];
+/// The issuers of Let's Encrypt's staging CA begin with it.
+const TRIALS: &[u8] = b"(STAGING)";
 /// Mode of /etc/sanedge: sanedge-acme, which is in no group of it, opens sanedge.acme by its name.
 const FOLDER_MODE: u32 = 0o751;
 
@@ -70,7 +73,7 @@ impl Setup<'_> {
         self.ports(before.as_ref().map(|(_, source)| source))?;
         let written = self.file(before)?;
         self.units(&written)?;
-        self.certificate(&written)?;
+        self.certificate()?;
         self.outside(user, &written)
     }
 
@@ -373,10 +376,17 @@ impl Setup<'_> {
 
     // --- 5: the certificate ---------------------------------------------------------------------------------
 
-    fn certificate(&mut self, written: &Written) -> Step<()> {
+    fn certificate(&mut self) -> Step<()> {
         let plan = acme::read_plan(&Plan::beside(&self.bundle_file())).ok();
         let bundle = Bundle::open(&self.bundle_file()).ok();
-        let entry = bundle.as_ref().and_then(|bundle| bundle.host(&self.wish.host));
+        let entry = bundle.as_ref().and_then(|bundle| {
+            let at = usize::from(bundle.host(&self.wish.host)?.certificate);
+            bundle.certificates.get(at)?.key.cert.first()
+        });
+        // One for trials is replaced when the file names another CA.
+        let is_trial = |der: &CertificateDer<'_>| der.windows(TRIALS.len()).any(|part| part == TRIALS);
+        let entry =
+            entry.filter(|der| !is_trial(der) || plan.as_ref().is_none_or(|plan| plan.ca.is_staging()));
         let result = match (entry, &plan) {
             (Some(_), _) => {
                 self.told.step("certificate", &format!("{} has one", self.wish.host));
@@ -387,7 +397,6 @@ impl Setup<'_> {
                 Err(self.problem(Code::Certificate, "the host has no certificate, and the file names no CA"))
             }
         };
-        let _ = written;
         // They try again what has failed.
         let renewals = if self.options.no_units || plan.is_none() { Ok(()) } else { units::start_renewals() };
         result.and(renewals).map_err(failed("certificate"))
