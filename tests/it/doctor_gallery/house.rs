@@ -171,7 +171,9 @@ impl House {
 
     /// A zone whose signatures do not verify.
     pub fn unsigned_zone(&mut self, host: &str) {
-        self.dns.push((host.to_owned(), Record::Bogus(vec![Ipv4Addr::new(23, 0, 0, 1).into()])));
+        for dns in [&mut self.dns, &mut self.public_dns] {
+            dns.push((host.to_owned(), Record::Bogus(vec![Ipv4Addr::new(23, 0, 0, 1).into()])));
+        }
     }
 
     /// A root that the doctor is told to trust.
