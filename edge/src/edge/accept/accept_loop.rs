@@ -167,6 +167,14 @@ pub(crate) fn run_worker(
     Ok(())
 }
 
-fn block_on(runtime: &tokio::runtime::Runtime, future: impl Future<Output = ()>) {
-    LocalSet::new().block_on(runtime, future);
+/// Runs `future` beside the tasks that it spawns. As a task of its own: what a local set is to run until is polled whenever one of its
+/// tasks wakes, and all that waits for the drain would be with it.
+fn block_on(runtime: &tokio::runtime::Runtime, future: impl Future<Output = ()> + 'static) {
+    LocalSet::new().block_on(runtime, async {
+        if let Err(ended) = spawn_local(future).await
+            && let Ok(panic) = ended.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
