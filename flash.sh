@@ -13,7 +13,7 @@ Installs the edge on a board: the program, its units (enabled) and a checked bun
   ./flash.sh --board rpi4 --config sanedge.toml --image IN.img.xz --device /dev/sdX
   ./flash.sh --board rpi4 --config sanedge.toml --host pi@raspberrypi.local
 
-  --board NAME         a profile of edge/boards/
+  --board NAME         a profile of boards/
   --config FILE        the sanedge.toml to compile; it must name the same board
   --image FILE         an image like Raspberry Pi OS (FAT boot partition, ext4 root), plain or compressed (xz, gzip, zstd, bzip2, zip)
   --out FILE           write the finished image here (mode 0600: it contains private keys)
@@ -58,7 +58,7 @@ while [ $# -gt 0 ]; do
   declare "${name//-/_}=$2"
   shift 2
 done
-[ -n "$board" ] || wrong_usage "--board is missing: a profile of edge/boards/"
+[ -n "$board" ] || wrong_usage "--board is missing: a profile of boards/"
 [ -n "$config" ] || wrong_usage "--config is missing: the sanedge.toml to put on the board"
 if [ -n "$host" ]; then
   [ -z "$image$out$device$hostname$ssh_key$wifi_country" ] ||

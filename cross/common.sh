@@ -3,11 +3,11 @@
 
 die() { printf '%s\n' "$@" >&2; exit 1; }
 
-# Sets target and cpu (empty where the profile has none) from edge/boards/$1.toml.
+# Sets target and cpu (empty where the profile has none) from boards/$1.toml.
 read_board() {
-  local file=edge/boards/$1.toml names
+  local file=boards/$1.toml names
   if [ ! -f "$file" ]; then
-    names=$(cd edge/boards && printf '%s, ' *.toml | sed 's/\.toml//g; s/, $//')
+    names=$(cd boards && printf '%s, ' *.toml | sed 's/\.toml//g; s/, $//')
     die "there is no board \`$1\`; expected one of $names"
   fi
   target=$(sed -n 's/^target = "\(.*\)"$/\1/p' "$file")

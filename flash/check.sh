@@ -2,11 +2,11 @@
 #
 # What can be known before anything is done.
 
-profile() { sed -n "s/^$1 *= *\"\([^\"]*\)\".*/\1/p" "$here/edge/boards/$board.toml"; }
+profile() { sed -n "s/^$1 *= *\"\([^\"]*\)\".*/\1/p" "$here/boards/$board.toml"; }
 
 check_board() {
-  [[ $board =~ ^[a-z0-9-]+$ ]] && [ -f "$here/edge/boards/$board.toml" ] ||
-    refuse no-board "" "$board" "$(cd "$here/edge/boards" && echo *.toml | sed 's/\.toml//g')"
+  [[ $board =~ ^[a-z0-9-]+$ ]] && [ -f "$here/boards/$board.toml" ] ||
+    refuse no-board "" "$board" "$(cd "$here/boards" && echo *.toml | sed 's/\.toml//g')"
   target=$(profile target) budget=$(profile budget)
   case $target in
     aarch64-*) machine=183 triplet=aarch64-linux-gnu ;;

@@ -1,5 +1,5 @@
-//! Entries of the fuzz targets: those of `sanedge-edge`, and what reads the bytes of servers. No part of the program imports this.
+//! Entries of the fuzz targets: those of `sanedge-edge`, and those of what the commands read. No part of the program imports this.
 
 pub use sanedge_edge::fuzz::*;
 
-pub mod client;
+pub mod commands;

@@ -3,11 +3,14 @@
 //! Whatever can be decided when the bundle is made is decided there: [`bundle::compile`] proves that certificates, names and
 //! upstreams fit together and writes one file; [`edge`] serves that file and nothing else.
 //!
-//! This package has the commands: `cli`, `doctor`, a client that looks for the cause of a failure, and `acme`, which obtains
-//! certificates. What they serve and check with is the package [`sanedge_edge`], whose modules are exported here under their own names.
-//! `tests/layering.rs` holds the order in which files of both may import each other, and checks what each may not use.
+//! This package has the commands: `cli`, `doctor`, a client that looks for the cause of a failure, `acme`, which obtains certificates,
+//! and `bundle`, which makes a bundle of sanedge.toml and certificates. What they serve and check with is the package
+//! [`sanedge_edge`], whose modules are exported here under their own names. `tests/layering.rs` holds the order in which files of both
+//! may import each other, and checks what each may not use.
 
 pub mod acme;
+pub mod board;
+pub mod bundle;
 pub mod cli;
 pub mod doctor;
 #[doc(hidden)]
@@ -15,6 +18,5 @@ pub mod fuzz;
 pub mod setup;
 
 pub use sanedge_edge::{
-    board, bundle, decision, edge, engineio, excerpt, http, limits, names, ops, proxy_protocol, reason,
-    route, ws,
+    decision, edge, engineio, excerpt, http, limits, names, ops, proxy_protocol, reason, route, ws,
 };

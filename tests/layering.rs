@@ -17,7 +17,7 @@ const ORDER: &[&str] = &[
     "ws/tracker/tests.rs",
     // The program, and what fuzz targets call.
     "fuzz.rs",
-    "fuzz/client.rs",
+    "fuzz/commands.rs",
     "fuzz/session.rs",
     "fuzz/messages.rs",
     "fuzz/parsers.rs",
@@ -259,6 +259,7 @@ const ORDER: &[&str] = &[
     "bundle/compile/profile.rs",
     "bundle/compile/der.rs",
     "bundle/source.rs",
+    "bundle/commands.rs",
     "bundle/file.rs",
     "bundle/shell.rs",
     "bundle/source/bounded.rs",
@@ -272,6 +273,7 @@ const ORDER: &[&str] = &[
     "bundle/source/values.rs",
     "bundle/source/parsed.rs",
     "bundle/websockets.rs",
+    "bundle/table.rs",
     "bundle/wire.rs",
     "bundle/wire/assemble.rs",
     "bundle/wire/value.rs",
@@ -753,7 +755,7 @@ const PLACES: &[(&str, &str, &[&str], usize)] = &[
         1,
     ),
     ("a refusal reason", "edge/src/reason.rs", &["HandshakeRate", "ProxyProtocol", "UnknownServerName"], 2),
-    ("a board", "edge/boards/", &["\"rock64", "\"odroid-n2", "\"beaglebone-black"], 0),
+    ("a board", "boards/", &["\"rock64", "\"odroid-n2", "\"beaglebone-black"], 0),
 ];
 
 #[test]

@@ -17,19 +17,12 @@ use crate::limits::{Drain, Limits, Rules};
 use crate::names::{Host, Origin, SanName, Scheme};
 
 pub mod acme;
-pub mod compare;
-pub mod compile;
+pub mod commands;
 pub mod file;
-pub mod finding;
-pub mod freshness;
-pub mod keys;
 pub mod lifetime;
 pub mod open;
-pub mod pem;
-pub mod report;
-mod shell;
-pub mod source;
-pub mod websockets;
+pub mod shell;
+pub mod table;
 pub mod wire;
 
 /// What a bundle file holds, in the form that serving wants.

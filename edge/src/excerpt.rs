@@ -139,7 +139,7 @@ pub fn may_hold_key(text: &str) -> bool {
 }
 
 /// The same of the part of a path that does not exist.
-pub(crate) fn path_may_hold_key(path: &Path) -> bool {
+pub fn path_may_hold_key(path: &Path) -> bool {
     may_hold_key(&parted(path).1.to_string_lossy())
 }
 

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::client::fuzz_engineio(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::commands::fuzz_engineio(data));

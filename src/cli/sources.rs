@@ -9,11 +9,11 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::terminal::now;
+use crate::bundle::commands::reload_command;
 use crate::bundle::compare::{Difference, differences, told};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Severity};
-use crate::bundle::freshness::reload_command;
 use crate::bundle::{Admin, Bundle, report, source};
 
 /// The code of the problem that the source and the bundle in use differ.

@@ -43,7 +43,7 @@ fn proxy_protocol() {
 
 #[test]
 fn pem() {
-    replay("pem", sanedge::fuzz::parsers::fuzz_pem, 30);
+    replay("pem", sanedge::fuzz::commands::fuzz_pem, 30);
 }
 
 #[test]
@@ -63,12 +63,12 @@ fn engineio_open() {
 
 #[test]
 fn dns() {
-    replay("dns", sanedge::fuzz::client::fuzz_dns, 8);
+    replay("dns", sanedge::fuzz::commands::fuzz_dns, 8);
 }
 
 #[test]
 fn engineio() {
-    replay("engineio", sanedge::fuzz::client::fuzz_engineio, 10);
+    replay("engineio", sanedge::fuzz::commands::fuzz_engineio, 10);
 }
 
 #[test]

@@ -390,8 +390,8 @@ fn nothing_but_an_excerpt_quotes_input() {
             "from_utf8_lossy",
             &[
                 "edge/src/excerpt.rs",
-                "edge/src/bundle/pem.rs",
-                "edge/src/bundle/compile/container.rs",
+                "src/bundle/pem.rs",
+                "src/bundle/compile/container.rs",
                 "src/cli/running.rs",
                 "src/doctor/ask.rs",
                 "src/doctor/socket.rs", // a status line of a server
@@ -407,7 +407,7 @@ fn nothing_but_an_excerpt_quotes_input() {
             "to_string_lossy",
             &[
                 "edge/src/excerpt.rs",
-                "edge/src/bundle/compile/pem.rs",
+                "src/bundle/compile/pem.rs",
                 "src/cli.rs",
                 "src/doctor/target.rs",
                 "src/doctor/local.rs",
@@ -416,7 +416,7 @@ fn nothing_but_an_excerpt_quotes_input() {
         ("escape_ascii", &["edge/src/bundle/wire/error.rs", "edge/src/ws/origin.rs"]),
         ("escape_debug", &[]),
         ("escape_default", &[]),
-        ("message()", &["edge/src/bundle/source/reader.rs"]),
+        ("message()", &["src/bundle/source/reader.rs"]),
     ];
     let mut files = Vec::new();
     for part in [

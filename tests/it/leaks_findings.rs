@@ -86,7 +86,7 @@ fn strings(source: &str) -> Vec<std::ops::Range<usize>> {
 
 /// Codes that no sanedge.toml brings about, and where a key is put into what does.
 pub(crate) const NO_ROW: &[(Code, &str)] = &[
-    (Code::SelfCheck, "edge/src/bundle/compile/encode.rs: a_mistake_of_ours_shows_no_key"),
+    (Code::SelfCheck, "src/bundle/compile/encode.rs: a_mistake_of_ours_shows_no_key"),
     (Code::NotWritten, "a_key_as_the_name_of_the_output_is_not_shown"),
     (Code::CarriedOver, "a_key_in_what_is_carried_over_is_not_shown"),
     (Code::HostLeftOut, "a_key_in_what_is_carried_over_is_not_shown"),

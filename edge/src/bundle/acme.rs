@@ -19,13 +19,14 @@ pub const CHALLENGES: &str = "/run/sanedge-acme/challenges";
 /// Largest `x.acme`: 256 hosts of 253 bytes are 70 KiB, in JSON twice that.
 pub const PLAN_BYTES_MAX: u64 = 256 * 1024;
 /// The form of the file.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// The content of `x.acme`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    pub(crate) version: u32,
+    /// [`VERSION`].
+    pub version: u32,
     /// The sanedge.toml, for the deployment.
     pub source: PathBuf,
     /// The bundle that is made of it.
@@ -91,7 +92,7 @@ macro_rules! named {
 
         impl $name {
             /// Each with its name.
-            pub(crate) const ALL: [(&'static str, Self); $count] = [$(($text, Self::$variant),)+];
+            pub const ALL: [(&'static str, Self); $count] = [$(($text, Self::$variant),)+];
         }
     };
 }
@@ -176,7 +177,7 @@ const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
 /// The URL of a directory that is named or written out in sanedge.toml.
-pub(crate) fn directory(written: &str) -> Option<String> {
+pub fn directory(written: &str) -> Option<String> {
     let known = DIRECTORIES.iter().find(|(name, ..)| *name == written).map(|(_, url, _)| (*url).to_owned());
     let is_url = |url: &&str| {
         let rest = url.strip_prefix("https://").unwrap_or_default();
@@ -194,14 +195,14 @@ const BINDING: [&str; 4] =
     ["acme.zerossl.com", "dv.acme-v02.api.pki.goog", "dv.acme-v02.test-api.pki.goog", "acme.ssl.com"];
 
 /// Whether the CA of this directory is known to want external account binding.
-pub(crate) fn wants_binding(directory: &str) -> bool {
+pub fn wants_binding(directory: &str) -> bool {
     let rest = directory.strip_prefix("https://").unwrap_or(directory);
     let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
     BINDING.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
 
 /// The names that `directory` takes.
-pub(crate) fn directory_names() -> Vec<&'static str> {
+pub fn directory_names() -> Vec<&'static str> {
     DIRECTORIES.iter().map(|(name, ..)| *name).collect()
 }
 
@@ -279,7 +280,7 @@ fn damage(error: &serde_json::Error) -> String {
 }
 
 /// Whether a part of a URL may be a key. Some private CAs name an account in theirs by a UUID, which is none.
-pub(crate) fn url_may_hold_key(url: &str) -> bool {
+pub fn url_may_hold_key(url: &str) -> bool {
     url.split('/').any(may_be_key)
 }
 

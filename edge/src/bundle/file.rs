@@ -503,7 +503,7 @@ pub fn word(path: &Path) -> String {
 }
 
 /// The same for a path that does not exist and was made of `original`: a command is to write it.
-pub(crate) fn word_beside(path: &Path, original: &Path) -> String {
+pub fn word_beside(path: &Path, original: &Path) -> String {
     operand(&Excerpt::of_derived(path, original))
 }
 

@@ -117,6 +117,25 @@ impl fmt::Display for Left {
     }
 }
 
+/// A moment in seconds since 1970, as `2026-11-23 03:12 UTC`.
+pub fn moment(seconds: i64) -> String {
+    let of_day = seconds.rem_euclid(86_400);
+    format!("{} {:02}:{:02} UTC", day(seconds), of_day / 3600, of_day % 3600 / 60)
+}
+
+/// The date of a moment in seconds since 1970, as `2026-11-23` (UTC).
+pub fn day(seconds: i64) -> String {
+    // Days to a civil date, after Howard Hinnant's `civil_from_days`: eras of 400 years that begin in March.
+    let days = seconds.div_euclid(86_400) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    format!("{:04}-{month:02}-{day:02}", year + era * 400 + i64::from(month <= 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,7 +51,7 @@ mod value;
 pub(crate) use assemble::assemble;
 pub use error::{Broken, EncodeError, FormatError};
 pub use payload::*;
-pub(super) use value::is_zone;
+pub use value::is_zone;
 
 /// Writes a payload as a bundle file, and reads it back to prove that `open` will take it.
 ///
@@ -101,7 +101,7 @@ pub(crate) fn decode(file: &[u8]) -> Result<Bundle, FormatError> {
 }
 
 /// The same with the private keys, in the order of the certificates.
-pub(super) fn decode_with_keys(file: &[u8]) -> Result<(Bundle, Vec<PrivateKeyDer<'static>>), FormatError> {
+pub fn decode_with_keys(file: &[u8]) -> Result<(Bundle, Vec<PrivateKeyDer<'static>>), FormatError> {
     let bundle = decode(file)?;
     let payload = read(body(file)?)?;
     let keys = payload.certificates.iter().map(|certificate| certificate.key.der().clone_key()).collect();

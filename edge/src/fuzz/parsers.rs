@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use crate::bundle::acme::{Plan, alpn, file_name, told};
-use crate::bundle::{pem, wire};
+use crate::bundle::wire;
 use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
 use crate::proxy_protocol::{Progress, V1_BYTES_MAX, V2_BYTES_MAX, header, parse};
 
@@ -18,22 +18,6 @@ pub fn fuzz_bundle_open(data: &[u8]) {
         let again =
             wire::write(&found).map(|file| wire::body(&file).and_then(wire::read).as_ref() == Ok(&found));
         assert_eq!(again, Ok(true), "what was read is written as something else");
-    }
-}
-
-/// Reads `bytes`; for fuzzing: no input panics, and none loses a section.
-pub fn fuzz_pem(bytes: &[u8]) {
-    let begins = bytes.windows(10).filter(|window| window == b"-----BEGIN").count();
-    match pem::read(bytes) {
-        Ok(sections) => {
-            assert!(sections.len() >= begins, "{} sections of {begins}", sections.len());
-            assert!(sections.iter().all(|section| section.encrypted == section.der.is_empty()));
-        }
-        Err(error) => {
-            let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
-            assert!((1..=lines).contains(&error.line), "{error}");
-            assert!(error.to_string().is_ascii());
-        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::board::Board;
 use crate::bundle::{Bundle, HostEntry, Listen, Origins, Route, Site, SuiteOrder};
 use crate::decision::{self, Asker, Refusal};
 use crate::edge::session::buffers::Buffers;
@@ -27,7 +26,7 @@ use crate::fuzz::link::{End, Peer, epoch, link};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::forward::Plan;
 use crate::http::head::{HeadLimits, HeadScanner, RequestLines, parse_scanned_request};
-use crate::limits::{Drain, Rules};
+use crate::limits::{Drain, Limits, Machine, Rules};
 use crate::names::Host;
 use crate::ops::metrics::{Flow, HostTallies, HostTally, Reason};
 
@@ -176,7 +175,7 @@ impl SimulatedEdge {
     /// For `host`, with these routes.
     pub fn new(host: &str, routes: Vec<Route>, limits: HeadLimits) -> Self {
         let host = Host::parse(host).unwrap();
-        let board = Board::find("rpi4").unwrap();
+        let machine = Machine { cores: 4, ram_bytes: 4 << 30, budget_bytes: 1536 << 20 };
         let tally = HostTallies::new(&Arc::default()).of(&host);
         let states = routes.iter().map(|route| Arc::new(RouteState::new(route.clone(), Vec::new())));
         Self {
@@ -200,7 +199,7 @@ impl SimulatedEdge {
                 watch: false,
                 drain: Drain::default(),
                 suite_order: SuiteOrder::Auto,
-                limits: board.default_limits(),
+                limits: Limits::default_for(&machine),
                 certificates: Vec::new(),
                 sites: vec![Site { routes }],
                 hosts: vec![HostEntry { host, site: 0, certificate: 0 }],

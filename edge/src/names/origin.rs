@@ -128,12 +128,12 @@ impl Scheme {
 
 impl Origin {
     /// Whether a text may show all of it: a host is no secret, and of what is no host an excerpt hides nothing.
-    pub(crate) fn is_showable(&self) -> bool {
+    pub fn is_showable(&self) -> bool {
         !matches!(self, Self::Other(text) if Excerpt::hides(text))
     }
 
     /// As a text may show it, whole or as an excerpt.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         if self.is_showable() { self.to_string() } else { Excerpt::of(&self.to_string()).to_string() }
     }
 

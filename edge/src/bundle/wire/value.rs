@@ -21,7 +21,7 @@ pub(super) fn path(path: &str) -> Result<String, Broken> {
 }
 
 /// Whether Linux could name an interface so: no blank, no control, no `/`; and nothing that ends it in `[…%zone]:port`.
-pub(in crate::bundle) fn is_zone(zone: &str) -> bool {
+pub fn is_zone(zone: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"/%[]\"'\\".contains(&byte);
     (1..=ZONE_BYTES_MAX).contains(&zone.len()) && zone.bytes().all(plain)
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::bundle::freshness::renew_command;
+use crate::bundle::commands::renew_command;
 use crate::bundle::open::OpenError;
 use crate::bundle::{Admin, Bundle, Upstream};
 use crate::edge::control::challenges;

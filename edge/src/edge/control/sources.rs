@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::bundle::Bundle;
+use crate::bundle::commands::reload_command;
 use crate::bundle::file::word;
-use crate::bundle::freshness::reload_command;
 use crate::excerpt::Excerpt;
 use crate::ops::admin::SourceStatus;
 

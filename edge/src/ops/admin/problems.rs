@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::{HostStatus, Problem, Severity, Status};
+use crate::bundle::commands::renew_command;
 use crate::bundle::file::word;
-use crate::bundle::freshness::renew_command;
 use crate::bundle::lifetime::Urgency;
 
 /// Those that the user can do most about; any other is `acme-failed`.

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::{ReloadReport, Status};
 use crate::bundle::acme::told::Renewals;
-use crate::bundle::compile::moment;
-use crate::bundle::report::{PENDING, columns, escaped};
+use crate::bundle::lifetime::moment;
+use crate::bundle::table::{PENDING, columns};
+use crate::excerpt::visible as escaped;
 
 /// How a reload went.
 pub fn reload(report: &ReloadReport) -> String {

@@ -347,7 +347,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fuzz::parsers::fuzz_pem;
+    use crate::fuzz::commands::fuzz_pem;
 
     const ONE: &str = "-----BEGIN CERTIFICATE-----\nMIIBAAECAwQF\nBgcICQ==\n-----END CERTIFICATE-----\n";
     const TWO: &str = "-----BEGIN CERTIFICATE-----\nMIICCgsMDQ4P\n-----END CERTIFICATE-----\n";

@@ -1,7 +1,8 @@
-//! What the doctor reads: what holds for any bytes that a server sends it.
+//! What the commands read: what holds for any bytes of a file, or that a server sends the doctor.
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
+use crate::bundle::pem;
 use crate::doctor::{dns, packets as client};
 
 /// Reads an answer; for fuzzing: it may not panic, whatever comes.
@@ -24,5 +25,21 @@ pub fn fuzz_engineio(bytes: &[u8]) {
     }
     if let Some(client::Joined::No(_)) = client::joined(&text, "/catch") {
         assert!(text.starts_with("44/catch"));
+    }
+}
+
+/// Reads `bytes`; for fuzzing: no input panics, and none loses a section.
+pub fn fuzz_pem(bytes: &[u8]) {
+    let begins = bytes.windows(10).filter(|window| window == b"-----BEGIN").count();
+    match pem::read(bytes) {
+        Ok(sections) => {
+            assert!(sections.len() >= begins, "{} sections of {begins}", sections.len());
+            assert!(sections.iter().all(|section| section.encrypted == section.der.is_empty()));
+        }
+        Err(error) => {
+            let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+            assert!((1..=lines).contains(&error.line), "{error}");
+            assert!(error.to_string().is_ascii());
+        }
     }
 }

@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::acme::Plan;
+use super::commands::{reload_command, renew_command};
 use super::compare::{Difference, differences, told};
 use super::compile::{Outcome, moment};
 use super::file::word;
 use super::finding::{Severity, listed};
 use super::lifetime::{Lifetime, Urgency};
-use super::{Admin, Bundle, Certificate};
+use super::{Bundle, Certificate};
 
 /// Why attention is needed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,11 +155,6 @@ fn pending(bundle: &Bundle, path: &Path) -> Option<Trouble> {
     (!hosts.is_empty()).then(|| Trouble::Pending { hosts, renew: renew_command(path) })
 }
 
-/// Obtains the certificates for which hosts of the bundle at `bundle` wait.
-pub fn renew_command(bundle: &Path) -> String {
-    format!("sanedge renew {}", word(&Plan::beside(bundle)))
-}
-
 fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -> Option<Trouble> {
     let errors = outcome.findings.iter().filter(|finding| finding.severity() == Severity::Error).count();
     let Some(fresh) = outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) else {
@@ -169,14 +164,4 @@ fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -
     let reload = reload_command(bundle.listen.admin.as_ref());
     let older = Trouble::OlderThanItsSources { differences, source_file, bundle: file, reload };
     (bundle.digest != fresh.digest).then_some(older)
-}
-
-/// What to type so that the edge with this admin listener opens its bundle again. Over TCP it can only be read.
-pub fn reload_command(admin: Option<&Admin>) -> String {
-    match admin {
-        None => "sanedge reload".to_owned(),
-        Some(Admin::Unix(path)) if path == Path::new(Admin::DEFAULT_PATH) => "sanedge reload".to_owned(),
-        Some(Admin::Unix(path)) => format!("sanedge reload --admin {}", word(path)),
-        Some(Admin::Tcp(_)) => "sudo systemctl kill -s HUP sanedge".to_owned(),
-    }
 }

@@ -9,14 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::compile::{HostRow, Outcome, day, show_upstream};
 use super::finding::{Finding, Severity};
+use super::table::{PENDING, columns};
 use super::websockets::WebSockets;
 use super::{Admin, Bundle, Certificate, Route};
 use crate::excerpt::Excerpt;
 pub use crate::excerpt::visible as escaped;
 use crate::limits::{DRAIN, LIMITS, Limits, RULES, Row, Unit};
-
-/// In the place of a certificate, for a host that waits for its first one.
-pub(crate) const PENDING: &str = "pending (sanedge renew)";
 
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
 pub fn findings(findings: &[Finding], colour: bool) -> String {
@@ -94,23 +92,6 @@ pub fn table(hosts: &[HostRow]) -> String {
 fn routed(path: &str, upstreams: &[String]) -> String {
     let upstreams = upstreams.join(", ");
     if path == "/" { upstreams } else { format!("{path} -> {upstreams}") }
-}
-
-/// Rows of cells as columns.
-pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
-    let widths: Vec<usize> = (0..N)
-        .map(|at| {
-            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    out
 }
 
 /// host, path → origins.
