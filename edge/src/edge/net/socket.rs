@@ -1,5 +1,7 @@
-//! Options of sockets, to clients and to upstreams.
+//! Options of sockets, to clients and to upstreams, and the write that both share.
 
+use std::io;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -17,6 +19,23 @@ pub(crate) fn keep_alive(socket: &SockRef<'_>) {
     let _ = socket.set_tcp_keepalive(&probes);
     // Linux lets this overrule the number of probes: were it shorter, one lost probe would end a healthy session.
     let _ = socket.set_tcp_user_timeout(Some(PROBE_AFTER + PROBE_INTERVAL * PROBES));
+}
+
+/// Longest write that is offered to the kernel before the runtime is asked. It nearly always takes one whole; of a longer one it may
+/// take a part, and would then be asked a second time for nothing.
+const OFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// Writes `bytes` if the kernel takes some at once; pending: the runtime is to be asked, which registers the waker. That counts the
+/// task's budget too, and is 1 % of an echo.
+#[inline]
+pub(crate) fn offer(bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+    if bytes.len() > OFFER_BYTES_MAX {
+        return Poll::Pending;
+    }
+    match write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        written => Poll::Ready(written),
+    }
 }
 
 #[cfg(test)]

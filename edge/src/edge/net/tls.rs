@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 pub(crate) use crate::edge::net::hello::{Alert, Asked};
 use crate::edge::net::hello::{Unread, in_turn, invalid, is_fallback, read_hello};
 use crate::edge::net::send_buffer::{Pending, forward};
+use crate::edge::net::socket::offer;
 use crate::edge::shared::tls_config::Configs;
 
 /// Largest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
@@ -227,7 +228,7 @@ impl TlsStream {
             return Poll::Ready(Ok(()));
         }
         let io = &mut self.io;
-        self.unsent.poll_drain(|bytes| Pin::new(&mut *io).poll_write(cx, bytes)).map_ok(drop)
+        self.unsent.poll_drain(|bytes| write(io, cx, bytes)).map_ok(drop)
     }
 
     /// Bytes of records that the kernel has not taken.
@@ -405,11 +406,19 @@ impl TlsStream {
         BUFFERS.with_borrow_mut(|buffers| {
             let count = make(&mut traffic, &mut buffers.outgoing).map_err(invalid)?;
             let records = buffers.outgoing.get(..count).unwrap_or_default();
-            match forward(&mut self.unsent, records, |bytes| Pin::new(&mut self.io).poll_write(cx, bytes)) {
+            match forward(&mut self.unsent, records, |bytes| write(&mut self.io, cx, bytes)) {
                 Poll::Ready(result) => result,
                 Poll::Pending => Ok(()),
             }
         })
+    }
+}
+
+#[inline]
+fn write(io: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match offer(bytes, |bytes| io.try_write(bytes)) {
+        Poll::Pending => Pin::new(io).poll_write(cx, bytes),
+        written => written,
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::bundle::Upstream;
-use crate::edge::net::socket::keep_alive;
+use crate::edge::net::socket::{keep_alive, offer};
 use crate::edge::shared::upstreams::UpstreamState;
 use crate::names::Host;
 
@@ -148,7 +148,11 @@ impl UpstreamStream {
 
     #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+        let at_once = |bytes: &[u8]| either!(&*self, stream => stream.try_write(bytes));
+        match offer(bytes, at_once) {
+            Poll::Pending => either!(self, stream => Pin::new(stream).poll_write(cx, bytes)),
+            written => written,
+        }
     }
 
     #[inline]
