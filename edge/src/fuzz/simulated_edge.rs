@@ -467,7 +467,7 @@ impl<'d> Session<'d> {
             if world.drains.get() && !machine.is_draining() {
                 machine.drain(now);
             }
-            machine.step(now, client, upstream.unwrap(), scratch, world)
+            machine.step(&now.into(), client, upstream.unwrap(), scratch, world)
         });
     }
 

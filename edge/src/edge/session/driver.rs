@@ -1,6 +1,7 @@
 //! What drives the machines of a session: its task, its clock and its one timer.
 
 use std::borrow::BorrowMut;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -10,14 +11,38 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::edge::session::machine::Step;
 
+/// The time of a step. It is read when it is first asked for: a relay without timers never does, and that is 2 % of an echo.
+pub(crate) struct Now {
+    time: Cell<Option<Instant>>,
+}
+
+impl Now {
+    fn unread() -> Self {
+        Self { time: Cell::new(None) }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Instant {
+        let time = self.time.get().unwrap_or_else(Instant::now);
+        self.time.set(Some(time));
+        time
+    }
+}
+
+impl From<Instant> for Now {
+    fn from(time: Instant) -> Self {
+        Self { time: Cell::new(Some(time)) }
+    }
+}
+
 /// Steps a machine until it is over. Between two steps it waits for what wakes the task, or for `alarm`.
 pub(crate) fn drive<T>(
     mut alarm: impl BorrowMut<Alarm>,
-    mut step: impl FnMut(Instant, &Waker) -> Step<T>,
+    mut step: impl FnMut(&Now, &Waker) -> Step<T>,
 ) -> impl Future<Output = T> {
     poll_fn(move |cx| {
         loop {
-            let (deadline, more) = match step(Instant::now(), cx.waker()) {
+            let (deadline, more) = match step(&Now::unread(), cx.waker()) {
                 Step::Over(end) => return Poll::Ready(end),
                 Step::Wait(deadline, more) => (deadline, more),
             };

@@ -74,7 +74,7 @@ pub(crate) async fn run(
     let done = drive(alarm, |now, waker| {
         let (mut client, mut upstream) = (Woken::by(waker, &mut *client), Woken::by(waker, &mut io));
         let (mut scratch, mut out) = (worker.scratch.borrow_mut(), worker.out.borrow_mut());
-        exchange.step(now, &mut client, &mut upstream, (&mut scratch, &mut out), worker)
+        exchange.step(now.get(), &mut client, &mut upstream, (&mut scratch, &mut out), worker)
     })
     .await?;
     if done == Done::Upgraded {

@@ -165,7 +165,7 @@ impl Session {
         let Self { worker, client, input, alarm, evictable, newcomer_until, .. } = self;
         let mut await_head = AwaitHead::new(Instant::now(), input, limits, times, *newcomer_until);
         drive(alarm, move |now, waker| {
-            let step = await_head.step(now, &mut Woken::by(waker, &mut *client), input, &**worker);
+            let step = await_head.step(now.get(), &mut Woken::by(waker, &mut *client), input, &**worker);
             let waits = matches!(step, Step::Wait(..));
             if waits && evictable.poll_evicted(&mut Context::from_waker(waker)).is_ready() {
                 return Step::Over(Err(NoHead::Over));
@@ -179,7 +179,7 @@ impl Session {
         let Self { worker, client, alarm, .. } = self;
         let mut closing = Closing::new(Instant::now());
         drive(alarm, |now, waker| {
-            closing.step(now, &mut Woken::by(waker, &mut *client), &mut worker.scratch.borrow_mut())
+            closing.step(now.get(), &mut Woken::by(waker, &mut *client), &mut worker.scratch.borrow_mut())
         })
         .await;
         if worker.drain().is_some() {

@@ -59,7 +59,7 @@ impl Relay {
             let Self { client, upstream, machine, _open } = &mut self;
             let worker = &*permit.worker;
             if let (false, Some(drain)) = (machine.is_draining(), worker.drain()) {
-                machine.drain(now + drain.spread.mul_f32(fraction()));
+                machine.drain(now.get() + drain.spread.mul_f32(fraction()));
             }
             let (mut client, mut upstream) = (Woken::by(waker, client), Woken::by(waker, upstream));
             let step =

@@ -9,7 +9,7 @@ use super::last::Answering;
 use super::phase::{Answer, Phase, Session};
 use crate::decision::Refusal;
 use crate::edge::net::transport::Woken;
-use crate::edge::session::driver::drive;
+use crate::edge::session::driver::{Now, drive};
 use crate::edge::session::exchange::Request;
 use crate::edge::session::machine::Surroundings;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
@@ -42,7 +42,7 @@ impl Session {
         let stall = self.worker.pace().stall;
         let mut answering = Answering::new(Instant::now(), &bytes, stall);
         let client = &mut self.client;
-        let step = |now, waker: &Waker| answering.step(now, &mut Woken::by(waker, &mut *client));
+        let step = |now: &Now, waker: &Waker| answering.step(now.get(), &mut Woken::by(waker, &mut *client));
         let sent = drive(&mut self.alarm, step).await;
         self.responded(sent && !form.close)
     }

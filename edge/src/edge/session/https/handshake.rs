@@ -149,7 +149,7 @@ fn proof(
 async fn close(worker: &Worker, mut client: TlsStream) {
     let mut closing = Closing::new(Instant::now());
     drive(Alarm::default(), |now, waker| {
-        closing.step(now, &mut Woken::by(waker, &mut client), &mut worker.scratch.borrow_mut())
+        closing.step(now.get(), &mut Woken::by(waker, &mut client), &mut worker.scratch.borrow_mut())
     })
     .await;
 }

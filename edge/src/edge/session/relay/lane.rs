@@ -3,10 +3,9 @@
 use std::io;
 use std::task::{Poll, ready};
 
-use tokio::time::Instant;
-
 use crate::edge::net::send_buffer::{Pending, put};
 use crate::edge::net::transport::Transport;
+use crate::edge::session::driver::Now;
 use crate::edge::shared::sticky::SidObserver;
 use crate::ops::metrics::Flow;
 use crate::ws::frame::{ControlFrame, Violation};
@@ -94,7 +93,7 @@ impl Lane {
     /// Moves on by one step: what waits goes out first, then a frame of ours, then the next bytes of the source.
     pub(super) fn step(
         &mut self,
-        now: Instant,
+        now: &Now,
         source: &mut impl Transport,
         sink: &mut impl Transport,
         scratch: &mut [u8],
@@ -130,9 +129,9 @@ impl Lane {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn observe(&mut self, bytes: &[u8], now: Instant) {
+    pub(super) fn observe(&mut self, bytes: &[u8], now: &Now) {
         if let Some(observer) = &mut self.observer
-            && observer.observe(bytes, now)
+            && observer.observe(bytes, now.get())
         {
             self.observer = None;
         }

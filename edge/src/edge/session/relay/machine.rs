@@ -11,6 +11,7 @@ use super::lane::{Insert, Lane, Sink, Source, Stop};
 use super::timers::{Due, Timers};
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::transport::{ClientTransport, Transport};
+use crate::edge::session::driver::Now;
 use crate::edge::session::machine::{Step, Surroundings, TURNS};
 use crate::edge::shared::sticky::SidObserver;
 use crate::ops::metrics::Reason;
@@ -73,7 +74,7 @@ impl Machine {
             drains: false,
         };
         relay.down.observer = observer;
-        relay.down.observe(behind, now);
+        relay.down.observe(behind, &now.into());
         let keep = |_: &[u8]| Poll::Pending;
         // Both before anybody is told: what came before a broken rule passes.
         let (received, sent) = world.flows();
@@ -115,7 +116,7 @@ impl Machine {
     /// Moves what can be moved at `now`, and does what is due.
     pub(crate) fn step(
         &mut self,
-        now: Instant,
+        now: &Now,
         client: &mut impl ClientTransport,
         upstream: &mut impl Transport,
         scratch: &mut [u8],
@@ -142,7 +143,7 @@ impl Machine {
     /// Does what is `due`; `true`: that is the end.
     fn is_over_when(
         &mut self,
-        now: Instant,
+        now: &Now,
         due: Due,
         client: &mut impl ClientTransport,
         world: &impl Surroundings,
@@ -155,7 +156,7 @@ impl Machine {
             }
             Due::Slow => {
                 client.nudge();
-                if !self.timers.is_in_time(now, self.waiting_bytes(client), &world.pace()) {
+                if !self.timers.is_in_time(now.get(), self.waiting_bytes(client), &world.pace()) {
                     if self.ended {
                         return true; // it does not take its Close either
                     }
@@ -196,7 +197,7 @@ impl Machine {
     /// Moves both directions as far as they go, a few turns at most: not ready once it is over, else whether there may be more.
     fn turns(
         &mut self,
-        now: Instant,
+        now: &Now,
         client: &mut impl Transport,
         upstream: &mut impl Transport,
         scratch: &mut [u8],

@@ -102,7 +102,7 @@ impl Bed {
             assert!(self.steps < 1_000_000, "it is stepped without end");
             let (client, app) = &mut self.ends;
             let (deadline, more) =
-                match self.machine.step(self.now, client, app, &mut self.scratch, &self.world) {
+                match self.machine.step(&self.now.into(), client, app, &mut self.scratch, &self.world) {
                     Step::Over(()) => {
                         self.over = Some(self.now - self.start);
                         break;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::edge::session::driver::Now;
 use crate::edge::session::pace::{Backlog, Pace};
 
 /// How long the second direction may stand still after the first has ended.
@@ -60,7 +61,7 @@ impl Timers {
     /// Looks whether the client has something to take; `added`: it had taken all that was there before.
     pub(super) fn watch(
         &mut self,
-        now: Instant,
+        now: &Now,
         waiting_bytes: usize,
         added: bool,
         pace: impl FnOnce() -> Pace,
@@ -71,7 +72,7 @@ impl Timers {
             (true, true) if !added => return,
             _ => {}
         }
-        let pace = pace();
+        let (now, pace) = (now.get(), pace());
         let backlog = &mut self.times().backlog;
         if waited {
             backlog.iter_mut().for_each(|backlog| backlog.look(0, &pace, now));
@@ -100,7 +101,7 @@ impl Timers {
     /// ended, or both are told to; `answer_within`: a Close waits for its answer. Nothing that passes makes that longer.
     pub(super) fn next(
         &mut self,
-        now: Instant,
+        now: &Now,
         passed: bool,
         ending: bool,
         answer_within: Option<Duration>,
@@ -108,7 +109,7 @@ impl Timers {
         if !ending && answer_within.is_none() && self.0.is_none() {
             return Err(None);
         }
-        let times = self.0.get_or_insert_default();
+        let (now, times) = (now.get(), self.0.get_or_insert_default());
         let changed = ending != std::mem::replace(&mut times.ending, ending);
         if times.answer_at.is_none() {
             times.answer_at = answer_within.map(|bound| now + bound);
