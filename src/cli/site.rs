@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::terminal::{complain, exit, print};
 use crate::bundle::file::word;
 use crate::bundle::source::{self, Source};
-use crate::bundle::{compile, report};
+use crate::bundle::{compile, table};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 use edit::{Unchanged, Wanted};
@@ -156,7 +156,7 @@ fn list(file: &Path, json: bool) -> ExitCode {
     if source.sites.is_empty() {
         complain(&format!("note {} has no [[site]]\n", word(file)));
     }
-    exit(print(&report::columns(&rows)))
+    exit(print(&table::columns(&rows)))
 }
 
 fn upstreams(route: &source::Route) -> Vec<String> {

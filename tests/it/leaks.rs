@@ -401,6 +401,9 @@ fn nothing_but_an_excerpt_quotes_input() {
                 "edge/src/ws/fuzz.rs",
                 "src/doctor/stages.rs",
                 "src/doctor/client/cookies.rs",
+                "src/cli/apply/edge.rs",     // systemctl's words, which are compared
+                "src/cli/setup/dialogue.rs", // an answer, which is read
+                "src/cli/setup/steps.rs",    // a file of roots, which is read
             ],
         ),
         (
@@ -411,6 +414,7 @@ fn nothing_but_an_excerpt_quotes_input() {
                 "src/cli.rs",
                 "src/doctor/target.rs",
                 "src/doctor/local.rs",
+                "src/doctor/holder.rs", // a link of /proc, which is compared
             ],
         ),
         ("escape_ascii", &["edge/src/bundle/wire/error.rs", "edge/src/ws/origin.rs"]),

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{Report, Request, State, Talk, exit_code, run};
+use crate::bundle::commands::renew_command;
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::Outcome;
 use crate::bundle::file::word;
-use crate::bundle::freshness::renew_command;
 use crate::bundle::report;
 use crate::cli::apply::difference::difference;
 use crate::cli::failure::Failure;
