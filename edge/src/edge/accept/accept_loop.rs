@@ -1,13 +1,15 @@
 //! The loop of a worker: one current-thread runtime per worker, every listening socket cloned into each, a session
 //! born on a worker and never moved.
 
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -167,14 +169,75 @@ pub(crate) fn run_worker(
     Ok(())
 }
 
-/// Runs `future` beside the tasks that it spawns. As a task of its own: what a local set is to run until is polled whenever one of its
-/// tasks wakes, and all that waits for the drain would be with it.
+/// Runs `future` beside the tasks that it spawns. What a local set is to run until is polled whenever one of its tasks wakes, and what
+/// waits for the drain would be with it: so it is a task too, and the set runs until this [`End`].
 fn block_on(runtime: &tokio::runtime::Runtime, future: impl Future<Output = ()> + 'static) {
     LocalSet::new().block_on(runtime, async {
-        if let Err(ended) = spawn_local(future).await
+        let end = Rc::new(End::default());
+        let comes = Comes(Rc::clone(&end));
+        let task = spawn_local(async move {
+            let _comes = comes;
+            future.await;
+        });
+        poll_fn(|cx| end.poll(cx.waker())).await;
+        if let Err(ended) = task.await
             && let Ok(panic) = ended.try_into_panic()
         {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// Whether a task of this thread has ended, and what waits for that.
+#[derive(Default)]
+struct End {
+    has_come: Cell<bool>,
+    waits: RefCell<Option<Waker>>,
+}
+
+impl End {
+    fn poll(&self, waker: &Waker) -> Poll<()> {
+        if self.has_come.get() {
+            return Poll::Ready(());
+        }
+        self.waits.borrow_mut().get_or_insert_with(|| waker.clone()).clone_from(waker);
+        Poll::Pending
+    }
+}
+
+/// Brings the end when it is dropped.
+struct Comes(Rc<End>);
+
+impl Drop for Comes {
+    fn drop(&mut self) {
+        self.0.has_come.set(true);
+        if let Some(waker) = self.0.waits.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_ends_with_its_own_task_and_panics_with_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for pauses in [0, 3] {
+            let done = Rc::new(Cell::new(0));
+            let counts = Rc::clone(&done);
+            block_on(&runtime, async move {
+                spawn_local(std::future::pending::<()>());
+                for _ in 0..pauses {
+                    sleep(Duration::from_millis(1)).await;
+                    counts.set(counts.get() + 1);
+                }
+            });
+            assert_eq!(done.get(), pauses);
+        }
+        let panics = || block_on(&runtime, async { panic!("of the task") });
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"of the task"));
+    }
 }
