@@ -1,4 +1,6 @@
-//! What changes in a text, line by line, for people.
+//! What changes in a text, line by line, for people. A line may be a key that was pasted into a comment.
+
+use crate::excerpt::Excerpt;
 
 /// More lines than this are not compared one by one: the files that setup edits have fewer.
 const LINES_MAX: usize = 1_000;
@@ -25,9 +27,9 @@ pub(crate) fn between(before: &str, after: &str) -> Vec<String> {
     let shown = lines.iter().enumerate().filter(|(at, _)| is_near(*at));
     shown
         .map(|(_, line)| match line {
-            Line::Kept(text) => format!("  {text}"),
-            Line::Removed(text) => format!("- {text}"),
-            Line::Added(text) => format!("+ {text}"),
+            Line::Kept(text) => format!("  {}", Excerpt::of(text)),
+            Line::Removed(text) => format!("- {}", Excerpt::of(text)),
+            Line::Added(text) => format!("+ {}", Excerpt::of(text)),
         })
         .map(|line| line.trim_end().to_owned())
         .collect()
@@ -98,6 +100,16 @@ mod tests {
         assert_eq!(between("a\n", ""), ["- a"]);
         assert_eq!(between("a\nb\n", "a\nb\nc\n"), ["  a", "  b", "+ c"]);
         assert_eq!(between("a\na\n", "a\n"), ["  a", "- a"]);
+    }
+
+    #[test]
+    fn no_key_in_a_comment_is_shown() {
+        let key = "MC4CAQAwBQYDK2VwBCIEIKrlZ0VhZJQ0cXl8rTgk1pXyG3bq";
+        let before = format!("[[site]]\n# {key}\nhosts = [\"a.test\"]\n");
+        for after in [before.replace("a.test", "b.test"), before.replace(key, "gone"), String::new()] {
+            let shown = between(&before, &after);
+            assert!(!shown.is_empty() && shown.iter().all(|line| !line.contains("BQYDK2Vw")), "{shown:?}");
+        }
     }
 
     #[test]
