@@ -248,7 +248,7 @@ fn hosts_without_a_certificate_are_named_by_status_check_log_and_metrics() {
     let failure = serde_json::json!({
         "code": "acme-connection", "found": "no answer", "means": "Port 80 is closed.", "remedy": "Forward it.", "at": 1
     });
-    let told = serde_json::json!({ "at": 2, "failures": { "acme-connection": 3 }, "certificates": [{
+    let told = serde_json::json!({ "at": 2, "poll_at": 0, "failures": { "acme-connection": 3 }, "certificates": [{
         "names": ["a.recre.store"], "directory": "https://ca.test/dir", "staging": true, "profile": "auto", "outcome": "failed",
         "not_after": null, "next": 1_900_000_000, "why": null, "failure": failure
     }]});
