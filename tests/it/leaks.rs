@@ -400,6 +400,7 @@ fn nothing_but_an_excerpt_quotes_input() {
                 "edge/src/edge/session/https/access.rs",
                 "edge/src/ws/fuzz.rs",
                 "src/doctor/stages.rs",
+                "src/doctor/stages/reach.rs", // a status line of a server
                 "src/doctor/client/cookies.rs",
                 "src/cli/apply/edge.rs",     // systemctl's words, which are compared
                 "src/cli/setup/dialogue.rs", // an answer, which is read
