@@ -15,6 +15,7 @@ set -e
 
 before=/usr/lib/sanedge/sanedge.before
 drop_in=/usr/lib/systemd/system/sanedge.service.d/00-before.conf
+program=/usr/bin/sanedge # not another one of PATH
 bundle=/etc/sanedge/sanedge.bundle
 toml=/etc/sanedge/sanedge.toml
 # The process that runs is still one of the old program: its end says nothing about the new one.
@@ -28,8 +29,8 @@ reload_units() { [ ! -d /run/systemd/system ] || systemctl daemon-reload; }
 # Whether the new program can read the bundle, or one that it makes from the sanedge.toml beside it.
 readable() {
   [ -e "$bundle" ] || return 0
-  ! sanedge show "$bundle" >/dev/null 2>&1 || return 0
-  if [ -e "$toml" ] && sanedge bundle "$toml" -o "$bundle.next" >/dev/null 2>&1; then
+  ! "$program" show "$bundle" >/dev/null 2>&1 || return 0
+  if [ -e "$toml" ] && "$program" bundle "$toml" -o "$bundle.next" >/dev/null 2>&1; then
     replace_bundle
     say "the bundle was made anew from $toml for this version"
     return 0
@@ -41,11 +42,15 @@ readable() {
 replace_bundle() {
   chown --reference="$bundle" "$bundle.next"
   chmod --reference="$bundle" "$bundle.next"
-  if [ -e "$drop_in" ] && [ ! -e "$bundle.upgrade" ]; then
-    ln "$bundle" "$bundle.upgrade" 2>/dev/null || copy_of_bundle
-  fi
+  keep_bundle
   sync "$bundle.next" "${bundle%/*}"
   mv -f "$bundle.next" "$bundle"
+}
+keep_bundle() {
+  if [ -e "$drop_in" ] && [ ! -e "$bundle.upgrade" ]; then
+    ln "$bundle" "$bundle.upgrade" 2>/dev/null || copy_of_bundle
+    sync "${bundle%/*}"
+  fi
 }
 copy_of_bundle() {
   cp -p "$bundle" "$bundle.upgrade.new"
@@ -97,6 +102,7 @@ goes_down() { [ "$(systemctl is-system-running)" = stopping ]; }
 
 try() {
   if ! readable; then
+    keep_bundle # whoever makes one for the new program leaves the old program its own
     if [ -e "$before" ]; then say "the new program cannot read $bundle; the old one goes on, after a boot as well. Now type"
     else say "the new program cannot read $bundle. Now type"; fi
     echo "  sanedge bundle $toml && dpkg-reconfigure sanedge" >&2

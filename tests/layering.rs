@@ -263,6 +263,7 @@ const ORDER: &[&str] = &[
     "bundle/file.rs",
     "bundle/shell.rs",
     "bundle/source/bounded.rs",
+    "bundle/source/line_ends.rs",
     "bundle/source/acme.rs",
     "bundle/source/reader.rs",
     "bundle/source/typed.rs",

@@ -7,6 +7,7 @@ mod acme;
 mod advice;
 mod bounded;
 mod foreign;
+mod line_ends;
 mod parsed;
 mod reader;
 mod typed;
@@ -21,6 +22,7 @@ use super::finding::{Code, Finding};
 use super::wire;
 use crate::excerpt::Excerpt;
 pub use bounded::{FileTrouble, read_bounded};
+pub use line_ends::in_lf;
 pub use parsed::{
     Acme, CertificateFiles, LimitSetting, LimitValue, Lined, Listen, NamedFile, OriginEntry, Route, Site,
     Source,

@@ -298,6 +298,11 @@ impl<'a> Planned<'a> {
             return self.put_to_use(talk);
         }
         let journal = Journal::begin(folder_of(&self.place.bundle), &self.changes)?;
+        // An editor may have saved while the journal went to the disk. Nothing is written yet.
+        if let Err(edited) = self.is_as_proven() {
+            journal.end()?;
+            return Err(edited);
+        }
         let done = Journal::write(&self.changes).and_then(|notes| {
             notes.iter().for_each(|note| talk.note(note));
             self.put_to_use(talk)

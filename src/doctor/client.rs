@@ -207,8 +207,18 @@ impl Client<'_> {
     }
 
     async fn patient_meet(&self) -> Met {
-        let ask = Ask::get(self.target(self.version(), self.path, "polling", None)).with(&self.fields());
-        self.meet_by(Ask { time: FIRST_ANSWER_TIME, ..ask }).await
+        let ask = || Ask {
+            time: FIRST_ANSWER_TIME,
+            ..Ask::get(self.target(self.version(), self.path, "polling", None)).with(&self.fields())
+        };
+        match self.meet_by(ask()).await {
+            // A server that closes before it has read everything resets the connection, and that may overtake its answer.
+            closed @ Met::Trouble(Trouble::Closed) => match self.meet_by(ask()).await {
+                answered @ (Met::Error(..) | Met::Other(..)) => answered,
+                Met::Open(..) | Met::Trouble(_) => closed,
+            },
+            met => met,
+        }
     }
 
     async fn meet_by(&self, ask: Ask) -> Met {

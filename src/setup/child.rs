@@ -49,6 +49,8 @@ pub(crate) fn ask(question: &Question, user: Option<User>) -> Result<Look, Strin
 /// The question is none, or stdout is closed.
 pub(crate) fn answer() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
+    // Without a controlling terminal: on root's it could type commands (TIOCSTI).
+    rustix::process::setsid()?;
     let mut question = Vec::new();
     io::stdin().lock().take(QUESTION_BYTES_MAX).read_to_end(&mut question)?;
     let found = look(&serde_json::from_slice(&question)?);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::problem::{Code, Problem};
-use crate::bundle::source::Source;
+use crate::bundle::source::{Source, in_lf};
 use crate::doctor::home_network::is_home;
 use crate::names::Host;
 
@@ -66,6 +66,16 @@ pub(crate) fn edited(
         let message = format!("{file} is written in a way that setup cannot change");
         Problem::of(Code::FileUnusable, message, &[("file", file)])
     };
+    in_lf(text, unusable(), |text| changed(text, source, wish, file, &unusable))
+}
+
+fn changed(
+    text: &str,
+    source: &Source,
+    wish: &Wish,
+    file: &str,
+    unusable: &dyn Fn() -> Box<Problem>,
+) -> Result<String, Box<Problem>> {
     let mut document: DocumentMut = text.parse().map_err(|_| unusable())?;
     let mut more = String::new();
     match &wish.issuer {
@@ -247,6 +257,18 @@ mod tests {
             assert_eq!(source.sites[0].hosts[0].value, wish.host);
             assert_eq!(edit(&text, &wish).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn the_line_ends_of_a_file_stay() {
+        let wish = wish("socket.recre.store", "127.0.0.1:3002", acme());
+        let lf = edited(None, &wish, "sanedge.toml").unwrap();
+        let crlf = format!("\u{feff}{}", lf.replace('\n', "\r\n"));
+        assert_eq!(edit(&crlf, &wish).unwrap(), crlf);
+        let other = Wish { app: "127.0.0.1:3003".to_owned(), ..wish };
+        let changed = edit(&crlf, &other).unwrap();
+        assert!(changed.contains("3003") && changed.matches('\n').count() == changed.matches("\r\n").count());
+        assert!(edit(&lf.replacen('\n', "\r\n", 1), &other).is_err(), "line ends of both kinds");
     }
 
     #[test]

@@ -139,12 +139,13 @@ impl Setup<'_> {
         if let Some(port) = self.wish.app.strip_prefix("127.0.0.1:") {
             at.push(format!("[::1]:{port}"));
         }
-        let look = self.ask("app", &Question::App { at }, user)?;
+        let look = self.ask("app", &Question::App { at: at.clone() }, user)?;
         if let Some(problem) = look.problem {
             return Err(failed("app")(problem.into()));
         }
-        if let Some(at) = &look.at {
-            self.wish.app.clone_from(at);
+        // Only what was asked: the process that answers reads bytes of others.
+        if let Some(found) = look.at.as_ref().filter(|found| at.contains(found)) {
+            self.wish.app.clone_from(found);
         }
         let found = look.spoken.map_or("an app", |spoken| spoken.socketio());
         self.told.step("app", &format!("{found} answers at {}", self.wish.app));

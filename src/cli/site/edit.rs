@@ -4,7 +4,7 @@
 
 use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
 
-use crate::bundle::source::Source;
+use crate::bundle::source::{Source, in_lf};
 use crate::names::Host;
 
 /// A host that is to be served.
@@ -86,7 +86,7 @@ pub(super) fn remove(text: &str, source: &Source, host: &Host) -> Result<String,
     });
     let Some((site, at, count)) = place else { return Err(Unchanged::Missing { host: host.to_string() }) };
     if count > 1 {
-        return in_lf(text, |text| without_item(text, site, at));
+        return in_lf(text, Unchanged::LineEnds, |text| without_item(text, site, at));
     }
     edited(text, |document| {
         let gone = sites(document)?.get(site).cloned().ok_or(Unchanged::Form)?;
@@ -104,21 +104,11 @@ fn edited(
     text: &str,
     change: impl FnOnce(&mut DocumentMut) -> Result<(), Unchanged>,
 ) -> Result<String, Unchanged> {
-    in_lf(text, |text| {
+    in_lf(text, Unchanged::LineEnds, |text| {
         let mut document: DocumentMut = text.parse().map_err(|_| Unchanged::Form)?;
         change(&mut document)?;
         Ok(document.to_string())
     })
-}
-
-fn in_lf(text: &str, change: impl FnOnce(&str) -> Result<String, Unchanged>) -> Result<String, Unchanged> {
-    let (mark, text) = text.strip_prefix('\u{feff}').map_or(("", text), |rest| ("\u{feff}", rest));
-    let (all, crlf) = (text.matches('\n').count(), text.matches("\r\n").count());
-    if crlf != 0 && crlf != all {
-        return Err(Unchanged::LineEnds);
-    }
-    let changed = change(&text.replace("\r\n", "\n"))?;
-    Ok(format!("{mark}{}", if crlf == 0 { changed } else { changed.replace('\n', "\r\n") }))
 }
 
 /// `[[site]]`, which may be missing; `site = [{ … }]` is another form.
