@@ -269,17 +269,38 @@ async fn of_several_servers_one_that_is_there_answers() {
     }
 }
 
+/// A port that refuses connections, and that no other test gets meanwhile: `localhost` is both addresses.
+fn kept_from_others(address: &str) -> Option<socket2::Socket> {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(true).unwrap();
+    }
+    socket.bind(&address.into()).ok().map(|()| socket)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_be_a_unix_socket_a_name_or_an_ipv6_address() {
     let folder = tempfile::tempdir().unwrap();
     let unix = Upstream::answering_unix(&folder.path().join("app.sock"), OK);
-    let four = Upstream::answering(OK).await;
-    let six = Upstream::scripted_at("[::1]:0", async |mut connection: Connection| {
-        while connection.request().await.is_some() {
-            connection.send(OK).await;
+    let (four, _six_is_free) = loop {
+        let four = Upstream::answering(OK).await;
+        if let Some(kept) = kept_from_others(&format!("[::1]:{}", four.port())) {
+            break (four, kept);
         }
-    })
-    .await;
+    };
+    let (six, _four_is_free) = loop {
+        let six = Upstream::scripted_at("[::1]:0", async |mut connection: Connection| {
+            while connection.request().await.is_some() {
+                connection.send(OK).await;
+            }
+        })
+        .await;
+        if let Some(kept) = kept_from_others(&format!("127.0.0.1:{}", six.port())) {
+            break (six, kept);
+        }
+    };
     let mut tried = 0;
     for address in [
         unix.address.clone(),
