@@ -102,7 +102,7 @@ goes_down() { [ "$(systemctl is-system-running)" = stopping ]; }
 
 try() {
   if ! readable; then
-    keep_bundle # whoever makes one for the new program leaves the old program its own
+    keep_bundle # a bundle that is made for the new program must not replace the only one that the old program can read
     if [ -e "$before" ]; then say "the new program cannot read $bundle; the old one goes on, after a boot as well. Now type"
     else say "the new program cannot read $bundle. Now type"; fi
     echo "  sanedge bundle $toml && dpkg-reconfigure sanedge" >&2
