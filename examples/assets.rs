@@ -359,11 +359,19 @@ const PAGES: &[Page] = &[
                 &[
                     ("sanedge status", "Hosts, certificates, sessions, upstreams, refusals."),
                     ("sanedge status --watch", "Repeat every two seconds."),
+                    ("sanedge status --check", "One line and an exit code, for a container's health check."),
                     ("sanedge status --json --admin 127.0.0.1:9443", "The same as JSON, over loopback."),
                 ],
             ),
             ("FILES", &[SOCKET, TOML]),
-            ("EXIT STATUS", &[DONE, ("1", "No edge answers."), USAGE]),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "Done. With `--check`: every worker answers, and a host has a valid certificate."),
+                    ("1", "No edge answers. With `--check`: clients are not served; one line says why."),
+                    USAGE,
+                ],
+            ),
         ],
     },
     Page {

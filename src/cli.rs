@@ -177,6 +177,10 @@ enum Command {
         /// Take the admin socket from this bundle, which the edge serves.
         #[arg(long, value_name = "FILE", conflicts_with = "admin")]
         bundle: Option<PathBuf>,
+        /// Only check, in one line, for a container's health check: exit with 0 if every worker answers within a second and at least
+        /// one host has a certificate that has not expired. Upstreams do not count, nor do certificates that end soon.
+        #[arg(long, conflicts_with = "watch")]
+        check: bool,
         /// Repeat every two seconds until Ctrl-C; on a terminal, update in place.
         #[arg(long)]
         watch: bool,
@@ -244,7 +248,10 @@ pub fn run() -> ExitCode {
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
         Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),
-        Command::Status { admin, bundle, watch, json } => {
+        Command::Status { admin, bundle, check: true, json, .. } => {
+            at(admin, bundle, json, |admin| running::check(admin, json))
+        }
+        Command::Status { admin, bundle, watch, json, .. } => {
             at(admin, bundle, json, |admin| status(admin, watch, json))
         }
         Command::Site { action, file, json } => site::site(&action, &file, json),

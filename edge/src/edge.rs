@@ -8,6 +8,7 @@ mod control {
     mod challenges;
     mod descriptors;
     mod expiry;
+    mod health;
     mod main_thread;
     pub(super) mod serve_error;
     mod sources;

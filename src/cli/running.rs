@@ -14,7 +14,7 @@ use super::terminal::{exit, print, unwritable, write_out};
 use crate::bundle::{Admin, Bundle, report};
 use crate::ops::admin;
 use crate::ops::admin::client::{self, Answer, AskError};
-use crate::ops::admin::endpoints::{Endpoint, RELOAD, STATUS};
+use crate::ops::admin::endpoints::{CHECK, Endpoint, RELOAD, STATUS};
 
 /// Time between two looks of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -155,6 +155,14 @@ pub(super) fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Err(error) => return exit(unwritable(&error)),
         }
+    }
+}
+
+/// Whether clients are served, in one line: for a container's health check, which runs often and wants no more than the exit code.
+pub(super) fn check(admin: &Admin, json: bool) -> ExitCode {
+    match answer(admin, &CHECK, json) {
+        Ok(said) => exit(print(&said)),
+        Err(failure) => failure.tell(json),
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,8 @@ use crate::support::node::{Interop, has, skip};
 use crate::support::program::is_emulated;
 use crate::support::prometheus;
 use crate::support::raw::{Raw, upgrade};
+use crate::support::stopped::StoppedThread;
 use crate::support::upstream::{OK, SWITCHING, Upstream};
-use nix::sys::ptrace;
 use rustix::process::Signal;
 use sanedge::ops::admin::endpoints::ENDPOINTS;
 use serde_json::Value;
@@ -358,7 +357,7 @@ async fn only_reading_and_only_for_loopback_hosts_over_tcp() {
             read += 1;
         }
     }
-    assert_eq!(read, 70);
+    assert_eq!(read, 80);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "HEAD"] {
         let answer = ask(method, "/status", "localhost");
         assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET")), "{method}");
@@ -368,7 +367,7 @@ async fn only_reading_and_only_for_loopback_hosts_over_tcp() {
     let none = ask("GET", "/secret", "localhost");
     assert_eq!(none.status, 404);
     assert!(
-        none.body.contains("GET / /status /history /metrics /healthz /readyz, POST /reload"),
+        none.body.contains("GET / /status /history /metrics /healthz /readyz /check, POST /reload"),
         "{}",
         none.body
     );
@@ -873,34 +872,6 @@ fn a_stuck_worker_stops_the_watchdogs_pings() {
     manager.wait("WATCHDOG=1");
     assert_eq!(get(&edge, "/healthz").status, 200);
     edge.stop();
-}
-
-/// One thread of a child, stopped; it goes on when dropped.
-struct StoppedThread(nix::unistd::Pid);
-
-impl StoppedThread {
-    /// `None`: this process may not trace.
-    fn named(process: u32, name: &str) -> Option<Self> {
-        let tasks =
-            std::fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|entry| entry.unwrap().path());
-        let is_it = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
-        let task = tasks.into_iter().find(is_it).expect("a thread of that name");
-        let id: i32 = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        let id = nix::unistd::Pid::from_raw(id);
-        ptrace::seize(id, ptrace::Options::empty()).ok()?;
-        ptrace::interrupt(id).unwrap();
-        let stat = || std::fs::read_to_string(task.join("stat")).unwrap();
-        while !stat().contains(") t ") {
-            std::thread::yield_now();
-        }
-        Some(Self(id))
-    }
-}
-
-impl Drop for StoppedThread {
-    fn drop(&mut self) {
-        ptrace::detach(self.0, None).unwrap();
-    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ const RUNS: &[&[&str]] = &[
     &["reload", "--bundle", "TOML"],
     &["reload", "--json", "--bundle", "TOML"],
     &["status", "--bundle", "TOML"],
+    &["status", "--check", "--bundle", "TOML"],
     &["renew", "TOML"],
     &["renew", "--json", "TOML"],
     &["renew", "--deploy", "TOML"],

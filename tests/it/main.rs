@@ -65,6 +65,7 @@ mod smuggling;
 mod socketio_interop;
 mod socketio_rust;
 mod sources;
+mod status_check;
 mod sticky;
 mod the_story;
 mod thresholds;

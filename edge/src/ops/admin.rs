@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod endpoints;
+pub mod health;
 mod page;
 pub mod problems;
 pub mod server;
@@ -34,6 +35,8 @@ pub enum Ask {
     Reload(oneshot::Sender<ReloadReport>),
     /// Say how things are.
     Status(oneshot::Sender<Status>),
+    /// Ask every worker, and say whether clients can be served.
+    Health(oneshot::Sender<Health>),
     /// Say how the last hour was.
     History(oneshot::Sender<History>),
 }
@@ -112,6 +115,21 @@ pub struct Status {
     pub pending: Vec<String>,
     /// What `sanedge renew` told of its last run; none without `[acme]`, or before its first run since the boot.
     pub acme: Option<Renewals>,
+}
+
+/// What `sanedge status --check` found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Worker threads.
+    pub workers: usize,
+    /// Those, counted from 0, that did not answer in time.
+    pub silent: Vec<usize>,
+    /// Of each host's certificate the last second, in seconds since 1970.
+    pub ends: Vec<i64>,
+    /// Hosts that wait for their first certificate.
+    pub pending: Vec<String>,
+    /// By the system clock.
+    pub now: i64,
 }
 
 /// How bad it is; the worse comes first.

@@ -17,6 +17,7 @@ pub mod program;
 pub mod prometheus;
 pub mod raw;
 pub mod secret;
+pub mod stopped;
 pub mod upstream;
 
 /// The host of most tests: that of the story's board.

@@ -17,7 +17,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{LocalSet, spawn_local, yield_now};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::edge::accept::listeners::Kind;
 use crate::edge::session::worker::Worker;
@@ -115,11 +115,14 @@ impl AcceptLoop {
         }
     }
 
-    /// Says that this worker's tasks run, until the runtime ends.
+    /// Says that this worker's tasks run, again and again and whenever it is asked, until the runtime ends.
     async fn beat(self: Rc<Self>) {
+        let shared = &self.worker.shared;
+        let mut asked = shared.roll_call.subscribe();
         loop {
-            self.worker.tally.beat(self.worker.shared.uptime());
-            sleep(self.worker.shared.beat_interval).await;
+            self.worker.tally.beat(shared.uptime());
+            shared.beats.notify_waiters();
+            let _ = timeout(shared.beat_interval, asked.changed()).await;
         }
     }
 

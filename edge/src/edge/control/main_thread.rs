@@ -18,6 +18,7 @@ use crate::bundle::{Admin, Bundle, Upstream};
 use crate::edge::control::challenges;
 use crate::edge::control::descriptors::fit_descriptors;
 use crate::edge::control::expiry::{Expiry, wall_clock};
+use crate::edge::control::health;
 use crate::edge::control::serve_error::{ServeError, listen_error};
 use crate::edge::control::sources;
 use crate::edge::control::watchdog::{self, Watchdog};
@@ -120,6 +121,11 @@ impl Control {
                         chores.reset_immediately();
                     }
                     Ask::Status(answer) => { let _ = answer.send(self.shared.status(&watchdog.meter, &self.path, &self.sandbox, &self.started)); }
+                    // Beside this loop: it takes as long as the slowest worker.
+                    Ask::Health(answer) => {
+                        let shared = Arc::clone(&self.shared);
+                        tokio::spawn(async move { answer.send(health::check(shared).await) });
+                    }
                     Ask::History(answer) => { let _ = answer.send(watchdog.meter.history()); }
                 },
                 due = watchdog.due() => watchdog.run(due, &self.shared),

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -99,6 +99,8 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         endings: Endings::default(),
         workers,
         beat_interval: systemd::watchdog().map_or(BEAT_INTERVAL, |limit| (limit / 8).min(BEAT_INTERVAL)),
+        roll_call: watch::Sender::new(()),
+        beats: Notify::new(),
         balance: Balance::default(),
         drain: watch::Sender::new(None),
         upstreams,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -81,6 +81,10 @@ pub(crate) struct Shared {
     pub(crate) workers: usize,
     /// How often every worker gives a sign of life.
     pub(crate) beat_interval: Duration,
+    /// Makes every worker give one at once. A lock, taken by a worker as often as it beats.
+    pub(crate) roll_call: watch::Sender<()>,
+    /// Woken by each of those signs. An atomic while nobody waits.
+    pub(crate) beats: Notify,
     pub(crate) balance: Balance,
     /// Set once the drain has begun.
     pub(crate) drain: watch::Sender<Option<Drain>>,

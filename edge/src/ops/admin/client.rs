@@ -1,7 +1,6 @@
 //! The asking side of the admin socket: one request, one answer.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -13,8 +12,6 @@ use crate::excerpt::number;
 use crate::http::body::Framing;
 use crate::http::head::{HeadLimits, HeadScanner, ResponseLines, parse_scanned_response};
 
-/// For the whole of an answer: a reload opens a file and checks a few signatures.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// Of an answer, far above the status of an edge with every host and upstream that a bundle may hold.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The other side sends a dozen short fields.
@@ -71,7 +68,7 @@ pub struct Answer {
 /// # Errors
 /// No answer, or none in HTTP.
 pub fn ask(admin: &Admin, endpoint: &Endpoint, accept: &str) -> Result<Answer, AskError> {
-    let Endpoint { method, path, .. } = endpoint;
+    let Endpoint { method, path, time, .. } = endpoint;
     let address = admin.to_string();
     let unreachable = |error| AskError::Connect { address: address.clone(), error };
     let request = format!(
@@ -85,10 +82,9 @@ pub fn ask(admin: &Admin, endpoint: &Endpoint, accept: &str) -> Result<Answer, A
                 Admin::Tcp(address) => exchange(TcpStream::connect(address).await?, &request).await,
             })
         };
-        timeout(ANSWER_TIME, answer).await
+        timeout(*time, answer).await
     });
-    let late =
-        |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", ANSWER_TIME.as_secs()));
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", time.as_secs()));
     let found = answered.map_err(late).and_then(|answered| answered).map_err(unreachable)?;
     found.map_err(|found| AskError::Answer { address, found })
 }

@@ -1,10 +1,16 @@
 //! What the admin socket serves: one table of its endpoints, and the answers that they give.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::{ReloadReport, Status, page, text};
+use super::health::WORKER_TIME_S;
+use super::{Health, ReloadReport, Status, page, text};
 use crate::ops::exposition;
 use crate::ops::meter::History;
+
+/// A reload opens a file and checks a few signatures.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// One method of one path.
 #[derive(Debug)]
@@ -15,6 +21,8 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What it answers, as docs/monitoring.md shows it.
     pub means: &'static str,
+    /// For the whole of an answer.
+    pub(super) time: Duration,
     pub(super) show: Show,
 }
 
@@ -24,6 +32,7 @@ pub(super) enum Show {
     Fixed(fn() -> Answer),
     Status(fn(&Status, Form) -> Answer),
     History(fn(&History) -> Answer),
+    Health(fn(&Health, Form) -> Answer),
     /// Only for those who may reload.
     Reload(fn(&ReloadReport, Form) -> Answer),
 }
@@ -50,6 +59,7 @@ pub static RELOAD: Endpoint = Endpoint {
     method: "POST",
     path: "/reload",
     means: "opens the bundle again; 409 if it is refused",
+    time: ANSWER_TIME,
     show: Show::Reload(|report, form| match (report.ok, form) {
         (true, Form::Text) => Answer::text(true, &text::reload(report)),
         (true, Form::Json) => Answer::json(200, "OK", report),
@@ -57,8 +67,25 @@ pub static RELOAD: Endpoint = Endpoint {
     }),
 };
 
+/// `sanedge status --check`.
+pub static CHECK: Endpoint = Endpoint {
+    // The workers' time, and as much again for the way of the answer: a process that is stopped gives none.
+    time: Duration::from_secs(2 * WORKER_TIME_S),
+    ..get(
+        "/check",
+        "200 if every worker answers within a second and a host has a valid certificate; else 503 with the reason, as JSON",
+        Show::Health(|health, form| match (health.verdict(), form) {
+            (Ok(line), Form::Text) => Answer::text(true, &line),
+            (Ok(message), Form::Json) => {
+                Answer::json(200, "OK", &serde_json::json!({ "ok": true, "message": message }))
+            }
+            (Err((code, message)), _) => Answer::problem(503, "Service Unavailable", code, &message),
+        }),
+    )
+};
+
 /// Every endpoint.
-pub static ENDPOINTS: [&Endpoint; 7] = [
+pub static ENDPOINTS: [&Endpoint; 8] = [
     &get(
         "/",
         "the status page: one document without external resources",
@@ -88,11 +115,12 @@ pub static ENDPOINTS: [&Endpoint; 7] = [
         "the same, and 503 during a drain",
         Show::Status(|status, _| health(status, status.is_ready())),
     ),
+    &CHECK,
     &RELOAD,
 ];
 
 const fn get(path: &'static str, means: &'static str, show: Show) -> Endpoint {
-    Endpoint { method: "GET", path, means, show }
+    Endpoint { method: "GET", path, means, time: ANSWER_TIME, show }
 }
 
 fn health(status: &Status, good: bool) -> Answer {

@@ -271,6 +271,9 @@ async fn answer(head: &RequestHead<'_>, rights: Rights, asks: &mpsc::Sender<Ask>
         Show::Status(show) => {
             ask(asks, Ask::Status).await.map_or_else(endpoints::ending, |it| show(&it, form))
         }
+        Show::Health(show) => {
+            ask(asks, Ask::Health).await.map_or_else(endpoints::ending, |it| show(&it, form))
+        }
         Show::History(show) => ask(asks, Ask::History).await.map_or_else(endpoints::ending, |it| show(&it)),
         Show::Reload(show) => match may_reload(head, rights) {
             true => ask(asks, Ask::Reload).await.map_or_else(endpoints::ending, |it| show(&it, form)),
