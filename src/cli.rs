@@ -53,7 +53,7 @@ const PLAN: &str = "/etc/sanedge/sanedge.acme";
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Set up a host in front of an app, from a board without a configuration to a working wss://, step by step. Can be repeated.
+    /// Set up a host in front of an app, step by step, until wss:// works. Needs no configuration, and can be repeated.
     Setup(Box<setup::Options>),
     /// Check that certificates, hosts and upstreams fit together, and write a bundle.
     Bundle {
@@ -73,8 +73,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Put an edited sanedge.toml to use: check it, print what changes, write the bundle, reload the edge, and confirm that it serves
-    /// it. All of it happens, or nothing does.
+    /// Put an edited sanedge.toml to use: check it, print what changes, write the bundle, reload the edge, and confirm that the edge
+    /// serves the new bundle. If a step fails, nothing changes.
     Apply {
         /// The sanedge.toml.
         #[arg(default_value = FILE)]
@@ -99,24 +99,24 @@ enum Command {
         /// Only the certificate with this name. May be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
-        /// Order what is not due yet, ignore the pause after a failure, and try once. A wait that the CA asks for
-        /// (Retry-After) is kept.
+        /// Also order certificates that are not due, ignore the pause after a failure, and try once. A Retry-After of the
+        /// CA is still obeyed.
         #[arg(long)]
         now: bool,
-        /// Ask no CA: put stored certificates to use. Check them, write the bundle, reload the edge, and check with a TLS handshake that it serves them.
+        /// Contact no CA: put stored certificates to use. Check them, write the bundle, reload the edge, and check with a TLS handshake that it serves them.
         #[arg(long, conflicts_with_all = ["host", "now", "dry_run"])]
         deploy: bool,
-        /// Prove the names to the CA's staging directory, if it has one, without obtaining a certificate.
+        /// Have the CA validate the names, at its staging directory if it has one, without obtaining a certificate.
         #[arg(long)]
         dry_run: bool,
-        /// Do not end: run now, and again after each such time (`1h`, `30m`). For a container, which has no timer.
+        /// Keep running: renew now, and again after each TIME (`1h`, `30m`). For a container, which has no timer.
         #[arg(long, value_name = "TIME", value_parser = renew::parse_every, conflicts_with_all = ["now", "deploy", "dry_run", "json"])]
         every: Option<std::time::Duration>,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
     },
-    /// The account at the CA that `sanedge renew` uses.
+    /// Show or change the account at the CA that `sanedge renew` uses.
     Account {
         #[command(subcommand)]
         action: account::Action,
@@ -127,8 +127,8 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Revoke the certificate of a host, because its key may be known to others. The bundle never gets it back, and `sanedge renew` obtains
-    /// another with another key.
+    /// Revoke the certificate of a host, for example because its key may be known to others. No later bundle contains it; `sanedge renew`
+    /// obtains another certificate with another key.
     Revoke {
         /// A name of the certificate.
         host: String,
@@ -188,7 +188,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Add or remove a host in sanedge.toml and put that to use, or list the hosts. Comments and order of the file stay.
+    /// Add a host to sanedge.toml or remove one, and put the change to use; or list the hosts. Comments and order of the file stay.
     Site {
         #[command(subcommand)]
         action: site::Action,

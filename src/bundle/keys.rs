@@ -245,7 +245,7 @@ pub static ACME: Table = Table {
             "text",
             "`\"auto\"`",
             "`\"auto\"`, `\"http-01\"`, `\"tls-alpn-01\"`, `\"dns-01\"`",
-            "How the CA is shown that a name is yours: `http-01` on port 80, `tls-alpn-01` on port 443, `dns-01` by a TXT record, which wildcards need. `auto` is dns-01 with `[acme.dns]`, else http-01 where the edge answers on an `http` listener, else tls-alpn-01. IP addresses are never proven by dns-01.",
+            "How the CA validates a name: `http-01` on port 80, `tls-alpn-01` on port 443, `dns-01` by a TXT record, which wildcards need. `auto` is dns-01 with `[acme.dns]`; else http-01 if the edge answers on an `http` listener; else tls-alpn-01. dns-01 cannot validate IP addresses.",
         ),
         one(
             "group",
@@ -287,7 +287,7 @@ pub static ACME_EAB: Table = Table {
             "text",
             "required",
             "1 to 256 visible ASCII characters",
-            "Name of the key that the CA's web site shows (external account binding, RFC 8555 §7.3.4). Also `eab = { kid = \"…\", key_file = \"…\" }`.",
+            "Identifier of the key that the CA's web site shows (external account binding, RFC 8555 §7.3.4). Also `eab = { kid = \"…\", key_file = \"…\" }`.",
         ),
         one(
             "key_file",
@@ -310,7 +310,7 @@ pub static ACME_FALLBACK: Table = Table {
             "text",
             "required",
             "as in [acme]",
-            "Another CA, asked where those before it cannot be reached or have a fault of their own; never after a failed validation, a refused name or a rate limit.",
+            "Another CA, used if those before it cannot be reached or fail with an error of their own; never after a failed validation, a refused name or a rate limit.",
         ),
         one(
             "trust",
@@ -338,21 +338,21 @@ pub static ACME_DNS: Table = Table {
             "text",
             "required",
             "`\"rfc2136\"`, `\"acme-dns\"`, `\"cloudflare\"`, `\"desec\"`, `\"duckdns\"`, `\"exec\"`",
-            "How the TXT records of dns-01 are made ([dns-01.md](dns-01.md)). `exec` runs a program of yours.",
+            "What creates the TXT records of dns-01 ([dns-01.md](dns-01.md)). `exec` runs a program of yours.",
         ),
         one(
             "credentials",
             FILE,
             "required",
             "",
-            "TOML file with what the provider wants. `sanedge renew` alone reads it; it may not be readable by every user.",
+            "TOML file with the keys of the provider. Only `sanedge renew` reads it; other users must not be able to read it.",
         ),
         list(
             "resolvers",
             "list of addresses",
             "the system's",
             RESOLVERS_MAX,
-            "Name servers that are asked where a record belongs and whether it is there, in place of the system's resolver and of the zone's own servers.",
+            "Name servers for every query about a record and its zone, instead of the system's resolver and the zone's own servers.",
         ),
     ],
 };

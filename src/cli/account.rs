@@ -23,9 +23,9 @@ use crate::bundle::report;
 /// What is done with the account.
 #[derive(Subcommand, Debug)]
 pub(super) enum Action {
-    /// Show URL, contact and thumbprint. Nothing is asked of the CA.
+    /// Show URL, contact and thumbprint, without contacting the CA.
     Show,
-    /// Give the account another key, because the old one may be known to others.
+    /// Replace the account's key, for example because the old one may be known to others.
     Rollover,
     /// Write the account's key to a new file of mode 0600, as PEM: for another ACME client, or as a backup.
     Export {
@@ -50,7 +50,7 @@ pub(super) fn account(action: &Action, file: &Path, json: bool) -> ExitCode {
                 return code;
             }
             match manage::roll_over(&plan) {
-                Ok(()) => done("the account has another key; the CA takes the old one no more", json),
+                Ok(()) => done("the account has a new key; the CA no longer accepts the old one", json),
                 Err(stop) => told(&stop, json),
             }
         }

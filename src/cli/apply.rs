@@ -349,7 +349,7 @@ impl<'a> Planned<'a> {
             Ok(others) => others,
             Err(error) => {
                 failure.message += &format!(
-                    ". The files could not be put back: {}. The next `sanedge apply` tries again",
+                    ". The files could not be restored: {}. The next `sanedge apply` tries again",
                     error.message
                 );
                 return failure;
@@ -357,7 +357,7 @@ impl<'a> Planned<'a> {
         };
         for path in others {
             failure.message +=
-                &format!(". {} was changed by another program meanwhile and stays", word(&path));
+                &format!(". {} was changed by another program meanwhile, and keeps that change", word(&path));
         }
         failure.message += match self.edge_as_before() {
             Ok(()) => ". Files and edge are as before",

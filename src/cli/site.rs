@@ -21,20 +21,20 @@ use edit::{Unchanged, Wanted};
 /// What is done with the hosts.
 #[derive(Subcommand, Debug)]
 pub(super) enum Action {
-    /// Add a [[site]] for a host, and put it to use as `sanedge apply` does.
+    /// Add a [[site]] for a host, and put the change to use as `sanedge apply` does.
     Add {
         /// The host.
         host: String,
         /// The app behind it: a port of this machine, or what `upstream` takes.
         #[arg(long, value_name = "PORT|ADDR:PORT")]
         app: String,
-        /// Only this path leads to the app.
+        /// Forward only this path to the app.
         #[arg(long, value_name = "PATH")]
         path: Option<String>,
         #[command(flatten)]
         how: How,
     },
-    /// Remove a host, with its [[site]] if it has no other, and put that to use as `sanedge apply` does.
+    /// Remove a host, with its [[site]] if it has no other host, and put the change to use as `sanedge apply` does.
     Remove {
         /// The host.
         host: String,

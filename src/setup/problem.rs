@@ -54,18 +54,18 @@ table! {
 NotRoot = "setup-not-root";
     title: "setup needs root";
     see: "Connection refused: nothing is set up yet.";
-    why: "Setup writes /etc/sanedge and starts services. What it asks of the network, it asks as the user sanedge.";
+    why: "Setup writes to /etc/sanedge and starts services. It connects to the app and queries DNS as the user sanedge.";
     fix: "  sudo {command}";
 NoSystemd = "setup-no-systemd";
     title: "systemd does not run this machine";
     see: "Connection refused: nothing starts the edge.";
     why: "Setup starts sanedge's units, and this is a container, or a system with another init.";
-    fix: "Start `sanedge serve` yourself, and have setup do everything else:\n  {command} --no-units";
+    fix: "Start `sanedge serve` yourself, and let setup do everything else:\n  {command} --no-units";
 NoUnits = "setup-no-units";
     title: "sanedge's units are not installed";
     see: "Connection refused: nothing starts the edge.";
     why: "The program was installed without its package (by cargo, or copied), so systemd does not know it.";
-    fix: "Install the package (docs/install.md). Or start `sanedge serve` yourself, and have setup do everything else:\n  {command} --no-units";
+    fix: "Install the package (docs/install.md). Or start `sanedge serve` yourself, and let setup do everything else:\n  {command} --no-units";
 Account = "setup-account";
     title: "the user sanedge cannot be created";
     see: "Connection refused: nothing is set up yet.";
@@ -74,8 +74,8 @@ Account = "setup-account";
 LookFailed = "setup-look-failed";
     title: "a part of setup that runs without root's rights ended without a result";
     see: "";
-    why: "Setup asks the app, the name and the edge from a process of its own. That process could not start, was killed, or took too long.";
-    fix: "Run setup again. If it fails again, the doctor asks the same:\n  sanedge doctor --upstream {app} https://{host}";
+    why: "Setup checks the app, the name and the edge in a process of its own. That process could not start, was killed, or took too long.";
+    fix: "Run setup again. If it fails again, the doctor makes the same checks:\n  sanedge doctor --upstream {app} https://{host}";
 NoPublicCa = "setup-no-public-ca";
     title: "no public CA issues a certificate for this name";
     see: "Chrome: ERR_SSL_PROTOCOL_ERROR\nNode: EPROTO, tlsv1 unrecognized name";
@@ -84,12 +84,12 @@ NoPublicCa = "setup-no-public-ca";
 Terms = "setup-terms";
     title: "the terms of service of the CA are not agreed to";
     see: "Connection refused: nothing is set up yet.";
-    why: "A CA issues certificates only to those that agree to its terms. Only you can do that.";
+    why: "A CA issues certificates only to accounts whose owner agrees to its terms. Only you can agree.";
     fix: "Read the terms (Let's Encrypt: https://letsencrypt.org/repository/), then:\n  {command} --agree";
 FileUnusable = "setup-file";
     title: "sanedge.toml cannot be read or changed";
     see: "No change: clients see what they saw before.";
-    why: "Setup changes the file only if it understands all of it and can put it back whole.";
+    why: "Setup changes the file only if it can read all of it.";
     fix: "Do what the message says. To see every error of the file:\n  sudo sanedge bundle {file} -o /tmp/trial.bundle";
 NotCovered = "setup-not-covered";
     title: "the given certificate does not cover the name";
@@ -99,17 +99,17 @@ NotCovered = "setup-not-covered";
 SharedSite = "setup-shared-site";
     title: "the name is in a site with other names, or with routes";
     see: "No change: clients see what they saw before.";
-    why: "Changing the upstream of that `[[site]]` would change it for its other names or paths as well, and setup cannot know whether that is wanted.";
+    why: "Another upstream for that `[[site]]` would apply to its other names or paths as well, and setup cannot know whether you want that.";
     fix: "Change the site yourself: give `{host}` a `[[site]]` of its own with `upstream = [\"{app}\"]` in {file}, then run setup again.";
 NotConfirmed = "setup-not-confirmed";
     title: "the change was not confirmed";
     see: "No change: clients see what they saw before.";
-    why: "Setup writes only what was agreed to. Without a terminal it cannot ask.";
+    why: "Setup writes only changes that you confirm, and without a terminal it cannot ask.";
     fix: "  {command} --yes";
 Bundle = "setup-bundle";
-    title: "no bundle can be made of sanedge.toml";
+    title: "sanedge.toml cannot be compiled to a bundle";
     see: "No change: clients see what they saw before.";
-    why: "What the file says does not fit together, so the edge keeps the bundle that it has. The file was not changed.";
+    why: "The contents of the file do not fit together, so the edge keeps its bundle. The file was not changed.";
     fix: "Do what the findings above say, then run setup again.";
 UnitFailed = "setup-unit-failed";
     title: "a unit does not start";
@@ -119,17 +119,17 @@ UnitFailed = "setup-unit-failed";
 NoEdge = "setup-no-edge";
     title: "no edge serves the bundle";
     see: "Connection refused.";
-    why: "With --no-units setup starts nothing, and the steps that follow need a running edge: the CA asks it, and so does the last check.";
+    why: "With --no-units setup starts nothing, and the next steps need a running edge: the CA and the last check connect to it.";
     fix: "Start it, for example in another terminal, then run setup again:\n  sanedge serve {bundle}";
 NotReloaded = "setup-needs-restart";
-    title: "the running edge cannot take the change without a restart";
+    title: "the change needs a restart of the edge";
     see: "No change: clients see what they saw before.";
-    why: "A running edge may connect only to the ports that its bundle had when it started, and listens where it listened then. A restart closes its WebSockets; clients connect again by themselves.";
+    why: "A running edge cannot open other listeners, and cannot connect to a port that no upstream had when it started. A restart closes its WebSockets; clients reconnect.";
     fix: "Let setup restart it:\n  sudo {command} --restart\nWithout sanedge's units: stop the edge, type the command below, start the edge, and run setup again:\n  sanedge apply {file}";
 Certificate = "setup-certificate";
     title: "the CA issued no certificate";
     see: "Chrome: ERR_SSL_UNRECOGNIZED_NAME_ALERT\nNode: EPROTO, tlsv1 unrecognized name\nOn port 80: 503, Sanedge-Error: certificate_pending";
-    why: "The CA could not be asked, or did not find this board at the name: port 80 is not forwarded to it, or the name leads elsewhere. The timer tries again.";
+    why: "The CA could not be reached, or did not reach this board by its name: port 80 is not forwarded to the board, or the name resolves to another address. The timer tries again.";
     fix: "Forward TCP ports 80 and 443 to this board in the router, check the name, then run setup again, or the one step:\n  nslookup {host} 9.9.9.9\n  sudo sanedge renew {plan} --now";
 }
 
@@ -195,7 +195,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "\n## A step of `sanedge setup` fails\n\n`sanedge setup` shows one of these, or a finding from above: one about the app \
          (`app-down`, `app-tls`, `eio-not-socketio`), the name (`name-unknown`), a port (`port-owner`), or the edge as clients see it. \
-         It exits with 1, and the same command goes on from there.\n",
+         It exits with 1. Type the same command again to continue.\n",
     );
     let example = |text: &str| {
         fill(text, |word| {

@@ -345,7 +345,11 @@ fn an_edge_that_systemd_does_not_run_is_not_restarted() {
     for words in [&[][..], &["--restart"]] {
         let output = apply(edge.desk(), words);
         assert_eq!(output.status.code(), Some(75), "{}", text(&output));
-        assert!(text(&output).contains("sanedge.service does not run this edge"), "{}", text(&output));
+        assert!(
+            text(&output).contains("systemd does not run this edge as sanedge.service"),
+            "{}",
+            text(&output)
+        );
         assert_eq!((files(edge.desk()), in_use(&edge)), (before.clone(), used.clone()));
     }
     edge.stop();

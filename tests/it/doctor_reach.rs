@@ -129,7 +129,7 @@ fn inside() {
 
     // A board without a router in between: nothing is found.
     dns.addresses(HOST, &[OURS, OURS_V6]);
-    home.finds(&[], "port 80 of 23.0.0.1 is the edge's");
+    home.finds(&[], "the edge answers on port 80 of 23.0.0.1");
     *home.port_80.lock().unwrap() = OF_NGINX;
     home.finds(
         &["acme-port-taken", "acme-port-taken"],

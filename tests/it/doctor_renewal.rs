@@ -149,7 +149,7 @@ fn a_certificate_that_is_fine_is_told_with_its_ca_its_days_and_its_next_renewal(
     let fine = Renewal {
         not_after: Some(now() + 61 * DAY + 100),
         next: Some(1_900_000_000),
-        why: Some("two thirds of its lifetime are over then".to_owned()),
+        why: Some("two thirds of its lifetime have passed by then".to_owned()),
         ..renewal(&host, "fine")
     };
     desk.tell(now(), vec![fine.clone()]);

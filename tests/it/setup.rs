@@ -103,7 +103,7 @@ fn a_host_is_added_to_a_running_edge_obtains_its_certificate_and_works() {
     let works = format!("works       wss://{HOST}:{} works: Socket.IO 4, namespace /, ", board.https);
     for wanted in [
         &format!("app         Socket.IO 4 answers at 127.0.0.1:{port}\n"),
-        &format!("ports       {} is the edge's\n", board.https),
+        &format!("ports       {} is used by the edge\n", board.https),
         &format!("+ hosts = [\"{HOST}\"]\n"),
         &format!("certificate issued for {HOST}, and served, after "),
         &works,
@@ -646,8 +646,8 @@ fn three_questions_with_wrong_answers_lead_to_a_host_that_works() {
         ("on this machine [3000]: ", "no port"),
         ("on this machine [3000]: ", "0"),
         ("on this machine [3000]: ", &port),
-        ("go on? [yes]: ", "perhaps"),
-        ("go on? [yes]: ", ""),
+        ("continue? [yes]: ", "perhaps"),
+        ("continue? [yes]: ", ""),
     ];
     let (code, said) = dialogue(&board, &["--namespace", "/"], &answers);
     assert_eq!(code, Some(0), "{said}");
@@ -669,7 +669,7 @@ fn a_no_and_the_end_of_the_input_change_nothing() {
     }
     let board = Board::before(port);
     let port = port.to_string();
-    let (code, said) = dialogue(&board, &[HOST, "--app", &port], &[("go on? [yes]: ", "no")]);
+    let (code, said) = dialogue(&board, &[HOST, "--app", &port], &[("continue? [yes]: ", "no")]);
     assert_eq!((code, said.contains("[setup-not-confirmed]")), (Some(1), true), "{said}");
     // Ctrl-D.
     let (code, said) = dialogue(&board, &["--app", &port], &[("connect to [other.localhost]: ", "\x04")]);

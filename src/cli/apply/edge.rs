@@ -106,7 +106,7 @@ impl Edge {
             }
             Admin::Tcp(address) if !self.has_unit => {
                 let message = format!(
-                    "the admin socket of the edge is {address}, which is read-only, and {UNIT} does not run it: stop it, apply, and start it"
+                    "the admin socket of the edge is {address}, which is read-only, and systemd does not run the edge as {UNIT}: stop the edge, type `sanedge apply`, and start it"
                 );
                 Err(Failure::new("admin-only-reads", message))
             }
@@ -165,7 +165,7 @@ fn unconfirmed(status: Result<Value, AskError>) -> Failure {
         Err(error) => error.into(),
         Ok(status) => {
             let in_use = status.get("bundle").and_then(Value::as_str).unwrap_or_default();
-            let message = format!("the edge does not use the new bundle: it has {}", Excerpt::of(in_use));
+            let message = format!("the edge does not use the new bundle, but {}", Excerpt::of(in_use));
             Failure::new("not-in-use", message)
         }
     }
@@ -231,7 +231,7 @@ fn systemctl(verb: &str) -> Result<(), Failure> {
 /// What to type where only systemd could restart the edge, and does not run it.
 pub(super) fn by_hand(file: &Path) -> String {
     format!(
-        "{UNIT} does not run this edge, so it cannot be restarted: stop it, type `sanedge apply {}`, and start it",
+        "systemd does not run this edge as {UNIT}, so it cannot be restarted here: stop the edge, type `sanedge apply {}`, and start it",
         word(file)
     )
 }

@@ -102,7 +102,7 @@ impl Journal {
         begun().map_err(|error| {
             let _ = remove(&temporary);
             let folder = word(folder);
-            Failure::new("not-written", format!("what is replaced cannot be kept in {folder}: {error}"))
+            Failure::new("not-written", format!("the old files cannot be kept in {folder}: {error}"))
         })
     }
 
@@ -123,7 +123,9 @@ impl Journal {
             sync(&self.folder)?;
             remove(&temporary)
         };
-        ended().map_err(|error| Failure::new("not-written", format!("{} stays: {error}", word(&active))))
+        ended().map_err(|error| {
+            Failure::new("not-written", format!("{} cannot be removed: {error}", word(&active)))
+        })
     }
 
     /// Puts back what was there before, last file first; gives the files that somebody else has changed meanwhile.
@@ -220,7 +222,7 @@ pub(super) fn contents(path: &Path) -> Result<Contents, Failure> {
         Err(error) => return Err(unreadable(error)),
     };
     if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(unreadable(io::Error::other("it is no regular file")));
+        return Err(unreadable(io::Error::other("it is not a regular file")));
     }
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -49,7 +49,7 @@ pub(in crate::cli) struct Options {
     /// Restart the edge if the change needs a new process, even if that closes WebSockets.
     #[arg(long)]
     pub(super) restart: bool,
-    /// Ask nothing: write the shown changes.
+    /// Write the changes without asking.
     #[arg(long, short)]
     pub(super) yes: bool,
     /// Print one JSON document, and ask nothing.
@@ -66,7 +66,7 @@ pub(super) fn parse_host(text: &str) -> Result<Host, String> {
     let host = Host::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
     match host {
         Host::Dns(_) => Ok(host),
-        Host::Ip(_) => Err(format!("{}: clients of an address get no certificate from most CAs", expected())),
+        Host::Ip(_) => Err(format!("{}: most CAs issue no certificate for an address", expected())),
     }
 }
 

@@ -178,12 +178,12 @@ impl Setup<'_> {
                 return Err(failed("name")(problem.clone().into()));
             }
             Some(problem) => {
-                self.told.step("name", &format!("whether {host} leads here is unknown"));
+                self.told.step("name", &format!("it is unknown whether {host} resolves to this network"));
                 self.told.note(&problem.message);
             }
             None => {
                 let addresses: Vec<String> = look.addresses.iter().map(ToString::to_string).collect();
-                self.told.step("name", &format!("{host} leads to {}", addresses.join(", ")));
+                self.told.step("name", &format!("{host} resolves to {}", addresses.join(", ")));
             }
         }
         self.notes(&look);
@@ -201,7 +201,7 @@ impl Setup<'_> {
         for listen in listens.into_iter().filter(|listen| listen.port() != 0) {
             match ports::of(listen) {
                 Port::Free => found.push(format!("{} is free", listen.port())),
-                Port::Ours => found.push(format!("{} is the edge's", listen.port())),
+                Port::Ours => found.push(format!("{} is used by the edge", listen.port())),
                 Port::Taken(problem) => return Err(Stop::Step("ports", problem)),
             }
         }
@@ -256,7 +256,7 @@ impl Setup<'_> {
         let old = before.as_ref().map(|(text, _)| text.as_str()).unwrap_or_default();
         let difference = difference::between(old, &text);
         if difference.is_empty() {
-            self.told.step("file", &format!("{file} says it already"));
+            self.told.step("file", &format!("{file} needs no change"));
         } else {
             self.told
                 .step("file", &format!("{file} {}:", if before.is_some() { "changes" } else { "is new" }));
@@ -327,7 +327,7 @@ impl Setup<'_> {
         let refused = failed("file")(self.problem(Code::NotConfirmed, "nothing was written"));
         let is_confirmed = match &mut self.confirmation {
             Confirmation::Given => true,
-            Confirmation::Asked(dialogue) => dialogue.confirm("Write it, and go on?", true)?,
+            Confirmation::Asked(dialogue) => dialogue.confirm("Write it and continue?", true)?,
             Confirmation::Impossible => false,
         };
         if is_confirmed { Ok(()) } else { Err(refused) }
@@ -338,7 +338,7 @@ impl Setup<'_> {
         let unusable = |error: std::io::Error| {
             self.problem(
                 Code::FileUnusable,
-                format!("the folder of {} cannot be made: {error}", word(&self.options.file)),
+                format!("the folder of {} cannot be created: {error}", word(&self.options.file)),
             )
         };
         let folder = self
@@ -390,7 +390,7 @@ impl Setup<'_> {
             entry.filter(|der| !is_trial(der) || plan.as_ref().is_none_or(|plan| plan.ca.is_staging()));
         let result = match (entry, &plan) {
             (Some(_), _) => {
-                self.told.step("certificate", &format!("{} has one", self.wish.host));
+                self.told.step("certificate", &format!("{} has a certificate", self.wish.host));
                 Ok(())
             }
             (None, Some(plan)) => self.obtain(plan),
@@ -408,7 +408,7 @@ impl Setup<'_> {
         let host = self.wish.host.to_string();
         let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
         let name = wanted.map_or(host.as_str(), |wanted| wanted.name());
-        self.told.say(&format!("{:12}asking {} …\n", "", report::escaped(&plan.ca.directory)));
+        self.told.say(&format!("{:12}contacting {} …\n", "", report::escaped(&plan.ca.directory)));
         let file = Plan::beside(&self.bundle_file());
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg("renew").arg(file).args(["--now", "--json", "--host", name]);

@@ -25,7 +25,7 @@ pub(super) enum Unchanged {
     )]
     Exists { host: String, apps: String, line: u32 },
     #[error(
-        "`{host}` shares its [[site]] with {others} (line {line}): a path there would be theirs too. Add a [[site.route]] by hand"
+        "`{host}` shares its [[site]] with {others} (line {line}): a route there would apply to all of them. Add a [[site.route]] by hand"
     )]
     Shared { host: String, others: String, line: u32 },
     #[error("`{host}` is not one of the hosts of the file; `sanedge site list` shows them")]

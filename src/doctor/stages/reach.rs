@@ -86,7 +86,7 @@ impl Stages<'_> {
         }
         let (host, all) = (&self.target.host, shown(&v4));
         let text = format!(
-            "DNS says {all} for `{host}`, and the router's own address is {wan}: put that into the A record"
+            "`{host}` resolves to {all}, but the router's own address is {wan}: put the router's address into the A record"
         );
         section.found(
             Finding::new(Code::AcmeAddress, text).seen("router (NAT-PMP)", wan.to_string()).question(
@@ -162,7 +162,9 @@ fn seen(answer: &str) -> Seen {
 fn judge(place: SocketAddr, is_own: bool, seen: &Seen, section: &mut Section) {
     let (ip, port) = (place.ip(), place.port());
     let what = match seen {
-        Seen::Edge => return section.passed(Group::Renewal, format!("port {port} of {ip} is the edge's")),
+        Seen::Edge => {
+            return section.passed(Group::Renewal, format!("the edge answers on port {port} of {ip}"));
+        }
         Seen::Other(line) => format!("answers {line}"),
         Seen::Closed(error) => format!("does not answer: {error}"),
     };
@@ -172,7 +174,7 @@ fn judge(place: SocketAddr, is_own: bool, seen: &Seen, section: &mut Section) {
         (false, true, _) => Code::AcmeAaaa,
         (false, false, _) => {
             let text = format!(
-                "from here, port {PORT} of {ip} {what}. This is right with a router that does not lead its own clients back in (no NAT loopback): open http://{ip}{PATH} on a phone off Wi-Fi; the edge answers 404 with `Sanedge-Error`"
+                "from here, port {PORT} of {ip} {what}. This is normal if the router has no NAT loopback, which forwards its own clients back in: open http://{ip}{PATH} on a phone off Wi-Fi; the edge answers 404 with `Sanedge-Error`"
             );
             return section.unknown(Group::Renewal, text);
         }
