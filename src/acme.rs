@@ -1,7 +1,7 @@
-//! `sanedge renew`: obtains and renews the certificates that `x.acme` lists (RFC 8555), and says why where it cannot.
+//! `sanedge renew`: obtains and renews the certificates that `x.acme` lists (RFC 8555), or says why it cannot.
 //!
-//! The only part that talks to a CA. It reads `x.acme` and what that names, writes its state folder and the challenge folder, and
-//! knows no bundle. When it acts is decided by a pure state machine.
+//! The only part that talks to a CA. It reads `x.acme` and the files that it names, writes the state folder and the challenge folder,
+//! and neither reads nor writes a bundle. A pure state machine decides when it acts.
 
 mod account;
 mod alpn;
@@ -51,16 +51,16 @@ pub struct Options {
     pub file: PathBuf,
     /// Only these names; empty: all.
     pub hosts: Vec<String>,
-    /// Whether or not it is due, and without waiting for a second try.
+    /// Order certificates that are not due as well, and do not wait for a second attempt.
     pub now: bool,
-    /// Try everything but the issuance, at the CA's staging directory if it has one, and keep nothing.
+    /// Do everything except the issuance, at the CA's staging directory if it has one, and store nothing.
     pub dry_run: bool,
 }
 
 /// Reads `x.acme`.
 ///
 /// # Errors
-/// Where there is none, or it is damaged.
+/// If the file does not exist or is damaged.
 pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
     let wrong = |what: String| {
         Stop::new(
@@ -74,11 +74,11 @@ pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
     Plan::decode(&bytes).map_err(|error| wrong(format!("{} is damaged: {error}", word(file))))
 }
 
-/// Does what is due. `tell` gets a name and what happens to it, while it happens. `before_pause` runs before each wait for another try,
-/// with whether a certificate was stored: no host waits for another.
+/// Orders what is due. `tell` gets a name and each step for it. `before_pause` runs before each wait for another attempt, with whether a
+/// certificate was stored, so that a stored certificate does not wait for another host.
 ///
 /// # Errors
-/// Where nothing could be tried.
+/// If nothing could be attempted.
 pub fn run(
     options: &Options,
     plan: &Plan,
@@ -107,8 +107,11 @@ pub fn run(
     let (newest, ahead) = clock::newest(clock(), moments);
     clock::believable(clock(), newest).map_err(|message| Stop::not_now("acme-clock", message))?;
     for (file, at) in ahead {
-        let what =
-            format!("{file} is of {}, which is ahead of the system clock ({})", moment(at), moment(clock()));
+        let what = format!(
+            "{file} is dated {}, which is ahead of the system clock ({})",
+            moment(at),
+            moment(clock())
+        );
         tell("", &format!("{what}: it was written with a wrong clock, so its times are ignored"));
     }
     for what in state.as_ref().map(State::damaged).into_iter().flatten() {
@@ -120,7 +123,7 @@ pub fn run(
 }
 
 impl Options {
-    /// Whether the run uses the state folder: a trial does where its validations count at the CA of the certificates.
+    /// Whether the run uses the state folder. A dry run does if its validations count at the CA that issues the certificates.
     pub(crate) fn keeps_state(&self, plan: &Plan) -> bool {
         !self.dry_run || plan.ca.staging().is_none()
     }
@@ -130,19 +133,19 @@ fn wanted(plan: &Plan, host: &str) -> bool {
     plan.certificates.iter().any(|wanted| wanted.names.iter().any(|name| name == host))
 }
 
-/// A run with all that it needs.
+/// One run, with everything that it needs.
 struct Renewal<'a> {
-    /// What `x.acme` says.
+    /// The whole `x.acme`.
     whole: &'a Plan,
-    /// That of the hosts that were asked for.
+    /// The part of it for the hosts of this run.
     plan: &'a Plan,
     options: &'a Options,
-    /// None in a trial.
+    /// None in a dry run.
     state: Option<State>,
     client: Client,
     tell: &'a dyn Fn(&str, &str),
     before_pause: &'a (dyn Fn(bool) + Sync),
-    /// When the CA is asked next for its renewal information, where this run has asked.
+    /// When the CA is next asked for renewal information, if this run has asked.
     poll_at: Option<i64>,
 }
 
@@ -151,9 +154,9 @@ impl Renewal<'_> {
         let mut run = Run { rows: Vec::new(), staging: self.plan.ca.is_staging(), stored: false };
         self.poll().await;
         loop {
-            // What was issued in this run is done, also in a second pass.
+            // A second pass does not order again what this run has issued.
             let done: Vec<Row> = run.rows.drain(..).filter(|row| row.outcome == Outcome::Issued).collect();
-            // What the CA wants of the user first it wants for every certificate.
+            // If the CA requires an action of the user first, it does so for every certificate.
             let mut stopped: Option<Told> = self.account().and_then(|account| account.wants_user);
             stopped = stopped.filter(|_| !self.asks_again()).as_ref().map(remembered);
             for wanted in &self.plan.certificates {
@@ -168,7 +171,7 @@ impl Renewal<'_> {
                 run.rows.push(row);
             }
             if !self.options.dry_run {
-                // With those that --host leaves out.
+                // The whole plan, including the certificates that --host leaves out.
                 let directory_of = |name: &str| self.state.as_ref()?.record(name).directory;
                 tell::tell(self.whole, &run.rows, self.poll_at, &directory_of);
             }
@@ -176,11 +179,11 @@ impl Renewal<'_> {
             for row in &run.rows {
                 row.reasons().iter().for_each(|reason| (self.tell)(&row.names.join(", "), reason));
             }
-            (self.tell)("", &format!("trying again in {pause} s (the next run does the same after Ctrl-C)"));
-            // Others may use the folder meanwhile; one that does so at the end of the pause does the rest as well.
+            (self.tell)("", &format!("trying again in {pause} s (after Ctrl-C, the next run does it)"));
+            // Another run may use the folder during the pause. If it holds the folder at the end, it does the rest.
             drop(self.state.take());
             let (before_pause, stored) = (self.before_pause, run.stored);
-            // In a thread of its own: it asks the edge by a runtime of its own. A panic of it ends nothing here.
+            // In a separate thread, because it creates its own runtime. A panic there does not end this run.
             std::thread::scope(|scope| drop(scope.spawn(move || before_pause(stored)).join()));
             tokio::time::sleep(Duration::from_secs(pause)).await;
             match State::open(&self.plan.state) {
@@ -194,21 +197,21 @@ impl Renewal<'_> {
         run
     }
 
-    /// Whether the user says by `--now` that it has done what the CA wanted.
+    /// Whether the user says with `--now` that the action which the CA required is done.
     fn asks_again(&self) -> bool {
         self.options.now || self.options.dry_run
     }
 
-    /// The CA issues again: what it wanted of the user is done.
+    /// The CA has issued a certificate, so the action that it required is done.
     fn is_content(&self) {
         let Some(account) = self.account().filter(|account| account.wants_user.is_some()) else { return };
         if let Some(state) = self.state.as_ref().filter(|_| !self.options.dry_run) {
-            // Where this fails, the next run with --now does it.
+            // If this fails, the next run with --now does it.
             let _ = state.keep_account(&state::Account { wants_user: None, ..account });
         }
     }
 
-    /// Nothing is asked of a CA that wants the user to do something first; a certificate that lasts is fine all the same.
+    /// The row of a certificate that is not ordered because the CA requires an action of the user first. One that is not due is still fine.
     fn untried(&self, wanted: &Wanted, told: &Told) -> Row {
         let (held, record) = (self.held(wanted), self.record(wanted));
         let row = Row::new(wanted, held.as_ref().map(|held| held.lifetime));
@@ -218,7 +221,7 @@ impl Renewal<'_> {
         }
     }
 
-    /// Seconds until the next try within this run.
+    /// Seconds until the next attempt within this run.
     fn pause(&self, rows: &[Row]) -> Option<u64> {
         if self.options.now || self.options.dry_run {
             return None;
@@ -237,7 +240,7 @@ impl Renewal<'_> {
         self.state.as_ref().map_or(Ok(()), |state| state.keep_record(wanted.name(), record))
     }
 
-    /// The certificate that is stored, unless its names have changed since.
+    /// The stored certificate, unless the wanted names have changed since.
     fn held(&self, wanted: &Wanted) -> Option<Held> {
         let pem = self.state.as_ref()?.certificate(wanted.name())?;
         let latest = clock().saturating_add(policy::AHEAD_S_MAX);
@@ -293,8 +296,8 @@ impl Renewal<'_> {
         }
     }
 
-    /// Ends an order that a killed run has left although its certificate is stored: the renewal would resume it, and get the old
-    /// certificate again. So does an order that nothing needs.
+    /// Removes a stored order that is no longer needed. If a run was killed after it had stored the certificate, the order is still there,
+    /// and the renewal would resume it and get the old certificate again.
     async fn clear(&self, wanted: &Wanted, held: Option<&Held>) {
         let Some(state) = self.state.as_ref().filter(|_| !self.options.dry_run) else { return };
         let Some(open) = state.order(wanted.name()) else { return };
@@ -307,7 +310,7 @@ impl Renewal<'_> {
             let mut record = self.record(wanted);
             record.end(End::Issued, clock());
             record.directory = Some(open.directory);
-            // The certificate is in use all the same; the next run does it again.
+            // The certificate is in use in any case; the next run tries this again.
             if self.keep(wanted, &record).is_err() {
                 return;
             }
@@ -315,7 +318,7 @@ impl Renewal<'_> {
         state.drop_order(wanted.name());
     }
 
-    /// When a failed certificate is tried next; a trial is not repeated.
+    /// When a failed certificate is attempted next; a dry run is not repeated.
     fn next(&self, wanted: &Wanted, held: Option<&Held>) -> Option<i64> {
         let facts = Facts { now: false, ..self.facts(wanted, held) };
         let wait = self.record(wanted).wait(&facts, clock()).filter(|_| !self.options.dry_run);
@@ -358,12 +361,12 @@ impl Renewal<'_> {
         if self.options.dry_run {
             *record = before.after_trial(record.clone());
         }
-        // A success that cannot be recorded is one: the certificate is stored.
+        // A success counts even if it cannot be recorded: the certificate is stored.
         let kept = self.keep(wanted, record);
         result.and_then(|_| kept.map_err(|error| Failure::of_state(&error)))
     }
 
-    /// What can be known before the CA is asked, and so how the names are proven. It counts as no attempt.
+    /// Checks what can be checked before the CA is contacted, and chooses the method of validation. Does not count as an attempt.
     async fn possible(&self, wanted: &Wanted, record: &mut Record) -> Result<Method, Failure> {
         let checked = async {
             self.state.as_ref().map_or(Ok(()), State::has_room).map_err(|error| Failure::of_state(&error))?;
@@ -388,7 +391,7 @@ impl Renewal<'_> {
         let checked = checked.await;
         if let (Err(failure), false) = (&checked, self.options.dry_run) {
             let told = failure.told(clock());
-            // The same again is no news, and not worth a write to the card.
+            // An unchanged failure is not worth a write to the card.
             if record.last.as_ref().is_none_or(|last| (&last.code, &last.found) != (&told.code, &told.found))
             {
                 record.last = Some(told);
@@ -398,7 +401,7 @@ impl Renewal<'_> {
         checked
     }
 
-    /// Proves the names at the CA's staging directory, where a failure costs nothing; nothing where the CA has none.
+    /// Has the CA's staging directory validate the names, because a failure does not count there. Does nothing if the CA has none.
     async fn prove_at_staging(&self, wanted: &Wanted, method: Method) -> Result<(), Failure> {
         let Some(staging) = self.plan.ca.staging() else { return Ok(()) };
         let ca = Ca { directory: staging.to_owned(), ..self.plan.ca.clone() };
@@ -419,19 +422,19 @@ impl Renewal<'_> {
             work.obtain(wanted, None).await
         };
         match proven.await {
-            // That the CA's own trial does not work says nothing about the name.
+            // A fault of the staging directory says nothing about the name.
             Err(failure) if failure.is_the_cas_fault() || failure.code == Code::AcmeSlow => Ok(()),
             proven => proven.map_err(|failure| Failure { account_wide: false, ..failure }),
         }
     }
 
-    /// Who makes records, where they prove the names.
+    /// The DNS provider, if the names are validated by dns-01.
     fn dns(&self, method: Method) -> Result<Option<Dns>, Failure> {
         let plan = self.plan.dns.as_ref().filter(|_| method == Method::Dns01);
         plan.map(Dns::open).transpose().map_err(|error| Failure::of_dns(&error))
     }
 
-    /// From the first CA, or from another where that has a fault of its own; the directory that issued it.
+    /// Obtains the certificate from the first CA, or from a fallback if that has a fault of its own. Returns the directory that issued it.
     async fn obtain(&self, wanted: &Wanted, held: Option<&Held>, method: Method) -> Result<String, Failure> {
         let mut ca = &self.plan.ca;
         let mut result = self.obtain_from(ca, &self.client, wanted, held, method).await;
@@ -442,17 +445,17 @@ impl Renewal<'_> {
             }
             (self.tell)(
                 wanted.name(),
-                &format!("{}: {}; asking {}", ca.directory, first.found, other.directory),
+                &format!("{}: {}; trying {}", ca.directory, first.found, other.directory),
             );
             let client = Client::new(other.trust.as_deref()).map_err(|error| Failure::of_making(&error))?;
             let second = self.obtain_from(other, &client, wanted, held, method).await;
             result = match second {
-                // A fault of the last CA is not worse than one of the first.
+                // A fault of a fallback is reported together with that of the first CA.
                 Err(failure) if failure.is_the_cas_fault() => {
                     let found = format!("{}; {}: {}", first.found, other.directory, failure.found);
                     Err(Failure { found, ..first.clone() })
                 }
-                // Its pauses are not those of the first CA's account.
+                // A fallback's pauses do not apply to the account at the first CA.
                 Err(failure) => Err(Failure { retry_after: None, account_wide: false, ..failure }),
                 Ok(()) => {
                     ca = other;
@@ -472,7 +475,7 @@ impl Renewal<'_> {
         method: Method,
     ) -> Result<(), Failure> {
         let account = account::open(self.state.as_ref(), client, ca).await?;
-        // Another CA knows nothing of it (RFC 9773 §5).
+        // Another CA does not know this certificate (RFC 9773 §5).
         let held = held.filter(|_| self.record(wanted).is_of(&ca.directory));
         let dns = self.dns(method)?;
         let work = Work {
@@ -506,7 +509,7 @@ impl Renewal<'_> {
         if let Some(until) = failure.retry_after.filter(|_| failure.account_wide) {
             account.blocked_until = until;
         }
-        // Where this fails the record's own pause still holds.
+        // If this fails, the pause in the record still holds.
         let _ = state.keep_account(&account);
     }
 
@@ -541,13 +544,13 @@ impl Renewal<'_> {
             let pause = i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
             retry_after = Some(retry_after.map_or(pause, |other| other.min(pause)));
         }
-        // In memory: the card is not written for it, and a boot asks once more.
+        // Kept in memory, so that the card is not written; after a boot the CA is asked again.
         self.poll_at = Some(policy::poll_at(retry_after, clock()));
     }
 }
 
 impl Failure {
-    /// Whether a second try within the run may end otherwise.
+    /// Whether a second attempt within the run may have another result.
     fn retries(&self) -> bool {
         !matches!(
             self.code,
@@ -571,7 +574,7 @@ impl Failure {
 
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without random numbers the start of the window is as good.
+    // Without random numbers the start of the window is used.
     let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
     u64::from_ne_bytes(bytes)
 }

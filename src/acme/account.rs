@@ -1,4 +1,4 @@
-//! The account at the CA (RFC 8555 §7.3): its key is stored before the CA hears of it, so a run that is killed makes no second one.
+//! The account at the CA (RFC 8555 §7.3). Its key is stored before it is sent, so a run that is killed does not create a second account.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -67,7 +67,7 @@ fn binding_key(eab: &Binding) -> Result<Zeroizing<Vec<u8>>, Failure> {
     key.ok_or_else(|| Failure::binding_key(&file, format!("{file} is not one key in base64url")))
 }
 
-/// A change of the key that was interrupted: the CA knows which of the two holds.
+/// Completes an interrupted change of the key: asks the CA which of the two keys is valid.
 async fn settle(state: Option<&State>, client: &Client, kept: &mut state::Account) -> Result<(), Failure> {
     let Some(next) = kept.next_key.clone() else { return Ok(()) };
     let failed = |error: Error| of_account(&error, client);
@@ -80,7 +80,7 @@ async fn settle(state: Option<&State>, client: &Client, kept: &mut state::Accoun
     keep(state, kept)
 }
 
-/// Changes the account's key (RFC 8555 §7.3.5). The new one is stored first: if the answer is lost, the next run asks which one holds.
+/// Changes the account's key (RFC 8555 §7.3.5). The new one is stored first: if the answer is lost, the next run asks which one is valid.
 pub(super) async fn roll_over(state: &State, client: &Client, ca: &Ca) -> Result<state::Account, Failure> {
     let mut kept = stored(Some(state), ca)?;
     settle(Some(state), client, &mut kept).await?;
@@ -93,7 +93,7 @@ pub(super) async fn roll_over(state: &State, client: &Client, ca: &Ca) -> Result
     let session = Session::open(client, &ca.directory).await.map_err(|error| of_account(&error, client))?;
     match session.change_key(&id, &signer(&kept.key)?, &signer(&new)?).await {
         Ok(()) => kept.key = new,
-        // What was refused has not been done; of an answer that was lost nothing is known.
+        // A refused change was not made. If the answer was lost, it may have been.
         Err(error @ (Error::Api(_) | Error::Unsupported(_))) => {
             kept.next_key = None;
             keep(Some(state), &kept)?;
@@ -106,7 +106,7 @@ pub(super) async fn roll_over(state: &State, client: &Client, ca: &Ca) -> Result
     Ok(kept)
 }
 
-/// What is stored of the account; with a new key where that is nothing.
+/// The stored account; a new one with a new key if none is stored.
 fn stored(state: Option<&State>, ca: &Ca) -> Result<state::Account, Failure> {
     if let Some(account) = state.and_then(|state| state.account(&ca.directory)) {
         return Ok(account);
@@ -139,7 +139,7 @@ fn decoded(key: &str) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
     Ok(PrivatePkcs8KeyDer::from(bytes))
 }
 
-/// The key for what is signed here.
+/// The account's key, for messages that are signed here.
 pub(super) fn signer(key: &str) -> Result<jws::Key, Failure> {
     jws::Key::new(decoded(key)?.secret_pkcs8_der()).map_err(|error| Failure::of_making(&error.to_string()))
 }

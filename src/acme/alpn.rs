@@ -1,4 +1,4 @@
-//! tls-alpn-01 (RFC 8737): the digests as a file that the edge answers from, and whether it does.
+//! tls-alpn-01 (RFC 8737): writes the digests to a file that the edge answers from, and checks that it does.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -19,12 +19,12 @@ use crate::bundle::file::word;
 use crate::doctor::explain::Code;
 use crate::names::Host;
 
-/// Until the edge answers: it looks for the file every second.
+/// Longest wait for the edge, which checks for the file every second.
 const SERVED_TIME: Duration = Duration::from_secs(10);
-/// Between two looks at the edge.
+/// Pause between two handshakes with the edge.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-/// What the edge answers with until this is dropped. The folder is held by one process at a time.
+/// The proofs that the edge answers with until this is dropped. One process at a time uses the folder.
 #[derive(Debug)]
 pub(super) struct Proofs {
     folder: PathBuf,
@@ -33,13 +33,13 @@ pub(super) struct Proofs {
 }
 
 impl Proofs {
-    /// Nothing yet; what a run that was killed has left is removed.
+    /// Starts without proofs, and removes the file that a killed run left.
     pub(super) fn open(folder: &Path) -> Result<Self, Unserved> {
         let failed = |error: io::Error| Unserved::folder(folder, &error);
         let lock = File::open(folder).map_err(failed)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(unserved(format!("another `sanedge renew` proves names with {}", word(folder))));
+                return Err(unserved(format!("another `sanedge renew` is using {}", word(folder))));
             }
             locked => locked.map_err(|error| failed(error.into()))?,
         }
@@ -47,7 +47,7 @@ impl Proofs {
         Ok(Self { folder: folder.to_owned(), proofs: Vec::new(), _lock: lock })
     }
 
-    /// Adds the proof of `name`, and removes the one that it has.
+    /// Adds the proof of `name`, replacing an older one.
     pub(super) fn add(&mut self, name: &str, digest: [u8; 32]) -> Result<(), Unserved> {
         let host = Host::parse(name).map_err(|error| unserved(error.to_string()))?;
         self.proofs.retain(|proof| proof.host != host);
@@ -55,12 +55,12 @@ impl Proofs {
         self.write().map_err(|error| Unserved::folder(&self.folder, &error))
     }
 
-    /// In one step: the edge sees the old file or the new one.
+    /// Writes the file atomically: the edge reads the old file or the new one.
     fn write(&self) -> io::Result<()> {
         let (path, temporary) = (self.folder.join(FILE), temporary(&self.folder));
         let _ = fs::remove_file(&temporary); // of a run that was killed
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
-        // Readable by all, whatever the umask: it is public, and the folder's mode says which users of this machine come in.
+        // Readable by all regardless of the umask: it is public, and the folder's mode decides which users can open it.
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(encode(&self.proofs).as_bytes())?;
         fs::rename(&temporary, path)
@@ -72,12 +72,12 @@ impl Proofs {
     /// What came instead.
     pub(super) async fn are_served(&self, plan: &Plan) -> Result<(), Unserved> {
         let listener = plan.https.iter().find(|listener| listener.port() != 0);
-        let without = || unserved("sanedge.toml has no `https` listener with a port of its own".to_owned());
+        let without = || unserved("sanedge.toml has no `https` listener with a fixed port".to_owned());
         let listener = *listener.ok_or_else(without)?;
         let until = Instant::now() + SERVED_TIME;
         for proof in &self.proofs {
             while let Err(error) = look(listener, proof, plan.http_expects_proxy).await {
-                // Without an edge nothing is waited for.
+                // If no edge listens, waiting does not help.
                 if Instant::now() >= until || error.kind() == io::ErrorKind::ConnectionRefused {
                     let (edge, host) = (here(listener), &proof.host);
                     let found = format!("{edge} does not answer the challenge for {host}: {error}");
@@ -109,7 +109,7 @@ fn unserved(found: String) -> Unserved {
     Unserved::new(Code::AcmeEdgeNotAnsweringTls, found)
 }
 
-/// A handshake that offers what the CA offers, on a thread of its own: it blocks.
+/// A handshake that offers what the CA offers. It blocks, so it runs on another thread.
 async fn look(listener: SocketAddr, proof: &Proof, expects_proxy: bool) -> io::Result<()> {
     let proof = proof.clone();
     let handshake = move || {
@@ -124,7 +124,7 @@ async fn look(listener: SocketAddr, proof: &Proof, expects_proxy: bool) -> io::R
     tokio::task::spawn_blocking(handshake).await.map_err(io::Error::other)?
 }
 
-/// Whether the edge would answer for `names`, found with digests that no CA asks for.
+/// Checks with random digests, which no CA uses, whether the edge would answer for `names`.
 ///
 /// # Errors
 /// What was found instead.

@@ -1,4 +1,4 @@
-//! Certificates as far as their renewal is concerned: keys and requests, lifetimes, and the name by which a CA knows one.
+//! Certificates, as far as renewal needs them: keys and requests, lifetimes, and the identifier that a CA uses for one.
 
 use instant_acme::CertificateIdentifier;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
@@ -64,7 +64,7 @@ impl Held {
         KeyPair::from_pem(key).is_ok_and(|pair| pair.der_bytes() == self.public_key)
     }
 
-    /// Its name at the CA (RFC 9773 §4.1).
+    /// Its identifier at the CA (RFC 9773 §4.1).
     pub(super) fn identifier(&self) -> Option<CertificateIdentifier<'static>> {
         CertificateIdentifier::try_from(&self.der).ok().map(CertificateIdentifier::into_owned)
     }

@@ -1,4 +1,4 @@
-//! How a name can be proven; and http-01 (RFC 8555 §8.3): the token as a file that the edge serves, and whether it does.
+//! How a name can be validated; and http-01 (RFC 8555 §8.3): writes the token to a file that the edge serves, and checks that it does.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -21,12 +21,12 @@ use crate::names::Host;
 
 /// Longest token that the edge serves.
 const TOKEN_BYTES_MAX: usize = 128;
-/// For one look at the edge on this machine.
+/// Limit for one request to the edge on this machine, or to DNS.
 const LOOK_TIME: Duration = Duration::from_secs(5);
-/// Most of its answer that is read.
+/// Longest part of its answer that is read.
 const ANSWER_BYTES_MAX: u64 = 8 * 1024;
 
-/// How a name is proven.
+/// How a name is validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Http01,
@@ -34,13 +34,13 @@ pub(super) enum Method {
     Dns01,
 }
 
-/// Whether the names of `wanted` are proven by dns-01, which needs nothing of the edge. Addresses never are (RFC 8738 §7).
+/// Whether the names of `wanted` are validated by dns-01, which does not involve the edge. Addresses cannot be (RFC 8738 §7).
 pub(super) fn is_by_dns(plan: &Plan, wanted: &Wanted) -> bool {
     let may = matches!(plan.challenge, Challenge::Auto | Challenge::Dns01) && plan.dns.is_some();
     may && !wanted.names.iter().any(|name| name.parse::<IpAddr>().is_ok())
 }
 
-/// How the names of `wanted` can be proven now: as the plan says, if the edge on this machine answers.
+/// How the names of `wanted` can be validated now: as the plan says, if the edge on this machine answers.
 ///
 /// # Errors
 /// What came instead.
@@ -68,7 +68,7 @@ pub(super) async fn method(plan: &Plan, wanted: &Wanted) -> Result<Method, Unser
     })
 }
 
-/// A token that is served until this is dropped.
+/// A token that the edge serves until this is dropped.
 #[derive(Debug)]
 pub(super) struct Token(PathBuf);
 
@@ -83,7 +83,7 @@ impl Token {
         }
         let path = folder.join(token);
         let _ = fs::remove_file(&path); // of a run that was killed
-        // Readable by all: it is public, and the folder's mode says which users of this machine come in.
+        // Readable by all: it is public, and the folder's mode decides which users can open it.
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
         let token = Self(path);
         file.set_permissions(Permissions::from_mode(0o644))?; // whatever the umask
@@ -108,7 +108,7 @@ impl Drop for Token {
     }
 }
 
-/// Makes the folder where it is missing: where nobody has prepared it, the edge runs as this user.
+/// Creates the folder if it is missing. If the package did not create it, the edge runs as this user.
 pub(super) fn folder(path: &Path) -> Result<(), Unserved> {
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Unserved::folder(path, &error)),
@@ -116,7 +116,7 @@ pub(super) fn folder(path: &Path) -> Result<(), Unserved> {
     }
 }
 
-/// Asks the edge on this machine for a token that was put there for this, as the CA will for its own.
+/// Requests a trial token from the edge on this machine, as the CA will request its own.
 ///
 /// # Errors
 /// What came instead.
@@ -161,13 +161,13 @@ async fn look(address: SocketAddr, name: &str, token: &str, expects_proxy: bool)
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Most addresses of a name that are looked at.
+/// Most addresses of a name that are used.
 const ADDRESSES_MAX: usize = 16;
 
-/// The addresses of a name; none: it has none yet. Of names that are special (RFC 6761 §6.3, §6.4) they are known.
+/// The addresses of a name; empty if it has none yet. Special names (RFC 6761 §6.3, §6.4) are not looked up.
 ///
 /// # Errors
-/// Where nobody can be asked.
+/// If no resolver answers.
 pub(super) async fn addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     let under =
         |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
@@ -186,7 +186,7 @@ pub(super) async fn addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-/// What there is to say of addresses of a name that no interface of this board has. It may be right: behind NAT the CA comes through the
+/// A warning about addresses of a name that no interface of this board has. They may be correct: behind NAT the CA connects through the
 /// router.
 pub(super) fn not_ours(addresses: &[IpAddr]) -> Option<String> {
     let mut others: Vec<String> =
@@ -195,13 +195,13 @@ pub(super) fn not_ours(addresses: &[IpAddr]) -> Option<String> {
     others.dedup();
     (!others.is_empty()).then(|| {
         format!(
-            "warning: DNS says {}, which is no address of this board: right if a router or a CDN forwards it here, else correct the A or AAAA record",
+            "warning: the name resolves to {}, which is not an address of this board. Behind a router or a CDN that is correct; otherwise correct the A or AAAA record",
             others.join(", ")
         )
     })
 }
 
-/// Whether an interface of this machine has the address: then the kernel sends from it to itself. No packet leaves.
+/// Whether an interface of this machine has the address: the kernel then uses it as the source address as well. No packet is sent.
 fn is_ours(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = || -> io::Result<IpAddr> {
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(not_ours(&parsed(&["127.0.0.1", "127.0.0.1"])), None);
         assert_eq!(not_ours(&[]), None);
         let said = not_ours(&parsed(&["192.0.2.7", "127.0.0.1", "2001:db8::7", "192.0.2.7"])).unwrap();
-        assert!(said.contains("DNS says 192.0.2.7, 2001:db8::7, which"), "{said}");
+        assert!(said.contains("resolves to 192.0.2.7, 2001:db8::7, which"), "{said}");
     }
 
     #[test]

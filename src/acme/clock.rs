@@ -1,4 +1,4 @@
-//! The system's clock, and whether it can be believed.
+//! The system clock, and whether it is plausible.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::policy::AHEAD_S_MAX;
 use crate::bundle::compile::moment;
 
-/// No clock is before this release (2026-09-21): one that is belongs to a board without a battery that has no time yet.
+/// A clock earlier than this release (2026-09-21) is wrong: the board has no battery and has not got the time yet.
 const CLOCK_MIN: i64 = 1_790_000_000;
-/// systemd-timesyncd runs, and has set the clock.
+/// Exist while systemd-timesyncd runs, and once it has set the clock.
 const TIMESYNC: (&str, &str) = ("/run/systemd/timesync", "/run/systemd/timesync/synchronized");
 
 /// Seconds since 1970.
@@ -17,12 +17,12 @@ pub(super) fn clock() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// A clock that is wrong makes certificates of the CA look expired or not yet valid, and attempts look long ago.
+/// With a wrong clock, certificates of the CA seem expired or not yet valid, and earlier attempts seem long ago.
 pub(crate) fn believable(now: i64, newest: i64) -> Result<(), String> {
     let floor = CLOCK_MIN.max(newest.saturating_sub(60));
     if now < floor {
         return Err(format!(
-            "the system clock says {}, and it cannot be before {}: nothing was sent to the CA; set the clock (`timedatectl`)",
+            "the system clock says {}, which is too early: it cannot be earlier than {}. Nothing was sent to the CA; set the clock (`timedatectl`)",
             moment(now),
             moment(floor)
         ));
@@ -34,8 +34,8 @@ pub(crate) fn believable(now: i64, newest: i64) -> Result<(), String> {
     Ok(())
 }
 
-/// Of moments with their file: the newest that the clock cannot be before, and those that are so far ahead of a clock that may be
-/// right that they were written by one that was not.
+/// Splits stored moments: returns the newest plausible one, which the clock cannot be earlier than, and those so far ahead of a plausible
+/// clock that they were written with a wrong one.
 pub(super) fn newest(now: i64, moments: Vec<(String, i64)>) -> (i64, Vec<(String, i64)>) {
     let latest = if now < CLOCK_MIN { i64::MAX } else { now.saturating_add(AHEAD_S_MAX) };
     let (ahead, plausible): (Vec<_>, Vec<_>) = moments.into_iter().partition(|(_, at)| *at > latest);

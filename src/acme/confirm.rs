@@ -13,10 +13,10 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::bundle::acme::{Plan, Wanted, file_name, here, stored};
 
-/// For one handshake, each read and write of it.
+/// Limit for the connection, and for each read and write of a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
-/// Connects to the TLS listener and asks for `host`.
+/// Connects to the TLS listener with the server name `host`, and checks the certificate.
 ///
 /// # Errors
 /// What was found instead.
@@ -36,7 +36,7 @@ pub(crate) fn serves(
         let address = here(listener);
         let remedy = match error.kind() {
             std::io::ErrorKind::PermissionDenied => format!(
-                "; the unit allows loopback alone: type `systemctl edit sanedge-deploy.service` and add [Service] IPAddressAllow={}",
+                "; the unit allows only loopback: type `systemctl edit sanedge-deploy.service` and add [Service] IPAddressAllow={}",
                 address.ip()
             ),
             _ => String::new(),
@@ -45,8 +45,8 @@ pub(crate) fn serves(
     })
 }
 
-/// Leaves the mark for a deployment where the running edge serves another certificate than the stored one of some host: the last
-/// deployment failed, or never came. What a stopped edge will serve is not known.
+/// Requests a deployment if the running edge serves another certificate for some host than the stored one, because the last deployment
+/// failed or did not run. Does nothing if no edge runs.
 pub(crate) fn ask_for_deployment(plan: &Plan) {
     let listener = plan.https.iter().find(|listener| listener.port() != 0);
     let is_missed = |wanted: &Wanted| {
@@ -58,15 +58,15 @@ pub(crate) fn ask_for_deployment(plan: &Plan) {
         serves(*listener?, wanted.name(), &end_entity, plan.http_expects_proxy).err()
     };
     if !plan.state.join(stored::MARK).exists() && plan.certificates.iter().any(|w| is_missed(w).is_some()) {
-        // Without room for it the next run tries again.
+        // If the disk is full, the next run tries again.
         let _ = super::state::mark(&plan.state);
     }
 }
 
-/// Whether a certificate is the one, in DER.
+/// Decides whether a certificate, in DER, is accepted.
 type Accepts = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
-/// What a handshake asks for, and which certificate it accepts.
+/// What a handshake offers, and which certificate it accepts.
 pub(super) struct Wish<'a> {
     pub(super) server_name: &'a str,
     pub(super) protocol: Option<&'static [u8]>,
@@ -76,7 +76,7 @@ pub(super) struct Wish<'a> {
 /// Connects to the edge on this machine.
 ///
 /// # Errors
-/// Why the handshake came to nothing.
+/// Why the handshake failed.
 pub(super) fn handshake(listener: SocketAddr, wish: Wish<'_>, expects_proxy: bool) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&here(listener), HANDSHAKE_TIME)?;
     stream.set_read_timeout(Some(HANDSHAKE_TIME))?;
@@ -109,10 +109,10 @@ fn client(wish: Wish<'_>) -> Result<ClientConnection, rustls::Error> {
     ClientConnection::new(Arc::new(config), name)
 }
 
-/// Accepts one certificate, whoever issued it: it was proven already.
+/// Accepts one certificate from any issuer, because it was checked before.
 struct Only {
     accepts: Accepts,
-    /// Its critical extension is unknown to what verifies signatures; that of a proof says nothing more.
+    /// The certificate of a tls-alpn-01 challenge: the verifier of signatures does not know its critical extension, so they are not checked.
     is_proof: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }

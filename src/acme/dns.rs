@@ -21,13 +21,13 @@ use exec::Program;
 use lookup::Lookup;
 use update::Updates;
 
-/// How long is waited until the name servers show a record.
+/// How long `renew` waits until the name servers show a record.
 struct Waits {
-    /// A provider may take this long until all of them do.
+    /// Limit until all of them show it.
     visible: Duration,
-    /// Between two looks at them: first and last.
+    /// Pauses between queries: first and longest.
     pauses: (Duration, Duration),
-    /// Where they cannot be asked.
+    /// The wait if none of them answers.
     blind: Duration,
 }
 
@@ -36,10 +36,10 @@ const WAITS: Waits = Waits {
     pauses: (Duration::from_millis(500), Duration::from_secs(10)),
     blind: Duration::from_secs(30),
 };
-/// In front of the name that is proven (RFC 8555 §8.4).
+/// The label before the name that is validated (RFC 8555 §8.4).
 const LABEL: &str = "_acme-challenge.";
 
-/// The name whose TXT record proves `host`.
+/// The name of the TXT record for `host`.
 pub(super) fn owner(host: &str) -> String {
     format!("{LABEL}{}", host.strip_prefix("*.").unwrap_or(host))
 }
@@ -53,7 +53,7 @@ pub(super) async fn is_bogus(host: &str) -> bool {
     }
 }
 
-/// Where the credentials of a provider make records, so where `_acme-challenge` is delegated to.
+/// Where the credentials of a provider can create records, so where `_acme-challenge` is delegated to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// To this one name.
@@ -63,7 +63,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Of the record at `owner`, with its last dot; none where that is in the zone already.
+    /// The target for the record at `owner`, with its last dot; none if the record is in the zone already.
     pub(super) fn of(&self, owner: &str) -> Option<String> {
         match self {
             Self::Name(name) => Some(format!("{name}.")),
@@ -73,10 +73,10 @@ impl Target {
     }
 }
 
-/// What the file of credentials says about the place of its records.
+/// Reads from the file of credentials where the records are.
 ///
 /// # Errors
-/// What has to be known or done instead.
+/// What the user must add or do if the file does not say.
 pub(super) fn delegated_to(plan: &Plan) -> Result<Target, String> {
     let named = match plan.provider {
         Kind::AcmeDns => api::acme_dns_name(&plan.credentials).map(|name| name.map(Target::Name)),
@@ -85,11 +85,11 @@ pub(super) fn delegated_to(plan: &Plan) -> Result<Target, String> {
     };
     let wanted = match plan.provider {
         Kind::AcmeDns => {
-            "write `fulldomain = \"…\"`, as the registration gave it, into the file of credentials"
+            "write `fulldomain = \"…\"`, as the registration returned it, into the file of credentials"
         }
         Kind::Rfc2136 => "write `zone = \"…\"`, a zone that holds nothing else, into the file of credentials",
         _ => {
-            "make each an alias (CNAME) of a name in a zone that holds nothing else, for which alone the credentials are (docs/dns-01.md)"
+            "make each an alias (CNAME) of a name in a zone that holds nothing else, and use credentials for that zone only (docs/dns-01.md)"
         }
     };
     named.map_err(|error| error.to_string())?.ok_or_else(|| wanted.to_owned())
@@ -99,7 +99,7 @@ pub(super) fn delegated_to(plan: &Plan) -> Result<Target, String> {
 pub(super) struct Dns {
     provider: Provider,
     lookup: Lookup,
-    /// Name servers are not looked for: these are asked.
+    /// Servers to query instead of the zone's name servers; empty: those.
     asked: Vec<SocketAddr>,
 }
 
@@ -123,16 +123,15 @@ impl Dns {
         Ok(Self { provider, lookup, asked: plan.resolvers.clone() })
     }
 
-    /// Where the record for `host` belongs: `_acme-challenge.host`, or where a CNAME there leads.
+    /// The name of the record for `host`: `_acme-challenge.host`, or the target of a CNAME there.
     pub(super) async fn place(&self, host: &str) -> Result<String, DnsError> {
         let name = owner(host);
-        let name = lookup::name(&name).ok_or_else(|| {
-            DnsError::Failed(format!("{} is no name that DNS can have", Excerpt::of(&name)))
-        })?;
+        let name = lookup::name(&name)
+            .ok_or_else(|| DnsError::Failed(format!("{} is not a valid DNS name", Excerpt::of(&name))))?;
         Ok(lookup::text(&self.lookup.end_of_aliases(name).await?))
     }
 
-    /// Adds a record; one that is there already is no error.
+    /// Adds a record. An existing one is not an error.
     pub(super) async fn add(&self, record: &TxtRecord) -> Result<(), DnsError> {
         match &self.provider {
             Provider::Updates(updates) => updates.add(&self.lookup, record).await,
@@ -141,7 +140,7 @@ impl Dns {
         }
     }
 
-    /// Removes a record; one that is gone already is no error.
+    /// Removes a record. A missing one is not an error.
     pub(super) async fn remove(&self, record: &TxtRecord) -> Result<(), DnsError> {
         match &self.provider {
             Provider::Updates(updates) => updates.remove(&self.lookup, record).await,
@@ -155,7 +154,7 @@ impl Dns {
         !matches!(&self.provider, Provider::Api(api) if api.holds_one())
     }
 
-    /// Waits until every name server of the zone shows all the records. `tell` hears where none of them can be asked.
+    /// Waits until every name server of the zone shows all the records. `tell` is called if none of them answers.
     pub(super) async fn visible(&self, records: &[TxtRecord], tell: &dyn Fn(&str)) -> Result<(), DnsError> {
         let until = Instant::now() + WAITS.visible;
         for record in records {
@@ -183,7 +182,7 @@ async fn shown_by(
     loop {
         let (mut missing, mut answers) = (None, 0);
         for server in servers {
-            // A server that is down is not one that the CA will ask either.
+            // The CA does not get an answer from a server that is down either.
             let Ok(texts) = lookup::texts(*server, &name).await else { continue };
             answers += 1;
             if !texts.iter().any(|text| *text == record.value.as_bytes()) {
@@ -194,7 +193,7 @@ async fn shown_by(
             None if answers > 0 => return Ok(()),
             None => {
                 let (name, seconds) = (&record.name, waits.blind.as_secs());
-                tell(&format!("no name server of {name} can be asked from here: waiting {seconds} s"));
+                tell(&format!("no name server of {name} answers here: waiting {seconds} s"));
                 sleep(waits.blind).await;
                 return Ok(());
             }

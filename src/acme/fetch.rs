@@ -1,4 +1,4 @@
-//! The way to the CA: one HTTPS request a connection, every wait and body bounded; and what the ACME crate does not keep of an answer.
+//! HTTPS requests to the CA: one per connection, with a bound on every wait and body. Also keeps parts of an answer that the ACME crate drops.
 
 use std::future::Future;
 use std::path::Path;
@@ -24,18 +24,18 @@ use super::policy::RETRY_AFTER_S_MAX;
 use crate::bundle::compile::moment;
 use crate::excerpt::Excerpt;
 
-/// To connect: DNS, TCP and TLS together.
+/// Limit for DNS, TCP and TLS together.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
-/// For one request with its whole answer: a CA checks CAA and policy before it answers a finalize.
+/// Limit for one request with its whole answer: a CA checks CAA and policy before it answers a finalize.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Largest body: a directory, an order of 100 names, a chain.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Nonces that the CA refuses in a row before we stop (RFC 8555 §6.5).
+/// Nonces that the CA may refuse in a row (RFC 8555 §6.5).
 const BAD_NONCES_MAX: u32 = 5;
 /// Largest file of a private CA's roots.
 const TRUST_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What went wrong on the way.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Trouble {
     #[error("{0} cannot be resolved")]
@@ -62,12 +62,12 @@ pub(super) enum Trouble {
     Problem(serde_json::Value),
 }
 
-/// What the last answers said beside their bodies.
+/// What the last answers said besides their bodies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Moment of the last `Retry-After`, in seconds since 1970; of the last answer only.
+    /// The `Retry-After` of the last answer, in seconds since 1970.
     pub(super) retry_after: Option<i64>,
-    /// `instance` of the last problem document: where the user has to go (RFC 8555 §7.3.3).
+    /// `instance` of the last problem document: the URL that the user must open (RFC 8555 §7.3.3).
     pub(super) instance: Option<String>,
     pub(super) bad_nonces: u32,
 }
@@ -81,7 +81,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// That trusts the public roots, or those in the file `trust`.
+    /// A client that trusts the public roots, or those in the file `trust`.
     pub(super) fn new(trust: Option<&Path>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         match trust {
@@ -121,7 +121,7 @@ impl Client {
         Ok(BytesResponse::from(self.exchanged(request).await?.map(Full::new)))
     }
 
-    /// One request. The answer may be a problem where it was signed.
+    /// One request. The answer to a signed one may be a problem document.
     pub(super) async fn exchanged(
         &self,
         request: Request<BodyWrapper<Bytes>>,
@@ -155,7 +155,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// A request to another than the CA, such as a DNS provider: status and body of what comes.
+    /// A request to another server than the CA, such as a DNS provider. Returns status and body.
     pub(super) async fn call(&self, request: Request<Vec<u8>>) -> Result<(u16, Bytes), Trouble> {
         let answer = self.send(request.map(BodyWrapper::from)).await?;
         Ok((answer.status().as_u16(), answer.into_body()))
@@ -229,20 +229,20 @@ impl Client {
         })
     }
 
-    /// Keeps what the crate does not, and refuses what is no ACME answer: a proxy's page, or one nonce too many.
+    /// Keeps what the crate drops, and refuses answers that are not ACME (a proxy's page), and one refused nonce too many.
     fn look_at(&self, host: &str, is_post: bool, answer: &Response<Bytes>) -> Result<(), Trouble> {
         let status = answer.status();
         let problem: Option<serde_json::Value> = match status.is_success() {
             true => None,
             false => serde_json::from_slice(answer.body()).ok().filter(serde_json::Value::is_object),
         };
-        // To what is not signed, any JSON may be the answer of something else.
+        // The answer to an unsigned request may be any JSON of another server.
         let problem = problem
             .filter(|problem| is_post || problem.get("type").is_some_and(serde_json::Value::is_string));
         let mut seen = self.lock();
         seen.retry_after = retry_after(answer.headers(), SystemTime::now());
         if status.is_success() {
-            // To fetch a nonce proves nothing about it.
+            // Fetching a nonce does not show that the CA accepts it.
             seen.bad_nonces = if is_post { 0 } else { seen.bad_nonces };
             return Ok(());
         }
@@ -259,7 +259,7 @@ impl Client {
         seen.instance = text("instance").map(|url| Excerpt::of(url).into());
         if !is_bad_nonce(text("type"), text("detail")) {
             seen.bad_nonces = 0;
-            // The crate looks for a problem only in the answer to what is signed.
+            // The crate parses a problem only in the answer to a signed request.
             return if is_post {
                 Ok(())
             } else {
@@ -309,7 +309,7 @@ pub(super) fn is_bad_nonce(kind: Option<&str>, detail: Option<&str>) -> bool {
             && ["anti-replay nonce", "badnonce"].iter().any(|words| detail.contains(words))
 }
 
-/// Does a call again whose nonce was refused: the crate tries three times, and [`BAD_NONCES_MAX`] end it.
+/// Repeats a call whose nonce was refused: the crate tries three times, and [`BAD_NONCES_MAX`] limits the total.
 macro_rules! with_nonce {
     ($call:expr) => {
         loop {

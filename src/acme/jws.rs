@@ -1,5 +1,5 @@
-//! What the ACME crate cannot do, signed with the stored account key: an account that is bound to one at the CA's web site, a change of
-//! that key whose new one is stored first, and the other chains of a certificate.
+//! Signed messages that the ACME crate does not have: external account binding, a change of the account key in which the new key is stored
+//! first, and the other chains of a certificate.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::fetch::{Client, is_bad_nonce};
 
-/// Chains beside the first that are looked at.
+/// Further chains that are fetched.
 const ALTERNATES_MAX: usize = 4;
 
 /// The directory of a CA (RFC 8555 §7.1.1), as far as it is used here.
@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
         self.account(key, &payload).await
     }
 
-    /// The account that `key` has already; none where it has none.
+    /// The existing account of `key`, if there is one.
     pub(super) async fn find(&self, key: &Key) -> Result<Option<Found>, Error> {
         match self.account(key, &json!({ "onlyReturnExisting": true })).await {
             Ok(found) => Ok(Some(found)),

@@ -1,4 +1,4 @@
-//! `sanedge account` and `sanedge revoke`: the account at the CA, and the end of a certificate before its time.
+//! `sanedge account` and `sanedge revoke`: the account at the CA, and the revocation of a certificate.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub struct Account {
     pub staging: bool,
     /// Its URL; none before the first order.
     pub url: Option<String>,
-    /// What the CA was told.
+    /// The contact that the CA has.
     pub contact: Option<String>,
     /// The thumbprint of its key (RFC 7638).
     pub thumbprint: Option<String>,
@@ -37,7 +37,7 @@ pub struct Account {
     pub blocked_until: Option<i64>,
 }
 
-/// What is stored of the accounts of `plan`, the first CA's first. Nothing is asked.
+/// The stored accounts of `plan`, the first CA's first. No CA is contacted.
 pub fn accounts(plan: &Plan) -> Vec<Account> {
     let of = |ca: &Ca| {
         let kept = state::kept_account(&plan.state, &ca.directory);
@@ -70,7 +70,7 @@ pub fn exported(plan: &Plan) -> Result<Zeroizing<String>, Stop> {
     Ok(Zeroizing::new(text))
 }
 
-/// What belongs into the zones of the names of a plan.
+/// The records for the zones of a plan's names.
 #[derive(Debug, Default)]
 pub struct Records {
     /// Lines of a zone file.
@@ -79,10 +79,10 @@ pub struct Records {
     pub notes: Vec<String>,
 }
 
-/// Where dns-01 is used, the CNAME records that delegate `_acme-challenge`; and the CAA records by which only this account may issue.
+/// The CNAME records that delegate `_acme-challenge`, if dns-01 is used, and the CAA records by which only this account may issue.
 ///
 /// # Errors
-/// Where neither can be said.
+/// If neither is known.
 pub fn records(plan: &Plan) -> Result<Records, Stop> {
     let mut records = plan.dns.as_ref().map(|dns| delegations(plan, dns)).unwrap_or_default();
     match caa(plan) {
@@ -94,7 +94,7 @@ pub fn records(plan: &Plan) -> Result<Records, Stop> {
     Ok(records)
 }
 
-/// `_acme-challenge` of each name that dns-01 proves, as an alias of a name that the provider's credentials are for.
+/// `_acme-challenge` of each name that dns-01 validates, as an alias of a name that the provider's credentials can change.
 fn delegations(plan: &Plan, dns: &DnsPlan) -> Records {
     let by_dns = plan.certificates.iter().filter(|wanted| challenge::is_by_dns(plan, wanted));
     let mut owners: Vec<String> =
@@ -149,10 +149,10 @@ fn no_account(plan: &Plan) -> Stop {
     Stop::new("acme-no-account", message)
 }
 
-/// Gives the account of the first CA another key.
+/// Replaces the key of the account at the first CA.
 ///
 /// # Errors
-/// Where the CA refuses, or cannot be asked.
+/// If the CA refuses, or cannot be reached.
 pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
     let state = State::open(&plan.state)?;
     if state.account(&plan.ca.directory).is_none_or(|kept| kept.id.is_none()) {
@@ -163,15 +163,15 @@ pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
     changed.map(drop).map_err(|failure| stop(&failure))
 }
 
-/// Revokes the stored certificate that has `host`, and forgets it: the next run of `renew` orders another, with another key.
+/// Revokes and deletes the stored certificate of `host`. The next run of `renew` orders another, with another key.
 ///
 /// # Errors
-/// Where there is none, or the CA refuses.
+/// If there is none, or the CA refuses.
 pub fn revoke(plan: &Plan, host: &str) -> Result<String, Stop> {
     let host = normal(host);
     let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
     let state = State::open(&plan.state)?;
-    // A host that is not managed any more has a certificate as well.
+    // A host that is no longer managed may still have a certificate.
     let name = wanted.map_or(host.as_str(), |wanted| wanted.name()).to_owned();
     let held = state.certificate(&name).and_then(|pem| Held::of(&pem)).ok_or_else(|| {
         Stop::new(
@@ -183,7 +183,7 @@ pub fn revoke(plan: &Plan, host: &str) -> Result<String, Stop> {
     let ca = std::iter::once(&plan.ca).chain(&plan.fallback);
     let ca = ca.into_iter().find(|ca| Some(&ca.directory) == directory.as_ref()).unwrap_or(&plan.ca);
     let client = Client::new(ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
-    // First, so that a certificate that is revoked is never brought back, whatever happens next.
+    // First, so that no later bundle contains a revoked certificate, whatever happens next.
     state.remember_revoked(&held.der)?;
     let asked = runtime()?.block_on(async {
         let account = account::open(Some(&state), &client, ca).await?;

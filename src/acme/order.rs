@@ -1,4 +1,4 @@
-//! One order (RFC 8555 §7.4): from the names to the stored certificate, or to a failure that is told.
+//! One order (RFC 8555 §7.4): from the names to the stored certificate, or to a failure.
 
 use std::io;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use super::unserved::Unserved;
 use crate::bundle::acme::{Ca, Challenge, Plan, Wanted, stored};
 use crate::excerpt::kept_text;
 
-/// How long the CA may take to look at the challenges, or to issue.
+/// How long the CA may take to check the challenges, or to issue.
 const READY_TIME: Duration = Duration::from_secs(120);
-/// Between two looks, where the CA names no time: first and last.
+/// Pauses between two requests for the status if the CA names no time: first and longest.
 const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Status of a CA that has replaced the certificate already (RFC 9773 §5), and the end of those that are the client's fault.
 const CLIENT_FAULTS: std::ops::Range<u16> = 400..500;
@@ -34,20 +34,20 @@ const CLIENT_FAULTS: std::ops::Range<u16> = 400..500;
 /// What an order needs.
 pub(super) struct Work<'a> {
     pub(super) plan: &'a Plan,
-    /// The CA that is asked: the plan's first, or another.
+    /// The CA to use: the plan's first, or a fallback.
     pub(super) ca: &'a Ca,
-    /// None: a trial that keeps nothing and ends before a certificate is issued.
+    /// None: a dry run, which stores nothing and ends before a certificate is issued.
     pub(super) state: Option<&'a State>,
     pub(super) client: &'a Client,
     pub(super) account: &'a Account,
-    /// How the names are proven.
+    /// How the names are validated.
     pub(super) method: Method,
-    /// Who makes records; of dns-01.
+    /// The DNS provider, for dns-01.
     pub(super) dns: Option<&'a Dns>,
     pub(super) tell: &'a dyn Fn(&str, &str),
 }
 
-/// What the CA looks for. Tokens and proofs are served until this is dropped; records have to be removed.
+/// What the CA checks. Tokens and proofs are served until this is dropped; records must be removed.
 #[derive(Default)]
 struct Served {
     tokens: Vec<Token>,
@@ -62,7 +62,7 @@ impl Served {
 }
 
 impl Work<'_> {
-    /// Obtains and stores the certificate of `wanted`; `held` is the one that it replaces, if `account` has that of this CA.
+    /// Obtains and stores the certificate of `wanted`; `held` is the one that it replaces, if this CA issued it.
     pub(super) async fn obtain(&self, wanted: &Wanted, held: Option<&Held>) -> Result<(), Failure> {
         let name = wanted.name();
         let open = self.state.and_then(|state| state.order(name)).filter(|open| self.is_of(open, wanted));
@@ -88,7 +88,7 @@ impl Work<'_> {
         }
         let pem = Zeroizing::new(format!("{}{chain}", &*key));
         state.keep_certificate(name, pem.as_bytes()).map_err(|error| Failure::of_state(&error))?;
-        // Before the order is gone: a run that is killed in between goes on with it, and marks again.
+        // Before the order is removed: after a kill in between, the next run resumes the order and marks again.
         state.mark().map_err(|error| Failure::of_state(&error))?;
         state.drop_order(name);
         Ok(())
@@ -102,7 +102,7 @@ impl Work<'_> {
         Failure::of_call(error, &wanted.names, &self.client.seen())
     }
 
-    /// A stored order that the CA does not give any more is of no use; one that cannot be asked for is.
+    /// A stored order that the CA no longer has is dropped; one that could not be requested is kept.
     fn gone(&self, error: &Error, wanted: &Wanted) -> Failure {
         let failure = self.failed(error, wanted);
         Failure { order_is_over: matches!(error, Error::Api(_)) && failure.retry_after.is_none(), ..failure }
@@ -128,11 +128,11 @@ impl Work<'_> {
             }
         };
         let mut placed = with_nonce!(self.account.new_order(&order(replaces.is_some())));
-        // What it replaces is a help for the CA, never a reason to have no certificate (RFC 9773 §5).
+        // `replaces` only helps the CA; it must not prevent a certificate (RFC 9773 §5).
         if replaces.is_some() && placed.as_ref().is_err_and(blames_replaces) {
-            // The crate does not send it to a CA that has no renewal information: nothing was refused.
+            // If the CA has no renewal information, the crate does not send the order: the CA refused nothing.
             if !matches!(placed, Err(Error::Unsupported(_))) {
-                let what = "the CA refuses the order as a replacement: ordering without that";
+                let what = "the CA refuses the order as a replacement (`replaces`): ordering without it";
                 (self.tell)(wanted.name(), what);
             }
             placed = with_nonce!(self.account.new_order(&order(false)));
@@ -153,8 +153,8 @@ impl Work<'_> {
         Ok((order, key))
     }
 
-    /// The profile to ask for: a name only where the CA offers it; `auto` is the CA's default, and for addresses the only one
-    /// that Let's Encrypt issues with.
+    /// The profile to request: a named one only if the CA offers it; `auto` is the CA's default, and for addresses the only one that
+    /// Let's Encrypt issues with.
     fn profile(&self, identifiers: &[Identifier]) -> Result<Option<String>, Failure> {
         let written = self.ca.profile.as_str();
         let has_address = identifiers.iter().any(|identifier| matches!(identifier, Identifier::Ip(_)));
@@ -171,7 +171,7 @@ impl Work<'_> {
         }
     }
 
-    /// Serves the challenges and waits until the CA has seen them.
+    /// Serves the challenges and waits until the CA has checked them.
     async fn prove(&self, order: &mut Order, wanted: &Wanted) -> Result<(), Failure> {
         if order.state().status == OrderStatus::Pending {
             let mut served = Served::default();
@@ -182,20 +182,20 @@ impl Work<'_> {
         if order.state().status == OrderStatus::Invalid {
             return Err(self.why_invalid(order, wanted).await);
         }
-        (self.tell)(wanted.name(), "the CA accepts the proof");
+        (self.tell)(wanted.name(), "the CA has validated the names");
         Ok(())
     }
 
     async fn seen(&self, order: &mut Order, wanted: &Wanted, served: &mut Served) -> Result<(), Failure> {
         self.serve(order, wanted, served).await?;
         if !served.is_empty() {
-            (self.tell)(wanted.name(), "challenge ready, waiting for the CA to see it");
+            (self.tell)(wanted.name(), "challenge ready, waiting for the CA to check it");
         }
         self.call(order, wanted).await?;
         self.wait(order, wanted, |status| status != OrderStatus::Pending).await
     }
 
-    /// Makes all that the CA will look for.
+    /// Creates everything that the CA will check.
     async fn serve(&self, order: &mut Order, wanted: &Wanted, served: &mut Served) -> Result<(), Failure> {
         let mut authorizations = order.authorizations();
         while let Some(next) = authorizations.next().await {
@@ -233,14 +233,14 @@ impl Work<'_> {
         let tell = |what: &str| (self.tell)(wanted.name(), what);
         match self.dns {
             Some(dns) if !served.records.is_empty() => {
-                tell("record made, waiting for the name servers to show it");
+                tell("record created, waiting for the name servers to show it");
                 dns.visible(&served.records, &tell).await.map_err(|error| Failure::of_dns(&error))
             }
             _ => Ok(()),
         }
     }
 
-    /// Tells the CA that it may look.
+    /// Tells the CA that the challenges are ready.
     async fn call(&self, order: &mut Order, wanted: &Wanted) -> Result<(), Failure> {
         let mut authorizations = order.authorizations();
         while let Some(next) = authorizations.next().await {
@@ -251,7 +251,7 @@ impl Work<'_> {
             let challenge = method.and_then(|method| authorization.challenge(kind(method)));
             let Some(mut challenge) = challenge.filter(|_| is_pending) else { continue };
             if challenge.status == ChallengeStatus::Pending {
-                // A CA that looks at once says in this answer what it found.
+                // A CA that checks at once reports the result in this answer.
                 with_nonce!(challenge.set_ready()).map_err(|error| match error {
                     Error::Api(problem) if problem.is_of_validation() => {
                         Failure::of_validation(&name, Some(&problem))
@@ -263,7 +263,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes the record for `name`. It is noted first: whatever happens then, it is removed.
+    /// Creates the record for `name`. It is noted first, so that it is removed whatever happens next.
     async fn make_record(
         &self,
         wanted: &Wanted,
@@ -286,7 +286,7 @@ impl Work<'_> {
         remove(self.dns, records, &|what| (self.tell)(wanted.name(), what)).await;
     }
 
-    /// The challenge to answer, of those that the CA offers: with `auto` any that we can.
+    /// Which of the offered challenges to answer; with `auto` any that is possible here.
     fn method_of(&self, offered: &[instant_acme::Challenge]) -> Option<Method> {
         let ours = [Method::Http01, Method::TlsAlpn01].into_iter();
         let ours = ours.filter(|_| self.plan.challenge == Challenge::Auto && self.method != Method::Dns01);
@@ -295,7 +295,7 @@ impl Work<'_> {
         offered.max_by_key(|method| *method == self.method)
     }
 
-    /// Lets the edge answer for `name` beside those before it, and waits until it does.
+    /// Adds the proof for `name`, and waits until the edge answers with it.
     async fn prove_over_tls(
         &self,
         proofs: &mut Option<Proofs>,
@@ -312,7 +312,7 @@ impl Work<'_> {
         proofs.are_served(self.plan).await.map_err(failed)
     }
 
-    /// Notes in the stored order what a run that is killed would leave behind.
+    /// Notes in the stored order what a killed run would leave behind.
     fn remember(&self, wanted: &Wanted, note: impl FnOnce(&mut OpenOrder) -> bool) -> Result<(), Failure> {
         let Some(state) = self.state else { return Ok(()) };
         let Some(mut open) = state.order(wanted.name()) else { return Ok(()) };
@@ -350,7 +350,7 @@ impl Work<'_> {
         }
     }
 
-    /// The first challenge with an error says why.
+    /// The reason, from the first challenge with an error.
     async fn why_invalid(&self, order: &mut Order, wanted: &Wanted) -> Failure {
         let own = order.state().error.clone();
         let mut authorizations = order.authorizations();
@@ -397,7 +397,7 @@ impl Work<'_> {
             Some(url) => self.other_chain(&url, wanted).await,
             None => None,
         };
-        // Without a better one, the deployment says what is wrong with the first.
+        // If there is no better one, the deployment reports what is wrong with the first.
         Ok(other.unwrap_or(chain))
     }
 
@@ -410,13 +410,13 @@ impl Work<'_> {
         let chain = chains.into_iter().find(|chain| self.client.trusts(chain, wanted.name()))?;
         (self.tell)(
             wanted.name(),
-            "the CA's first chain leads to no trusted root: taking another of its chains",
+            "the CA's first chain does not lead to a trusted root: using another of its chains",
         );
         Some(chain)
     }
 }
 
-/// Removes records. What is left after a failure does no harm, and is told.
+/// Removes records. One that remains after a failure does no harm, and is reported.
 pub(super) async fn remove(dns: Option<&Dns>, records: &[TxtRecord], tell: &dyn Fn(&str)) {
     let Some(dns) = dns else { return };
     for record in records {
@@ -427,7 +427,7 @@ pub(super) async fn remove(dns: Option<&Dns>, records: &[TxtRecord], tell: &dyn 
     }
 }
 
-/// Whether it is new in the list, to which it is added.
+/// Adds an item that is not yet in the list; true if it was added.
 fn note<T: PartialEq + Clone>(list: &mut Vec<T>, item: &T) -> bool {
     let is_new = !list.contains(item);
     if is_new {
@@ -448,11 +448,11 @@ fn identifier(name: &str) -> Identifier {
     name.parse().map_or_else(|_| Identifier::Dns(name.to_owned()), Identifier::Ip)
 }
 
-/// Whether a refusal may be for what the order replaces: not a rate limit, and not a name that is refused.
+/// Whether a refusal may be because of `replaces`: not a rate limit, and not a refused name.
 fn blames_replaces(error: &Error) -> bool {
     let problem = match error {
         Error::Api(problem) => problem,
-        // An answer that does not repeat it; one that never came is no reason to ask twice.
+        // An answer that does not repeat the field. If no answer came, the order is not sent twice.
         Error::Other(inner) => return !inner.is::<Trouble>(),
         other => return matches!(other, Error::Unsupported(_)),
     };

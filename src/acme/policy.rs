@@ -1,7 +1,7 @@
-//! When a certificate is ordered, and how long after a failure: a state machine without clock, files or network.
+//! When a certificate is ordered, and the pauses after failures: a state machine without clock, files or network.
 //!
-//! Every attempt is recorded as a failed validation *before* the first call to the CA, and corrected by its end. So a process that is
-//! killed, or a machine that restarts in a loop, asks no more often than one that fails properly.
+//! Every attempt is recorded as a failed validation *before* its first request to the CA, and corrected when it ends. A process that is
+//! killed, or a machine that restarts in a loop, therefore sends no more requests than one that fails normally.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,39 +11,39 @@ const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 60 * MINUTE_S;
 /// Pauses after the first failures in a row; after those, a day each.
 const BACKOFF_S: [i64; 3] = [MINUTE_S, 10 * MINUTE_S, 100 * MINUTE_S];
-/// A pause up to this long is waited for within one run.
+/// Longest pause that a run waits for.
 pub(super) const WITHIN_RUN_S: i64 = 10 * MINUTE_S;
-/// Failed validations for one name in an hour: Let's Encrypt's own limit.
+/// Failed validations of one name in an hour: Let's Encrypt's own limit.
 pub(super) const INVALID_PER_HOUR_MAX: usize = 5;
 /// The longest `Retry-After` that is obeyed: a hostile or broken one must not stop renewals for good.
 pub(super) const RETRY_AFTER_S_MAX: i64 = 8 * DAY_S;
-/// How far ahead of the clock a stored moment may be: it stops the run. What is further ahead is of a clock that was wrong.
+/// A stored moment that is ahead of the clock by at most this stops the run; one further ahead was written with a wrong clock.
 pub(super) const AHEAD_S_MAX: i64 = DAY_S;
-/// Until the renewal information is asked for again: what the CA says within these, else the third.
+/// Time until the next request for renewal information: least, most, and the default if the CA says nothing.
 const POLL_S: (i64, i64, i64) = (MINUTE_S, DAY_S, 6 * HOUR_S);
 
 /// Why a certificate is renewed at a moment (RFC 9773 §4.2, [`Lifetime::renewal_due`]).
 const CA_WINDOW: &str = "drawn from the window that the CA suggests";
-const HALF: &str = "half of its lifetime is over then";
-const TWO_THIRDS: &str = "two thirds of its lifetime are over then";
+const HALF: &str = "half of its lifetime has passed by then";
+const TWO_THIRDS: &str = "two thirds of its lifetime have passed by then";
 
-/// What is remembered of one certificate, across restarts.
+/// The stored record of one certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
     /// Failures since the last success.
     pub failures: u32,
-    /// No attempt before this moment, by the back-off.
+    /// No attempt before this moment, because of the back-off.
     pub paused_until: i64,
-    /// No attempt before this moment, because the CA said so.
+    /// No attempt before this moment, because of the CA's `Retry-After`.
     pub blocked_until: i64,
-    /// When validations failed, of the last hour.
+    /// When validations failed in the last hour.
     pub invalid: Vec<i64>,
-    /// An attempt began then, and its end is not known.
+    /// When an attempt began whose end is not known.
     pub started: Option<i64>,
     /// The last failure was a validation: the next order is tried at the CA's staging directory first.
     pub proves_first: bool,
-    /// The last failure, for people.
+    /// The last failure, to be shown.
     pub last: Option<Told>,
     /// What the CA suggests for the certificate (RFC 9773).
     pub renewal: Option<Renewal>,
@@ -56,7 +56,7 @@ pub(super) struct Record {
 pub struct Told {
     /// Stable code.
     pub code: String,
-    /// What happened, in the CA's words where it is the CA's.
+    /// What happened; if the CA reported it, in its words.
     pub found: String,
     /// What it means.
     pub means: String,
@@ -69,7 +69,7 @@ pub struct Told {
 /// When to renew a certificate (RFC 9773 §4.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Renewal {
-    /// Of which certificate, as in §4.1.
+    /// The certificate's identifier (§4.1).
     pub certificate: String,
     /// The CA's window.
     pub start: i64,
@@ -82,11 +82,11 @@ pub(super) struct Renewal {
 /// What a failure counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// The CA looked and did not find what proves the name.
+    /// The CA did not find a correct answer to the challenge.
     Validation,
     /// The CA refused the name, the account or the request.
     Refused,
-    /// The CA could not be reached, or its answer is none.
+    /// The CA could not be reached, or its answer is not ACME.
     Ca,
 }
 
@@ -95,20 +95,20 @@ pub(super) enum Class {
 pub(super) enum End {
     /// A certificate was stored.
     Issued,
-    /// It failed; the moment before which the CA wants no other.
+    /// It failed; the CA accepts no other attempt before this moment.
     Failed(Class, Option<i64>),
 }
 
 /// What to do about a certificate now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing before this moment, and why then.
+    /// Nothing until this moment, and the reason for it.
     Fine(i64, &'static str),
-    /// It is due, and has to wait until this moment.
+    /// It is due, but must wait until this moment.
     Wait(i64, Why),
     /// Order it.
     Order,
-    /// An order was interrupted: go on with it.
+    /// Resume an interrupted order.
     Resume,
 }
 
@@ -123,16 +123,16 @@ pub(super) enum Why {
     Validations,
 }
 
-/// What the decision depends on beside the record.
+/// What the decision depends on, besides the record.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
-    /// The certificate that is there.
+    /// Lifetime of the stored certificate.
     pub lifetime: Option<Lifetime>,
     /// An order with its key is stored.
     pub open_order: bool,
-    /// The CA wants nothing from this account before then.
+    /// The CA accepts no request of this account before then.
     pub account_blocked_until: i64,
-    /// The user asks for it now: neither the lifetime nor the back-off counts.
+    /// `--now`: neither the lifetime nor the back-off counts.
     pub now: bool,
 }
 
@@ -154,7 +154,7 @@ impl Record {
         }
         let interrupted = facts.open_order && self.started.is_some();
         match self.wait(facts, now) {
-            // No new order, and so at most the one validation that it has.
+            // This is not a new order, so it adds at most the one validation that is pending.
             Some((_, Why::Backoff | Why::Validations)) if interrupted && now >= self.blocked(facts, now) => {
                 Step::Resume
             }
@@ -164,7 +164,7 @@ impl Record {
         }
     }
 
-    /// Until when no attempt is made, and why: of several reasons the one that lasts longest.
+    /// The moment before which no attempt is made, and why: of several reasons the one that lasts longest.
     pub(super) fn wait(&self, facts: &Facts, now: i64) -> Option<(i64, Why)> {
         let blocked = Some(self.blocked(facts, now)).filter(|until| now < *until);
         let invalid: Vec<i64> = self.recent(now).collect();
@@ -183,7 +183,7 @@ impl Record {
         self.blocked_until.max(facts.account_blocked_until).min(now.saturating_add(RETRY_AFTER_S_MAX))
     }
 
-    /// Whether the CA of `directory` issued the certificate, as far as it is known.
+    /// Whether the CA of `directory` issued the certificate, or may have.
     pub(super) fn is_of(&self, directory: &str) -> bool {
         self.directory.as_ref().is_none_or(|of| of == directory)
     }
@@ -194,7 +194,7 @@ impl Record {
         self.invalid.iter().copied().chain(self.started).chain(told).max()
     }
 
-    /// Without what a clock wrote that was more than [`AHEAD_S_MAX`] ahead: it would block until that day comes.
+    /// Without moments more than [`AHEAD_S_MAX`] ahead of the clock: they would block attempts until that day.
     #[must_use]
     pub(super) fn without_what_is_ahead(mut self, now: i64) -> Self {
         let latest = now.saturating_add(AHEAD_S_MAX);
@@ -206,16 +206,16 @@ impl Record {
         self
     }
 
-    /// After a trial: it counts as an attempt, and says nothing about the next order.
+    /// The record after a dry run: it counts as an attempt, but does not affect the next order.
     #[must_use]
     pub(super) fn after_trial(self, trial: Self) -> Self {
         Self { invalid: trial.invalid, blocked_until: trial.blocked_until, ..self }
     }
 
-    /// When the certificate that is there should be renewed, and why then; none without one.
+    /// When the stored certificate should be renewed, and the reason for that time; none without a certificate.
     pub(super) fn due(&self, facts: &Facts) -> Option<(i64, &'static str)> {
         let lifetime = facts.lifetime?;
-        // What a CA suggests past the end is no suggestion.
+        // A suggestion after the end of the certificate is ignored.
         let suggested =
             self.renewal.as_ref().map(|renewal| renewal.chosen).filter(|at| *at < lifetime.not_after);
         Some(match suggested {
@@ -225,7 +225,7 @@ impl Record {
         })
     }
 
-    /// The failed validations of the last hour. One that lies ahead is of a clock that was wrong.
+    /// The failed validations of the last hour. Moments ahead of the clock were written with a wrong clock.
     fn recent(&self, now: i64) -> impl Iterator<Item = i64> {
         self.invalid.iter().copied().filter(move |at| (now - HOUR_S..=now).contains(at))
     }
@@ -280,7 +280,7 @@ impl Record {
     }
 }
 
-/// The end of a wait of `longest` seconds at most; 0 where a clock wrote it that was ahead.
+/// The end of a wait of at most `longest` seconds; 0 if it was written with a clock that was ahead.
 pub(super) fn not_ahead(until: i64, longest: i64, now: i64) -> i64 {
     let latest = now.saturating_add(longest).saturating_add(AHEAD_S_MAX);
     if until > latest { 0 } else { until }

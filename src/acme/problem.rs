@@ -1,4 +1,4 @@
-//! What a failure means and what to do about it: the CA's problem documents, and our own.
+//! What a failure means and what to do: the CA's problem documents, and failures on this machine.
 
 use instant_acme::{Error, Problem};
 
@@ -13,7 +13,7 @@ use crate::bundle::file::word;
 use crate::doctor::explain::Code;
 use crate::excerpt::{kept_text, netted, visible};
 
-/// Longest text of the CA that is shown.
+/// Longest part of a CA's text that is shown.
 const SHOWN_CHARS_MAX: usize = 400;
 const URN: &str = "urn:ietf:params:acme:error:";
 
@@ -24,11 +24,11 @@ pub(super) struct Failure {
     pub(super) found: String,
     pub(super) remedy: String,
     pub(super) class: Class,
-    /// The CA wants no other attempt before then.
+    /// The CA accepts no other attempt before then.
     pub(super) retry_after: Option<i64>,
-    /// That holds for the whole account, or the failure is its own.
+    /// The wait, or the failure, concerns the whole account.
     pub(super) account_wide: bool,
-    /// The stored order is of no more use.
+    /// The stored order can no longer be used.
     pub(super) order_is_over: bool,
 }
 
@@ -43,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// What it means, by the doctor's table.
+    /// What it means, from the doctor's table.
     pub(super) fn means(&self) -> &'static str {
         self.code.explanation().why
     }
@@ -60,7 +60,7 @@ impl Failure {
         }
     }
 
-    /// Of the state folder.
+    /// A failure of the state folder.
     pub(super) fn of_state(error: &StateError) -> Self {
         let known = if matches!(error, StateError::Full(_)) { Code::AcmeDiskFull } else { Code::AcmeState };
         Self::new(known, error.to_string(), Class::Refused)
@@ -72,7 +72,7 @@ impl Failure {
         Self { remedy: failure.remedy.replace("{eab}", file), ..failure }
     }
 
-    /// Whether another CA may issue where this one does not: this one is at fault, and nothing is wrong with the names.
+    /// Whether a fallback CA may issue: the failure is this CA's, and not one of the names.
     pub(super) fn is_the_cas_fault(&self) -> bool {
         let is_ours = matches!(
             self.code,
@@ -86,7 +86,7 @@ impl Failure {
         self.class == Class::Ca && !is_ours
     }
 
-    /// A key or a request that could not be made.
+    /// A key or a request that could not be created.
     pub(super) fn of_making(what: &str) -> Self {
         Self::new(Code::AcmeRequest, what.to_owned(), Class::Refused)
     }
@@ -96,7 +96,7 @@ impl Failure {
         Self::new(Code::AcmeSlow, found, Class::Ca)
     }
 
-    /// Of a TXT record.
+    /// A failure of a TXT record.
     pub(super) fn of_dns(error: &DnsError) -> Self {
         let (known, class) = match error {
             DnsError::Credentials(_) => (Code::AcmeDnsCredentials, Class::Refused),
@@ -108,11 +108,11 @@ impl Failure {
             DnsError::Failed(_) => (Code::AcmeDnsFailed, Class::Ca),
             DnsError::Invisible(_) => (Code::AcmeDnsInvisible, Class::Ca),
         };
-        // Names and URLs of the file of credentials stand in it, and what a provider or a program says.
+        // It contains names and URLs from the file of credentials, and text of a provider or a program.
         Self::new(known, kept_text(&error.to_string()), class)
     }
 
-    /// The CA offers no challenge that we can do.
+    /// The CA offers no challenge that can be answered here.
     pub(super) fn no_challenge(name: &str, offered: &[String]) -> Self {
         let found = format!("for {} the CA offers {}", shown(name), shown(&offered.join(", ")));
         Self { order_is_over: true, ..Self::new(Code::AcmeNoChallenge, found, Class::Refused) }
@@ -149,7 +149,7 @@ impl Failure {
         Self { order_is_over: true, ..failure }
     }
 
-    /// Of a call to the CA about `names`. `seen` has what the answer said beside its body.
+    /// A failed request to the CA about `names`. `seen` has what the answer said besides its body.
     pub(super) fn of_call(error: &Error, names: &[String], seen: &Seen) -> Self {
         match error {
             Error::Api(problem) => Self::of_problem(problem, names, seen),
@@ -158,7 +158,7 @@ impl Failure {
                     let code = trouble.code();
                     Self {
                         retry_after: seen.retry_after,
-                        // Without a problem document nothing says that it is about these names.
+                        // Without a problem document it is unknown whether it concerns these names only.
                         account_wide: is_of_account(code) || code == Code::AcmeRateLimited,
                         ..Self::new(code, shown(&trouble.to_string()), Class::Ca)
                     }
@@ -170,7 +170,7 @@ impl Failure {
     }
 
     fn of_problem(problem: &Problem, names: &[String], seen: &Seen) -> Self {
-        // A compound problem is as its first part says (RFC 8555 §6.7.1).
+        // The type of a compound problem is that of its first part (RFC 8555 §6.7.1).
         let inner = problem.subproblems.first().and_then(|sub| sub.r#type.as_deref());
         let short = match kind(problem) {
             "compound" | "" => inner.map(|text| text.trim_start_matches(URN)).unwrap_or_default(),
@@ -207,13 +207,13 @@ impl Failure {
         failure
     }
 
-    /// The edge on this machine would not show the CA what proves a name.
+    /// The edge on this machine does not answer the challenge.
     pub(super) fn unserved(unserved: Unserved, plan: &Plan) -> Self {
         let failure = Self::new(unserved.code, unserved.found, Class::Refused);
         Self { remedy: failure.remedy.replace("{place}", &word(&plan.challenges)), ..failure }
     }
 
-    /// What it means where the CA looked on port 443, or for a record.
+    /// The failure with the code that applies to the method of validation.
     #[must_use]
     pub(super) fn with(self, method: Method) -> Self {
         let code = match (method, self.code) {
@@ -230,12 +230,12 @@ impl Failure {
         Self { code, remedy, ..self }
     }
 
-    /// The CA does not say that it refuses the name or the place, but that it did not find what it looked for.
+    /// Whether the CA did not find a correct answer, rather than refusing the name.
     fn is_of_what_was_found(&self) -> bool {
         matches!(self.code, Code::AcmeDns | Code::AcmeConnection | Code::AcmeWrongAnswer | Code::AcmeTls)
     }
 
-    /// The name is signed, and its signatures do not verify.
+    /// The name's DNSSEC signatures do not verify.
     pub(super) fn bogus(name: &str) -> Self {
         Self::new(
             Code::AcmeDnssec,
@@ -244,7 +244,7 @@ impl Failure {
         )
     }
 
-    /// No name can be resolved here.
+    /// No resolver answers.
     pub(super) fn no_resolver(name: &str, error: &str) -> Self {
         Self::new(Code::AcmeNoResolver, format!("{name}: {}", shown(error)), Class::Refused)
     }
@@ -255,7 +255,7 @@ impl Failure {
     }
 }
 
-/// Whether a problem is what the CA found where it looked for the challenge (RFC 8555 §6.7).
+/// Whether a problem reports the result of a validation (RFC 8555 §6.7).
 pub(super) trait OfValidation {
     fn is_of_validation(&self) -> bool;
 }
@@ -285,7 +285,7 @@ fn kind(problem: &Problem) -> &str {
     problem.r#type.as_deref().unwrap_or_default().trim_start_matches(URN)
 }
 
-/// The CA's text, each name's own part included.
+/// The CA's text, including the part for each name.
 fn said(problem: &Problem) -> String {
     let mut text = problem.detail.clone().unwrap_or_else(|| kind(problem).to_owned());
     for sub in &problem.subproblems {
@@ -306,12 +306,12 @@ fn is_about(problem: &Problem, names: &[String]) -> bool {
     text.contains("exact set of") || names.iter().any(|name| text.contains(name.as_str()) || parent(name))
 }
 
-/// Of what a CA says: its beginning, without what may be a key.
+/// The beginning of a CA's text, without what may be a key.
 fn shown(text: &str) -> String {
     visible(&netted(&text.chars().take(SHOWN_CHARS_MAX).collect::<String>(), &[]))
 }
 
-/// Whether a failure is of the account and not of the names.
+/// Whether a failure concerns the account and not the names.
 fn is_of_account(code: Code) -> bool {
     use Code::*;
     matches!(

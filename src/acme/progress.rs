@@ -1,4 +1,4 @@
-//! What a run of `sanedge renew` came to: rows for people, and the same as JSON.
+//! The result of a run of `sanedge renew`, as text and as JSON.
 
 use serde_json::{Value, json};
 
@@ -9,16 +9,16 @@ use crate::bundle::lifetime::Lifetime;
 use crate::bundle::report::escaped;
 use crate::excerpt::kept_text;
 
-/// How it went with one certificate.
+/// The result for one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing to do.
     Fine,
     /// A new certificate is stored.
     Issued,
-    /// In a trial: it would have been issued.
+    /// In a dry run: it would have been issued.
     Possible,
-    /// It is due and has to wait.
+    /// It is due, but must wait.
     Waiting,
     /// It could not be obtained.
     Failed,
@@ -39,19 +39,19 @@ impl Outcome {
 /// One certificate.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its names, the first of which stands for it.
+    /// Its names; the first one identifies it.
     pub names: Vec<String>,
-    /// How it went.
+    /// The result.
     pub outcome: Outcome,
-    /// Of the certificate that is stored.
+    /// Lifetime of the stored certificate.
     pub lifetime: Option<Lifetime>,
-    /// When something is done about it next.
+    /// When it is renewed or attempted next.
     pub next: Option<i64>,
-    /// Why then.
+    /// The reason for that time.
     pub why: Option<&'static str>,
     /// The failure.
     pub told: Option<Told>,
-    /// Another try may help within the run.
+    /// Another attempt within the run may help.
     pub(super) retries: bool,
 }
 
@@ -93,7 +93,7 @@ impl Row {
         Self { outcome: Outcome::Waiting, next, why, told: last.map(remembered), retries, ..self }
     }
 
-    /// What may be possible later, without a moment that is known.
+    /// The row of a certificate that may be possible later, at an unknown time.
     pub(super) fn not_now(self, told: &Told) -> Self {
         let told = Some(told.clone());
         Self { outcome: Outcome::Waiting, next: None, why: Some("the disk is full"), told, ..self }
@@ -105,7 +105,7 @@ impl Row {
     }
 }
 
-/// What a record says of the last failure. Its file may have been edited.
+/// The last failure from a record, without what may be a key: the file may have been edited.
 pub(super) fn remembered(told: &Told) -> Told {
     let Told { code, found, means, remedy, at } = told;
     let (code, found) = (kept_text(code), kept_text(found));
@@ -127,7 +127,7 @@ impl Run {
         }
     }
 
-    /// For people.
+    /// As text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         if self.staging {
@@ -139,13 +139,13 @@ impl Run {
         text
     }
 
-    /// For programs.
+    /// As JSON.
     pub fn json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
         json!({ "staging": self.staging, "stored": self.stored, "certificates": rows })
     }
 
-    /// The first failure, or what waits: for the error of the whole.
+    /// The first failure, or else the first wait: for the error of the whole run.
     pub fn failure(&self) -> Option<(String, String)> {
         let failed = self.rows.iter().find(|row| row.outcome == Outcome::Failed);
         let row = failed.or_else(|| self.rows.iter().find(|row| row.outcome == Outcome::Waiting))?;
@@ -162,7 +162,7 @@ impl Run {
 }
 
 impl Row {
-    /// What is known of the failure, before a wait.
+    /// Lines about the failure, which are printed before a wait.
     pub(super) fn reasons(&self) -> Vec<String> {
         let told = self.told.as_ref().filter(|_| !matches!(self.outcome, Outcome::Fine | Outcome::Issued));
         let lines = |told: &Told| {

@@ -1,4 +1,4 @@
-//! The state folder: account, records, open orders and certificates. Mode 0700, files 0600, each replaced in one step.
+//! The state folder: account, records, open orders and certificates. Mode 0700, files 0600, each replaced atomically.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,9 +20,9 @@ use crate::excerpt::Excerpt;
 
 /// Largest file of the folder.
 const BYTES_MAX: u64 = 64 * 1024;
-/// Files of a folder that are looked at.
+/// Files of a folder that are checked.
 const FILES_MAX: usize = 4_096;
-/// What a run may write at most, twice: keys, chains and records of one certificate are a fourth of it.
+/// Twice what a run may write at most; the keys, chains and records of one certificate need a fourth of it.
 const FREE_BYTES_MIN: u64 = 512 * 1024;
 const FOLDERS: [&str; 4] = ["accounts", "records", "orders", stored::FOLDER];
 
@@ -41,26 +41,26 @@ pub(super) enum StateError {
     Full(String),
 }
 
-/// An account at a CA. The key is stored before the CA hears of it.
+/// An account at a CA. The key is stored before it is sent.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Account {
     pub(super) directory: String,
     /// PKCS #8, in base64.
     pub(super) key: Zeroizing<String>,
-    /// The key that is to follow, from before the CA hears of it until it has agreed.
+    /// The next key, from before it is sent until the CA has accepted it.
     #[serde(default)]
     pub(super) next_key: Option<Zeroizing<String>>,
-    /// What CAA records name the CA by.
+    /// The CA's names in CAA records.
     #[serde(default)]
     pub(super) caa: Vec<String>,
     /// Its URL, once the CA has given it.
     pub(super) id: Option<String>,
-    /// What the CA was told.
+    /// The contact that the CA has.
     pub(super) contact: Option<String>,
-    /// What the CA wants of the user first; nothing is ordered until the user asks again with `--now`.
+    /// The action that the CA requires of the user; nothing is ordered until the user runs `--now`.
     #[serde(default)]
     pub(super) wants_user: Option<Told>,
-    /// The CA wants no request of it before then.
+    /// The CA accepts no request of this account before then.
     pub(super) blocked_until: i64,
 }
 
@@ -72,29 +72,29 @@ pub(super) struct OpenOrder {
     pub(super) names: Vec<String>,
     /// PKCS #8, as PEM.
     pub(super) key: Zeroizing<String>,
-    /// The tokens that were written for it: a run that is killed leaves them.
+    /// The tokens that were written for it, which a killed run leaves.
     pub(super) tokens: Vec<String>,
-    /// The same of TXT records.
+    /// Likewise the TXT records.
     pub(super) records: Vec<TxtRecord>,
 }
 
-/// A TXT record of dns-01 that is to be removed again.
+/// A TXT record of dns-01 that must be removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TxtRecord {
-    /// Where it is, behind all CNAMEs, without the last dot.
+    /// Its name, after all CNAMEs, without the last dot.
     pub(super) name: String,
     /// The digest of the key authorization.
     pub(super) value: String,
 }
 
-/// The folder, held by this process alone.
+/// The folder, locked by this process.
 pub(super) struct State {
     folder: PathBuf,
     _lock: OwnedFd,
 }
 
 impl State {
-    /// Opens the folder, which is made if its parent is there.
+    /// Opens the folder, and creates it if its parent exists.
     pub(super) fn open(folder: &Path) -> Result<Self, StateError> {
         private(folder)?;
         for name in FOLDERS {
@@ -112,14 +112,14 @@ impl State {
         Ok(Self { folder: folder.to_owned(), _lock: opened })
     }
 
-    /// Whether there is room for what a run writes: an order whose certificate cannot be stored is worse than none.
+    /// Whether there is space for what a run writes: an order whose certificate cannot be stored would be wasted.
     pub(super) fn has_room(&self) -> Result<(), StateError> {
         let found = rustix::fs::statvfs(&self.folder).map_err(|e| io_error(&self.folder, e.into()))?;
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         if free < FREE_BYTES_MIN { Err(StateError::Full(shown(&self.folder))) } else { Ok(()) }
     }
 
-    /// The newest moments that are known of each name, with their file: of its record, and of its certificate, which is the CA's.
+    /// The newest moment in the record of each name, and the notBefore of its certificate, each with its file.
     pub(super) fn newest(&self, names: &[String]) -> Vec<(String, i64)> {
         let of = |name: &String| {
             let record = self.record(name).newest();
@@ -139,7 +139,7 @@ impl State {
 
     pub(super) fn keep_record(&self, name: &str, record: &Record) -> Result<(), StateError> {
         let path = self.path("records", name, "json");
-        // The card is not written for what it holds already.
+        // An unchanged record is not written to the card again.
         if self.read::<Record>(&path).as_ref() == Some(record) { Ok(()) } else { self.write(&path, record) }
     }
 
@@ -163,14 +163,14 @@ impl State {
         self.write(&account_path(&self.folder, &account.directory), account)
     }
 
-    /// Adds a certificate to those that are never used again.
+    /// Adds a certificate to the list of those that are never used again.
     pub(super) fn remember_revoked(&self, der: &[u8]) -> Result<(), StateError> {
         let mut all = stored::revoked(&self.folder);
         all.insert(crate::bundle::wire::sha256(der));
         self.keep_revoked(&all)
     }
 
-    /// Where the CA has not revoked it.
+    /// Removes it from that list, because the CA has not revoked it.
     pub(super) fn forget_revoked(&self, der: &[u8]) -> Result<(), StateError> {
         let mut all = stored::revoked(&self.folder);
         all.remove(&crate::bundle::wire::sha256(der));
@@ -182,14 +182,14 @@ impl State {
         replace(&self.folder.join(stored::REVOKED), lines.as_bytes())
     }
 
-    /// Forgets a certificate, its key and what was planned for it.
+    /// Removes a certificate with its key, record and order.
     pub(super) fn drop_certificate(&self, name: &str) {
         let _ = fs::remove_file(self.certificate_path(name));
         let _ = fs::remove_file(self.path("records", name, "json"));
         self.drop_order(name);
     }
 
-    /// Files that are damaged, and so count as none: each is moved aside, and named with what is wrong with it.
+    /// Renames damaged files, and returns a sentence about each.
     pub(super) fn damaged(&self) -> Vec<String> {
         let of = |folder: &str, is_good: fn(&[u8]) -> bool| {
             let files =
@@ -218,7 +218,7 @@ impl State {
         let aside = path.with_added_extension("damaged");
         let moved = fs::rename(path, &aside).is_ok();
         let place = if moved { format!("; it is now {}", shown(&aside)) } else { String::new() };
-        Some(format!("{}: {wrong}, and counts as none{place}", shown(path)))
+        Some(format!("{}: {wrong}, and is treated as missing{place}", shown(path)))
     }
 
     /// The certificate with its key, as it is stored.
@@ -230,7 +230,7 @@ impl State {
         replace(&self.certificate_path(name), pem)
     }
 
-    /// Tells the deployment that there is something new.
+    /// Requests a deployment.
     pub(super) fn mark(&self) -> Result<(), StateError> {
         mark(&self.folder)
     }
@@ -244,7 +244,7 @@ impl State {
         self.folder.join(folder).join(format!("{file}.{extension}"))
     }
 
-    /// A file that is damaged counts as none: what it says is learnt again. [`State::damaged`] names it.
+    /// Reads a file. A damaged one is treated as missing; [`State::damaged`] reports it.
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
         read(&self.folder, path)
     }
@@ -261,7 +261,7 @@ fn read<T: DeserializeOwned>(folder: &Path, path: &Path) -> Option<T> {
     serde_json::from_slice(&stored::read(folder, path).ok()??).ok()
 }
 
-/// What is stored of an account. Only looked at: others may be at work in the folder.
+/// The stored account, read without the lock: another process may be using the folder.
 pub(super) fn kept_account(folder: &Path, directory: &str) -> Option<Account> {
     read(folder, &account_path(folder, directory)).filter(|account: &Account| account.directory == directory)
 }
@@ -288,7 +288,7 @@ fn io_error(path: &Path, error: io::Error) -> StateError {
     }
 }
 
-/// Makes a folder for this user alone, or checks that it is one.
+/// Creates a folder for this user only, or checks that it is one.
 fn private(folder: &Path) -> Result<(), StateError> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => return Ok(()),
@@ -297,7 +297,7 @@ fn private(folder: &Path) -> Result<(), StateError> {
     }
     let found = fs::symlink_metadata(folder).map_err(|error| io_error(folder, error))?;
     let wrong = match () {
-        () if !found.is_dir() => "no folder",
+        () if !found.is_dir() => "not a folder",
         () if found.uid() != rustix::process::geteuid().as_raw() => "a folder of another user",
         () if found.mode() & 0o077 != 0 => "open to other users",
         () => return Ok(()),
@@ -322,7 +322,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     })
 }
 
-/// A file that is no secret, of a bounded size.
+/// Reads a file that is not secret, with a bound on its size.
 pub(super) fn read_public(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let named = |what: &dyn std::fmt::Display| format!("{} cannot be read: {what}", Excerpt::of_path(path));
     let file = File::open(path).map_err(|error| named(&error))?;

@@ -1,15 +1,15 @@
-//! Why nothing was tried at all, and what each command begins with.
+//! Why a command ended before it tried anything, and what each command needs at its start.
 
 use super::state::StateError;
 
-/// Why nothing was tried at all.
+/// Why a command ended before it tried anything.
 #[derive(Debug)]
 pub struct Stop {
     /// Stable code.
     pub code: &'static str,
     /// What was expected, what was found, what to do.
     pub message: String,
-    /// It may be possible later, without anybody's doing.
+    /// It may be possible later, without a change by the user.
     pub not_now: bool,
 }
 
@@ -35,7 +35,7 @@ impl From<StateError> for Stop {
     }
 }
 
-/// For one command.
+/// The runtime of one command.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Stop::new("acme-runtime", error.to_string()))

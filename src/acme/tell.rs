@@ -1,4 +1,4 @@
-//! What the edge is told of a run, for status, page and metrics.
+//! Writes the result of a run for the edge, which shows it in status, page and metrics.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -11,8 +11,8 @@ use super::progress::{Outcome, Row};
 use crate::bundle::acme::told::{self, CODES_MAX, FILE, Failure, Renewal};
 use crate::bundle::acme::{Ca, Plan};
 
-/// Brings the file up to date with the rows of a run, and with the next question about renewals if this run has asked; `directory_of`
-/// is the CA that issued a certificate. Without the folder, or room in it, the edge knows nothing of the run.
+/// Updates the file with the rows of a run, and with the time of the next request for renewal information if this run has sent one.
+/// `directory_of` is the CA that issued a certificate. If the folder is missing or full, the edge shows nothing of the run.
 pub(super) fn tell(
     plan: &Plan,
     rows: &[Row],
@@ -22,7 +22,7 @@ pub(super) fn tell(
     let mut told = told::read(&plan.challenges).unwrap_or_default();
     told.at = clock();
     told.poll_at = poll_at.unwrap_or(told.poll_at);
-    // A run for one host says nothing of the others; a host that is not managed any more is not told of.
+    // A run for one host keeps the entries of the others; hosts that are no longer managed are removed.
     told.certificates.retain(|kept| plan.certificates.iter().any(|wanted| wanted.names == kept.names));
     for row in rows {
         if let Some(failure) = row.told.as_ref().filter(|_| row.outcome == Outcome::Failed) {
@@ -61,7 +61,7 @@ fn failure(told: &Told) -> Failure {
     Failure { code, found, means, remedy, at }
 }
 
-/// In one step, readable by all who come into the folder.
+/// Writes the file atomically, readable by every user that can open the folder.
 fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
     let (path, temporary) = (folder.join(FILE), folder.join(FILE).with_extension("new"));
     let _ = fs::remove_file(&temporary); // of a run that was killed

@@ -1,4 +1,4 @@
-//! Why the edge on this machine would not show the CA what proves a name.
+//! Why the edge on this machine does not answer a challenge.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::bundle::file::word;
 use crate::doctor::explain::Code;
 
-/// Why the edge on this machine would not show the CA what proves a name.
+/// Why the edge on this machine does not answer a challenge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unserved {
     pub(super) code: Code,
@@ -18,7 +18,7 @@ impl Unserved {
         Self { code, found }
     }
 
-    /// The folder, where nothing can be written.
+    /// The folder cannot be written.
     pub(super) fn folder(folder: &Path, error: &io::Error) -> Self {
         let found = format!("no challenge can be written to {}: {error}", word(folder));
         Self::new(Code::AcmeChallengeFolder, found)

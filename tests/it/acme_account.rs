@@ -366,7 +366,12 @@ fn damaged_files_of_the_state_are_named_and_put_aside() {
     }
     let output = desk.renew(&[]);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(text(&output).matches("is damaged, and counts as none").count(), 3, "{}", text(&output));
+    assert_eq!(
+        text(&output).matches("is damaged, and is treated as missing").count(),
+        3,
+        "{}",
+        text(&output)
+    );
     for file in [&account, &record, &desk.certificate(A)] {
         assert_eq!(fs::read_to_string(file.with_added_extension("damaged")).unwrap(), "{ half");
         assert!(file.exists(), "made anew");
@@ -471,7 +476,7 @@ fn the_delegation_of_each_name_that_dns_01_proves_is_printed() {
     assert!(lines.len() == 3 && lines[2].starts_with("; no CAA records yet"), "{said}");
     let said = of("");
     assert!(said.starts_with(&format!("; no CNAME records for {a}, {apex}: write `fulldomain")), "{said}");
-    assert!(of("fulldomain = \"other.auth.test\"\n").contains("`fulldomain` is not what it should be"));
+    assert!(of("fulldomain = \"other.auth.test\"\n").contains("`fulldomain` is not valid"));
     let update = |zone: &str| {
         printed(
             "rfc2136",

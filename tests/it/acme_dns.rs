@@ -242,7 +242,7 @@ fn an_update_that_is_refused_says_which_part_of_it_is_wrong() {
         ),
         (good.replace(&bind.address.to_string(), "127.0.0.1:1"), "acme-dns-failed", "cannot be asked"),
         (good.replace("key_name", "key_nam"), "acme-dns-credentials", "line 2"),
-        (good.replace(SECRET, "%%%"), "acme-dns-credentials", "`secret` is not what it should be"),
+        (good.replace(SECRET, "%%%"), "acme-dns-credentials", "`secret` is not valid"),
         (good.replace(&bind.address.to_string(), "ns.example"), "acme-dns-credentials", "`server`"),
     ];
     for (credentials, code, found) in cases {

@@ -116,7 +116,8 @@ fn inside() {
     for (host, address) in
         [("there.test", "203.0.113.7"), ("both.test", "203.0.113.7"), ("six.test", "2001:db8::7")]
     {
-        let warning = format!("{host}: warning: DNS says {address}, which is no address of this board");
+        let warning =
+            format!("{host}: warning: the name resolves to {address}, which is not an address of this board");
         assert!(said.contains(&warning), "{warning}: {said}");
     }
     assert!(!said.contains("ours.test: warning"), "{said}");

@@ -17,13 +17,13 @@ use crate::bundle::acme::Provider;
 use crate::bundle::file::word;
 use crate::excerpt::{Excerpt, may_hold_key};
 
-/// deSEC takes no shorter one.
+/// The shortest one that deSEC accepts.
 const DESEC_TTL_S: u32 = 3600;
-/// What an acme-dns server keeps in place of a value that is removed: it has no other way, and takes 43 characters only.
+/// Replaces a value at an acme-dns server, which cannot remove one and accepts 43 characters only.
 const ACME_DNS_NOTHING: &str = "___________________________________________";
-/// Values that an acme-dns server keeps of one account.
+/// Values that an acme-dns server stores for an account.
 const ACME_DNS_VALUES: usize = 2;
-/// Words of an answer that are shown.
+/// Longest part of an answer that is shown, in words.
 const SAID_WORDS_MAX: usize = 20;
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ impl Checked for AcmeDns {
 #[serde(deny_unknown_fields)]
 struct Token {
     token: Zeroizing<String>,
-    /// Where the interface is, if not at the provider itself: a stand-in of tests, or a proxy.
+    /// Base URL of the interface, if it is not the provider's own: a proxy, or a server for tests.
     url: Option<String>,
     trust: Option<PathBuf>,
 }
@@ -72,13 +72,13 @@ pub(super) struct Api {
     client: Client,
     /// Without the last slash.
     url: String,
-    /// The password of acme-dns, the token of others.
+    /// The password for acme-dns, the token for the others.
     secret: Zeroizing<String>,
-    /// Of acme-dns: user name and subdomain.
+    /// For acme-dns: user name and subdomain.
     account: (String, String),
 }
 
-/// What came of a call: its status and the JSON of its body.
+/// The answer to a call: its status and the JSON of its body.
 struct Answer {
     status: u16,
     json: Value,
@@ -116,7 +116,7 @@ impl Api {
         Ok(Self { provider, client, url: url.trim_end_matches('/').to_owned(), secret, account })
     }
 
-    /// DuckDNS keeps one value for all names of an account's domain.
+    /// Whether the provider stores only one value for a name. DuckDNS has one for a whole domain.
     pub(super) fn holds_one(&self) -> bool {
         self.provider == Provider::Duckdns
     }

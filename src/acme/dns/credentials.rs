@@ -1,4 +1,4 @@
-//! The file of `[acme.dns] credentials`: TOML with the keys of the provider. Nothing of it is ever shown.
+//! The file of `[acme.dns] credentials`: TOML with the keys of the provider. Its values are never shown.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,16 +13,16 @@ use crate::bundle::file::word;
 
 /// Largest file.
 const BYTES_MAX: u64 = 16 * 1024;
-/// Others may not read it.
+/// Mode bits of other users, none of which may be set.
 const OTHERS: u32 = 0o007;
 
 /// The content of a file for one provider.
 pub(super) trait Checked: DeserializeOwned {
-    /// The keys that it needs, as one writes them.
+    /// The keys that it needs, as an example.
     const EXAMPLE: &'static str;
 }
 
-/// Reads the file, and gives it with its path.
+/// Reads the file; returns its content and its path.
 pub(super) fn read<T: Checked>(file: &Path) -> Result<(T, &Path), DnsError> {
     let wrong = |what: String| DnsError::Credentials(format!("{} {what}", word(file)));
     let text = text(file).map_err(wrong)?;
@@ -37,7 +37,7 @@ fn text(file: &Path) -> Result<Zeroizing<String>, String> {
     let opened = File::open(file).map_err(|error| format!("cannot be opened: {error}"))?;
     let found = opened.metadata().map_err(|error| format!("cannot be read: {error}"))?;
     if !found.is_file() || found.len() > BYTES_MAX {
-        return Err(format!("is no file of at most {BYTES_MAX} bytes"));
+        return Err(format!("is not a file of at most {BYTES_MAX} bytes"));
     }
     if found.mode() & OTHERS != 0 {
         return Err(format!("can be read by every user of this machine: type `chmod o= {}`", word(file)));
@@ -47,7 +47,7 @@ fn text(file: &Path) -> Result<Zeroizing<String>, String> {
     Ok(text)
 }
 
-/// A value that is of no use; the value itself is not shown.
+/// The error for a value that cannot be used. The value is not shown.
 pub(super) fn bad(file: &Path, key: &str, expected: &str) -> DnsError {
-    DnsError::Credentials(format!("{}: `{key}` is not what it should be; expected {expected}", word(file)))
+    DnsError::Credentials(format!("{}: `{key}` is not valid; expected {expected}", word(file)))
 }

@@ -1,4 +1,4 @@
-//! `exec`: a program of the user's own, called as lego calls one: `PROGRAM present|cleanup FQDN VALUE`.
+//! `exec`: a program of the user's, with the arguments of lego's provider `exec`: `PROGRAM present|cleanup FQDN VALUE`.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,11 +17,11 @@ use crate::acme::state::TxtRecord;
 use crate::bundle::file::word;
 use crate::excerpt::Excerpt;
 
-/// For one call.
+/// Limit for one call.
 const CALL_TIME: Duration = Duration::from_secs(120);
-/// Time between two looks whether it has ended.
+/// Pause between two checks whether it has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// What it says on stderr that is kept.
+/// Longest part of its stderr that is kept.
 const SAID_BYTES_MAX: usize = 4096;
 
 /// The file of credentials.
@@ -62,7 +62,7 @@ impl Program {
             Ok(Ok((status, bytes))) => {
                 let said = String::from_utf8_lossy(&bytes);
                 let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-                Err(failed(format!("it ended with {status} and said {}", Excerpt::of(last.trim()))))
+                Err(failed(format!("it ended with {status} and wrote {}", Excerpt::of(last.trim()))))
             }
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed(format!("it did not end within {} s", time.as_secs()))),
@@ -70,12 +70,12 @@ impl Program {
     }
 }
 
-/// A process that ends with this value. Not tokio's: its feature "process" looks for ended children whenever a worker of the edge
-/// sleeps, which is 3 % of an echo.
+/// A process that is killed when this is dropped. Not tokio's: its feature "process" checks for ended children whenever a worker of the
+/// edge sleeps, which costs 3 % of an echo.
 struct Running(Child);
 
 impl Running {
-    /// Waits until it has ended. What it started may go on and keep its stderr open.
+    /// Waits until it has ended. Processes that it started may continue and keep its stderr open.
     async fn ended(mut self) -> io::Result<(ExitStatus, Vec<u8>)> {
         let mut stderr =
             self.0.stderr.take().map(|end| Receiver::from_owned_fd(OwnedFd::from(end))).transpose()?;
@@ -99,7 +99,7 @@ impl Running {
     }
 }
 
-/// Reads what is there, and keeps the first of it. False at the end.
+/// Reads what is available, and keeps its beginning. False at the end.
 async fn read_some(end: &mut Receiver, kept: &mut Vec<u8>) -> bool {
     let mut bytes = [0; 512];
     let count = end.read(&mut bytes).await.unwrap_or(0);

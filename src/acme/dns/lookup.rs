@@ -1,4 +1,4 @@
-//! Questions to name servers: where aliases lead, which zone a name is in, who serves it, and what is there.
+//! Queries to name servers: the target of aliases, the zone of a name, the zone's servers, and records.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -19,35 +19,35 @@ use crate::excerpt::Excerpt;
 /// A name in DNS.
 pub(crate) type Name = domain::base::Name<Vec<u8>>;
 
-/// Seconds that others may keep a record: the next order needs another.
+/// TTL of a record in seconds: short, because the next order needs another value.
 pub(super) const TTL_S: u32 = 60;
-/// For one answer over UDP; there are two tries.
+/// Limit for one answer over UDP, which is queried twice.
 const UDP_TIME: Duration = Duration::from_secs(2);
-/// For one question and answer over TCP.
+/// Limit for one query over TCP.
 const TCP_TIME: Duration = Duration::from_secs(10);
 /// Longest answer over UDP without extensions (RFC 1035 §4.2.1).
 const UDP_BYTES_MAX: usize = 512;
-/// CNAMEs that are followed, one by one.
+/// CNAMEs that are followed.
 const ALIASES_MAX: usize = 8;
-/// Name servers of one zone that are asked.
+/// Name servers of one zone that are queried.
 const SERVERS_MAX: usize = 8;
-/// Servers of `/etc/resolv.conf` that are asked: as many as the C library takes.
+/// Servers of `/etc/resolv.conf` that are queried: as many as the C library uses.
 const RESOLVERS_MAX: usize = 3;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 
-/// The name of `text`, without or with a last dot.
+/// Parses a name, with or without a last dot.
 pub(crate) fn name(text: &str) -> Option<Name> {
     Name::from_str(text).ok()
 }
 
-/// Asks resolvers.
+/// Queries resolvers.
 pub(crate) struct Lookup {
     resolvers: Vec<SocketAddr>,
 }
 
 impl Lookup {
-    /// That asks `resolvers`, or the system's where that is empty.
+    /// Queries `resolvers`, or the system's if that is empty.
     pub(crate) fn new(resolvers: &[SocketAddr]) -> Result<Self, String> {
         let resolvers = match resolvers {
             [] => of_system(Path::new(RESOLV_CONF)),
@@ -61,7 +61,7 @@ impl Lookup {
         }
     }
 
-    /// Where the CNAMEs at a name lead (RFC 1034 §3.6.2); the name itself where there is none.
+    /// The target of the CNAMEs at a name (RFC 1034 §3.6.2); the name itself if there is none.
     pub(super) async fn end_of_aliases(&self, name: Name) -> Result<Name, DnsError> {
         let mut at = name;
         for _ in 0..ALIASES_MAX {
@@ -89,11 +89,11 @@ impl Lookup {
             }
         }
         Err(DnsError::NoZone(format!(
-            "no zone was found for {name}: DNS knows no SOA record of a name above it"
+            "no zone was found for {name}: DNS has no SOA record at this name or above it"
         )))
     }
 
-    /// Addresses of the name servers of the zone of a name, one of each.
+    /// One address of each name server of the zone of a name.
     pub(super) async fn servers_of(&self, name: &Name) -> Result<Vec<SocketAddr>, DnsError> {
         let zone = self.zone_of(name).await?;
         let answer = self.ask(&zone, Rtype::NS).await?;
@@ -108,7 +108,7 @@ impl Lookup {
         Ok(servers)
     }
 
-    /// The CAA records that hold for a name: its own, or those of the nearest name above it that has any (RFC 8659 §3).
+    /// The CAA records that apply to a name: its own, or those of the nearest name above it that has any (RFC 8659 §3).
     pub(crate) async fn caa(&self, name: &Name) -> Result<Vec<Issuer>, DnsError> {
         for suffix in name.iter_suffixes() {
             let suffix = suffix.to_name::<Vec<u8>>();
@@ -126,12 +126,12 @@ impl Lookup {
         Ok(Vec::new())
     }
 
-    /// Whether the resolver has an answer about a name that it gives only where it need not check DNSSEC.
+    /// Whether the resolver answers for a name only if DNSSEC is not checked.
     pub(crate) async fn is_bogus(&self, name: &Name) -> bool {
         matches!(self.ask(name, Rtype::A).await, Err(DnsError::Bogus(_)))
     }
 
-    /// The first answer of a resolver.
+    /// The answer of the first resolver that has one.
     async fn ask(&self, name: &Name, kind: Rtype) -> Result<Message<Vec<u8>>, DnsError> {
         let mut last = DnsError::Failed("no resolver is known".to_owned());
         for resolver in &self.resolvers {
@@ -185,12 +185,12 @@ fn alias(answer: &Message<Vec<u8>>, name: &Name) -> Option<Name> {
     Some(record.data().cname().to_name())
 }
 
-/// One question: over UDP, then over TCP where that is lost or does not hold the answer.
+/// One query: over UDP, then over TCP if the answer is lost or truncated.
 async fn ask(server: SocketAddr, name: &Name, kind: Rtype) -> Result<Message<Vec<u8>>, DnsError> {
     asked(server, name, kind, true).await
 }
 
-/// The same; a resolver that does not check DNSSEC gives what it has (the bit CD).
+/// The same. Without `checks` the resolver does not check DNSSEC (the bit CD).
 async fn asked(
     server: SocketAddr,
     name: &Name,
@@ -224,7 +224,7 @@ fn question(name: &Name, kind: Rtype, checks: bool) -> Option<Message<Vec<u8>>> 
     Some(message.into_message())
 }
 
-/// A number for a message. Without random numbers TCP still tells whose answer it is.
+/// The id of a message. Without random numbers, TCP still protects the answer.
 pub(super) fn id() -> u16 {
     let mut bytes = [0; 2];
     let _ = ring::rand::SystemRandom::new().fill(&mut bytes);

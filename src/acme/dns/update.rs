@@ -1,4 +1,4 @@
-//! `rfc2136`: dynamic updates (RFC 2136) that are signed with TSIG (RFC 8945), as bind9, Knot and PowerDNS take them.
+//! `rfc2136`: dynamic updates (RFC 2136) that are signed with TSIG (RFC 8945), as bind9, Knot and PowerDNS accept them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) struct Credentials {
     algorithm: String,
     /// In base64, as `tsig-keygen` prints it.
     secret: Zeroizing<String>,
-    /// The zone, where the server is not to be asked for it.
+    /// The zone; none: it is looked up.
     zone: Option<String>,
 }
 
@@ -95,7 +95,7 @@ impl Updates {
         ttl_s: u32,
     ) -> Result<(), DnsError> {
         let wrong = |what: &str| DnsError::Failed(format!("{} {what}", record.name));
-        let name = lookup::name(&record.name).ok_or_else(|| wrong("is no name that DNS can have"))?;
+        let name = lookup::name(&record.name).ok_or_else(|| wrong("is not a valid DNS name"))?;
         let zone = match &self.zone {
             Some(zone) => zone.clone(),
             None => lookup.zone_of(&name).await?,
@@ -142,7 +142,7 @@ impl Updates {
                     "has a clock that differs by more than 5 minutes from this machine's".to_owned(),
                 );
             }
-            // A server that refuses may do so without a signature: nobody gains by forging that.
+            // A refusal may come without a signature: forging one gains an attacker nothing.
             Err(ValidationError::ServerUnsigned) if code != Rcode::NOERROR => {}
             Err(error) => {
                 return Err(DnsError::Failed(format!(
