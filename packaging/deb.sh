@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
 # A Debian package for one architecture:
 #
-#   packaging/deb.sh amd64|arm64|armhf [PROGRAM] [-o FOLDER]
+#   packaging/deb.sh amd64|arm64|armhf [PROGRAM] [-o FOLDER] [--assets FOLDER]
 #
 # PROGRAM is a static sanedge for it, and built by cross/build.sh unless given (for amd64 in the same way, without a board). The
 # armhf package carries the ARMv6 program, because Raspberry Pi OS on a Zero calls itself armhf as well. Needs cargo and
-# cargo-deb; writes sanedge_VERSION_ARCH.deb into FOLDER (target/debian unless given) and says where, with size and SHA-256.
+# cargo-deb; writes sanedge_VERSION_ARCH.deb into FOLDER (target/debian unless given) and says where, with size and SHA-256. Man pages and
+# completions are made unless --assets has them already (`cargo run --example assets FOLDER`). SOURCE_DATE_EPOCH is the time of all
+# its files, so that the same program gives the same package.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 complain() { printf 'packaging/deb.sh: %s\n' "$*" >&2; exit 1; }
 
-arch='' program='' builds=${CARGO_TARGET_DIR:-$PWD/target}
+arch='' program='' assets='' builds=${CARGO_TARGET_DIR:-$PWD/target}
 folder=$builds/debian
 while [ $# -gt 0 ]; do
   case $1 in
     -o) [ $# -ge 2 ] || usage; folder=$2; shift ;;
+    --assets) [ $# -ge 2 ] || usage; assets=$2; shift ;;
     -*) usage ;;
     *) if [ -z "$arch" ]; then arch=$1; elif [ -z "$program" ]; then program=$1; else usage; fi ;;
   esac
@@ -72,7 +75,7 @@ trap 'rm -rf "$stage"' EXIT
 built=$stage/$triple/release
 mkdir -p "$built" "$folder"
 install -m 0755 "$program" "$built/sanedge"
-cargo run --quiet --locked --example assets -- "$built/assets" >/dev/null
+if [ -n "$assets" ]; then cp -r "$assets" "$built/assets"; else cargo run --quiet --locked --example assets -- "$built/assets" >/dev/null; fi
 gzip -9n "$built"/assets/man/*
 
 deb=$(CARGO_TARGET_DIR=$stage cargo deb --quiet --no-build --no-strip --target "$triple" -o "$folder/")
