@@ -71,7 +71,7 @@ case $way in
   zig)
     zig_compiler
     zig_flags
-    cargo-zigbuild rustc "${build_std[@]}" "${std_profile[@]}" "${arguments[@]}"
+    cargo-zigbuild rustc "${build_std[@]}" "${std_profile[@]}" "${arguments[@]}" "${zig_link[@]}"
     ;;
 esac
 

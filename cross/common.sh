@@ -81,6 +81,12 @@ read_linking() { linking="-C link-self-contained=no -C link-arg=-pie"; }
 
 zig_flags() {
   read_linking
-  # The builder's home is nobody's business, and its length would be part of the program's.
-  export RUSTFLAGS="$linking --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
+  # The builder's home is nobody's business, and its length would be part of the program's. Tables for unwinding are needed at
+  # calls only, where a panic passes, and not after every instruction.
+  RUSTFLAGS="$linking --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=${cpu:+ -C target-cpu=$cpu}"
+  [ ${#build_std[@]} -eq 0 ] || RUSTFLAGS+=" -Zuse-sync-unwind=yes" # takes RUSTC_BOOTSTRAP, as build-std does
+  export RUSTFLAGS SANEDGE_TARGET=$target SANEDGE_ZIG=zig
+  command -v zig >/dev/null || SANEDGE_ZIG='python3 -m ziglang'
 }
+# What the last link alone is told. The path is relative, because cargo makes it part of the names of functions.
+zig_link=(-C linker-flavor=gcc -C linker=cross/link)

@@ -42,7 +42,7 @@ build_amd64() (
   export CARGO_TARGET_DIR=$base/zig
   zig_compiler
   zig_flags
-  cargo-zigbuild zigbuild "${build_std[@]}" "${std_profile[@]}" --locked --profile board --target "$triple" --bin sanedge
+  cargo-zigbuild rustc "${build_std[@]}" "${std_profile[@]}" --locked --profile board --target "$triple" --bin sanedge -- "${zig_link[@]}"
 )
 
 if [ -z "$program" ] && [ -n "$board" ]; then
