@@ -29,11 +29,12 @@ cache-control: no-store\r\nAccess-Control-Allow-Origin: https://recre.store\r\nV
 Access-Control-Allow-Credentials: true\r\nDate: Mon, 23 Nov 2026 03:14:15 GMT\r\nConnection: keep-alive\r\n\
 Keep-Alive: timeout=5\r\n\r\n";
 
-const FORM: ResponseForm = ResponseForm {
+const FORM: ResponseForm<'static> = ResponseForm {
     client_version: Version::Http11,
     keep_alive: true,
     framing_out: Framing::Length(118),
     websocket: false,
+    changes: None,
 };
 
 fn plan(head: &[u8]) -> Plan {

@@ -215,6 +215,10 @@ const PAGES: &[Page] = &[
                         "sudo sanedge site add recre.store --app 3006 --path /socket.io/",
                         "Another app below a path.",
                     ),
+                    (
+                        "sudo sanedge site add www.recre.store --redirect https://recre.store",
+                        "Redirect a host, with path and query.",
+                    ),
                     ("sudo sanedge site remove game.recre.store", "Serve it no more."),
                     ("sanedge site list", "The hosts of the file with their apps."),
                 ],

@@ -13,6 +13,7 @@ use rustls_pki_types::PrivateKeyDer;
 use crate::excerpt::Excerpt;
 use lifetime::Lifetime;
 
+use crate::http::changes::{FieldChanges, HSTS_FIELD};
 use crate::limits::{Drain, Limits, Rules};
 use crate::names::{Host, Origin, SanName, Scheme};
 
@@ -21,6 +22,7 @@ pub mod commands;
 pub mod file;
 pub mod lifetime;
 pub mod open;
+pub mod redirect;
 pub mod shell;
 pub mod table;
 pub mod wire;
@@ -156,11 +158,37 @@ pub struct PendingHost {
     pub site: u16,
 }
 
-/// One `[[site]]`: its routes, longest path first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One `[[site]]`: routes, or a redirect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
     /// Routes, longest path first. The site's own `upstream`, if any, is the route `/`.
     pub routes: Vec<Route>,
+    /// Where all requests are redirected to; then there are no routes.
+    pub redirect: Option<Redirect>,
+    /// `max-age` of Strict-Transport-Security in seconds, where the edge sends it.
+    pub hsts_s: Option<u32>,
+    /// Fields that its responses get or lose, sorted by their names in lower case.
+    pub headers: Vec<SiteHeader>,
+}
+
+/// Where a site redirects to: `https://host[:port][path]`, in front of path and query of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Host.
+    pub host: Host,
+    /// Port.
+    pub port: u16,
+    /// Empty, or a path without a slash at its end.
+    pub path: String,
+}
+
+/// One line of `[site.headers]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteHeader {
+    /// Name of the field, as written.
+    pub name: String,
+    /// Its value; `None` removes it.
+    pub value: Option<String>,
 }
 
 /// Where requests under one path go, and under which rules. Keys absent in a route are the site's.
@@ -257,6 +285,26 @@ impl std::fmt::Display for Upstream {
             Self::Name { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", Excerpt::of_path(path)),
         }
+    }
+}
+
+impl std::fmt::Display for Redirect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "https://{}", self.host.uri_host())?;
+        if self.port != 443 {
+            write!(f, ":{}", self.port)?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+impl Site {
+    /// What it changes in the fields of its https responses.
+    pub fn field_changes(&self) -> Option<FieldChanges> {
+        let max_age = self.hsts_s.map(|seconds| format!("max-age={seconds}"));
+        let hsts = max_age.as_deref().map(|value| (HSTS_FIELD, Some(value)));
+        let headers = self.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
+        FieldChanges::of(hsts.into_iter().chain(headers))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::bundle::{Bundle, Route, Site};
+use crate::bundle::{Bundle, Redirect, Route, Site};
 use crate::http::answer::{self, AnswerForm, Problem};
 use crate::http::body::Framing;
 use crate::http::forward::{ForwardContext, Plan, client_address};
@@ -98,16 +98,33 @@ pub struct Destination<'b> {
     pub offer: Option<Offer>,
 }
 
-/// Where the request with this head goes.
+/// What becomes of a request that breaks no rule.
+#[derive(Clone, Debug)]
+pub enum Decision<'b> {
+    /// It goes upstream.
+    Forward(Destination<'b>),
+    /// Its client is sent elsewhere.
+    Redirect {
+        /// Index into [`Bundle::hosts`].
+        host: usize,
+        /// Where to.
+        to: &'b Redirect,
+    },
+}
+
+/// What becomes of the request with this head.
 ///
 /// # Errors
 /// The first rule that it breaks.
-pub fn destination<'b>(
+pub fn decide<'b>(
     bundle: &'b Bundle,
     asker: &Asker<'_>,
     head: &RequestHead<'_>,
-) -> Result<Destination<'b>, Refusal> {
+) -> Result<Decision<'b>, Refusal> {
     let (host, index, site) = site_of(bundle, asker, head)?;
+    if let Some(to) = &site.redirect {
+        return Ok(Decision::Redirect { host, to });
+    }
     let found = route::find(site, head.path.as_bytes())?;
     let (route, rules) = found.ok_or_else(|| Refusal::new(Problem::UnknownPath, head.path))?;
     let client = client_address(asker.peer, head, &bundle.trusted_proxies);
@@ -117,7 +134,7 @@ pub fn destination<'b>(
     if offer.is_some() {
         check_origin(bundle, rules, rules.require_origin, head)?;
     }
-    Ok(Destination { host, site: index, route, rules, client, offer })
+    Ok(Decision::Forward(Destination { host, site: index, route, rules, client, offer }))
 }
 
 /// The head that goes upstream, in `plan`.

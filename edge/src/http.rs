@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod body;
 pub mod bound_auth;
+pub mod changes;
 mod fault;
 mod field;
 pub mod forward;

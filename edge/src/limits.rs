@@ -17,7 +17,7 @@ pub use memory::{
 };
 pub use range::{LimitError, Preset, Range, Unit, Value, parse_duration, parse_size};
 pub use row::Row;
-pub use rules::{DRAIN, Drain, RULES, Rules};
+pub use rules::{DRAIN, Drain, HSTS, HSTS_PRESET, RULES, Rules};
 pub use table::{FIELDS_MAX, LIMITS, Limits, PROCESS_DESCRIPTORS, RESPONSE_FIELDS_MAX};
 
 /// How many seconds' worth of a rate may be used at once.
@@ -31,7 +31,7 @@ pub fn ranges<T>(rows: &'static [Row<T>]) -> Vec<(&'static Range, &'static Prese
 /// Range and default of `key`, in whichever table it is.
 pub fn bounded(key: &str) -> Option<(&'static Range, &'static Preset)> {
     let all = [ranges(&LIMITS), ranges(&RULES), ranges(&DRAIN)];
-    all.into_iter().flatten().find(|(range, _)| range.key == key)
+    all.into_iter().flatten().chain([(&HSTS, &HSTS_PRESET)]).find(|(range, _)| range.key == key)
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn site(paths: &[&str]) -> Site {
-        Site { routes: paths.iter().map(|path| route(path)).collect() }
+        Site { routes: paths.iter().map(|path| route(path)).collect(), ..Site::default() }
     }
 
     fn found(site: &Site, path: &str) -> Result<Option<String>, Ambiguous> {

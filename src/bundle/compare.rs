@@ -8,9 +8,9 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::acme::Plan;
-use super::compile::day;
-use super::report::{bundle_json, hex, label_of, route_json};
-use super::{Bundle, wire};
+use super::compile::{day, shown_redirect};
+use super::report::{bundle_json, hex, label_of, route_json, shown_header, site_json};
+use super::{Bundle, Site, wire};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Unit};
 use crate::names::Host;
@@ -201,14 +201,23 @@ impl<'a> Entry<'a> {
             "/" => leads_to(rules),
             path => format!("{} → {}", Excerpt::of(path), leads_to(rules)),
         };
-        self.routes().iter().map(of_route).collect::<Vec<_>>().join("; ")
+        let redirect = self.settings().and_then(|site| site.redirect.as_ref());
+        let redirect = redirect.map(|to| format!("redirect to {}", shown_redirect(to)));
+        redirect.into_iter().chain(self.routes().iter().map(of_route)).collect::<Vec<_>>().join("; ")
+    }
+
+    fn settings(&self) -> Option<&Site> {
+        self.bundle.sites.get(usize::from(self.site))
     }
 
     /// Path and rules of each route of the host's site.
     fn routes(&self) -> Vec<(String, Map<String, Value>)> {
-        let site = self.bundle.sites.get(usize::from(self.site));
         let rules = |route| object(route_json(self.bundle, self.site, route));
-        site.into_iter().flat_map(|site| &site.routes).map(|r| (r.path.clone(), rules(r))).collect()
+        self.settings()
+            .into_iter()
+            .flat_map(|site| &site.routes)
+            .map(|r| (r.path.clone(), rules(r)))
+            .collect()
     }
 
     fn chain(&self) -> Option<Box<Chain>> {
@@ -262,6 +271,15 @@ fn host(old: &Entry<'_>, new: &Entry<'_>) -> Vec<Difference> {
         let line = format!("~ {host} chain {before} → {now}");
         found.push(Difference { what: format!("`chain` of `{host}`"), bundle, source, line });
     }
+    if let (Some(before), Some(now)) = (old.settings(), new.settings()) {
+        found.extend(values(
+            &format!(" of `{host}`"),
+            &format!("{host} "),
+            &site_json(before),
+            &site_json(now),
+        ));
+        found.extend(headers(host, before, now));
+    }
     let (before, now) = (old.routes(), new.routes());
     for (path, rules) in &now {
         let place = place(host, path);
@@ -281,6 +299,26 @@ fn host(old: &Entry<'_>, new: &Entry<'_>) -> Vec<Difference> {
         Difference::plain(what, format!("- {} → {}", self::place(host, path), leads_to(rules)))
     }));
     found
+}
+
+/// Values are compared as they are, and told as far as they are shown.
+fn headers(host: &Host, old: &Site, new: &Site) -> Vec<Difference> {
+    let of = |site: &Site, name: &str| {
+        site.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).cloned()
+    };
+    let names = new.headers.iter().chain(old.headers.iter().filter(|header| of(new, &header.name).is_none()));
+    let differing = names.filter(|header| of(old, &header.name) != of(new, &header.name));
+    differing
+        .map(|header| {
+            let name = Excerpt::of(&header.name);
+            let shown =
+                |site| of(site, &header.name).map_or_else(|| "none".to_owned(), |one| shown_header(&one).1);
+            let (bundle, source) = (shown(old), shown(new));
+            let line = format!("~ {host} headers.{name} {bundle} → {source}");
+            let what = format!("`{name}` in [site.headers] of `{host}`");
+            Difference { what, bundle: Some(bundle), source: Some(source), line }
+        })
+        .collect()
 }
 
 fn place(host: &Host, path: &str) -> String {

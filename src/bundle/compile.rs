@@ -23,6 +23,7 @@ mod presented;
 mod profile;
 mod purpose;
 mod settle;
+mod sites;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ use cover::Candidate;
 pub use network::show as show_upstream;
 pub use pem::{CHAIN_CERTIFICATES_MAX, PEM_BYTES_MAX, TRUST_CERTIFICATES_MAX};
 pub use presented::{Presented, presented};
+pub use sites::shown_redirect;
 
 /// What came out.
 #[derive(Debug, Default)]
@@ -93,6 +95,8 @@ pub struct HostRow {
     pub renewal: Option<Urgency>,
     /// Path and upstreams, in the order in which paths are tried.
     pub routes: Vec<(String, Vec<String>)>,
+    /// Where it redirects to; then it has no routes.
+    pub redirect: Option<String>,
 }
 
 /// Compiles the sanedge.toml at `path` as of `now`, in seconds since 1970.
@@ -130,6 +134,7 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
     };
     let settled = settle::settle(&mut context, source);
     network::check(&mut context, source);
+    sites::check(&mut context, source);
     let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref());
     let anchors = anchors::Anchors::load(&mut context, trust);
     let revoked = source.acme.as_ref().map(|acme| stored::revoked(&acme.state)).unwrap_or_default();
@@ -272,6 +277,7 @@ fn table(
                 renewal_due: lifetime.map(Lifetime::renewal_due),
                 renewal: lifetime.map(|lifetime| lifetime.urgency(now)),
                 routes: routes.clone(),
+                redirect: site.redirect.as_ref().map(|to| shown_redirect(&to.value)),
             });
         }
     }

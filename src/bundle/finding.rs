@@ -80,6 +80,18 @@ codes! {
     DuplicatePath = "duplicate-path", Error;
     /// A site with neither upstream nor routes, or a route without upstream.
     NoUpstream = "no-upstream", Error;
+    /// A site with `redirect` and keys of an app.
+    RedirectWithApp = "redirect-with-app", Error;
+    /// Sites that redirect to themselves or in a circle.
+    RedirectLoop = "redirect-loop", Error;
+    /// A field of framing, connection or handshake, or one of the edge's own, in `[site.headers]`.
+    FieldReserved = "field-reserved", Error;
+    /// A field of `[site.headers]` that is set twice.
+    DuplicateField = "duplicate-field", Error;
+    /// `hsts` for hosts of which browsers ignore it.
+    HstsAddress = "hsts-address", Warning;
+    /// `hsts`, and clients connect to another port than 443.
+    HstsPort = "hsts-port", Warning;
     /// Two listeners want the same address.
     ListenConflict = "listen-conflict", Error;
     /// The admin listener may be reached from other machines.

@@ -404,10 +404,38 @@ pub static SITE: Table = Table {
             "With [acme]: whether `sanedge renew` obtains certificates for the hosts of this site that no certificate in this file covers."
         ),
         table("route", wire::ROUTES_MAX),
-        one("path", FILE_PREFIX, "`\"/\"`", "", "The path prefix that the site's own upstream serves.")
+        table("headers", wire::SITE_HEADERS_MAX),
+        one("path", FILE_PREFIX, "`\"/\"`", "", "The path prefix that the site's own upstream serves."),
+        one(
+            "redirect",
+            "https URL",
+            "none",
+            "`https://HOST`, with a port and the beginning of a path where needed",
+            "Redirects every request to this URL with the path and query of the request behind it (308, which keeps the method), for `www` and former names. Such a site has no `upstream`, `route` or key of theirs. WebSocket clients do not follow redirects."
+        )
     ),
-    settings: || limits::ranges(&limits::RULES),
+    settings: || {
+        let rules = limits::ranges(&limits::RULES).into_iter();
+        rules.chain([(&limits::HSTS, &limits::HSTS_PRESET)]).collect()
+    },
 };
+
+/// `[site.headers]`, whose keys are names of fields.
+pub static HEADERS: Table = Table {
+    title: "[site.headers]",
+    place: "in [site.headers]",
+    keys: &[one(
+        FIELD_NAME,
+        "text, or `false`",
+        "as the app sends it",
+        "at most 32 fields of 8 KiB together; visible ASCII",
+        "A field of the site's https responses, by its name: a text sets it in place of what the app sends, `false` removes it, as in `X-Frame-Options = \"DENY\"` and `Server = false`. It applies to every final response of the app, the 101 of a WebSocket included; responses of the edge itself get the set fields that they do not have. Fields of framing, connection, WebSocket handshake, body (`Content-Type`) and `Sanedge-Error` cannot be changed.",
+    )],
+    settings: Vec::new,
+};
+
+/// Stands for the name of any field.
+pub const FIELD_NAME: &str = "Field-Name";
 
 /// `[[site.route]]`.
 pub static ROUTE: Table = Table {
@@ -443,7 +471,7 @@ pub static LIMITS: Table = Table {
 };
 
 /// All tables, in the order of the file.
-pub static TABLES: [&Table; 11] = [
+pub static TABLES: [&Table; 12] = [
     &TOP,
     &LISTEN,
     &CERTIFICATE,
@@ -453,6 +481,7 @@ pub static TABLES: [&Table; 11] = [
     &ACME_DNS,
     &ACME_CERTIFICATE,
     &SITE,
+    &HEADERS,
     &ROUTE,
     &LIMITS,
 ];

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::compile::{HostRow, Outcome, day, show_upstream};
+use super::compile::{HostRow, Outcome, day, show_upstream, shown_redirect};
 use super::finding::{Finding, Severity};
 use super::table::{PENDING, columns};
 use super::websockets::WebSockets;
-use super::{Admin, Bundle, Certificate, Route};
+use super::{Admin, Bundle, Certificate, Route, Site, SiteHeader};
 use crate::excerpt::Excerpt;
 pub use crate::excerpt::visible as escaped;
+use crate::http::changes::HSTS_FIELD;
 use crate::limits::{DRAIN, LIMITS, Limits, RULES, Row, Unit};
 
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
@@ -77,7 +78,9 @@ pub fn table(hosts: &[HostRow]) -> String {
             certificate += " (kept)";
         }
         let days = host.left.clone().unwrap_or_else(|| "-".to_owned());
-        let mut upstreams = host.routes.iter().map(|(path, upstreams)| routed(path, upstreams));
+        let redirect = host.redirect.iter().map(|to| redirected(to));
+        let routes = host.routes.iter().map(|(path, upstreams)| routed(path, upstreams));
+        let mut upstreams = redirect.chain(routes);
         rows.push([
             host.host.clone(),
             certificate,
@@ -87,6 +90,11 @@ pub fn table(hosts: &[HostRow]) -> String {
         rows.extend(upstreams.map(|text| [String::new(), String::new(), String::new(), text]));
     }
     columns(&rows)
+}
+
+/// Where a site redirects to, in the place of its upstreams.
+pub fn redirected(to: &str) -> String {
+    format!("redirects to {to}")
 }
 
 fn routed(path: &str, upstreams: &[String]) -> String {
@@ -153,6 +161,7 @@ fn host_json(host: &HostRow) -> Value {
         "days_left": host.days_left,
         "renewal_due": host.renewal_due,
         "renewal": host.renewal,
+        "redirect": host.redirect,
         "routes": routes.collect::<Vec<_>>(),
     })
 }
@@ -174,7 +183,7 @@ pub fn bundle(bundle: &Bundle, now: i64) -> String {
     let default = bundle.listen.default_host.and_then(|at| bundle.hosts.get(usize::from(at)));
     field(&mut out, "no SNI", &default.map_or_else(|| "refused".to_owned(), |h| h.host.to_string()));
     let _ = write!(out, "\n{}\n{}\n", certificates(bundle, now), hosts(bundle));
-    let _ = write!(out, "{}\n{}", routes(bundle), limit_rows(bundle));
+    let _ = write!(out, "{}\n{}{}", routes(bundle), fields(bundle), limit_rows(bundle));
     out
 }
 
@@ -225,9 +234,29 @@ fn routes(bundle: &Bundle) -> String {
             let path = if r.strip_prefix { format!("{path} (stripped)") } else { path };
             [at.to_string(), path, upstreams(r).join(", "), origins]
         };
+        let redirect = site.redirect.iter().map(|to| redirected(&shown_redirect(to)));
+        rows.extend(redirect.map(|to| [at.to_string(), "/".to_owned(), to, String::new()]));
         rows.extend(site.routes.iter().map(row));
     }
     columns(&rows)
+}
+
+/// What sites change in the fields of responses; empty where none does.
+fn fields(bundle: &Bundle) -> String {
+    let head = ["site", "response field", "value"].map(str::to_owned);
+    let rows = (0..).zip(&bundle.sites).flat_map(|(at, site): (usize, _)| {
+        let hsts = site.hsts_s.map(|seconds| (HSTS_FIELD.to_owned(), format!("max-age={seconds}")));
+        let all = hsts.into_iter().chain(site.headers.iter().map(shown_header));
+        all.map(move |(name, value)| [at.to_string(), name, value])
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    if rows.len() == 1 { String::new() } else { format!("{}\n", columns(&rows)) }
+}
+
+/// Name and value, as far as they are shown.
+pub(super) fn shown_header(header: &SiteHeader) -> (String, String) {
+    let value = header.value.as_ref().map_or_else(|| "removed".to_owned(), |value| Excerpt::of(value).into());
+    (Excerpt::of(&header.name).into(), value)
 }
 
 fn limit_rows(bundle: &Bundle) -> String {
@@ -289,7 +318,11 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
         })).collect::<Vec<_>>(),
         "pending": bundle.pending.iter().map(|h| h.host.to_string()).collect::<Vec<_>>(),
         "sites": (0..).zip(&bundle.sites).map(|(at, site)| {
-            site.routes.iter().map(|route| route_json(bundle, at, route)).collect::<Vec<_>>()
+            let mut all = site_json(site);
+            let routes: Vec<_> = site.routes.iter().map(|route| route_json(bundle, at, route)).collect();
+            all.insert("headers".to_owned(), headers_json(site));
+            all.insert("routes".to_owned(), json!(routes));
+            all
         }).collect::<Vec<_>>(),
     });
     add_settings(&mut all, &DRAIN, &bundle.drain);
@@ -308,6 +341,24 @@ fn add_settings<T>(to: &mut Value, rows: &[Row<T>], settings: &T) {
         };
         to.insert(key, value);
     }
+}
+
+/// What a site has for all its paths, but for its fields.
+pub(super) fn site_json(site: &Site) -> Map<String, Value> {
+    let redirect = site.redirect.as_ref().map(shown_redirect);
+    let hsts_ms = site.hsts_s.map(|seconds| u64::from(seconds) * 1000);
+    [("redirect", json!(redirect)), ("hsts_ms", json!(hsts_ms))]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+fn headers_json(site: &Site) -> Value {
+    let one = |header: &SiteHeader| {
+        let (name, value) = shown_header(header);
+        (name, header.value.as_ref().map_or(json!(false), |_| json!(value)))
+    };
+    Value::Object(site.headers.iter().map(one).collect())
 }
 
 pub(super) fn route_json(bundle: &Bundle, site: u16, route: &Route) -> Value {

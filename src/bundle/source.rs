@@ -6,6 +6,7 @@
 mod acme;
 mod advice;
 mod bounded;
+mod fields;
 mod foreign;
 mod line_ends;
 mod parsed;

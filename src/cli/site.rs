@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::terminal::{complain, exit, print};
 use crate::bundle::file::word;
 use crate::bundle::source::{self, Source};
-use crate::bundle::{compile, table};
+use crate::bundle::{compile, report, table};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 use edit::{Unchanged, Wanted};
@@ -26,11 +26,14 @@ pub(super) enum Action {
         /// The host.
         host: String,
         /// The app behind it: a port of this machine, or what `upstream` takes.
-        #[arg(long, value_name = "PORT|ADDR:PORT")]
-        app: String,
+        #[arg(long, value_name = "PORT|ADDR:PORT", required_unless_present = "redirect")]
+        app: Option<String>,
         /// Forward only this path to the app.
-        #[arg(long, value_name = "PATH")]
+        #[arg(long, value_name = "PATH", conflicts_with = "redirect")]
         path: Option<String>,
+        /// No app: the host redirects to this https URL, as `redirect` does.
+        #[arg(long, value_name = "URL", conflicts_with = "app")]
+        redirect: Option<String>,
         #[command(flatten)]
         how: How,
     },
@@ -59,9 +62,10 @@ pub(super) struct How {
 pub(super) fn site(action: &Action, file: &Path, json: bool) -> ExitCode {
     match action {
         Action::List => list(file, json),
-        Action::Add { host, app, path, how } => match named(host) {
+        Action::Add { host, app, path, redirect, how } => match named(host) {
             Ok(host) => {
-                let wanted = Wanted { host, app: address(app), path: path.clone() };
+                let app = app.as_deref().map(address).unwrap_or_default();
+                let wanted = Wanted { host, app, path: path.clone(), redirect: redirect.clone() };
                 change(file, *how, json, &|text, source| edit::add(text, source, &wanted))
             }
             Err(failure) => usage(&failure, json),
@@ -114,7 +118,7 @@ fn missing(file: &Path) -> Failure {
 
 fn refused(file: &Path, error: &Unchanged) -> Failure {
     let code = match error {
-        Unchanged::Exists { .. } => "host-exists",
+        Unchanged::Exists { .. } | Unchanged::Redirects { .. } => "host-exists",
         Unchanged::Shared { .. } => "host-shared",
         Unchanged::Missing { .. } => "host-missing",
         Unchanged::Form | Unchanged::LineEnds => "file-form",
@@ -171,6 +175,7 @@ fn row_json(site: &source::Site) -> serde_json::Value {
     json!({
         "hosts": site.hosts.iter().map(|host| host.value.to_string()).collect::<Vec<_>>(),
         "line": site.line,
+        "redirect": site.redirect.as_ref().map(|to| compile::shown_redirect(&to.value)),
         "routes": routes.collect::<Vec<_>>(),
     })
 }
@@ -181,7 +186,9 @@ fn rows(site: &source::Site) -> Vec<[String; 3]> {
         let row = |route: &source::Route| {
             [host.clone(), Excerpt::of(&route.path).to_string(), upstreams(route).join(", ")]
         };
-        site.routes.iter().map(row).collect::<Vec<_>>()
+        let redirect = site.redirect.iter().map(|to| report::redirected(&compile::shown_redirect(&to.value)));
+        let redirect = redirect.map(|to| [host.clone(), "/".to_owned(), to]);
+        redirect.chain(site.routes.iter().map(row)).collect::<Vec<_>>()
     };
     site.hosts.iter().flat_map(of_host).collect()
 }

@@ -17,7 +17,7 @@ use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
 use crate::bundle::finding::{self, Severity};
 use crate::bundle::open::OpenError;
-use crate::bundle::{Admin, Bundle, Upstream, acme, pem, source, wire};
+use crate::bundle::{Admin, Bundle, Redirect, Upstream, acme, pem, source, wire};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 use crate::route;
@@ -46,6 +46,8 @@ pub(super) struct Target {
     /// By the bundle, it waits for its first certificate.
     pub(super) pending: bool,
     pub(super) upstreams: Vec<Upstream>,
+    /// Where the host redirects to by that file, in place of an app.
+    pub(super) redirect: Option<Redirect>,
     /// The edge of this host should run on this machine, by the file that names it.
     pub(super) here: bool,
     /// The port that should lead to https.
@@ -288,6 +290,7 @@ impl Plan {
                 expected,
                 pending,
                 upstreams,
+                redirect: site.and_then(|site| site.redirect.clone()),
                 stripped_path,
                 here: true,
                 named: named.clone(),
@@ -313,7 +316,9 @@ impl Plan {
             for host in &site.hosts {
                 let plain = plain(&host.value, source.listen.public_https_port, http, options);
                 let named = named.clone();
-                self.targets.push(Target { upstreams: upstreams.clone(), here: true, named, ..plain });
+                let (upstreams, redirect) =
+                    (upstreams.clone(), site.redirect.as_ref().map(|to| to.value.clone()));
+                self.targets.push(Target { upstreams, redirect, here: true, named, ..plain });
             }
         }
     }
@@ -375,6 +380,7 @@ fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> T
         pending: false,
         here: false,
         upstreams: options.upstream.clone(),
+        redirect: None,
         http_port: http_port.filter(|port| *port != 0),
         named: Named::default(),
     }

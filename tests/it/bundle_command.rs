@@ -123,7 +123,7 @@ fn show_has_json_and_never_a_key() {
     let document = json(&sanedge(&arguments(&["show", "--json"], &bundle)));
     assert_eq!(document["hosts"][0]["host"], "recre.store");
     assert_eq!(document["certificates"][0]["names"][0], "recre.store");
-    assert_eq!(document["sites"][0][0]["origins"][0], "https://recre.store");
+    assert_eq!(document["sites"][0]["routes"][0]["origins"][0], "https://recre.store");
     assert_eq!(document["digest"].as_str().unwrap().len(), 64);
 
     let key = odd_certs::der(fs::read(folder.path("key.pem")).unwrap());

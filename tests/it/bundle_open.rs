@@ -19,7 +19,8 @@ use sanedge::bundle::file::{self, ReadError, WriteError};
 use sanedge::bundle::open::OpenError;
 use sanedge::bundle::wire::{self, Broken, EncodeError, FormatError, Payload};
 use sanedge::bundle::{
-    Admin, Bundle, Certificate, HostEntry, Listen, Origins, PendingHost, Route, Site, SuiteOrder, Upstream,
+    Admin, Bundle, Certificate, HostEntry, Listen, Origins, PendingHost, Redirect, Route, Site, SiteHeader,
+    SuiteOrder, Upstream,
 };
 use sanedge::excerpt::Excerpt;
 use sanedge::limits::{Drain, Limits, Rules};
@@ -144,7 +145,10 @@ fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         suite_order: SuiteOrder::Auto,
         limits: limits(),
         certificates: vec![p256(&key)],
-        sites: vec![Site { routes: vec![route("/", Upstream::Address("127.0.0.1:3002".parse().unwrap()))] }],
+        sites: vec![Site {
+            routes: vec![route("/", Upstream::Address("127.0.0.1:3002".parse().unwrap()))],
+            ..Site::default()
+        }],
         hosts: vec![host("socket.recre.store", 0, 0)],
         pending: Vec::new(),
         digest: [0; 32],
@@ -162,7 +166,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         https: vec!["[::]:443".parse().unwrap(), "192.168.0.10:8443".parse().unwrap()],
         http: vec!["[::]:80".parse().unwrap()],
         admin: Some(Admin::Unix("/run/sanedge/admin.sock".into())),
-        default_host: Some(3),
+        default_host: Some(4),
         public_https_port: 8443,
         acme_dir: Some("/var/lib/acme".into()),
         challenges: Some("/run/sanedge-acme/challenges".into()),
@@ -176,6 +180,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         host("home.arpa", 1, 1),
         host("recre.store", 0, 0),
         host("socket.recre.store", 0, 0),
+        host("www.recre.store", 2, 0),
         host("192.168.0.10", 1, 0),
         host("2001:db8::10", 1, 0),
     ];
@@ -214,7 +219,28 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
     };
     let plain = route("/", Upstream::Address("127.0.0.1:3000".parse().unwrap()));
     let open = Route { origins: Origins { any: true, ..Origins::default() }, ..plain.clone() };
-    bundle.sites = vec![Site { routes: vec![busy, plain] }, Site { routes: vec![open] }];
+    let header = |name: &str, value: Option<&str>| SiteHeader {
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+    };
+    bundle.sites = vec![
+        Site {
+            routes: vec![busy, plain],
+            hsts_s: Some(31_536_000),
+            headers: vec![header("Server", None), header("X-Frame-Options", Some("DENY"))],
+            redirect: None,
+        },
+        Site { routes: vec![open], headers: vec![header("Server", Some("home"))], ..Site::default() },
+        Site {
+            redirect: Some(Redirect {
+                host: Host::parse("recre.store").unwrap(),
+                port: 8443,
+                path: "/shop".to_owned(),
+            }),
+            hsts_s: Some(0),
+            ..Site::default()
+        },
+    ];
     (bundle, keys)
 }
 
@@ -250,7 +276,7 @@ fn the_golden_file_is_what_we_write_and_opens() {
     let opened = decode(kept).unwrap();
     same(&opened, &wanted.0);
     assert_eq!(opened.host(&Host::parse("RECRE.store.").unwrap()), Some(&wanted.0.hosts[1]));
-    assert_eq!(opened.host(&Host::parse("::ffff:192.168.0.10").unwrap()), Some(&wanted.0.hosts[3]));
+    assert_eq!(opened.host(&Host::parse("::ffff:192.168.0.10").unwrap()), Some(&wanted.0.hosts[4]));
     assert_eq!(opened.host(&Host::parse("a.recre.store").unwrap()), None);
 }
 
@@ -450,28 +476,32 @@ fn hosts_are_unique_and_sorted() {
 
 #[test]
 fn indexes_stay_in_their_tables() {
-    assert_eq!(broken(|b| b.hosts[0].site = 2), Broken::Index { field: "hosts.site", index: 2, len: 2 });
+    assert_eq!(broken(|b| b.hosts[0].site = 3), Broken::Index { field: "hosts.site", index: 3, len: 3 });
     assert_eq!(
         broken(|b| b.hosts[0].certificate = 2),
         Broken::Index { field: "hosts.certificate", index: 2, len: 2 }
     );
     assert_eq!(
-        broken(|b| b.listen.default_host = Some(5)),
-        Broken::Index { field: "default_host", index: 5, len: 5 }
+        broken(|b| b.listen.default_host = Some(6)),
+        Broken::Index { field: "default_host", index: 6, len: 6 }
     );
     let index = |field, index, len| Broken::Index { field, index, len };
     assert_eq!(
         broken_payload(|p| p.names.last_mut().unwrap().certificate = 2),
         index("names.certificate", 2, 2)
     );
-    assert_eq!(broken_payload(|p| p.routes.last_mut().unwrap().site = 2), index("routes.site", 2, 2));
+    assert_eq!(broken_payload(|p| p.routes.last_mut().unwrap().site = 3), index("routes.site", 3, 3));
     assert_eq!(broken_payload(|p| p.upstreams.last_mut().unwrap().route = 3), index("upstreams.route", 3, 3));
     assert_eq!(broken_payload(|p| p.origins.last_mut().unwrap().route = 3), index("origins.route", 3, 3));
     assert_eq!(broken_payload(|p| p.allow.last_mut().unwrap().route = 3), index("allow.route", 3, 3));
     assert_eq!(broken_payload(|p| p.upstreams[1].route = 2), Broken::Order { table: "upstreams", at: 2 });
     assert_eq!(broken_payload(|p| p.origins[0].of_site = false), Broken::Order { table: "origins", at: 1 });
-    let many = broken_payload(|p| p.sites = 65);
-    assert!(matches!(many, Broken::Unused { table: "sites", at: 2 }), "{many}");
+    assert_eq!(broken_payload(|p| p.headers.last_mut().unwrap().site = 3), index("headers.site", 3, 3));
+    let more = broken_payload(|p| {
+        let another = p.sites[1];
+        p.sites.push(another).unwrap();
+    });
+    assert_eq!(more, Broken::Unused { table: "sites", at: 3 });
 }
 
 #[test]
@@ -505,6 +535,77 @@ fn routes_keep_their_rules() {
     for version in [0, 3] {
         let broken = broken(|b| b.sites[1].routes[0].rules.send_proxy_protocol = Some(version));
         assert!(matches!(broken, Broken::Limit(_)), "{broken}");
+    }
+}
+
+#[test]
+fn a_site_has_routes_or_redirects_and_never_to_itself() {
+    let to = |text: &str, port, path: &str| {
+        Some(Redirect { host: Host::parse(text).unwrap(), port, path: path.to_owned() })
+    };
+    let both = broken(|b| b.sites[0].redirect = to("other.example", 443, ""));
+    assert_eq!(both, Broken::Unused { table: "sites", at: 0 });
+    assert_eq!(broken(|b| b.sites[2].redirect = None), Broken::Unused { table: "sites", at: 2 });
+    let looped = broken(|b| b.sites[2].redirect = to("www.recre.store", 8443, "/x"));
+    assert_eq!(looped, Broken::RedirectLoop { site: 2 });
+    let circle = broken(|b| {
+        b.sites[0] = Site { redirect: to("home.arpa", 8443, ""), ..Site::default() };
+        b.sites[1] = Site { redirect: to("www.recre.store", 8443, ""), ..Site::default() };
+    });
+    assert_eq!(circle, Broken::RedirectLoop { site: 0 });
+    for (port, path) in [(0, ""), (443, "/"), (443, "/a/"), (443, "a"), (443, "/a?b"), (443, "/a\r\nb")] {
+        broken(|b| b.sites[2].redirect = to("other.example", port, path));
+    }
+    let (mut bundle, keys) = full();
+    bundle.sites[2].redirect = to("www.recre.store", 443, "");
+    bundle.encode(&keys).unwrap_or_else(|error| panic!("another port is another server: {error}"));
+}
+
+#[test]
+fn fields_and_hsts_of_a_site_keep_their_rules() {
+    for seconds in [1, 299, 63_072_001, u32::MAX] {
+        let found = broken(|b| b.sites[0].hsts_s = Some(seconds));
+        assert!(matches!(found, Broken::Limit(_)), "{seconds}: {found}");
+    }
+    for seconds in [0, 300, 63_072_000] {
+        let (mut bundle, keys) = full();
+        bundle.sites[0].hsts_s = Some(seconds);
+        bundle.encode(&keys).unwrap();
+    }
+    let header =
+        |name: &str, value: &str| SiteHeader { name: name.to_owned(), value: Some(value.to_owned()) };
+    for (name, value) in [
+        ("", "a"),
+        ("a b", "a"),
+        ("Connection", "close"),
+        ("content-length", "1"),
+        ("Sec-WebSocket-Accept", "a"),
+        ("sanedge-error", "a"),
+        ("strict-transport-security", "max-age=1"), // it has `hsts`
+        ("X-A", ""),
+        ("X-A", " a"),
+        ("X-A", "a\r\nSet-Cookie: b"),
+        ("X-A", "\u{e9}"),
+    ] {
+        let found = broken(|b| b.sites[0].headers = vec![header(name, value)]);
+        assert!(matches!(found, Broken::Text { .. }), "{name}: {value:?}: {found}");
+    }
+    let twice = broken(|b| b.sites[0].headers = vec![header("a", "1"), header("A", "2")]);
+    assert_eq!(twice, Broken::Order { table: "headers", at: 1 });
+    assert_eq!(broken(|b| b.sites[0].headers.reverse()), Broken::Order { table: "headers", at: 1 });
+    let many =
+        |n: usize, value: usize| (0..n).map(|n| header(&format!("x-{n:03}"), &"v".repeat(value))).collect();
+    let max = wire::SITE_HEADERS_MAX;
+    let found = broken(|b| b.sites[1].headers = many(max + 1, 1));
+    assert_eq!(found, Broken::TooMany { table: "headers of a site", found: max + 1, max });
+    // `x-000: ` and CRLF have nine bytes.
+    let bytes = 8 * 1024;
+    let found = broken(|b| b.sites[1].headers = many(1, bytes - 9 + 1));
+    assert_eq!(found, Broken::TooMany { table: "bytes of headers of a site", found: bytes + 1, max: bytes });
+    for fits in [many(max, 1), many(1, bytes - 9)] {
+        let (mut bundle, keys) = full();
+        bundle.sites[1].headers = fits;
+        bundle.encode(&keys).unwrap();
     }
 }
 
@@ -824,7 +925,7 @@ fn a_replaced_file_keeps_its_mode_but_for_what_open_refuses() {
         assert_eq!((written.mode, mode(&path)), (after, after), "{before:o}");
         assert_eq!(written.note.is_some(), matches!(before, 0o644 | 0o666), "{before:o}");
         assert_ne!(fs::metadata(&path).unwrap().ino(), old, "the old file is replaced, not written into");
-        assert_eq!(Bundle::open(&path).unwrap().hosts.len(), 5);
+        assert_eq!(Bundle::open(&path).unwrap().hosts.len(), full().0.hosts.len());
         fs::remove_file(&path).unwrap();
     }
 }

@@ -328,6 +328,63 @@ fn network_rows() -> Vec<Row> {
             |f| drop(f.change("upstream", "[[site.route]]\npath = \"/\"\nupstream")),
         ),
         row(
+            Code::RedirectWithApp,
+            "a redirect and an upstream",
+            |f| drop(f.change("upstream", "redirect = \"https://other.example\"\nupstream")),
+            |f| {
+                drop(f.change(
+                    "upstream = [\"127.0.0.1:3000\"]",
+                    "redirect = \"https://other.example\"\nhsts = \"5m\"\n[site.headers]\nX-A = \"1\"",
+                ))
+            },
+        ),
+        row(
+            Code::RedirectLoop,
+            "a redirect to itself",
+            |f| drop(f.change("upstream = [\"127.0.0.1:3000\"]", "redirect = \"https://recre.store/\"")),
+            |f| drop(f.change("upstream = [\"127.0.0.1:3000\"]", "redirect = \"https://recre.store:8443/\"")),
+        ),
+        row(
+            Code::FieldReserved,
+            "a field of the connection",
+            |f| drop(f.append("[site.headers]\nKeep-Alive = \"timeout=5\"\n")),
+            |f| drop(f.append("[site.headers]\nKeep-Alives = \"timeout=5\"\n")),
+        ),
+        row(
+            Code::DuplicateField,
+            "a field in two cases",
+            |f| drop(f.append("[site.headers]\nserver = \"a\"\nServer = false\n")),
+            |f| drop(f.append("[site.headers]\nserver = \"a\"\nServers = false\n")),
+        ),
+        row(
+            Code::DuplicateField,
+            "hsts and its field",
+            |f| drop(f.append("hsts = \"1h\"\n[site.headers]\nstrict-transport-security = \"max-age=1\"\n")),
+            |f| drop(f.append("[site.headers]\nstrict-transport-security = \"max-age=1\"\n")),
+        ),
+        row(
+            Code::HstsAddress,
+            "hsts of an address",
+            |f| {
+                f.issue(&["192.168.0.10"]);
+                f.change("\"recre.store\"", "\"192.168.0.10\"")
+                    .change("https =", "default_host = \"192.168.0.10\"\nhttps =")
+                    .append("hsts = \"1h\"\n");
+            },
+            |f| {
+                f.issue(&["recre.store", "192.168.0.10"]);
+                f.change("[\"recre.store\"", "[\"recre.store\", \"192.168.0.10\"")
+                    .change("https =", "default_host = \"192.168.0.10\"\nhttps =")
+                    .append("hsts = \"1h\"\n");
+            },
+        ),
+        row(
+            Code::HstsPort,
+            "hsts beside another port",
+            |f| drop(f.change("https =", "public_https_port = 8443\nhttps =").append("hsts = \"5m\"\n")),
+            |f| drop(f.change("https =", "public_https_port = 8443\nhttps =").append("hsts = \"0s\"\n")),
+        ),
+        row(
             Code::ListenConflict,
             "IPv4 beside dual stack",
             |f| drop(f.change("[\"[::]:443\"]", "[\"[::]:443\", \"0.0.0.0:443\"]")),

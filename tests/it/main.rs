@@ -61,6 +61,7 @@ mod sandbox;
 mod scanners;
 mod setup;
 mod site;
+mod site_keys;
 mod smuggling;
 mod socketio_interop;
 mod socketio_rust;

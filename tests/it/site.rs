@@ -85,7 +85,7 @@ fn a_path_leads_to_another_app() {
         let at = shown["hosts"].as_array().unwrap().iter().find(|one| one["host"] == host).unwrap()["site"]
             .as_u64()
             .unwrap();
-        let found: Vec<(String, String)> = shown["sites"][usize::try_from(at).unwrap()]
+        let found: Vec<(String, String)> = shown["sites"][usize::try_from(at).unwrap()]["routes"]
             .as_array()
             .unwrap()
             .iter()

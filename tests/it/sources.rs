@@ -379,7 +379,8 @@ fn keys_for_what_it_does_not_do_get_the_reason_and_the_way_out() {
         ("websocket = true", "WebSockets are forwarded"),
         ("ssl_protocols = \"TLSv1.3\"", "suite_order"),
         ("certresolver = \"le\"", "docs/renewal.md"),
-        ("headers = []", "RFC 9110"),
+        ("proxy_set_header = []", "RFC 9110"),
+        ("hsts_subdomains = true", "includeSubDomains"),
         ("Basic-Auth = true", "asks for no passwords"),
     ] {
         for header in ["[listen]\n", "[[site]]\n"] {

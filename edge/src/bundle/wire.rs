@@ -32,7 +32,8 @@
 //!
 //! A file whose digest is right can still be one that no `sanedge bundle` ever wrote. [`Bundle::decode`] therefore checks
 //! again what `compile` promised, each rule a variant of [`Broken`]: indexes in range, hosts sorted and unique and each
-//! covered by a recorded name of its certificate, no site without host or route, no route without upstream, paths that
+//! covered by a recorded name of its certificate, no site without host, each with either routes or a redirect, no redirect that
+//! comes back, no route without upstream, paths that
 //! begin with `/`, chains that are not empty, keys that belong to their certificates, limits and durations in range.
 //!
 //! Nothing is released: until then the format may change without a new version. `tests/golden/` holds a file of it.

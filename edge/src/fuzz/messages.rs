@@ -5,9 +5,11 @@
 
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use crate::fuzz::sloppy;
 use crate::http::body::{BodyError, BodyReader, Framing, chunk_head};
+use crate::http::changes::FieldChanges;
 use crate::http::forward::{ForwardContext, Plan, ResponseForm, request_plan, response_head};
 use crate::http::head::{
     HeadError, HeadLimits, HeadScanner, RequestHead, ResponseHead, Version, parse_request, parse_response,
@@ -126,8 +128,13 @@ fn answered_in_pieces(response: &[u8], piece_bytes: usize) -> Option<Answered> {
     let chunked = matches!(head.framing, Framing::Chunked | Framing::UntilClose);
     let framing_out = if chunked { Framing::Chunked } else { head.framing };
     let mut sent = Vec::new();
-    let form =
-        ResponseForm { client_version: Version::Http11, keep_alive: true, framing_out, websocket: false };
+    let form = ResponseForm {
+        client_version: Version::Http11,
+        keep_alive: true,
+        framing_out,
+        websocket: false,
+        changes: None,
+    };
     response_head(&head, &form, &mut sent);
     let (mut reader, mut body, mut used) = (BodyReader::of_response(head.framing), Vec::new(), 0);
     for piece in rest.chunks(piece_bytes) {
@@ -300,14 +307,26 @@ fn forward_response(head: &[u8]) {
             (framing, _) => framing,
         };
         let keep_alive = framing_out != Framing::UntilClose;
-        let mut sent = Vec::new();
-        response_head(
-            &response,
-            &ResponseForm { client_version, keep_alive, framing_out, websocket: false },
-            &mut sent,
-        );
-        assert_same_response(&response, &sent, request_is_head, framing_out);
+        for changes in [None, Some(&*CHANGES)] {
+            let form = ResponseForm { client_version, keep_alive, framing_out, websocket: false, changes };
+            let mut sent = Vec::new();
+            response_head(&response, &form, &mut sent);
+            assert_same_response(&response, &sent, request_is_head, framing_out);
+            assert!(changes.is_none() || is_changed(&sent, request_is_head), "{}", sent.escape_ascii());
+        }
     }
+}
+
+/// One field set and one removed.
+static CHANGES: LazyLock<FieldChanges> = LazyLock::new(|| {
+    let changes = [("X-Frame-Options", Some("DENY")), ("server", None)];
+    FieldChanges::of(changes.into_iter()).unwrap_or_else(|| panic!("there are changes"))
+});
+
+fn is_changed(sent: &[u8], request_is_head: bool) -> bool {
+    let Ok(head) = parse_response(sent, request_is_head, &LIMITS_UPSTREAM) else { return false };
+    let values = |name| head.fields.values(name).collect::<Vec<_>>();
+    values("x-frame-options") == [b"DENY"] && values("server").is_empty()
 }
 
 /// The bytes for the client are one equivalent head.

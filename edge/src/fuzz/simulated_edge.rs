@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bundle::{Bundle, HostEntry, Listen, Origins, Route, Site, SuiteOrder};
-use crate::decision::{self, Asker, Refusal};
+use crate::decision::{self, Asker, Decision, Refusal};
 use crate::edge::session::buffers::Buffers;
 use crate::edge::session::exchange::{Done, Exchange, ExchangeLimits, Fault, Input, Request, Switched};
 use crate::edge::session::https::head::{AwaitHead, HeadTimes, NoHead};
@@ -24,6 +24,7 @@ use crate::edge::shared::sticky::Choice;
 use crate::excerpt::Excerpt;
 use crate::fuzz::link::{End, Peer, epoch, link};
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
+use crate::http::changes::FieldChanges;
 use crate::http::forward::Plan;
 use crate::http::head::{HeadLimits, HeadScanner, RequestLines, parse_scanned_request};
 use crate::limits::{Drain, Limits, Machine, Rules};
@@ -177,7 +178,10 @@ impl SimulatedEdge {
         let host = Host::parse(host).unwrap();
         let machine = Machine { cores: 4, ram_bytes: 4 << 30, budget_bytes: 1536 << 20 };
         let tally = HostTallies::new(&Arc::default()).of(&host);
-        let states = routes.iter().map(|route| Arc::new(RouteState::new(route.clone(), Vec::new())));
+        let changes = [("X-Frame-Options", Some("DENY")), ("Server", None)];
+        let changes = FieldChanges::of(changes.into_iter()).map(Arc::new);
+        let state = |route: &Route| Arc::new(RouteState::new(route.clone(), Vec::new(), changes.clone()));
+        let states = routes.iter().map(state);
         Self {
             routes: states.collect(),
             tally,
@@ -201,7 +205,7 @@ impl SimulatedEdge {
                 suite_order: SuiteOrder::Auto,
                 limits: Limits::default_for(&machine),
                 certificates: Vec::new(),
-                sites: vec![Site { routes }],
+                sites: vec![Site { routes, ..Site::default() }],
                 hosts: vec![HostEntry { host, site: 0, certificate: 0 }],
                 pending: Vec::new(),
                 digest: [0; 32],
@@ -358,7 +362,9 @@ impl<'d> Session<'d> {
         let bundle = &self.edge.bundle;
         let asker = Asker { peer: PEER, name: Some(&bundle.hosts[0].host), covered: &[] };
         let refused = |refusal| (head.method.to_owned(), refusal, Some(form));
-        let destination = decision::destination(bundle, &asker, &head).map_err(refused)?;
+        let Decision::Forward(destination) = decision::decide(bundle, &asker, &head).map_err(refused)? else {
+            panic!("its site has routes");
+        };
         decision::plan(bundle, PEER, &destination, &head, &mut self.plan).map_err(refused)?;
         let limits = ExchangeLimits {
             head: self.edge.limits,
@@ -374,7 +380,8 @@ impl<'d> Session<'d> {
     fn refuse(&mut self, method: &str, refusal: Refusal, form: Option<AnswerForm>) -> bool {
         let form = form.unwrap_or(AnswerForm { close: true, ..AnswerForm::default() });
         let mut bytes = Vec::new();
-        let detail = Detail { found: None, check: refusal.check.as_deref() };
+        let changes = self.edge.routes.first().and_then(|route| route.changes.as_deref());
+        let detail = Detail { found: None, check: refusal.check.as_deref(), changes };
         answer::write(refusal.problem, &detail, form, &mut bytes);
         let mut answering = Answering::new(self.now, &bytes, self.world.pace.stall);
         let sent = self.drive(None, |now, client, _, _, _| answering.step(now, client));

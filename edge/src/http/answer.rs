@@ -4,14 +4,17 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::http::changes::FieldChanges;
 use crate::http::field::Known;
 use crate::http::forward::push_status;
 use crate::http::head::{RequestHead, list, trim};
 pub use crate::http::problem::{PROBLEMS, Problem};
-use crate::names::Host;
 
 /// Bytes of text from outside that a response repeats; the rest is cut.
 pub const DETAIL_BYTES_MAX: usize = 1024;
+
+/// How long a browser may keep a redirect, in seconds.
+const REDIRECT_MAX_AGE_S: u32 = 3600;
 
 /// The part of a response beyond its fixed sentence. Text from outside is escaped and cut.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +23,8 @@ pub struct Detail<'a> {
     pub found: Option<&'a str>,
     /// What to check or to add, e.g. a line for sanedge.toml. Never an upstream's address: the response goes to clients.
     pub check: Option<&'a str>,
+    /// What the site adds to the fields. Never on a plain port: a field of HSTS is for TLS alone (RFC 6797 §7.2).
+    pub changes: Option<&'a FieldChanges>,
 }
 
 /// The form of a response.
@@ -51,21 +56,34 @@ pub fn write(problem: Problem, detail: &Detail<'_>, form: AnswerForm, out: &mut 
     let upgrade = problem.fields().contains("Upgrade:");
     push(out, format_args!("Sanedge-Error: {}\r\n{}", problem.code(), problem.fields()));
     push(out, format_args!("Cache-Control: no-store\r\nContent-Type: {media}\r\n"));
+    add(detail.changes, out);
     finish(&body, upgrade, form, out);
 }
 
-/// Appends a 308 to `https://host[:port]target` to `out`; the port is omitted if it is 443. `target` is a scanned path
-/// with its query, so it cannot contain a line end.
-pub fn redirect(host: &Host, port: u16, target: &str, form: AnswerForm, out: &mut Vec<u8>) {
+/// Appends a 308 to `to`, which is a scheme with an authority and perhaps the beginning of a path, and `target` behind it.
+/// `target` is a scanned path with its query, so it cannot contain a line end. Browsers keep a 308 without Cache-Control for as
+/// long as they like (RFC 9110 §15.4.9), also once it is no longer configured.
+pub fn redirect(
+    to: &dyn fmt::Display,
+    target: &str,
+    changes: Option<&FieldChanges>,
+    form: AnswerForm,
+    out: &mut Vec<u8>,
+) {
     status_line(308, "Permanent Redirect", out);
-    push(out, format_args!("Location: https://{}", host.uri_host()));
-    if port != 443 {
-        push(out, format_args!(":{port}"));
-    }
+    push(out, format_args!("Location: {to}"));
     let target = target.bytes().filter(u8::is_ascii_graphic);
     out.extend(target);
-    out.extend_from_slice(b"\r\n");
+    push(out, format_args!("\r\nCache-Control: max-age={REDIRECT_MAX_AGE_S}\r\n"));
+    add(changes, out);
     finish("", false, form, out);
+}
+
+/// To a head that lacks its end.
+fn add(changes: Option<&FieldChanges>, out: &mut Vec<u8>) {
+    if let Some(changes) = changes {
+        changes.add_to(out);
+    }
 }
 
 fn status_line(status: u16, reason: &str, out: &mut Vec<u8>) {
@@ -214,7 +232,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_json_with_stable_keys() {
-        let detail = Detail { found: Some("refused"), check: Some("is 127.0.0.1:3002 up?") };
+        let detail =
+            Detail { found: Some("refused"), check: Some("is 127.0.0.1:3002 up?"), ..Detail::default() };
         let (head, body) = answer(Problem::UpstreamUnreachable, &detail, AnswerForm::default());
         assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\nSanedge-Error: upstream_unreachable\r\n"));
         assert!(head.contains("Content-Type: application/json\r\n"));
@@ -230,7 +249,7 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_leave_its_place() {
         let hostile = "\"},\r\n\0\u{1b}\\ <script>&'\u{2028}\u{1f600}\u{e9}";
-        let detail = Detail { found: Some(hostile), check: None };
+        let detail = Detail { found: Some(hostile), ..Detail::default() };
         let (_, body) = answer(Problem::BadRequest, &detail, AnswerForm::default());
         assert!(body.trim_end().bytes().all(|byte| (0x20..0x7f).contains(&byte)));
         let value: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -244,12 +263,14 @@ mod tests {
     fn text_from_outside_is_cut() {
         for (bytes, dots) in [(DETAIL_BYTES_MAX, false), (DETAIL_BYTES_MAX + 1, true)] {
             let long = "x".repeat(bytes);
-            let (_, body) = answer(Problem::BadRequest, &Detail { found: Some(&long), check: None }, HTML);
+            let (_, body) =
+                answer(Problem::BadRequest, &Detail { found: Some(&long), ..Detail::default() }, HTML);
             assert_eq!(body.matches('x').count(), DETAIL_BYTES_MAX);
             assert_eq!(body.contains("x..."), dots);
         }
         let split = format!("{}\u{e9}", "x".repeat(DETAIL_BYTES_MAX - 1));
-        let (_, body) = answer(Problem::BadRequest, &Detail { found: Some(&split), check: None }, HTML);
+        let (_, body) =
+            answer(Problem::BadRequest, &Detail { found: Some(&split), ..Detail::default() }, HTML);
         assert!(body.contains("x..."), "not inside a character");
     }
 
@@ -288,17 +309,16 @@ mod tests {
 
     #[test]
     fn a_redirect_keeps_target_and_port() {
-        let location = |host: &str, port, target| {
+        let location = |to: &str, target| {
             let mut out = Vec::new();
-            redirect(&Host::parse(host).unwrap(), port, target, AnswerForm::default(), &mut out);
+            redirect(&to, target, None, AnswerForm::default(), &mut out);
             let text = String::from_utf8(out).unwrap();
             let head = parsed(&text);
             assert_eq!((head.status, head.framing), (308, Framing::Length(0)));
             String::from_utf8(head.fields.values("location").next().unwrap().to_vec()).unwrap()
         };
-        assert_eq!(location("a.test", 443, "/x?y=%20"), "https://a.test/x?y=%20");
-        assert_eq!(location("a.test", 8443, "/"), "https://a.test:8443/");
-        assert_eq!(location("::1", 443, "/"), "https://[::1]/");
-        assert_eq!(location("a.test", 443, "/\r\nSet-Cookie: x"), "https://a.test/Set-Cookie:x");
+        assert_eq!(location("https://a.test", "/x?y=%20"), "https://a.test/x?y=%20");
+        assert_eq!(location("https://a.test:8443/shop", "/"), "https://a.test:8443/shop/");
+        assert_eq!(location("https://a.test", "/\r\nSet-Cookie: x"), "https://a.test/Set-Cookie:x");
     }
 }

@@ -11,6 +11,7 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use crate::http::body::Framing;
+use crate::http::changes::FieldChanges;
 use crate::http::field::Known;
 use crate::http::head::{
     FIELDS_MAX, Field, Fields, HeadError, HeadFault, RequestHead, ResponseHead, Version, list, offset_in,
@@ -69,7 +70,7 @@ enum Piece {
 
 /// How a response is sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResponseForm {
+pub struct ResponseForm<'a> {
     /// Version of the client's request.
     pub client_version: Version,
     /// The client's connection stays open after this response.
@@ -79,6 +80,8 @@ pub struct ResponseForm {
     pub framing_out: Framing,
     /// A checked 101: Connection and Upgrade are set anew.
     pub websocket: bool,
+    /// What the site changes in the fields of a final response.
+    pub changes: Option<&'a FieldChanges>,
 }
 
 /// The client of a request: the right-most X-Forwarded-For entry that is not a trusted proxy if the peer is one, else
@@ -367,6 +370,14 @@ fn local_target<'b>(head: &RequestHead<'b>) -> &'b str {
     after_scheme.get(local..).unwrap_or_default()
 }
 
+/// Path and query of a request, as they came.
+pub fn origin_form<'b>(head: &RequestHead<'b>) -> &'b str {
+    match local_target(head) {
+        "" => "/",
+        local => local,
+    }
+}
+
 /// The X-Forwarded-For line that our peer is added to.
 fn last_forwarded_for<'b>(fields: &Fields<'b>) -> Option<Field<'b>> {
     let is_chain = |field: &Field<'_>| field.name.eq_ignore_ascii_case(b"x-forwarded-for");
@@ -419,7 +430,7 @@ fn ends_here(field: &Field<'_>, fields: &Fields<'_>) -> bool {
 
 /// Appends the head sent to the client to `out`. The version and the ends of lines are always ours (RFC 9112 §2.2, §2.3), and
 /// there is one Content-Length at most; the reason and the order of fields are as they came.
-pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u8>) {
+pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_status(head.status, out);
     out.push(b' ');
@@ -428,6 +439,9 @@ pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec
     let bytes = head.fields.head();
     let mut length = head.length;
     for field in head.fields.iter().filter(|field| passes_downstream(field, head)) {
+        if form.changes.is_some_and(|changes| changes.replaces(field.name)) {
+            continue;
+        }
         match (field.known, length) {
             (Known::ContentLength, None) => continue, // said already
             (Known::ContentLength, Some(bytes)) => {
@@ -440,6 +454,7 @@ pub fn response_head(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec
             _ => push_line(bytes.get(field.line).unwrap_or_default(), out),
         }
     }
+    out.extend_from_slice(form.changes.map(FieldChanges::lines).unwrap_or_default());
     push_own_fields(head, form, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -482,7 +497,7 @@ fn advises_upgrade(head: &ResponseHead<'_>) -> bool {
 }
 
 /// Transfer-Encoding, Connection and Upgrade of this hop.
-fn push_own_fields(head: &ResponseHead<'_>, form: &ResponseForm, out: &mut Vec<u8>) {
+fn push_own_fields(head: &ResponseHead<'_>, form: &ResponseForm<'_>, out: &mut Vec<u8>) {
     if form.framing_out == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

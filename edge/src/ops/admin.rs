@@ -213,6 +213,8 @@ pub struct HostStatus {
     pub responses: BTreeMap<String, u64>,
     /// Its routes' upstreams.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Where it redirects to, if it has no upstream.
+    pub redirect: Option<String>,
 }
 
 /// One upstream of a host.

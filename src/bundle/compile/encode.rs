@@ -131,7 +131,12 @@ fn certificate(
 
 fn site(site: &source::Site, websocket: WebSocketBounds) -> Site {
     let routes = routes_by_length(site).into_iter().map(|r| route(r, websocket)).collect();
-    Site { routes }
+    Site {
+        routes,
+        redirect: site.redirect.as_ref().map(|to| to.value.clone()),
+        hsts_s: site.hsts_s.as_ref().map(|seconds| seconds.value),
+        headers: site.headers.clone(),
+    }
 }
 
 fn route(route: &source::Route, websocket: WebSocketBounds) -> Route {

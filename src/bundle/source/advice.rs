@@ -6,7 +6,7 @@ use crate::bundle::keys::{TABLES, TOP, Table};
 use crate::excerpt::Excerpt;
 
 /// What others call our keys.
-const ELSEWHERE: [(&str, &str); 43] = [
+const ELSEWHERE: [(&str, &str); 65] = [
     ("server", "upstream"),
     ("servers", "upstream"),
     ("backend", "upstream"),
@@ -27,6 +27,28 @@ const ELSEWHERE: [(&str, &str); 43] = [
     ("strip_path", "strip_prefix"),
     ("strip_path_prefix", "strip_prefix"),
     ("handle_path", "route"),
+    ("redir", "redirect"),
+    ("redirects", "redirect"),
+    ("redirection", "redirect"),
+    ("redirection_host", "redirect"),
+    ("www_redirect", "redirect"),
+    ("redirect_www", "redirect"),
+    ("hsts_enabled", "hsts"),
+    ("strict_transport_security", "hsts"),
+    ("sts_seconds", "hsts"),
+    ("stsseconds", "hsts"),
+    ("header", "headers"),
+    ("add_header", "headers"),
+    ("more_set_headers", "headers"),
+    ("proxy_hide_header", "headers"),
+    ("response_header", "headers"),
+    ("response_headers", "headers"),
+    ("header_down", "headers"),
+    ("custom_headers", "headers"),
+    ("custom_response_headers", "headers"),
+    ("customresponseheaders", "headers"),
+    ("set_header", "headers"),
+    ("security_headers", "headers"),
     ("fullchain", "chain"),
     ("cert", "chain"),
     ("cert_file", "chain"),

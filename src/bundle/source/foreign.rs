@@ -61,10 +61,10 @@ const FEATURES: &[Feature] = &[
                   the [[site.route]] whose prefix it does not know",
     },
     Feature {
-        keys: "redir redirect redirects return redirection redirection_host redirectregex redirect_regex redirectscheme \
-               redirect_scheme www_redirect redirect_www respond abort",
-        reason: "its only redirect is from http to https",
-        instead: "Let the app redirect; for http to https write http = [\"[::]:80\"] in [listen]",
+        keys: "return redirectregex redirect_regex redirectscheme redirect_scheme respond abort",
+        reason: "it redirects whole hosts, not single paths",
+        instead: "Let the app redirect. A host that redirects is a [[site]] of its own with redirect = \"https://recre.store\"; for http \
+                  to https write http = [\"[::]:80\"] in [listen]",
     },
     Feature {
         keys: "force_ssl ssl_forced https_redirect redirect_https redirect_to_https http_to_https force_https auto_https \
@@ -73,15 +73,23 @@ const FEATURES: &[Feature] = &[
         instead: "Write http = [\"[::]:80\"] in [listen]",
     },
     Feature {
-        keys: "header headers add_header more_set_headers proxy_set_header proxy_hide_header request_header \
-               request_headers response_header response_headers header_up header_down custom_headers \
-               custom_request_headers custom_response_headers customrequestheaders customresponseheaders hsts \
-               hsts_enabled hsts_subdomains strict_transport_security csp content_security_policy advanced_config \
-               server_tokens set_header security_headers set_host_header preserve_host passhostheader pass_host_header \
-               forwardfor x_forwarded_for",
-        reason: "it changes only the fields that RFC 9110 assigns to a proxy; the app gets the client's Host, X-Forwarded-For, \
-                 X-Forwarded-Proto and X-Forwarded-Port without a setting",
-        instead: "Set other fields in the app (`helmet`, `res.setHeader`)",
+        keys: "proxy_set_header request_header request_headers header_up custom_request_headers customrequestheaders \
+               advanced_config set_host_header preserve_host passhostheader pass_host_header forwardfor x_forwarded_for",
+        reason: "it changes only the fields of requests that RFC 9110 assigns to a proxy; the app gets the client's Host, \
+                 X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Port without a setting",
+        instead: "[site.headers] changes fields of responses",
+    },
+    Feature {
+        keys: "server_tokens",
+        reason: "it adds no field of its own to the app's responses",
+        instead: "To remove the app's, write Server = false in [site.headers]",
+    },
+    Feature {
+        keys: "hsts_subdomains include_subdomains includesubdomains sts_include_subdomains stsincludesubdomains preload \
+               sts_preload stspreload hsts_preload",
+        reason: "`hsts` is about the site's own hosts, so that no other name of the domain loses its plain HTTP by it",
+        instead: "Where all names of the domain have TLS, write the whole field in the place of `hsts`: \
+                  Strict-Transport-Security = \"max-age=31536000; includeSubDomains\" in [site.headers]",
     },
     Feature {
         keys: "cors cors_origins access_control_allow_origin allow_origin accesscontrolalloworiginlist allowed_methods",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::bundle::acme::{Ca, Challenge, Dns};
-use crate::bundle::{Admin, SuiteOrder, Upstream};
+use crate::bundle::{Admin, Redirect, SiteHeader, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
 use crate::names::{Host, Origin, SanName};
@@ -128,8 +128,14 @@ pub struct Site {
     pub hosts: Vec<Lined<Host>>,
     /// Whether certificates are obtained for it.
     pub acme: bool,
-    /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit.
+    /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit. None where it redirects.
     pub routes: Vec<Route>,
+    /// Where it redirects to.
+    pub redirect: Option<Lined<Redirect>>,
+    /// `hsts`, in seconds.
+    pub hsts_s: Option<Lined<u32>>,
+    /// `[site.headers]`, sorted by the names in lower case.
+    pub headers: Vec<SiteHeader>,
 }
 
 /// One path of a site, keys of the site filled in.

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::parsed::{CertificateFiles, LimitSetting, Lined, Listen, OriginEntry, Route, Site, Source};
 use super::typed::{Reader, Value, holds_items, out_of_bounds};
-use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_upstream};
+use super::values::{parse_admin, parse_host, parse_origin, parse_path, parse_redirect, parse_upstream};
 use crate::bundle::Upstream;
 use crate::bundle::finding::{Code, Finding};
 use crate::bundle::keys::{CERTIFICATE, LIMITS, LISTEN, ROUTE, SITE, TOP, Table};
@@ -158,18 +158,26 @@ impl Reader<'_> {
         let path = self.one(table, "path", "\"/\"", parse_path);
         let routes =
             self.tables(table, &ROUTE, "route", |reader, route, line| reader.route(route, line, &given));
-        if given.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream") {
+        let redirects = table.contains_key("redirect");
+        if redirects {
+            self.only_redirects(table, line);
+        } else if given.upstreams.is_none() && !table.contains_key("route") && !table.contains_key("upstream")
+        {
             self.no_upstream(line, "this site has neither an upstream nor a route");
         }
         let own = given.upstreams.is_some().then(|| {
             let own = Given::default().or(&given);
             own.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value))
         });
+        let hsts_s = self.hsts(table);
         Some(Site {
             line,
             acme,
             hosts: hosts.unwrap_or_default(),
-            routes: own.into_iter().chain(routes).collect(),
+            routes: own.into_iter().chain(routes).filter(|_| !redirects).collect(),
+            redirect: self.one(table, "redirect", "\"https://recre.store\"", parse_redirect),
+            headers: self.headers(table, hsts_s.is_some()),
+            hsts_s,
         })
     }
 
@@ -180,7 +188,7 @@ impl Reader<'_> {
             self.missing(line, "path", &ROUTE, "path = \"/socket.io/\"");
         }
         let given = self.given(table).or(site);
-        if given.upstreams.is_none() && !table.contains_key("upstream") {
+        if given.upstreams.is_none() && !table.contains_key("upstream") && !site.redirects {
             self.no_upstream(line, "neither this route nor its site has an upstream");
         }
         let strip_prefix = self.boolean(table, "strip_prefix").unwrap_or(false);
@@ -208,6 +216,7 @@ impl Reader<'_> {
             allow: self.networks(table, "allow").map(values),
             allow_public_upstream: self.boolean(table, "allow_public_upstream"),
             values: self.numbers(table, &RULES),
+            redirects: table.contains_key("redirect"),
         }
     }
 
@@ -272,6 +281,8 @@ struct Given {
     allow_public_upstream: Option<bool>,
     /// Of [`RULES`], in their order.
     values: Vec<Option<u64>>,
+    /// It leads to no app.
+    redirects: bool,
 }
 
 impl Given {
@@ -286,6 +297,7 @@ impl Given {
             allow: self.allow.or_else(|| site.allow.clone()),
             allow_public_upstream: self.allow_public_upstream.or(site.allow_public_upstream),
             values: own.zip(&site.values).map(|(own, site)| own.or(*site)).collect(),
+            redirects: site.redirects,
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::parsed::OriginEntry;
-use crate::bundle::{Admin, Upstream, wire};
+use crate::bundle::{Admin, Redirect, Upstream, wire};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, Origin};
 
@@ -290,6 +290,53 @@ fn network_advice(text: &str) -> String {
             format!("Write a prefix length from 0 to 128: \"{}\" is this one address.", IpNet::from(ip))
         }
         None => "Write for example \"192.168.0.0/16\".".to_owned(),
+    }
+}
+
+/// An https URL that ends with its host, its port or a path.
+pub(super) fn parse_redirect(text: &str) -> Result<Redirect, Bad> {
+    let bad = |why: &str| {
+        let expected =
+            "an https URL of a host, with a port and the beginning of a path where they are needed";
+        Bad::new(expected, redirect_advice(text)).because(why)
+    };
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("a text without `https://`"))?;
+    if !scheme.eq_ignore_ascii_case("https") {
+        return Err(bad("another scheme than https"));
+    }
+    if rest.contains(['?', '#']) {
+        return Err(bad("a query or a fragment: the request brings its own"));
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err(bad("a user name, which would be sent to everybody"));
+    }
+    let (host, port) = Host::parse_authority(authority).map_err(|error| bad(&error.to_string()))?;
+    let port = port.unwrap_or(443);
+    let path = path.trim_end_matches('/');
+    match path {
+        _ if port == 0 => Err(bad("port 0")),
+        "" => Ok(Redirect { host, port, path: String::new() }),
+        // A path with two slashes in front would be read as another host by whoever joins it to something.
+        _ if path.starts_with("//") || parse_path(path).is_err() => Err(bad(
+            "a path with other characters than visible ASCII, with `.` or `..`, or with two slashes in front",
+        )),
+        _ => Ok(Redirect { host, port, path: path.to_owned() }),
+    }
+}
+
+/// The same URL as it can be written.
+fn redirect_advice(text: &str) -> String {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    match Host::parse_authority(authority) {
+        // A port of another scheme leads nowhere.
+        Ok((host, None | Some(80))) => format!("Write \"https://{}\".", host.uri_host()),
+        Ok((host, Some(port @ 1..))) => format!("Write \"https://{}:{port}\".", host.uri_host()),
+        _ => "Write for example redirect = \"https://recre.store\": path and query of the request are added."
+            .to_owned(),
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Wanted {
     pub(super) app: String,
     /// Only below this path.
     pub(super) path: Option<String>,
+    /// In place of an app.
+    pub(super) redirect: Option<String>,
 }
 
 /// Why a text is not changed.
@@ -24,6 +26,10 @@ pub(super) enum Unchanged {
         "`{host}` is served already, by {apps} (line {line}). Change `upstream` there, or type `sanedge site remove {host}` first"
     )]
     Exists { host: String, apps: String, line: u32 },
+    #[error(
+        "`{host}` redirects to {to} (line {line}). Change `redirect` there, or type `sanedge site remove {host}` first"
+    )]
+    Redirects { host: String, to: String, line: u32 },
     #[error(
         "`{host}` shares its [[site]] with {others} (line {line}): a route there would apply to all of them. Add a [[site.route]] by hand"
     )]
@@ -51,13 +57,23 @@ pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String
     let path = wanted.path.as_deref().unwrap_or("/");
     let host = wanted.host.to_string();
     let line = site.line;
+    if let Some(to) = site.redirect.as_ref().map(|to| to.value.to_string()) {
+        return match wanted.redirect.as_deref().map(|url| url.trim_end_matches('/')) {
+            Some(url) if url == to => Ok(text.to_owned()),
+            _ => Err(Unchanged::Redirects { host, to, line }),
+        };
+    }
     if let Some(route) = site.routes.iter().find(|route| route.path == path) {
         let apps: Vec<String> = route.upstreams.iter().map(|one| one.value.to_string()).collect();
-        return if apps == [wanted.app.clone()] {
+        return if wanted.redirect.is_none() && apps == [wanted.app.clone()] {
             Ok(text.to_owned())
         } else {
             Err(Unchanged::Exists { host, apps: apps.join(", "), line })
         };
+    }
+    if wanted.redirect.is_some() {
+        let paths: Vec<&str> = site.routes.iter().map(|route| route.path.as_str()).collect();
+        return Err(Unchanged::Exists { host, apps: format!("the routes {}", paths.join(", ")), line });
     }
     if site.hosts.len() > 1 {
         let others = site
@@ -126,11 +142,14 @@ fn site(wanted: &Wanted) -> Table {
     let mut site = Table::new();
     site.decor_mut().set_prefix("\n");
     site.insert("hosts", list(&wanted.host.to_string()));
-    match &wanted.path {
-        None => {
+    match (&wanted.redirect, &wanted.path) {
+        (Some(url), _) => {
+            site.insert("redirect", toml_edit::value(url));
+        }
+        (None, None) => {
             site.insert("upstream", list(&wanted.app));
         }
-        Some(path) => {
+        (None, Some(path)) => {
             let mut routes = ArrayOfTables::new();
             routes.push(route(path, &wanted.app));
             site.insert("route", Item::ArrayOfTables(routes));
@@ -246,7 +265,7 @@ mod tests {
     }
 
     fn wanted(name: &str, app: &str, path: Option<&str>) -> Wanted {
-        Wanted { host: host(name), app: app.to_owned(), path: path.map(str::to_owned) }
+        Wanted { host: host(name), app: app.to_owned(), path: path.map(str::to_owned), redirect: None }
     }
 
     fn added(text: &str, wanted: &Wanted) -> String {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::Stages;
 use crate::doctor::ask::{Answer, Ask};
 use crate::doctor::check::{Finding, Section};
+use crate::doctor::client::Met;
 use crate::doctor::connection::{Connector, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::{client, csp};
@@ -51,6 +52,24 @@ impl Stages<'_> {
             }
             Some(Ok(answer)) => self.redirect(&answer, section),
         }
+    }
+
+    /// Whether the host redirects as its site says. A Socket.IO client has nothing to look for there.
+    pub(super) fn redirects(&self, met: Option<&Met>, section: &mut Section) -> bool {
+        let Some(to) = self.target.redirect.as_ref().map(ToString::to_string) else { return false };
+        let answer = met.and_then(Met::answer).filter(|answer| answer.status == 308);
+        let location = answer.and_then(|answer| answer.field("location"));
+        if !location
+            .is_some_and(|location| location.strip_prefix(&to).is_some_and(|rest| rest.starts_with('/')))
+        {
+            return false;
+        }
+        let (shown, wss) = (Excerpt::of(&to), Excerpt::of(&to.replacen("https", "wss", 1)));
+        let text = format!(
+            "every request is redirected to {shown}, as `redirect` says; WebSocket clients do not follow that: they need {wss}"
+        );
+        section.passed(Group::Http, text);
+        true
     }
 
     /// A page with scripts whose own policy keeps it from its server. Error pages have strict policies, and no scripts.

@@ -76,7 +76,7 @@ impl Stages<'_> {
         };
         self.converse(look, versions, nobody, section).await?;
         let others: Vec<SocketAddr> = open.iter().copied().filter(|other| *other != look.address).collect();
-        if looks.iter().all(|look| look.acceptable) {
+        if looks.iter().all(|look| look.acceptable) && self.target.redirect.is_none() {
             let all: Vec<SocketAddr> = std::iter::once(look.address).chain(others).collect();
             self.compare_apps(&all, section).await;
         }
@@ -200,7 +200,9 @@ impl Stages<'_> {
             section.found(tls::wants_certificate("closed the connection at the first request"));
             return None;
         }
-        engine.go_on(met, section).await;
+        if !self.redirects(met.as_ref(), section) {
+            engine.go_on(met, section).await;
+        }
         let root = Ask::get("/");
         let (page, http) = tokio::join!(connector.ask(&root), self.plain_http(look.address));
         self.http_lines(&page, http, section);

@@ -116,6 +116,12 @@ impl EdgeBuilder {
         self
     }
 
+    /// Whole tables of sites.
+    pub fn site_text(mut self, tables: &str) -> Self {
+        self.sites += tables;
+        self
+    }
+
     /// Lines for `[limits]`.
     pub fn limits(mut self, lines: &str) -> Self {
         self.limits += &format!("{lines}\n");

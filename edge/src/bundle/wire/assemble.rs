@@ -10,14 +10,18 @@ use rustls_pki_types::{
 
 use super::error::Broken;
 use super::payload::{
-    Admin, Certificate, HOSTS_MAX, Host, Key, Origin, Payload, ROUTE_UPSTREAMS_MAX, Route, RouteOrigin,
-    SITES_MAX, SOCKET_PATH_BYTES_MAX, SanName, TEXT_BYTES_MAX, Upstream,
+    Admin, Certificate, HOSTS_MAX, Host, Key, Origin, Payload, ROUTE_UPSTREAMS_MAX, Redirect, Route,
+    RouteOrigin, SITE_HEADERS_MAX, SOCKET_PATH_BYTES_MAX, SanName, Site, SiteHeader, TEXT_BYTES_MAX,
+    Upstream,
 };
 use super::value::{
     self, absolute, dns_name, index, ip, link_local, net, nets, ordered, path, port, text, used,
 };
+use crate::bundle::redirect::circle;
 use crate::bundle::{self, Bundle};
 use crate::excerpt::Excerpt;
+use crate::http::changes::{HSTS_FIELD, LINES_BYTES_MAX, line_bytes};
+use crate::limits::HSTS;
 use crate::names;
 
 /// Turns a payload into what serving wants, and checks every rule on the way.
@@ -28,7 +32,7 @@ pub(crate) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle
     let pending = pending(payload, &hosts)?;
     used(
         "sites",
-        payload.sites.into(),
+        payload.sites.len(),
         hosts.iter().map(|host| host.site).chain(pending.iter().map(|host| host.site)),
     )?;
     payload.drain.check_ranges()?;
@@ -42,7 +46,7 @@ pub(crate) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle
         suite_order: payload.suite_order,
         limits: payload.limits.clone(),
         certificates,
-        sites: sites(payload)?,
+        sites: sites(payload, &hosts)?,
         hosts,
         pending,
         digest,
@@ -187,7 +191,7 @@ fn hosts(
         if hosts.last().is_some_and(|last| last.host >= host) {
             return Err(Broken::Order { table: "hosts", at });
         }
-        index("hosts.site", row.site, payload.sites.into())?;
+        index("hosts.site", row.site, payload.sites.len())?;
         covered(&host, row.certificate, certificates)?;
         hosts.push(bundle::HostEntry { host, site: row.site, certificate: row.certificate });
     }
@@ -203,7 +207,7 @@ fn pending(payload: &Payload<'_>, hosts: &[bundle::HostEntry]) -> Result<Vec<bun
         if is_served || pending.last().is_some_and(|last| last.host >= host) {
             return Err(Broken::Order { table: "pending", at });
         }
-        index("pending.site", row.site, payload.sites.into())?;
+        index("pending.site", row.site, payload.sites.len())?;
         pending.push(bundle::PendingHost { host, site: row.site });
     }
     if hosts.len() + pending.len() > HOSTS_MAX {
@@ -227,24 +231,81 @@ fn covered(host: &names::Host, at: u16, certificates: &[bundle::Certificate]) ->
     })
 }
 
-fn sites(payload: &Payload<'_>) -> Result<Vec<bundle::Site>, Broken> {
-    if usize::from(payload.sites) > SITES_MAX {
-        return Err(Broken::TooMany { table: "sites", found: payload.sites.into(), max: SITES_MAX });
-    }
+fn sites(payload: &Payload<'_>, hosts: &[bundle::HostEntry]) -> Result<Vec<bundle::Site>, Broken> {
     ordered("upstreams", payload.upstreams.iter().map(|row| row.route))?;
     let site_first =
         |row: &RouteOrigin<'_>| row.route.saturating_mul(2).saturating_add(u16::from(!row.of_site));
     ordered("origins", payload.origins.iter().map(site_first))?;
     ordered("allow", payload.allow.iter().map(|row| row.route))?;
     check_routes(payload)?;
-    let mut sites = vec![bundle::Site { routes: Vec::new() }; payload.sites.into()];
+    let mut sites = payload.sites.iter().map(site).collect::<Result<Vec<_>, _>>()?;
     for (at, row) in payload.routes.iter().enumerate() {
         let route = route(payload, at, row)?;
         if let Some(site) = sites.get_mut(usize::from(row.site)) {
             site.routes.push(route);
         }
     }
+    headers(payload, &mut sites)?;
+    check_redirects(payload, &sites, hosts)?;
     Ok(sites)
+}
+
+fn site(row: &Site<'_>) -> Result<bundle::Site, Broken> {
+    if let Some(seconds) = row.hsts_s {
+        HSTS.check(u64::from(seconds) * 1000)?;
+    }
+    let redirect = |to: &Redirect<'_>| {
+        let (host, port) = (to.host.parse("redirect.host")?, port("redirect.port", to.port)?);
+        Ok::<_, Broken>(bundle::Redirect { host, port, path: value::redirect_path(to.path)? })
+    };
+    let redirect = row.redirect.as_ref().map(redirect).transpose()?;
+    Ok(bundle::Site { redirect, hsts_s: row.hsts_s, ..bundle::Site::default() })
+}
+
+/// Gives each site its fields.
+fn headers(payload: &Payload<'_>, sites: &mut [bundle::Site]) -> Result<(), Broken> {
+    let key = |row: &SiteHeader<'_>| (row.site, row.name.to_ascii_lowercase());
+    let rows = &payload.headers;
+    if let Some(at) = (1..rows.len()).find(|at| rows.get(at - 1).map(key) >= rows.get(*at).map(key)) {
+        return Err(Broken::Order { table: "headers", at });
+    }
+    for row in rows.iter() {
+        index("headers.site", row.site, payload.sites.len())?;
+        let Some(site) = sites.get_mut(usize::from(row.site)) else { continue };
+        let is_hsts = site.hsts_s.is_some() && row.name.eq_ignore_ascii_case(HSTS_FIELD);
+        site.headers.push(value::header(row.name, row.value, is_hsts)?);
+    }
+    for site in sites {
+        let bytes = site.headers.iter().filter_map(|h| Some(line_bytes(&h.name, h.value.as_ref()?)));
+        for (table, found, max) in [
+            ("headers of a site", site.headers.len(), SITE_HEADERS_MAX),
+            ("bytes of headers of a site", bytes.sum(), LINES_BYTES_MAX),
+        ] {
+            if found > max {
+                return Err(Broken::TooMany { table, found, max });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A site has routes or redirects, and no redirect comes back.
+fn check_redirects(
+    payload: &Payload<'_>,
+    sites: &[bundle::Site],
+    hosts: &[bundle::HostEntry],
+) -> Result<(), Broken> {
+    if let Some(at) = sites.iter().position(|site| site.routes.is_empty() == site.redirect.is_none()) {
+        return Err(Broken::Unused { table: "sites", at });
+    }
+    let leads_to = |site: &bundle::Site| {
+        let to = site.redirect.as_ref().filter(|to| to.port == payload.public_https_port)?;
+        hosts.iter().find(|entry| entry.host == to.host).map(|entry| usize::from(entry.site))
+    };
+    match circle(&sites.iter().map(leads_to).collect::<Vec<_>>()) {
+        Some(circle) => Err(Broken::RedirectLoop { site: circle.first().copied().unwrap_or_default() }),
+        None => Ok(()),
+    }
 }
 
 /// Order of routes, and indexes into and out of them.
@@ -259,11 +320,10 @@ fn check_routes(payload: &Payload<'_>) -> Result<(), Broken> {
         before = order;
     }
     let routes = payload.routes.len();
-    payload.routes.iter().try_for_each(|row| index("routes.site", row.site, payload.sites.into()))?;
+    payload.routes.iter().try_for_each(|row| index("routes.site", row.site, payload.sites.len()))?;
     payload.upstreams.iter().try_for_each(|row| index("upstreams.route", row.route, routes))?;
     payload.origins.iter().try_for_each(|row| index("origins.route", row.route, routes))?;
-    payload.allow.iter().try_for_each(|row| index("allow.route", row.route, routes))?;
-    used("sites", payload.sites.into(), payload.routes.iter().map(|row| row.site))
+    payload.allow.iter().try_for_each(|row| index("allow.route", row.route, routes))
 }
 
 fn route(payload: &Payload<'_>, at: usize, row: &Route<'_>) -> Result<bundle::Route, Broken> {

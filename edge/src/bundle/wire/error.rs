@@ -159,6 +159,12 @@ pub enum Broken {
         /// What it covers.
         names: Vec<String>,
     },
+    /// Sites that redirect to each other.
+    #[error("site {site} redirects to itself, or in a circle")]
+    RedirectLoop {
+        /// Index of one of them.
+        site: usize,
+    },
     /// A limit out of range.
     #[error(transparent)]
     Limit(#[from] LimitError),

@@ -8,7 +8,8 @@ use rustls_pki_types::PrivateKeyDer;
 use super::error::EncodeError;
 use super::payload::{
     Admin, CERTIFICATES_MAX, Certificate, CertificateName, Host, HostEntry, Key, Net, Origin, Payload,
-    PendingHost, Route, RouteNet, RouteOrigin, RouteUpstream, SanName, Table, Upstream,
+    PendingHost, Redirect, Route, RouteNet, RouteOrigin, RouteUpstream, SanName, Site, SiteHeader, Table,
+    Upstream,
 };
 use crate::bundle::{self, Bundle};
 use crate::names;
@@ -58,7 +59,7 @@ impl<'a> Payload<'a> {
                         .map(move |name| CertificateName { certificate: at, name: SanName::of(name) })
                 }),
             )?,
-            sites: u16::try_from(bundle.sites.len()).unwrap_or(u16::MAX),
+            sites: table("sites", bundle.sites.iter().map(Site::of))?,
             hosts: table("hosts", bundle.hosts.iter().map(HostEntry::of))?,
             pending: table(
                 "hosts",
@@ -88,6 +89,14 @@ impl<'a> Payload<'a> {
                 numbered().flat_map(|(route, at)| {
                     route.allow.iter().map(move |net| RouteNet { route: at, net: Net::of(net) })
                 }),
+            )?,
+            headers: table(
+                "response fields",
+                bundle
+                    .sites
+                    .iter()
+                    .zip(0_u16..)
+                    .flat_map(|(site, at)| site.headers.iter().map(move |header| SiteHeader::of(at, header))),
             )?,
         })
     }
@@ -160,6 +169,20 @@ impl<'a> SanName<'a> {
 impl<'a> HostEntry<'a> {
     fn of(entry: &'a bundle::HostEntry) -> Self {
         Self { host: Host::of(&entry.host), site: entry.site, certificate: entry.certificate }
+    }
+}
+
+impl<'a> Site<'a> {
+    fn of(site: &'a bundle::Site) -> Self {
+        let redirect =
+            |to: &'a bundle::Redirect| Redirect { host: Host::of(&to.host), port: to.port, path: &to.path };
+        Self { redirect: site.redirect.as_ref().map(redirect), hsts_s: site.hsts_s }
+    }
+}
+
+impl<'a> SiteHeader<'a> {
+    fn of(site: u16, header: &'a bundle::SiteHeader) -> Self {
+        Self { site, name: &header.name, value: header.value.as_deref() }
     }
 }
 

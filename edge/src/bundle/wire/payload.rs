@@ -42,6 +42,10 @@ pub const ROUTE_UPSTREAMS_MAX: usize = 8;
 pub const ORIGINS_MAX: usize = 1024;
 /// Client networks in `allow`, of all routes together.
 pub const ALLOW_MAX: usize = 512;
+/// Fields of responses that all sites together set or remove.
+pub const HEADERS_MAX: usize = 256;
+/// The same for one site: each field of the app's responses is compared with all of them.
+pub const SITE_HEADERS_MAX: usize = 32;
 /// Bytes of a file name, label or path.
 pub const TEXT_BYTES_MAX: usize = 1024;
 /// Bytes of an interface's name (`IFNAMSIZ` less its zero byte).
@@ -93,8 +97,9 @@ pub struct Payload<'a> {
     /// SAN entries, sorted by certificate.
     #[serde(borrow)]
     pub names: Table<CertificateName<'a>, NAMES_MAX>,
-    /// How many sites there are.
-    pub sites: u16,
+    /// Sites.
+    #[serde(borrow)]
+    pub sites: Table<Site<'a>, SITES_MAX>,
     /// Hosts, sorted: all names by their bytes, then IPv4, then IPv6 addresses.
     #[serde(borrow)]
     pub hosts: Table<HostEntry<'a>, HOSTS_MAX>,
@@ -112,6 +117,9 @@ pub struct Payload<'a> {
     pub origins: Table<RouteOrigin<'a>, ORIGINS_MAX>,
     /// Allowed client networks, sorted by route.
     pub allow: Table<RouteNet, ALLOW_MAX>,
+    /// Fields of responses that sites set or remove, sorted by site, then by their names in lower case; none twice in a site.
+    #[serde(borrow)]
+    pub headers: Table<SiteHeader<'a>, HEADERS_MAX>,
 }
 
 /// Where the admin socket is.
@@ -202,6 +210,39 @@ pub struct PendingHost<'a> {
     pub host: Host<'a>,
     /// Index of its site.
     pub site: u16,
+}
+
+/// A site, but for its routes and fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site<'a> {
+    /// Where its requests are redirected to. Such a site has no routes, and every other one has.
+    #[serde(borrow)]
+    pub redirect: Option<Redirect<'a>>,
+    /// `max-age` of Strict-Transport-Security in seconds.
+    pub hsts_s: Option<u32>,
+}
+
+/// Where a site redirects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redirect<'a> {
+    /// Host. Neither this nor that of another redirect leads back to the site.
+    #[serde(borrow)]
+    pub host: Host<'a>,
+    /// Port.
+    pub port: u16,
+    /// Empty, or a path without a slash at its end.
+    pub path: &'a str,
+}
+
+/// A field of responses that a site sets or removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteHeader<'a> {
+    /// Index of the site.
+    pub site: u16,
+    /// Name of the field.
+    pub name: &'a str,
+    /// Its value; without one it is removed.
+    pub value: Option<&'a str>,
 }
 
 /// A host, in its canonical form.

@@ -7,7 +7,9 @@ use ipnet::IpNet;
 
 use super::error::Broken;
 use super::payload::{Net, TEXT_BYTES_MAX, ZONE_BYTES_MAX};
+use crate::bundle::SiteHeader;
 use crate::excerpt::Excerpt;
+use crate::http::changes;
 use crate::names::DnsName;
 
 /// A path prefix: what RFC 3986 §3.3 allows, or a percent sign.
@@ -18,6 +20,30 @@ pub(super) fn path(path: &str) -> Result<String, Broken> {
     }
     let expected = "a path that begins with `/`, in printable ASCII without `?` and `#`";
     Err(Broken::Text { field: "routes.path", found: Excerpt::of(path), expected })
+}
+
+/// What a redirect writes in front of the request's path.
+pub(super) fn redirect_path(text: &str) -> Result<String, Broken> {
+    match text {
+        "" => Ok(String::new()),
+        _ if !text.ends_with('/') => path(text),
+        _ => {
+            let expected = "no path, or one without a slash at its end";
+            Err(Broken::Text { field: "redirect.path", found: Excerpt::of(text), expected })
+        }
+    }
+}
+
+/// A field of responses; `is_set` elsewhere by the edge.
+pub(super) fn header(name: &str, value: Option<&str>, is_set: bool) -> Result<SiteHeader, Broken> {
+    let broken = |field, text, expected| Err(Broken::Text { field, found: Excerpt::of(text), expected });
+    if !changes::is_name(name) || changes::reserved(name).is_some() || is_set {
+        return broken("headers.name", name, "the name of a field that a site may change");
+    }
+    if let Some(bad) = value.filter(|value| !changes::is_value(value)) {
+        return broken("headers.value", bad, "the value of a field, in visible ASCII");
+    }
+    Ok(SiteHeader { name: name.to_owned(), value: value.map(str::to_owned) })
 }
 
 /// Whether Linux could name an interface so: no blank, no control, no `/`; and nothing that ends it in `[…%zone]:port`.

@@ -141,6 +141,7 @@ fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
     // What the clock says, while it is believable.
     let now = Some(now).filter(|now| expiry::is_believable(&active.bundle, *now));
     let tally = active.tallies.get(at)?;
+    let redirect = active.bundle.sites.get(usize::from(entry.site))?.redirect.as_ref();
     let upstreams = active.routes.get(usize::from(entry.site))?.iter().flat_map(|route| {
         route.upstreams.iter().map(|upstream| UpstreamStatus {
             path: Excerpt::of(&route.rules.path).to_string(),
@@ -163,5 +164,6 @@ fn host(active: &ActiveConfig, at: usize, now: i64) -> Option<HostStatus> {
         websockets_total: tally.websockets_total.value(),
         responses: tally.responses().map(|(class, count)| (class.to_owned(), count)).collect(),
         upstreams: upstreams.collect(),
+        redirect: redirect.map(|to| Excerpt::of(&to.to_string()).into()),
     })
 }

@@ -150,7 +150,8 @@ impl Session {
             }
             Err(NoHead::Bad(error)) => error.into(),
         };
-        Phase::Answer(Answer::closing(refusal))
+        let changes = self.named_changes(&shared.active.load());
+        Phase::Answer(Answer::closing(refusal, changes))
     }
 
     /// Reads until a head is complete; the scanner that found its end.

@@ -11,12 +11,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::bundle::Redirect;
 use crate::edge::net::linger::finish;
 use crate::edge::session::proxy_header;
 use crate::edge::session::worker::{Permit, Worker, unless_evicted};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::eviction::Evictable;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
+use crate::http::forward::origin_form;
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
 use crate::ops::metrics::Reason;
 
@@ -102,8 +104,9 @@ async fn answer_head(
             None => answer::write(Problem::UnknownPath, &Detail::default(), form, &mut out),
         }
     } else if active.bundle.host(&head.host).is_some() {
-        let target = if head.target.starts_with('/') { head.target.to_owned() } else { origin_form(head) };
-        answer::redirect(&head.host, active.bundle.listen.public_https_port, &target, form, &mut out);
+        // To the same host even where its site redirects: what follows is over TLS, and HSTS can come with it.
+        let to = Redirect { host: head.host.clone(), port: listen.public_https_port, path: String::new() };
+        answer::redirect(&to, origin_form(head), None, form, &mut out);
     } else if active.bundle.is_pending(&head.host) {
         worker.shared.refuse(
             Reason::Misdirected,
@@ -116,13 +119,6 @@ async fn answer_head(
         answer::write(Problem::UnknownHost, &Detail::default(), form, &mut out);
     }
     out
-}
-
-fn origin_form(head: &RequestHead<'_>) -> String {
-    match head.query {
-        Some(query) => format!("{}?{query}", head.path),
-        None => head.path.to_owned(),
-    }
 }
 
 /// The challenge file of `token` in the first of `folders` that has it: a regular file, no symbolic link, of at most

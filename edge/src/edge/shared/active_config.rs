@@ -13,6 +13,7 @@ use crate::decision::Destination;
 use crate::edge::shared::tickets::Tickets;
 use crate::edge::shared::tls_config::{Configs, SuitePreference};
 use crate::edge::shared::upstreams::{UpstreamState, Upstreams};
+use crate::http::changes::FieldChanges;
 use crate::http::head::HeadLimits;
 use crate::names::{Host, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
@@ -27,8 +28,18 @@ pub(crate) struct ActiveConfig {
     covered: Vec<Arc<[SanName]>>,
     /// By site and route.
     pub(crate) routes: Vec<Vec<Arc<RouteState>>>,
+    /// By site.
+    sites: Vec<SiteState>,
     /// By host.
     pub(crate) tallies: Vec<Arc<HostTally>>,
+}
+
+/// What a site has besides its routes.
+#[derive(Debug)]
+struct SiteState {
+    changes: Option<Arc<FieldChanges>>,
+    /// Says that a client asks for a WebSocket where it is redirected.
+    redirected_news: OncePerMinute,
 }
 
 /// A route with its upstreams; outlives its bundle while an exchange uses it.
@@ -36,6 +47,8 @@ pub(crate) struct ActiveConfig {
 pub(crate) struct RouteState {
     pub(crate) rules: Route,
     pub(crate) upstreams: Vec<Arc<UpstreamState>>,
+    /// What its site changes in the fields of responses.
+    pub(crate) changes: Option<Arc<FieldChanges>>,
     /// Whose turn it is to open a session.
     pub(crate) turn: AtomicUsize,
     /// The last answer to a handshake told no sid that we could read.
@@ -46,11 +59,22 @@ pub(crate) struct RouteState {
     pub(crate) foreign_news: OncePerMinute,
 }
 
+impl SiteState {
+    fn new(site: &Site) -> Self {
+        Self { changes: site.field_changes().map(Arc::new), redirected_news: OncePerMinute::default() }
+    }
+}
+
 impl RouteState {
-    pub(crate) fn new(rules: Route, upstreams: Vec<Arc<UpstreamState>>) -> Self {
+    pub(crate) fn new(
+        rules: Route,
+        upstreams: Vec<Arc<UpstreamState>>,
+        changes: Option<Arc<FieldChanges>>,
+    ) -> Self {
         Self {
             rules,
             upstreams,
+            changes,
             turn: AtomicUsize::new(0),
             sid_unread: AtomicBool::new(false),
             unread_sid_news: OncePerMinute::default(),
@@ -91,10 +115,15 @@ impl ActiveConfig {
             .certificates
             .iter()
             .map(|certificate| Configs::new(&certificate.key, preference, tickets).map(Arc::new));
-        let state = |rules: &Route| {
+        let sites: Vec<_> = bundle.sites.iter().map(SiteState::new).collect();
+        let state = |rules: &Route, changes: &Option<Arc<FieldChanges>>| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();
-            Arc::new(RouteState::new(rules.clone(), upstreams))
+            Arc::new(RouteState::new(rules.clone(), upstreams, changes.clone()))
         };
+        let routes =
+            bundle.sites.iter().zip(&sites).map(|(site, of_site)| {
+                site.routes.iter().map(|rules| state(rules, &of_site.changes)).collect()
+            });
         Ok(Self {
             tls: tls.collect::<Result<_, _>>()?,
             covered: bundle
@@ -103,7 +132,8 @@ impl ActiveConfig {
                 .map(|certificate| certificate.names.as_slice().into())
                 .collect(),
             tallies: bundle.hosts.iter().map(|entry| tallies.of(&entry.host)).collect(),
-            routes: bundle.sites.iter().map(|site| site.routes.iter().map(state).collect()).collect(),
+            routes: routes.collect(),
+            sites,
             response_head_limits: HeadLimits {
                 head_bytes_max: bundle.limits.response_head_bytes_max as usize,
                 fields_max: bundle.limits.response_fields_max.into(),
@@ -144,14 +174,28 @@ impl ActiveConfig {
         proxies.into_iter().any(|network| network.contains(address))
     }
 
-    /// The tally of a destination's host.
-    pub(crate) fn tally(&self, destination: &Destination<'_>) -> Option<&Arc<HostTally>> {
-        self.tallies.get(destination.host)
+    /// The tally of a host.
+    pub(crate) fn tally(&self, host: usize) -> Option<&Arc<HostTally>> {
+        self.tallies.get(host)
     }
 
     /// The route of a destination in this bundle.
     pub(crate) fn route(&self, destination: &Destination<'_>) -> Option<&Arc<RouteState>> {
         self.routes.get(destination.site)?.get(destination.route)
+    }
+
+    /// What the site of a host changes in the fields of its responses.
+    pub(crate) fn changes(&self, host: &Host) -> Option<Arc<FieldChanges>> {
+        self.site_state(host)?.changes.clone()
+    }
+
+    /// Whether it is due to say that clients ask for WebSockets at a host that redirects; then it is taken as said.
+    pub(crate) fn redirected_is_news(&self, host: &Host, uptime: Duration) -> bool {
+        self.site_state(host).is_some_and(|site| site.redirected_news.is_due(uptime))
+    }
+
+    fn site_state(&self, host: &Host) -> Option<&SiteState> {
+        self.sites.get(usize::from(self.bundle.host(host)?.site))
     }
 
     /// The site of a host, with its routes in the same order.

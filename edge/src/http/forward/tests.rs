@@ -336,18 +336,19 @@ fn a_write_resumes_at_every_byte() {
     }
 }
 
-fn to_client(head: &str, form: ResponseForm) -> String {
+fn to_client(head: &str, form: ResponseForm<'_>) -> String {
     let response = parse_response(head.as_bytes(), false, &LIMITS).unwrap();
     let mut out = Vec::new();
     response_head(&response, &form, &mut out);
     String::from_utf8(out).unwrap()
 }
 
-const FORM: ResponseForm = ResponseForm {
+const FORM: ResponseForm<'static> = ResponseForm {
     client_version: Version::Http11,
     keep_alive: true,
     framing_out: Framing::None,
     websocket: false,
+    changes: None,
 };
 
 #[test]

@@ -223,6 +223,7 @@ mod tests {
             websockets_total: 0,
             responses: Default::default(),
             upstreams: vec![upstream("127.0.0.1:3000", "ok")],
+            redirect: None,
         }
     }
 

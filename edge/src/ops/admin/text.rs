@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ReloadReport, Status};
+use super::{HostStatus, ReloadReport, Status};
 use crate::bundle::acme::told::Renewals;
 use crate::bundle::lifetime::moment;
 use crate::bundle::table::{PENDING, columns};
@@ -139,7 +139,12 @@ fn upstreams(status: &Status) -> String {
             routes.collect::<Vec<_>>().join(" "),
         ]
     });
-    table(["upstream", "state", "failures", "serves"], rows.collect())
+    let redirect = |host: &HostStatus| {
+        let to = host.redirect.as_ref()?;
+        Some([format!("redirect to {to}"), "-".to_owned(), "-".to_owned(), format!("{}/", host.host)])
+    };
+    let redirects = status.hosts.iter().filter_map(redirect);
+    table(["upstream", "state", "failures", "serves"], rows.chain(redirects).collect())
 }
 
 fn renewals(told: &Renewals) -> String {

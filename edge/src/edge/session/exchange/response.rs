@@ -171,7 +171,8 @@ impl Exchange<'_> {
             // RFC 9110 §15.2: an HTTP/1.0 client knows none.
             if self.request.version == Version::Http11 {
                 out.clear();
-                response_head(&head, &self.form(Framing::None, true), out);
+                // Interim: what its site changes is for the final response.
+                response_head(&head, &ResponseForm { changes: None, ..self.form(Framing::None, true) }, out);
                 self.reused = false; // the upstream has begun to answer: nothing is repeated now
                 self.deliver(at, out)?;
             }
@@ -179,8 +180,15 @@ impl Exchange<'_> {
         }
     }
 
-    fn form(&self, framing_out: Framing, keep_alive: bool) -> ResponseForm {
-        ResponseForm { client_version: self.request.version, keep_alive, framing_out, websocket: false }
+    fn form(&self, framing_out: Framing, keep_alive: bool) -> ResponseForm<'_> {
+        let changes = self.request.route.changes.as_deref();
+        ResponseForm {
+            client_version: self.request.version,
+            keep_alive,
+            framing_out,
+            websocket: false,
+            changes,
+        }
     }
 
     /// A final head, or a 101: decides what becomes of both connections and sends the head with the beginning of

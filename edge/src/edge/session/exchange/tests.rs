@@ -44,7 +44,7 @@ fn request(text: &str, pace: Pace) -> (Request, Plan) {
     };
     let plan = request_plan(&head, &context).unwrap();
     let destination = Destination { host: 0, site: 0, route: 0, rules: &rules, client: peer, offer: None };
-    let state = Arc::new(RouteState::new(rules.clone(), Vec::new()));
+    let state = Arc::new(RouteState::new(rules.clone(), Vec::new(), None));
     let tally = HostTallies::new(&Arc::default()).of(&Host::parse("a.test").unwrap());
     let limits = ExchangeLimits { head: LIMITS, response_head: LIMITS, pace, pool_idle_max: 0 };
     let (size, to) = ((text.len(), true), (&state, Choice::default()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::last::Answering;
-use super::phase::{Answer, Phase, Session};
+use super::phase::{Answer, Phase, Says, Session};
 use crate::decision::Refusal;
 use crate::edge::net::transport::Woken;
 use crate::edge::session::driver::{Now, drive};
@@ -17,27 +17,43 @@ use crate::http::answer::{self, AnswerForm, Detail, Problem};
 impl Answer {
     /// Of an exchange that came to nothing.
     pub(super) fn of_upstream(request: &Request, problem: Problem, found: String) -> Self {
-        let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
-        let upstreams = upstreams.collect::<Vec<_>>().join(", ");
-        let (check, check_inside) = (problem.check().map(str::to_owned), problem.check_inside(&upstreams));
         let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
-        let refusal = Refusal { problem, found, check, check_inside };
-        Self { refusal, form, access: None }
+        let refusal = upstream_refusal(request, problem, found);
+        Self { says: refusal.into(), form, changes: request.route.changes.clone(), access: None }
     }
+}
+
+/// What is wrong with the upstream.
+pub(super) fn upstream_refusal(request: &Request, problem: Problem, found: String) -> Refusal {
+    let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
+    let upstreams = upstreams.collect::<Vec<_>>().join(", ");
+    let (check, check_inside) = (problem.check().map(str::to_owned), problem.check_inside(&upstreams));
+    Refusal { problem, found, check, check_inside }
 }
 
 impl Session {
     /// Sends an answer of our own, and says what comes next.
     pub(super) async fn answer(&mut self, answer: &Answer) -> Phase {
-        let Answer { refusal, form, access } = answer;
-        if let Some(access) = access {
-            access.log(&self.worker, refusal.problem.status(), refusal.problem.code(), Duration::ZERO);
-        }
-        self.note(answer);
+        let Answer { says, form, changes, access } = answer;
+        let changes = changes.as_deref();
         let mut bytes = Vec::new();
-        // What was found may hold text of the client or the upstream: it is for the log. The client gets what to do.
-        let detail = Detail { found: None, check: refusal.check.as_deref() };
-        answer::write(refusal.problem, &detail, *form, &mut bytes);
+        match says {
+            Says::Redirect(to) => answer::redirect(to, "", changes, *form, &mut bytes),
+            Says::Refused(refusal) => {
+                if let Some(access) = access {
+                    access.log(
+                        &self.worker,
+                        refusal.problem.status(),
+                        refusal.problem.code(),
+                        Duration::ZERO,
+                    );
+                }
+                self.note(refusal);
+                // What was found may hold text of the client or the upstream: it is for the log. The client gets what to do.
+                let detail = Detail { found: None, check: refusal.check.as_deref(), changes };
+                answer::write(refusal.problem, &detail, *form, &mut bytes);
+            }
+        }
         self.worker.tally.sent.add(0, bytes.len());
         let stall = self.worker.pace().stall;
         let mut answering = Answering::new(Instant::now(), &bytes, stall);
@@ -47,8 +63,8 @@ impl Session {
         self.responded(sent && !form.close)
     }
 
-    pub(super) fn note(&self, answer: &Answer) {
-        let Refusal { problem, found, check, check_inside } = &answer.refusal;
+    pub(super) fn note(&self, refusal: &Refusal) {
+        let Refusal { problem, found, check, check_inside } = refusal;
         let shared = &self.worker.shared;
         if problem.is_upstream() {
             shared.counters.upstream_failures_total.increment();

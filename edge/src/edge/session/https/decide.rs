@@ -1,22 +1,24 @@
 //! What becomes of a request: the rules of its route are the core's ([`decision`]); rates, upstreams and counters are here.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
 
 use super::access::Access;
-use super::phase::{Answer, Forward, Phase, Session};
-use crate::bundle::Route;
-use crate::decision::{self, Asker, Refusal};
+use super::phase::{Answer, Forward, Phase, Says, Session};
+use crate::bundle::{Redirect, Route};
+use crate::decision::{self, Asker, Decision, Refusal};
 use crate::edge::net::upstream::Dial;
 use crate::edge::session::exchange::{ExchangeLimits, Request};
 use crate::edge::session::pace::Pace;
 use crate::edge::shared::active_config::{ActiveConfig, RouteState};
 use crate::engineio::Asks;
 use crate::http::answer::Problem;
-use crate::http::forward::{Plan, client_address};
+use crate::http::changes::FieldChanges;
+use crate::http::forward::{Plan, client_address, origin_form};
 use crate::http::head::{HeadScanner, Known, RequestHead, RequestLines, parse_scanned_request};
 use crate::ops::log::Said;
 use crate::ops::metrics::Reason;
@@ -32,7 +34,7 @@ impl Session {
         let head = parse_scanned_request(all.get(..head_bytes).unwrap_or_default(), scanner, &mut lines);
         let phase = match head {
             Ok(head) => self.decide_head(active, head_bytes, &head, plan),
-            Err(error) => Phase::Answer(Answer::closing(error.into())),
+            Err(error) => Phase::Answer(Answer::closing(error.into(), self.named_changes(active))),
         };
         self.worker.shared.counters.exchanges_total.increment();
         if self.is_last_request(active) {
@@ -62,9 +64,10 @@ impl Session {
                 let access = request.route.rules.access_log.then(|| Access::new(head, request.client));
                 Phase::Forward(Forward { request, dial: dial(active), access })
             }
-            Err(refusal) => {
+            Err(says) => {
                 let form = decision::answer_form(head, keep_alive && self.worker.drain().is_none());
-                Phase::Answer(Answer { refusal, form, access: self.refused_access(active, head) })
+                let changes = self.answer_changes(active, head, &says);
+                Phase::Answer(Answer { says, form, changes, access: self.refused_access(active, head) })
             }
         }
     }
@@ -75,13 +78,16 @@ impl Session {
         (head_bytes, keep_alive): (usize, bool),
         head: &RequestHead<'_>,
         plan: &mut Plan,
-    ) -> Result<Request, Refusal> {
+    ) -> Result<Request, Says> {
         let name = self.identity.name.as_deref();
         let asker = Asker { peer: self.peer, name, covered: &self.identity.covered };
-        let destination = decision::destination(&active.bundle, &asker, head)?;
+        let destination = match decision::decide(&active.bundle, &asker, head)? {
+            Decision::Forward(destination) => destination,
+            Decision::Redirect { host, to } => return Err(self.redirect(active, host, to, head)),
+        };
         let route = active.route(&destination);
-        let (Some(route), Some(tally)) = (route, active.tally(&destination)) else {
-            return Err(Refusal::new(Problem::Misdirected, &head.host)); // never: what the bundle has, they have
+        let (Some(route), Some(tally)) = (route, active.tally(destination.host)) else {
+            return Err(Refusal::new(Problem::Misdirected, &head.host).into()); // never: what the bundle has, they have
         };
         match destination.offer {
             Some(_) => self.check_rate(active, destination.client)?,
@@ -92,6 +98,36 @@ impl Session {
         let limits = exchange_limits(active, &route.rules);
         let (request, to) = ((head_bytes, keep_alive), (route, choice));
         Ok(Request::new(head, request, destination, to, tally, limits))
+    }
+
+    /// WebSocket clients do not follow it, browsers never: the log names the URL that they need.
+    fn redirect(&self, active: &ActiveConfig, host: usize, to: &Redirect, head: &RequestHead<'_>) -> Says {
+        active.tally(host).into_iter().for_each(|tally| tally.responded(308));
+        let is_websocket = head.fields.known(|known| known == Known::Upgrade).next().is_some();
+        if is_websocket && active.redirected_is_news(&head.host, self.worker.shared.uptime()) {
+            let wss = to.to_string().replacen("https", "wss", 1);
+            let check = format!("WebSocket clients do not follow redirects: let this one connect to {wss}");
+            info!(host = %head.host, peer = %self.peer, check, "a WebSocket was asked for at a host that redirects");
+        }
+        Says::Redirect(format!("{to}{}", origin_form(head)))
+    }
+
+    /// What the site of an answer of ours adds to it. A 421 is not an answer of any site.
+    fn answer_changes(
+        &self,
+        active: &ActiveConfig,
+        head: &RequestHead<'_>,
+        says: &Says,
+    ) -> Option<Arc<FieldChanges>> {
+        match says {
+            Says::Refused(refusal) if refusal.problem == Problem::Misdirected => None,
+            _ => active.changes(&head.host),
+        }
+    }
+
+    /// The same where no request could be read: of the name that the connection was opened for.
+    pub(super) fn named_changes(&self, active: &ActiveConfig) -> Option<Arc<FieldChanges>> {
+        active.changes(self.identity.name.as_deref()?)
     }
 
     fn check_rate(&self, active: &ActiveConfig, client: IpAddr) -> Result<(), Refusal> {

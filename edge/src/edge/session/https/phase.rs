@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::edge::session::worker::Worker;
 use crate::edge::shared::active_config::Identity;
 use crate::edge::shared::eviction::Evictable;
 use crate::http::answer::AnswerForm;
+use crate::http::changes::FieldChanges;
 
 /// What a session does next.
 #[allow(clippy::large_enum_variant)] // boxing it would allocate for every exchange
@@ -60,17 +62,34 @@ pub(super) struct Session {
     pub(super) own: Option<Box<OwnConnection>>,
 }
 
+/// What the edge says itself.
+pub(super) enum Says {
+    /// What is wrong.
+    Refused(Refusal),
+    /// Where to go: an URL.
+    Redirect(String),
+}
+
+impl From<Refusal> for Says {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// An answer of the edge's own.
 pub(super) struct Answer {
-    pub(super) refusal: Refusal,
+    pub(super) says: Says,
     pub(super) form: AnswerForm,
+    /// What the site adds to its fields.
+    pub(super) changes: Option<Arc<FieldChanges>>,
     /// Where it is logged as a request, and has not been yet.
     pub(super) access: Option<Box<Access>>,
 }
 
 impl Answer {
     /// The last of its connection, to a request that cannot be read.
-    pub(super) fn closing(refusal: Refusal) -> Self {
-        Self { refusal, form: AnswerForm { close: true, ..AnswerForm::default() }, access: None }
+    pub(super) fn closing(refusal: Refusal, changes: Option<Arc<FieldChanges>>) -> Self {
+        let form = AnswerForm { close: true, ..AnswerForm::default() };
+        Self { says: refusal.into(), form, changes, access: None }
     }
 }
