@@ -240,6 +240,38 @@ const PAGES: &[Page] = &[
         ],
     },
     Page {
+        command: "import",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge import npm /opt/npm -o sanedge.toml",
+                        "A new file with what Nginx Proxy Manager serves; stderr says what it cannot have.",
+                    ),
+                    ("sanedge import npm /etc/nginx", "The same of nginx itself, on stdout."),
+                    ("sanedge import npm /opt/npm --json", "With the fate of every directive."),
+                ],
+            ),
+            (
+                "FILES",
+                &[
+                    ("PATH/data/nginx", "The hosts of Nginx Proxy Manager."),
+                    ("PATH/letsencrypt/live", "Its certificates, which are named in the file and not read."),
+                ],
+            ),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "Every host is in use in the new file; stderr says what else is not as before."),
+                    ("1", "Nothing was found, or the new file could not be written."),
+                    USAGE,
+                    ("3", "Some hosts are comments in the new file, or a file could not be read."),
+                ],
+            ),
+        ],
+    },
+    Page {
         command: "renew",
         sections: &[
             (

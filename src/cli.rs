@@ -5,6 +5,7 @@
 mod account;
 pub(crate) mod apply;
 mod failure;
+mod import;
 mod output;
 mod renew;
 mod running;
@@ -199,6 +200,11 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Make a sanedge.toml of the configuration of another program.
+    Import {
+        #[command(subcommand)]
+        from: import::From,
+    },
     /// Find out why clients cannot connect to a Socket.IO server behind any TLS proxy, and what to do.
     Doctor(Box<doctor::Options>),
     /// Serve a bundle. SIGHUP reloads it, SIGTERM drains and exits, SIGUSR1 drains within 2 s for a restart.
@@ -255,6 +261,7 @@ pub fn run() -> ExitCode {
             at(admin, bundle, json, |admin| status(admin, watch, json))
         }
         Command::Site { action, file, json } => site::site(&action, &file, json),
+        Command::Import { from } => import::import(&from),
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, log, access_log, access_log_to } => {
             crate::edge::serve(&bundle, log, (access_log, access_log_to))

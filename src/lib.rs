@@ -15,6 +15,7 @@ pub mod cli;
 pub mod doctor;
 #[doc(hidden)]
 pub mod fuzz;
+pub(crate) mod import;
 pub mod setup;
 
 pub use sanedge_edge::{

@@ -43,3 +43,8 @@ pub fn fuzz_pem(bytes: &[u8]) {
         }
     }
 }
+
+/// Reads a file of nginx as `sanedge import npm` does; for fuzzing: it may not panic, whatever is in it.
+pub fn fuzz_nginx(bytes: &[u8]) {
+    crate::import::fuzz(bytes);
+}

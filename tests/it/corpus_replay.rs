@@ -47,6 +47,11 @@ fn pem() {
 }
 
 #[test]
+fn nginx() {
+    replay("nginx", sanedge::fuzz::commands::fuzz_nginx, 20);
+}
+
+#[test]
 fn http_forward() {
     replay("http_forward", sanedge::fuzz::messages::fuzz_http_forward, 20);
 }

@@ -25,6 +25,8 @@ const RUNS: &[&[&str]] = &[
     &["site", "list", "--file", "TOML"],
     &["site", "add", "x.recre.store", "--app", "3000", "--file", "TOML"],
     &["site", "remove", "recre.store", "--json", "--file", "TOML"],
+    &["import", "npm", "TOML"],
+    &["import", "npm", "--json", "TOML"],
     &["doctor", "--timeout", "1s", "TOML"],
     &["doctor", "--timeout", "1s", "--json", "TOML"],
     &["doctor", "--timeout", "1s", "--report", "TOML"],
@@ -195,6 +197,50 @@ fn no_command_shows_a_key_that_is_an_argument() {
                 |word: &String| if word == "GOOD" { good.to_owned() } else { word.replace("KEY", text) };
             let words: Vec<String> = words.iter().map(put).collect();
             quiet(&secret, shape, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    });
+}
+
+/// Files of nginx with `KEY` where a word, a name or a line may be.
+const OF_NGINX: &[&str] = &[
+    "KEY;",
+    "KEY",
+    "\"KEY\" on;",
+    "# KEY\nserver_tokens off;",
+    "map $http_x_key $ok { \"KEY\" 1; }",
+    "include \"KEY\";",
+    "include \"/data/KEY/*.conf\";",
+    "upstream \"KEY\" { server \"KEY\"; KEY; }",
+    "server { listen \"KEY\"; server_name recre.store; location / { proxy_pass http://10.0.0.1; } }",
+    "server { listen 443 ssl; server_name \"KEY\"; location / { proxy_pass http://10.0.0.1; } }",
+    "server { listen 443 ssl; server_name recre.store; ssl_certificate \"KEY\"; ssl_certificate_key \"KEY\"; location / { proxy_pass http://10.0.0.1; } }",
+    "server { listen 443 ssl; server_name recre.store; ssl_certificate \"/etc/letsencrypt/live/KEY\"; ssl_certificate_key \"/data/KEY\"; location / { proxy_pass http://10.0.0.1; } }",
+    "server { listen 443 ssl; server_name recre.store; location \"/KEY\" { proxy_pass http://10.0.0.1; } location / { proxy_pass http://10.0.0.1; } }",
+    "server { listen 443 ssl; server_name recre.store; location ~ \"KEY\" { deny all; } location = \"/KEY\" { return 403 \"KEY\"; } }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass \"http://KEY\"; } }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass \"http://unix:/run/KEY\"; } }",
+    "server { listen 443 ssl; server_name recre.store; set $a \"KEY\"; location / { proxy_pass http://$a:3000; } }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass http://10.0.0.1; proxy_set_header \"KEY\" \"KEY\"; allow \"KEY\"; deny all; } }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass http://10.0.0.1; proxy_read_timeout \"KEY\"; client_max_body_size \"KEY\"; } }",
+    "server { listen 443 ssl; server_name recre.store; KEY; location / { proxy_pass http://10.0.0.1; add_header X \"KEY\"; auth_basic \"KEY\"; } }",
+    "server { listen 443 ssl; server_name recre.store; if ($a = \"KEY\") { set $b \"KEY\"; } return 301 \"https://KEY/\"; }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass http://10.0.0.1; }\nKEY",
+];
+
+#[test]
+fn no_import_shows_a_key_that_stands_in_a_file_of_nginx() {
+    let secret = Secret::new();
+    let shapes: Vec<_> = secret.shapes();
+    let jobs: Vec<_> = OF_NGINX.iter().enumerate().collect();
+    each(cores(), &jobs, |(at, content)| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("1.conf");
+        for (shape, text) in shapes.iter().skip(at % 3).step_by(3) {
+            fs::write(&file, content.replace("KEY", text)).unwrap();
+            for words in [&["import", "npm"][..], &["import", "npm", "--json"]] {
+                let words = [words, &[file.to_str().unwrap()]].concat();
+                quiet(&secret, &format!("{shape} in {content}"), &words);
+            }
         }
     });
 }

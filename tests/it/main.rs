@@ -42,6 +42,7 @@ mod doctor_renewal;
 mod drains;
 mod handshake_fragments;
 mod hostile_clients;
+mod import;
 mod inherited_sockets;
 mod leaks;
 mod leaks_commands;

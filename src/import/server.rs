@@ -1,0 +1,338 @@
+//! `server` blocks to sites: which hosts, which paths lead to which app, and what would be open without what sanedge does not have.
+//!
+//! Each directive gets one [`Row`], which says what becomes of it.
+
+use super::known::{self, Fate, Row};
+use super::location::{self, Location, Route};
+use super::syntax::Directive;
+use super::values::{
+    Access, Groups, Level, bytes, first, flat, is_https_redirect, is_same_host_in_https, member, nearest,
+    time_ms,
+};
+use crate::excerpt::may_hold_key;
+use crate::names::Host;
+
+const PLAIN: Fate = Fate::Closed("nginx serves it without TLS: it needs a certificate first");
+const SHADOWED: Fate = Fate::Lost("an earlier `server` has the same names, so nginx does not use this one");
+const REDIRECTS: Fate = Fate::Fine("port 80 redirects to https");
+const NO_NAME: Fate =
+    Fate::Lost("it answers names that no other `server` has: sanedge serves the hosts that it knows");
+const NAMES: Fate =
+    Fate::Lost("a name of it is a pattern or not ASCII: list each host by its name, as in xn--…");
+const NO_HOST: Fate =
+    Fate::Closed("its names are patterns or not ASCII: list each host by its name, as in xn--…");
+const LISTEN: Fate = Fate::Closed(
+    "it listens on one address, or on another port than 443: sanedge has all hosts on all listeners",
+);
+const LISTEN_MORE: Fate = Fate::Lost("sanedge has all hosts on the listeners in [listen]");
+const PROXY_PROTOCOL: Fate =
+    Fate::Closed("its clients come with the PROXY protocol: set `proxy_protocol_from` in [listen]");
+const DENY: Fate = Fate::Closed("sanedge can say `deny all` behind some `allow`, and no other `deny`");
+const REAL_IP: Fate = Fate::Closed(
+    "the client of an `allow` is that behind a proxy: list the proxy as `trusted_proxies`, or everybody behind it is allowed",
+);
+const DEAD: Fate =
+    Fate::Lost("sanedge has no host that only answers with an error: its clients get a TLS alert");
+const NO_PATH: Fate = Fate::Fine("sanedge answers 404 where no path is served");
+const REDIRECTION: Fate = Fate::Closed("sanedge does not redirect a host to another: let the app do it");
+const LEFT_OUT: Fate = Fate::Lost("its location is left out");
+const OFF: Fate = Fate::Fine("it switches off what sanedge does not have");
+const VALUE: Fate = Fate::Lost("sanedge does not take this value");
+
+/// A site, in use or not.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) file: u16,
+    pub(super) line: u32,
+    pub(super) hosts: Vec<Host>,
+    pub(super) routes: Vec<Route>,
+    pub(super) certificates: Vec<Certificate>,
+    /// Why it is written as comments; empty where it is in use.
+    pub(super) closed: Vec<Row>,
+    /// What to check before it is used.
+    pub(super) checks: Vec<&'static str>,
+}
+
+/// A chain and its key as nginx names them.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    pub(super) file: u16,
+    pub(super) line: u32,
+    pub(super) chain: String,
+    pub(super) key: String,
+}
+
+/// What stands in `http`: the servers, the groups of upstreams, and what holds for all servers.
+#[derive(Debug, Default)]
+pub(super) struct Http<'a> {
+    level: Level<'a>,
+    servers: Vec<&'a Directive>,
+    groups: Groups<'a>,
+    has_allow: bool,
+    is_npm: bool,
+    pub(super) rows: Vec<Row>,
+    /// Of `rows`, those that close every host.
+    closed: Vec<Row>,
+}
+
+/// A server before its locations are looked at.
+struct Front<'a> {
+    at: &'a Directive,
+    level: Level<'a>,
+    hosts: Vec<Host>,
+    /// It has names that are no hosts.
+    has_patterns: bool,
+    is_tls: bool,
+}
+
+impl<'a> Http<'a> {
+    /// Of what stands at the top of all files.
+    pub(super) fn of(top: &'a [Directive], is_npm: bool) -> Self {
+        let mut http = Self { is_npm, ..Self::default() };
+        http.gather(top);
+        let level = http.level.clone();
+        http.has_allow = level.iter().chain(&http.servers).any(|one| has_allow(one));
+        level.iter().for_each(|directive| http.judge(directive, std::slice::from_ref(&level), None));
+        http.closed = http.rows.iter().filter(|row| row.is_closed()).cloned().collect();
+        http
+    }
+
+    fn gather(&mut self, directives: &'a [Directive]) {
+        for directive in directives {
+            match (directive.name.as_str(), &directive.body) {
+                ("http" | "include", Some(body)) => {
+                    self.row(directive, Fate::Translated);
+                    self.gather(body);
+                }
+                ("server", Some(_)) => self.servers.push(directive),
+                ("upstream", Some(body)) => {
+                    self.row(directive, Fate::Translated);
+                    flat(body).iter().for_each(|one| self.row(one, member(one)));
+                    self.groups.entry(first(directive)).or_insert(directive);
+                }
+                _ => self.level.push(directive),
+            }
+        }
+    }
+
+    /// All sites. Those with TLS have their hosts, whatever another server says about port 80.
+    pub(super) fn sites(&mut self) -> Vec<Site> {
+        let fronts = std::mem::take(&mut self.servers).into_iter().map(Front::of);
+        let (tls, plain): (Vec<_>, Vec<_>) = fronts.partition(|front| front.is_tls);
+        let mut taken = Vec::new();
+        let mut sites: Vec<_> =
+            tls.into_iter().filter_map(|front| self.site(front, &mut taken, &[])).collect();
+        let with_tls = taken.clone();
+        sites.extend(plain.into_iter().filter_map(|front| self.site(front, &mut taken, &with_tls)));
+        sites.sort_by_key(|site| (site.file, site.line));
+        sites
+    }
+
+    /// None where it has no host of its own.
+    fn site(&mut self, mut front: Front<'a>, taken: &mut Vec<Host>, with_tls: &[Host]) -> Option<Site> {
+        let (at, has_names) = (front.at, !front.hosts.is_empty());
+        let is_redirected = has_names && front.hosts.iter().all(|host| with_tls.contains(host));
+        front.hosts.retain(|host| !taken.contains(host));
+        if front.hosts.is_empty() && !front.has_patterns {
+            self.all(
+                at,
+                if is_redirected {
+                    REDIRECTS
+                } else if has_names {
+                    SHADOWED
+                } else {
+                    NO_NAME
+                },
+            );
+            return None;
+        }
+        taken.extend(front.hosts.iter().cloned());
+        let from = self.rows.len();
+        self.row(at, if front.is_tls { Fate::Translated } else { PLAIN });
+        let chain = [self.level.clone(), front.level.clone()];
+        let routes = self.server(&chain);
+        let certificates =
+            nearest(&chain, "ssl_certificate").into_iter().zip(nearest(&chain, "ssl_certificate_key"));
+        let certificate = |(chain, key): (&Directive, &Directive)| {
+            let Directive { file, line, .. } = *chain;
+            Certificate { file, line, chain: first(chain).to_owned(), key: first(key).to_owned() }
+        };
+        let rows = self.rows.get(from..).unwrap_or_default();
+        let mut checks: Vec<_> = rows.iter().filter_map(Row::check).collect();
+        checks.sort_unstable();
+        checks.dedup();
+        Some(Site {
+            file: at.file,
+            line: at.line,
+            hosts: front.hosts,
+            certificates: certificates.map(certificate).collect(),
+            closed: rows.iter().filter(|row| row.is_closed()).chain(&self.closed).cloned().collect(),
+            checks,
+            routes,
+        })
+    }
+
+    /// Judges all that is in a server, the last level of `chain`.
+    fn server(&mut self, chain: &[Level<'a>; 2]) -> Vec<Route> {
+        let [_, level] = chain;
+        let locations = location::find(chain, &self.groups, self.is_npm);
+        let routes: Vec<_> = locations.iter().filter_map(|location| location.route.clone()).collect();
+        for directive in level.iter().filter(|one| one.name != "location") {
+            match directive.name.as_str() {
+                "server_name" => self.row(directive, Names::of(directive).fate()),
+                "listen" => self.row(directive, listens(directive, level)),
+                _ => self.judge(directive, chain, None),
+            }
+        }
+        for location in &locations {
+            let fate = location.fate(&routes);
+            if let Some(whole) = location.whole() {
+                self.all(location.at, whole);
+                continue;
+            }
+            self.row(location.at, fate);
+            for directive in location.own().iter().filter(|one| one.name != "location") {
+                self.judge(directive, &location.chain, Some((location, fate)));
+            }
+        }
+        if level.iter().any(|one| one.name == "return") { Vec::new() } else { routes }
+    }
+
+    /// The row of a directive at the end of `chain`, and, where it is in a location, of what becomes of that.
+    fn judge(&mut self, directive: &Directive, chain: &[Level<'a>], within: Option<(&Location<'a>, Fate)>) {
+        let word = first(directive);
+        let value = |read: Option<u64>| if read.is_some() { Fate::Translated } else { VALUE };
+        let proxied = || within.map_or(known::UNKNOWN, |(location, _)| location.proxied());
+        let is_left_out = matches!(within, Some((_, Fate::Lost(_))));
+        let fate = match directive.name.as_str() {
+            "include" if directive.body.is_some() => Fate::Translated,
+            "include" if directive.unread == Some(Fate::Translated) => proxied(),
+            "include" => directive.unread.unwrap_or(known::UNKNOWN),
+            "proxy_pass" => proxied(),
+            "allow" | "deny" => match chain.last().and_then(Access::of) {
+                Some(Access::Unsayable) => DENY,
+                _ => Fate::Translated,
+            },
+            "proxy_set_header" => {
+                known::request_field(word, directive.words.get(1).map(String::as_str).unwrap_or_default())
+            }
+            "proxy_read_timeout" => value(time_ms(word)),
+            "client_max_body_size" => value(bytes(word)),
+            "ssl_certificate" | "ssl_certificate_key" => Fate::Translated,
+            "auth_basic" | "auth_request" | "ssl_verify_client" if word == "off" => OFF,
+            "set_real_ip_from" if self.has_allow => REAL_IP,
+            "if" if is_https_redirect(directive) => REDIRECTS,
+            "return" if is_same_host_in_https(directive) => REDIRECTS,
+            "return" if within.is_none_or(|(location, _)| location.path == "/") => {
+                returned(directive, within.is_some())
+            }
+            name if is_left_out && known::is_handler(name) => LEFT_OUT,
+            name => match known::directive(name) {
+                Fate::Lost(_) if word == "off" => OFF,
+                fate => fate,
+            },
+        };
+        match directive.name.as_str() {
+            "if" | "limit_except" => self.all(directive, fate),
+            _ => self.row(directive, fate),
+        }
+    }
+
+    /// One fate for a directive and for all in it; what is in a `map` and the like are no directives.
+    fn all(&mut self, directive: &Directive, fate: Fate) {
+        self.row(directive, fate);
+        let has_directives =
+            ["server", "location", "if", "limit_except", "include"].contains(&directive.name.as_str());
+        for inner in directive.body.iter().flatten().filter(|_| has_directives) {
+            self.all(inner, fate);
+        }
+    }
+
+    fn row(&mut self, directive: &Directive, fate: Fate) {
+        let Directive { file, line, name, .. } = directive;
+        self.rows.push(Row { file: *file, line: *line, name: name.clone(), fate });
+    }
+}
+
+impl<'a> Front<'a> {
+    fn of(at: &'a Directive) -> Self {
+        let level = flat(at.body.as_deref().unwrap_or_default());
+        let names: Vec<_> =
+            level.iter().filter(|one| one.name == "server_name").map(|one| Names::of(one)).collect();
+        let has = |name: &str, word: &str| {
+            level.iter().any(|one| one.name == name && one.words.iter().any(|w| w == word))
+        };
+        Self {
+            is_tls: has("listen", "ssl") || has("listen", "quic") || has("ssl", "on"),
+            has_patterns: names.iter().any(|names| names.has_patterns),
+            hosts: names.into_iter().flat_map(|names| names.hosts).collect(),
+            at,
+            level,
+        }
+    }
+}
+
+/// What a `server_name` says.
+struct Names {
+    hosts: Vec<Host>,
+    has_patterns: bool,
+}
+
+impl Names {
+    fn of(directive: &Directive) -> Self {
+        let mut names = Self { hosts: Vec::new(), has_patterns: false };
+        for word in directive.words.iter().filter(|word| !matches!(word.as_str(), "" | "_")) {
+            // `.recre.store` is the name itself and all below it.
+            let host =
+                Host::parse(word.strip_prefix('.').unwrap_or(word)).ok().filter(|_| !may_hold_key(word));
+            names.has_patterns |= host.is_none() || word.starts_with('.');
+            names.hosts.extend(host.filter(|host| !names.hosts.contains(host)));
+        }
+        names
+    }
+
+    fn fate(&self) -> Fate {
+        match (self.has_patterns, self.hosts.is_empty()) {
+            (true, true) => NO_HOST,
+            (true, false) => NAMES,
+            (false, _) => Fate::Translated,
+        }
+    }
+}
+
+/// A `listen`, which sanedge serves by [listen], if its server can be reached on port 443 of every address anyway.
+fn listens(directive: &Directive, level: &Level<'_>) -> Fate {
+    let port = |one: &Directive| -> Option<u16> {
+        let address = first(one);
+        let (host, port) =
+            address.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')).unwrap_or(("*", address));
+        // An address alone has port 80.
+        let port =
+            port.parse().ok().or((host == "*" && matches!(port, "*" | "[::]" | "0.0.0.0")).then_some(80))?;
+        matches!(host, "*" | "[::]" | "0.0.0.0").then_some(port)
+    };
+    let has_ssl = |one: &Directive| one.words.iter().any(|word| matches!(word.as_str(), "ssl" | "quic"));
+    let others = || level.iter().filter(|one| one.name == "listen");
+    let is_public = others().any(|one| port(one) == Some(443)) || !others().any(|one| has_ssl(one));
+    match port(directive) {
+        _ if directive.words.iter().any(|word| word == "proxy_protocol") => PROXY_PROTOCOL,
+        Some(80 | 443) => Fate::Translated,
+        _ if is_public && others().any(|one| matches!(port(one), Some(80 | 443))) => LISTEN_MORE,
+        _ => LISTEN,
+    }
+}
+
+/// A `return` that answers all requests of a server, or those of `location /`.
+fn returned(directive: &Directive, is_in_location: bool) -> Fate {
+    let is_redirect = matches!(first(directive), "301" | "302" | "303" | "307" | "308")
+        || directive.words.len() == 1 && first(directive).contains("://");
+    match (is_redirect, is_in_location) {
+        (true, _) => REDIRECTION,
+        (false, true) => NO_PATH,
+        (false, false) => DEAD,
+    }
+}
+
+fn has_allow(directive: &Directive) -> bool {
+    directive.name == "allow" || directive.body.iter().flatten().any(has_allow)
+}

@@ -1,0 +1,264 @@
+//! Sites to the text of a sanedge.toml, with comments that say what is not in use, and why.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Array, Value};
+
+use super::files::Tree;
+use super::known::{Fate, Row};
+use super::location::Route;
+use super::server::{Certificate, Site};
+use crate::bundle::compile::compile_text;
+use crate::bundle::finding::{Code, Severity};
+use crate::bundle::wire;
+use crate::excerpt::path_may_hold_key;
+
+const HEAD: &str = "# Made by `sanedge import npm`. Check it with `sanedge bundle`; docs/from-npm.md says how to go on.
+# Lines that begin with `#` are not in use: the comments say why.
+
+board = \"host\"                       # or the board that it is for: rpi4, rpi-zero, ...
+# If a proxy or a tunnel is in front of this machine, list it; else an `allow` admits everybody behind it.
+# trusted_proxies = [\"192.168.1.2/32\"]
+
+[listen]
+https = [\"[::]:443\"]
+http  = [\"[::]:80\"]                  # redirects to https
+
+# Nothing renews NPM's certificates when NPM has stopped. For certificates that `sanedge renew` obtains, agree to the terms of
+# Let's Encrypt by removing the `#` of the next two lines, and remove the [[certificate]] below.
+# [acme]
+# terms = \"agreed\"
+";
+
+/// Longest `response_timeout`.
+const RESPONSE_TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
+/// Shortest `response_timeout`.
+const RESPONSE_TIMEOUT_MS_MIN: u64 = 100;
+
+const NO_FILES: Fate = Fate::Lost(
+    "its files are not below the folder: write where they are as `chain` and `key`, or use [acme]",
+);
+const LINK: Fate =
+    Fate::Lost("its files are links that leave the folder: write where they are as `chain` and `key`");
+const TOO_MANY: Fate =
+    Fate::Closed("a sanedge.toml does not have so many sites, hosts, paths, upstreams or networks");
+const REFUSED: Fate = Fate::Closed("`sanedge bundle` refuses it: remove the `#`, and read what it says");
+const NO_APP: &str = "No path of it leads to an app: there is nothing to serve.";
+
+/// Sites, hosts, routes, upstreams and networks.
+type Filled = [usize; 5];
+
+/// Collects a sanedge.toml.
+pub(super) struct Writer<'t> {
+    tree: &'t Tree,
+    certificates: Vec<[PathBuf; 2]>,
+    /// Those whose files were not found, as nginx names them.
+    missing: Vec<[String; 2]>,
+    certificate_tables: String,
+    site_tables: String,
+    /// What is in use of the tables of a bundle.
+    filled: Filled,
+    pub(super) hosts: Vec<String>,
+    pub(super) commented: Vec<String>,
+    /// What was found beside the rows of the directives.
+    pub(super) rows: Vec<Row>,
+}
+
+impl<'t> Writer<'t> {
+    pub(super) fn new(tree: &'t Tree) -> Self {
+        Self {
+            tree,
+            certificates: Vec::new(),
+            missing: Vec::new(),
+            certificate_tables: String::new(),
+            site_tables: String::new(),
+            filled: [0; 5],
+            hosts: Vec::new(),
+            commented: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{HEAD}{}{}", self.certificate_tables, self.site_tables)
+    }
+
+    pub(super) fn site(&mut self, mut site: Site) {
+        let tables = tables(&site);
+        if site.closed.is_empty() && !site.routes.is_empty() {
+            let filled = filled(&self.filled, &site);
+            let refused = if fits(&filled) { refusal(&tables) } else { Some(TOO_MANY) };
+            if refused.is_none() {
+                self.filled = filled;
+            }
+            let row = |fate| Row { file: site.file, line: site.line, name: "server".to_owned(), fate };
+            site.closed.extend(refused.map(row));
+            self.rows.extend(site.closed.iter().cloned());
+        }
+        let is_used = site.closed.is_empty() && !site.routes.is_empty();
+        for certificate in &site.certificates {
+            self.certificate(certificate, is_used);
+        }
+        let hosts = site.hosts.iter().map(ToString::to_string);
+        if is_used {
+            self.hosts.extend(hosts)
+        } else {
+            self.commented.extend(hosts)
+        }
+        let text = self.commented_site(&site, &tables, is_used);
+        self.site_tables += &text;
+    }
+
+    fn commented_site(&self, site: &Site, tables: &str, is_used: bool) -> String {
+        let mut text = format!("\n# {}\n", self.place(site.file, site.line));
+        for row in &site.closed {
+            let Fate::Closed(why) = row.fate else { continue };
+            let _ =
+                writeln!(text, "# Not in use: {} `{}`: {why}.", self.place(row.file, row.line), row.shown());
+        }
+        for check in &site.checks {
+            let _ = writeln!(text, "# Check: {check}.");
+        }
+        if site.routes.is_empty() {
+            let _ = writeln!(text, "# {NO_APP}");
+        }
+        for line in tables.lines() {
+            let _ = writeln!(text, "{}{line}", if is_used { "" } else { "# " });
+        }
+        text
+    }
+
+    fn place(&self, file: u16, line: u32) -> String {
+        format!("{}:{line}", self.tree.labels.get(usize::from(file)).map(String::as_str).unwrap_or_default())
+    }
+
+    fn certificate(&mut self, certificate: &Certificate, is_used: bool) {
+        match [&certificate.chain, &certificate.key].map(|path| found(self.tree, path)) {
+            [Ok(chain), Ok(key)] => {
+                let pair = [chain, key];
+                if !is_used || self.certificates.contains(&pair) {
+                    return;
+                }
+                let [chain, key] = pair.each_ref().map(|path| Value::from(path.to_string_lossy().as_ref()));
+                let _ =
+                    write!(self.certificate_tables, "\n[[certificate]]\nchain = {chain}\nkey   = {key}\n");
+                self.certificates.push(pair);
+            }
+            [Err(fate), _] | [_, Err(fate)] => {
+                let written = [certificate.chain.clone(), certificate.key.clone()];
+                if self.missing.contains(&written) {
+                    return;
+                }
+                let Certificate { file, line, .. } = *certificate;
+                self.rows.push(Row { file, line, name: "ssl_certificate".to_owned(), fate });
+                if let Fate::Lost(why) = fate {
+                    let place = self.place(file, line);
+                    let _ = write!(
+                        self.certificate_tables,
+                        "\n# {place} `ssl_certificate`: {why}.\n# [[certificate]]\n# chain = \"fullchain.pem\"\n# key   = \"privkey.pem\"\n"
+                    );
+                }
+                self.missing.push(written);
+            }
+        }
+    }
+}
+
+fn filled(before: &Filled, site: &Site) -> Filled {
+    let upstreams = site.routes.iter().map(|route| route.upstreams.len()).sum();
+    let networks = site.routes.iter().map(|route| route.allow.len()).sum();
+    let more = [1, site.hosts.len(), site.routes.len(), upstreams, networks];
+    std::array::from_fn(|at| before.get(at).unwrap_or(&0) + more.get(at).unwrap_or(&0))
+}
+
+fn fits(filled: &Filled) -> bool {
+    let rooms = [wire::SITES_MAX, wire::HOSTS_MAX, wire::ROUTES_MAX, wire::UPSTREAMS_MAX, wire::ALLOW_MAX];
+    filled.iter().zip(rooms).all(|(filled, room)| *filled <= room)
+}
+
+/// Where the file is that nginx knows by `path`. It is not read: the folder may be for root alone.
+fn found(tree: &Tree, path: &str) -> Result<PathBuf, Fate> {
+    if let Some(placed) = tree.placed(path) {
+        match tree.holds(&placed) {
+            Some(true) if placed.is_file() => return Ok(placed),
+            None if !path_may_hold_key(&placed) => return Ok(placed),
+            Some(false) if fs::symlink_metadata(&placed).is_ok() => return Err(LINK),
+            _ => {}
+        }
+    }
+    // nginx without a container has its files where it says; they are named here, and not opened.
+    let path = Path::new(path);
+    let is_there = || path.is_absolute() && path.metadata().is_ok_and(|about| about.is_file());
+    if !tree.is_npm && is_there() { Ok(path.to_owned()) } else { Err(NO_FILES) }
+}
+
+/// The tables of a site as they are in use.
+pub(super) fn tables(site: &Site) -> String {
+    let hosts: Array = site.hosts.iter().map(ToString::to_string).collect();
+    let mut text = format!("[[site]]\nhosts = {hosts}\n");
+    let mut routes: Vec<&Route> = Vec::new();
+    for route in &site.routes {
+        let is_twin = |other: &&Route| other.path.trim_end_matches('/') == route.path.trim_end_matches('/');
+        if !routes.iter().any(is_twin) {
+            routes.push(route);
+        }
+    }
+    match routes.as_slice() {
+        [only] if only.path == "/" => text += &route(only),
+        several => several.iter().for_each(|one| {
+            let _ =
+                write!(text, "\n[[site.route]]\npath = {}\n{}", Value::from(one.path.as_str()), route(one));
+        }),
+    }
+    text
+}
+
+/// The keys of a route, but for its path.
+fn route(route: &Route) -> String {
+    let upstreams: Array = route.upstreams.iter().map(String::as_str).collect();
+    let mut text = format!("upstream = {upstreams}\n");
+    if route.strip_prefix {
+        text += "strip_prefix = true\n";
+    }
+    if !route.allow.is_empty() {
+        let networks: Array = route.allow.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "allow = {networks}");
+    }
+    if let Some(ms) = route.response_timeout_ms {
+        let ms = ms.clamp(RESPONSE_TIMEOUT_MS_MIN, RESPONSE_TIMEOUT_MS_MAX);
+        let time = if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
+        let _ = writeln!(text, "response_timeout = \"{time}\"");
+    }
+    if let Some(bytes) = route.body_bytes_max {
+        let _ = writeln!(text, "body_bytes_max = {bytes}");
+    }
+    if !route.websockets {
+        text +=
+            "# nginx passes no WebSockets here. To allow those of the site's own pages, remove both lines:\n";
+        text += "origins_default = false\nrequire_origin = true\n";
+    }
+    text
+}
+
+/// Why `sanedge bundle` would refuse a site, certificates aside.
+fn refusal(tables: &str) -> Option<Fate> {
+    let text = format!("board = \"rpi4\"\n[listen]\nhttp = [\"[::]:80\"]\n{tables}");
+    let found = compile_text(Path::new("/sanedge.toml"), &text, 0).findings;
+    let is_ours = |code| !matches!(code, Code::MissingKey | Code::HostNotCovered);
+    let mut errors = found.iter().filter(|one| one.severity() == Severity::Error && is_ours(one.code));
+    errors.next().map(|error| match error.code {
+        Code::PublicUpstream => Fate::Closed(
+            "its app is on the internet, and sanedge does not encrypt to it: see `allow_public_upstream`",
+        ),
+        Code::UpstreamIsOurselves => Fate::Closed(
+            "its app has port 80 or 443 of this machine, which sanedge takes: give it another port",
+        ),
+        Code::IpHostNeedsDefault => {
+            Fate::Closed("clients send no name for an address: set `default_host` in [listen] to it")
+        }
+        Code::TooMany => Fate::Closed("it has more hosts, paths, networks or upstreams than a site can have"),
+        _ => REFUSED,
+    })
+}
