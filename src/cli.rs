@@ -4,6 +4,7 @@
 
 mod account;
 pub(crate) mod apply;
+mod difference;
 mod failure;
 mod import;
 mod output;

@@ -5,7 +5,6 @@
 
 pub(crate) mod account;
 pub(crate) mod child;
-pub(crate) mod difference;
 pub(crate) mod edit;
 pub(crate) mod look;
 pub(crate) mod ports;

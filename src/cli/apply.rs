@@ -3,7 +3,6 @@
 //!
 //! [`run`] is the whole of it for other commands that change the file (`site`, `setup`). What is said meanwhile goes to a [`Talk`].
 
-mod difference;
 mod edge;
 mod journal;
 pub(super) mod lock;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::difference;
 use super::failure::Failure;
 use super::terminal::now;
 use crate::bundle::acme::{PLAN_BYTES_MAX, Plan};
@@ -24,7 +24,6 @@ use crate::bundle::finding::Finding;
 use crate::bundle::source::SOURCE_BYTES_MAX;
 use crate::bundle::{Bundle, file, report, source};
 use crate::names::Host;
-use difference::difference;
 use edge::Edge;
 use journal::{Change, Contents, Interrupted, Journal, Kind};
 use lock::Lock;
@@ -223,8 +222,11 @@ impl<'a> Planned<'a> {
         file::guarded(&place.bundle).map_err(|error| Failure::new("folder", error.to_string()))?;
         let (old_text, text) = texts(request, place, report)?;
         let is_edited = request.edit.is_some() && old_text.as_deref() != Some(text.as_str());
-        report.edit =
-            if is_edited { difference(old_text.as_deref().unwrap_or_default(), &text) } else { Vec::new() };
+        report.edit = if is_edited {
+            difference::between(old_text.as_deref().unwrap_or_default(), &text)
+        } else {
+            Vec::new()
+        };
         let mut outcome = compile::compile_text(&place.file, &text, now());
         let bytes = outcome.bundle.take();
         let is_news = *told != Some(crate::bundle::wire::sha256(text.as_bytes()));

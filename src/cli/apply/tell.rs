@@ -12,7 +12,7 @@ use crate::bundle::compare::Difference;
 use crate::bundle::compile::Outcome;
 use crate::bundle::file::word;
 use crate::bundle::report;
-use crate::cli::apply::difference::difference;
+use crate::cli::difference;
 use crate::cli::failure::Failure;
 use crate::cli::output::DONE_IN_PART;
 use crate::cli::terminal::{complain, exit, print};
@@ -128,8 +128,10 @@ pub(crate) struct Terminal;
 
 impl Talk for Terminal {
     fn edited(&mut self, file: &Path, old: &str, new: &str) {
-        let lines: String =
-            difference(old, new).iter().map(|line| format!("  {}\n", report::escaped(line))).collect();
+        let lines: String = difference::between(old, new)
+            .iter()
+            .map(|line| format!("  {}\n", report::escaped(line)))
+            .collect();
         print(&format!("{}:\n{lines}", word(file)));
     }
 

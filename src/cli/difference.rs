@@ -2,7 +2,7 @@
 
 use crate::excerpt::Excerpt;
 
-/// More lines than this are not compared one by one: the files that setup edits have fewer.
+/// More lines than this are not compared one by one: the files that people edit have fewer.
 const LINES_MAX: usize = 1_000;
 /// Unchanged lines that are shown around a change.
 const CONTEXT: usize = 2;
