@@ -936,7 +936,7 @@ EioNotSocketio = "eio-not-socketio", Polling, Fail;
 EioRedirected = "eio-redirected", Polling, Fail;
     title: "the handshake is redirected";
     see: "socket.io-client: xhr poll error; Chrome: CORS error on a redirect; WebSocket: Unexpected response code: 301";
-    why: "Browsers do not follow redirects of WebSockets. Common causes: a missing slash at the end of the path, http instead of https, a name with or without www, or a login page.";
+    why: "Browsers do not follow redirects of WebSockets. Common causes: a missing slash at the end of the path, http instead of https, a name with or without www (`redirect` in sanedge.toml, a redirection host of Nginx Proxy Manager), or a login page.";
     fix: "Connect to the target of the redirect: `{location}`. If that is a login page, exempt {path} from it in the proxy.";
 EioPathRewritten = "eio-path-rewritten", Polling, Fail;
     title: "the proxy changes the path of the request";

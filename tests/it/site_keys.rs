@@ -10,6 +10,7 @@ use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, EdgeBuilder, PATIENCE, json, sanedge, text};
 use crate::support::odd_certs::{Folder, NOW};
 use crate::support::raw::{Raw, Response, fields, upgrade};
+use crate::support::secret::{Secret, toml};
 use crate::support::upstream::{Connection, OK, Upstream};
 
 const WWW: &str = "www.recre.store";
@@ -331,6 +332,96 @@ fn apply_and_show_tell_all_three_keys() {
     std::fs::write(desk.toml(), back).unwrap();
     let third = apply(&desk, &[]);
     assert!(text(&third).contains("~ recre.store headers.X-Frame-Options DENY → none\n"), "{}", text(&third));
+}
+
+#[test]
+fn a_secret_in_a_field_is_in_no_output() {
+    let secret = Secret::new();
+    let desk = two().site_with(&[HOST], "127.0.0.1:1", "hsts = \"1h\"").write();
+    let before = std::fs::read_to_string(desk.toml()).unwrap();
+    let quiet = |output: &Output| {
+        assert_eq!(
+            secret.shown_in(&[&output.stdout[..], &output.stderr[..]].concat()),
+            None,
+            "{}",
+            text(output)
+        );
+    };
+    let mut tried = 0;
+    for (shape, value) in secret.shapes() {
+        for line in [format!("X-Api-Key = {}", toml(&value)), format!("{} = \"a\"", toml(&value))] {
+            std::fs::write(
+                desk.toml(),
+                before.replacen("hsts = \"1h\"", &format!("[site.headers]\n{line}"), 1),
+            )
+            .unwrap();
+            let there = apply(&desk, &[]);
+            quiet(&there);
+            quiet(&apply(&desk, &["--json"]));
+            quiet(
+                &sanedge().args(["site", "list", "--json"]).arg("--file").arg(desk.toml()).output().unwrap(),
+            );
+            if there.status.success() {
+                quiet(&sanedge().args(["show", "--json"]).arg(desk.bundle_file()).output().unwrap());
+                quiet(&sanedge().arg("show").arg(desk.bundle_file()).output().unwrap());
+            }
+            std::fs::write(desk.toml(), &before).unwrap();
+            let back = apply(&desk, &[]);
+            quiet(&back);
+            assert!(back.status.success(), "{shape}: {}", text(&back));
+            tried += usize::from(there.status.success());
+        }
+    }
+    assert!(tried > 0, "some shapes are values of a field");
+}
+
+/// Doctor's report about one host, with the sanedge.toml as it would be if the edge had been told its port.
+fn doctor(edge: &Edge, host: &str, change: impl Fn(String) -> String) -> (Vec<String>, String) {
+    let desk = edge.desk();
+    let https = format!("https = [\"{}\"]\npublic_https_port = {}", edge.https, edge.https.port());
+    let toml = std::fs::read_to_string(desk.toml()).unwrap().replace("https = [\"127.0.0.1:0\"]", &https);
+    std::fs::write(desk.path("seen.toml"), change(toml)).unwrap();
+    let resolve = [HOST, WWW].map(|host| format!("{host}:127.0.0.1"));
+    let mut command = sanedge();
+    command.args(["doctor", "--json"]).arg(desk.path("seen.toml"));
+    let output = command.args(["--resolve", &resolve[0], "--resolve", &resolve[1]]).output().unwrap();
+    let report = json(&output);
+    let sections = report["sections"].as_array().unwrap();
+    let title = format!("https://{host}:{}", edge.https.port());
+    let section =
+        sections.iter().find(|section| section["subject"] == title).unwrap_or_else(|| panic!("{report:#}"));
+    let checks = section["checks"].as_array().unwrap();
+    let codes = checks.iter().filter_map(|check| check["code"].as_str()).map(str::to_owned);
+    (codes.collect(), section.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_a_configured_redirect_right_and_names_every_other_one() {
+    let edge =
+        redirecting(two().site(&[HOST], "127.0.0.1:1"), "https://recre.store", "hsts = \"1h\"").start();
+    let (codes, said) = tokio::task::block_in_place(|| doctor(&edge, WWW, |toml| toml));
+    assert!(codes.iter().all(|code| !code.starts_with("eio-") && !code.starts_with("ws-")), "{said}");
+    assert!(
+        said.contains("redirected to https://recre.store, as `redirect` says")
+            && said.contains("wss://recre.store"),
+        "{said}"
+    );
+    // The file says another target than the running edge.
+    let other = |toml: String| {
+        toml.replace("redirect = \"https://recre.store\"", "redirect = \"https://other.example\"")
+    };
+    let (codes, said) = tokio::task::block_in_place(|| doctor(&edge, WWW, other));
+    assert!(codes.contains(&"eio-redirected".to_owned()) && said.contains("https://recre.store"), "{said}");
+    // From outside nobody knows what is configured.
+    let mut command = sanedge();
+    command.arg("doctor").arg(edge.url(WWW)).args(["--resolve", &format!("{WWW}:127.0.0.1")]);
+    command.arg("--ca").arg(edge.desk().ca_file());
+    for more in [&[][..], &["--transport", "websocket"]] {
+        let output = tokio::task::block_in_place(|| command.args(more).output().unwrap());
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("https://recre.store/socket.io/"), "{said}");
+    }
 }
 
 /// The findings of a folder in which all is well but for what is appended to its site.

@@ -45,17 +45,19 @@ impl FieldChanges {
 
     /// Adds the lines to a head of the edge's own, less those of fields that it has: they say what the answer needs.
     pub(crate) fn add_to(&self, head: &mut Vec<u8>) {
-        let own = head.clone();
-        let name =
-            |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_ascii_lowercase();
-        let lines = |bytes: &[u8]| {
-            bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>()
-        };
-        let own: Vec<_> = lines(&own).iter().map(|line| name(line)).collect();
-        for line in lines(&self.lines).iter().filter(|line| !own.contains(&name(line))) {
-            head.extend_from_slice(line);
-        }
+        let has = |line: &&[u8]| lines(head).any(|own| name(own).eq_ignore_ascii_case(name(line)));
+        let missing: Vec<&[u8]> = lines(&self.lines).filter(|line| !has(line)).collect();
+        missing.into_iter().for_each(|line| head.extend_from_slice(line));
     }
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n')
+}
+
+/// What stands before the colon.
+fn name(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
 /// A field as a line.

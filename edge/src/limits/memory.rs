@@ -30,7 +30,7 @@ pub const IDLE_SESSION_BYTES: u64 = 12 * KIB;
 /// plus those of the last read (18 KiB). This bound is its own; no setting changes it.
 pub const TLS_RECEIVE_BYTES: u64 = 52 * KIB;
 
-/// The program before its first session: code, tables, bundle with up to 64 certificates, runtime.
+/// The program before its first session: code, tables, bundle with up to 64 certificates and 512 KiB of response fields, runtime.
 pub const PROCESS_BYTES: u64 = 8 * MIB;
 
 /// So many certificates are in [`PROCESS_BYTES`].

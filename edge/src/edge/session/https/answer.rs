@@ -18,17 +18,12 @@ impl Answer {
     /// Of an exchange that came to nothing.
     pub(super) fn of_upstream(request: &Request, problem: Problem, found: String) -> Self {
         let form = AnswerForm { html: request.wants_html, close: true, head_only: request.is_head };
-        let refusal = upstream_refusal(request, problem, found);
+        let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
+        let upstreams = upstreams.collect::<Vec<_>>().join(", ");
+        let (check, check_inside) = (problem.check().map(str::to_owned), problem.check_inside(&upstreams));
+        let refusal = Refusal { problem, found, check, check_inside };
         Self { says: refusal.into(), form, changes: request.route.changes.clone(), access: None }
     }
-}
-
-/// What is wrong with the upstream.
-pub(super) fn upstream_refusal(request: &Request, problem: Problem, found: String) -> Refusal {
-    let upstreams = request.route.upstreams.iter().map(|upstream| upstream.text.as_str());
-    let upstreams = upstreams.collect::<Vec<_>>().join(", ");
-    let (check, check_inside) = (problem.check().map(str::to_owned), problem.check_inside(&upstreams));
-    Refusal { problem, found, check, check_inside }
 }
 
 impl Session {
@@ -48,7 +43,7 @@ impl Session {
                         Duration::ZERO,
                     );
                 }
-                self.note(refusal);
+                self.note(answer);
                 // What was found may hold text of the client or the upstream: it is for the log. The client gets what to do.
                 let detail = Detail { found: None, check: refusal.check.as_deref(), changes };
                 answer::write(refusal.problem, &detail, *form, &mut bytes);
@@ -63,8 +58,8 @@ impl Session {
         self.responded(sent && !form.close)
     }
 
-    pub(super) fn note(&self, refusal: &Refusal) {
-        let Refusal { problem, found, check, check_inside } = refusal;
+    pub(super) fn note(&self, answer: &Answer) {
+        let Says::Refused(Refusal { problem, found, check, check_inside }) = &answer.says else { return };
         let shared = &self.worker.shared;
         if problem.is_upstream() {
             shared.counters.upstream_failures_total.increment();

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use super::access::outcome;
-use super::answer::upstream_refusal;
 use super::phase::{Answer, Forward, Phase, Session};
 use crate::edge::net::pool::Connection;
 use crate::edge::net::retry::Want;
@@ -39,7 +38,7 @@ impl Session {
             Err(Fault::Failed(problem, found)) => Phase::Answer(Answer::of_upstream(request, problem, found)),
             Err(Fault::Broken) => Phase::Over(None),
             Err(Fault::BrokenOff(problem, found)) => {
-                self.note(&upstream_refusal(request, problem, found));
+                self.note(&Answer::of_upstream(request, problem, found));
                 Phase::Over(None)
             }
         }
