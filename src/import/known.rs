@@ -26,7 +26,7 @@ const PROCESS: Fate = Fine("it is about nginx's own process or logs; `access_log
 const NAMES: Fate = Fine("sanedge resolves names when it connects");
 const REDIRECTS: Fate = Fine("port 80 redirects to https");
 const CACHE: Fate = Lost("sanedge caches and compresses nothing: the app can");
-const BODIES: Fate = Lost("sanedge does not change responses: let the app do it");
+const BODIES: Fate = Lost("sanedge changes no body, cookie or Location of responses: let the app do it");
 const ERRORS: Fate = Lost("sanedge has no error pages: clients get those of the app, or a short text");
 const RATES: Fate =
     Lost("`[limits]` has limits for each client address, but none for paths or bytes per second");
@@ -86,7 +86,9 @@ const DIRECTIVES: &[(&str, Fate)] = &[
     ),
     (
         "add_header more_set_headers more_clear_headers proxy_hide_header security_headers* http2_push* header_filter_*",
-        Lost("the field is not set or removed: let the app do it"),
+        Lost(
+            "the field is not set or removed: write it in [site.headers] (X-Frame-Options = \"DENY\", Server = false)",
+        ),
     ),
     ("error_page proxy_intercept_errors recursive_error_pages", ERRORS),
     ("limit_req* limit_conn* limit_rate*", RATES),

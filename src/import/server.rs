@@ -34,7 +34,9 @@ const REAL_IP: Fate = Fate::Closed(
 const DEAD: Fate =
     Fate::Lost("sanedge has no host that only answers with an error: its clients get a TLS alert");
 const NO_PATH: Fate = Fate::Fine("sanedge answers 404 where no path is served");
-const REDIRECTION: Fate = Fate::Closed("sanedge does not redirect a host to another: let the app do it");
+const REDIRECTION: Fate = Fate::Closed(
+    "it redirects: write a [[site]] with these hosts and redirect = \"https://HOST\", in place of `upstream`",
+);
 const LEFT_OUT: Fate = Fate::Lost("its location is left out");
 const OFF: Fate = Fate::Fine("it switches off what sanedge does not have");
 const VALUE: Fate = Fate::Lost("sanedge does not take this value");
