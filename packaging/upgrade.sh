@@ -1,24 +1,24 @@
 #!/bin/sh
-# Takes a new program into use, so that the old one serves whatever happens: /usr/lib/sanedge/upgrade of the package.
+# Switches to a new program; if that does not start, the old one keeps serving. Installed as /usr/lib/sanedge/upgrade.
 #
-# Before dpkg replaces the program, preinst keeps the old one and writes a drop-in for sanedge.service, which says at any time what the
-# next start does, also after a loss of power:
+# Before dpkg replaces the program, preinst keeps the old one and writes a drop-in for sanedge.service. At any time, also after a loss of
+# power, the drop-in decides what the next start does:
 #
 #   hold    the old program starts, with the bundle that it had
 #   trial   the new program starts. Once it is ready, systemd runs `upgrade runs`, which ends the upgrade; if it does not become
 #           ready, systemd runs `upgrade stopped`, which goes back to hold, and then starts the service again
 #   none    the new program starts
 #
-# Each step from one to another is the renaming or the removal of one file.
+# Each transition is the renaming or the removal of one file.
 # shellcheck disable=SC3013 # every sh of Debian has -ef
 set -e
 
 before=/usr/lib/sanedge/sanedge.before
 drop_in=/usr/lib/systemd/system/sanedge.service.d/00-before.conf
-program=/usr/bin/sanedge # not another one of PATH
+program=/usr/bin/sanedge # not another one in PATH
 bundle=/etc/sanedge/sanedge.bundle
 toml=/etc/sanedge/sanedge.toml
-# The process that runs is still one of the old program: its end says nothing about the new one.
+# Exists while the running process is still one of the old program: its end says nothing about the new program.
 old_runs=/run/sanedge.old-runs
 
 say() { echo "sanedge: $*" >&2; }
@@ -26,19 +26,19 @@ say() { echo "sanedge: $*" >&2; }
 put_back() { if [ "$1" -ef "$2" ]; then rm -f "$1"; else mv -f "$1" "$2"; fi; }
 reload_units() { [ ! -d /run/systemd/system ] || systemctl daemon-reload; }
 
-# Whether the new program can read the bundle, or one that it makes from the sanedge.toml beside it.
+# Whether the new program can read the bundle, or one that it compiles from the sanedge.toml beside it.
 readable() {
   [ -e "$bundle" ] || return 0
   ! "$program" show "$bundle" >/dev/null 2>&1 || return 0
   if [ -e "$toml" ] && "$program" bundle "$toml" -o "$bundle.next" >/dev/null 2>&1; then
     replace_bundle
-    say "the bundle was made anew from $toml for this version"
+    say "the bundle was compiled again from $toml for this version"
     return 0
   fi
   rm -f "$bundle.next"
   return 1
 }
-# The drop-in has the old program open the old bundle under its second name.
+# With the drop-in, the old program opens the old bundle under its second name.
 replace_bundle() {
   chown --reference="$bundle" "$bundle.next"
   chmod --reference="$bundle" "$bundle.next"
@@ -72,7 +72,7 @@ UNIT
 }
 on_trial() { [ -e "$drop_in.hold" ] && [ ! "$drop_in.hold" -ef "$drop_in" ]; }
 
-# First the drop-in: without it the rest has no effect.
+# Removes the drop-in first: without it the rest has no effect.
 runs() {
   rm -f "$drop_in"
   sync "${drop_in%/*}"
@@ -87,7 +87,7 @@ failed() {
   reload_units
 }
 
-# A socket unit that was edited lost its listener at the reload of the units; the edge starts only after that one.
+# The reload of the units closed the listener of an edited socket unit; the edge starts only after that unit.
 restart() {
   # shellcheck source=flash/ports.sh
   . /usr/lib/sanedge/who-has-port
@@ -97,13 +97,13 @@ restart() {
   else deb-systemd-invoke stop sanedge.service $closed && deb-systemd-invoke start $closed sanedge.service; fi
 }
 
-# Nothing can be started then.
+# While the system shuts down, nothing can be started.
 goes_down() { [ "$(systemctl is-system-running)" = stopping ]; }
 
 try() {
   if ! readable; then
-    keep_bundle # a bundle that is made for the new program must not replace the only one that the old program can read
-    if [ -e "$before" ]; then say "the new program cannot read $bundle; the old one goes on, after a boot as well. Now type"
+    keep_bundle # a bundle compiled for the new program must not replace the only one that the old program can read
+    if [ -e "$before" ]; then say "the new program cannot read $bundle; the old program stays in use, also after a boot. Now type"
     else say "the new program cannot read $bundle. Now type"; fi
     echo "  sanedge bundle $toml && dpkg-reconfigure sanedge" >&2
     return

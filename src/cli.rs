@@ -95,7 +95,7 @@ enum Command {
     /// Obtain and renew the certificates of a sanedge.toml with `[acme]`, and put them to use. Exits with 1 if all
     /// failed, 3 if some failed, and 75 if it must wait.
     Renew {
-        /// The file that `sanedge bundle` wrote beside the bundle.
+        /// The sanedge.acme that `sanedge bundle` wrote beside the bundle.
         #[arg(default_value = PLAN)]
         file: PathBuf,
         /// Only the certificate with this name. May be repeated.
@@ -122,7 +122,7 @@ enum Command {
     Account {
         #[command(subcommand)]
         action: account::Action,
-        /// The file that `sanedge bundle` wrote beside the bundle.
+        /// The sanedge.acme that `sanedge bundle` wrote beside the bundle.
         #[arg(long, value_name = "FILE", default_value = PLAN, global = true)]
         acme: PathBuf,
         /// Print one JSON document.
@@ -134,7 +134,7 @@ enum Command {
     Revoke {
         /// A name of the certificate.
         host: String,
-        /// The file that `sanedge bundle` wrote beside the bundle.
+        /// The sanedge.acme that `sanedge bundle` wrote beside the bundle.
         #[arg(long, value_name = "FILE", default_value = PLAN)]
         acme: PathBuf,
         /// Print one JSON document.

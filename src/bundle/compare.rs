@@ -1,7 +1,7 @@
 //! What differs between two bundles, in the keys of `sanedge.toml`.
 //!
-//! Pure. Compares everything that `sanedge show --json` shows, and the certificate of each host byte for byte. Where the
-//! digests differ all the same, it says that too: no difference goes unmentioned.
+//! Pure. Compares everything that `sanedge show --json` shows, and the certificate of each host byte for byte. If it finds no difference but
+//! the digests differ, it says so: every difference is reported.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use crate::excerpt::Excerpt;
 use crate::limits::{self, Unit};
 use crate::names::Host;
 
-/// Differences that one sentence tells; the others are counted.
+/// Differences that one sentence names; the others are counted.
 const TOLD_MAX: usize = 6;
 /// Longest value in a sentence, in characters.
 const VALUE_CHARS_MAX: usize = 80;
 /// Bytes of a certificate's SHA-256 that a line shows.
 const FINGERPRINT_BYTES: usize = 4;
 
-/// One difference. `bundle` and `source` are values as the file would write them; neither where the name says it all.
+/// One difference. `bundle` and `source` are values as the file would write them; both are missing if the name says everything.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
-    /// Which key, of which host.
+    /// The key, with its host.
     pub what: String,
     /// The value in the bundle.
     pub bundle: Option<String>,
@@ -72,7 +72,7 @@ pub fn told(differences: &[Difference]) -> String {
     words.join("; ")
 }
 
-/// Everything in which `fresh`, what the source makes now, is not `bundle`.
+/// All differences between `bundle` and `fresh`, to which the source compiles now.
 pub fn differences(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
     if bundle.digest == fresh.digest {
         return Vec::new();
@@ -86,7 +86,7 @@ pub fn differences(bundle: &Bundle, fresh: &Bundle) -> Vec<Difference> {
     found
 }
 
-/// All hosts of a bundle, where there was none before.
+/// All hosts of a bundle as additions, if there was no bundle before.
 pub fn all_new(fresh: &Bundle) -> Vec<Difference> {
     Entry::all(fresh).iter().map(Entry::added).collect()
 }
@@ -114,7 +114,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Keys whose values differ; `of` and `prefix` say whose they are, in a sentence and in a line.
+/// Keys whose values differ; `of` and `prefix` name their owner, in a sentence and in a line.
 fn values(of: &str, prefix: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<Difference> {
     let differing = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
     let difference = |(key, value): (&String, &Value)| {
@@ -141,7 +141,7 @@ fn written(key: &str, value: &Value) -> String {
     }
 }
 
-/// Before and after for a line; of lists, what was added to them and removed from them.
+/// Before and after for a line; for lists, what was added and removed.
 fn change(key: &str, old: &Value, new: &Value) -> String {
     let items = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(|item| bare(key, item)).collect()
@@ -151,7 +151,7 @@ fn change(key: &str, old: &Value, new: &Value) -> String {
         let gone = before.iter().filter(|item| !after.contains(item)).map(|item| format!("-{item}"));
         let added = after.iter().filter(|item| !before.contains(item)).map(|item| format!("+{item}"));
         let all: Vec<String> = gone.chain(added).collect();
-        // One item for another reads better with an arrow; so does another order.
+        // A replaced item, or another order, is easier to read with an arrow.
         if before.len().max(after.len()) > 1 && !all.is_empty() {
             return all.join(" ");
         }
@@ -325,7 +325,7 @@ fn place(host: &Host, path: &str) -> String {
     if path == "/" { host.to_string() } else { format!("{host}{}", Excerpt::of(path)) }
 }
 
-/// In what `fresh`, which `sanedge renew` is given from now on, is not `old`. Listeners are the bundle's to tell.
+/// The differences between the old and the new input of `sanedge renew`. Listeners are compared with the bundle.
 pub fn plans(old: Option<&Plan>, fresh: Option<&Plan>) -> Vec<Difference> {
     let [mut old, mut new] = [old, fresh].map(|plan| object(serde_json::to_value(plan).unwrap_or_default()));
     let names = |plan: &mut Map<String, Value>| -> Vec<String> {

@@ -65,7 +65,7 @@ pub(super) fn account(action: &Action, file: &Path, json: bool) -> ExitCode {
     }
 }
 
-/// Lines for a zone file, in which a note is a comment.
+/// Prints the records as lines of a zone file, and the notes as comments.
 fn zone_lines(records: &Records, json: bool) -> ExitCode {
     if json {
         let document = json!({ "ok": true, "records": records.lines, "notes": records.notes });
@@ -76,7 +76,7 @@ fn zone_lines(records: &Records, json: bool) -> ExitCode {
     exit(print(&lines.chain(notes).collect::<String>()))
 }
 
-/// The command line of the same command from another folder.
+/// The command line of the same command, for another current folder.
 fn again(words: &[OsString], file: &Path, json: bool) -> Vec<OsString> {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let json = json.then(|| OsString::from("--json"));
@@ -114,7 +114,7 @@ fn show(accounts: &[Account], json: bool) -> ExitCode {
     exit(print(&accounts.iter().map(text).collect::<String>()))
 }
 
-/// Into a new file of this user alone: a key is never printed, and replaces nothing.
+/// Writes the key to a new file of mode 0600. It is never printed and never replaces a file.
 fn export(file: &Path, bytes: &[u8], json: bool) -> ExitCode {
     let written =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).and_then(|mut opened| {
@@ -144,7 +144,7 @@ pub(super) fn revoke(host: &str, file: &Path, json: bool) -> ExitCode {
     }
 }
 
-/// The edge serves it no more, at once. Of what another process did, that has told itself.
+/// Deploys, so that the edge stops serving the certificate. `message` is empty if another process has revoked it and printed that.
 fn taken_out(plan: &Plan, message: &str, json: bool) -> ExitCode {
     match deployed_by_us(plan, json) {
         Err(failure) => failure.tell(json),

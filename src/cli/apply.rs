@@ -1,7 +1,7 @@
-//! `sanedge apply`: proves sanedge.toml, writes what is made of it, has the running edge use it, and looks whether it does. All of it
-//! happens, or nothing does.
+//! `sanedge apply`: checks sanedge.toml, writes the bundle and `x.acme`, reloads or restarts the edge, and checks that the edge uses the new
+//! bundle. If a step fails, nothing changes.
 //!
-//! [`run`] is the whole of it for other commands that change the file (`site`, `setup`). What is said meanwhile goes to a [`Talk`].
+//! [`run`] does this for the other commands that change the file as well (`site`, `setup`). Output and questions go through a [`Talk`].
 
 mod edge;
 mod journal;
@@ -28,14 +28,14 @@ use edge::Edge;
 use journal::{Change, Contents, Interrupted, Journal, Kind};
 use lock::Lock;
 
-/// Exit code of what may be possible later, or with `--restart` (`EX_TEMPFAIL`).
+/// Exit code if the change may be possible later, or with `--restart` (`EX_TEMPFAIL`).
 pub(crate) const NOT_NOW: u8 = 75;
 /// The code of a change that needs a new process.
 pub(crate) const NEEDS_RESTART: &str = "needs-restart";
-/// Said where another command holds the lock.
+/// The note while another command holds the lock.
 pub(super) const WAITING: &str = "note waiting for another sanedge command that changes the same files\n";
 
-/// Makes the text that sanedge.toml is to have of the text that it has; none: there is no file yet.
+/// Changes the text of sanedge.toml; `None` if there is no file yet.
 pub(crate) type Edit<'a> = &'a dyn Fn(Option<&str>) -> Result<String, Failure>;
 
 /// What is to be applied.
@@ -43,35 +43,35 @@ pub(crate) type Edit<'a> = &'a dyn Fn(Option<&str>) -> Result<String, Failure>;
 pub(crate) struct Request<'a> {
     /// The sanedge.toml. Its bundle is beside it.
     pub(crate) file: &'a Path,
-    /// How the file changes; none: it has been edited already.
+    /// How the file changes; `None`: the user has edited it.
     pub(crate) edit: Option<Edit<'a>>,
-    /// Only tell what would change.
+    /// Only report what would change.
     pub(crate) dry_run: bool,
-    /// Restart the edge where that is necessary, whatever ends by it.
+    /// Restart the edge if necessary, even if that closes WebSockets.
     pub(crate) restart: bool,
 }
 
-/// Who is told what happens, and asked.
+/// The output of a change, and its questions.
 pub(crate) trait Talk {
     /// The file changes from one text to another.
     fn edited(&mut self, file: &Path, old: &str, new: &str);
-    /// What the proof found.
+    /// The result of the checks.
     fn proven(&mut self, outcome: &Outcome);
-    /// What changes against the bundle that is in use.
+    /// The differences from the bundle in use.
     fn differs(&mut self, differences: &[Difference]);
-    /// One sentence on what happens, or is to be known.
+    /// One sentence about a step, or worth knowing.
     fn note(&mut self, text: &str);
-    /// A question with yes or no; none where nobody can be asked.
+    /// A question to be answered with yes or no; `None` without a terminal.
     fn ask(&mut self, question: &str) -> Option<bool>;
 }
 
-/// What has come of it.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum State {
-    /// Files and edge were so already.
+    /// Files and edge needed no change.
     Unchanged,
-    /// Nothing was done (`--dry-run`).
+    /// Nothing was changed (`--dry-run`).
     Planned,
     /// The files are written, and no edge runs.
     Stored,
@@ -81,25 +81,25 @@ pub(crate) enum State {
     Restarted,
 }
 
-/// All that is known of a change, also where it was not made.
+/// Everything that is known about a change, also if it was not made.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// The lines of the file that change, each with its sign; never a key.
+    /// The changed lines of the file, each with `+` or `-`; never a key.
     pub(crate) edit: Vec<String>,
-    /// The proof: findings, hosts, memory.
+    /// The result of the checks: findings, hosts, memory.
     pub(crate) outcome: Outcome,
     /// What changes.
     pub(crate) differences: Vec<Difference>,
-    /// Why a new process is necessary; empty where a reload is enough.
+    /// Why a new process is necessary; empty if a reload is enough.
     pub(crate) restart: Vec<String>,
-    /// WebSockets that are open.
+    /// Open WebSockets.
     pub(crate) websockets: u64,
 }
 
-/// Applies it.
+/// Applies the change.
 ///
 /// # Errors
-/// Nothing has changed then; the exit code is [`exit_code`]'s. Where not even the old state could be restored, the message says so.
+/// Nothing has changed then; [`exit_code`] gives the exit code. If the old state could not be restored, the message says so.
 pub(crate) fn run(request: &Request<'_>, talk: &mut dyn Talk) -> (Report, Result<State, Failure>) {
     let mut report = Report::default();
     let state = applied(request, talk, &mut report);
@@ -114,7 +114,7 @@ pub(crate) fn exit_code(failure: &Failure) -> u8 {
     }
 }
 
-/// The lock that `run` takes, for other commands that write the bundle at `bundle`. A change that was cut short is settled first.
+/// Takes the lock of `run`, for other commands that write the bundle at `bundle`. First completes or undoes an interrupted change.
 pub(super) fn locked(bundle: &Path, waiting: impl FnMut()) -> Result<Lock, Failure> {
     let lock = Lock::take(bundle, waiting)?;
     recover(folder_of(bundle))?;
@@ -123,7 +123,7 @@ pub(super) fn locked(bundle: &Path, waiting: impl FnMut()) -> Result<Lock, Failu
 
 fn applied(request: &Request<'_>, talk: &mut dyn Talk, report: &mut Report) -> Result<State, Failure> {
     let place = Place::of(request.file);
-    // What was agreed to, by digest: the file may change while somebody thinks.
+    // The digest of the bundle for which the user confirmed a restart: the file may change during the question.
     let mut agreed = None;
     let mut told = None;
     let mut forced = Vec::new();
@@ -152,7 +152,7 @@ fn applied(request: &Request<'_>, talk: &mut dyn Talk, report: &mut Report) -> R
             continue;
         }
         match planned.commit(talk) {
-            // Only the edge itself can tell whether it reaches a path.
+            // Only the edge itself knows whether its sandbox allows a path.
             Err(failure) if failure.code == NEEDS_RESTART && forced.is_empty() && planned.can_restart() => {
                 forced.push(failure.message.clone());
             }
@@ -161,7 +161,7 @@ fn applied(request: &Request<'_>, talk: &mut dyn Talk, report: &mut Report) -> R
     }
 }
 
-/// Asks whether WebSockets may end.
+/// Asks whether WebSockets may be closed.
 fn agree(why: &[String], websockets: u64, talk: &mut dyn Talk) -> Result<(), Failure> {
     let open = crate::excerpt::number(usize::try_from(websockets).unwrap_or(usize::MAX), "WebSocket");
     let are = if websockets == 1 { "is" } else { "are" };
@@ -195,7 +195,7 @@ impl Place {
     }
 }
 
-/// A change that is proven and not made yet.
+/// A change that passed the checks and is not made yet.
 struct Planned<'a> {
     place: &'a Place,
     changes: Vec<Change>,
@@ -205,9 +205,9 @@ struct Planned<'a> {
     edge: Option<Edge>,
     /// Why a new process is necessary.
     restart: Vec<String>,
-    /// Hosts with another certificate than before.
+    /// Hosts whose certificate changes.
     renewed: Vec<Host>,
-    /// The sanedge.toml that was proven.
+    /// The text of sanedge.toml that was checked.
     text: Contents,
 }
 
@@ -263,7 +263,7 @@ impl<'a> Planned<'a> {
         let all = [
             Change { path: place.file.clone(), kind: Kind::Text, old: old_text, new: text.clone() },
             Change { path: place.plan.clone(), kind: Kind::Public, old: plan_bytes, new: new_plan },
-            // Last: what the next start uses.
+            // Last, because the next start of the edge uses it.
             Change { path: place.bundle.clone(), kind: Kind::Bundle, old: in_place, new: Some(bytes) },
         ];
         let renewed = renewed(before.as_ref(), &bundle);
@@ -271,7 +271,7 @@ impl<'a> Planned<'a> {
         Ok(Self { place, changes, bundle, before, edge, restart, renewed, text })
     }
 
-    /// Files and edge are so already.
+    /// Whether files and edge need no change.
     fn is_done(&self) -> bool {
         self.changes.is_empty()
             && self.edge.as_ref().is_none_or(|edge| edge.uses(&self.bundle))
@@ -300,7 +300,7 @@ impl<'a> Planned<'a> {
             return self.put_to_use(talk);
         }
         let journal = Journal::begin(folder_of(&self.place.bundle), &self.changes)?;
-        // An editor may have saved while the journal went to the disk. Nothing is written yet.
+        // An editor may have saved the file while the journal was written. No file is replaced yet.
         if let Err(edited) = self.is_as_proven() {
             journal.end()?;
             return Err(edited);
@@ -315,7 +315,7 @@ impl<'a> Planned<'a> {
         }
     }
 
-    /// An editor holds no lock.
+    /// Checks that the file is still the one that was checked: an editor does not take the lock.
     fn is_as_proven(&self) -> Result<(), Failure> {
         let edited = self.changes.iter().find(|change| change.kind == Kind::Text);
         let wanted = edited.map_or(&self.text, |change| &change.old);
@@ -345,7 +345,7 @@ impl<'a> Planned<'a> {
         Ok(state)
     }
 
-    /// Files and edge as they were before; says so.
+    /// Restores files and edge, and says so in the failure.
     fn undone(&self, journal: Journal, mut failure: Failure) -> Failure {
         let others = match journal.roll_back() {
             Ok(others) => others,
@@ -385,7 +385,7 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// The text of the file, and the text that it is to have.
+/// The current text of the file, and the new one.
 fn texts(
     request: &Request<'_>,
     place: &Place,
@@ -425,7 +425,7 @@ fn unreadable(message: String, findings: &[Finding]) -> Failure {
     Failure::new("findings", format!("{message}{found}: nothing was changed"))
 }
 
-/// The bundle that is there. One that cannot be opened is replaced like another, and everything in the new one is new.
+/// The existing bundle. One that cannot be opened is replaced as well; everything in the new bundle then counts as new.
 fn in_place(place: &Place) -> Result<(Contents, Option<Bundle>), Failure> {
     if super::output::is_something_else(&place.bundle) {
         let message = format!(
@@ -450,7 +450,7 @@ fn plan_in_place(place: &Place) -> Result<(Contents, Option<Plan>), Failure> {
     Ok((bytes, plan))
 }
 
-/// The hosts that clients see another certificate of.
+/// The hosts whose certificate differs between the two bundles.
 fn renewed(before: Option<&Bundle>, bundle: &Bundle) -> Vec<Host> {
     let end_entity = |bundle: &Bundle, host: &Host| {
         let certificate = bundle.host(host).map(|entry| usize::from(entry.certificate))?;
@@ -461,7 +461,7 @@ fn renewed(before: Option<&Bundle>, bundle: &Bundle) -> Vec<Host> {
     bundle.hosts.iter().map(|entry| &entry.host).filter(is_renewed).cloned().collect()
 }
 
-/// Settles a change that was cut short: it holds if the edge has the new bundle in use, else the files become what they were.
+/// Completes an interrupted change if the edge uses the new bundle, and otherwise restores the old files.
 fn recover(folder: &Path) -> Result<(), Failure> {
     let Some(interrupted) = Interrupted::find(folder)? else { return Ok(()) };
     let holds = match interrupted.new_bundle() {

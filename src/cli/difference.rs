@@ -1,8 +1,8 @@
-//! What changes in a text, line by line, for people. A line may be a key that was pasted into a comment.
+//! The changed lines of a text, to be shown. A line may contain a key that was pasted into a comment.
 
 use crate::excerpt::Excerpt;
 
-/// More lines than this are not compared one by one: the files that people edit have fewer.
+/// A longer text is not compared line by line: the files that people edit are shorter.
 const LINES_MAX: usize = 1_000;
 /// Unchanged lines that are shown around a change.
 const CONTEXT: usize = 2;
@@ -15,7 +15,7 @@ enum Line<'a> {
     Added(&'a str),
 }
 
-/// The changed lines, `-` and `+` in front, with some around them; empty where nothing changes.
+/// The changed lines with `-` or `+`, and some unchanged lines around them; empty if nothing changes.
 pub(crate) fn between(before: &str, after: &str) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let lines =
@@ -39,7 +39,7 @@ fn replaced<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
     old.iter().map(|line| Line::Removed(line)).chain(new.iter().map(|line| Line::Added(line))).collect()
 }
 
-/// By the longest common subsequence of what is left between the same beginning and the same end.
+/// Compares the lines between the common beginning and the common end by their longest common subsequence.
 fn compared<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
     let begin = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let most = old.len().min(new.len()) - begin;

@@ -1,7 +1,7 @@
-//! Why a command did not do what it was asked: one shape for every command, in text and in JSON.
+//! Why a command failed: one form for every command, in text and in JSON.
 //!
-//! A document for a program has `"ok": false`, a stable `code` and a `message` then, beside what else it says; the admin socket
-//! and the edge's own answers to clients have the same two members.
+//! A JSON document then has `"ok": false`, a stable `code` and a `message`, besides its other fields. Refusals of the admin socket and the
+//! edge's own responses to clients have `code` and `message` as well.
 
 use std::process::ExitCode;
 
@@ -13,12 +13,12 @@ use crate::bundle::open::OpenError;
 use crate::bundle::report;
 use crate::ops::admin::client::AskError;
 
-/// What went wrong: a stable code for scripts, a sentence for people.
+/// A failure: a stable code for scripts, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: String,
     pub(crate) message: String,
-    /// What else there is to say, in JSON only.
+    /// Further fields, in JSON only.
     more: Value,
 }
 
@@ -27,7 +27,7 @@ impl Failure {
         Self { code: code.to_owned(), message: message.into(), more: json!({}) }
     }
 
-    /// What the admin socket answered instead of a success.
+    /// The failure that the admin socket reported.
     pub(super) fn of_answer(body: &[u8]) -> Self {
         let document: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name| document.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// Says so in a document that has more to say.
+    /// Adds the failure to a document with other fields.
     pub(super) fn mark(&self, document: &mut Value) {
         if let Some(members) = document.as_object_mut() {
             members.insert("ok".to_owned(), false.into());
@@ -48,14 +48,14 @@ impl Failure {
         }
     }
 
-    /// The whole document, where there is nothing else to say.
+    /// A document with the failure only.
     pub(super) fn document(&self) -> String {
         let mut document = self.more.clone();
         self.mark(&mut document);
         format!("{document:#}\n")
     }
 
-    /// Says it, for a program on stdout, else on stderr.
+    /// Prints it: JSON on stdout, text on stderr.
     pub(super) fn tell(&self, json: bool) -> ExitCode {
         if json {
             print(&self.document());

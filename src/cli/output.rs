@@ -10,10 +10,10 @@ use crate::bundle::finding::{Code, Finding};
 use crate::bundle::{file, report, wire};
 use crate::excerpt::Excerpt;
 
-/// Exit code of a command that was done in part.
+/// Exit code of a command that succeeded in part.
 pub(super) const DONE_IN_PART: u8 = 3;
 
-/// Writes `x.acme`, which holds no secret: the user that talks to the CA reads it.
+/// Writes `x.acme`. It contains no secret, and the user that talks to the CA reads it.
 pub(super) fn keep_plan(plan: &Plan, bundle: &Path) {
     let path = Plan::beside(bundle);
     if let Err(error) = file::write_public(&path, &plan.encode()) {
@@ -24,8 +24,8 @@ pub(super) fn keep_plan(plan: &Plan, bundle: &Path) {
     }
 }
 
-/// The bundle that is about to be replaced; an empty one where there is none. What an unreadable one serves is not known: then
-/// nothing is carried over, and all certificates have to be good.
+/// The bundle that will be replaced; an empty one if there is none. From an unreadable one nothing can be carried over, so all certificates
+/// must be valid.
 pub(super) fn in_place(output: &Path) -> Option<InPlace> {
     let unreadable = match file::read(output) {
         Ok(bytes) => match InPlace::decode(&bytes) {
@@ -40,7 +40,7 @@ pub(super) fn in_place(output: &Path) -> Option<InPlace> {
     None
 }
 
-/// Replaces a bundle or creates one, and overwrites no other file: a typing error must not destroy a key.
+/// Replaces a bundle or creates one, but overwrites no other file: a typing error must not destroy a key.
 pub(super) fn write(output: &Path, given: bool, bytes: &[u8]) -> Result<file::Written, Box<Finding>> {
     let refused = |found: String, remedy: &str| {
         let finding =

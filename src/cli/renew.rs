@@ -1,4 +1,5 @@
-//! `sanedge renew`: the CA's part, then the deployment: prove, write, reload, and look whether the new certificates are served.
+//! `sanedge renew`: the part that talks to the CA, then the deployment: check, write, reload, and verify that the edge serves the new
+//! certificates.
 
 use std::ffi::OsString;
 use std::io;
@@ -23,22 +24,22 @@ use crate::ops::admin::client::{self, AskError};
 use crate::ops::admin::endpoints::STATUS;
 use crate::ops::log;
 
-/// Exit code of what may be possible later without anybody's doing (`EX_TEMPFAIL`).
+/// Exit code if a later run may succeed without a change by the user (`EX_TEMPFAIL`).
 const NOT_NOW: u8 = 75;
-/// The system's users, where `sanedge-acme` is looked up.
+/// The file in which `sanedge-acme` is looked up.
 const PASSWD: &str = "/etc/passwd";
-/// Who talks to the CA where root types the command.
+/// The user that talks to the CA if root runs the command.
 const ACME_USER: &str = "sanedge-acme";
 
-/// The edge has taken the bundle, and a client of this machine sees another certificate.
+/// The code if the edge uses the bundle, but a handshake on this machine gets another certificate.
 const NOT_SERVED: &str = "not-served";
 
-/// What a deployment came to.
+/// The result of a deployment.
 #[derive(Debug)]
 struct Deployed {
-    /// For people, one sentence.
+    /// One sentence.
     message: String,
-    /// Some sources failed, and the others are in use.
+    /// Some certificates have errors, and the others are in use.
     in_part: bool,
 }
 
@@ -74,7 +75,7 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
     finish(Some(&run), put_to_use(options, &plan, true, json), json)
 }
 
-/// Deploys, or asks another user's deployment for it where the edge does not serve what is stored.
+/// Deploys, or requests a deployment by another user if the edge does not serve the stored certificates.
 fn put_to_use(options: &Options, plan: &Plan, stored: bool, json: bool) -> Result<Option<Deployed>, Failure> {
     match () {
         () if options.dry_run || !holds_some(plan) => Ok(None),
@@ -92,10 +93,10 @@ fn put_to_use(options: &Options, plan: &Plan, stored: bool, json: bool) -> Resul
     }
 }
 
-/// Shortest and longest pause of `--every`: what is due is looked for often enough, and no CA is asked too often.
+/// Shortest and longest pause of `--every`: often enough for renewals, and not too often for a CA.
 const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
 
-/// For `--every`.
+/// Parses the value of `--every`.
 pub(super) fn parse_every(text: &str) -> Result<Duration, String> {
     let wrong = || "expected 1m to 24h, such as `1h`".to_owned();
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
@@ -109,13 +110,13 @@ pub(super) fn parse_every(text: &str) -> Result<Duration, String> {
     Some(Duration::from_secs(seconds)).filter(|pause| EVERY.contains(pause)).ok_or_else(wrong)
 }
 
-/// Runs now and after each `pause`, until SIGTERM or Ctrl-C. What a run has failed in, the next one may do.
+/// Runs now and after each `pause`, until SIGTERM or Ctrl-C. A failure of one run does not end the others.
 pub(super) fn repeated(options: &Options, pause: Duration) -> ExitCode {
-    // As the first process of a container, which signals do not end by themselves.
+    // Signals do not end the first process of a container by default.
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let ended = runtime.and_then(|runtime| runtime.block_on(terminated()));
-        // Without the signals, the system's own action holds.
+        // If the handlers cannot be installed, the system's default action applies.
         if ended.is_ok() {
             std::process::exit(0);
         }
@@ -145,7 +146,7 @@ pub(super) fn told(stop: &Stop, json: bool) -> ExitCode {
     })
 }
 
-/// Prints the document for programs; the worse of both exit codes.
+/// Prints the JSON document; returns the worse of both exit codes.
 fn finish(
     run: Option<&acme::progress::Run>,
     deployed: Result<Option<Deployed>, Failure>,
@@ -162,7 +163,7 @@ fn finish(
     ended(code, document, deployed, json)
 }
 
-/// The same, where the CA's part has ended with `code`; for programs `document` tells of it.
+/// The same if the part that talks to the CA has ended with `code` and this `document`.
 fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failure>, json: bool) -> ExitCode {
     if json {
         let message = deployed.as_ref().ok().and_then(|deployed| deployed.as_ref()).map(|done| &done.message);
@@ -191,7 +192,7 @@ fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failu
     }
 }
 
-/// Whether this user makes the bundle too. On a board with the packaged users it is root that does.
+/// Whether this user also writes the bundle. With the packaged units, root does.
 fn is_ours(plan: &Plan) -> bool {
     let owner = |path: &Path| std::fs::metadata(path).map(|about| about.uid()).ok();
     let parent = plan.bundle.parent().unwrap_or(Path::new("/"));
@@ -207,7 +208,7 @@ fn stored_at(plan: &Plan, name: &str) -> Option<std::path::PathBuf> {
     Some(stored::path(&plan.state, &crate::bundle::acme::file_name(name)?))
 }
 
-/// The same command as the user of the CA's part, where root has typed it; none where this process does it.
+/// Runs the same command as the user that talks to the CA, if root runs it. `None` if this process does it.
 pub(super) fn as_acme_user(plan: &Plan, arguments: &[OsString]) -> Option<ExitCode> {
     let (uid, gid) = acme_user(plan)?;
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
@@ -216,7 +217,7 @@ pub(super) fn as_acme_user(plan: &Plan, arguments: &[OsString]) -> Option<ExitCo
     Some(ExitCode::from(code.unwrap_or(1)))
 }
 
-/// Takes what is stored into use where this user makes the bundle.
+/// Deploys the stored certificates if this user writes the bundle.
 pub(super) fn deployed_by_us(plan: &Plan, json: bool) -> Result<Option<String>, Failure> {
     if !is_ours(plan) {
         return Ok(None);
@@ -224,7 +225,7 @@ pub(super) fn deployed_by_us(plan: &Plan, json: bool) -> Result<Option<String>, 
     Ok(deploy(plan, json)?.map(|deployed| deployed.message))
 }
 
-/// The user that the CA's part runs as where root types the command; none where root does all itself, as in a container.
+/// The user that talks to the CA if root runs the command; `None` if root does everything, as in a container.
 fn acme_user(plan: &Plan) -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -234,7 +235,7 @@ fn acme_user(plan: &Plan) -> Option<(u32, u32)> {
     of_folder.or_else(|| users()?.lines().find_map(user)).filter(|(uid, _)| *uid != 0)
 }
 
-/// Of a line of `/etc/passwd`.
+/// Parses a line of `/etc/passwd`; `None` if it is another user's.
 fn user(line: &str) -> Option<(u32, u32)> {
     let mut fields = line.split(':');
     let is_it = fields.next() == Some(ACME_USER);
@@ -242,11 +243,11 @@ fn user(line: &str) -> Option<(u32, u32)> {
     is_it.then_some((uid, gid))
 }
 
-/// Root never talks to the CA where another user can: this program again as that user, then the deployment.
+/// Runs this program again as the user that talks to the CA, then deploys: root does not talk to the CA if another user can.
 fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -> ExitCode {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
     command.args(arguments(options, json));
-    // Root's folder may be closed to that user. What it says goes to whoever typed the command, but for the document.
+    // That user may not be able to open root's current folder. Its output is passed on, except for the JSON document.
     command.uid(uid).gid(gid).current_dir("/").stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.stdout(if json { Stdio::piped() } else { Stdio::inherit() }).output();
     let output = match output {
@@ -262,7 +263,7 @@ fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -
     ended(code, document, deployed, json)
 }
 
-/// The command line of the same run from another folder.
+/// The command line of the same run, for another current folder.
 fn arguments(options: &Options, json: bool) -> Vec<OsString> {
     let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
     let hosts = options.hosts.iter().flat_map(|host| ["--host".into(), host.into()]);
@@ -271,9 +272,9 @@ fn arguments(options: &Options, json: bool) -> Vec<OsString> {
     ["renew".into(), file.into_os_string()].into_iter().chain(hosts).chain(flags).collect()
 }
 
-/// Takes the stored certificates into use. None: they are in use already.
+/// Deploys the stored certificates. `None`: they are in use already.
 fn deploy(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
-    // Without it the mark stays, and the unit tries again.
+    // If the lock cannot be taken, the mark stays, and the unit tries again.
     let _lock = super::apply::locked(&plan.bundle, || {
         if !json {
             complain(super::apply::WAITING);
@@ -294,7 +295,7 @@ fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
             complain(&findings)
         }
     };
-    // An edit that was not finished with `sanedge bundle` is no reason to leave a certificate out; without one it is not taken.
+    // An edited sanedge.toml does not prevent the deployment of a new certificate; without a new one the edit is not deployed.
     let is_edited = outcome.plan.as_ref().is_none_or(|made| made.source_sha256 != plan.source_sha256);
     if is_edited {
         let note =
@@ -326,7 +327,7 @@ fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
     }
     tell();
     taken(plan, &bytes, &outcome).inspect_err(|failure| {
-        // After a restart a bundle would be in use that this edge has refused.
+        // Otherwise a restart would use a bundle that the running edge has refused.
         if let (Some(before), true) = (&before, failure.code != NOT_SERVED) {
             let _ = write(&plan.bundle, true, before);
         }
@@ -337,7 +338,7 @@ fn made_by(plan: &Plan) -> String {
     format!("sanedge bundle {} -o {}", word(&plan.source), word(&plan.bundle))
 }
 
-/// Reloads the edge, and looks whether it serves what is new.
+/// Reloads the edge, and checks that it serves the new certificates.
 fn taken(plan: &Plan, bytes: &[u8], outcome: &Outcome) -> Result<Option<Deployed>, Failure> {
     let bundle = Bundle::open(&plan.bundle).map_err(Failure::from)?;
     let admin = admin_of(&bundle);
@@ -358,7 +359,7 @@ fn taken(plan: &Plan, bytes: &[u8], outcome: &Outcome) -> Result<Option<Deployed
     }))
 }
 
-/// The hosts whose certificates come from the CA, each asked of the running edge.
+/// Checks with a handshake for each managed host that the running edge serves its certificate; returns these hosts.
 fn is_served(plan: &Plan, bytes: &[u8]) -> Result<Vec<String>, Failure> {
     let failed = |message: String| Failure::new(NOT_SERVED, message);
     let bundle =

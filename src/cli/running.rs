@@ -1,4 +1,4 @@
-//! `reload` and `status`: what is asked of the running edge, and what its answer says of the files on the disk.
+//! `reload` and `status`: requests to the running edge, and how the bundle in use differs from the files on the disk.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ use crate::ops::admin;
 use crate::ops::admin::client::{self, Answer, AskError};
 use crate::ops::admin::endpoints::{CHECK, Endpoint, RELOAD, STATUS};
 
-/// Time between two looks of `status --watch`.
+/// Interval of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// Time between two comparisons with sanedge.toml of `status --watch`: each compiles the file.
+/// Interval of the comparisons with sanedge.toml in `status --watch`: each compiles the file.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a reload by signal may take, and how often is looked whether it is done.
+/// How long a reload by signal may take, and how often it is checked.
 const RELOAD_TIME: Duration = Duration::from_secs(20);
 const RELOAD_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Does `what` where the edge that serves `bundle` is asked; without one at `admin`.
+/// Does `what` with the admin socket that `bundle` names, or with `admin` if no bundle is given.
 pub(super) fn at(
     admin: Admin,
     bundle: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub(super) fn admin_of(bundle: &Bundle) -> Admin {
 pub(super) fn reload(admin: &Admin, json: bool) -> ExitCode {
     match reload_of(admin, json) {
         Ok(said) => {
-            // What could not be compared is for `status` to tell.
+            // If the comparison is not possible, `status` says so.
             let look = compared(admin).filter(|look| json || look.is_trouble());
             exit(print(&with_sources(said, look.as_ref(), json)))
         }
@@ -56,14 +56,14 @@ pub(super) fn reload(admin: &Admin, json: bool) -> ExitCode {
     }
 }
 
-/// Makes the edge open its bundle again; what it says of it.
+/// Makes the edge open its bundle again; returns its answer.
 pub(super) fn reload_of(admin: &Admin, json: bool) -> Result<String, Failure> {
     match admin {
         Admin::Unix(_) => reload_by_request(admin, json),
         Admin::Tcp(address) => {
             match std::env::var("MAINPID").ok().and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
                 Some(process) => reload_by_signal(admin, process, json),
-                // What `--admin` says of such an address.
+                // The same message as for `--admin` with such an address.
                 None => Err(Failure::new(
                     "admin-only-reads",
                     admin::parse_unix(&address.to_string()).err().unwrap_or_default(),
@@ -77,7 +77,7 @@ fn reload_by_request(admin: &Admin, json: bool) -> Result<String, Failure> {
     answer(admin, &RELOAD, json)
 }
 
-/// Sends SIGHUP and reads what came of it.
+/// Sends SIGHUP and reads the result from the status.
 fn reload_by_signal(admin: &Admin, process: Pid, json: bool) -> Result<String, Failure> {
     let look = || {
         let status = status_of(admin)?;
@@ -139,7 +139,7 @@ pub(super) fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
         let text = match asked(comparison.as_ref().and_then(|(_, look)| look.as_ref())) {
             Ok(text) => text,
             Err(failure) if !shown => return failure.tell(json),
-            // It may be on its way back.
+            // The edge may be restarting.
             Err(failure) if json => failure.document(),
             Err(failure) => format!("{}\n", report::escaped(&failure.message)),
         };
@@ -151,7 +151,7 @@ pub(super) fn status(admin: &Admin, watch: bool, json: bool) -> ExitCode {
         shown = true;
         match write_out(&text) {
             Ok(()) => std::thread::sleep(WATCH_INTERVAL),
-            // Nobody reads on.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Err(error) => return exit(unwritable(&error)),
         }
@@ -166,7 +166,7 @@ pub(super) fn check(admin: &Admin, json: bool) -> ExitCode {
     }
 }
 
-/// The status, and last what is wrong: the edge's problems, with what the comparison found in place of what times say.
+/// The status, followed by the problems: the edge's own, with the result of the comparison instead of that of file times.
 fn told(admin: &Admin, look: Option<&Look>, json: bool) -> Result<String, Failure> {
     let mut document = status_of(admin)?;
     let found = document.get_mut("problems").and_then(Value::as_array_mut);
@@ -184,7 +184,7 @@ fn told(admin: &Admin, look: Option<&Look>, json: bool) -> Result<String, Failur
     Ok(format!("{said}\n{note}{}", verdict(&document)))
 }
 
-/// A line for each problem, or one that there is none.
+/// A line for each problem, or `nothing is wrong`.
 fn verdict(status: &Value) -> String {
     let Some(problems) = status.get("problems").and_then(Value::as_array) else { return String::new() };
     let line = |problem: &Value| {
@@ -197,7 +197,7 @@ fn verdict(status: &Value) -> String {
     }
 }
 
-/// `text` from the top of the screen, without the flicker of an empty one in between.
+/// Writes `text` from the top of the screen. It is not cleared first, which would flicker.
 fn redrawn(text: &str, first: bool) -> String {
     let clear = if first { "\x1b[2J" } else { "" };
     let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
@@ -206,7 +206,7 @@ fn redrawn(text: &str, first: bool) -> String {
 
 // --- both -------------------------------------------------------------------------------------------------
 
-/// What a success says; for a program it is JSON.
+/// Prints the answer after a success, as text or JSON.
 fn answer(admin: &Admin, endpoint: &Endpoint, json: bool) -> Result<String, Failure> {
     let accept = if json { "application/json" } else { "text/plain" };
     let found = client::ask(admin, endpoint, accept)?;
@@ -223,7 +223,7 @@ fn answer(admin: &Admin, endpoint: &Endpoint, json: bool) -> Result<String, Fail
     }
 }
 
-/// The status of the edge, as a document.
+/// The status of the edge as JSON.
 pub(super) fn asked(admin: &Admin) -> Result<Value, AskError> {
     let found = client::ask(admin, &STATUS, "application/json")?;
     match serde_json::from_slice(&found.body) {
@@ -235,7 +235,7 @@ pub(super) fn asked(admin: &Admin) -> Result<Value, AskError> {
     }
 }
 
-/// Nobody listens.
+/// Whether the error means that no process listens.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
@@ -248,14 +248,14 @@ fn status_of(admin: &Admin) -> Result<Value, Failure> {
     }
 }
 
-/// The bundle in use against the sanedge.toml beside its file, as far as both are on this machine.
+/// Compares the bundle in use with the sanedge.toml beside its file, if both are on this machine.
 fn compared(admin: &Admin) -> Option<Look> {
     let status = status_of(admin).ok()?;
     let said = |name| status.get(name).and_then(Value::as_str);
     sources::look(Path::new(said("bundle_file")?), said("bundle")?, admin)
 }
 
-/// What the edge says of itself, with what the files say.
+/// The status of the edge with the result of the comparison.
 fn with_sources(said: String, look: Option<&Look>, json: bool) -> String {
     let Some(look) = look else { return said };
     if json {

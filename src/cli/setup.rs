@@ -56,7 +56,7 @@ fn typed(words: &[String]) -> String {
     std::iter::once("sanedge".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// What the options and answers come to, and whether someone is there to confirm changes.
+/// What the options and answers ask for, and how changes are confirmed.
 fn wished(options: &Options) -> Result<(Wish, Confirmation), Stop> {
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let mut dialogue = (is_terminal && !options.yes && !options.json).then(Dialogue::here);
@@ -93,7 +93,7 @@ fn given_or_asked<T>(
     }
 }
 
-/// Of the file that is there, as a default.
+/// The first host of the existing file, as a default.
 fn first_host(file: &Path) -> Option<String> {
     let (source, _) = source::read(file);
     Some(source?.sites.first()?.hosts.first()?.value.to_string())

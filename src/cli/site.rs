@@ -1,4 +1,4 @@
-//! `sanedge site`: a host more or a host less in sanedge.toml, in use at once.
+//! `sanedge site`: adds a host to sanedge.toml or removes one, and puts the change to use.
 
 mod edit;
 
@@ -25,13 +25,13 @@ pub(super) enum Action {
     Add {
         /// The host.
         host: String,
-        /// The app behind it: a port of this machine, or what `upstream` takes.
-        #[arg(long, value_name = "PORT|ADDR:PORT", required_unless_present = "redirect")]
+        /// Where the app listens: a port of this machine, `ADDRESS:PORT`, `NAME:PORT` or `unix:PATH`.
+        #[arg(long, value_name = "PORT", required_unless_present = "redirect")]
         app: Option<String>,
         /// Forward only this path to the app.
         #[arg(long, value_name = "PATH", conflicts_with = "redirect")]
         path: Option<String>,
-        /// No app: the host redirects to this https URL, as `redirect` does.
+        /// Instead of an app: redirect the host to this https URL (key `redirect`).
         #[arg(long, value_name = "URL", conflicts_with = "app")]
         redirect: Option<String>,
         #[command(flatten)]
@@ -48,7 +48,7 @@ pub(super) enum Action {
     List,
 }
 
-/// As of `sanedge apply`.
+/// The options that `sanedge apply` also has.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(super) struct How {
     /// Print what would change, and change nothing.
@@ -91,7 +91,7 @@ fn named(host: &str) -> Result<Host, Failure> {
     })
 }
 
-/// A bare port is one of this machine.
+/// A port without an address means this machine.
 fn address(app: &str) -> String {
     let is_port = !app.is_empty() && app.bytes().all(|byte| byte.is_ascii_digit());
     if is_port { format!("127.0.0.1:{app}") } else { app.to_owned() }
@@ -104,7 +104,7 @@ fn change(file: &Path, how: How, json: bool, change: Change<'_>) -> ExitCode {
         let Some(text) = text else { return Err(missing(file)) };
         let source = read(file, text)?;
         let after = change(text, &source).map_err(|error| refused(file, &error))?;
-        // What is written must be what was meant; other findings are the proof's to tell.
+        // The edited text must parse; the checks of `apply` report everything else.
         source::parse(file, &after).0.map(|_| after).ok_or_else(|| refused(file, &Unchanged::Form))
     };
     tell::told(&Request { file, edit: Some(&edit), dry_run: how.dry_run, restart: how.restart }, json)
@@ -126,7 +126,7 @@ fn refused(file: &Path, error: &Unchanged) -> Failure {
     Failure::new(code, format!("{}: {error}", word(file)))
 }
 
-/// The file before the change, which has to be TOML; what is wrong in it otherwise is the proof's to tell.
+/// Parses the file before the change. It must be TOML; the checks of `apply` report everything else.
 fn read(file: &Path, text: &str) -> Result<Source, Failure> {
     let (source, findings) = source::parse(file, text);
     source.ok_or_else(|| {

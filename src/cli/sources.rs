@@ -1,7 +1,7 @@
-//! Whether the bundle in use is what sanedge.toml and its certificate files make now.
+//! Whether the bundle in use is what sanedge.toml and its certificate files compile to now.
 //!
-//! The running edge may read neither (its sandbox has no place for keys), so the command does: it compiles the file again and
-//! compares what comes out. Where it may not read a key either, it compares times.
+//! The sandbox does not let the running edge read these files, so the command does it: it compiles the file again and compares the result.
+//! If it may not read a key, it compares file times.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,41 +16,41 @@ use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Severity};
 use crate::bundle::{Admin, Bundle, report, source};
 
-/// The code of the problem that the source and the bundle in use differ.
+/// The code of the problem if the source and the bundle in use differ.
 pub(super) const SOURCE: &str = "source-newer";
 /// Files that one sentence names.
 const FILES_TOLD_MAX: usize = 3;
 
-/// What came of the comparison.
+/// The result of the comparison.
 #[derive(Debug)]
 pub(super) struct Look {
     file: PathBuf,
     state: State,
-    /// What to type so that they are the same.
+    /// The command after which they are the same.
     command: String,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The file makes what is in use.
+    /// The file compiles to the bundle in use.
     Same,
-    /// The bundle on the disk is what the file makes; the edge has another one.
+    /// The file compiles to the bundle on the disk, but the edge uses another one.
     NotTaken,
-    /// The file makes another bundle. `newer`: which files are newer than the bundle.
+    /// The file compiles to another bundle. `newer`: which files are newer than the bundle.
     Older { newer: Vec<PathBuf>, differences: Vec<Difference> },
-    /// The file makes no bundle at all.
+    /// The file does not compile.
     Broken { errors: usize },
-    /// Somebody else may read it.
+    /// This user may not read it.
     NotCompared { unreadable: String },
 }
 
-/// The sanedge.toml that `sanedge bundle` makes `bundle` of where nobody says otherwise.
+/// The sanedge.toml that `sanedge bundle` compiles to `bundle` by default.
 pub(super) fn beside(bundle: &Path) -> PathBuf {
     bundle.with_extension("toml")
 }
 
-/// Compares the bundle in use, of which `in_use` is the beginning of the digest, with the sanedge.toml beside its file. None where
-/// there is none: a bundle that came from another machine has no source here.
+/// Compares the bundle in use with the sanedge.toml beside its file; `in_use` is the beginning of the bundle's digest. `None` if there is no
+/// sanedge.toml, because the bundle came from another machine.
 pub(super) fn look(bundle: &Path, in_use: &str, admin: &Admin) -> Option<Look> {
     let file = beside(bundle);
     if !file.is_file() {
@@ -107,12 +107,12 @@ fn newer(file: &Path, bundle: &Path) -> Vec<PathBuf> {
 }
 
 impl Look {
-    /// The file makes something else than what is in use.
+    /// Whether the file compiles to another bundle than the one in use.
     pub(super) fn is_trouble(&self) -> bool {
         matches!(self.state, State::NotTaken | State::Older { .. } | State::Broken { .. })
     }
 
-    /// One sentence with what to type; none where all is well.
+    /// One sentence with what to type; `None` if there is no difference.
     pub(super) fn sentence(&self) -> Option<String> {
         let message = self.told()?;
         Some(if self.is_trouble() { format!("{message}. Type `{}`", self.command) } else { message })
@@ -134,7 +134,7 @@ impl Look {
         })
     }
 
-    /// As one of the problems that the edge tells; it compares times only.
+    /// The result in the form of the edge's problems.
     pub(super) fn problem(&self) -> Option<Value> {
         let problem = |message| json!({ "code": SOURCE, "severity": Severity::Warning, "message": message, "command": self.command });
         self.told().filter(|_| self.is_trouble()).map(problem)

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes all of it to stdout; on failure, false and an error on stderr. A closed pipe (`| head`) is not a failure.
+/// Writes `text` to stdout; on failure, prints an error to stderr and returns false. A closed pipe (`| head`) is not a failure.
 pub(super) fn print(text: &str) -> bool {
     match write_out(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => unwritable(&error),
@@ -33,7 +33,7 @@ pub(super) fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// To stderr.
+/// Writes `text` to stderr.
 pub(super) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

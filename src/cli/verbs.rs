@@ -1,10 +1,10 @@
-//! Verbs and options of other programs, and which command of ours does the same.
+//! Verbs and options of other programs, and the command of sanedge that does the same.
 
 use std::path::Path;
 
 use crate::bundle::file::word;
 
-/// Words, and what to type instead. `{toml}` and `{bundle}` become the file that was named, if there is one.
+/// Words, and what to type instead. `{toml}` and `{bundle}` are replaced by the file on the command line, if there is one.
 struct Verb {
     words: &'static [&'static str],
     instead: &'static str,
@@ -122,7 +122,7 @@ const VERBS: &[Verb] = &[
     },
 ];
 
-/// What to type for the first of these words (the program's name not among them), where another program has that verb.
+/// What to type instead of the first of these words (without the program's name), if it is a verb of another program.
 pub(super) fn advice(words: &[String]) -> Option<String> {
     let (first, rest) = words.split_first()?;
     if first == "help" && !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Which program has a port of this machine, by what the kernel tells in /proc. Only root sees the programs of other users.
+//! Which program listens on a port of this machine, from /proc. Only root sees the programs of other users.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ const OF_CONTAINERS: [(&str, &str); 4] =
 /// Digits by which container engines show and take an identifier.
 const ID_CHARS: usize = 12;
 
-/// What has an address.
+/// What listens on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// Nothing listens there.
@@ -31,7 +31,7 @@ pub(crate) enum Holder {
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) name: String,
-    /// What systemd or a container engine runs it in.
+    /// What starts it again, if that is known.
     pub(crate) kept_by: Keeper,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Keeper {
     Unit(String),
     /// A container: the engine's command, and the identifier where it is known.
     Container { engine: &'static str, id: Option<String> },
-    /// Nothing that is known.
+    /// Unknown.
     Nothing,
 }
 
@@ -60,7 +60,7 @@ impl Process {
     }
 }
 
-/// What has the address; where several do, the edge before others.
+/// What listens on the address; if several programs do, the edge comes first.
 pub(crate) fn of(address: SocketAddr) -> Holder {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let read = |path: &&str| fs::read_to_string(path).ok();
@@ -89,7 +89,7 @@ fn process(folder: PathBuf) -> Option<Process> {
     Some(Process { pid, name, kept_by })
 }
 
-/// By the program's name and /proc/PID/cgroup: `0::/system.slice/nginx.service`, or `…/docker-IDENTIFIER.scope`.
+/// Finds it by the program's name and /proc/PID/cgroup: `0::/system.slice/nginx.service`, or `…/docker-IDENTIFIER.scope`.
 fn keeper(name: &str, cgroups: &str) -> Keeper {
     if let Some((_, engine)) = OF_CONTAINERS.iter().find(|(program, _)| *program == name) {
         return Keeper::Container { engine, id: None };
@@ -113,7 +113,7 @@ fn keeper(name: &str, cgroups: &str) -> Keeper {
     parts().find(is_unit).filter(|_| !is_users).map_or(Keeper::Nothing, |unit| Keeper::Unit(unit.to_owned()))
 }
 
-/// `socket:[inode]` of each socket of a /proc/net/tcp table that stands in the way of `address`.
+/// `socket:[inode]` of each socket in a /proc/net/tcp table that listens on `address` or on all addresses.
 fn listening(table: &str, address: SocketAddr) -> Vec<String> {
     let meets = |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
     let one = |line: &str| {

@@ -1,4 +1,4 @@
-//! What `sanedge renew` does about hosts, as the files beside a bundle say: `x.acme`, and the status that the last run left for the edge.
+//! The managed hosts of a bundle: `x.acme` beside it, and the status that the last run of `sanedge renew` wrote for the edge.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -16,10 +16,10 @@ pub(super) struct Managed {
 }
 
 impl Managed {
-    /// Of the bundle or sanedge.toml at `path`; none without an `x.acme` that can be read.
+    /// Reads `x.acme` beside the bundle or sanedge.toml at `path`; `None` if it cannot be read.
     pub(super) fn beside(path: &Path) -> Option<Self> {
         let path = Plan::beside(path);
-        // A pipe would be waited for.
+        // Opening a pipe would block.
         std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
         let file = File::open(path).ok()?;
         let mut bytes = Vec::new();
@@ -41,13 +41,13 @@ impl Managed {
         self.plan.certificates.iter().find(|wanted| wanted.names.iter().any(covers))
     }
 
-    /// When the last run ended, and what it came to for `wanted`.
+    /// When the last run ended, and its result for `wanted`.
     pub(super) fn last_run(&self, wanted: &Wanted) -> Option<(i64, &Renewal)> {
         let told = self.told.as_ref()?;
         Some((told.at, told.certificates.iter().find(|one| one.names == wanted.names)?))
     }
 
-    /// Where the status is, if this user may not read it.
+    /// The path of the status, if this user may not read it.
     pub(super) fn unreadable(&self) -> Option<PathBuf> {
         let file = self.plan.challenges.join(told::FILE);
         let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
@@ -55,7 +55,7 @@ impl Managed {
     }
 }
 
-/// Whether an edge of ours made the answer, which names each of its errors.
+/// Whether the response is an edge's, which carries `Sanedge-Error`.
 pub(crate) fn is_of_edge(answer: &str) -> bool {
     let mut fields = answer.lines().take_while(|line| !line.is_empty());
     fields.any(|line| line.get(..14).is_some_and(|name| name.eq_ignore_ascii_case("sanedge-error:")))

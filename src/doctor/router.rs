@@ -1,4 +1,4 @@
-//! What the router of this network says, and whether something on the way answers DNS that is not for it. One question each.
+//! Asks the router for its public address, and checks whether DNS is intercepted on the way. One query each.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -7,29 +7,29 @@ use super::connection::Deadline;
 use super::dns;
 use crate::names::DnsName;
 
-/// For one answer of the router, which is one hop away.
+/// Limit for the router's answer; it is one hop away.
 const ANSWER_TIME: Duration = Duration::from_millis(700);
-/// Where NAT-PMP is answered (RFC 6886 §3.1).
+/// The port of NAT-PMP (RFC 6886 §3.1).
 const PORT: u16 = 5351;
 /// Version 0, opcode 0: the router's external address (RFC 6886 §3.2).
 const QUESTION: [u8; 2] = [0, 0];
-/// The kernel's routes of IPv4.
+/// The kernel's IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
-/// In its column of flags: by a gateway.
+/// A bit of its flags: the route has a gateway.
 const GATEWAY: u16 = 2;
-/// Of a network for documents (RFC 5737): no server has it.
+/// An address for documentation (RFC 5737), which no server has.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
 
-/// What is known of the way out.
+/// What is known of the network's connection to the internet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WayOut {
     /// The router's own address at the provider.
     pub(super) wan: Option<Ipv4Addr>,
-    /// DNS is answered by something that was not asked.
+    /// A query to an address without a server was answered: DNS is intercepted.
     pub(super) is_intercepted: bool,
 }
 
-/// Asks the router, and an address that no name server has about `name`.
+/// Asks the router, and sends a query about `name` to an address without a name server.
 pub(super) async fn way_out(name: &DnsName, deadline: Deadline) -> WayOut {
     let gateway = std::fs::read_to_string(ROUTES).ok().and_then(|table| gateway(&table));
     let wan = async { wan(gateway?, deadline).await };

@@ -1,4 +1,4 @@
-//! The users of the services: `sanedge` serves and looks, `sanedge-acme` talks to the CA.
+//! The users of the services: `sanedge` serves and runs setup's checks, `sanedge-acme` talks to the CA.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use super::programs;
 
 /// The service's user.
 pub(crate) const EDGE: &str = "sanedge";
-/// Who talks to the CA.
+/// The user that talks to the CA.
 const ACME: &str = "sanedge-acme";
-/// The system's users.
+/// The system's list of users.
 const PASSWD: &str = "/etc/passwd";
-/// What the package brings for systemd-sysusers.
+/// The package's file for systemd-sysusers.
 const SYSUSERS: &str = "/usr/lib/sysusers.d/sanedge.conf";
-/// For one program that makes users.
+/// Limit for one program that creates users.
 const PROGRAM_TIME: Duration = Duration::from_secs(30);
 
 /// Numbers of a user.
@@ -23,10 +23,10 @@ pub(crate) struct User {
     pub(crate) gid: u32,
 }
 
-/// `nobody`, who owns nothing: for a system without users of ours, such as a container.
+/// `nobody`, which owns nothing: for a system without the package's users, such as a container.
 pub(crate) const NOBODY: User = User { uid: 65_534, gid: 65_534 };
 
-/// The user of this name, if there is one. One with root's number is none.
+/// The user of this name, if there is one. A user with uid 0 does not count.
 pub(crate) fn find(name: &str) -> Option<User> {
     of_lines(&std::fs::read_to_string(PASSWD).ok()?, name)
 }
@@ -41,14 +41,14 @@ fn of_lines(users: &str, name: &str) -> Option<User> {
     users.lines().find_map(one)
 }
 
-/// Makes the users that are missing.
+/// Creates the users that are missing.
 ///
 /// # Errors
-/// What the programs said.
+/// What the programs wrote to stderr.
 pub(crate) fn make() -> Result<User, String> {
     let missing = || [EDGE, ACME].into_iter().filter(|name| find(name).is_none());
     if missing().next().is_some() && Path::new(SYSUSERS).exists() {
-        // Where it is not there or fails, useradd is asked below.
+        // If it is missing or fails, useradd is tried below.
         let _ = programs::run("systemd-sysusers", &["sanedge.conf"], PROGRAM_TIME);
     }
     let mut said = String::new();

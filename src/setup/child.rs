@@ -1,7 +1,7 @@
-//! What setup asks of the network, in a process of its own that has no right of root's: this program again as the user `sanedge`,
-//! without supplementary groups, environment and capabilities, and unable to gain any.
+//! Runs setup's connections and DNS queries in a process without root's rights: this program again as the user `sanedge`, without
+//! supplementary groups, environment and capabilities, and unable to gain any.
 //!
-//! The question goes to its stdin, the result comes from its stdout. Its words are shown escaped.
+//! It reads the question from stdin and writes the result to stdout. Text from it is shown escaped.
 
 use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
@@ -17,21 +17,21 @@ use crate::bundle::compile::PEM_BYTES_MAX;
 pub(crate) const ARGUMENT: &str = "--look";
 /// Longest question: a file of roots, its line ends escaped, and a few names.
 const QUESTION_BYTES_MAX: u64 = 3 * PEM_BYTES_MAX;
-/// For one question; the doctor's own limits are below.
+/// Limit for one question, above the doctor's own limits.
 const LOOK_TIME: Duration = Duration::from_secs(90);
-/// Itself, whatever the folders above it permit: exec(2) follows the link to the file.
+/// This program, even if the user cannot open the folders above it: exec(2) follows the link to the file.
 const ITSELF: &str = "/proc/self/exe";
 
-/// Asks as `user`; as this user where none is given.
+/// Asks the question as `user`, or as the current user if none is given.
 ///
 /// # Errors
-/// Why there is no result, in words.
+/// Why there is no result.
 pub(crate) fn ask(question: &Question, user: Option<User>) -> Result<Look, String> {
     let question = serde_json::to_vec(question).map_err(|error| error.to_string())?;
     let mut command = Command::new(ITSELF);
     command.args(["setup", ARGUMENT]).env_clear().current_dir("/");
     if let Some(User { uid, gid }) = user {
-        // Of a process of root, std also takes the supplementary groups.
+        // If root runs this, std also drops the supplementary groups.
         command.gid(gid).uid(uid);
     }
     let said = programs::ended(&mut command, &question, LOOK_TIME).map_err(|error| error.to_string())?;
@@ -46,10 +46,10 @@ pub(crate) fn ask(question: &Question, user: Option<User>) -> Result<Look, Strin
 /// The other end: answers the question on stdin.
 ///
 /// # Errors
-/// The question is none, or stdout is closed.
+/// The question cannot be read, or stdout is closed.
 pub(crate) fn answer() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
-    // Without a controlling terminal: on root's it could type commands (TIOCSTI).
+    // Gives up the controlling terminal: on root's, this process could insert commands (TIOCSTI).
     rustix::process::setsid()?;
     let mut question = Vec::new();
     io::stdin().lock().take(QUESTION_BYTES_MAX).read_to_end(&mut question)?;

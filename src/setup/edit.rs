@@ -1,4 +1,4 @@
-//! What setup wants sanedge.toml to say, and the file with it: comments and order stay, new tables come last.
+//! Edits sanedge.toml for setup: comments and order stay, and new tables are added at the end.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::bundle::source::{Source, in_lf};
 use crate::doctor::home_network::is_home;
 use crate::names::Host;
 
-/// What the file is to say.
+/// What the file must contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
     pub(crate) host: Host,
@@ -21,7 +21,7 @@ pub(crate) struct Wish {
 /// Where the certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Issuer {
-    /// A certificate that is there already covers the host.
+    /// An existing certificate covers the host.
     Given,
     /// A CA, by ACME.
     Acme(Acme),
@@ -29,7 +29,7 @@ pub(crate) enum Issuer {
     Files { chain: PathBuf, key: PathBuf },
 }
 
-/// Of `[acme]`; none: as the file has it, or the default.
+/// Values for `[acme]`; `None`: the file's value, or the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Acme {
     pub(crate) directory: Option<String>,
@@ -50,10 +50,10 @@ https = [\"[::]:443\"]
 http  = [\"[::]:80\"]                  # redirects to https, and answers the CA
 ";
 
-/// The file as it should be: `before`, which is `source`, with what is missing. Both are none where there is no file.
+/// The text of the file with what was missing. `before` is the existing text and what it parses to, if there is a file.
 ///
 /// # Errors
-/// Setup cannot know what is wanted: the host shares its site.
+/// If the host shares its site, setup cannot know which upstream the others need.
 pub(crate) fn edited(
     before: Option<(&str, &Source)>,
     wish: &Wish,
@@ -120,14 +120,14 @@ impl Acme {
     }
 }
 
-/// Where the host is.
+/// Where the file has the host.
 enum Place {
-    /// It leads to the app already.
+    /// In a site with this app.
     Right,
     Missing,
-    /// In the site with this number, alone, and that leads elsewhere.
+    /// Alone in the site with this index, which has another app.
     Other(usize),
-    /// With others, or by routes.
+    /// In a site with other hosts, or with routes.
     Shared,
 }
 
@@ -154,7 +154,7 @@ fn has_files(source: &Source, chain: &Path, key: &Path) -> bool {
     source.certificates.iter().any(is_it)
 }
 
-/// The comment behind the old value stays.
+/// Replaces the upstream; a comment after the old value stays.
 fn change_upstream(site: &mut Table, app: &str) -> Option<()> {
     let item = site.get_mut("upstream")?;
     let decor = item.as_value()?.decor().clone();
@@ -210,7 +210,7 @@ fn issuer_table(wish: &Wish) -> String {
     }
 }
 
-/// Whether a CA that everybody trusts may issue for this host.
+/// Whether a public CA may issue for this host.
 pub(crate) fn is_public(host: &Host) -> bool {
     !is_home(host)
 }

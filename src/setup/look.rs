@@ -1,4 +1,4 @@
-//! The questions of steps 1, 2 and 6, and how the doctor answers them.
+//! The questions of the steps `app`, `name` and `works`, and how the doctor answers them.
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
@@ -12,38 +12,38 @@ use crate::doctor::explain::{Code, Level};
 use crate::doctor::{self, Finding, Options, Outcome, Section, Spoken};
 use crate::names::Host;
 
-/// For one question to the doctor.
+/// Limit for one question to the doctor.
 const TIME: Duration = Duration::from_secs(20);
 
-/// What is asked.
+/// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Question {
     /// Does an app answer at one of these addresses? Each as in `upstream`.
     App { at: Vec<String> },
-    /// Where does the name lead?
+    /// To which addresses does the name resolve?
     Name { host: String },
-    /// Does a client reach the app by the edge?
+    /// Does a client reach the app through the edge?
     Edge {
         host: String,
         port: u16,
-        /// In place of DNS.
+        /// The address to use instead of DNS.
         address: Option<IpAddr>,
         namespace: Option<String>,
-        /// PEM of roots besides those of browsers.
+        /// Further roots besides those of browsers, as PEM.
         trust: Option<String>,
         /// The certificate is for trials, which no client trusts.
         trials: bool,
     },
 }
 
-/// What was found.
+/// The answer to a question.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Look {
-    /// What a client cannot get past.
+    /// What prevents a client from connecting.
     pub(crate) problem: Option<Problem>,
-    /// What is worth to know, a sentence each.
+    /// Notes, one sentence each.
     pub(crate) notes: Vec<String>,
-    /// What the server speaks.
+    /// The version of Socket.IO.
     pub(crate) spoken: Option<Spoken>,
     /// The address of [`Question::App`] that answered.
     pub(crate) at: Option<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Look {
 /// Answers a question.
 ///
 /// # Errors
-/// It could not be asked at all.
+/// The check could not be started.
 pub(crate) fn look(question: &Question) -> Result<Look, String> {
     match question {
         Question::App { at } => app(at),
@@ -63,7 +63,7 @@ pub(crate) fn look(question: &Question) -> Result<Look, String> {
     }
 }
 
-/// The first address where an app answers; else what is said of the first.
+/// The first address at which an app answers; if there is none, the problem of the first address.
 fn app(at: &[String]) -> Result<Look, String> {
     let one = |text: &String| {
         let upstream: Upstream = doctor::options::upstream(text).ok()?;
@@ -72,7 +72,7 @@ fn app(at: &[String]) -> Result<Look, String> {
     };
     let mut first = None;
     for look in at.iter().filter_map(one) {
-        // Node listens on ::1 alone where its `localhost` is that.
+        // Node listens on ::1 only if `localhost` resolves to that.
         if look.problem.as_ref().is_none_or(|problem| problem.code != Code::AppDown.as_str()) {
             return Ok(look);
         }
@@ -101,7 +101,7 @@ fn edge(question: &Question) -> Result<Look, String> {
     };
     let report = doctor::run(&options)?;
     let section = report.sections.first().ok_or("the doctor has looked at nothing")?;
-    // The app's own refusal of a client without a login came through the edge.
+    // If the app refuses a client without a login, the connection through the edge works.
     let of_trials = if *trials { &[Code::TlsUnknownCa][..] } else { &[] };
     let mut look = Look::but(section, &[&[Code::NsRefused], of_trials].concat());
     // What cannot be known from here is said once, at the end.
@@ -110,7 +110,7 @@ fn edge(question: &Question) -> Result<Look, String> {
     Ok(look)
 }
 
-/// A file without a name: this user may not read that of root, nor write one.
+/// A file in memory: this user may neither read root's file nor write one.
 fn in_memory(text: &str) -> std::io::Result<std::fs::File> {
     let file = rustix::fs::memfd_create("roots", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(file);
@@ -123,7 +123,7 @@ impl Look {
         Self::but(section, &[])
     }
 
-    /// Some findings are expected: they are notes.
+    /// Findings with an `expected` code become notes.
     fn but(section: &Section, expected: &[Code]) -> Self {
         let is_problem =
             |finding: &&Finding| finding.code.level() == Level::Fail && !expected.contains(&finding.code);

@@ -1,4 +1,4 @@
-//! Whether the ports of the edge are free, or the edge's own; if not, which program has them and what frees them.
+//! Whether the ports of the edge are free or used by the edge; if not, which program uses them, and which command frees them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::doctor::explain::Code;
 use crate::doctor::holder::{self, EDGE, Holder, Keeper, Process, SYSTEMD};
 use crate::doctor::{Finding, Kind, Section};
 
-/// For `systemctl`, `docker ps` and `podman ps`.
+/// Limit for `systemctl`, `docker ps` and `podman ps`.
 const PROGRAM_TIME: Duration = Duration::from_secs(10);
-/// How our socket units begin.
+/// The names of sanedge's socket units begin with this.
 const OUR_UNITS: &str = "sanedge-";
 /// A container with this in its image is Nginx Proxy Manager.
 const NPM: &str = "nginx-proxy-manager";
 
-/// What has the port of one listener.
+/// The state of one listener's port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Port {
     Free,
@@ -24,7 +24,7 @@ pub(crate) enum Port {
     Taken(Box<Problem>),
 }
 
-/// Looks at one listener.
+/// Checks one listener.
 pub(crate) fn of(address: SocketAddr) -> Port {
     let port = address.port();
     match holder::of(address) {
@@ -34,7 +34,7 @@ pub(crate) fn of(address: SocketAddr) -> Port {
             unit => taken(port, "systemd", &unit.unwrap_or_else(|| "a socket unit".to_owned()), None),
         },
         Holder::Process(process) => of_process(port, &process),
-        // Docker publishes ports without a listener where its userland proxy is off.
+        // Without its userland proxy, Docker publishes ports without a listening process.
         Holder::Nobody => {
             container("docker", port).map_or(Port::Free, |container| of_container(port, &container))
         }
@@ -70,7 +70,7 @@ fn taken(port: u16, who: &str, by: &str, stop: Option<String>) -> Port {
     Port::Taken(Box::new(section.findings().next().map(Problem::from).unwrap_or_default()))
 }
 
-/// The socket unit for which systemd has a port.
+/// The socket unit for which systemd listens on a port.
 fn socket_unit(port: u16) -> Option<String> {
     let said = programs::run("systemctl", &["list-sockets", "--no-legend", "--plain"], PROGRAM_TIME).ok()?;
     unit_in(&said.text(), port)

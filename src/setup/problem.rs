@@ -1,5 +1,5 @@
-//! Why a step fails: what clients would see, why, and what to type. Findings of the doctor have this form already; the table here is
-//! for what only `sanedge setup` meets. `docs/errors.md` shows it too.
+//! Why a step fails: what clients see, why, and what to type. Findings of the doctor have the same form; the table here is for failures of
+//! `sanedge setup` only. `docs/errors.md` contains it as well.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::doctor::Finding;
 use crate::doctor::explain::page::entry_of;
 use crate::doctor::explain::{Explanation, fill};
 
-/// What is said of a step that failed.
+/// The explanation of a failed step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Problem {
@@ -15,9 +15,9 @@ pub(crate) struct Problem {
     pub(crate) code: String,
     /// One sentence about the case at hand.
     pub(crate) message: String,
-    /// What was found, each with a label.
+    /// Evidence: label and text.
     pub(crate) evidence: Vec<(String, String)>,
-    /// What clients would show.
+    /// What clients show.
     pub(crate) see: String,
     pub(crate) why: String,
     /// What to type.
@@ -27,7 +27,7 @@ pub(crate) struct Problem {
 macro_rules! table {
     ($($variant:ident = $text:literal;
         title: $title:literal; see: $see:literal; why: $why:literal; fix: $fix:literal;)+) => {
-        /// The kind of a problem of its own.
+        /// The kind of a problem that is not a finding of the doctor.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code { $(#[doc = $title] $variant,)+ }
 
@@ -40,7 +40,7 @@ macro_rules! table {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// What is said about it.
+            /// Its explanation.
             pub fn explanation(self) -> Explanation {
                 match self {
                     $(Self::$variant => Explanation { title: $title, see: $see, why: $why, fix: $fix },)+
@@ -134,7 +134,7 @@ Certificate = "setup-certificate";
 }
 
 impl Problem {
-    /// Of the table above; `words` fill the braces.
+    /// A problem of the table above; `words` fill the braces.
     pub(crate) fn of(code: Code, message: impl Into<String>, words: &[(&str, &str)]) -> Box<Self> {
         let text = code.explanation();
         let filled = |text: &str| {
@@ -152,7 +152,7 @@ impl Problem {
         })
     }
 
-    /// With something that was found.
+    /// Adds evidence.
     #[must_use]
     pub(crate) fn seen(mut self: Box<Self>, label: &str, text: impl Into<String>) -> Box<Self> {
         let text = text.into();
@@ -178,7 +178,7 @@ impl From<&Finding> for Problem {
     }
 }
 
-/// The words of the page in place of those of a case.
+/// The words that fill the braces on the page.
 const EXAMPLES: [(&str, &str); 8] = [
     ("chain", "fullchain.pem"),
     ("command", "sanedge setup socket.recre.store --app 3002"),
@@ -190,7 +190,7 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("unit", "sanedge.service"),
 ];
 
-/// The table, behind the doctor's in `docs/errors.md`.
+/// The table as a section of `docs/errors.md`, after the doctor's.
 pub fn page() -> String {
     let mut page = String::from(
         "\n## A step of `sanedge setup` fails\n\n`sanedge setup` shows one of these, or a finding from above: one about the app \

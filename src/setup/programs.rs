@@ -1,4 +1,4 @@
-//! Programs of the system that setup runs, each with a limit of time.
+//! Runs programs of the system, each with a time limit.
 
 use std::io::{self, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Longest output that is kept, of each stream.
 const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 
-/// What a program said.
+/// The output of a program.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     pub(crate) succeeded: bool,
@@ -29,7 +29,7 @@ impl Said {
     }
 }
 
-/// Runs a program in the language of scripts; an error if it is not there or takes longer than `time`.
+/// Runs a program with `LC_ALL=C`; an error if it does not exist or takes longer than `time`.
 pub(crate) fn run(program: &str, arguments: &[&str], time: Duration) -> io::Result<Said> {
     let mut command = Command::new(program);
     command.args(arguments).env("LC_ALL", "C");
@@ -40,7 +40,7 @@ pub(crate) fn run(program: &str, arguments: &[&str], time: Duration) -> io::Resu
 pub(crate) fn ended(command: &mut Command, input: &[u8], time: Duration) -> io::Result<Said> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // What does not read it has its own reasons.
+        // A program that does not read its input is not an error here.
         let _ = io::Write::write_all(&mut stdin, input);
     }
     let (out, err) = (child.stdout.take(), child.stderr.take());

@@ -1,4 +1,4 @@
-//! sanedge's units under systemd: whether they are there, and started.
+//! sanedge's units under systemd: checks that they are installed, and starts them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use super::programs;
 /// The edge, and the sockets in front of it.
 const EDGE: [&str; 4] =
     ["sanedge-https.socket", "sanedge-http.socket", "sanedge-admin.socket", "sanedge.service"];
-/// Renewals, and what puts them to use.
+/// The units of renewals and deployments.
 const RENEWALS: [&str; 2] = ["sanedge-renew.timer", "sanedge-deploy.path"];
-/// Where the package and flash.sh put units, and where an administrator does.
+/// Folders in which the package, flash.sh and administrators install units.
 const FOLDERS: [&str; 3] = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
-/// Exists where systemd is the first process.
+/// Exists if systemd is the first process.
 const RUNNING: &str = "/run/systemd/system";
-/// What the package brings for systemd-tmpfiles: the folders of the services.
+/// The package's file for systemd-tmpfiles, with the folders of the services.
 const TMPFILES: &str = "/usr/lib/tmpfiles.d/sanedge.conf";
-/// For one call of systemctl: the edge may drain while it restarts.
+/// Limit for one call of systemctl: the edge may drain during a restart.
 const PROGRAM_TIME: Duration = Duration::from_secs(120);
 /// Lines of a log that are shown.
 const LOG_LINES: &str = "5";
@@ -38,10 +38,10 @@ pub(crate) fn present(command: &str) -> Result<(), Box<Problem>> {
     }
 }
 
-/// Makes the folders of the services, which a boot makes otherwise.
+/// Creates the folders of the services, as a boot does.
 pub(crate) fn folders() {
     if Path::new(TMPFILES).exists() {
-        // Where this fails, the service that lacks its folder says so.
+        // If this fails, the service reports that its folder is missing.
         let _ = programs::run("systemd-tmpfiles", &["--create", "sanedge.conf"], PROGRAM_TIME);
     }
 }

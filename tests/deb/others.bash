@@ -54,7 +54,7 @@ ExecStart=
 ExecStart=/usr/bin/sanedge serve /etc/sanedge/sanedge.bundle
 UNIT
 upgrade /root/deaf.deb
-said 'the old one goes on, after a boot as well'
+said 'the old program stays in use, also after a boot'
 restarted
 expect 'after a restart' 200 "$(get 127.0.0.1)"
 runs "$before" || fail 'not the old program'

@@ -12,13 +12,13 @@ pub mod alpn;
 pub mod stored;
 pub mod told;
 
-/// Where certificates, keys and the account are kept unless `[acme] state` says otherwise.
+/// Default of `[acme] state`, the folder of certificates, keys and the account.
 pub const STATE: &str = "/var/lib/sanedge-acme";
-/// Where challenges are written unless `[acme] challenges` says otherwise.
+/// Default of `[acme] challenges`, the folder of challenges.
 pub const CHALLENGES: &str = "/run/sanedge-acme/challenges";
 /// Largest `x.acme`: 256 hosts of 253 bytes are 70 KiB, in JSON twice that.
 pub const PLAN_BYTES_MAX: u64 = 256 * 1024;
-/// The form of the file.
+/// Version of the file's format.
 pub const VERSION: u32 = 1;
 
 /// The content of `x.acme`.
@@ -31,23 +31,23 @@ pub struct Plan {
     pub source: PathBuf,
     /// The bundle that is made of it.
     pub bundle: PathBuf,
-    /// SHA-256 of that sanedge.toml, in hex: whether it was edited since.
+    /// SHA-256 of that sanedge.toml, in hex, to find later edits.
     pub source_sha256: String,
     /// The CA.
     pub ca: Ca,
-    /// Others, in this order, where a fault of those before keeps a certificate from being issued.
+    /// Fallback CAs, in this order, for faults of those before.
     pub fallback: Vec<Ca>,
     /// Folder of certificates, keys and the account.
     pub state: PathBuf,
-    /// How names are proven.
+    /// How names are validated.
     pub challenge: Challenge,
     /// Folder of challenges.
     pub challenges: PathBuf,
-    /// How TXT records are made for dns-01; none without `[acme.dns]`.
+    /// What creates TXT records for dns-01; `None` without `[acme.dns]`.
     pub dns: Option<Dns>,
     /// The edge's plain listeners.
     pub http: Vec<SocketAddr>,
-    /// They want a PROXY protocol header from this machine.
+    /// They expect a PROXY protocol header from this machine.
     pub http_expects_proxy: bool,
     /// The edge's TLS listeners.
     pub https: Vec<SocketAddr>,
@@ -55,7 +55,7 @@ pub struct Plan {
     pub certificates: Vec<Wanted>,
 }
 
-/// A certificate authority and what it is told.
+/// A certificate authority, and the values for requests to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ca {
@@ -69,7 +69,7 @@ pub struct Ca {
     pub profile: String,
     /// Kind of key of each certificate.
     pub key: KeyChoice,
-    /// What binds the account to one at the CA's web site.
+    /// Binds the account to one on the CA's web site.
     pub eab: Option<Binding>,
 }
 
@@ -77,7 +77,7 @@ pub struct Ca {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Binding {
-    /// The name of the key.
+    /// The identifier of the key.
     pub kid: String,
     /// File with the key, as the CA shows it: base64url.
     pub key_file: PathBuf,
@@ -108,9 +108,9 @@ named! {
 }
 
 named! {
-    /// How the CA is shown that a name is ours.
+    /// How the CA validates a name.
     pub enum Challenge [4] {
-        /// dns-01 where there is `[acme.dns]`, http-01 where the edge answers on a plain listener, else tls-alpn-01.
+        /// dns-01 with `[acme.dns]`; else http-01 if the edge answers on a plain listener; else tls-alpn-01.
         Auto = "auto",
         /// RFC 8555 §8.3, on port 80.
         Http01 = "http-01",
@@ -121,7 +121,7 @@ named! {
     }
 }
 
-/// `[acme.dns]`: who makes TXT records for dns-01 (RFC 8555 §8.4).
+/// `[acme.dns]`: what creates TXT records for dns-01 (RFC 8555 §8.4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dns {
@@ -129,7 +129,7 @@ pub struct Dns {
     pub provider: Provider,
     /// TOML file with its credentials.
     pub credentials: PathBuf,
-    /// Name servers that are asked in place of the system's resolver and of those of the zone.
+    /// Name servers to query instead of the system's resolver and the zone's servers.
     pub resolvers: Vec<SocketAddr>,
 }
 
@@ -146,7 +146,7 @@ named! {
         Desec = "desec",
         /// <https://www.duckdns.org>
         Duckdns = "duckdns",
-        /// A program of the user's own.
+        /// A program of the user's.
         Exec = "exec",
     }
 }
@@ -155,18 +155,18 @@ named! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// Its names, the first of which names its files.
+    /// Its names; its files are named after the first.
     pub names: Vec<String>,
 }
 
 impl Wanted {
-    /// The name that stands for it in messages and file names.
+    /// The name that identifies it in messages and file names.
     pub fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
 }
 
-/// The well-known directories: name in sanedge.toml, URL, and the one of the same CA whose certificates no browser trusts.
+/// The well-known directories: name in sanedge.toml, URL, and the URL of the same CA's staging directory.
 const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
     ("letsencrypt", LETS_ENCRYPT, Some(LETS_ENCRYPT_STAGING)),
     ("letsencrypt-staging", LETS_ENCRYPT_STAGING, None),
@@ -176,7 +176,7 @@ const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
-/// The URL of a directory that is named or written out in sanedge.toml.
+/// The URL of a `directory` in sanedge.toml, which is a name or a URL.
 pub fn directory(written: &str) -> Option<String> {
     let known = DIRECTORIES.iter().find(|(name, ..)| *name == written).map(|(_, url, _)| (*url).to_owned());
     let is_url = |url: &&str| {
@@ -190,11 +190,11 @@ pub fn directory(written: &str) -> Option<String> {
     known.or_else(|| Some(written).filter(is_url).map(str::to_owned))
 }
 
-/// CAs that take no account without a key that they hand out (external account binding, RFC 8555 §7.3.4): their hosts.
+/// Hosts of CAs that require external account binding (RFC 8555 §7.3.4).
 const BINDING: [&str; 4] =
     ["acme.zerossl.com", "dv.acme-v02.api.pki.goog", "dv.acme-v02.test-api.pki.goog", "acme.ssl.com"];
 
-/// Whether the CA of this directory is known to want external account binding.
+/// Whether the CA of this directory is known to require external account binding.
 pub fn wants_binding(directory: &str) -> bool {
     let rest = directory.strip_prefix("https://").unwrap_or(directory);
     let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
@@ -212,7 +212,7 @@ impl Ca {
         DIRECTORIES.iter().find(|(_, url, _)| *url == self.directory)?.2
     }
 
-    /// What CAA records name it by, where that is known without asking it.
+    /// Its name in CAA records, if that is known without a request to it.
     pub fn caa_identity(&self) -> Option<&'static str> {
         DIRECTORIES.iter().find(|(_, url, _)| *url == self.directory).map(|(name, ..)| match *name {
             "zerossl" => "sectigo.com",
@@ -241,20 +241,20 @@ impl Plan {
         bytes
     }
 
-    /// From the file.
+    /// Parses the file.
     ///
     /// # Errors
-    /// With what is wrong, in a sentence.
+    /// One sentence about what is wrong.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| damage(&error))?;
         let strange = plan.certificates.iter().flat_map(|wanted| &wanted.names).find(|name| !is_name(name));
-        // The edge tells both to everybody who may see its status.
+        // Both are part of the edge's status, which other users can read.
         let tells_key = std::iter::once(&plan.ca)
             .chain(&plan.fallback)
             .any(|ca| url_may_hold_key(&ca.directory) || may_hold_key(&ca.profile));
         match (plan.version, strange) {
             (VERSION, None) if tells_key => {
-                Err("the directory or the profile of a CA holds what may be a key".to_owned())
+                Err("the directory or the profile of a CA contains what may be a key".to_owned())
             }
             (VERSION, None) => Ok(plan),
             (VERSION, Some(_)) => Err("a name is neither a host nor a wildcard".to_owned()),
@@ -268,18 +268,18 @@ impl Plan {
     }
 }
 
-/// What is wrong and where. serde's own words repeat what stands there, which may be a key.
+/// What is wrong and where. serde's own message quotes the file, which may contain a key.
 fn damage(error: &serde_json::Error) -> String {
     use serde_json::error::Category;
     let what = match error.classify() {
-        Category::Data => "a member that is missing, unknown or of another type",
+        Category::Data => "a field that is missing, unknown or of another type",
         Category::Eof => "the end of the file in the middle of the document",
-        Category::Syntax | Category::Io => "text that is no JSON",
+        Category::Syntax | Category::Io => "text that is not JSON",
     };
     format!("{what} at line {}, column {}", error.line(), error.column())
 }
 
-/// Whether a part of a URL may be a key. Some private CAs name an account in theirs by a UUID, which is none.
+/// Whether a part of a URL may be a key. A UUID, with which some private CAs name an account, is not one.
 pub fn url_may_hold_key(url: &str) -> bool {
     url.split('/').any(may_be_key)
 }
@@ -291,12 +291,12 @@ fn may_be_key(part: &str) -> bool {
     !is_uuid && may_hold_key(part)
 }
 
-/// Whether it is a host or a wildcard: what is shown in every message.
+/// Whether it is a host or a wildcard, and so may be shown in messages.
 fn is_name(name: &str) -> bool {
     file_name(name).is_some() && Host::parse(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
-/// The name of a file for `name`; none where it is no host name, address or wildcard: nothing else becomes part of a path.
+/// The name of a file for `name`; `None` unless it is a host name, an address or a wildcard, so that nothing else becomes part of a path.
 pub fn file_name(name: &str) -> Option<String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_');
     let plain = name.strip_prefix("*.").unwrap_or(name);
@@ -305,7 +305,7 @@ pub fn file_name(name: &str) -> Option<String> {
     good.then(|| if plain == name { plain.to_owned() } else { format!("_wildcard.{plain}") })
 }
 
-/// Where a listener is reached from this machine.
+/// The address at which this machine reaches a listener.
 pub fn here(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

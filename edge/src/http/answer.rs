@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(problem.reason().is_none(), problem == Problem::UpstreamUnreachable, "{problem:?}");
         }
         let check = Problem::UpstreamClosed.check_inside("127.0.0.1:3002").unwrap();
-        assert_eq!(check, "Look at the log of the app on 127.0.0.1:3002.");
+        assert_eq!(check, "Check the log of the app on 127.0.0.1:3002.");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::head::{HeadError, HeadFault};
 use crate::reason::Reason;
 
 /// What to check where nothing more is known: for the person who runs the edge.
-const LOOK: &str = "Look at the log of the app on {upstreams}.";
+const LOOK: &str = "Check the log of the app on {upstreams}.";
 /// The same for clients. No client learns where an upstream is, and behind a tunnel or a container's NAT every client looks local.
 const UPSTREAM_CHECK: &str = "The log of the edge, and `sanedge status` on its machine, name the app.";
 

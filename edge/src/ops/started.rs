@@ -1,6 +1,7 @@
-//! What a serving process has from its start and keeps until its end: what a reload cannot change.
+//! What a serving process keeps from its start to its end, because a reload cannot change it.
 //!
-//! The edge refuses a bundle by it, and `sanedge apply` asks by it whether a change needs a new process: the status tells it.
+//! The edge refuses bundles that do not fit it. It is part of the status, so that `sanedge apply` can tell whether a change needs a new
+//! process.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use super::sandbox::{Needs, Reach};
 use crate::bundle::{Admin, Bundle, Listen};
 use crate::limits::Limits;
 
-/// Of the bundle of the start.
+/// Values from the bundle at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     https: BTreeSet<SocketAddr>,
@@ -22,12 +23,12 @@ pub struct Started {
     scratch_bytes: u32,
     socket_buffer_bytes: u32,
     address_rows: u64,
-    /// Files and ports that the sandbox leaves.
+    /// Files and ports that the sandbox allows.
     pub reach: Reach,
 }
 
 impl Started {
-    /// A process that was started with these.
+    /// The values of a process that is started with this bundle.
     pub fn new(listen: &Listen, limits: &Limits, reach: Reach) -> Self {
         let (https, http) = (listen.https.iter().copied().collect(), listen.http.iter().copied().collect());
         Self {
@@ -42,7 +43,7 @@ impl Started {
         }
     }
 
-    /// For the status, which shows no path that may be a key.
+    /// The same for the status, without paths that may be a key.
     #[must_use]
     pub fn told(&self) -> Self {
         Self { reach: self.reach.told(), ..self.clone() }
@@ -62,7 +63,7 @@ impl Started {
         }
     }
 
-    /// What `bundle` says and the process does not follow.
+    /// Limits of `bundle` that take effect only after a restart.
     pub fn keeps(&self, bundle: &Bundle) -> Vec<String> {
         let new = Self::new(&bundle.listen, &bundle.limits, Reach::default());
         let fixed = [

@@ -255,7 +255,7 @@ impl Api {
     async fn duckdns(&self, record: &TxtRecord, clear: bool) -> Result<(), DnsError> {
         let domain = record.name.strip_suffix(".duckdns.org").and_then(|name| name.rsplit('.').next());
         let Some(domain) = domain else {
-            return Err(DnsError::NoZone(format!("{} is no name under duckdns.org", record.name)));
+            return Err(DnsError::NoZone(format!("{} is not a name under duckdns.org", record.name)));
         };
         let (value, clear) = if clear { ("", "&clear=true") } else { (record.value.as_str(), "") };
         let url = format!(

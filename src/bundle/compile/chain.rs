@@ -152,7 +152,7 @@ fn left_out(subject: &Subject<'_>, at: usize, link: &Link, path: &[Link], now: i
     let names = path.iter().any(|other| path::issued(link, other));
     let (what, found) = match () {
         () if path.iter().any(|other| other.der == link.der) => {
-            ("stands twice", "the same certificate again".to_owned())
+            ("is in the file twice", "the same certificate again".to_owned())
         }
         () if now > facts.not_after => {
             ("has expired and is not needed", format!("{}, until {}", facts.subject, moment(facts.not_after)))

@@ -14,7 +14,7 @@ use crate::bundle::source::{Acme, CertificateFiles, Lined, NamedFile, Source};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, SanName};
 
-/// The managed hosts, and the certificates that they want.
+/// The managed hosts, and the certificates that they need.
 #[derive(Debug, Default)]
 pub(super) struct Managed {
     pub(super) hosts: BTreeSet<Host>,
@@ -52,7 +52,7 @@ pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candida
 }
 
 impl Managed {
-    /// One certificate for `names`, less those that an earlier one has; the hosts that it covers want no other.
+    /// One certificate for `names`, without those that an earlier one has; the hosts that it covers need no other.
     fn take_names(&mut self, names: &[SanName], source: &Source) {
         let before: BTreeSet<&String> = self.wanted.iter().flat_map(|wanted| &wanted.names).collect();
         let mut new: Vec<String> = Vec::new();
@@ -76,12 +76,12 @@ impl Managed {
         }
     }
 
-    /// The files of those that were obtained, or are at least there.
+    /// The files of the certificates that are stored.
     pub(super) fn files(&self, acme: Option<&Acme>) -> Vec<CertificateFiles> {
         let Some(acme) = acme else { return Vec::new() };
         let stored = self.wanted.iter().filter_map(|wanted| {
             let path = stored::path(&acme.state, &acme::file_name(wanted.name())?);
-            // Whether it may be read is told when it is.
+            // An unreadable file is reported when it is read.
             std::fs::symlink_metadata(&path).ok()?;
             let label = Excerpt::of(&format!("acme: {}", wanted.name()));
             let file = NamedFile { label, path, state: Some(acme.state.clone()) };
@@ -91,7 +91,7 @@ impl Managed {
         stored.collect()
     }
 
-    /// What `sanedge renew` is given; none without `[acme]`.
+    /// The input of `sanedge renew`; `None` without `[acme]`.
     pub(super) fn plan(self, source: &Source) -> Option<Plan> {
         source.acme.as_ref().map(|acme| plan(source, acme, self.wanted))
     }

@@ -1,4 +1,4 @@
-//! `[acme]` to types.
+//! Parses `[acme]`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::bundle::keys::{ACME, ACME_CERTIFICATE, ACME_DNS, ACME_EAB, ACME_FALLB
 use crate::excerpt::{Excerpt, may_hold_key, path_may_hold_key};
 use crate::names::{Host, SanName};
 
-/// Where name servers listen.
+/// The port of name servers.
 const DNS_PORT: u16 = 53;
 /// Longest name of a profile.
 const PROFILE_BYTES_MAX: usize = 64;
@@ -84,7 +84,7 @@ impl Reader<'_> {
         })
     }
 
-    /// What `[acme]` and `[[acme.fallback]]` both say of a CA.
+    /// The keys of a CA in `[acme]` and in `[[acme.fallback]]`.
     fn ca(&mut self, table: &DeTable<'_>, line: u32, section: &Table) -> (Ca, Option<Lined<NamedFile>>) {
         let directory = self.one(table, "directory", "\"letsencrypt\"", parse_directory);
         let directory =
@@ -97,7 +97,7 @@ impl Reader<'_> {
         let profile = self.one(table, "profile", "\"auto\"", parse_profile);
         let value = table.get("trust");
         let trust = value.and_then(|file| self.file(file, "trust", "\"ca.pem\""));
-        // Nothing reads that of a fallback here, and x.acme names it.
+        // The file of a fallback is not read here, but x.acme names it.
         let of_fallback = value.zip(trust.as_ref()).filter(|_| section.title == ACME_FALLBACK.title);
         if let Some((value, file)) = of_fallback {
             self.refuse_key(value, "trust", &file.value.path);
@@ -130,14 +130,14 @@ impl Reader<'_> {
         Some(Binding { kid: kid?.value, key_file: std::path::absolute(file?).ok()? })
     }
 
-    /// A path that x.acme names, which everybody may read.
+    /// A path in x.acme, which every user can read.
     fn public_path(&mut self, value: &Value<'_>, key: &'static str, example: &str) -> Option<PathBuf> {
         let path = self.file(value, key, example)?.value.path;
         self.refuse_key(value, key, &path);
         Some(path)
     }
 
-    /// A key that stands where its file should be named.
+    /// A key in place of the name of its file.
     fn refuse_key(&mut self, value: &Value<'_>, key: &'static str, path: &Path) {
         if path_may_hold_key(path) {
             let expected = "a path that is there, or a name that cannot be a key";
@@ -248,7 +248,7 @@ fn parse_directory(text: &str) -> Result<String, Bad> {
 }
 
 fn parse_kid(text: &str) -> Result<String, Bad> {
-    // x.acme has it, and everybody may read that: the key itself, in its place, is longer than the names that CAs give.
+    // x.acme contains it, which every user can read. The key itself, written here by mistake, is longer than the identifiers of CAs.
     let may_be_key = text.len() >= MAC_CHARS_MIN && may_hold_key(text);
     let good = (1..=KID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     let good = good && !may_be_key;

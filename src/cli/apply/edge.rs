@@ -1,4 +1,4 @@
-//! The running edge as `apply` needs it: what it serves, a reload, a restart by systemd, and whether it serves what it should.
+//! The running edge, for `apply`: its state, a reload, a restart by systemd, and a check of what it serves.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt as _;
@@ -22,24 +22,24 @@ use crate::ops::started::Started;
 
 /// The service of the package.
 const UNIT: &str = "sanedge.service";
-/// For a restart: the unit's own limits for stop and start.
+/// Limit for a restart, from the unit's limits for stop and start.
 const RESTART_TIME: Duration = Duration::from_secs(180);
-/// For the edge to answer after it.
+/// Limit until the edge answers after a restart.
 const CONFIRM_TIME: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Hosts that are asked for their certificate.
+/// Hosts whose certificate is checked with a handshake.
 const HOSTS_ASKED_MAX: usize = 16;
-/// The code where clients of this machine see another certificate.
+/// The code if a handshake on this machine gets another certificate.
 pub(super) const NOT_SERVED: &str = "not-served";
 
-/// An edge that runs with a bundle of ours.
+/// A running edge that serves the bundle of this configuration.
 #[derive(Debug)]
 pub(super) struct Edge {
     admin: Admin,
     /// The first bytes of the digest of the bundle in use, in hex.
     digest: String,
     draining: bool,
-    /// None: an edge of another version.
+    /// `None`: the edge has another version.
     started: Option<Started>,
     /// WebSockets that are open.
     pub(super) websockets: u64,
@@ -48,10 +48,10 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// The edge that serves the file at `path`: asked where the bundle in place says, then where the new one does.
+    /// The edge that serves the file at `path`, by the admin socket of the old bundle, then by that of the new one.
     pub(super) fn find(path: &Path, bundles: &[&Bundle]) -> Result<Option<Self>, Failure> {
         let unit = Unit::of(path);
-        // Its sockets may answer for it, and then nobody does.
+        // Its socket units may accept connections for it, which no process would answer.
         if unit == Some(Unit { active: false }) {
             return Ok(None);
         }
@@ -93,12 +93,12 @@ impl Edge {
         !self.digest.is_empty() && hex(&bundle.digest).starts_with(&self.digest)
     }
 
-    /// Why `bundle` needs a new process; empty where a reload is enough.
+    /// Why `bundle` needs a new process; empty if a reload is enough.
     pub(super) fn cannot_follow(&self, path: &Path, bundle: &Bundle) -> Vec<String> {
         self.started.as_ref().map(|started| started.cannot_follow(path, bundle)).unwrap_or_default()
     }
 
-    /// Refuses before anything is written where the edge takes no bundle.
+    /// Fails, before anything is written, if the edge cannot accept a bundle now.
     pub(super) fn is_ready(&self) -> Result<(), Failure> {
         match &self.admin {
             _ if self.draining => {
@@ -114,7 +114,7 @@ impl Edge {
         }
     }
 
-    /// Makes it open its bundle again; gives what it says besides.
+    /// Reloads the edge; returns its notes.
     pub(super) fn reload(&self) -> Result<Vec<String>, Failure> {
         if let Admin::Tcp(_) = self.admin {
             return systemctl("reload").map(|()| Vec::new());
@@ -124,12 +124,12 @@ impl Edge {
         Ok(notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect())
     }
 
-    /// A new process, by systemd.
+    /// Starts a new process by systemd.
     pub(super) fn restart(&self) -> Result<(), Failure> {
         systemctl("restart")
     }
 
-    /// Whether the edge at `path` has `bundle` in use, and serves the certificates of `hosts`. A new process gets time to answer.
+    /// Checks that the edge at `path` uses `bundle`, and serves the certificates of `hosts`. A new process gets time to answer.
     pub(super) fn confirm(path: &Path, bundle: &Bundle, hosts: &[Host], is_new: bool) -> Result<(), Failure> {
         let admin = admin_of(bundle);
         let until = Instant::now() + if is_new { CONFIRM_TIME } else { Duration::ZERO };
@@ -171,7 +171,7 @@ fn unconfirmed(status: Result<Value, AskError>) -> Failure {
     }
 }
 
-/// Whether a status is of an edge with the bundle at `path`.
+/// Whether the edge with this status serves the bundle at `path`.
 fn serves(status: &Value, path: &Path) -> bool {
     let file = status.get("bundle_file").and_then(Value::as_str).unwrap_or_default();
     let [ours, theirs] = [path, Path::new(file)].map(|path| std::fs::canonicalize(path).ok());
@@ -186,7 +186,7 @@ struct Unit {
 }
 
 impl Unit {
-    /// None where systemd does not run, or the service serves another file than `path`.
+    /// `None` if systemd does not run, or the service serves another file than `path`.
     fn of(path: &Path) -> Option<Self> {
         let mut command = Command::new("systemctl");
         command.args(["show", "--property=LoadState,ActiveState,ExecStart", UNIT]);
@@ -200,7 +200,7 @@ impl Unit {
     }
 }
 
-/// In a group of its own, so that Ctrl-C does not end it half-way.
+/// Runs systemctl in a separate process group, so that Ctrl-C does not interrupt it.
 fn systemctl(verb: &str) -> Result<(), Failure> {
     let failed = |why: String| {
         let message = format!("`systemctl {verb} {UNIT}` failed: {why}; `journalctl -u {UNIT}` says more");
@@ -228,7 +228,7 @@ fn systemctl(verb: &str) -> Result<(), Failure> {
     }
 }
 
-/// What to type where only systemd could restart the edge, and does not run it.
+/// What to type if systemd does not run the edge, and therefore cannot restart it.
 pub(super) fn by_hand(file: &Path) -> String {
     format!(
         "systemd does not run this edge as {UNIT}, so it cannot be restarted here: stop the edge, type `sanedge apply {}`, and start it",

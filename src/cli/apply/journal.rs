@@ -1,8 +1,8 @@
-//! Several files that change together: all of them, or none, also where the process is killed.
+//! Several files that change together: all of them, or none, also if the process is killed.
 //!
-//! Before the first file is written, the contents of before go to a folder beside them ([`ACTIVE`]). While it is there, a change is under
-//! way; the next command that holds the lock completes or undoes it. Only files that still hold what the change wrote are put back: an edit
-//! of a person is never undone.
+//! Before the first file is written, the old contents are saved to a folder beside them ([`ACTIVE`]). While this folder exists, a change is
+//! in progress; the next command that holds the lock completes or undoes it. A file is restored only if it still has the contents that the
+//! change wrote, so an edit by the user is never undone.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,10 +19,10 @@ use crate::bundle::source::read_bounded;
 use crate::bundle::wire::{FILE_BYTES_MAX, sha256};
 use crate::cli::failure::Failure;
 
-/// The folder of a change that is under way, and its name before and after.
+/// The folder of a change in progress, and its name before and after.
 const ACTIVE: &str = ".sanedge-apply";
 const INACTIVE: &str = ".sanedge-apply.tmp";
-/// The list of its files, and the largest one.
+/// The list of its files, and the limit of its size.
 const LIST: &str = "files.json";
 const LIST_BYTES_MAX: u64 = 4096;
 const VERSION: u32 = 1;
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     Bundle,
 }
 
-/// Of a file; none: there is no file.
+/// The contents of a file; `None`: it does not exist.
 pub(super) type Contents = Option<Zeroizing<Vec<u8>>>;
 
 /// One file that changes.
@@ -47,9 +47,9 @@ pub(super) type Contents = Option<Zeroizing<Vec<u8>>>;
 pub(super) struct Change {
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
-    /// What is there.
+    /// The old contents.
     pub(super) old: Contents,
-    /// What is to be there.
+    /// The new contents.
     pub(super) new: Contents,
 }
 
@@ -61,25 +61,25 @@ struct List {
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Entry {
-    /// In the folder of the journal's.
+    /// File name, in the folder that contains the journal.
     name: String,
     kind: Kind,
-    /// SHA-256 of the contents, in hex; none: no file.
+    /// SHA-256 of the contents, in hex; `None`: no file.
     old: Option<String>,
     new: Option<String>,
 }
 
-/// A change that is under way.
+/// A change in progress.
 pub(super) struct Journal {
     folder: PathBuf,
     files: Vec<Entry>,
 }
 
-/// How an interrupted change was found.
+/// An interrupted change.
 pub(super) struct Interrupted(Journal);
 
 impl Journal {
-    /// Keeps what `changes` replace. They are files of one folder, and at least one.
+    /// Saves the old contents of `changes`, which are one or more files of one folder.
     pub(super) fn begin(folder: &Path, changes: &[Change]) -> Result<Self, Failure> {
         let temporary = folder.join(INACTIVE);
         let begun = || -> io::Result<Self> {
@@ -106,7 +106,7 @@ impl Journal {
         })
     }
 
-    /// Writes what is new. On failure, everything has to be rolled back.
+    /// Writes the new contents. After a failure, the caller must roll back.
     pub(super) fn write(changes: &[Change]) -> Result<Vec<String>, Failure> {
         let mut notes = Vec::new();
         for change in changes {
@@ -115,7 +115,7 @@ impl Journal {
         Ok(notes)
     }
 
-    /// The change holds.
+    /// Ends the change: the new files stay.
     pub(super) fn end(self) -> Result<(), Failure> {
         let (active, temporary) = (self.folder.join(ACTIVE), self.folder.join(INACTIVE));
         let ended = || -> io::Result<()> {
@@ -128,7 +128,7 @@ impl Journal {
         })
     }
 
-    /// Puts back what was there before, last file first; gives the files that somebody else has changed meanwhile.
+    /// Restores the old files, last file first. Returns those that another program has changed meanwhile, which are not restored.
     pub(super) fn roll_back(self) -> Result<Vec<PathBuf>, Failure> {
         let mut others = Vec::new();
         for (at, entry) in self.files.iter().enumerate().rev() {
@@ -154,8 +154,8 @@ impl Journal {
 }
 
 impl Interrupted {
-    /// A change of an earlier command in `folder` that has neither ended nor was rolled back. Also removes what was left behind by
-    /// commands that were killed before they changed anything. To be called with the lock.
+    /// Finds a change in `folder` that an earlier command neither ended nor rolled back. Also removes files of commands that were killed before
+    /// they changed anything. The caller holds the lock.
     pub(super) fn find(folder: &Path) -> Result<Option<Self>, Failure> {
         let active = folder.join(ACTIVE);
         let _ = remove(&folder.join(INACTIVE));
@@ -181,7 +181,7 @@ impl Interrupted {
         Ok(Some(Self(Journal { folder: folder.to_owned(), files: list.files })))
     }
 
-    /// The bundle that it was about, where the file is as the change wrote it.
+    /// The path of the bundle, if it still has the contents that the change wrote.
     pub(super) fn new_bundle(&self) -> Option<PathBuf> {
         let entry = self.0.files.iter().find(|entry| entry.kind == Kind::Bundle)?;
         let path = self.0.folder.join(&entry.name);
@@ -189,7 +189,7 @@ impl Interrupted {
         (found.is_some() && found == entry.new).then_some(path)
     }
 
-    /// Decides for or against it.
+    /// Completes it if it `holds`, and otherwise rolls it back.
     pub(super) fn settle(self, holds: bool) -> Result<Vec<PathBuf>, Failure> {
         if holds { self.0.end().map(|()| Vec::new()) } else { self.0.roll_back() }
     }
@@ -202,19 +202,19 @@ fn entry(change: &Change) -> io::Result<Entry> {
     Ok(Entry { name, kind: change.kind, old: digest(&change.old), new: digest(&change.new) })
 }
 
-/// A file of the journal.
+/// Writes a file of the journal.
 fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// What a file holds; none where there is none.
+/// Reads a file; `None` if it does not exist.
 pub(super) fn contents(path: &Path) -> Result<Contents, Failure> {
     use io::Read as _;
     let unreadable =
         |error: io::Error| Failure::new("not-written", format!("{} cannot be read: {error}", word(path)));
-    // A fifo there must not hold the lock.
+    // Opening a fifo must not block while the lock is held.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -229,7 +229,7 @@ pub(super) fn contents(path: &Path) -> Result<Contents, Failure> {
     Ok(Some(bytes))
 }
 
-/// Gives a file its contents, or removes it.
+/// Writes the contents of a file, or removes it.
 fn put(path: &Path, kind: Kind, bytes: Option<&[u8]>) -> Result<Option<String>, Failure> {
     let written = match (kind, bytes) {
         (_, None) => fs::remove_file(path)
@@ -243,7 +243,7 @@ fn put(path: &Path, kind: Kind, bytes: Option<&[u8]>) -> Result<Option<String>, 
     written.map_err(|error| Failure::new("not-written", error.to_string()))
 }
 
-/// Removes a folder with files.
+/// Removes a folder and its files.
 fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -251,7 +251,7 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Temporary files of processes that are gone: they hold keys.
+/// Removes temporary files of processes that no longer run: they may contain keys.
 fn remove_temporary_files(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();

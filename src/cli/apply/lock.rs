@@ -1,6 +1,7 @@
 //! One change at a time: the lock of a folder with sanedge.toml and its bundle.
 //!
-//! `apply`, `site`, `setup`, `console` and `renew --deploy` hold it while they write and reload, never while a CA or a person is asked.
+//! `apply`, `site`, `setup`, `console` and `renew --deploy` hold it while they write and reload, but not while they wait for a CA or an answer of
+//! the user.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,21 +13,21 @@ use rustix::fs::FlockOperation;
 use crate::bundle::file::{folder_of, word};
 use crate::cli::failure::Failure;
 
-/// How long another command is waited for: it holds the lock for a reload, or a restart.
+/// Longest wait for another command, which holds the lock during a reload or a restart.
 const WAIT: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// The code where that was too short.
+/// The code if the other command holds the lock for longer.
 pub(crate) const BUSY: &str = "busy";
 
-/// Held until it is dropped; the kernel takes it back from a process that was killed.
+/// Held until it is dropped; the kernel releases it if the process is killed.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "the descriptor is the lock")] File);
 
 impl Lock {
-    /// Of the folder that the bundle at `bundle` is in. `waiting` is called once where another command has it.
+    /// Locks the folder of the bundle at `bundle`. `waiting` is called once if another command holds the lock.
     ///
     /// # Errors
-    /// Where the folder cannot be read, or another command keeps the lock.
+    /// If the folder cannot be read, or the other command does not release the lock in time.
     pub(crate) fn take(bundle: &Path, mut waiting: impl FnMut()) -> Result<Self, Failure> {
         let folder = folder_of(bundle);
         let unusable = |error: std::io::Error| {

@@ -3,7 +3,7 @@
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// From now on these signals end nothing. What they interrupt is bounded: each wait of `apply` is.
+/// While this exists, these signals do not end the process. That is safe because each wait of `apply` is bounded.
 pub(super) struct Deferred {
     _signals: Vec<Signal>,
     _runtime: Option<Runtime>,

@@ -1,4 +1,4 @@
-//! What `sanedge apply` and `sanedge site` say on a terminal, or as one JSON document.
+//! The output of `sanedge apply` and `sanedge site`: text, or one JSON document.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::ops::log;
 /// Longest answer to a question.
 const ANSWER_BYTES_MAX: u64 = 64;
 
-/// Runs it and says what came of it.
+/// Runs the change and prints its result.
 pub(in crate::cli) fn told(request: &Request<'_>, json: bool) -> ExitCode {
     let (report, state) = match json {
         true => run(request, &mut Silent),
@@ -110,7 +110,7 @@ fn document(request: &Request<'_>, report: &Report, state: &Result<State, Failur
     document
 }
 
-/// For programs.
+/// Prints and asks nothing, for `--json`.
 struct Silent;
 
 impl Talk for Silent {
@@ -123,7 +123,7 @@ impl Talk for Silent {
     }
 }
 
-/// For people.
+/// Prints text, and asks if there is a terminal.
 pub(crate) struct Terminal;
 
 impl Talk for Terminal {

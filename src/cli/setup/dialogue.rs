@@ -1,15 +1,15 @@
-//! The questions that `sanedge setup` asks on a terminal. Each shows its default, says what is wrong with an answer, and asks again.
+//! The questions of `sanedge setup` on a terminal. Each shows its default; after a wrong answer it says why, and asks again.
 
 use std::io::{self, BufRead, Read as _, Write};
 
 use crate::bundle::report::escaped;
 
-/// Wrong answers to one question.
+/// Wrong answers to one question before setup gives up.
 const TRIES_MAX: usize = 5;
 /// Longest answer: a host has at most 253 characters.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024;
 
-/// Both ends of a terminal, or of a test.
+/// Input and output of a terminal, or of a test.
 pub(super) struct Dialogue<R, W> {
     pub(super) input: R,
     pub(super) output: W,
@@ -22,7 +22,7 @@ pub(super) type Terminal = Dialogue<io::StdinLock<'static>, io::StdoutLock<'stat
 pub(super) enum Confirmation {
     /// `--yes`.
     Given,
-    /// Somebody is there to be asked.
+    /// A terminal on which to ask.
     Asked(Terminal),
     /// There is no terminal.
     Impossible,
@@ -35,7 +35,7 @@ impl Terminal {
 }
 
 impl<R: BufRead, W: Write> Dialogue<R, W> {
-    /// The answer as `parse` reads it; an empty one is the default. None: there is no answer.
+    /// The answer, parsed; an empty one means the default. `None`: there is no answer.
     pub(super) fn ask<T>(
         &mut self,
         question: &str,
@@ -56,7 +56,7 @@ impl<R: BufRead, W: Write> Dialogue<R, W> {
         Ok(None)
     }
 
-    /// Whether the answer is yes; an empty one is `default`.
+    /// Whether the answer is yes; an empty one means `default`.
     pub(super) fn confirm(&mut self, question: &str, default: bool) -> io::Result<bool> {
         let shown = if default { "yes" } else { "no" };
         let parse = |answer: &str| match answer.to_ascii_lowercase().as_str() {
@@ -67,7 +67,7 @@ impl<R: BufRead, W: Write> Dialogue<R, W> {
         Ok(self.ask(question, Some(shown), parse)?.unwrap_or(false))
     }
 
-    /// One line without its end; none at the end of the input.
+    /// One line without its line end; `None` at the end of the input.
     fn line(&mut self) -> io::Result<Option<String>> {
         let mut bytes = Vec::new();
         (&mut self.input).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut bytes)?;

@@ -7,7 +7,7 @@ use crate::doctor::options;
 use crate::names::Host;
 use crate::setup::edit::{Acme, Issuer, STAGING};
 
-/// Where the packaged units have it.
+/// The path in the packaged units.
 const FILE: &str = "/etc/sanedge/sanedge.toml";
 
 /// The options of `sanedge setup`.
@@ -70,7 +70,7 @@ pub(super) fn parse_host(text: &str) -> Result<Host, String> {
     }
 }
 
-/// As it stands in `upstream`.
+/// The app's address in the form of `upstream`.
 pub(super) fn parse_app(text: &str) -> Result<String, String> {
     match text.parse::<u16>() {
         Ok(0) => Err("expected a port from 1 to 65535".to_owned()),

@@ -1,4 +1,4 @@
-//! The six steps. Each looks at what is there, does what is missing, and says both.
+//! The steps. Each checks what exists, does what is missing, and prints both.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,14 +35,14 @@ use crate::setup::ports::{self, Port};
 use crate::setup::problem::{Code, Problem};
 use crate::setup::{programs, units};
 
-/// For the CA: an order takes seconds, and a validation that fails a minute or two.
+/// Limit for `sanedge renew`: an order takes seconds, and a failed validation a minute or two.
 const RENEW_TIME: Duration = Duration::from_secs(15 * 60);
-/// Where the edge listens by the file that setup writes.
+/// The listeners in the file that setup writes.
 const LISTEN: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80),
 ];
-/// The issuers of Let's Encrypt's staging CA begin with it.
+/// The names of issuers at Let's Encrypt's staging CA begin with this.
 const TRIALS: &[u8] = b"(STAGING)";
 /// Mode of /etc/sanedge: sanedge-acme, which is in no group of it, opens sanedge.acme by its name.
 const FOLDER_MODE: u32 = 0o751;
@@ -51,7 +51,7 @@ const FOLDER_MODE: u32 = 0o751;
 pub(super) struct Setup<'a> {
     pub(super) options: &'a Options,
     pub(super) wish: Wish,
-    /// What was typed.
+    /// The command line, to be typed again.
     pub(super) command: String,
     pub(super) confirmation: Confirmation,
     pub(super) told: &'a mut Told,
@@ -64,7 +64,7 @@ fn failed(step: &'static str) -> impl Fn(Box<Problem>) -> Stop {
 }
 
 impl Setup<'_> {
-    /// All steps; what else there is to tell a program.
+    /// Runs all steps; returns further fields of the JSON document.
     pub(super) fn run(mut self) -> Step<Value> {
         let user = self.start()?;
         let before = self.file_before()?;
@@ -77,7 +77,7 @@ impl Setup<'_> {
         self.outside(user, &written)
     }
 
-    /// The words for the braces of explanations.
+    /// A problem, with the words for the braces of its explanation.
     fn problem(&self, code: Code, message: impl Into<String>) -> Box<Problem> {
         let (host, app) =
             (self.wish.host.to_string(), self.wish.app.strip_prefix("127.0.0.1:").unwrap_or(&self.wish.app));
@@ -105,7 +105,7 @@ impl Setup<'_> {
 
     // --- before anything is asked ---------------------------------------------------------------------------
 
-    /// The user that the network is asked as; none: this one, who is not root.
+    /// The user for connections and DNS; `None`: the current user, which is not root.
     fn start(&mut self) -> Step<Option<User>> {
         let is_root = rustix::process::geteuid().is_root();
         if self.options.no_units {
@@ -143,7 +143,7 @@ impl Setup<'_> {
         if let Some(problem) = look.problem {
             return Err(failed("app")(problem.into()));
         }
-        // Only what was asked: the process that answers reads bytes of others.
+        // Only an address that was in the question: the answering process reads input of others.
         if let Some(found) = look.at.as_ref().filter(|found| at.contains(found)) {
             self.wish.app.clone_from(found);
         }
@@ -212,7 +212,7 @@ impl Setup<'_> {
 
     // --- 3: the file ----------------------------------------------------------------------------------------
 
-    /// The file as it is, where there is one.
+    /// The existing file, if there is one.
     fn file_before(&mut self) -> Step<Option<(String, Source)>> {
         let path = &self.options.file;
         if !path.exists() {
@@ -281,7 +281,7 @@ impl Setup<'_> {
         edit::edited(before, &self.wish, file)
     }
 
-    /// What `apply` says of a change that was not made.
+    /// The problem for a change that `apply` did not make.
     fn unwritten(&self, failure: &Failure) -> Box<Problem> {
         let code = match failure.code.as_str() {
             NEEDS_RESTART => Code::NotReloaded,
@@ -333,7 +333,7 @@ impl Setup<'_> {
         if is_confirmed { Ok(()) } else { Err(refused) }
     }
 
-    /// /etc/sanedge, as the package makes it.
+    /// Creates /etc/sanedge as the package does.
     fn folder(&self) -> Result<(), Box<Problem>> {
         let unusable = |error: std::io::Error| {
             self.problem(
@@ -384,7 +384,7 @@ impl Setup<'_> {
             let at = usize::from(bundle.host(&self.wish.host)?.certificate);
             bundle.certificates.get(at)?.key.cert.first()
         });
-        // One for trials is replaced when the file names another CA.
+        // A certificate for trials is replaced if the file names another CA.
         let is_trial = |der: &CertificateDer<'_>| der.windows(TRIALS.len()).any(|part| part == TRIALS);
         let entry =
             entry.filter(|der| !is_trial(der) || plan.as_ref().is_none_or(|plan| plan.ca.is_staging()));
@@ -398,12 +398,12 @@ impl Setup<'_> {
                 Err(self.problem(Code::Certificate, "the host has no certificate, and the file names no CA"))
             }
         };
-        // They try again what has failed.
+        // Enabled after a failure as well: the timer tries again.
         let renewals = if self.options.no_units || plan.is_none() { Ok(()) } else { units::start_renewals() };
         result.and(renewals).map_err(failed("certificate"))
     }
 
-    /// `sanedge renew` talks to the CA as its own user, and deploys as this one.
+    /// Runs `sanedge renew`, which talks to the CA as its own user and deploys as this one.
     fn obtain(&mut self, plan: &Plan) -> Result<(), Box<Problem>> {
         let host = self.wish.host.to_string();
         let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
@@ -427,7 +427,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// What `renew --json` says of a failure.
+    /// The problem for a failure that `renew --json` reports.
     fn refused(&self, document: &Value, complaint: &str) -> Box<Problem> {
         let text = |at: &str| {
             document.pointer(at).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -513,7 +513,7 @@ impl Setup<'_> {
     }
 }
 
-/// The file has a CA that is not everybody's.
+/// Whether the file names a private CA.
 fn has_own_ca(source: &Source) -> bool {
     source.acme.as_ref().is_some_and(|acme| acme.trust.is_some())
 }

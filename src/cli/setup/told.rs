@@ -1,4 +1,4 @@
-//! What `sanedge setup` shows: a line or more for each step, and at the end what came of it; for a program, one document.
+//! The output of `sanedge setup`: one or more lines for each step, and the result at the end; with `--json`, one document.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::terminal::{complain, print};
 use crate::setup::problem::Problem;
 
-/// Why setup does not go on.
+/// Why setup ends early.
 pub(super) enum Stop {
     /// Exit code 2.
     Usage(String),
@@ -28,7 +28,7 @@ const NAME_CHARS: usize = 12;
 /// Columns of a label of a problem.
 const LABEL_CHARS: usize = 14;
 
-/// The steps so far.
+/// The output so far.
 pub(super) struct Told {
     is_json: bool,
     steps: Vec<Value>,
@@ -39,13 +39,13 @@ impl Told {
         Self { is_json, steps: Vec::new() }
     }
 
-    /// What a step has found or done.
+    /// Prints what a step has found or done.
     pub(super) fn step(&mut self, name: &'static str, text: &str) {
         self.steps.push(json!({ "step": name, "text": text }));
         self.say(&format!("{name:<NAME_CHARS$}{}\n", escaped(text)));
     }
 
-    /// A further line about it.
+    /// Prints a further line about the last step.
     pub(super) fn note(&mut self, text: &str) {
         if let Some(notes) = self.steps.last_mut().and_then(Value::as_object_mut) {
             let notes = notes.entry("notes").or_insert_with(|| json!([]));
@@ -56,14 +56,14 @@ impl Told {
         self.say(&format!("{:NAME_CHARS$}{}\n", "", escaped(text)));
     }
 
-    /// For people only.
+    /// Prints text, unless the output is JSON.
     pub(super) fn say(&self, text: &str) {
         if !self.is_json {
             print(text);
         }
     }
 
-    /// Everything is done; `more` is what there is to say beside the steps.
+    /// Ends the output after success; `more` has further fields of the document.
     pub(super) fn done(self, more: &Value) -> bool {
         let mut document = json!({ "ok": true, "steps": self.steps });
         if let (Some(document), Some(more)) = (document.as_object_mut(), more.as_object()) {
@@ -72,7 +72,7 @@ impl Told {
         !self.is_json || print(&format!("{document:#}\n"))
     }
 
-    /// A step has failed.
+    /// Ends the output after a failed step.
     pub(super) fn failed(self, step: &str, problem: &Problem) {
         if !self.is_json {
             return complain(&shown(step, problem));
@@ -98,7 +98,7 @@ fn shown(step: &str, problem: &Problem) -> String {
     text
 }
 
-/// A labelled text; its further lines stand below.
+/// Appends a labelled text; its further lines are indented below.
 fn field(out: &mut String, label: &str, text: &str) {
     for (at, line) in text.lines().enumerate() {
         let label = if at == 0 { escaped(&format!("{label} ")) } else { String::new() };

@@ -1,4 +1,4 @@
-//! The file, its bundle and the running edge, by what `sanedge apply` does: all of it happens, or nothing does.
+//! Changes the file, its bundle and the running edge as `sanedge apply` does: if a step fails, nothing changes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,36 +19,36 @@ use crate::ops::log;
 /// What was written.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// In one sentence.
+    /// One sentence.
     pub(super) said: String,
-    /// More of it.
+    /// Further sentences.
     pub(super) notes: Vec<String>,
-    /// An edge runs, and has taken it.
+    /// An edge runs and uses the new bundle.
     pub(super) is_running: bool,
     /// TLS listeners.
     pub(super) https: Vec<SocketAddr>,
-    /// The port that clients see.
+    /// The port that clients connect to.
     pub(super) public_port: u16,
 }
 
-/// What is to be written.
+/// The change to write.
 pub(super) struct Change<'a> {
     pub(super) file: &'a Path,
-    /// What was there when the change was shown and agreed to.
+    /// The text when the change was shown and confirmed.
     pub(super) before: Option<&'a str>,
     pub(super) text: &'a str,
-    /// Restart the edge where that is necessary.
+    /// Restart the edge if necessary.
     pub(super) restart: bool,
 }
 
-/// Notes are kept; what the proof found is shown; a restart that ends WebSockets is asked for.
+/// Keeps notes, prints findings, and asks before a restart that closes WebSockets.
 struct Listener<'a> {
     confirmation: &'a mut Confirmation,
     notes: Vec<String>,
 }
 
 impl Talk for Listener<'_> {
-    /// It was shown before, and agreed to.
+    /// Prints nothing: the change was shown and confirmed before.
     fn edited(&mut self, _file: &Path, _old: &str, _new: &str) {}
 
     fn proven(&mut self, outcome: &Outcome) {
@@ -56,7 +56,7 @@ impl Talk for Listener<'_> {
     }
 
     fn differs(&mut self, differences: &[Difference]) {
-        // What `[acme]` says was in the change that was shown.
+        // Changes of `[acme]` were shown with the file.
         let lines =
             differences.iter().map(|difference| &difference.line).filter(|line| !line.starts_with("~ acme."));
         self.notes.extend(lines.cloned());

@@ -1,25 +1,25 @@
-//! Text of sanedge.toml to text of sanedge.toml: one host more, or one less. Comments, order and format of all else stay.
+//! Adds a host to the text of sanedge.toml, or removes one. Comments, order and format of everything else stay.
 //!
-//! Pure. What comes out is read again before it is used: it says what it said before, but for that host.
+//! Pure. The caller parses the result again before it uses it.
 
 use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
 
 use crate::bundle::source::{Source, in_lf};
 use crate::names::Host;
 
-/// A host that is to be served.
+/// A host to be served.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) host: Host,
     /// As in `upstream`.
     pub(super) app: String,
-    /// Only below this path.
+    /// Only for this path.
     pub(super) path: Option<String>,
     /// In place of an app.
     pub(super) redirect: Option<String>,
 }
 
-/// Why a text is not changed.
+/// Why the text is not changed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum Unchanged {
     #[error(
@@ -44,7 +44,7 @@ pub(super) enum Unchanged {
     LineEnds,
 }
 
-/// The text with the host. The same text if it leads to that app already.
+/// The text with the host. The same text if the host already has that app.
 pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String, Unchanged> {
     let found = source.sites.iter().position(|site| site.hosts.iter().any(|host| host.value == wanted.host));
     let Some(at) = found else {
@@ -95,7 +95,7 @@ pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String
     })
 }
 
-/// The text without the host: its [[site]] goes with its last host.
+/// The text without the host. A [[site]] without another host is removed as well.
 pub(super) fn remove(text: &str, source: &Source, host: &Host) -> Result<String, Unchanged> {
     let place = source.sites.iter().enumerate().find_map(|(at, site)| {
         Some((at, site.hosts.iter().position(|one| one.value == *host)?, site.hosts.len()))
@@ -115,7 +115,7 @@ pub(super) fn remove(text: &str, source: &Source, host: &Host) -> Result<String,
     })
 }
 
-/// Changes the document, and keeps a byte order mark and the kind of line ends.
+/// Changes the document; a byte order mark and the kind of line ends stay.
 fn edited(
     text: &str,
     change: impl FnOnce(&mut DocumentMut) -> Result<(), Unchanged>,
@@ -171,7 +171,7 @@ fn list(text: &str) -> Item {
     toml_edit::value(list)
 }
 
-/// Comments above a table that is gone, up to the last empty line, are about something else: they go to the table behind it, or to the end.
+/// Comments above a removed table, up to the last empty line, belong to something else: moves them to the next table, or to the end.
 fn keep_comments(document: &mut DocumentMut, gone: &Table) {
     let prefix = gone.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
     let kept = prefix.rfind("\n\n").map_or("", |end| prefix.get(..end + 1).unwrap_or_default()).to_owned();
@@ -190,7 +190,7 @@ fn keep_comments(document: &mut DocumentMut, gone: &Table) {
     }
 }
 
-/// The table whose header is the next one behind a position.
+/// The table with the next header after a position.
 fn first_after(table: &mut Table, position: isize) -> Option<&mut Table> {
     let mut all = Vec::new();
     collect(table, &mut all);
@@ -213,7 +213,7 @@ fn collect<'t>(table: &'t mut Table, all: &mut Vec<&'t mut Table>) {
     }
 }
 
-/// Without one item of a list of hosts: its line if it is alone on it, else the item with a comma.
+/// Removes one item of a list of hosts: its line if the line has no other, else the item with a comma.
 fn without_item(text: &str, site: usize, at: usize) -> Result<String, Unchanged> {
     let document = Document::parse(text).map_err(|_| Unchanged::Form)?;
     let sites = document.as_table().get("site");

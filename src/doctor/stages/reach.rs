@@ -1,4 +1,4 @@
-//! What would keep a CA from a managed host, as far as it can be seen from the board: port 80, the addresses in DNS, CAA records.
+//! What may prevent a CA from validating a managed host, as far as the board can see it: port 80, the addresses in DNS, CAA records.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -17,32 +17,32 @@ use crate::doctor::explain::{Code, Group};
 use crate::doctor::home_network::is_private;
 use crate::excerpt::Excerpt;
 
-/// Where a CA looks for the token (RFC 8555 §8.3); no run of `renew` has this one.
+/// The path of a token (RFC 8555 §8.3) that no run of `renew` uses.
 const PATH: &str = "/.well-known/acme-challenge/sanedge-doctor";
 /// The port of http-01.
 const PORT: u16 = 80;
-/// For the answer of one address.
+/// Limit for the answer of one address.
 const LOOK_TIME: Duration = Duration::from_millis(3_500);
-/// Most of an answer that is read.
+/// Longest part of an answer that is read.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024;
-/// For all questions about CAA records.
+/// Limit for all queries about CAA records.
 const CAA_TIME: Duration = Duration::from_secs(4);
-/// Where name servers listen.
+/// The port of name servers.
 const DNS_PORT: u16 = 53;
 
 /// What answers on port 80 of an address.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// An edge of ours.
+    /// An edge.
     Edge,
-    /// Something else, by its first line.
+    /// Another server, with its first line.
     Other(String),
     /// Nothing.
     Closed(String),
 }
 
 impl Stages<'_> {
-    /// Looks at what a CA needs. `addresses` are those of DNS.
+    /// Checks what a CA needs. `addresses` are those of DNS.
     pub(super) async fn reach(
         &self,
         plan: &Plan,
@@ -53,7 +53,7 @@ impl Stages<'_> {
         if let Err(message) = believable(self.now, 0) {
             section.found(Finding::new(Code::AcmeClock, message));
         }
-        // With --resolve it is not about what DNS says.
+        // With --resolve the addresses are not those of DNS.
         if self.options.is_given(&self.target.host) {
             return;
         }
@@ -67,7 +67,7 @@ impl Stages<'_> {
         self.caa(plan, wanted, section).await;
     }
 
-    /// Does the router have the address that DNS gives?
+    /// Whether the router has the address in DNS.
     fn router(&self, addresses: &[IpAddr], section: &mut Section) {
         let Some(wan) = self.way_out.wan else { return };
         let ip = IpAddr::V4(wan);
@@ -95,7 +95,7 @@ impl Stages<'_> {
         );
     }
 
-    /// At each address of DNS; behind a router also at the listeners that it should forward to.
+    /// Checks port 80 at each address in DNS; behind a router also at the listeners that it should forward to.
     async fn port_80(&self, plan: &Plan, addresses: &[IpAddr], section: &mut Section) {
         let own = own_addresses();
         let is_own = |ip: IpAddr| ip.is_loopback() || own.contains(&ip);
@@ -128,7 +128,7 @@ impl Stages<'_> {
         }
     }
 
-    /// May the CA issue, by the CAA records (RFC 8659)?
+    /// Whether the CAA records permit the CA (RFC 8659).
     async fn caa(&self, plan: &Plan, wanted: &Wanted, section: &mut Section) {
         let Some(identity) = plan.ca.caa_identity() else { return };
         let Some(name) = lookup::name(&self.target.host.to_string()) else { return };
@@ -158,7 +158,7 @@ fn seen(answer: &str) -> Seen {
     }
 }
 
-/// Behind a router only IPv6 says something: from inside, another server on port 80 of the public IPv4 address may be the router's own.
+/// Behind a router only the result for IPv6 counts: from inside, the server on port 80 of the public IPv4 address may be the router itself.
 fn judge(place: SocketAddr, is_own: bool, seen: &Seen, section: &mut Section) {
     let (ip, port) = (place.ip(), place.port());
     let what = match seen {

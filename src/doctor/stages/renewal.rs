@@ -1,4 +1,4 @@
-//! What `sanedge renew` does about the certificate of a host: by which CA, when next and why then, and why it fails.
+//! What `sanedge renew` does about the certificate of a host: the CA, the next renewal and its reason, and the last failure.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::managed::Managed;
 
-/// The timer runs hourly: after this long it does not run.
+/// The timer is hourly: without a run for this long, it is not enabled.
 const SILENT_S: i64 = DAY_S;
 
 impl Stages<'_> {
@@ -79,7 +79,7 @@ impl Stages<'_> {
     }
 }
 
-/// When something happens next, and why then.
+/// The next renewal or attempt, and the reason for its time.
 fn next(told: &Renewal) -> String {
     let why = told.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
     match (told.next, told.outcome.as_str()) {
@@ -90,7 +90,7 @@ fn next(told: &Renewal) -> String {
     }
 }
 
-/// Why nothing is known of the last run.
+/// Why there is no result of a last run.
 fn untold(managed: &Managed, wanted: &Wanted) -> String {
     let ca = &managed.plan.ca;
     let staging = if ca.is_staging() { "STAGING " } else { "" };

@@ -1,21 +1,21 @@
-//! The tls-alpn-01 challenges that are pending (RFC 8737), as `sanedge renew` hands them to the edge: one small file in the challenge
-//! folder, with a line for each name.
+//! The pending tls-alpn-01 challenges (RFC 8737), which `sanedge renew` passes to the edge in one small file of the challenge folder, with a
+//! line for each name.
 
 use std::net::IpAddr;
 
 use crate::names::Host;
 
-/// What a hello offers, and nothing else, to see the proof (RFC 8737 §6.2).
+/// The only protocol in a ClientHello that asks for the proof (RFC 8737 §6.2).
 pub const PROTOCOL: &[u8] = b"acme-tls/1";
-/// The file in the challenge folder. No http-01 token has a dot, so none is ever served or replaced in its place.
+/// The file in the challenge folder. It cannot be confused with an http-01 token, which contains no dot.
 pub const FILE: &str = "tls-alpn-01.list";
-/// Most names of the file: those of one certificate, since one order is proven at a time.
+/// Most names in the file: those of one certificate, because one order is validated at a time.
 pub const PROOFS_MAX: usize = 100;
 /// Largest file: for each name at most 253 bytes, a blank, 64 hexadecimal digits and the end of its line.
 pub const BYTES_MAX: usize = PROOFS_MAX * (253 + 1 + 2 * DIGEST_BYTES + 1);
 const DIGEST_BYTES: usize = 32;
 
-/// What proves a name: the SHA-256 of the challenge's key authorization (RFC 8737 §3).
+/// The proof of a name: the SHA-256 of the challenge's key authorization (RFC 8737 §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     /// The name or address.
@@ -35,7 +35,7 @@ pub fn encode(proofs: &[Proof]) -> String {
     text
 }
 
-/// From the file; none unless [`encode`] wrote exactly this, with no name twice.
+/// Parses the file; `None` unless it is exactly what [`encode`] writes, without a repeated name.
 pub fn decode(bytes: &[u8]) -> Option<Vec<Proof>> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.is_empty() || text.ends_with('\n'))?;
     let mut proofs: Vec<Proof> = Vec::new();
@@ -68,7 +68,7 @@ fn read(line: &str) -> Option<Proof> {
     Some(Proof { host, digest })
 }
 
-/// The server name that a CA asks for: of an address its name in the reverse DNS (RFC 8738 §6).
+/// The server name in the CA's ClientHello: for an address, its reverse name (RFC 8738 §6).
 pub fn server_name(host: &Host) -> String {
     let ip = match host {
         Host::Ip(ip) => *ip,

@@ -1,4 +1,4 @@
-//! The certificates that `sanedge renew` has stored, read by one that does not trust it: root, while it deploys.
+//! The certificates that `sanedge renew` has stored. The reader, root during a deployment, does not trust the writer.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
@@ -23,23 +23,23 @@ pub enum StoredError {
         "it is {0}: expected a regular file of the folder's owner, mode 0600, with one name, of at most 64 KiB"
     )]
     Kind(&'static str),
-    /// What the system said.
+    /// An error of the system.
     #[error("it cannot be read: {0}")]
     Io(io::Error),
 }
 
-/// Where the certificate named `file` is.
+/// The path of the certificate named `file`.
 pub fn path(state: &Path, file: &str) -> PathBuf {
     state.join(FOLDER).join(format!("{file}.pem"))
 }
 
-/// Key and chain at `path` in the state folder `state`; none where nothing was obtained yet.
+/// Key and chain at `path` in the state folder `state`; `None` if nothing was obtained yet.
 ///
-/// Whoever owns the state folder may replace anything in it at any time: so the file is judged after it was opened, and no link is
-/// followed to it. It must belong to the owner of the folder, which then has no way to name a file of another user.
+/// The owner of the state folder can replace anything in it at any time. The file is therefore checked after it is opened, and no link is
+/// followed. It must belong to the owner of the folder, who therefore cannot pass off another user's file.
 ///
 /// # Errors
-/// Where it is not such a file.
+/// If it is not such a file.
 pub fn read(state: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StoredError> {
     let owner = match std::fs::symlink_metadata(state) {
         Ok(folder) if folder.is_dir() => folder.uid(),
@@ -66,7 +66,7 @@ pub fn read(state: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Sto
 /// File of the state folder with the certificates that were revoked: their SHA-256 in hex, a line each.
 pub const REVOKED: &str = "revoked";
 
-/// The certificates that were revoked, and so are never used again.
+/// The revoked certificates, which are never used again.
 pub fn revoked(state: &Path) -> BTreeSet<[u8; 32]> {
     let bytes = read(state, &state.join(REVOKED)).ok().flatten().unwrap_or_default();
     let digest = |line: &[u8]| -> Option<[u8; 32]> {
@@ -77,25 +77,25 @@ pub fn revoked(state: &Path) -> BTreeSet<[u8; 32]> {
     bytes.split(|byte| *byte == b'\n').filter_map(digest).collect()
 }
 
-/// Left in the state folder by `renew` after it has stored a certificate; a unit waits for it.
+/// The mark that `renew` creates in the state folder after it has stored a certificate; a path unit waits for it.
 pub const MARK: &str = "deploy";
-/// What that becomes while the certificate is taken into use: after a loss of power it is done again.
+/// The mark's name during a deployment: after a loss of power, the deployment runs again.
 const TAKEN: &str = "deploying";
 
-/// Before the stored certificates are read: one that is stored from now on leaves a mark of its own.
+/// Renames the mark before the stored certificates are read: a certificate that is stored later creates a new mark.
 pub fn take_mark(state: &Path) {
-    // Names in a folder that was opened: whoever owns it can point them nowhere else.
+    // By names relative to the opened folder: its owner cannot redirect them.
     if let Some(folder) = folder(state) {
         let _ = rustix::fs::renameat(&folder, MARK, &folder, TAKEN);
     }
 }
 
-/// Whether something new was stored that is not in use yet.
+/// Whether a stored certificate waits for its deployment.
 pub fn is_marked(state: &Path) -> bool {
     [MARK, TAKEN].iter().any(|name| std::fs::symlink_metadata(state.join(name)).is_ok())
 }
 
-/// After they were taken into use, or could not be.
+/// Removes the mark after a deployment, also after a failed one.
 pub fn drop_mark(state: &Path) {
     if let Some(folder) = folder(state) {
         let _ = rustix::fs::unlinkat(&folder, TAKEN, AtFlags::empty());

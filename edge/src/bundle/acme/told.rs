@@ -1,5 +1,5 @@
-//! What `sanedge renew` tells the edge of its last run, for status, page and metrics: a file without secrets in the challenge folder, which
-//! the edge can read, and in memory: it costs no write to the card.
+//! The result of the last run of `sanedge renew`, which the edge shows in status, page and metrics: a file without secrets in the challenge
+//! folder. The edge can read this folder, and it is in memory, so the card is not written.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use super::is_name;
 use crate::excerpt::kept_text;
 
-/// Its name. No challenge has a dot.
+/// Its name. Challenges have names without a dot.
 pub const FILE: &str = "status.json";
 /// Largest such file: 256 hosts with a failure each.
 pub const BYTES_MAX: u64 = 512 * 1024;
 /// Kinds of failures that are counted.
 pub const CODES_MAX: usize = 64;
 
-/// What is known of all managed certificates.
+/// The state of all managed certificates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Renewals {
     /// When the last run ended, in seconds since 1970.
     pub at: i64,
-    /// When the CA is asked next for its renewal information (RFC 9773 §4.3).
+    /// When the CA is next asked for renewal information (RFC 9773 §4.3).
     #[serde(default)]
     pub poll_at: i64,
     /// One for each certificate.
@@ -33,24 +33,24 @@ pub struct Renewals {
     pub failures: BTreeMap<String, u64>,
 }
 
-/// What is known of one.
+/// The state of one certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Renewal {
     /// Its hosts.
     pub names: Vec<String>,
-    /// The directory of the CA that issued it, or else is asked.
+    /// The directory of the CA that issued it, or that will.
     pub directory: String,
-    /// Browsers refuse it: it is of a CA for trials.
+    /// It comes from a CA for trials: browsers refuse it.
     pub staging: bool,
-    /// The profile that is asked for.
+    /// The requested profile.
     pub profile: String,
     /// `fine`, `issued`, `waiting` or `failed`.
     pub outcome: String,
     /// When it ends.
     pub not_after: Option<i64>,
-    /// When it is renewed or tried next.
+    /// When it is renewed or attempted next.
     pub next: Option<i64>,
-    /// Why then.
+    /// The reason for that time.
     pub why: Option<String>,
     /// The last failure; none after a success.
     pub failure: Option<Failure>,
@@ -71,7 +71,7 @@ pub struct Failure {
     pub at: i64,
 }
 
-/// What the last run has told; none where there was none since the boot, or the file is no such file.
+/// Reads the result of the last run; `None` if there was no run since the boot, or the file is not valid.
 pub fn read(folder: &Path) -> Option<Renewals> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(folder.join(FILE), flags, Mode::empty()).ok()?);

@@ -39,7 +39,7 @@ impl Look {
         let proofs = alpn::decode(&now);
         if proofs.is_none() {
             let file = Excerpt::of_path(&path);
-            warn!(%file, "no list of challenges: only `sanedge renew` writes this file");
+            warn!(%file, "this is not a list of challenges, so it is ignored; only `sanedge renew` should write this file");
         }
         self.seen = now;
         let challenges = Challenges::of(proofs.unwrap_or_default(), &shared.challenges.load());
