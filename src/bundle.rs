@@ -1,5 +1,5 @@
-//! How a bundle is made from its sources and compared with them. The bundle itself, and its file, are
-//! [`sanedge_edge::bundle`]'s, all of which is exported here too.
+//! Compiles a bundle from its sources, and compares it with them. The bundle itself and its file are in [`sanedge_edge::bundle`], which is
+//! re-exported here.
 
 pub use sanedge_edge::bundle::*;
 

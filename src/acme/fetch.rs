@@ -1,4 +1,5 @@
-//! HTTPS requests to the CA: one per connection, with a bound on every wait and body. Also keeps parts of an answer that the ACME crate drops.
+//! HTTPS requests to the CA: one per connection, with a bound on every wait and body. Also keeps parts of an answer that the ACME
+//! crate drops.
 
 use std::future::Future;
 use std::path::Path;

@@ -47,13 +47,13 @@ pub struct Row {
     pub name: &'static str,
     /// Its type.
     pub kind: &'static str,
-    /// What holds where it is not written; `required` where it must be.
+    /// The value if the key is missing; `required` if it must not be.
     pub default: String,
-    /// Which values are allowed; empty where every value of the type is.
+    /// Which values are allowed; empty if every value of the type is.
     pub range: String,
     /// What it does.
     pub means: &'static str,
-    /// Why the default and the range are what they are; empty where that needs no reason.
+    /// The reason for default and range; empty if they need none.
     pub why: &'static str,
 }
 
@@ -86,7 +86,7 @@ const BOOLEAN: &str = "true or false";
 const FILE: &str = "path";
 const NETWORKS: &str = "list of networks";
 
-/// What stands above the first header.
+/// The keys above the first header.
 pub static TOP: Table = Table {
     title: "the top of the file",
     place: "at the top of the file",
@@ -357,7 +357,7 @@ pub static ACME_DNS: Table = Table {
     ],
 };
 
-/// Name servers that are asked one after the other.
+/// Most name servers, which are queried one after the other.
 const RESOLVERS_MAX: usize = 4;
 
 /// `[[acme.certificate]]`.
@@ -551,7 +551,7 @@ fn setting_row(range: &'static Range, preset: &Preset) -> Row {
     }
 }
 
-/// How many entries a list may have; one where `name` is no list.
+/// How many entries a list may have; one if `name` is not a list.
 pub fn items_max(name: &str) -> usize {
     let mut keys = TABLES.iter().flat_map(|table| table.keys);
     keys.find(|key| key.name == name).map_or(1, Key::items_max)

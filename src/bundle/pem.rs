@@ -1,6 +1,6 @@
-//! PEM as people make it (RFC 7468): text to sections of DER, or the line at which it is broken.
+//! Parses PEM leniently (RFC 7468): text to sections of DER, or the line of an error.
 //!
-//! Pure. Lenient where there is one reading (RFC 7468 §3): markers that share a line, with too few dashes or text around them, byte
+//! Pure. Lenient if there is only one reading (RFC 7468 §3): markers that share a line, with too few dashes or text around them, byte
 //! order marks, indentation, quotes, any line ends, `\n` as two characters, blanks in their place or nothing, UTF-16. Everything else
 //! is an error, so that no part of a file is dropped: there are never fewer sections than `BEGIN` markers. An error names a line and
 //! never its content.
@@ -9,12 +9,12 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-/// What a section holds, by its label.
+/// What a section contains, by its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// X.509.
     Certificate,
-    /// X.509 with OpenSSL's own data behind, which is left out.
+    /// X.509 followed by OpenSSL's own data, which is left out.
     TrustedCertificate,
     /// PKCS #8.
     Pkcs8Key,
@@ -30,7 +30,7 @@ pub enum Kind {
     Other,
 }
 
-/// Labels, and what they announce. A label that begins with another stands before it.
+/// Labels, and what they mean. A label that begins with another comes before it.
 const LABELS: [(&str, Kind); 25] = [
     ("CERTIFICATE REQUEST", Kind::Other),
     ("NEW CERTIFICATE REQUEST", Kind::Other),
@@ -59,7 +59,7 @@ const LABELS: [(&str, Kind); 25] = [
     ("SSL SESSION PARAMETERS", Kind::Other),
 ];
 
-/// Dashes that make a marker of BEGIN or END, whatever stands behind: RFC 7468 has five.
+/// Least dashes before BEGIN or END that make it a marker, whatever follows: RFC 7468 has five.
 const MARKER_DASHES: usize = 3;
 
 /// One section.
@@ -75,7 +75,7 @@ pub struct Section {
     pub der: Zeroizing<Vec<u8>>,
 }
 
-/// Where text is not PEM.
+/// An error in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {broken}")]
 pub struct PemError {
@@ -88,18 +88,18 @@ pub struct PemError {
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// A section goes on to the next one, or to the end of the file.
+    /// A section without its END: the next one, or the end of the file, follows.
     #[error("a {0} section without its END line")]
     NoEnd(&'static str),
-    /// The beginning was lost.
+    /// An END without its BEGIN.
     #[error("an END line without its BEGIN line")]
     NoBegin,
     /// Another section's END.
     #[error("the END line of a {found} section, where that of {expected} belongs")]
     OtherEnd {
-        /// What BEGIN announced.
+        /// The label of BEGIN.
         expected: &'static str,
-        /// What END says.
+        /// The label of END.
         found: &'static str,
     },
     /// No label of the table.
@@ -155,9 +155,9 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
     }
 }
 
-/// The text in ASCII as far as it is: UTF-16 decoded, marks, dashes and blanks of other kinds replaced by plain ones.
+/// The text in ASCII: decodes UTF-16, and replaces marks, dashes and blanks of other kinds by plain ones.
 fn plain(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    // What is ASCII in part is no UTF-16 as a whole.
+    // A text with ASCII parts is not UTF-16.
     let wide = if bytes.windows(5).any(|word| word == b"BEGIN") { &[] } else { bytes };
     let units = |from: fn([u8; 2]) -> u16| bytes.as_chunks::<2>().0.iter().map(move |two| from(*two));
     let decoded = |from| char::decode_utf16(units(from)).map(replaced).collect::<String>();
@@ -209,7 +209,7 @@ struct Marker {
     has_dashes: bool,
 }
 
-/// In the order of the text: each BEGIN or END behind dashes, or before a label that is known.
+/// In the order of the text: each BEGIN or END after dashes, or before a known label.
 fn markers(text: &[u8]) -> Vec<Marker> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -293,7 +293,7 @@ fn section(label: &'static str, kind: Kind, body: &[u8]) -> Result<Section, Brok
     Ok(Section { label, kind, encrypted, der })
 }
 
-/// Without the fields that may stand in front (RFC 1421 §4.6).
+/// Without the header fields at the beginning (RFC 1421 §4.6).
 fn headless(body: &[u8]) -> &[u8] {
     let mut rest = body.trim_ascii_start();
     while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -1,19 +1,19 @@
-//! Who may open WebSockets, by route.
+//! Which origins may open WebSockets, by route.
 
 use super::{Bundle, Origins, Route};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, Origin};
 
-/// Who may open WebSockets on a route.
+/// Which origins may open WebSockets on a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebSockets {
     /// The site's hosts.
     pub hosts: Vec<String>,
     /// The route's path.
     pub path: String,
-    /// The site's own pages, where those may (`origins_default`).
+    /// The site's own origins, if they may (`origins_default`).
     pub own: Vec<String>,
-    /// What `origins` lists for it.
+    /// The origins that `origins` lists for it.
     pub listed: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The judgement of the chain that a server presents: what some client would refuse, and what surprises somebody later.
+//! Checks the chain that a server presents: what some client refuses, and what fails later.
 
 use rustls_pki_types::CertificateDer;
 
@@ -13,10 +13,10 @@ use crate::bundle::finding::{self, Code as ChainCode, listed};
 use crate::bundle::lifetime::Lifetime;
 use crate::names::Host;
 
-/// Seconds by which two clocks may differ before it is worth a line.
+/// Seconds by which two clocks may differ without a finding.
 const SKEW_S: i64 = 300;
 
-/// Whether a careful client would go on with this chain for this host.
+/// Whether a strict client accepts this chain for this host.
 pub(super) fn acceptable(
     host: &Host,
     chain: &[CertificateDer<'static>],
@@ -29,7 +29,7 @@ pub(super) fn acceptable(
     found.names.iter().any(|name| name.covers(host)) && !found.findings.iter().any(failing)
 }
 
-/// Whether a certificate above the host's own has expired: where the chain passes nevertheless, clients know a root below it.
+/// Whether a certificate above the host's own has expired. If the chain is valid nevertheless, clients know a root below it.
 fn has_expired_above(chain: &[CertificateDer<'static>], now: i64) -> bool {
     let ended = |der: &CertificateDer<'_>| {
         x509_parser::parse_x509_certificate(der)
@@ -55,13 +55,13 @@ pub(super) fn summary(
     }
 }
 
-/// What the judgement of a chain needs to know.
+/// What the check of a chain needs to know.
 pub(super) struct Case<'a> {
     pub(super) host: &'a Host,
     pub(super) chain: &'a [CertificateDer<'static>],
     /// An OCSP response came with it.
     pub(super) stapled: bool,
-    /// Roots beside Mozilla's.
+    /// Further roots besides Mozilla's.
     pub(super) trust: &'a [CertificateDer<'static>],
     /// The certificate that the bundle has for this host.
     pub(super) expected: Option<&'a CertificateDer<'static>>,
@@ -69,16 +69,16 @@ pub(super) struct Case<'a> {
     pub(super) named: &'a Named,
     /// Why the handshake's signature proves nothing.
     pub(super) unproven: Option<&'a str>,
-    /// Whether a made-up name gets the same certificate; `None` where that is not known.
+    /// Whether an invented name gets the same certificate; `None` if unknown.
     pub(super) default: Option<bool>,
-    /// Whether a second connection took up the session of the first; `None` where that is not known.
+    /// Whether a second connection resumed the session of the first; `None` if unknown.
     pub(super) resumed: Option<bool>,
     /// Seconds since 1970, by this machine and by the server's Date.
     pub(super) now: i64,
     pub(super) server_now: Option<i64>,
 }
 
-/// Judges a presented chain, into `section`; false where some client would not go on.
+/// Checks a presented chain and reports into `section`; false if some client refuses it.
 pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, versions: &str) -> bool {
     let found = match presented(case.chain, case.trust, case.stapled, case.now) {
         Ok(found) => found,
@@ -175,7 +175,7 @@ fn name(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     Some(finding)
 }
 
-/// The command that issues a certificate for names: no public CA has those of a home.
+/// The command that issues a certificate for these names; no public CA issues for names of a home network.
 fn issue(host: &Host, names: &[String]) -> String {
     let words: Vec<String> = names.iter().map(|name| crate::bundle::compile::shell_word(name)).collect();
     if is_home(host) || matches!(host, Host::Ip(_)) {
@@ -190,7 +190,7 @@ fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
     let untrusted = found.self_signed && !case.chain.first().is_some_and(|leaf| case.trust.contains(leaf));
     let one = |seen: &finding::Finding| match code_of(seen, clock_is_wrong)? {
         Code::ClockWrong => Some(clock_finding(case)),
-        // `openssl req -x509` makes it so: that no client trusts it comes before what few of them check.
+        // The default of `openssl req -x509`. That no client trusts it is reported before what only few of them check.
         Code::TlsCaCertificate if untrusted => {
             Some(chain_finding(case.host, Code::TlsSelfSigned, seen, found))
         }
@@ -216,7 +216,7 @@ fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {
     Some(finding.seen("expected", theirs.as_ref().map(of).unwrap_or_default()))
 }
 
-/// By the server's clock the certificate is valid, by ours it is not.
+/// The certificate is valid by the server's clock, but not by this machine's.
 fn clock_is_wrong(case: &Case<'_>, found: &Presented) -> bool {
     let valid = |now: i64| (found.not_before..=found.not_after).contains(&now);
     case.server_now
@@ -233,7 +233,7 @@ fn clock_finding(case: &Case<'_>) -> Finding {
     .seen("the server", theirs)
 }
 
-/// The clocks, where the certificate is no reason to look at them.
+/// Compares the clocks if the certificate gave no reason to.
 pub(super) fn skew(now: i64, server_now: i64) -> Option<Finding> {
     let apart = (now - server_now).abs();
     (apart > SKEW_S).then(|| {
@@ -292,7 +292,7 @@ fn is_of_some_clients(code: Code) -> bool {
     )
 }
 
-/// In a few words, where the finding has no facts of its own.
+/// A short text, if the finding has no facts of its own.
 fn remedy(code: Code) -> &'static str {
     match code {
         Code::TlsChainOrder => "put the host's own first, and after each certificate the one that signed it",

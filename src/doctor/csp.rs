@@ -1,6 +1,6 @@
-//! What a page's Content-Security-Policy lets it connect to (CSP Level 3, §6.1.1 and §6.7), as far as its own server goes.
+//! Whether a page's Content-Security-Policy lets it connect to its own server (CSP Level 3, §6.1.1 and §6.7).
 
-/// The sources of an enforced policy that leave a page's own server out; `None` where the page may connect to it.
+/// The sources of an enforced policy that do not include the page's own server; `None` if the page may connect to it.
 pub(super) fn forbids<'a>(policies: impl IntoIterator<Item = &'a str>, origin: &str) -> Option<String> {
     policies.into_iter().flat_map(|policy| policy.split(',')).find_map(|policy| {
         let sources = connect_sources(policy)?;
@@ -22,7 +22,7 @@ fn connect_sources(policy: &str) -> Option<&str> {
 }
 
 /// `http:` covers `https:`, and `ws:` and `wss:` are the same server's as `http:` and `https:` (§6.7.2.8). A client begins by
-/// polling and goes on by WebSocket: one of the two is enough to connect.
+/// polling and continues with a WebSocket: one of the two is enough to connect.
 fn allows(source: &str, origin: &str) -> bool {
     let source = source.to_ascii_lowercase();
     let Some((scheme, authority)) = origin.split_once("://") else { return true };

@@ -1,4 +1,4 @@
-//! One question to a name server of the user's choice (RFC 1035), where the system's resolver is what is in doubt.
+//! One query to a chosen name server (RFC 1035), to compare with the system's resolver.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use tokio::net::UdpSocket;
 use super::connection::Deadline;
 use crate::names::DnsName;
 
-/// The name server that is asked where the user named none: Quad9.
+/// The default name server: Quad9.
 pub(super) const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9));
-/// For one answer.
+/// Limit for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Longest answer over UDP without extensions (RFC 1035 §4.2.1).
 const MESSAGE_BYTES_MAX: usize = 512;
@@ -23,7 +23,7 @@ const CLASS_IN: u16 = 1;
 /// Name error: the name does not exist (RFC 1035 §4.1.1).
 const NXDOMAIN: u8 = 3;
 
-/// The addresses that `server` knows for a name; empty: it says that there are none. `None`: no usable answer.
+/// The addresses of a name from `server`; empty: it answers that there are none. `None`: no usable answer.
 pub(super) async fn ask(server: IpAddr, name: &DnsName, deadline: Deadline) -> Option<Vec<IpAddr>> {
     let (v4, v6) = tokio::join!(one(server, name, A, deadline), one(server, name, AAAA, deadline));
     match (v4, v6) {
@@ -47,7 +47,7 @@ async fn one(server: IpAddr, name: &DnsName, kind: u16, deadline: Deadline) -> O
     deadline.wait(ANSWER_TIME, work).await.ok()?
 }
 
-/// One question, recursion desired.
+/// One query, recursion desired.
 fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -61,7 +61,7 @@ fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
     message
 }
 
-/// The addresses of an answer to the question with this id; `None` where it is not one, or the server failed.
+/// The addresses in the answer to the query with this id; `None` if it is another message, or the server failed.
 pub(crate) fn read(message: &[u8], id: u16, kind: u16) -> Option<Vec<IpAddr>> {
     let short = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
     let (is_answer, code) = (message.get(2)? & 0x80 != 0, message.get(3)? & 0x0f);
@@ -93,7 +93,7 @@ fn address(data: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Where a name ends: behind its root label, or behind the pointer to the rest of it (RFC 1035 §4.1.4).
+/// Where a name ends: after its root label, or after the pointer to the rest of it (RFC 1035 §4.1.4).
 fn behind_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {

@@ -1,4 +1,4 @@
-//! What was sent to a host and what came back, at no more than a client's pace. Secrets are masked on the way out.
+//! Records what was sent to a host and what came back, and limits the rate to that of a client. Secrets are masked in the output.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::excerpt::{self, Excerpt};
 
 /// Requests that a client makes at once for its first connection: handshake, POST, poll, WebSocket, poll.
 pub(super) const CLIENT_REQUESTS: u32 = 5;
-/// Between further requests. Limits of a proxy are five a second and more, or they would hit clients first.
+/// Pause between further requests. A proxy's rate limit is at least five a second; a lower one would affect clients first.
 const REQUEST_GAP: Duration = Duration::from_millis(350);
-/// Exchanges that are kept: a run makes at most three times a client's requests for each address of the host.
+/// Most exchanges that are kept: a run sends at most three times a client's requests to each address of the host.
 const EXCHANGES_MAX: usize = 64;
-/// A shorter text stands in too many others to be masked everywhere.
+/// A shorter text occurs in too many others to be masked everywhere.
 const SECRET_CHARS_MIN: usize = 4;
 
-/// One request and what became of it.
+/// One request and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// Method and target, with what is particular about its fields.
+    /// Method and target, and unusual fields.
     pub sent: String,
     /// Status and beginning of the body, or why there is none.
     pub came: String,
@@ -33,9 +33,9 @@ pub(super) struct Journal(Arc<Mutex<Pages>>);
 struct Pages {
     exchanges: Vec<Exchange>,
     secrets: Vec<(String, String)>,
-    /// Names, addresses and paths that are shown whole.
+    /// Names, addresses and paths that are shown in full.
     vouched: Vec<String>,
-    /// Requests so far, and when the next one may go.
+    /// Number of requests so far, and when the next one may be sent.
     requests: u32,
     next: Option<Instant>,
 }
@@ -45,7 +45,7 @@ impl Journal {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next place in the row: when this request may be sent.
+    /// Reserves the time at which this request may be sent.
     pub(super) fn turn(&self, now: Instant) -> Instant {
         let mut pages = self.pages();
         pages.requests += 1;
@@ -65,7 +65,7 @@ impl Journal {
         }
     }
 
-    /// Never shows `secret` again, but `shown` in its place.
+    /// From now on shows `shown` instead of `secret`.
     pub(super) fn hide(&self, secret: &str, shown: &str) {
         if secret.chars().count() >= SECRET_CHARS_MIN {
             let mut pages = self.pages();
@@ -75,14 +75,14 @@ impl Journal {
         }
     }
 
-    /// The name of a session, also as it stands in a target.
+    /// Masks a session id, also in its form in a target.
     pub(super) fn hide_sid(&self, sid: &str, escaped: &str) {
         let shown = masked_sid(sid);
         self.hide(sid, &shown);
         self.hide(escaped, &shown);
     }
 
-    /// Shows a value of the command line no longer than its excerpt.
+    /// Shows a value of the command line only as its excerpt.
     pub(super) fn excerpt(&self, value: &str) {
         let shown = Excerpt::of(value);
         if *shown != *value {
@@ -90,7 +90,7 @@ impl Journal {
         }
     }
 
-    /// Parsed as a host or an address, or a text that holds only excerpts.
+    /// A text that parses as a host or an address, or that contains only excerpts.
     pub(super) fn vouch(&self, text: &str) {
         self.pages().vouched.extend(Some(text.to_owned()).filter(|text| !text.is_empty()));
     }
@@ -101,7 +101,7 @@ impl Journal {
         excerpt::netted(&text, &self.pages().vouched)
     }
 
-    /// Of a request, which has nothing else in it that was not made here.
+    /// The same for a request, whose other parts were all created here.
     fn known_masked(&self, text: &str) -> String {
         let hide = |text: String, (secret, shown): &(String, String)| text.replace(secret, shown);
         self.pages().secrets.iter().fold(text.to_owned(), hide)
@@ -116,7 +116,7 @@ impl Journal {
     }
 }
 
-/// A session's name is as good as its owner's cookie.
+/// A session id gives the same access as its owner's cookie.
 pub(super) fn masked_sid(sid: &str) -> String {
     format!("{}…", sid.chars().take(4).collect::<String>())
 }

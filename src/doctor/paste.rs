@@ -7,12 +7,12 @@ use super::check::{Check, Outcome, Report};
 use super::options::Options;
 use crate::bundle::report::escaped;
 
-/// Parts of a query that say how a client speaks, and nothing of whose it is.
+/// Parts of a query that describe the protocol and do not identify a user.
 const PLAIN_KEYS: [&str; 3] = ["EIO", "transport", "t"];
-/// Letters and digits in a row that may be a token.
+/// Length from which letters and digits in a row may be a token.
 const TOKEN_CHARS: usize = 24;
 
-/// The report as such a text.
+/// The text of the report.
 pub fn text(report: &Report, options: &Options) -> String {
     let mut out = format!(
         "```text\nsanedge {} on {} {}\nasked with: {}\n",

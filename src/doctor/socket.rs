@@ -1,4 +1,4 @@
-//! A WebSocket after its handshake, as far as a first meeting needs: texts in and out, and whether frames are as agreed.
+//! A WebSocket after its handshake: sends and receives texts, and checks the first frame against the negotiated compression.
 
 use std::time::Duration;
 
@@ -15,34 +15,34 @@ use super::connection::{ANSWER_TIME, Connector};
 
 /// Largest WebSocket message that is read.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// The first message comes at once; of a bigger one the beginning says enough.
+/// Bytes of the first message that are needed; the rest of a longer one is not read.
 const BEGINNING_BYTES_MAX: usize = 4096;
-/// For the first message, which the server owes at once.
+/// Limit for the first message, which a server sends at once.
 const FIRST_TIME: Duration = Duration::from_secs(4);
-/// Of a status line, as evidence.
+/// Longest status line that is shown as evidence.
 const LINE_CHARS_MAX: usize = 60;
 /// The first byte of a compressed text: RSV1 marks it (RFC 7692 §6), FIN may be there or not.
 const COMPRESSED_TEXT: u8 = 0x41;
 const FIN: u8 = 0x80;
-/// Payload of a Ping, by which its Pong is known.
+/// Payload of a Ping, which its Pong repeats.
 const PING: &[u8] = b"sanedge";
 
 /// A WebSocket after its handshake.
 pub(super) struct Socket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
     beginning: Beginning,
-    /// The line of HTTP in place of a frame.
+    /// The line of HTTP that came instead of a frame.
     line: String,
 }
 
-/// The first frame, where compression was offered.
+/// The first frame if compression was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beginning {
     /// Compression was not offered, or the first message is not compressed.
     Usual,
-    /// Compressed, as agreed: this client does not read further.
+    /// Compressed, as negotiated: this client does not read further.
     Compressed,
-    /// Compressed, though the answer does not say that it would be.
+    /// Compressed, although the 101 did not negotiate it.
     Unagreed,
     /// Another answer in HTTP, after the 101.
     Http,
@@ -50,21 +50,21 @@ enum Beginning {
     Silent,
 }
 
-/// What came through a WebSocket.
+/// What a WebSocket received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     Text(String),
-    /// A message that is compressed, as agreed.
+    /// A compressed message, as negotiated.
     Compressed,
-    /// A message that is compressed, which the handshake did not agree on.
+    /// A compressed message, although the handshake did not negotiate it.
     Unagreed,
     /// The first line of another answer in HTTP, after the 101.
     Http(String),
-    /// A Close frame, with code and reason where there were any.
+    /// A Close frame, with code and reason if it had any.
     Closed(String),
     /// The connection ended without a Close frame.
     Cut(String),
-    /// What came is no frame that a server may send (RFC 6455 §5).
+    /// Not a frame that a server may send (RFC 6455 §5).
     Damaged(String),
     /// The answer to a Ping.
     Pong,
@@ -72,7 +72,7 @@ pub(super) enum Heard {
 }
 
 impl Socket {
-    /// Where compression was `offered` the first frame is looked at before tungstenite, which knows no compression, reads it.
+    /// If compression was `offered`, checks the first frame before tungstenite, which does not support compression, reads it.
     pub(super) async fn new(connector: &Connector, upgraded: Upgraded, offered: bool, agreed: bool) -> Self {
         let config = Some(WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)));
         let mut io = TokioIo::new(upgraded);
@@ -106,7 +106,7 @@ impl Socket {
         }
     }
 
-    /// Whether texts can be read from it.
+    /// Whether texts can be received.
     pub(super) fn is_readable(&self) -> bool {
         self.beginning == Beginning::Usual
     }
@@ -122,18 +122,18 @@ impl Socket {
         }
     }
 
-    /// Sends a text; what fails here is heard as a close.
+    /// Sends a text. A failure shows as a close at the next receive.
     pub(super) async fn say(&mut self, connector: &Connector, text: &str) {
         let _ = connector.in_time(ANSWER_TIME, self.stream.send(Message::text(text))).await;
     }
 
-    /// Says farewell as a client does.
+    /// Closes it as a client does.
     pub(super) async fn close(mut self, connector: &Connector) {
         self.say(connector, "1").await;
         let _ = connector.in_time(Duration::from_secs(1), self.stream.close(None)).await;
     }
 
-    /// Whether a Ping is answered within `time` (RFC 6455 §5.5.3): what this client sends arrives, then.
+    /// Whether a Ping is answered within `time` (RFC 6455 §5.5.3), which shows that frames of this client arrive.
     pub(super) async fn answers_ping(&mut self, connector: &Connector, time: Duration) -> bool {
         let _ = connector.in_time(ANSWER_TIME, self.stream.send(Message::Ping(PING.into()))).await;
         let pong = async {

@@ -17,9 +17,9 @@ pub(super) struct Anchors {
     /// Name of the `trust` file as written, if there is one, and where it is.
     pub(super) label: Option<Excerpt>,
     pub(super) path: Option<std::path::PathBuf>,
-    /// What the `trust` file holds: a self-signed certificate may be in it and is then no surprise.
+    /// The certificates of the `trust` file: a self-signed certificate in it is expected.
     pub(super) trusted: Vec<CertificateDer<'static>>,
-    /// The `trust` file has findings of its own: what it would have said about a CA is not known.
+    /// The `trust` file has errors, so its CAs are not known completely.
     pub(super) broken: bool,
 }
 
@@ -42,7 +42,7 @@ impl Anchors {
         Self { all, label, path, trusted, broken: context.errors() > before }
     }
 
-    /// Mozilla's, and some that are trusted beside them.
+    /// Mozilla's roots, and further trusted ones.
     pub(super) fn of(trusted: &[CertificateDer<'static>]) -> Self {
         let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
         let anchor = |der| webpki::anchor_from_trusted_cert(der).ok().map(|anchor| anchor.to_owned());
@@ -50,7 +50,7 @@ impl Anchors {
         Self { all, label: None, path: None, trusted: trusted.to_vec(), broken: false }
     }
 
-    /// The trusted roots, of those beside Mozilla's, that may have signed this certificate.
+    /// The further roots that may have signed this certificate.
     pub(super) fn roots_above(&self, last: &Link) -> impl Iterator<Item = Link> {
         let root =
             |der: &CertificateDer<'static>| Some(Link { der: der.clone(), facts: Facts::of(der).ok()? });
@@ -63,18 +63,18 @@ impl Anchors {
         self.roots_above(last).next()
     }
 
-    /// Whether a root that was named beside Mozilla's is the one that the path ends at.
+    /// Whether the path ends at one of the further roots.
     pub(super) fn names_issuer_of(&self, path: &[Link]) -> bool {
         path.last().is_some_and(|last| self.trusted.contains(&last.der) || self.root_above(last).is_some())
     }
 
-    /// Whether the chain gets to a root that browsers know, by its names.
+    /// Whether the chain leads to a root that browsers know, by names.
     pub(super) fn are_public(path: &[Link]) -> bool {
         reaches(&path.iter().collect::<Vec<_>>(), webpki_roots::TLS_SERVER_ROOTS)
     }
 }
 
-/// Whether a chain gets to one of the roots by its names; whether the signatures agree is the path check's question.
+/// Whether a chain leads to one of the roots by names; the path check verifies the signatures.
 pub(super) fn reaches(path: &[&Link], anchors: &[TrustAnchor<'_>]) -> bool {
     let issuer_is = |link: &Link, anchor: &TrustAnchor<'_>| {
         sequence_content(&link.facts.issuer_raw) == Some(anchor.subject.as_ref())

@@ -1,8 +1,8 @@
-//! `sanedge bundle --carry-over`: one bad certificate does not keep the good ones out.
+//! `sanedge bundle --carry-over`: one bad certificate does not stop the others.
 //!
-//! Where the source of a certificate fails, the certificate that the bundle in place was given from the same source stays in
-//! use, if it passes every proof again. A host with a valid certificate never loses it: then nothing is written. A certificate
-//! whose source is no longer in sanedge.toml is not taken from the bundle.
+//! If the source of a certificate has errors, the certificate that the existing bundle has from the same source stays in use, if it passes
+//! every check again. If a host would lose a valid certificate, nothing is written. A certificate whose source is no longer in sanedge.toml is
+//! not carried over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use crate::names::Host;
 /// A certificate with what proves it, and its key.
 pub(super) type Loaded<'a> = (Candidate<'a>, Option<PrivateKeyDer<'static>>);
 
-/// The bundle that is about to be replaced, with its keys.
+/// The bundle that will be replaced, with its keys.
 #[derive(Debug, Default)]
 pub struct InPlace {
-    /// None: there is no bundle yet.
+    /// `None`: there is no bundle yet.
     bundle: Option<Bundle>,
     keys: Vec<PrivateKeyDer<'static>>,
 }
 
 impl InPlace {
-    /// From the bytes of the file.
+    /// Decodes the bytes of the file.
     ///
     /// # Errors
     /// As [`Bundle::decode`].
@@ -38,7 +38,7 @@ impl InPlace {
         Ok(Self { bundle: Some(bundle), keys })
     }
 
-    /// Every certificate that was made of this source.
+    /// Every certificate from this source.
     fn of(
         &self,
         source: [u8; 32],
@@ -51,7 +51,7 @@ impl InPlace {
             .filter(move |(certificate, _)| certificate.source == source && !is_in(revoked, certificate))
     }
 
-    /// The end of the certificate that `host` has, while that is valid.
+    /// When the certificate of `host` ends, if it is still valid.
     fn valid_until(&self, host: &Host, now: i64, revoked: &BTreeSet<[u8; 32]>) -> Option<i64> {
         let bundle = self.bundle.as_ref()?;
         let entry = bundle.host(host)?;
@@ -74,20 +74,20 @@ fn is_in(revoked: &BTreeSet<[u8; 32]>, certificate: &Certificate) -> bool {
     certificate.key.cert.first().is_some_and(|end_entity| revoked.contains(&wire::sha256(end_entity)))
 }
 
-/// What was carried over, and why.
+/// The state of carrying over: what is kept, and why.
 pub(super) struct CarryOver<'a> {
     pub(super) in_place: &'a InPlace,
-    /// Certificates that are never brought back, by their SHA-256.
+    /// Revoked certificates, which are never carried over, by their SHA-256.
     revoked: BTreeSet<[u8; 32]>,
-    /// Findings of sources that failed: they are told, and do not keep the others out.
+    /// Findings of sources with errors: they are reported, and do not stop the others.
     pub(super) tolerated: Vec<Finding>,
-    /// Of the candidates, those that come from the bundle in place.
+    /// The candidates that come from the existing bundle.
     pub(super) carried: Vec<usize>,
     pub(super) left_out: Vec<Host>,
 }
 
-/// Tells sources apart: a certificate of the bundle belongs to the `[[certificate]]` with the same chain and key file. A moved
-/// sanedge.toml names other files.
+/// Identifies a source: a certificate of the bundle belongs to the `[[certificate]]` with the same chain and key file. If sanedge.toml was
+/// moved, the files are others.
 pub(super) fn identity(toml: &Path, files: &CertificateFiles) -> [u8; 32] {
     let folder = toml.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
@@ -105,7 +105,7 @@ impl<'a> CarryOver<'a> {
         Self { in_place, revoked, tolerated: Vec::new(), carried: Vec::new(), left_out: Vec::new() }
     }
 
-    /// What is used of a source whose findings begin at `from`: itself, or what the bundle in place has of it.
+    /// What is used for a source whose findings begin at `from`: the source, or the existing bundle's certificates from it.
     pub(super) fn instead<'f>(
         &mut self,
         context: &mut Context,
@@ -125,8 +125,8 @@ impl<'a> CarryOver<'a> {
             .collect()
     }
 
-    /// For hosts that nothing covers any more: what the bundle in place has of sources that are still there. The keys are those of
-    /// the candidates that it adds.
+    /// For hosts that no certificate covers any more: the existing bundle's certificates from sources that sanedge.toml still names. Returns the
+    /// keys of the candidates that it adds.
     pub(super) fn fill<'f>(
         &mut self,
         context: &mut Context,
@@ -171,7 +171,7 @@ impl<'a> CarryOver<'a> {
         self.tolerated.extend::<Vec<Finding>>(uncovered);
     }
 
-    /// Says of each host that keeps its certificate that it does.
+    /// Reports each host that keeps its certificate.
     pub(super) fn tell(
         &self,
         context: &mut Context,
@@ -186,7 +186,7 @@ impl<'a> CarryOver<'a> {
     }
 }
 
-/// The certificate of a bundle, by every proof again.
+/// Checks a certificate of a bundle again, completely.
 fn proven<'f>(
     context: &Context,
     files: &'f CertificateFiles,

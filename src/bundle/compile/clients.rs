@@ -1,4 +1,4 @@
-//! Rules that a family of clients has and the path check here (webpki) has not. The certificate works elsewhere: each is a warning
+//! Rules of some client families that the path check here (webpki) does not have. Other clients accept the certificate, so each is a warning
 //! that names the clients and the remedy.
 //!
 //! Pure, and shared by `sanedge bundle` and `sanedge doctor`.
@@ -27,19 +27,19 @@ const PUBLIC_DAYS_MAX: [(i64, i64); 5] = [
 
 /// A chain as clients see it.
 pub(super) struct Served<'a> {
-    /// How findings call it.
+    /// Its name in findings.
     pub(super) label: &'a str,
     /// End-entity first, without a root.
     pub(super) path: Vec<&'a Facts>,
-    /// The root above, where its certificate is known.
+    /// The root above, if its certificate is known.
     pub(super) root: Option<&'a Facts>,
-    /// It ends at a root of Mozilla's list, and at none that was named beside it.
+    /// It ends at a root of Mozilla's list, and not at one of `trust`.
     pub(super) public: bool,
     /// The server sends an OCSP response with it (RFC 6066 §8). sanedge does not.
     pub(super) stapled: bool,
 }
 
-/// Everything that some client family would refuse.
+/// Reports everything that some client family refuses.
 pub(super) fn check(served: &Served<'_>) -> Vec<Finding> {
     let Some(end_entity) = served.path.first() else { return Vec::new() };
     let findings = [
@@ -52,7 +52,7 @@ pub(super) fn check(served: &Served<'_>) -> Vec<Finding> {
     findings.into_iter().flatten().map(|finding| finding.certificate(served.label)).collect()
 }
 
-/// The limit in days for a certificate of this date of issue, and the clients that hold it to that.
+/// The limit in days for a certificate with this date of issue, and the clients that enforce it.
 fn days_max(public: bool, not_before: i64) -> Option<(i64, &'static str)> {
     let limit =
         |rules: &[(i64, i64)]| rules.iter().find(|(from, _)| not_before >= *from).map(|(_, days)| *days);
@@ -118,7 +118,7 @@ fn timestamps(served: &Served<'_>, profile: &Profile) -> Option<Finding> {
     (served.public && !profile.has_timestamps).then(finding)
 }
 
-/// What is wrong with a serial number, and who minds.
+/// What is wrong with a serial number, and which clients refuse it.
 fn serial_trouble(serial: &[u8]) -> Option<(&'static str, &'static str)> {
     match serial {
         [first, ..] if first & 0x80 != 0 => Some(("negative", "programs in Go refuse it (1.23 and later)")),

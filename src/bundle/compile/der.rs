@@ -1,9 +1,9 @@
-//! The few pieces of DER that are looked at below the level of X.509.
+//! The few pieces of DER that are parsed below the level of X.509.
 
 use x509_parser::oid_registry::asn1_rs::{Any, FromDer};
 use x509_parser::oid_registry::asn1_rs::{Class, Tag};
 
-/// Most elements of a SEQUENCE that are looked at; none of those wanted here has more than ten.
+/// Most elements of a SEQUENCE that are read; none of those needed here has more than ten.
 const ELEMENTS_MAX: usize = 16;
 
 /// One element with its header, and its content.

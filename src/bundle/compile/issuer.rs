@@ -1,4 +1,4 @@
-//! A chain that gets to no known root, and what that means for the user.
+//! A chain that does not lead to a known root, and what that means for the user.
 
 use super::anchors::Anchors;
 use super::context::Subject;
@@ -7,7 +7,7 @@ use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::shell::shell_word;
 
-/// Subjects of a `trust` file that are told: a whole system store would fill the screen.
+/// Most subjects of a `trust` file that are shown: a whole system store would fill the screen.
 const SUBJECTS_TOLD_MAX: usize = 5;
 
 pub(super) fn unknown_issuer(
@@ -25,7 +25,7 @@ pub(super) fn unknown_issuer(
     }
 }
 
-/// Somebody took the trouble to name a CA: then a chain that does not get there is a mistake and no choice.
+/// An error if `trust` names a CA: a chain that does not lead to it is then a mistake, not a choice.
 fn not_in_trust(subject: &Subject<'_>, last: &Link, trust: &str, anchors: &Anchors) -> Finding {
     let issuer = ends_at(last);
     let mut held: Vec<String> = anchors
@@ -74,7 +74,7 @@ fn missing_intermediate(subject: &Subject<'_>, link: &Link, url: &str) -> Findin
         .remedy(append(subject, url))
 }
 
-/// The address is the certificate's word: only one that curl cannot take for something else becomes a command.
+/// The URL comes from the certificate: it becomes part of a command only if curl cannot misinterpret it.
 fn append(subject: &Subject<'_>, url: &str) -> String {
     let name = "Name fullchain.pem instead of cert.pem";
     if !url.starts_with("http://") {
@@ -86,7 +86,7 @@ fn append(subject: &Subject<'_>, url: &str) -> String {
     )
 }
 
-/// The CA that a client has to know to go on from here.
+/// The CA that a client must know to continue from here.
 fn ends_at(last: &Link) -> &str {
     if last.facts.self_signed { &last.facts.subject } else { &last.facts.issuer }
 }

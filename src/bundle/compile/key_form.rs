@@ -11,7 +11,7 @@ const RSA: &str = "1.2.840.113549.1.1.1";
 /// The smallest public exponent with which ring signs.
 const EXPONENT_MIN: u64 = 65_537;
 
-/// What keeps ring from a key.
+/// Why ring does not load a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// An EC key as a lone scalar (RFC 5915 §3: the public key is optional).
@@ -24,15 +24,15 @@ pub(super) enum Form {
     Exponent(u64),
     /// RSA of more than two primes (RFC 8017 §3.2).
     SeveralPrimes,
-    /// RSA with numbers that ring takes for damaged.
+    /// RSA with numbers that ring considers damaged.
     OddRsa,
     /// Another algorithm.
     Algorithm(String),
-    /// No key that is known, or a damaged one.
+    /// Not a known kind of key, or a damaged one.
     Unknown,
 }
 
-/// What speaks against `key`, which ring does not take.
+/// Why ring does not load `key`.
 pub(super) fn of(key: &PrivateKeyDer<'_>) -> Form {
     match key {
         PrivateKeyDer::Pkcs1(der) => rsa(der.secret_pkcs1_der()),

@@ -1,7 +1,7 @@
-//! The way from the end-entity upwards among the certificates of a file: by names, signatures and key identifiers.
+//! Builds the path from the end-entity upwards from the certificates of a file: by names, signatures and key identifiers.
 //!
-//! A file may hold more than is needed: cross-signed certificates, an expired one, a root, two of one name. The shortest valid path is
-//! taken and the rest is left out.
+//! A file may contain more than is needed: cross-signed certificates, an expired one, a root, two of one name. The shortest valid path is used
+//! and the rest is left out.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use super::context::RSA_BITS_MIN;
 use super::der;
 use super::facts::{KeyKind, Link, algorithm_name, parse};
 
-/// Paths that are looked at. A file has at most ten certificates; only one that was made to keep us busy has so many ways.
+/// Most paths that are tried. A file has at most ten certificates; only a malicious one has so many paths.
 const PATHS_MAX: usize = 256;
 /// Longest RSA key whose signatures ring checks.
 const RSA_BITS_CHECKED_MAX: usize = 8192;
@@ -22,11 +22,11 @@ const RSA_BITS_CHECKED_MAX: usize = 8192;
 pub(super) enum Signed {
     Yes,
     No,
-    /// Names and key identifiers fit, and the signature is of a kind that cannot be checked here, as text.
+    /// Names and key identifiers fit, but the signature is of a kind that cannot be checked here; the kind as text.
     Unchecked(String),
 }
 
-/// Whether `parent` signed `child`, as far as ring can tell.
+/// Whether `parent` signed `child`, as far as ring can check it.
 pub(super) fn signed(child: &Link, parent: &Link) -> Signed {
     if !child.facts.profile.may_be_signed_by(&parent.facts.profile) {
         return Signed::No;
@@ -73,16 +73,16 @@ fn signature_name(identifier: &[u8]) -> String {
 pub(super) enum Fit {
     /// It cannot be valid: a certificate above the end-entity is out of date.
     Unfit,
-    /// Nothing speaks against it, and it ends at no known root.
+    /// It has no error, but does not end at a known root.
     Open,
-    /// It ends at a known root, and a signature cannot be checked here.
+    /// It ends at a known root, but a signature cannot be checked here.
     Plausible,
     /// Valid.
     Proven,
 }
 
-/// The shortest of the best paths, as indexes of `links`; `judge` says how good one is. Begins with the first certificate that
-/// is no CA's. Where no path is valid, names alone lead on from its end, so that what is wrong there can be said.
+/// The shortest of the best paths, as indexes of `links`; `judge` rates a path. It begins with the first certificate that is not a CA's. If no
+/// path is valid, it is continued by names alone, so that the error there can be reported.
 pub(super) fn find(links: &[Link], judge: impl Fn(&[&Link]) -> Fit) -> Vec<usize> {
     let first = links.iter().position(|link| !link.facts.is_ca).or((!links.is_empty()).then_some(0));
     let Some(start) = first else { return Vec::new() };
@@ -134,7 +134,7 @@ fn led_by_names(links: &[Link], mut path: Vec<usize>) -> Vec<usize> {
     path
 }
 
-/// By its names only. Nothing is its own issuer here.
+/// Whether one issued the other, by names only. A certificate is not its own issuer here.
 pub(super) fn issued(parent: &Link, child: &Link) -> bool {
     child.facts.issuer_raw == parent.facts.subject_raw && child.der != parent.der
 }

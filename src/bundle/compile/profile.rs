@@ -1,4 +1,4 @@
-//! What a certificate has of the extensions and fields that some client families are strict about.
+//! The extensions and fields of a certificate that some client families check strictly.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{KeyUsage, ParsedExtension};
@@ -15,7 +15,7 @@ const NS_SSL_SERVER: u8 = 0x40;
 /// The list of signed certificate timestamps (RFC 6962 §3.3).
 const SCT_LIST: &str = "1.3.6.1.4.1.11129.2.4.2";
 
-/// Extensions and fields as they are; what they mean is said in [`super::clients`].
+/// Extensions and fields as they are; [`super::clients`] interprets them.
 #[derive(Debug, Default)]
 pub(super) struct Profile {
     /// Content of the INTEGER, sign included.
@@ -23,7 +23,7 @@ pub(super) struct Profile {
     pub(super) issuer_is_empty: bool,
     pub(super) subject_is_empty: bool,
     pub(super) is_ca: bool,
-    /// X.509 before version 3, which cannot say of a root that it is a CA's.
+    /// X.509 before version 3, which cannot mark a root as a CA's.
     pub(super) is_old: bool,
     /// None: no basicConstraints.
     pub(super) constraints_critical: Option<bool>,
@@ -39,12 +39,12 @@ pub(super) struct Profile {
     /// The algorithm outside of the signed part is the one inside.
     pub(super) algorithms_agree: bool,
     pub(super) must_staple: bool,
-    /// An nsCertType that leaves out TLS servers; of a CA with basicConstraints nobody looks at it.
+    /// An nsCertType without TLS servers; clients ignore it in a CA with basicConstraints.
     pub(super) ns_other: bool,
     pub(super) has_timestamps: bool,
 }
 
-/// What of a keyUsage is asked for here.
+/// The bits of a keyUsage that are checked here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
     pub(super) signs_certificates: bool,
@@ -103,7 +103,7 @@ impl Profile {
         }
     }
 
-    /// Key identifiers that are there do not contradict that `parent` signed this certificate (RFC 5280 §4.2.1.1).
+    /// Whether existing key identifiers permit that `parent` signed this certificate (RFC 5280 §4.2.1.1).
     pub(super) fn may_be_signed_by(&self, parent: &Self) -> bool {
         let key = |identifier: &Option<KeyIdentifier>| {
             identifier.as_ref().and_then(|identifier| identifier.key.clone())

@@ -1,4 +1,4 @@
-//! The end-entity is a server's certificate, with names, and how to get one where it is not.
+//! Checks that the end-entity is a server certificate with names, and says how to get one if it is not.
 
 use super::context::{Context, Subject};
 use super::facts::{Facts, ServerAuth};
@@ -7,8 +7,8 @@ use crate::bundle::finding::{Code, Finding};
 use crate::bundle::shell::shell_word;
 use crate::names::Host;
 
-/// The end-entity is one, and for servers. True where it has to be made anew with a command that cures everything
-/// else as well: then nothing else is said about it.
+/// Checks that the certificate is an end-entity's, and for servers. True if it must be issued again with a command that fixes everything else
+/// as well: then nothing else is reported.
 pub(super) fn purpose(context: &mut Context, subject: &Subject<'_>, facts: &Facts) -> bool {
     let label = subject.label;
     let made_by_hand = facts.self_signed;
@@ -111,7 +111,7 @@ fn alternative_names(context: &Context) -> String {
     shell_word(&format!("subjectAltName={names}"))
 }
 
-/// How to get a certificate with nothing wrong in it: one command for one that was made by hand, `option` for others.
+/// How to get a correct certificate: one command for a self-made one, `option` for others.
 fn anew(context: &Context, subject: &Subject<'_>, facts: &Facts, option: &str) -> String {
     if !facts.self_signed {
         return format!("Issue it again with every host in its subjectAltName; {option}");

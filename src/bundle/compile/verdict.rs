@@ -1,4 +1,4 @@
-//! What the path check says, for people: what is refused and why, and what it cannot check.
+//! The findings of the path check: what is refused and why, and what it cannot check.
 
 use super::context::Subject;
 use super::facts::Facts;
@@ -7,8 +7,8 @@ use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::names::SanName;
 
-/// What speaks against a path, by everything but signatures and name constraints (RFC 5280 §6.1.4). webpki checks no keyUsage, and
-/// of a root nothing but its name and key; OpenSSL, Go, Firefox and Chrome do.
+/// Errors of a path, except for signatures and name constraints (RFC 5280 §6.1.4). webpki does not check keyUsage, and checks only name and
+/// key of a root; OpenSSL, Go, Firefox and Chrome check more.
 pub(super) fn misplaced(path: &[&Link]) -> Option<&'static str> {
     path.iter().skip(1).enumerate().find_map(|(below, link)| {
         let profile = &link.facts.profile;
@@ -28,7 +28,7 @@ pub(super) fn misplaced(path: &[&Link]) -> Option<&'static str> {
     })
 }
 
-/// Go and Firefox ignore that of a root; OpenSSL does not, and takes anyExtendedKeyUsage for none of them.
+/// Go and Firefox ignore the extendedKeyUsage of a root; OpenSSL does not, and does not accept anyExtendedKeyUsage.
 const FOR_OTHER_USES: &str = "a CA whose extendedKeyUsage does not permit certificates for TLS servers";
 
 pub(super) fn unverified(subject: &Subject<'_>, how: &str, trust: Option<&std::path::Path>) -> Finding {
@@ -67,7 +67,7 @@ pub(super) fn refused(subject: &Subject<'_>, facts: &Facts, error: &webpki::Erro
     finding.certificate(label)
 }
 
-/// What the path check says, for people.
+/// The findings of the path check.
 pub(super) fn path_error(error: &webpki::Error) -> &'static str {
     use webpki::Error;
     match error {

@@ -5,7 +5,7 @@ use crate::bundle::finding::did_you_mean;
 use crate::bundle::keys::{TABLES, TOP, Table};
 use crate::excerpt::Excerpt;
 
-/// What others call our keys.
+/// Other programs' words for sanedge's keys.
 const ELSEWHERE: [(&str, &str); 65] = [
     ("server", "upstream"),
     ("servers", "upstream"),
@@ -74,21 +74,21 @@ const ELSEWHERE: [(&str, &str); 65] = [
     ("worker_connections", "sessions_max"),
 ];
 
-/// Our key for a word of others, where this table has it.
+/// sanedge's key for another program's word, if this table has it.
 fn translated(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let words = ELSEWHERE.iter().filter(|(_, ours)| known.contains(ours)).map(|(word, _)| *word);
     let word = did_you_mean(key, words)?;
     ELSEWHERE.iter().find(|(known, _)| *known == word).map(|(_, ours)| *ours)
 }
 
-/// Our key for exactly this word of others, and its table, wherever that is.
+/// sanedge's key for exactly this word of another program, with the table that has it.
 fn translated_elsewhere(key: &str) -> Option<(&'static str, &'static str)> {
     let (_, ours) = ELSEWHERE.iter().find(|(word, _)| word.eq_ignore_ascii_case(key))?;
     let home = TABLES.iter().find(|table| table.names().contains(ours))?;
     Some((ours, home.place))
 }
 
-/// What is wrong with an unknown key and what to do: mend its spelling, move it, both, or do without what sanedge does not do.
+/// What is wrong with an unknown key and what to do: correct its spelling, move it, both, or use an alternative to a missing feature.
 pub(super) struct Advice {
     pub(super) message: String,
     pub(super) remedy: String,

@@ -6,7 +6,7 @@ use std::path::Path;
 /// Why a file could not be read whole.
 #[derive(Debug)]
 pub enum FileTrouble {
-    /// There is none.
+    /// It does not exist.
     Missing,
     /// What it is instead of a regular file.
     NotRegular(&'static str),

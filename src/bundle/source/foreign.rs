@@ -3,11 +3,11 @@
 
 /// A feature of other servers.
 pub(super) struct Feature {
-    /// Keys that ask for it, in lower case with `_`, with blanks between.
+    /// Keys for it, in lower case with `_`, separated by blanks.
     keys: &'static str,
-    /// Why sanedge does not do it; goes on a sentence.
+    /// Why sanedge does not do it; the end of a sentence.
     pub(super) reason: &'static str,
-    /// What to do; begins a sentence.
+    /// What to do; the beginning of a sentence.
     pub(super) instead: &'static str,
 }
 
@@ -229,7 +229,7 @@ const FEATURES: &[Feature] = &[
     },
 ];
 
-/// The feature that `key` asks for, with `-` for `_` and in any case.
+/// The feature of `key`, which may have `-` for `_` and any case.
 pub(super) fn find(key: &str) -> Option<&'static Feature> {
     let plain = key.to_ascii_lowercase().replace(['-', '.', ' '], "_");
     FEATURES.iter().find(|feature| feature.keys().any(|known| known == plain))
@@ -247,7 +247,7 @@ mod tests {
         assert!(count > 200, "the loop below must see the keys");
         for key in &all {
             assert!(key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{key}");
-            // Of ours in [acme.eab] alone; elsewhere it is another program's word for `key`.
+            // A key of sanedge in [acme.eab] only; elsewhere it is another program's word for `key`.
             let ours = |table: &&Table| {
                 table.names().contains(key) && (table.title, *key) != ("[acme.eab]", "key_file")
             };

@@ -1,9 +1,9 @@
-//! Edits of a text that keep its line ends.
+//! Edits a text without changing its line ends.
 
-/// Changes `text` as one whose lines end with LF; a byte order mark and CR LF are as before in the result.
+/// Applies `change` to the text with LF as line ends; the result has the byte order mark and the CR LF of the original.
 ///
 /// # Errors
-/// `mixed` where both kinds of line ends occur, and those of `change`.
+/// `mixed` if both kinds of line ends occur, and the errors of `change`.
 pub fn in_lf<E>(text: &str, mixed: E, change: impl FnOnce(&str) -> Result<String, E>) -> Result<String, E> {
     let (mark, text) = text.strip_prefix('\u{feff}').map_or(("", text), |rest| ("\u{feff}", rest));
     let (all, crlf) = (text.matches('\n').count(), text.matches("\r\n").count());

@@ -1,4 +1,4 @@
-//! What sanedge.toml says, as it was written.
+//! The contents of sanedge.toml, as written.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
 use crate::names::{Host, Origin, SanName};
 
-/// A value and the line it stands on, counted from 1.
+/// A value and its line, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lined<T> {
     /// The value.
@@ -41,15 +41,15 @@ pub struct Source {
     pub acme: Option<Acme>,
     /// `[limits]`: names and values as the limits module reads them.
     pub limits: Vec<LimitSetting>,
-    /// Proxies whose X-Forwarded-For is believed.
+    /// Proxies whose X-Forwarded-For is trusted.
     pub trusted_proxies: Vec<Lined<IpNet>>,
-    /// Networks that no limit by client address holds for.
+    /// Networks without limits per client address.
     pub exempt: Vec<IpNet>,
-    /// Reload by itself when the bundle is replaced.
+    /// Reload when the bundle is replaced.
     pub watch: bool,
     /// How a stop ends what is open.
     pub drain: Drain,
-    /// Which cipher suites lead.
+    /// Which cipher suites are preferred.
     pub suite_order: SuiteOrder,
 }
 
@@ -62,24 +62,24 @@ pub struct Listen {
     pub http: Vec<Lined<SocketAddr>>,
     /// Admin listener.
     pub admin: Option<Lined<Admin>>,
-    /// Host for a hello without SNI.
+    /// Host for a ClientHello without SNI.
     pub default_host: Option<Lined<Host>>,
-    /// The port that clients see.
+    /// The port that clients connect to.
     pub public_https_port: u16,
     /// Folder of ACME tokens.
     pub acme_dir: Option<Lined<PathBuf>>,
-    /// Peers that must speak the PROXY protocol.
+    /// Peers that must send a PROXY protocol header.
     pub proxy_protocol_from: Vec<Lined<IpNet>>,
 }
 
-/// A file as it is written in sanedge.toml, and where it is.
+/// A file as written in sanedge.toml, with its resolved path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
-    /// As written: for people.
+    /// As written, for messages.
     pub label: Excerpt,
     /// Resolved against the folder of sanedge.toml.
     pub path: PathBuf,
-    /// It lies in this folder, which belongs to one that is not trusted: it is read as such.
+    /// The file is in this folder, whose owner is not trusted, and is read accordingly.
     pub state: Option<PathBuf>,
 }
 
@@ -88,7 +88,7 @@ pub struct NamedFile {
 pub struct Acme {
     /// Line of the header.
     pub line: u32,
-    /// The CA, and what it is told.
+    /// The CA, and the values for requests to it.
     pub ca: Ca,
     /// `[[acme.fallback]]`.
     pub fallback: Vec<Ca>,
@@ -98,7 +98,7 @@ pub struct Acme {
     pub by_site: bool,
     /// Folder of certificates, keys and the account.
     pub state: PathBuf,
-    /// How names are proven.
+    /// How names are validated.
     pub challenge: Challenge,
     /// Folder of challenges.
     pub challenges: PathBuf,
@@ -124,9 +124,9 @@ pub struct CertificateFiles {
 pub struct Site {
     /// Line of the header.
     pub line: u32,
-    /// What it answers to.
+    /// Its hosts.
     pub hosts: Vec<Lined<Host>>,
-    /// Whether certificates are obtained for it.
+    /// Whether `sanedge renew` obtains certificates for it.
     pub acme: bool,
     /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit. None where it redirects.
     pub routes: Vec<Route>,

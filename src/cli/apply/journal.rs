@@ -154,8 +154,8 @@ impl Journal {
 }
 
 impl Interrupted {
-    /// Finds a change in `folder` that an earlier command neither ended nor rolled back. Also removes files of commands that were killed before
-    /// they changed anything. The caller holds the lock.
+    /// Finds a change in `folder` that an earlier command neither ended nor rolled back. Also removes files of commands that were
+    /// killed before they changed anything. The caller holds the lock.
     pub(super) fn find(folder: &Path) -> Result<Option<Self>, Failure> {
         let active = folder.join(ACTIVE);
         let _ = remove(&folder.join(INACTIVE));

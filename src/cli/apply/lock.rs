@@ -1,7 +1,7 @@
 //! One change at a time: the lock of a folder with sanedge.toml and its bundle.
 //!
-//! `apply`, `site`, `setup`, `console` and `renew --deploy` hold it while they write and reload, but not while they wait for a CA or an answer of
-//! the user.
+//! `apply`, `site`, `setup`, `console` and `renew --deploy` hold it while they write and reload, but not while they wait for a CA or
+//! an answer of the user.
 
 use std::fs::File;
 use std::path::Path;

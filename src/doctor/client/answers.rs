@@ -1,4 +1,4 @@
-//! Answers that are not Engine.IO's: who made them, and why.
+//! Answers that are not Engine.IO's: which program sent them, and why.
 
 use super::websocket::Opening;
 use super::{Client, Met, known, packets};
@@ -13,11 +13,11 @@ use crate::ws;
 
 use super::Between;
 
-/// A limit that was used up by somebody else lets one more through after this long.
+/// After this pause a rate limit that other clients had reached permits another request.
 const LIMIT_PAUSE: std::time::Duration = std::time::Duration::from_millis(1_500);
 
 impl Client<'_> {
-    /// A first request that a limit refuses is not this client's doing: it is asked once more.
+    /// If a rate limit refuses the first request, this client did not cause it: the request is repeated once.
     pub(super) async fn once_more(&self, met: Met, section: &mut Section) -> Met {
         let Some(first) = met.answer().filter(|answer| answer.may_be_limit()) else { return met };
         let said = first.shown();
@@ -31,7 +31,7 @@ impl Client<'_> {
         again
     }
 
-    /// An answer that is not Engine.IO's.
+    /// Reports an answer that is not Engine.IO's.
     pub(super) async fn strange(&self, body: &Body, answer: &Answer) -> Finding {
         if answer.is_cut {
             let message = "the answer to the handshake ends before its announced end: a proxy on the way, or the app, cuts responses short";
@@ -64,7 +64,7 @@ impl Client<'_> {
         self.answered(finding, answer)
     }
 
-    /// By the scheme that it asks for (RFC 9110 §11.6.1).
+    /// Reports a 401 by the scheme that it requires (RFC 9110 §11.6.1).
     fn unauthorized(&self, answer: &Answer) -> Finding {
         let (path, by) = (self.path, self.who(answer));
         let asked = answer.field("www-authenticate").unwrap_or_default();
@@ -113,7 +113,7 @@ impl Client<'_> {
         }
     }
 
-    /// By words that only one kind of server has.
+    /// Reports an answer that the table recognises.
     fn by_words(&self, answer: &Answer) -> Option<Finding> {
         let (code, message) = known::read(answer, self.connector.tls.is_some())?;
         Some(
@@ -124,7 +124,7 @@ impl Client<'_> {
         )
     }
 
-    /// What our own edge says by itself, and is not said of every proxy.
+    /// Reports an edge's own refusals that need another text than those of other proxies.
     pub(super) fn by_edge(&self, answer: &Answer) -> Option<Finding> {
         let said = answer.field("sanedge-error")?;
         let (path, itself) =
@@ -209,7 +209,7 @@ impl Client<'_> {
         self.worded(Code::EioRedirected, message).word("location", location)
     }
 
-    /// Does a WebSocket of the same path reach Socket.IO?
+    /// Whether a WebSocket at the same path reaches Socket.IO.
     async fn only_upgrades(&self) -> Option<Finding> {
         let Opening::Open(socket, _) = self.attempt(self.version(), Style::PLAIN, None).await else {
             return None;

@@ -6,7 +6,7 @@ use hyper::header::{self, HeaderValue};
 
 use crate::doctor::ask::Answer;
 
-/// Cookies that are kept; a balancer sets one.
+/// Most cookies that are kept; a load balancer sets one.
 const COOKIES_MAX: usize = 16;
 /// Longest cookie that is kept (RFC 6265 §6.1).
 const COOKIE_BYTES_MAX: usize = 4096;
@@ -25,7 +25,7 @@ struct Inside {
 }
 
 impl Jar {
-    /// Keeps nothing where it is not `open`.
+    /// Keeps nothing unless it is `open`.
     pub(crate) fn new(open: bool) -> Self {
         Self { inside: Arc::default(), open }
     }
@@ -45,7 +45,7 @@ impl Jar {
         format!("sanedge{:x}{}", std::process::id(), inside.stamps)
     }
 
-    /// Takes what an answer sets.
+    /// Stores the cookies that an answer sets.
     pub(super) fn learn(&self, answer: &Answer) {
         if !self.open {
             return;
@@ -61,7 +61,7 @@ impl Jar {
         }
     }
 
-    /// The Cookie field of a request: what the user gave, and what the server set.
+    /// The Cookie field of a request: cookies of the command line, and those that the server set.
     pub(super) fn field(&self, given: Option<&HeaderValue>) -> Option<HeaderValue> {
         let given = given.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let own =
@@ -72,14 +72,14 @@ impl Jar {
         Some(value)
     }
 
-    /// Names of the cookies but those that only repeat the session (`io` of Socket.IO 2.x).
+    /// Names of the cookies, without those that only repeat the session (`io` of Socket.IO 2.x).
     pub(super) fn names(&self, sid: &str) -> Vec<String> {
         let inside = self.inside();
         inside.cookies.iter().filter(|(_, value)| value != sid).map(|(name, _)| name.clone()).collect()
     }
 }
 
-/// Name and value; an empty value where it takes the cookie away.
+/// Name and value; an empty value if the field removes the cookie.
 fn cookie(text: &str) -> Option<(String, String)> {
     let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
     let (name, value) = pair.split_once('=').filter(|_| pair.len() <= COOKIE_BYTES_MAX)?;

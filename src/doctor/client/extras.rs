@@ -1,4 +1,4 @@
-//! What only this client asks, after everything that a client does, and what was not tried.
+//! Further requests, after those that a client sends, and a list of what was not tried.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::doctor::check::Section;
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{Eio, Open};
 
-/// A proxy that refuses a body by its announced length does so at once.
+/// Limit for a refusal of a body by its announced length, which a proxy sends at once.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
-/// Requests of a session that are tried without its cookies: of two processes a balancer takes the other one.
+/// Requests without the cookies of the session: with two processes, a load balancer then chooses the other one.
 const WITHOUT_COOKIES: usize = 2;
 
 impl Client<'_> {
@@ -43,8 +43,8 @@ impl Client<'_> {
         self.options.transport != Some(crate::doctor::options::Transport::Websocket)
     }
 
-    /// Two clients get two sessions; the second is thrown away with a body that is as large as the server allows. A server
-    /// of 2.x would show each to the app: there it is left out. False where a limit refuses.
+    /// Checks that two clients get two sessions; the second session is ended by a body as large as the server allows. Left out for a server of
+    /// 2.x, because the app would see each client. False if a limit refuses.
     async fn second(&self, eio: Eio, open: &Open, section: &mut Section) -> bool {
         if eio == Eio::V3 {
             return true;
@@ -58,7 +58,7 @@ impl Client<'_> {
         true
     }
 
-    /// Announces a body of `maxPayload` and sends nothing of it.
+    /// Announces a body of `maxPayload` bytes without sending it.
     async fn body_limit(&self, eio: Eio, open: &Open, section: &mut Section) {
         let Some(bytes) = open.max_payload else {
             return self.leave(&Seat { eio, open: Some(open.clone()), origin: None }).await;
@@ -76,7 +76,7 @@ impl Client<'_> {
         }
     }
 
-    /// Where the server set cookies of its own: does a client without a jar reach its session as well?
+    /// If the server set cookies: whether a client that keeps none also reaches its session.
     async fn cookies(&self, eio: Eio, open: &Open, section: &mut Section) {
         let names = self.jar.names(&open.sid);
         if names.is_empty() || eio == Eio::V3 {

@@ -1,4 +1,4 @@
-//! The polling handshake, and Engine.IO's own errors to it.
+//! The polling handshake, and Engine.IO's errors in answer to it.
 
 use super::websocket::Opening;
 use super::{Client, Met, Seat, packets, silence};
@@ -8,11 +8,11 @@ use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{Eio, EngineError, Open};
 use crate::excerpt::Excerpt;
 
-/// A heartbeat rarer than this does not keep nginx's default of 60 s awake.
+/// With a longer heartbeat interval, nginx's default timeout of 60 s expires.
 const PING_LONG_MS: u64 = 55_000;
 
 impl Client<'_> {
-    /// Judges the handshake, and the POST that follows it; the session to go on with.
+    /// Checks the handshake and the POST after it; returns the session.
     pub(super) async fn handshake(&self, met: Met, seat: &mut Seat, section: &mut Section) -> Option<Open> {
         let met = self.once_more(met, section).await;
         match met {
@@ -103,7 +103,7 @@ impl Client<'_> {
         }
     }
 
-    /// A page that came by https may not connect by http (Mixed Content, §5.3).
+    /// A page that was loaded over https may not connect over http (Mixed Content, §5.3).
     fn mixed_content(&self, section: &mut Section) {
         let Some(page) = self.options.origin.as_deref().filter(|page| page.starts_with("https://")) else {
             return;
@@ -136,7 +136,7 @@ impl Client<'_> {
         section.found(self.answered(finding, answer));
     }
 
-    /// What Engine.IO's numbers but 0 mean on a handshake.
+    /// The meaning of Engine.IO's error numbers other than 0 in answer to a handshake.
     pub(super) fn engine_refusal(&self, code: u64, message: &str, answer: &Answer) -> Finding {
         match code {
             1 => self.worded(Code::EioSidUnknown, "\"Session ID unknown\" to a handshake: the request was changed on its way"),
@@ -152,7 +152,7 @@ impl Client<'_> {
         }
     }
 
-    /// A server that takes WebSockets only, or a lost query? The WebSocket tells.
+    /// The server accepts WebSockets only, or the query is lost: a WebSocket shows which.
     async fn transport_unknown(&self, answer: &Answer, section: &mut Section) -> Option<Finding> {
         let lost = "\"Transport unknown\": the query (`?EIO=4&transport=...`) is lost on its way to the app: look for a rewrite in the proxy (nginx: a path after the port in `proxy_pass`)";
         match self.attempt(self.version(), Style::PLAIN, None).await {
@@ -174,7 +174,7 @@ impl Client<'_> {
 }
 
 impl Met {
-    /// What came, if something came.
+    /// The answer, if one came.
     pub(crate) fn answer(&self) -> Option<&Answer> {
         match self {
             Self::Open(_, _, answer) | Self::Error(_, answer) | Self::Other(_, answer) => Some(answer),

@@ -1,4 +1,4 @@
-//! What is done over a WebSocket that works: the namespace, and the wait.
+//! Checks over a working WebSocket: the namespace, and `--hold`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::doctor::packets::{self, Eio, Joined};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
 
-/// A client without a namespace is sent away by Socket.IO itself after 45 s (`connectTimeout`).
+/// Socket.IO disconnects a client without a namespace after 45 s (`connectTimeout`).
 const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
 
 impl Client<'_> {
@@ -52,7 +52,7 @@ impl Client<'_> {
         section.found(finding.word("namespace", namespace));
     }
 
-    /// python-socketio refuses an unknown namespace in words of its own.
+    /// python-socketio refuses an unknown namespace with its own text.
     pub(super) fn not_joined(&self, namespace: &str, why: &str) -> Finding {
         let finding = if why == "Invalid namespace" {
             self.worded(Code::NsUnknown, format!("the app has no namespace `{namespace}`: io.of(\"{namespace}\") is missing, or a path was meant"))
@@ -65,7 +65,7 @@ impl Client<'_> {
         finding.word("namespace", namespace)
     }
 
-    /// Keeps a WebSocket open and answers heartbeats, to see who ends it.
+    /// Keeps a WebSocket open and answers heartbeats, to see whether it is cut.
     async fn holding(&self, socket: &mut Socket, time: Duration, seat: &Seat, section: &mut Section) {
         let cut_short = self.namespace.is_none() && seat.eio == Eio::V4 && time > HOLD_WITHOUT_NAMESPACE;
         let time = if cut_short { HOLD_WITHOUT_NAMESPACE } else { time };
@@ -113,7 +113,7 @@ impl Client<'_> {
         let finding = if heartbeats == 0 {
             self.worded(Code::WsCut, format!("the WebSocket was cut after {after:.0} s: a proxy on the way closes idle connections: raise its timeout (nginx: proxy_read_timeout 1h)"))
         } else {
-            // It has outlived a silence as long as any.
+            // Earlier, it stayed open during an equally long silence.
             self.worded(Code::WsLifetime, format!("the WebSocket was cut after {after:.0} s although heartbeats arrived: a proxy on the way closes connections of a certain age, or the app restarts"))
                 .question("is it cut after the same time at every attempt? Then the cause is its age; otherwise a program restarts")
         };

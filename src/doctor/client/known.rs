@@ -1,20 +1,20 @@
-//! Words, fields and numbers that only one kind of server has, and what they mean: one table, pure.
+//! Words, fields and numbers by which a kind of server is recognised, and what they mean: one table, pure.
 //!
-//! Two rows of one status stand in the order of what they say: the more particular first.
+//! Of two rows for one status, the more specific comes first.
 
 use crate::doctor::ask::Answer;
 use crate::doctor::explain::Code;
 
-/// A kind of answer. Everything that is given must be there.
+/// A kind of answer. All given parts must match.
 struct Row {
     /// Empty: any.
     statuses: &'static [u16],
-    /// A field, and what its value contains. Empty: none is needed.
+    /// A field, and a part of its value. Empty: any.
     field: (&'static str, &'static str),
-    /// Parts of the body, of which one must be there, in any case. Empty: none is needed.
+    /// Parts of the body, one of which must match, without regard to case. Empty: any.
     body: &'static [&'static str],
     code: Code,
-    /// In one sentence, with `{path}` and `{host}`.
+    /// One sentence, with `{path}` and `{host}`.
     says: &'static str,
 }
 
@@ -290,7 +290,7 @@ const ROWS: &[Row] = &[
         Code::HttpChallenge,
         "a rule of Cloudflare refuses this client (the number is in the evidence): see Security, Events, and exempt {path}",
     ),
-    // --- is that a person?
+    // --- bot checks
     row(
         &[],
         ("cf-mitigated", "challenge"),
@@ -437,7 +437,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// What an answer says by its words, fields or number; the sentence still has `{path}` and `{host}`.
+/// The row that an answer matches; its sentence still has `{path}` and `{host}`.
 pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
     let body = answer.body.to_ascii_lowercase();
     let fits = |row: &&Row| {
@@ -457,7 +457,7 @@ pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
     Some((found.code, says))
 }
 
-/// `\0` stands for a body that is empty.
+/// Whether `body` contains `part`; the part `\0` stands for an empty body.
 fn holds(body: &str, part: &str) -> bool {
     if part == "\0" { body.is_empty() } else { body.contains(&part.to_ascii_lowercase()) }
 }
@@ -474,7 +474,7 @@ pub(super) fn error_fields(answer: &Answer) -> Vec<String> {
     named.filter_map(|(name, value)| Some(format!("{name}: {}", value.to_str().ok()?))).take(3).collect()
 }
 
-/// Whether an address is one where people log in.
+/// Whether a URL is that of a login page.
 pub(super) fn is_login(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     [
@@ -495,7 +495,7 @@ pub(super) fn is_login(path: &str) -> bool {
     .any(|word| path.contains(word))
 }
 
-/// A 404 that a web server makes by itself: nginx, Apache, IIS, lighttpd, Caddy.
+/// Whether a 404 is a web server's own: nginx, Apache, IIS, lighttpd, Caddy.
 pub(super) fn is_of_a_file_server(answer: &Answer) -> bool {
     let server = answer.field("server").unwrap_or_default();
     let empty_of_caddy =
@@ -505,12 +505,12 @@ pub(super) fn is_of_a_file_server(answer: &Answer) -> bool {
     answer.is_nginx_itself() || empty_of_caddy || lighttpd || words.iter().any(|w| answer.body.contains(w))
 }
 
-/// Whether an answer repeats the path that was asked for, as only something that has received it can.
+/// Whether an answer repeats the requested path, which shows that its sender received it.
 pub(super) fn repeats(body: &str, path: &str) -> bool {
     path.len() > 1 && body.contains(path)
 }
 
-/// The path that an app says it was asked for: `Cannot GET /path` of Express and Nest, `Route GET:/path` of Fastify,
+/// The path in an app's error: `Cannot GET /path` of Express and Nest, `Route GET:/path` of Fastify,
 /// `"path":"/path"` of Spring, `No route matches [GET] "/path"` of Rails.
 pub(super) fn path_asked(body: &str) -> Option<String> {
     let signs = ["Cannot GET ", "Route GET:", "\"path\":\"", "No route matches [GET] \""];

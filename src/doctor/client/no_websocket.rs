@@ -1,4 +1,4 @@
-//! Why no WebSocket opens: from the answer, and where polling works, from what differs between an upgrade and a poll.
+//! Why no WebSocket opens: from the answer and, if polling works, from the difference between an upgrade and a poll.
 
 use super::origin::says_origin;
 use super::refusal::Part;
@@ -43,7 +43,7 @@ impl Client<'_> {
         finding.seen("seen", describe(trouble))
     }
 
-    /// What is on this network and what is at the server look the same from here.
+    /// From here, a filter on this network and one at the server look the same.
     pub(super) fn network_question(&self, finding: Finding) -> Finding {
         if self.is_loopback() {
             return finding;
@@ -51,7 +51,7 @@ impl Client<'_> {
         finding.question("does it work from another network, such as a phone's? Then a filter on this network blocks it; otherwise the server's proxy does")
     }
 
-    /// A refusal that is no word of Engine.IO's, while polls of the same path reach the app: is it the upgrade alone?
+    /// The refusal is not Engine.IO's, but polls of the same path reach the app: checks whether only upgrades are refused.
     async fn only_upgrades_fail(&self, answer: &Answer, seat: &Seat) -> Option<Finding> {
         let offers = seat.open.as_ref()?.upgrades.iter().any(|name| name == "websocket");
         let error = engine_error(answer).map(|error| error.code);
@@ -86,7 +86,7 @@ impl Client<'_> {
         Some(finding.seen("the same without Upgrade", "Engine.IO itself answers: path and query arrive"))
     }
 
-    /// Without `--origin` a WebSocket without Origin was tried already.
+    /// Without `--origin`, a WebSocket without Origin has been tried already.
     async fn passes_without_origin(&self, seat: &Seat) -> bool {
         if self.options.origin.is_none() {
             return false;
@@ -113,7 +113,7 @@ impl Client<'_> {
             (_, 101) if answer.field("upgrade").is_none() => self.worded(Code::WsAccept, format!("the 101 comes without `Upgrade: websocket` ({by}): the program in front of the app does not support WebSockets, or drops these fields")),
             (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy generates it"),
             (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so the app sees a plain request: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
-            // Engine.IO never answers 200 to `transport=websocket`: something else has the path.
+            // Engine.IO never answers 200 to `transport=websocket`: another program serves the path.
             (_, 200) if !polls => self.strange_status(&Body::read(&answer.body), answer),
             (_, 200) => self.worded(Code::WsUpgradeLost, "the WebSocket handshake is answered like a plain request (200), because the proxy loses `Upgrade: websocket`: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
             (Some(0), _) if polls => self.worded(Code::EioPollingOnly, "the server accepts polling only (`transports`), and the client asks for a WebSocket"),
@@ -155,7 +155,7 @@ impl Client<'_> {
         }
     }
 
-    /// An app that closes a session says so with a Close frame.
+    /// An app that closes a session sends a Close frame.
     fn cut_at_once(&self, how: &str) -> Finding {
         let message = "the WebSocket opens (101), and its connection ends at once without a Close frame: another `upgrade` listener of the same HTTP server closes it (hot reload of Next.js, Vite or webpack, a second WebSocket server), or the app crashes";
         self.worded(Code::WsEnds, message)
@@ -177,7 +177,7 @@ fn handshake_field(answer: &Answer) -> Option<&'static str> {
     named.or_else(|| answer.body.contains("Upgrade header").then_some("Upgrade"))
 }
 
-/// gunicorn's own page of an error; some of its workers send no Server.
+/// gunicorn's own error page; some of its workers send no Server field.
 fn is_gunicorn(answer: &Answer) -> bool {
     answer.field("server").is_some_and(|server| server.starts_with("gunicorn"))
         || answer.body.contains("<h1><p>Internal Server Error</p></h1>")

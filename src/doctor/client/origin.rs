@@ -2,7 +2,7 @@
 
 use crate::doctor::ask::Answer;
 
-/// What a proxy does not tell the app of a page's origin.
+/// What a proxy does not forward of a page's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
     Scheme,
@@ -13,7 +13,7 @@ pub(super) enum Lost {
     Host,
 }
 
-/// The origins that a page of this server has in the eyes of an app that is told too little.
+/// The origins that such an app derives for a page of this server.
 pub(super) fn seen_by_the_app(page: &str) -> Vec<(Lost, String)> {
     let Some((scheme, authority)) = page.split_once("://") else { return Vec::new() };
     let host =
@@ -32,7 +32,7 @@ pub(super) fn seen_by_the_app(page: &str) -> Vec<(Lost, String)> {
     seen
 }
 
-/// python-engineio's words.
+/// python-engineio's text.
 pub(super) fn says_origin(answer: &Answer) -> bool {
     answer.body.to_ascii_lowercase().contains("not an accepted origin")
 }

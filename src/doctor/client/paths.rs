@@ -1,4 +1,4 @@
-//! An answer that is not Engine.IO's: is it about the path, or the name, that was asked for?
+//! Answers that are not Engine.IO's: whether the path or the name is the cause.
 
 use super::{Between, Client, Met, known};
 use crate::doctor::ask::{Answer, Ask};
@@ -7,11 +7,11 @@ use crate::doctor::connection::Connector;
 use crate::doctor::explain::Code;
 use crate::excerpt::Excerpt;
 
-/// A name that no proxy has a site for.
+/// A name for which no proxy has a site.
 const NOBODY: &str = "sanedge-doctor.invalid";
 
 impl Client<'_> {
-    /// Express and others repeat the path that they were asked for: is it the one that was sent?
+    /// Express and others repeat the requested path: compares it with the one that was sent.
     pub(super) fn rewritten(&self, answer: &Answer) -> Option<Finding> {
         let asked = known::path_asked(&answer.body)?;
         if asked == self.path || asked.trim_end_matches('/').is_empty() && self.path == "/" {
@@ -25,8 +25,8 @@ impl Client<'_> {
         Some(self.worded(Code::EioPathRewritten, message).word("asked", Excerpt::of(&asked)))
     }
 
-    /// nginx leads from a path without its last slash to the one with it only where a `location` passes that on to a server
-    /// (`ngx_http_core_module`, `location`): the rule is there, so what it sends on is wrong.
+    /// nginx redirects from a path without its last slash only if a `location` with the slash forwards to a server
+    /// (`ngx_http_core_module`, `location`). The rule exists, so what it forwards is wrong.
     pub(super) async fn own_rule(&self, answer: &Answer) -> Option<Finding> {
         let short = self.path.strip_suffix('/').filter(|short| !short.is_empty())?;
         if answer.is_nginx_itself()
@@ -55,7 +55,7 @@ impl Client<'_> {
         )
     }
 
-    /// Where the front page is the same answer, that is said: whoever answers does not know the path at all.
+    /// Reports if the front page gets the same answer: the program that answers does not know the path.
     pub(super) async fn alike(&self, answer: &Answer, finding: Finding) -> Finding {
         let kind = answer.field("content-type").unwrap_or_default().to_owned();
         let finding = finding.seen("type", Excerpt::of(&kind));
@@ -70,7 +70,7 @@ impl Client<'_> {
         }
     }
 
-    /// Node and others answer 400 without a body where they cannot read a request at all.
+    /// Node and others answer 400 without a body if they cannot parse a request.
     fn refuses_all(&self, answer: &Answer) -> Finding {
         let by = self.who(answer);
         let (first, question) = if answer.body.is_empty() && answer.field("server").is_none() {
@@ -88,7 +88,7 @@ impl Client<'_> {
             .question(question)
     }
 
-    /// A refusal that a field would have prevented: nginx drops names with an underscore.
+    /// The refusal may be due to a dropped field: nginx drops names with an underscore.
     pub(super) fn lost_field(&self, mut finding: Finding) -> Finding {
         let odd = self.options.header.iter().map(|(name, _)| name.as_str()).find(|name| name.contains('_'));
         if let Some(name) = odd.filter(|_| self.between != Between::Nobody) {
@@ -100,10 +100,10 @@ impl Client<'_> {
         finding
     }
 
-    /// Looks for Socket.IO where others have it. Nothing private goes along.
+    /// Looks for Socket.IO at other common paths. Sends nothing private.
     pub(super) async fn elsewhere(&self) -> Option<Finding> {
         let doubled = format!("{}socket.io/", self.path);
-        // What stands behind the host in a client's URL is a namespace, and often a path was meant.
+        // The part after the host in a client's URL is a namespace, but often a path was meant.
         let namespace = self.namespace.filter(|name| *name != "/").map(|name| format!("{name}/socket.io/"));
         let bare = self.bare();
         let paths = ["/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
@@ -133,7 +133,7 @@ impl Client<'_> {
         Some(self.worded(Code::EioWrongPath, message).word("found_path", *found))
     }
 
-    /// nginx answers 503 where it has no site for a name (nginx-proxy), and where a rule says so.
+    /// nginx answers 503 if it has no site for a name (nginx-proxy), or if a rule says so.
     pub(super) async fn for_every_name(&self, answer: &Answer, finding: Finding) -> Finding {
         let connector = Connector { authority: NOBODY.to_owned(), ..self.connector.clone() };
         let ask = Ask::get(self.target(self.version(), self.path, "polling", None));

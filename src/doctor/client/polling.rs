@@ -1,4 +1,4 @@
-//! Polling as a client does it: POST what it sends, GET what it waits for.
+//! Polling as a client does it: it sends by POST and receives by GET.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,31 +13,31 @@ use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{self, Body, Eio, Joined, Open};
 use crate::excerpt::Excerpt;
 
-/// A noop that is not answered by then is tried otherwise.
+/// Limit for the answer to a noop; then a heartbeat is tried.
 const NOOP_TIME: Duration = Duration::from_secs(1);
-/// What is said of a POST that arrived.
+/// The sentence for a POST that arrived.
 const POST_TAKEN: &str = "POST on the session works";
-/// Polls for one answer: the server may have something else to say first.
+/// Polls for one answer: the server may send other packets first.
 const POLLS_MAX: usize = 4;
 /// Shortest wait of a poll at the end of a hold.
 const SHORT_POLL_TIME: Duration = Duration::from_millis(200);
-/// After this much silence a second namespace is asked for.
+/// Time without an answer before a second namespace is requested.
 const SECOND_TIME: Duration = Duration::from_millis(2_500);
 /// A namespace that no app has: its refusal shows that answers arrive.
 const NO_NAMESPACE: &str = "/sanedge-doctor";
 
-/// What a poll that waits for a namespace brought.
+/// The result of a poll that waits for a namespace.
 enum Polled {
     Joined(Joined),
-    /// Another answer than a poll's.
+    /// An answer that is not Engine.IO's.
     Turned(Answer),
     Failed(Trouble),
-    /// Polls are answered, and not with this.
+    /// Polls are answered, but without the expected packet.
     Nothing,
 }
 
 impl Client<'_> {
-    /// A POST that says nothing; the session that it left usable.
+    /// Sends a POST without effect; returns the session if it is still usable.
     pub(super) async fn post(&self, eio: Eio, open: Open, section: &mut Section) -> Option<Open> {
         let session = open.clone();
         let mut noop = pin!(self.deliver(eio, &session, eio.noop()));
@@ -58,7 +58,7 @@ impl Client<'_> {
                 return Some(open);
             }
             Ok(answer) => {
-                // Engine.IO's own errors, and what a proxy says, are no matter of the packet.
+                // Engine.IO's own errors, and a proxy's, do not depend on the packet.
                 let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
                 if refuses_noop && let Ok(fresh) = self.heartbeat(eio).await {
                     section.passed(Group::Polling, POST_TAKEN);
@@ -87,9 +87,9 @@ impl Client<'_> {
         self.connector.ask(&Ask::post(target, body).with(&self.fields())).await
     }
 
-    /// A heartbeat on a new session says as little as a noop. Some servers want it: socketioxide refuses a noop, and
+    /// Sends a heartbeat on a new session, which has as little effect as a noop. Some servers want it: socketioxide refuses a noop, and
     /// python-engineio ends its session and waits for a poll before it answers.
-    /// Where it is turned away, with what was answered.
+    /// If it is refused: the answer.
     async fn heartbeat(&self, eio: Eio) -> Result<Open, Option<Answer>> {
         let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return Err(None) };
         match self.deliver(eio, &fresh, eio.heartbeat()).await {
@@ -99,7 +99,7 @@ impl Client<'_> {
         }
     }
 
-    /// A POST or a waiting GET of a session that another answer than a session's came to.
+    /// Reports an answer to a POST or a waiting GET that does not belong to the session.
     pub(super) async fn turned_away(&self, open: &Open, method: &str, answer: &Answer) -> Finding {
         let error = engine_error(answer).map(|error| error.code);
         let finding = match (error, answer.status) {
@@ -115,7 +115,7 @@ impl Client<'_> {
         self.answered(finding, answer)
     }
 
-    /// Two causes: a cache gave the handshake of somebody else, or the request reached another process.
+    /// There are two causes: a cache returned another client's handshake, or the request reached another process.
     async fn session_unknown(&self, open: &Open) -> Finding {
         if let Met::Open(_, other, answer) = self.meet(self.version(), self.path).await
             && other.sid == open.sid
@@ -132,7 +132,7 @@ impl Client<'_> {
         self.worded(Code::EioCached, message).seen("cache says", age)
     }
 
-    /// A refusal in the midst of what every client does at once.
+    /// Reports a refusal of one of the requests that every client sends at once.
     pub(super) fn limited(&self, answer: &Answer) -> Finding {
         let message = format!(
             "a limit of the proxy refuses a client's first requests ({}, {}): raise it for {}, where every client makes five requests at once",
@@ -143,7 +143,7 @@ impl Client<'_> {
         self.worded(Code::HttpLimited, message)
     }
 
-    /// A session that only polls: CONNECT by POST, its answer by a GET that waits. False where it does not work.
+    /// A session that only polls: CONNECT by POST, its answer by a waiting GET. False if it does not work.
     pub(super) async fn only_polls(&self, seat: &Seat, section: &mut Section) -> bool {
         let Some(open) = &seat.open else { return false };
         let works = self.polls(seat.eio, open, section).await;
@@ -156,7 +156,7 @@ impl Client<'_> {
 
     pub(super) async fn polls(&self, eio: Eio, open: &Open, section: &mut Section) -> bool {
         let namespace = self.namespace.unwrap_or("/");
-        // A server of 2.x greets for `/` by itself: there a heartbeat gets the answer that is waited for.
+        // A server of 2.x sends the CONNECT of `/` unasked: there, the poll waits for the answer to a heartbeat.
         let greets = eio == Eio::V3 && namespace == "/";
         let packet = if greets {
             eio.heartbeat().to_owned()
@@ -208,8 +208,8 @@ impl Client<'_> {
         }
     }
 
-    /// Silence has two causes: the namespace is silent, or its answer is held back. A second namespace, which no app has and
-    /// every app refuses, is asked for while the poll still waits.
+    /// Silence has two causes: the app does not answer for the namespace, or a proxy holds the answer back. While the poll still waits, a
+    /// second namespace is requested, which no app has and every app refuses.
     async fn poll_with_a_second(&self, eio: Eio, open: &Open, namespace: &str) -> Polled {
         let mut polled = pin!(self.poll_for(eio, open, namespace));
         match timeout(SECOND_TIME, &mut polled).await {
@@ -272,13 +272,13 @@ impl Client<'_> {
         self.worded(Code::EioPollHeld, message).seen("seen", Excerpt::of(seen))
     }
 
-    /// A poll that waits for the app to say something.
+    /// A poll that waits until the app sends something.
     pub(super) async fn poll(&self, eio: Eio, open: &Open, time: Duration) -> Result<Answer, Trouble> {
         let target = self.target(eio, self.path, "polling", Some(&open.sid));
         self.connector.ask(&Ask { time, ..Ask::get(target).with(&self.fields()) }).await
     }
 
-    /// Waits by polling and answers heartbeats, to see who ends it.
+    /// Keeps polling and answers heartbeats, to see whether the session is cut.
     async fn hold_polling(&self, eio: Eio, open: &Open, time: Duration, section: &mut Section) {
         let begin = Instant::now();
         let patience = Duration::from_millis(open.ping_interval_ms + open.ping_timeout_ms);
@@ -343,7 +343,7 @@ impl Client<'_> {
     }
 }
 
-/// What Engine.IO says to a POST; python-engineio writes it in capitals.
+/// Engine.IO's answer to a POST; python-engineio writes it in capitals.
 pub(super) fn is_taken(answer: &Answer) -> bool {
     answer.status == 200 && answer.body.eq_ignore_ascii_case("ok")
 }

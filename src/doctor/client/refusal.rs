@@ -1,4 +1,4 @@
-//! Refused with what the client sends, and accepted without it: which part was it?
+//! Finds the part of a request because of which it is refused: without that part it is accepted.
 
 use hyper::header::{self, HeaderValue};
 
@@ -8,7 +8,7 @@ use crate::doctor::ask::Answer;
 use crate::doctor::check::Finding;
 use crate::doctor::explain::Code;
 
-/// A part of the request that the user named.
+/// A part of the request that comes from the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Origin,
@@ -31,7 +31,7 @@ impl Part {
 }
 
 impl Client<'_> {
-    /// Asks the same path without anything of the user's; where that opens, leaves the parts out one by one.
+    /// Requests the same path without these parts. If that is accepted, leaves them out one by one.
     pub(super) async fn refusal(&self, answer: &Answer) -> Option<Finding> {
         let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| self.sends(*part)).collect();
         if parts.is_empty() || !(400..500).contains(&answer.status) {
@@ -57,7 +57,7 @@ impl Client<'_> {
         Some(self.answered(finding, answer))
     }
 
-    /// python-engineio accepts a page of the scheme and host that it is asked by: which of the two does it see?
+    /// python-engineio accepts pages of the scheme and host of the request: finds which of the two a proxy changes.
     async fn own_page_refused(&self, answer: &Answer) -> Option<Finding> {
         let page = self.options.origin.clone()?;
         if !says_origin(answer) || page != self.own_origin() {
@@ -183,7 +183,7 @@ fn opens(met: &Met) -> bool {
     matches!(met, Met::Open(..))
 }
 
-/// nginx says 400 (its 494) for fields, Node 431, Apache 400.
+/// For fields that are too long, nginx answers 400 (its 494), Node 431, Apache 400.
 fn is_too_long(answer: &Answer) -> bool {
     ["Header Or Cookie Too Large", "field exceeds server limit", "Header Fields Too Large", "URI Too Long"]
         .iter()

@@ -14,12 +14,12 @@ use crate::doctor::packets::{self, Open};
 use crate::doctor::socket::{Heard, Socket};
 use crate::excerpt::Excerpt;
 
-/// For the Pong, which a WebSocket library sends by itself.
+/// Limit for the Pong, which every WebSocket library sends.
 const PONG_TIME: Duration = Duration::from_secs(2);
 
 impl Client<'_> {
-    /// A poll waits meanwhile, and the server ends it once it has heard the probe. Where that fails: whether the poll was
-    /// given up, and the session with it.
+    /// Meanwhile a poll waits, which the server answers once it has received the probe. After a failure: whether the poll was
+    /// abandoned, and the session with it.
     pub(super) async fn change_over(
         &self,
         seat: &Seat,
@@ -28,7 +28,7 @@ impl Client<'_> {
     ) -> Result<Socket, bool> {
         let eio = seat.eio;
         let begin = Instant::now();
-        // A poll that is given up ends its session: it outlasts everything that is asked of the WebSocket meanwhile.
+        // An abandoned poll ends its session, so its limit is longer than all steps of the WebSocket together.
         let mut poll = pin!(self.poll(eio, open, ANSWER_TIME + PACKET_TIME + PONG_TIME));
         let mut polled = None;
         let probe = self.probe(seat, open);
@@ -48,7 +48,7 @@ impl Client<'_> {
                         self.connector.in_time(left, poll).await.flatten()
                     }
                 };
-                // A ping that came by the poll wants its pong, or the server ends the session.
+                // Answers a ping that came in the poll; otherwise the server ends the session.
                 let pinged = answer
                     .as_ref()
                     .is_ok_and(|answer| packets::packets(eio, &answer.body).any(|packet| packet == "2"));
@@ -109,7 +109,7 @@ impl Client<'_> {
         Ok(Ok((socket, heard)))
     }
 
-    /// The server has ended it by now: does its answer arrive? Only silence is held back.
+    /// Whether the answer to the poll arrives, which the server has sent by now.
     async fn judge_poll(&self, open: &Open, answer: Result<Answer, Trouble>, section: &mut Section) {
         let finding = match answer {
             Ok(answer) if answer.status == 200 => {

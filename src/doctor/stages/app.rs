@@ -85,7 +85,7 @@ async fn converse(upstream: &Upstream, connector: &Connector, stages: &Stages<'_
     engine.go_on(met, section).await;
 }
 
-/// No answer to plain HTTP, an alert in place of one, or a 400 that says it (nginx, Apache, Go).
+/// Whether the app expects TLS: no answer to plain HTTP, an alert instead, or a 400 that says so (nginx, Apache, Go).
 fn may_be_tls(met: &Met) -> bool {
     match met {
         Met::Trouble(trouble) => !matches!(trouble, Trouble::TimeUp),
@@ -94,7 +94,7 @@ fn may_be_tls(met: &Met) -> bool {
     }
 }
 
-/// Whether the same place shakes hands.
+/// Whether a TLS handshake with the same address succeeds.
 async fn speaks_tls(connector: &Connector) -> bool {
     let (Some(client), Ok(name)) = (TlsClient::new(rustls::ALL_VERSIONS), ServerName::try_from("localhost"))
     else {
@@ -103,13 +103,13 @@ async fn speaks_tls(connector: &Connector) -> bool {
     let tls = Connector { tls: Some((client, name)), ..connector.clone() };
     match tls.open().await {
         Ok(_) => true,
-        // It refuses us, in TLS.
+        // An alert is an answer in TLS.
         Err(Trouble::Tls(trouble)) => matches!(trouble, NoTls::Alert(_) | NoTls::Refused(_)),
         Err(_) => false,
     }
 }
 
-/// The app's port answers, and not to HTTP/1.1: does it want something before that, or another version?
+/// The app's port answers, but not to HTTP/1.1: checks whether it expects a PROXY header first, or another version.
 async fn another_protocol(connector: &Connector, stages: &Stages<'_>) -> Option<Finding> {
     let proxied = Connector { preface: PROXY_HEADER, ..connector.clone() };
     if let Some(Met::Open(..)) = stages.engine(&proxied, false).begin().await {
@@ -135,7 +135,7 @@ async fn speaks_http2(connector: &Connector) -> bool {
     matches!(read, Ok(Ok(_))) && header[3] == SETTINGS
 }
 
-/// No answer of an app that speaks HTTP/1.1: it hangs up, says something else, or a bare 400 (Node's, to what it cannot read).
+/// Whether this is not an answer of an HTTP/1.1 app: a closed connection, other bytes, or a bare 400 (Node's, to what it cannot parse).
 fn is_no_http(met: &Met) -> bool {
     match met {
         Met::Trouble(Trouble::Closed | Trouble::Malformed(_)) => true,

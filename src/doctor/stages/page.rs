@@ -1,4 +1,4 @@
-//! What a person sees who types the name: the page at `/`, and port 80.
+//! What a browser gets for the bare name: the page at `/`, and port 80.
 
 use std::net::SocketAddr;
 
@@ -54,7 +54,7 @@ impl Stages<'_> {
         }
     }
 
-    /// Whether the host redirects as its site says. A Socket.IO client has nothing to look for there.
+    /// Whether the host redirects as its site says. Then there is no app for a Socket.IO client.
     pub(super) fn redirects(&self, met: Option<&Met>, section: &mut Section) -> bool {
         let Some(to) = self.target.redirect.as_ref().map(ToString::to_string) else { return false };
         let answer = met.and_then(Met::answer).filter(|answer| answer.status == 308);
@@ -72,7 +72,7 @@ impl Stages<'_> {
         true
     }
 
-    /// A page with scripts whose own policy keeps it from its server. Error pages have strict policies, and no scripts.
+    /// Finds a page with scripts whose policy forbids it to connect to its server. Error pages have strict policies, and no scripts.
     fn policy(&self, page: &Answer, section: &mut Section) {
         let html = page.field("content-type").is_some_and(|kind| kind.starts_with("text/html"));
         if page.status != 200 || !html || !page.body.contains("<script") {

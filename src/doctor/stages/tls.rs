@@ -1,4 +1,4 @@
-//! TLS with every address of the host, and what follows over the one that is right.
+//! TLS with every address of the host, and the further steps over a correct one.
 
 use std::net::SocketAddr;
 
@@ -14,9 +14,9 @@ use crate::doctor::connection::{Connector, PROXY_HEADER, Place, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::tls::{self, NoTls, Session, TlsClient};
 
-/// An unknown name: which certificate does it get?
+/// An unknown name, to see which certificate it gets.
 const NOBODY: &str = "sanedge-doctor.invalid";
-/// Segments so small that they pass every line (RFC 879).
+/// Segments small enough for every link (RFC 879).
 const SMALL_MSS: u32 = 536;
 /// A handshake with one address.
 struct Look {
@@ -96,7 +96,7 @@ impl Stages<'_> {
         Some(Look { address, connector, client, opened, acceptable })
     }
 
-    /// The address to go on with: a right one where there is one. Where only some are right, that is the first finding.
+    /// The address for the further steps: a correct one if there is one. If only some are correct, that is the first finding.
     fn compare_certificates<'a>(&self, looks: &'a [Look], section: &mut Section) -> Option<&'a Look> {
         let right = looks.iter().find(|look| look.acceptable);
         let wrong = looks.iter().find(|look| !look.acceptable);
@@ -126,7 +126,7 @@ impl Stages<'_> {
         Finding::new(Code::NameAddressesDiffer, message)
     }
 
-    /// Behind certificates that are all right: is the same app there? One request to each further address.
+    /// Checks with one request to each further address with a correct certificate whether the same app answers.
     pub(super) async fn compare_apps(&self, open: &[SocketAddr], section: &mut Section) {
         let Some((first, others)) = open.split_first() else { return };
         let first_is_right = match section.first_failure().map(|finding| finding.code.group()) {
@@ -157,7 +157,7 @@ impl Stages<'_> {
         self.engine(&connector, true).begin().await
     }
 
-    /// Everything over one address whose handshake is done.
+    /// All further steps over one address after its handshake.
     async fn converse(
         &self,
         look: &Look,
@@ -229,7 +229,7 @@ impl Stages<'_> {
         }
     }
 
-    /// Why a handshake fails; two causes are tried out.
+    /// Why a handshake fails; tests two causes with further handshakes.
     async fn no_tls(&self, look: &Look, trouble: &Trouble) -> Finding {
         let small = Connector { mss: Some(SMALL_MSS), ..look.connector.clone() };
         let proxied = Connector { preface: PROXY_HEADER, ..look.connector.clone() };
@@ -262,13 +262,13 @@ impl Stages<'_> {
         }
     }
 
-    /// Whether sanedge has the host without a certificate: by its bundle, or by what its plain port answers.
+    /// Whether sanedge serves the host without a certificate yet: by its bundle, or by the answer of its plain port.
     async fn waits(&self, address: SocketAddr) -> bool {
         let says = |answer: &Answer| answer.field("sanedge-error") == Some("certificate_pending");
         self.target.pending || matches!(self.plain_http(address).await, Some(Ok(answer)) if says(&answer))
     }
 
-    /// Tried again before it is said: a packet may be lost.
+    /// Repeated before it is reported: a packet may have been lost.
     async fn large_hello(&self, address: SocketAddr, section: &mut Section) {
         if self.shakes(address, TlsClient::large()).await
             || !self.shakes(address, TlsClient::new(rustls::ALL_VERSIONS)).await
@@ -288,7 +288,7 @@ impl Stages<'_> {
         connector.open().await.is_ok()
     }
 
-    /// Whether the session of an answered request is taken up again.
+    /// Whether the TLS session of an answered request is resumed.
     async fn resumes(&self, connector: &Connector, answered: bool) -> Option<bool> {
         if !answered {
             return None;
@@ -310,7 +310,7 @@ fn date(answer: &Answer) -> Option<i64> {
     parse_date(answer.field("date")?)
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7) in seconds since 1970; the older forms nobody sends.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7) in seconds since 1970. The older forms are not in use.
 fn parse_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
