@@ -1,17 +1,17 @@
 #!/bin/sh
 # shellcheck disable=SC2010,SC2015,SC2030,SC2031,SC2034,SC2046,SC2086  # `this && that || go on` is meant so; one word for each unit
 #
-# The half of `flash.sh --host` that runs on the board, as root, by `sh install`; refuse.sh, cmdline.sh and ports.sh stand in front of it.
+# The half of `flash.sh --host` that runs on the board, as root, by `sh install`; refuse.sh, cmdline.sh and ports.sh are prepended to it.
 #
-# Every new file is staged beside its place and on the disk before the first is replaced, and every old one keeps a second name
-# there, so that neither the change nor its undoing needs room. A folder, the journal, says how far it came:
+# Every new file is staged beside its place and synced before the first is replaced, and every old one gets a second name there, so that
+# neither the change nor its rollback needs space. A folder, the journal, records the progress:
 #
-#   plan       .NAME.sanedge-new may lie about; nothing is replaced
-#   switching  new files take their places by renames, and the edge is restarted; an interruption is undone
-#   committed  the new edge is ready; only the second names are still to be removed
+#   plan       .NAME.sanedge-new may exist; nothing is replaced
+#   switching  renames put the new files in place, and the edge is restarted; an interruption is rolled back
+#   committed  the new edge is ready; only the second names remain to be removed
 #
-# An interruption is undone by `sh install undo`: at the end of the unit that this runs in, at the next boot (sanedge-recover.service),
-# or by the next installation.
+# `sh install undo` rolls back an interruption: at the end of the unit that this runs in, at the next boot (sanedge-recover.service), or in
+# the next installation.
 set -eu
 export LC_ALL=C
 trap '' HUP INT PIPE
@@ -54,7 +54,7 @@ as_wanted() {
     [ "$(stat -c '0%a %U %G' "$root$5")" = "$1 $2 $3" ]
 }
 
-# --- what would make it fail, looked for before anything is changed --------------------------------------------------------
+# --- checks before anything is changed --------------------------------------------------------------------------------------
 
 check_masks() {
   for unit in $(units); do
@@ -99,7 +99,7 @@ check_program() {
   exists "$bundle" || bundle=$root/etc/sanedge/sanedge.bundle
   said=$("$program" --version 2>&1) || refuse board-program "$said"
   said=$("$program" show "$bundle" 2>&1 >/dev/null) || refuse board-bundle "$said"
-  # As much of the digest as `status` shows.
+  # As many digits of the digest as `status` shows.
   wanted=$("$program" show --json "$bundle" | sed -n 's/^  "digest": "\(.\{16\}\).*/\1/p')
 }
 
@@ -126,13 +126,13 @@ stage_file() {
   cp "$here/root$3" "$new" && chown "$2" "$new" && chmod "$1" "$new" && sync "$new" && cmp -s "$here/root$3" "$new"
 }
 
-# What the journal needs to undo it all: this script, the plan, and which places had a file before.
+# What the journal needs for a rollback: this script, the plan, and which places had a file before.
 keep() {
   for path in $(paths); do
     exists "$root$path" || continue
     echo "$path"
     if replaced "$path"; then
-      # A second name costs no room. Where the file system has none, it is a copy.
+      # A hard link needs no space. If the file system has no links, a copy is made.
       ln "$root$path" "$(old_of "$path")" 2>/dev/null ||
         { cp -a "$root$path" "$(old_of "$path")" && sync "$(old_of "$path")"; } || refuse board-stage "" "$path"
     fi
@@ -140,13 +140,13 @@ keep() {
   if systemctl is-active --quiet sanedge.service; then : >"$journal/was-active"; fi
   sync "$journal"/*
 }
-# Whether the file or link at a place is replaced or removed; all others are left as they are.
+# Whether the file or link at a path is replaced or removed; all others stay as they are.
 replaced() { exists "$(new_of "$1")" || grep -qx "gone $1" "$here/plan"; }
 
 write_recover() {
   mkdir -p "$settings/sysinit.target.wants"
   cat >"$recover" <<UNIT
-# Written by flash.sh for the time of an installation, and removed by it.
+# Written by flash.sh for an installation, and removed by it.
 [Unit]
 Description=sanedge, undo of an installation that was interrupted
 DefaultDependencies=no
@@ -164,7 +164,7 @@ UNIT
   sync "$recover"
 }
 
-# --- the switch and its undoing ----------------------------------------------------------------------------------------------
+# --- the switch and its rollback ---------------------------------------------------------------------------------------------
 
 switch() {
   for path in $(paths); do
@@ -176,7 +176,7 @@ switch() {
 
 same_inode() { [ "$(stat -c %d:%i "$1" 2>/dev/null)" = "$(stat -c %d:%i "$2" 2>/dev/null)" ]; }
 
-# Puts the old files back. All of it may be done twice.
+# Restores the old files. Each step may be repeated.
 put_old() {
   incomplete=''
   [ -f "$here/had" ] || return 0
@@ -191,7 +191,7 @@ put_old() {
 }
 remove_second_names() { for path in $(paths); do rm -f "$(new_of "$path")" "$(old_of "$path")" || :; done; }
 close_journal() {
-  # First what would have it undone: half a journal must not be taken for a whole one.
+  # First removes the file that requests a rollback, so that none uses an incomplete journal.
   rm -f "$journal/switching"
   sync
   rm -f "$settings/sysinit.target.wants/sanedge-recover.service" "$recover"
@@ -199,7 +199,7 @@ close_journal() {
   rm -rf "$journal"
   sync
 }
-# The links say which units are wanted, now as at the next boot.
+# The links decide which units are started, now and at the next boot.
 wanted() { [ -L "$settings/sockets.target.wants/$1" ] || [ -L "$settings/multi-user.target.wants/$1" ]; }
 wanted_sockets() { for unit in $all_sockets; do if wanted "$unit"; then echo "$unit"; fi; done; }
 
@@ -208,7 +208,7 @@ undo() {
   put_old
   systemctl daemon-reload
   if [ "${1:-}" = boot ]; then
-    # Jobs for the new units may wait already; these take their place, and nobody waits here for what starts later.
+    # Replaces waiting jobs for the new units, and does not wait for units that start later.
     for unit in $all_units; do
       if wanted "$unit"; then systemctl --no-block start "$unit"; else systemctl --no-block stop "$unit" 2>/dev/null; fi
     done
@@ -228,7 +228,7 @@ undo() {
   set -e
 }
 
-# Where only program or bundle changed the sockets stay open and nobody is turned away.
+# If only the program or the bundle changed, the sockets stay open and no connection is refused.
 start() {
   systemctl daemon-reload
   if [ -n "$sockets_differ" ]; then
@@ -254,14 +254,14 @@ rollback() {
   else say "rolled back, but the old edge does not start either"; fi
 }
 
-# --- is it well? -------------------------------------------------------------------------------------------------------------
+# --- health -------------------------------------------------------------------------------------------------------------------
 
 ready() {
   systemctl is-active --quiet sanedge.service || return 1
   found=$("$root/usr/bin/sanedge" status --json) || return 1
   case $found in *"$wanted"*) ;; *) say "the edge uses another bundle"; return 1 ;; esac
 }
-# The bundle was made elsewhere, and has none of the certificates that this board has obtained itself.
+# The bundle was compiled elsewhere, without the certificates that this board has obtained itself.
 with_stored_certificates() {
   [ -e "$root/etc/sanedge/sanedge.acme" ] || return 0
   for certificate in "$root"/var/lib/sanedge-acme/certificates/*.pem; do
@@ -276,13 +276,13 @@ doctor() {
   timeout 60 "$root/usr/bin/sanedge" doctor /etc/sanedge/sanedge.bundle
 }
 
-# Raspberry Pi kernels start with the memory controller off. It is said to be switched on once that is on the disk.
+# Raspberry Pi kernels start with the memory controller off. The message that it is enabled comes once the change is synced.
 memory_limits() {
   [ -e "$root/sys/fs/cgroup/cgroup.controllers" ] || return 0
   ! grep -qw memory "$root/sys/fs/cgroup/cgroup.controllers" || return 0
   for boot in "$root/boot/firmware" "$root/boot"; do
     name=$(cmdline_file "$(cat "$here/board" 2>/dev/null)")
-    # Raspberry Pi OS 12 and later leave a file that only says so where it lay before.
+    # In the old place, Raspberry Pi OS 12 and later have a file that only names the new one.
     if [ -n "$name" ] && boot_file "$name" | grep -q 'DO NOT EDIT'; then name=''; fi
     [ -z "$name" ] || break
   done
@@ -307,7 +307,7 @@ boot_file() { [ -f "$boot/$1" ] && cat "$boot/$1"; }
 
 # --- all of it -----------------------------------------------------------------------------------------------------------------
 
-# Ends what an earlier run left, of which only the journal tells.
+# Completes or rolls back an earlier run, by its journal.
 settle() {
   payload=$(cat "$journal/payload" 2>/dev/null || :)
   case $payload in /tmp/sanedge.* | /var/tmp/sanedge.*) [ "$payload" = "$here" ] || rm -rf "$payload" ;; esac
@@ -384,13 +384,13 @@ install() {
   remove_second_names
   close_journal
   memory_limits
-  # Where there is no sanedge.acme they stay as they are.
+  # Without sanedge.acme they stay as they are.
   systemctl start sanedge-renew.timer sanedge-deploy.path || :
   sync
   say "ready: $("$root/usr/bin/sanedge" --version)"
 }
 
-# In a unit of its own: neither a broken connection nor the end of the login stops it, and its end undoes what is not finished.
+# Runs in a separate unit: neither a broken connection nor the end of the login stops it, and its end rolls back what is not finished.
 as_unit() {
   exec systemd-run --quiet --collect --wait --pipe --unit=sanedge-install --property=KillMode=mixed --property=TimeoutStopSec=180 \
     --property="ExecStopPost=-/bin/sh -c '[ ! -e $journal/install ] || exec /bin/sh $journal/install undo'" /bin/sh "$here/install" run
@@ -400,7 +400,7 @@ case ${1:-} in
   undo) shift; settle "$@" ;;
   run) install ;;
   *)
-    # --wait and --pipe are there since systemd 236.
+    # --wait and --pipe need systemd 236.
     version=$(version_of_systemd)
     if [ -d "$root/run/systemd/system" ] && [ "${version:-0}" -ge 236 ] && command -v systemd-run >/dev/null; then as_unit; fi
     install

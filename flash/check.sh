@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# What can be known before anything is done.
+# Checks before anything is done.
 
 profile() { sed -n "s/^$1 *= *\"\([^\"]*\)\".*/\1/p" "$here/boards/$board.toml"; }
 
@@ -16,7 +16,7 @@ check_board() {
   word=$(machine_word "$machine")
 }
 
-# The machine that an ELF file is for, by its number in the ELF header; nothing if it is none.
+# The machine that an ELF file is for, by its number in the ELF header; nothing if the file is not ELF.
 elf_machine() {
   [ "$(head -c 4 -- "$1" | od -An -tx1 | tr -d ' \n')" = 7f454c46 ] || return 0
   od -An -tu2 --endian=little -j 18 -N 2 -- "$1" | tr -d ' \n'

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 #
-# The kernel's parameters where the firmware of a Raspberry Pi reads them; for images and for running boards, so in POSIX sh.
+# The kernel parameters in the file that the firmware of a Raspberry Pi reads; for images and running boards, so it is POSIX sh.
 # The caller has a function `boot_file NAME` that prints a file of the boot partition, or fails.
 
 # config_lines NAME DEPTH: a config file with the files that it includes, as the firmware reads it
@@ -14,7 +14,7 @@ config_lines() {
   done || : # one that is not there changes nothing
 }
 
-# The filters of config.txt that a board passes.
+# The filters of config.txt that apply to a board.
 config_filters() {
   case $1 in
     rpi-zero) echo ' all pi0 pi0w pi1 ' ;;
@@ -40,7 +40,7 @@ cmdline_file() {
   done
 }
 
-# Whether a line of parameters leaves the memory controller on: whole words, and the last one decides.
+# Whether a line of parameters enables the memory controller: whole words, and the last one takes effect.
 memory_is_on() {
   printf '%s\n' "$1" | awk '
     { for (at = 1; at <= NF; at++) {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2086,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# The card: everything that speaks against writing to it, then the writing, under an exclusive hold until it is compared.
+# The card: checks whether it may be written, then writes and compares it, held exclusively throughout.
 
 check_device() {
   [ -n "$device" ] || return 0
@@ -8,7 +8,7 @@ check_device() {
   device=$(realpath -- "$device")
   check_device_use
   local answer
-  # What has no name above and is in use all the same: the kernel lets nobody else have it exclusively.
+  # In use in another way: the kernel does not permit an exclusive open.
   answer=$(holder_of_card only-ask </dev/null)
   [ "$answer" = busy ] || return 0
   answer=$(opener '[012]') # it does not say who has it exclusively, but few have it open at all
@@ -16,7 +16,7 @@ check_device() {
   refuse device-busy "O_EXCL: device or resource busy" "$device"
 }
 
-# Every kind of use that can be named. Looked at again just before the card is written.
+# Every kind of use that can be named. Checked again just before the card is written.
 check_device_use() {
   local said type removable hotplug read_only
   said=$(ask_device -d TYPE,RM,HOTPLUG,RO)
@@ -40,7 +40,7 @@ check_device_use() {
 
 check_device_mounts() {
   local mounted point system=''
-  # All of them since util-linux 2.37; before that one for each partition.
+  # All mount points with util-linux 2.37 and later; before, one for each partition.
   mounted=$(lsblk -nro MOUNTPOINTS -- "$device" 2>/dev/null) || mounted=$(ask_device MOUNTPOINT)
   mounted=$(sed '/./!d' <<<"${mounted//\\x0a/$'\n'}" | tr '\n' ' ')
   for point in $mounted; do
@@ -58,7 +58,7 @@ check_device_volumes() {
   if grep -Evq '^(disk|part|loop) ' <<<"$said"; then refuse device-volume "$(tail -n +2 <<<"$said" | tr '\n' ' ')" "$device"; fi
   local name kind
   for name in $(device_names); do
-    # What is written there, where it may be read; else what udev has read.
+    # From the device if it can be read, else from udev.
     kind=$(blkid -p -o value -s TYPE -- "/dev/$name" 2>/dev/null) || kind=$(lsblk -dnro FSTYPE -- "/dev/$name" 2>/dev/null) || true
     case $kind in
       LVM2_member | *_raid_member | zfs_member | bcache) refuse device-member "$kind on /dev/$name" "$device" "/dev/$name" ;;
@@ -66,7 +66,7 @@ check_device_volumes() {
   done
 }
 
-# The names that the kernel has for the disk and its partitions, and for what is below a loop device that stands on a disk.
+# The kernel's names of the disk and its partitions, and of what is below a loop device on a disk.
 device_names() {
   local name=${device##*/} partition below
   echo "$name"
@@ -87,7 +87,7 @@ check_device_name() {
   for found in /sys/fs/btrfs/*/devices/"$name"; do
     [ ! -e "$found" ] || refuse device-btrfs "$name of the btrfs $(cut -d/ -f5 <<<"$found")" "$device"
   done
-  # An ext4's own journal is there as NAME-INODE, one on another device as the device's NAME.
+  # An ext4's own journal appears as NAME-INODE, one on another device as the device's NAME.
   [ ! -e "/proc/fs/jbd2/$name" ] || refuse device-journal "/proc/fs/jbd2/$name" "$device"
   ! grep -q "^/dev/$name " /proc/swaps 2>/dev/null || refuse device-swap "/dev/$name in /proc/swaps" "$device" "/dev/$name"
   own=$(cat "/sys/class/block/$name/loop/backing_file" 2>/dev/null) || own=''
@@ -101,7 +101,7 @@ check_device_name() {
   done
 }
 
-# Other processes: mounts of their own namespaces, and descriptors that can write. Root sees those of all.
+# Other processes: mounts in their namespaces, and descriptors that can write. Only root sees all of them.
 check_device_others() {
   local names numbers name pid found
   names=$(device_names | sed 's|^|/dev/|' | tr '\n' ' ')
@@ -129,7 +129,7 @@ opener() {
   done
 }
 
-# ask_device [-d] COLUMNS: a device of which this is not known is not written
+# ask_device [-d] COLUMNS: a device for which this is unknown is not written
 ask_device() { lsblk -nr "${@:1:$#-1}" -o "${!#}" -- "$device" || refuse device-unknown "lsblk failed, as above" "$device" "${!#}"; }
 describe_device() { lsblk -dnro VENDOR,MODEL,SIZE,TRAN -- "$device" | sed 's/\\x20/ /g; s/  */ /g; s/^ //'; }
 
@@ -141,8 +141,8 @@ device_holds() {
 
 # --- the hold --------------------------------------------------------------------------------------------------------
 
-# Has the card exclusively, and its lock, until stdin ends: udev and automounters leave a locked disk alone. Says `held`, `busy`,
-# `locked` or what went wrong; then writes what it is told by lines of OFFSET FILE, through to the card.
+# Holds the card exclusively, with its lock, until stdin ends: udev and automounters ignore a locked disk. Prints `held`, `busy`, `locked` or
+# the error; then reads lines of OFFSET FILE, and writes each file synchronously to the card.
 holder_of_card() {
   perl -e '
     use Fcntl qw(:DEFAULT :flock);
@@ -182,7 +182,7 @@ release_card() {
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
-# Its first MiB is emptied at once and written last: a card that was pulled too early has no partition table.
+# The first MiB is cleared first and written last: a card that is removed too early has no partition table.
 write_device() {
   [ -n "$device" ] || return 0
   local source=${unfinished:-$out} size mib=1048576
@@ -211,8 +211,8 @@ write_device() {
 }
 unwritable() { refuse device-unwritable "see above" "$device"; }
 
-# Writes blocks to the end of the card, to the end of the image and to each power of two, then reads all of them: a card with less
-# memory than it says drops the last of them or has them where others are, and a worn-out one keeps none.
+# Writes blocks at the end of the card, at the end of the image and at each power of two, then reads all of them. A card with less memory than
+# it states loses the last ones or stores them in place of others, and a worn-out card stores none.
 keeps_its_end() {
   local total size=$1 at answer offsets
   total=$(ask_device -bd SIZE)
@@ -220,7 +220,7 @@ keeps_its_end() {
   for ((at = 1048576; at < total - 8192; at *= 2)); do offsets+=" $at"; done
   offsets=$(printf '%s\n' $offsets | sort -un)
   for at in $offsets; do
-    # 4,096 bytes that no other place and no earlier run has
+    # 4,096 bytes that are different at each place and in each run
     printf "%4096s" "sanedge $$ $RANDOM$RANDOM $at" >"$work/block.$at"
     echo "$at $work/block.$at" >&"${CARD[1]}"
     read -r answer <&"${CARD[0]}" || answer='no: it is gone'
@@ -233,7 +233,7 @@ keeps_its_end() {
   done
 }
 
-# From the card itself, not from memory.
+# Reads from the card itself, not from the page cache.
 read_back() {
   local direct='' sum pipe
   blockdev --flushbufs "$device" 2>/dev/null || direct=,direct

@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# A running board, over ssh. Its login may have any shell: what is sent to it are single commands of plain words, and scripts go
-# to `sh` on stdin or as files.
+# A running board, over ssh. Its login may have any shell: it gets only single commands of plain words; scripts go to `sh` on stdin or as
+# files.
 
 reboot_seconds=${SANEDGE_REBOOT_SECONDS:-600} # a Zero that checks a large card's file system first takes minutes
 on_board() { "${ssh[@]}" "$@"; }
 
-# An ssh of our own connection, which later ones share; a path that is too long for a socket is done without.
+# ssh over one connection that later calls share; without sharing if the path is too long for a socket.
 open_ssh() {
   ssh=(ssh -o ConnectTimeout=30)
   [ "${#work}" -gt 80 ] || ssh+=(-o ControlMaster=auto -o ControlPath="$work/ssh" -o ControlPersist=60)
@@ -35,7 +35,7 @@ check_host_machine() {
     password) [ -t 0 ] || note "sudo on $host asks for a password, and there is no terminal to type it"; sudo='sudo ' ;;
     *) sudo='sudo ' ;;
   esac
-  # For sudo, a terminal there: to ask for a password where there is one here, and always where sudo wants one.
+  # A terminal there for sudo: for its password if there is a terminal here, and always if sudo requires one.
   terminal=()
   if [ "$(answers sudo)" = terminal ]; then terminal=(-tt)
   elif [ -n "$sudo" ] && [ -t 0 ]; then terminal=(-t); fi
@@ -57,7 +57,7 @@ refuse_ssh() {
   esac
   refuse host-unreachable "" "$host"
 }
-# As known_hosts has it, [HOST]:PORT where the port is another.
+# The host's name in known_hosts: [HOST]:PORT if the port is not 22.
 host_name() {
   local name=${host#ssh://}
   name=${name#*@}
@@ -98,7 +98,7 @@ pack_for_host() {
   watched packing 0 - tar -C "$work" -cf "$work/payload.tar" root plan install refusals board listen
 }
 
-# Into the first of the folders for such that has room; what comes there is removed by the script itself, or by us.
+# Copies to the first temporary folder with enough space; the script removes the files itself, or flash.sh does.
 send_to_host() {
   local bytes folder room place='' found=''
   bytes=$(size_of "$work/payload.tar")
@@ -129,7 +129,7 @@ run_on_host() {
   esac
 }
 
-# Whether it comes back by itself: another boot, the unit active, with the bundle that was installed.
+# Whether the edge serves after the reboot: another boot, the unit active, with the installed bundle.
 reboot_host() {
   local before said digest deadline attempt
   before=$(answers boot)
@@ -144,7 +144,7 @@ reboot_host() {
     ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
     sleep 2
   done
-  # Up to the half of a minute more: sshd may be there before the edge.
+  # Up to half a minute more: sshd may be ready before the edge.
   for ((attempt = 0; attempt < 15; attempt++)); do
     said=$(on_board "${terminal[@]}" -- "$host" "${sudo}sanedge status --json" 2>&1) || said="no answer: $said"
     [[ $said != *"$digest"* ]] || break

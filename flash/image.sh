@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# The image: unpacked, looked at, changed, read back.
+# The image: unpacked, checked, changed, read back.
 
-# What a file is by its first bytes: the name may say something else. A file that says nothing is what its name says.
+# The kind of a file by its first bytes, because its name may be wrong. If they are unknown, the name decides.
 kind_of() {
   local bytes
   bytes=$(head -c 8 -- "$1" | od -An -tx1 | tr -d ' \n')
@@ -40,14 +40,14 @@ check_image_kind() {
     *) refuse image-kind "a $image_kind" "$image" "convert it: qemu-img convert -O raw" ;;
   esac
 }
-# The one image in a zip, as raspberrypi.com had them.
+# The only image in a zip, as raspberrypi.com offered them.
 zip_member() {
   local members
   members=$(unzip -Z1 -- "$image" '*.img' 2>/dev/null) || true
   [ "$(grep -c . <<<"$members")" -eq 1 ] || refuse image-archive "$(unzip -Z1 -- "$image" 2>/dev/null | head -n 5 | tr '\n' ' ')" "$image"
   printf '%s\n' "$members" | sed 's/[][*?\\]/\\&/g'
 }
-# What it will have unpacked, where its format says so; 0 where not.
+# Its unpacked size if its format states it, else 0.
 unpacked_size() {
   case $image_kind in
     xz) xz --robot --list -- "$image" 2>/dev/null | awk '$1 == "totals" { print $5 }' ;;
@@ -55,7 +55,7 @@ unpacked_size() {
   esac
 }
 
-# Everything is done to a file of our own beside --out, which gets its name when it is whole.
+# Works on a temporary file beside --out, which is renamed when it is complete.
 unpack() {
   local place member='' total free
   if [ -n "$out" ]; then place=$(dirname -- "$out")/.$(basename -- "$out").XXXXXX
@@ -126,7 +126,7 @@ find_partitions() {
     refuse image-ext4 "" "$image" "$what"
   fi
 }
-# The file whose first line the kernel gets. Boards that are no Raspberry Pi may boot without one.
+# The file whose first line the kernel gets. Boards other than a Raspberry Pi may boot without one.
 find_cmdline() {
   cmdline=$(cmdline_file "$board") || true
   if [ -n "$cmdline" ]; then
@@ -146,7 +146,7 @@ boot_file() {
 }
 in_work() { (cd "$work" && "$@"); }
 
-# e2fsck's codes: 0 clean, 1 repaired, above that not.
+# e2fsck's exit codes: 0 clean, 1 repaired, above that not repaired.
 repair() { local status=0; in_work e2fsck -fp "$ext4" >"$work/fsck" 2>&1 || status=$?; [ "$status" -le 1 ]; }
 
 refuse_features() {
@@ -173,7 +173,7 @@ fetch() {
   [ -s "$work/$2" ]
 }
 
-# By the first program found in it; a small image may have none that tells.
+# The processor, by the first program found in the image; a small image may have none.
 check_image_machine() {
   local probe found=''
   for probe in /usr/bin/dpkg /usr/bin/env /usr/bin/bash /bin/bash /bin/busybox /usr/lib/systemd/systemd /lib/systemd/systemd; do
@@ -189,7 +189,7 @@ check_image_machine() {
   systemd_version=${systemd_version:-0}
 }
 
-# What an image says that it is for, if it says it: Armbian by a file, Raspberry Pi OS by its firmware and a file.
+# The board that an image is for, if the image says so: Armbian by a file, Raspberry Pi OS by its firmware and a file.
 image_says() {
   local name
   if fetch /etc/armbian-release release; then
@@ -199,7 +199,7 @@ image_says() {
   elif fetch /etc/rpi-issue release; then echo "a Raspberry Pi image: $(head -n 1 "$work/release")"
   else return 1; fi
 }
-# What only a Raspberry Pi's first stages load.
+# Files that only the first stages of a Raspberry Pi load.
 firmware() { boot_lists | grep -Ei '^(bootcode\.bin|start[a-z0-9]*\.elf|bcm27[0-9]*-.*\.dtb)$'; }
 boot_lists() { in_work mdir -b -i "$fat" :: 2>/dev/null | sed 's|^::/||'; }
 
@@ -236,8 +236,8 @@ number_of() {
   esac
 }
 
-# The plan as commands for debugfs. It writes a file only into its working directory, and says no word to the exit code
-# about what failed: so everything is read back.
+# The plan as commands for debugfs, which writes files only into its working directory. Its exit code does not show failures, so everything is
+# read back.
 apply_plan() {
   local kind a b c path
   : >"$work/commands"
@@ -280,7 +280,7 @@ in_ext4_dir() {
   made+="$1 "
 }
 
-# Reads back what was put in.
+# Reads back what was written.
 proves() {
   local kind a b c path
   while read -r kind a b c path; do
@@ -337,7 +337,7 @@ show_plan() {
 
 make_image() {
   unpack
-  # A dry run looks into an image that lies there unpacked, and takes a packed one on trust.
+  # A dry run checks an unpacked image, but not a compressed one.
   if [ -n "$dry" ]; then
     if [ "$image_kind" = image ]; then ln -s "$(realpath -- "$image")" "$work/image"
     else note "a dry run does not check a compressed image"; fi

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2015,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# Certificates that the board obtains itself. With [acme] in sanedge.toml `sanedge renew` needs on the board what it has here:
+# Certificates that the board obtains itself. With [acme] in sanedge.toml, `sanedge renew` needs the same files on the board as here:
 # sanedge.toml, sanedge.acme beside the bundle, and the files that both name.
 
 is_managed() { [ -f "$work/sanedge.acme" ]; }
@@ -9,7 +9,7 @@ acme_value() { sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}$/\1/p" "$2"; }
 
 plan_managed() {
   if ! is_managed; then
-    plan gone /etc/sanedge/sanedge.acme # of a sanedge.toml that had [acme]: its renewals would replace this bundle
+    plan gone /etc/sanedge/sanedge.acme # from an earlier sanedge.toml with [acme]: its renewals would replace this bundle
     return
   fi
   local key value
@@ -29,7 +29,7 @@ plan_managed() {
     printf '%s\n' "$said" >&2
     refuse acme-elsewhere "" "$config"
   fi
-  # With the paths that it has on the board.
+  # With the paths on the board.
   said=$(<"$work/board.acme")
   said=${said//"\"$work/root/"/'"/'}
   said=${said//"\"$work/board.bundle\""/'"/etc/sanedge/sanedge.bundle"'}
@@ -39,7 +39,7 @@ plan_managed() {
 }
 
 # shellcheck disable=SC2094 # a path here and the same on the board
-# acme_files KEY MODE GROUP: what [acme] names by this key and lies beside sanedge.toml goes into /etc/sanedge, as does what is there here
+# acme_files KEY MODE GROUP: a file that [acme] names by this key, and that is beside sanedge.toml or in /etc/sanedge here, goes into /etc/sanedge
 acme_files() {
   local beside path
   beside=$(dirname -- "$(acme_value source "$work/sanedge.acme")")
@@ -57,7 +57,7 @@ acme_files() {
   done < <(acme_value "$1" "$work/sanedge.acme" | sort -u)
 }
 
-# folders PATH: those above it, below /etc/sanedge
+# folders PATH: creates the folders above it, below /etc/sanedge
 folders() {
   local folder
   folder=$(dirname -- "$1")
@@ -66,5 +66,5 @@ folders() {
   dir 0755 root root "/etc/sanedge/$folder"
 }
 
-# Whether the card holds a private key: of a certificate, or for the CA or the DNS provider.
+# Whether the card contains a secret: a certificate's private key, or a key for the CA or the DNS provider.
 has_secrets() { ! is_managed || ! grep -q '^  "certificates": \[\],$' "$work/show.json" || grep -q '^file 0640 root sanedge-acme' "$work/plan"; }

@@ -3,7 +3,7 @@
 # What goes onto the board: one list, for images and for running boards.
 
 #
-# $work/root holds the files by their place on the board, $work/plan what each shall be, in this order:
+# $work/root has the files by their path on the board, $work/plan their kind and mode, in this order:
 #   dir|file MODE OWNER GROUP PATH      link TARGET PATH      gone PATH
 
 plan() { printf '%s\n' "$*" >>"$work/plan"; }
@@ -36,7 +36,7 @@ plan_edge() {
   [ "$systemd_version" -lt 254 ] || file 0644 root root "$units/sanedge.service.d/50-backoff.conf" <"$here/systemd/50-backoff.conf"
   plan gone "$units/sanedge.service.d/00-before.conf" # by which an upgrade of the package starts its old program
   enable sanedge.service
-  # They run only where there is a sanedge.acme.
+  # They run only if sanedge.acme exists.
   enable sanedge-renew.timer
   enable sanedge-deploy.path
   socket https "$(listener https)"
@@ -44,7 +44,7 @@ plan_edge() {
   socket admin "$(admin_socket)"
 }
 
-# The board's budget as a limit that the kernel keeps, and time enough to stop.
+# The board's budget as a limit that the kernel enforces, and enough time for a stop.
 board_settings() {
   local drain stop
   drain=$(drain_timeout_ms)
@@ -53,7 +53,7 @@ board_settings() {
   [ "$stop" -le 75 ] || printf '# drain_timeout of the bundle, and some.\nTimeoutStopSec=%ss\n' "$stop"
 }
 
-# A socket unit, listening where the bundle says; none where it says nothing.
+# A socket unit with the listeners of the bundle; none if the bundle has none.
 socket() {
   local unit=sanedge-$1.socket addresses=$2 folder=$settings/sanedge-$1.socket.d
   if [ -z "$addresses" ]; then

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 #
-# What flash.sh asks a board before it touches it; comes by stdin to `sh`, and changes nothing. A login may print what it likes:
-# answers are the lines that begin with a word of ours.
+# The checks of flash.sh on a board before it changes anything; `sh` reads them from stdin. A login may print other text as well: the answers are
+# the lines that begin with a fixed word.
 export LC_ALL=C
 root=${SANEDGE_ROOT:-}
 answer() { printf 'sanedge-probe %s\n' "$*"; }

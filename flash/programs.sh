@@ -37,7 +37,7 @@ listener() {
   sed -n '/^  "listen": {$/,/^  }/p' "$work/show.json" | sed -n "/^    \"$1\": \[\$/,/^    \]/p" |
     sed -n 's/^      "\(.*\)",\{0,1\}$/\1/p'
 }
-# Where sanedge.toml says nothing it is the usual one; a TCP address is the program's own business.
+# Without an address in sanedge.toml it is the default one; a TCP address needs no unit.
 admin_socket() {
   sed -n 's/^    "admin": "unix:\(.*\)",\{0,1\}$/\1/p; s|^    "admin": null,\{0,1\}$|/run/sanedge/admin.sock|p' "$work/show.json"
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2154  # $refusals is the table's path, set by the script that uses this
 #
-# How a refusal looks; for flash.sh and for the script that runs on the board, so in POSIX sh. The words stand in the table
-# `refusals`, whose head describes its columns.
+# Prints refusals, for flash.sh and for the script that runs on the board, so it is POSIX sh. The texts are in the table `refusals`, whose head
+# describes its columns.
 
 # say_refusal CODE FOUND [ARGUMENT…]: prints the table's row with its %1, %2, … replaced by the arguments
 say_refusal() {
@@ -20,5 +20,5 @@ say_refusal() {
       row("expected", filled($3)); row("found", ENVIRON["FOUND"]); row("do", filled($4))
     }' "$refusals" >&2
 }
-# refuse CODE FOUND [ARGUMENT…]: the end
+# refuse CODE FOUND [ARGUMENT…]: prints the refusal and exits
 refuse() { say_refusal "$@"; exit 1; }

@@ -1,9 +1,9 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# What an image gets beside the edge: account, name, key, the kernel's line; and what its first boot would change.
+# What an image gets besides the edge: accounts, host name, key, kernel parameters; and what its first boot would change.
 
-# The accounts must be there before the first boot, because the bundle belongs to the group of one and the folders of tmpfiles.d to both: a
-# free number below 1000 for user and group, as systemd-sysusers would take. Where there is one already, it stays.
+# The accounts must exist before the first boot, because the bundle belongs to the group of one and the folders of tmpfiles.d to both. They get
+# a free number below 1000 for user and group, as from systemd-sysusers. Existing accounts stay.
 plan_account() {
   if ! fetch /etc/passwd passwd || ! fetch /etc/group group; then
     note "$image has no accounts: the first boot creates the edge's accounts and gives them the bundle"
@@ -26,13 +26,13 @@ plan_account() {
   for database in shadow gshadow; do
     lines=lines_$database
     fetch "/etc/$database" "$database" || continue
-    # A line of a former account may be left in these; a second one would not count.
+    # These may still have a line of a former account; a second one would have no effect.
     awk -F: 'NR == FNR { new[$1]; next } !($1 in new)' <(printf '%s\n' "${!lines}") "$work/$database" >"$work/former"
     mv "$work/former" "$work/$database"
     append "$database" "${!lines}"
   done
 }
-# account NAME PURPOSE: a line for each database, unless it is there; its number in $account_number
+# account NAME PURPOSE: adds a missing line to each database; its number is in $account_number
 account() {
   account_number=$(awk -F: -v name="$1" '$1 == name { print $3 }' "$work/group")
   if [ -n "$account_number" ] && grep -q "^$1:" "$work/passwd"; then return; fi
@@ -62,9 +62,8 @@ plan_hostname() {
   { sed '/^127\.0\.1\.1[[:space:]]/d' "$work/hosts"; printf '127.0.1.1\t%s\n' "$hostname"; } | file 0644 root root /etc/hosts
 }
 
-# The first user of the image (1000) gets the key, and what a login by it needs: a shell, and sudo, which would ask for a password
-# that nobody has set. On Raspberry Pi OS a userconf.txt without a password keeps the wizard from renaming that user and asking for
-# one at a screen that nobody looks at.
+# The first user of the image (1000) gets the key, and what a login with it needs: a shell, and sudo without a password, because none is set. On
+# Raspberry Pi OS a userconf.txt without a password prevents the wizard from renaming that user and asking for a password on the screen.
 plan_ssh_key() {
   [ -n "$ssh_key" ] || return 0
   local user group home shell unit='' folder name
@@ -86,13 +85,13 @@ plan_ssh_key() {
     */nologin | */false | '') plan_shell "$user" "$shell" ;;
   esac
   plan_sudo "$user"
-  # What somebody has put there is theirs.
+  # An existing file is kept.
   if ext4_has /usr/lib/userconf-pi/userconf && ! boot_lists | grep -Eiq '^userconf(\.txt)?$'; then
     printf '%s:*\n' "$user" >"$work/userconf.txt"
   fi
   note "log in as $user with the key of $ssh_key; no password is set"
 }
-# newest NAME: /etc/NAME as it will be, else as it is in the image
+# newest NAME: the changed /etc/NAME, else the one in the image
 newest() { if [ -f "$work/root/etc/$1" ]; then echo "$work/root/etc/$1"; else echo "$work/$1"; fi; }
 
 plan_shell() {
@@ -107,7 +106,7 @@ plan_shell() {
 plan_sudo() {
   local name
   ext4_has /usr/bin/sudo || return 0
-  # A password that is set is its owner's way in.
+  # If a password is set, sudo keeps asking for it.
   if fetch /etc/shadow shadow.now && ! awk -F: -v user="$1" '$1 == user && $2 ~ /^([!*]|$)/ { found = 1 } END { exit !found }' "$work/shadow.now"; then
     return 0
   fi
@@ -123,8 +122,8 @@ plan_sudo() {
 # --- what the first boot would change --------------------------------------------------------------------------------
 
 # Raspberry Pi Imager leaves its settings on the boot partition, for cloud-init (user-data, meta-data, network-config), for its own
-# init_config (custom.toml) or as a script (firstrun.sh); DietPi has dietpi.txt there, Armbian two files on the root partition. All of
-# them come after us.
+# init_config (custom.toml) or as a script (firstrun.sh); DietPi has dietpi.txt there, Armbian two files on the root partition. They all
+# run after this.
 look_at_first_boot() {
   [ -n "$fat" ] || return 0
   local name found
@@ -137,7 +136,7 @@ look_at_first_boot() {
   if found=$(first_country); then first_boot_sets wifi-country "$wifi_country" "${found%% *}" "${found#* }"; fi
   if found=$(first_without_sshd); then first_boot_sets ssh-key "$ssh_key" "${found%% *}" "${found#* }"; fi
   if found=$(first_user); then note "the first boot creates the user ${found%% *}, or renames the first user to that (${found#* })"; fi
-  # Since Raspberry Pi OS 12 nothing reads it.
+  # Raspberry Pi OS 12 and later do not read it.
   if boot_lists | grep -iqx wpa_supplicant.conf && ext4_has /usr/sbin/NetworkManager; then
     note "wpa_supplicant.conf on the boot partition is not read: this image has NetworkManager; set the Wi-Fi in Raspberry Pi Imager"
   fi
@@ -180,20 +179,19 @@ first_user() {
   first_value user-data 's/^ *-? *name: *([a-z_][^ #]*).*/\1/p' || first_value custom.toml '/^\[user\]/,/^\[/s/^ *name *= *([^ #]+).*/\1/p' ||
     first_value /root/.not_logged_in_yet 's/^ *PRESET_USER_NAME=(.*)/\1/p' || first_value userconf.txt 's/^([^:]+):.*/\1/p'
 }
-# DietPi's first boot takes the ssh server away where none is chosen.
+# DietPi's first boot removes the ssh server if none is chosen.
 first_without_sshd() { first_value dietpi.txt 's/^(AUTO_SETUP_SSH_SERVER_INDEX=0)([^0-9].*)?$/\1/p'; }
 
 # --- the kernel's line and the radio -----------------------------------------------------------------------------------
 
-# Raspberry Pi kernels start with the memory controller off, and MemoryMax= would do nothing. The radio's country is a
-# parameter of the kernel too, and what blocks the radio until one is set goes to "not blocked": a file of systemd-rfkill, and
-# NetworkManager's own state.
+# Raspberry Pi kernels start with the memory controller off, so MemoryMax= would have no effect. The radio's country is a kernel parameter as
+# well. Until a country is set, systemd-rfkill and NetworkManager block the radio: their state files are set to "not blocked".
 plan_boot() {
   local words="cgroup_enable=memory" radio state=/var/lib/NetworkManager/NetworkManager.state owner
   [ -z "$wifi_country" ] || words+=" cfg80211.ieee80211_regdom=$wifi_country"
   if [ -n "$cmdline" ]; then
     head -n 1 "$work/cmdline.txt" | grep -q '[^[:space:]]' || refuse image-empty-line "" "$image"
-    # At the end, where the last word decides.
+    # At the end, because the last parameter takes effect.
     tr -d '\r' <"$work/cmdline.txt" | head -n 1 |
       sed -E "s/(^| )cgroup_enable=memory( |\$)/ /g; ${wifi_country:+s/(^| )cfg80211\.ieee80211_regdom=[^ ]*//g;}
         s/  +/ /g; s/^ //; s/ *\$/ $words/" >"$work/cmdline.new"

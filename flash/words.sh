@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2015,SC2034,SC2154  # sourced by flash.sh; `this && that || refuse …`: refuse never comes back
 #
-# What is said, how a long command is watched, and what is cleared away at the end. Refusals: refuse.sh.
+# Output, the progress of long commands, and cleaning up at the end. Refusals: refuse.sh.
 
-# step: what a dry run only tells.  doing: what it does as well, because it changes nothing.
+# step: a dry run only prints it.  doing: a dry run does it as well, because it changes nothing.
 step() { printf '%s %s\n' "${dry:-==>}" "$*"; }
 doing() { printf '==> %s\n' "$*"; }
 note() { printf 'note  %s\n' "$*"; }
@@ -20,10 +20,10 @@ need() {
     refuse tool-missing nothing "$1" "$2"
 }
 
-# Runs a long command beside us, so that a signal to us is heard at once, and shows how far its descriptor has come, or
-# for `-` how long it has taken.
+# Runs a long command in the background, so that signals are handled at once, and shows the progress of its descriptor, or for `-` the elapsed
+# time.
 #   watched LABEL BYTES_TOTAL DESCRIPTOR|- COMMAND…      (0 bytes: the total is not known)
-# COMMAND is a program or `build`: below another function it would be a child's child, which outlives its parent.
+# COMMAND is a program or `build`: within another function it would be a grandchild, which outlives its parent.
 child=''
 watched() {
   local label=$1 total=$2 descriptor=$3 from=$SECONDS shown=$SECONDS at
@@ -50,17 +50,17 @@ watched() {
   child=''
   return "$status"
 }
-# What is built here is nobody's secret. In a session of its own, so that all of it can be stopped: it asks nobody anything.
+# A build contains no secrets. It runs in a separate session, without questions, so that all of it can be stopped.
 build() { umask 022 && exec setsid "$@"; }
 of_total() { [ "$1" -eq 0 ] || printf ' of %s' "$(mebibytes "$1")"; }
 
-# --- what is left when we go ----------------------------------------------------------------------------------------
+# --- cleaning up at the end -----------------------------------------------------------------------------------------
 
 work='' unfinished='' card_begun='' there=''
 leave() {
   local status=$?
   trap - EXIT
-  # A build is a group of its own, with compilers in it; anything else is one process.
+  # A build is a process group with compilers in it; any other command is one process.
   [ -z "$child" ] || kill -- "-$child" 2>/dev/null || kill "$child" 2>/dev/null || true
   [ -z "$there" ] || clear_board
   [ -z "$work" ] || [ ! -S "$work/ssh" ] || ssh -o ControlPath="$work/ssh" -O exit -- "$host" 2>/dev/null || true
@@ -70,7 +70,7 @@ leave() {
     printf 'error %s is not complete and will not boot: write it again\n' "$device" >&2
   exit "$status"
 }
-# Keys are in that folder. Once `install` there has begun, also where the line broke, it needs it, and takes it away itself.
+# The folder contains keys. Once `install` has begun there, it needs the folder and removes it itself, also if the connection is lost.
 clear_board() {
   on_board -- "$host" sh <<<"[ -e $there/begun ] || rm -rf $there" >/dev/null ||
     printf 'error private keys may be left on %s: remove %s there\n' "$host" "$there" >&2
