@@ -126,10 +126,10 @@ const PAGES: &[Page] = &[
             (
                 "EXIT STATUS",
                 &[
-                    ("0", "The last step has seen a client connect."),
+                    ("0", "Every step is done, and a client connected in the last one."),
                     (
                         "1",
-                        "A step failed; stderr says what clients see, why, and what to type. The same command goes on from there.",
+                        "A step failed; stderr says what clients see, why, and what to type. Type the same command again to continue.",
                     ),
                     USAGE,
                 ],
@@ -188,7 +188,7 @@ const PAGES: &[Page] = &[
             (
                 "EXIT STATUS",
                 &[
-                    ("0", "The file is in use, or waits for the next start where no edge runs."),
+                    ("0", "The file is in use; if no edge runs, the next start uses it."),
                     ("1", "The file has errors, or the edge did not confirm: files and edge are as before."),
                     USAGE,
                     ("3", "In use; a certificate that `sanedge renew` has stored cannot be used."),
@@ -213,13 +213,13 @@ const PAGES: &[Page] = &[
                     ),
                     (
                         "sudo sanedge site add recre.store --app 3006 --path /socket.io/",
-                        "Another app below a path.",
+                        "Forward a path of the host to another app.",
                     ),
                     (
                         "sudo sanedge site add www.recre.store --redirect https://recre.store",
                         "Redirect a host, with path and query.",
                     ),
-                    ("sudo sanedge site remove game.recre.store", "Serve it no more."),
+                    ("sudo sanedge site remove game.recre.store", "Stop serving this host."),
                     ("sanedge site list", "The hosts of the file with their apps."),
                 ],
             ),
@@ -227,10 +227,10 @@ const PAGES: &[Page] = &[
             (
                 "EXIT STATUS",
                 &[
-                    ("0", "The change is in use, or waits for the next start where no edge runs."),
+                    ("0", "The change is in use; if no edge runs, the next start uses it."),
                     (
                         "1",
-                        "Nothing was changed: the host is there already, the file has errors, or the edge did not confirm.",
+                        "Nothing was changed: the file has this host already, the file has errors, or the edge did not confirm.",
                     ),
                     USAGE,
                     ("3", "In use; a certificate that `sanedge renew` has stored cannot be used."),
@@ -283,7 +283,7 @@ const PAGES: &[Page] = &[
                     ),
                     (
                         "sanedge renew --dry-run /etc/sanedge/sanedge.acme",
-                        "Prove the names at the CA's staging directory, and keep nothing.",
+                        "Have the CA's staging directory validate the names, and store nothing.",
                     ),
                     (
                         "sanedge renew --now --host socket.recre.store /etc/sanedge/sanedge.acme",
@@ -305,10 +305,13 @@ const PAGES: &[Page] = &[
             (
                 "EXIT STATUS",
                 &[
-                    ("0", "All certificates are there, and none is due."),
+                    ("0", "Every certificate is stored, and none is due."),
                     ("1", "All failed, or the bundle could not be written or put to use."),
                     USAGE,
-                    ("3", "Some failed."),
+                    (
+                        "3",
+                        "Some failed, or the bundle is in use without some certificates, or sanedge.toml has changed since `sanedge bundle`.",
+                    ),
                     (
                         "75",
                         "Not now: some have to wait, the clock is wrong, the disk is full, or another `sanedge renew` is running.",
@@ -323,16 +326,19 @@ const PAGES: &[Page] = &[
             (
                 "EXAMPLES",
                 &[
-                    ("sanedge account show", "URL, contact and thumbprint, without asking the CA."),
+                    ("sanedge account show", "URL, contact and thumbprint, without contacting the CA."),
                     (
                         "sudo sanedge account rollover",
-                        "Another key for the account, because the old one may be known to others.",
+                        "Replace the account's key, for example because the old one may be known to others.",
                     ),
                     (
                         "sudo sanedge account export account.pem",
                         "The account's key in a new file of mode 0600.",
                     ),
-                    ("sanedge account dns-records", "CAA records by which only this account may issue."),
+                    (
+                        "sanedge account dns-records",
+                        "CNAME records for dns-01, and CAA records by which only this account may issue.",
+                    ),
                 ],
             ),
             ("FILES", &[PLAN]),
@@ -346,7 +352,7 @@ const PAGES: &[Page] = &[
                 "EXAMPLES",
                 &[(
                     "sudo sanedge revoke socket.recre.store && sudo sanedge renew",
-                    "The certificate of this host is revoked, and another is obtained with another key.",
+                    "Revoke the certificate of this host, and obtain another with another key.",
                 )],
             ),
             ("FILES", &[PLAN, BUNDLE]),
