@@ -24,6 +24,8 @@ use crate::excerpt::Excerpt;
 use crate::setup::child;
 use crate::setup::edit::Wish;
 
+/// Before the command if it was typed so.
+const SUDO: &str = "sudo ";
 /// The port that many Socket.IO examples listen on.
 const APP_PORT: &str = "3000";
 
@@ -53,7 +55,9 @@ pub(super) fn setup(options: &Options, words: &[String]) -> ExitCode {
 /// The command to type again.
 fn typed(words: &[String]) -> String {
     let words = words.iter().map(|word| shell_word(&Excerpt::of_path(Path::new(word))));
-    std::iter::once("sanedge".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+    let command = std::iter::once("sanedge".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    // sudo sets this variable.
+    if std::env::var_os("SUDO_UID").is_some() { format!("{SUDO}{command}") } else { command }
 }
 
 /// What the options and answers ask for, and how changes are confirmed.

@@ -94,7 +94,7 @@ fn changed(
         Place::Missing => more += &site_table(wish),
         Place::Shared => {
             let message = format!("{file} has `{}` in a site that setup does not change", wish.host);
-            let words = [("host", &*wish.host.to_string()), ("app", &wish.app), ("file", file)];
+            let words = [("host", &*wish.host.to_string()), ("upstream", &wish.app), ("file", file)];
             return Err(Problem::of(Code::SharedSite, message, &words));
         }
         Place::Other(at) => {

@@ -55,9 +55,9 @@ NotRoot = "setup-not-root";
     title: "setup needs root";
     see: "Connection refused: nothing is set up yet.";
     why: "Setup writes to /etc/sanedge and starts services. It connects to the app and queries DNS as the user sanedge.";
-    fix: "  sudo {command}";
+    fix: "  sudo {typed}";
 NoSystemd = "setup-no-systemd";
-    title: "systemd does not run this machine";
+    title: "systemd is not the init system of this machine";
     see: "Connection refused: nothing starts the edge.";
     why: "Setup starts sanedge's units, and this is a container, or a system with another init.";
     fix: "Start `sanedge serve` yourself, and let setup do everything else:\n  {command} --no-units";
@@ -75,7 +75,7 @@ LookFailed = "setup-look-failed";
     title: "a part of setup that runs without root's rights ended without a result";
     see: "";
     why: "Setup checks the app, the name and the edge in a process of its own. That process could not start, was killed, or took too long.";
-    fix: "Run setup again. If it fails again, the doctor makes the same checks:\n  sanedge doctor --upstream {app} https://{host}";
+    fix: "Run setup again. If it fails again, the doctor makes the same checks:\n  sanedge doctor --upstream {upstream} https://{host}";
 NoPublicCa = "setup-no-public-ca";
     title: "no public CA issues a certificate for this name";
     see: "Chrome: ERR_SSL_PROTOCOL_ERROR\nNode: EPROTO, tlsv1 unrecognized name";
@@ -90,7 +90,7 @@ FileUnusable = "setup-file";
     title: "sanedge.toml cannot be read or changed";
     see: "No change: clients see what they saw before.";
     why: "Setup changes the file only if it can read all of it.";
-    fix: "Do what the message says. To see every error of the file:\n  sudo sanedge bundle {file} -o /tmp/trial.bundle";
+    fix: "Do what the message says. To see every error of the file:\n  sudo sanedge apply {file} --dry-run";
 NotCovered = "setup-not-covered";
     title: "the given certificate does not cover the name";
     see: "No change: clients see what they saw before. With it: ERR_CERT_COMMON_NAME_INVALID, Hostname/IP does not match certificate's altnames";
@@ -100,7 +100,7 @@ SharedSite = "setup-shared-site";
     title: "the name is in a site with other names, or with routes";
     see: "No change: clients see what they saw before.";
     why: "Another upstream for that `[[site]]` would apply to its other names or paths as well, and setup cannot know whether you want that.";
-    fix: "Change the site yourself: give `{host}` a `[[site]]` of its own with `upstream = [\"{app}\"]` in {file}, then run setup again.";
+    fix: "Change the site yourself: give `{host}` a `[[site]]` of its own with `upstream = [\"{upstream}\"]` in {file}, then run setup again.";
 NotConfirmed = "setup-not-confirmed";
     title: "the change was not confirmed";
     see: "No change: clients see what they saw before.";
@@ -125,7 +125,7 @@ NotReloaded = "setup-needs-restart";
     title: "the change needs a restart of the edge";
     see: "No change: clients see what they saw before.";
     why: "A running edge cannot open other listeners, and cannot connect to a port that no upstream had when it started. A restart closes its WebSockets; clients reconnect.";
-    fix: "Let setup restart it:\n  sudo {command} --restart\nWithout sanedge's units: stop the edge, type the command below, start the edge, and run setup again:\n  sanedge apply {file}";
+    fix: "Let setup restart it:\n  {command} --restart\nWithout sanedge's units: stop the edge, type the command below, start the edge, and run setup again:\n  sanedge apply {file}";
 Certificate = "setup-certificate";
     title: "the CA issued no certificate";
     see: "Chrome: ERR_SSL_UNRECOGNIZED_NAME_ALERT\nNode: EPROTO, tlsv1 unrecognized name\nOn port 80: 503, Sanedge-Error: certificate_pending";
@@ -179,9 +179,11 @@ impl From<&Finding> for Problem {
 }
 
 /// The words that fill the braces on the page.
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("chain", "fullchain.pem"),
-    ("command", "sanedge setup socket.recre.store --app 3002"),
+    ("command", "sudo sanedge setup socket.recre.store --app 3002"),
+    ("typed", "sanedge setup socket.recre.store --app 3002"),
+    ("upstream", "127.0.0.1:3002"),
     ("host", "socket.recre.store"),
     ("app", "3002"),
     ("file", "/etc/sanedge/sanedge.toml"),
@@ -206,4 +208,25 @@ pub fn page() -> String {
         entry_of(&mut page, &format!("`{}`", code.as_str()), code.explanation(), example);
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::options;
+
+    #[test]
+    fn every_word_in_braces_has_an_example_and_addresses_are_ones_that_the_doctor_and_the_file_take() {
+        let page = page();
+        assert!(!page.contains('{') && !page.contains('}'), "a word without an example");
+        let after = |mark: &str| {
+            let rest = page.split(mark).skip(1);
+            rest.filter_map(|rest| rest.split([' ', '"', '\n']).next().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let addresses = [after("--upstream "), after("upstream = [\"")].concat();
+        assert_eq!(addresses.len(), 2, "{addresses:?}");
+        for address in addresses {
+            assert!(options::upstream(&address).is_ok(), "{address}");
+        }
+    }
 }

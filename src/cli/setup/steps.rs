@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
+use super::SUDO;
 use super::dialogue::Confirmation;
 use super::options::Options;
 use super::qr;
@@ -90,6 +91,8 @@ impl Setup<'_> {
         let words = [
             ("host", host.as_str()),
             ("app", app),
+            ("upstream", &self.wish.app),
+            ("typed", self.command.trim_start_matches(SUDO)),
             ("file", &file),
             ("bundle", &bundle),
             ("plan", &plan),
