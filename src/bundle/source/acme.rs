@@ -91,7 +91,7 @@ impl Reader<'_> {
             directory.map_or_else(|| acme::directory("letsencrypt").unwrap_or_default(), |lined| lined.value);
         let eab = table.get("eab").and_then(|value| self.binding(value));
         if acme::wants_binding(&directory) && !table.contains_key("eab") {
-            let example = "eab = { kid = \"…\", key_file = \"/etc/sanedge/eab.key\" }, which this CA hands out at its web site";
+            let example = "eab = { kid = \"…\", key_file = \"/etc/sanedge/eab.key\" }, with the values that the CA's web site shows";
             self.missing(line, "eab", section, example);
         }
         let profile = self.one(table, "profile", "\"auto\"", parse_profile);
@@ -140,8 +140,8 @@ impl Reader<'_> {
     /// A key in place of the name of its file.
     fn refuse_key(&mut self, value: &Value<'_>, key: &'static str, path: &Path) {
         if path_may_hold_key(path) {
-            let expected = "a path that is there, or a name that cannot be a key";
-            let remedy = "If this is a key, write it into a file and name that; else make the path first, or write another name.";
+            let expected = "an existing path, or a name that cannot be a key";
+            let remedy = "If this is a key, write it to a file and name that; otherwise create the path first, or write another name.";
             self.bad(value, key, Bad::new(expected, remedy));
         }
     }
@@ -198,7 +198,7 @@ fn parse_name(text: &str, has_dns: bool) -> Result<SanName, Bad> {
     }
     if !has_dns {
         let remedy = "Add [acme.dns] with `provider` and `credentials` (docs/dns-01.md), or list the hosts.";
-        return Err(Bad::new("a host: a wildcard is proven by dns-01, which needs [acme.dns]", remedy));
+        return Err(Bad::new("a host: a wildcard needs dns-01, and so [acme.dns]", remedy));
     }
     SanName::parse_dns(text).map_err(|error| {
         let remedy = "Write a wildcard such as \"*.recre.store\", in ASCII.";
