@@ -410,8 +410,8 @@ pub static SITE: Table = Table {
             "redirect",
             "https URL",
             "none",
-            "`https://HOST`, with a port and the beginning of a path where needed",
-            "Redirects every request to this URL with the path and query of the request behind it (308, which keeps the method), for `www` and former names. Such a site has no `upstream`, `route` or key of theirs. WebSocket clients do not follow redirects."
+            "`https://HOST`, with a port and the beginning of a path if needed",
+            "Redirects every request to this URL, followed by the path and query of the request (308, which keeps the method): for `www` and former names. Such a site has no `upstream`, no `route` and none of their keys. WebSocket clients do not follow redirects."
         )
     ),
     settings: || {
@@ -429,7 +429,7 @@ pub static HEADERS: Table = Table {
         "text, or `false`",
         "as the app sends it",
         "at most 32 fields of 8 KiB together; visible ASCII",
-        "A field of the site's https responses, by its name: a text sets it in place of what the app sends, `false` removes it, as in `X-Frame-Options = \"DENY\"` and `Server = false`. It applies to every final response of the app, the 101 of a WebSocket included; responses of the edge itself get the set fields that they do not have. Fields of framing, connection, WebSocket handshake, body (`Content-Type`) and `Sanedge-Error` cannot be changed.",
+        "A field of the site's https responses, by its name: a text replaces what the app sends, `false` removes it, as in `X-Frame-Options = \"DENY\"` and `Server = false`. It applies to every final response of the app, the 101 of a WebSocket included; responses of the edge itself get the set fields that they do not have. Fields of framing, connection, WebSocket handshake, body (`Content-Type`) and `Sanedge-Error` cannot be changed.",
     )],
     settings: Vec::new,
 };

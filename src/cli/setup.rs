@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use dialogue::{Confirmation, Dialogue, Terminal};
 pub(super) use options::Options;
-use options::{issuer, parse_app, parse_host};
+use options::{SUDO, issuer, parse_app, parse_host};
 use steps::Setup;
 use told::{Stop, Told};
 
@@ -24,8 +24,6 @@ use crate::excerpt::Excerpt;
 use crate::setup::child;
 use crate::setup::edit::Wish;
 
-/// Before the command if it was typed so.
-const SUDO: &str = "sudo ";
 /// The port that many Socket.IO examples listen on.
 const APP_PORT: &str = "3000";
 

@@ -49,7 +49,7 @@ settings! {
 pub static HSTS: Range = Range {
     key: "hsts",
     means: "Tells browsers to use only https for the site's hosts for this long (Strict-Transport-Security), on every https response, \
-        in place of what the app sends.",
+        instead of what the app sends.",
     reason: "two years is what browsers' preload lists recommend; a shorter time than 5m is over before the next visit",
     ..time(5 * MINUTE, 730 * DAY).or_zero("making browsers forget it")
 };

@@ -57,7 +57,7 @@ fn to_itself(site: &Site, to: &Redirect) -> Finding {
     let others = site.hosts.iter().map(|host| &host.value).filter(|other| *other != host);
     let remedy = match others.count() {
         0 => format!(
-            "Write another host, or serve `{host}`: upstream = [\"127.0.0.1:3000\"] in the place of `redirect`."
+            "Write another host, or serve `{host}`: upstream = [\"127.0.0.1:3000\"] instead of `redirect`."
         ),
         _ => format!(
             "Remove `{host}` from the hosts of this site, and serve it in a [[site]] of its own:\n  [[site]]\n  hosts = \
@@ -76,11 +76,13 @@ fn in_a_circle(sites: &[&Site]) -> Finding {
     let way: Vec<String> = sites.iter().map(to).collect();
     let first = way.last().cloned().unwrap_or_default();
     let way = std::iter::once(&first).chain(&way).map(String::as_str).collect::<Vec<_>>().join(" → ");
-    Finding::new(Code::RedirectLoop, format!("these redirects lead in a circle: {way}"))
+    Finding::new(Code::RedirectLoop, format!("these redirects form a loop: {way}"))
         .host(first)
         .expected("redirects that end at a site with an app, or outside this file")
         .found(way)
-        .remedy("Let one of these sites serve its app: upstream = [\"127.0.0.1:3000\"] in the place of `redirect`.")
+        .remedy(
+            "Let one of these sites serve its app: upstream = [\"127.0.0.1:3000\"] instead of `redirect`.",
+        )
 }
 
 fn hsts(context: &mut Context, source: &Source, site: &Site) {
@@ -98,11 +100,11 @@ fn hsts(context: &mut Context, source: &Source, site: &Site) {
     if let (Some(name), true) = (names.first(), port != 443) {
         let finding = Finding::new(
             Code::HstsPort,
-            format!("with `hsts`, browsers ask port 443 of `{name}` where somebody types the name alone, and clients connect to port {port}"),
+            format!("with `hsts`, browsers connect to port 443 of `{name}` if only the name is typed, but clients connect to port {port}"),
         )
         .host(name)
         .expected("`public_https_port` 443: a browser that remembers the host replaces port 80 by 443 (RFC 6797 §8.3)")
-        .found(format!("port {port}, and the redirect from port 80 is not asked any more"))
+        .found(format!("port {port}, and browsers no longer use the redirect from port 80"))
         .remedy("Remove `hsts`, or let the router map port 443 to this edge, with public_https_port = 443 in [listen].");
         context.push(hsts.line, finding);
     }

@@ -77,7 +77,7 @@ const FEATURES: &[Feature] = &[
                advanced_config set_host_header preserve_host passhostheader pass_host_header forwardfor x_forwarded_for",
         reason: "it changes only the fields of requests that RFC 9110 assigns to a proxy; the app gets the client's Host, \
                  X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Port without a setting",
-        instead: "[site.headers] changes fields of responses",
+        instead: "Set and remove fields of responses in [site.headers]",
     },
     Feature {
         keys: "server_tokens",

@@ -309,7 +309,7 @@ pub(super) fn parse_redirect(text: &str) -> Result<Redirect, Bad> {
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.contains('@') {
-        return Err(bad("a user name, which would be sent to everybody"));
+        return Err(bad("a user name, which every client would get"));
     }
     let (host, port) = Host::parse_authority(authority).map_err(|error| bad(&error.to_string()))?;
     let port = port.unwrap_or(443);

@@ -7,6 +7,8 @@ use crate::doctor::options;
 use crate::names::Host;
 use crate::setup::edit::{Acme, Issuer, STAGING};
 
+/// Before the command, if it was typed with sudo.
+pub(super) const SUDO: &str = "sudo ";
 /// The path in the packaged units.
 const FILE: &str = "/etc/sanedge/sanedge.toml";
 

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::SUDO;
 use super::dialogue::Confirmation;
-use super::options::Options;
+use super::options::{Options, SUDO};
 use super::qr;
 use super::told::{Stop, Told};
 use super::write::{self, Change, Written};

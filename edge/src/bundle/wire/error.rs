@@ -160,7 +160,7 @@ pub enum Broken {
         names: Vec<String>,
     },
     /// Sites that redirect to each other.
-    #[error("site {site} redirects to itself, or in a circle")]
+    #[error("site {site} redirects to itself, or is part of a loop")]
     RedirectLoop {
         /// Index of one of them.
         site: usize,

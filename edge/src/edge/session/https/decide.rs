@@ -107,7 +107,7 @@ impl Session {
         if is_websocket && active.redirected_is_news(&head.host, self.worker.shared.uptime()) {
             let wss = to.to_string().replacen("https", "wss", 1);
             let check = format!("WebSocket clients do not follow redirects: let this one connect to {wss}");
-            info!(host = %head.host, peer = %self.peer, check, "a WebSocket was asked for at a host that redirects");
+            info!(host = %head.host, peer = %self.peer, check, "a client requested a WebSocket from a host that redirects");
         }
         Says::Redirect(format!("{to}{}", origin_form(head)))
     }
