@@ -426,7 +426,7 @@ pub static HEADERS: Table = Table {
     place: "in [site.headers]",
     keys: &[one(
         FIELD_NAME,
-        "text, or `false`",
+        "text, or false",
         "as the app sends it",
         "at most 32 fields of 8 KiB together; visible ASCII",
         "A field of the site's https responses, by its name: a text replaces what the app sends, `false` removes it, as in `X-Frame-Options = \"DENY\"` and `Server = false`. It applies to every final response of the app, the 101 of a WebSocket included; responses of the edge itself get the set fields that they do not have. Fields of framing, connection, WebSocket handshake, body (`Content-Type`) and `Sanedge-Error` cannot be changed.",
