@@ -346,6 +346,33 @@ const PAGES: &[Page] = &[
         ],
     },
     Page {
+        command: "local",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    (
+                        "sanedge local show",
+                        "The certificate that devices have to trust, its fingerprint, and how each system is told.",
+                    ),
+                    (
+                        "sudo sanedge local replace",
+                        "Another CA for the hosts of the file; every device has to trust it anew.",
+                    ),
+                ],
+            ),
+            (
+                "FILES",
+                &[
+                    PLAN,
+                    ("/etc/sanedge/local/ca.crt", "The certificate that devices have to trust."),
+                    ("/etc/sanedge/local/ca.key", "The key of the CA, for root alone."),
+                ],
+            ),
+            ("EXIT STATUS", &[DONE, FAILED, USAGE]),
+        ],
+    },
+    Page {
         command: "revoke",
         sections: &[
             (

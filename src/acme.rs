@@ -12,6 +12,7 @@ pub(crate) mod confirm;
 pub(crate) mod dns;
 mod fetch;
 mod jws;
+mod local;
 pub mod manage;
 mod order;
 mod policy;
@@ -66,7 +67,7 @@ pub fn read_plan(file: &Path) -> Result<Plan, Stop> {
         Stop::new(
             "acme-plan",
             format!(
-                "{what}; expected the file that `sanedge bundle` writes beside the bundle of a sanedge.toml with [acme]"
+                "{what}; expected the file that `sanedge bundle` writes beside the bundle of a sanedge.toml with [acme] or [local]"
             ),
         )
     };
@@ -90,13 +91,16 @@ pub fn run(
     let options =
         &Options { hosts: options.hosts.iter().map(|host| normal(host)).collect(), ..options.clone() };
     if let Some(unknown) = options.hosts.iter().find(|host| !wanted(&plan, host)) {
-        let known: Vec<&str> = plan.certificates.iter().map(Wanted::name).collect();
+        let known: Vec<&str> = plan.certificates.iter().map(Wanted::name).chain(local_names(&plan)).collect();
         let message =
             format!("--host {}: {} has {}", word(Path::new(unknown)), word(&options.file), known.join(", "));
         return Err(Stop::new("acme-host", message));
     }
     plan.certificates
         .retain(|wanted| options.hosts.is_empty() || wanted.names.iter().any(|n| options.hosts.contains(n)));
+    if plan.certificates.is_empty() && plan.local.is_some() {
+        return Ok(local::run(&options.hosts, options.dry_run, &plan));
+    }
     let keeps_state = options.keeps_state(&plan);
     if options.dry_run {
         plan.ca.directory = plan.ca.staging().map_or(plan.ca.directory, str::to_owned);
@@ -127,10 +131,21 @@ impl Options {
     pub(crate) fn keeps_state(&self, plan: &Plan) -> bool {
         !self.dry_run || plan.ca.staging().is_none()
     }
+
+    /// Whether the CA on this machine is to issue now, due or not.
+    pub(crate) fn asks_local(&self, plan: &Plan) -> bool {
+        let is_named = |name: &str| self.hosts.iter().any(|host| normal(host) == name);
+        self.now && (self.hosts.is_empty() || local_names(plan).any(is_named))
+    }
 }
 
 fn wanted(plan: &Plan, host: &str) -> bool {
-    plan.certificates.iter().any(|wanted| wanted.names.iter().any(|name| name == host))
+    let mut of_ca = plan.certificates.iter().flat_map(|wanted| &wanted.names);
+    of_ca.any(|name| name == host) || local_names(plan).any(|name| name == host)
+}
+
+fn local_names(plan: &Plan) -> impl Iterator<Item = &str> {
+    plan.local.iter().flat_map(|local| &local.names).map(String::as_str)
 }
 
 /// One run, with everything that it needs.
@@ -170,6 +185,7 @@ impl Renewal<'_> {
                 run.stored |= row.outcome == Outcome::Issued;
                 run.rows.push(row);
             }
+            run.rows.extend(local::rows(&self.options.hosts, self.options.dry_run, self.whole));
             if !self.options.dry_run {
                 // The whole plan, including the certificates that --host leaves out.
                 let directory_of = |name: &str| self.state.as_ref()?.record(name).directory;

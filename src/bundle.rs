@@ -9,6 +9,7 @@ pub mod finding;
 pub mod freshness;
 pub mod keys;
 pub mod pem;
+pub(crate) mod private;
 pub mod report;
 pub mod source;
 pub mod websockets;

@@ -7,6 +7,7 @@ pub(crate) mod apply;
 mod difference;
 mod failure;
 mod import;
+mod local;
 mod output;
 mod renew;
 mod running;
@@ -123,6 +124,17 @@ enum Command {
         #[command(subcommand)]
         action: account::Action,
         /// The sanedge.acme that `sanedge bundle` wrote beside the bundle.
+        #[arg(long, value_name = "FILE", default_value = PLAN, global = true)]
+        acme: PathBuf,
+        /// Print one JSON document.
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// The CA on this machine, of a sanedge.toml with `[local]`.
+    Local {
+        #[command(subcommand)]
+        action: local::Action,
+        /// The file that `sanedge bundle` wrote beside the bundle.
         #[arg(long, value_name = "FILE", default_value = PLAN, global = true)]
         acme: PathBuf,
         /// Print one JSON document.
@@ -251,6 +263,7 @@ pub fn run() -> ExitCode {
             }
         }
         Command::Account { action, acme, json } => account::account(&action, &acme, json),
+        Command::Local { action, acme, json } => local::local(&action, &acme, json),
         Command::Revoke { host, acme, json } => account::revoke(&host, &acme, json),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),

@@ -16,6 +16,7 @@ pub mod doctor;
 #[doc(hidden)]
 pub mod fuzz;
 pub(crate) mod import;
+mod local;
 pub mod setup;
 
 pub use sanedge_edge::{

@@ -19,19 +19,24 @@ pub(super) fn clock() -> i64 {
 
 /// With a wrong clock, certificates of the CA seem expired or not yet valid, and earlier attempts seem long ago.
 pub(crate) fn believable(now: i64, newest: i64) -> Result<(), String> {
-    let floor = CLOCK_MIN.max(newest.saturating_sub(60));
-    if now < floor {
-        return Err(format!(
-            "the system clock says {}, which is too early: it cannot be earlier than {}. Nothing was sent to the CA; set the clock (`timedatectl`)",
-            moment(now),
-            moment(floor)
-        ));
-    }
+    plausible(now, newest).map_err(|message| format!("{message}. Nothing was sent to the CA"))?;
     let (runs, synchronized) = TIMESYNC;
     if Path::new(runs).exists() && !Path::new(synchronized).exists() {
         return Err("systemd-timesyncd has not set the clock yet: nothing was sent to the CA".to_owned());
     }
     Ok(())
+}
+
+/// Checks a clock that nothing outside sets: it cannot be earlier than this release, nor than `newest`.
+pub(crate) fn plausible(now: i64, newest: i64) -> Result<(), String> {
+    let floor = CLOCK_MIN.max(newest.saturating_sub(60));
+    if now >= floor {
+        return Ok(());
+    }
+    let (now, floor) = (moment(now), moment(floor));
+    Err(format!(
+        "the system clock says {now}, which is too early: it cannot be earlier than {floor}; set the clock (`timedatectl`)"
+    ))
 }
 
 /// Splits stored moments: returns the newest plausible one, which the clock cannot be earlier than, and those so far ahead of a plausible

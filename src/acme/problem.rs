@@ -66,6 +66,11 @@ impl Failure {
         Self::new(known, error.to_string(), Class::Refused)
     }
 
+    /// Of the CA on this machine.
+    pub(super) fn of_local(code: Code, found: String) -> Self {
+        Self::new(code, found, Class::Refused)
+    }
+
     /// A key for external account binding that cannot be read.
     pub(super) fn binding_key(file: &str, found: String) -> Self {
         let failure = Self::new(Code::AcmeEabKey, found, Class::Refused);

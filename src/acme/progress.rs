@@ -18,6 +18,8 @@ pub enum Outcome {
     Issued,
     /// In a dry run: it would have been issued.
     Possible,
+    /// It is due, and the deployment has been asked for it.
+    Requested,
     /// It is due, but must wait.
     Waiting,
     /// It could not be obtained.
@@ -30,6 +32,7 @@ impl Outcome {
             Self::Fine => "fine",
             Self::Issued => "issued",
             Self::Possible => "possible",
+            Self::Requested => "requested",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
         }
@@ -91,6 +94,10 @@ impl Row {
         let retries = why == Why::Backoff;
         let (next, why) = (Some(until), Some(why.sentence()));
         Self { outcome: Outcome::Waiting, next, why, told: last.map(remembered), retries, ..self }
+    }
+
+    pub(super) fn requested(self, why: &'static str) -> Self {
+        Self { outcome: Outcome::Requested, why: Some(why), ..self }
     }
 
     /// The row of a certificate that may be possible later, at an unknown time.
@@ -185,7 +192,8 @@ impl Row {
             };
             text += &format!(", {what} {}", moment(next));
         }
-        if let Some(why) = self.why.filter(|_| self.outcome == Outcome::Waiting) {
+        if let Some(why) = self.why.filter(|_| matches!(self.outcome, Outcome::Waiting | Outcome::Requested))
+        {
             text += &format!(" ({why})");
         }
         let mut text = escaped(&text) + "\n";
@@ -259,9 +267,9 @@ mod tests {
     fn the_exit_code_tells_all_some_none_and_later() {
         let wanted = Wanted { names: vec!["a.b".to_owned()] };
         let row = |outcome| Row { outcome, ..Row::new(&wanted, None) };
-        use Outcome::{Failed, Fine, Issued, Possible, Waiting};
+        use Outcome::{Failed, Fine, Issued, Possible, Requested, Waiting};
         for (outcomes, code) in [
-            (&[Fine, Issued, Possible][..], 0),
+            (&[Fine, Issued, Possible, Requested][..], 0),
             (&[], 0),
             (&[Failed, Fine], 3),
             (&[Failed, Issued], 3),

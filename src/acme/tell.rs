@@ -23,7 +23,10 @@ pub(super) fn tell(
     told.at = clock();
     told.poll_at = poll_at.unwrap_or(told.poll_at);
     // A run for one host keeps the entries of the others; hosts that are no longer managed are removed.
-    told.certificates.retain(|kept| plan.certificates.iter().any(|wanted| wanted.names == kept.names));
+    let is_local = |name: &String| plan.local.as_ref().is_some_and(|local| local.names.contains(name));
+    told.certificates.retain(|kept| {
+        plan.certificates.iter().any(|wanted| wanted.names == kept.names) || kept.names.iter().all(is_local)
+    });
     for row in rows {
         if let Some(failure) = row.told.as_ref().filter(|_| row.outcome == Outcome::Failed) {
             let is_known = told.failures.len() < CODES_MAX || told.failures.contains_key(&failure.code);
@@ -31,7 +34,9 @@ pub(super) fn tell(
                 *told.failures.entry(failure.code.clone()).or_default() += 1;
             }
         }
-        told.certificates.retain(|kept| kept.names != row.names);
+        told.certificates.retain(|kept| {
+            kept.names != row.names && !kept.names.iter().any(|name| row.names.contains(name))
+        });
         told.certificates.push(renewal(plan, row, directory_of));
     }
     let _ = write(&plan.challenges, &serde_json::to_vec(&told).unwrap_or_default());

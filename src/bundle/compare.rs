@@ -327,23 +327,36 @@ fn place(host: &Host, path: &str) -> String {
 
 /// The differences between the old and the new input of `sanedge renew`. Listeners are compared with the bundle.
 pub fn plans(old: Option<&Plan>, fresh: Option<&Plan>) -> Vec<Difference> {
-    let [mut old, mut new] = [old, fresh].map(|plan| object(serde_json::to_value(plan).unwrap_or_default()));
+    let local = [old, fresh].map(|plan| plan.and_then(|plan| plan.local.clone()));
+    // Where only the CA on this machine issues, nothing else is asked.
+    let asks_ca = |plan: &&Plan| plan.local.is_none() || !plan.certificates.is_empty();
+    let [mut old, mut new] =
+        [old, fresh].map(|plan| object(serde_json::to_value(plan.filter(asks_ca)).unwrap_or_default()));
     let names = |plan: &mut Map<String, Value>| -> Vec<String> {
         let all = plan.remove("certificates").unwrap_or_default();
         let one = |wanted: &Value| wanted.get("names").map(|names| bare("names", names));
         all.as_array().into_iter().flatten().filter_map(one).collect()
     };
     let (before, now) = (names(&mut old), names(&mut new));
-    let line = |sign: &str, all: &[String], others: &[String]| -> Vec<Difference> {
+    let line = |sign: &str, ca: &str, all: &[String], others: &[String]| -> Vec<Difference> {
         let missing = all.iter().filter(|name| !others.contains(name));
         missing
             .map(|name| {
-                let what = format!("certificate of the CA for {name}");
+                let what = format!("certificate of {ca} for {name}");
                 Difference::plain(format!("the {what}"), format!("{sign} {what}"))
             })
             .collect()
     };
-    let mut found = [line("-", &before, &now), line("+", &now, &before)].concat();
+    let mut found = [line("-", "the CA", &before, &now), line("+", "the CA", &now, &before)].concat();
+    let [before, now] =
+        local.each_ref().map(|local| local.as_ref().map(|local| local.names.clone()).unwrap_or_default());
+    let ca = "the CA on this machine";
+    found.extend([line("-", ca, &before, &now), line("+", ca, &now, &before)].concat());
+    let [before, now] = local.map(|local| object(serde_json::to_value(local).unwrap_or_default()));
+    for key in ["folder", "permit", "lifetime_s"].iter().filter(|_| !before.is_empty() && !now.is_empty()) {
+        let [before, now] = [&before, &now].map(|local| local.get(*key).cloned().unwrap_or_default());
+        nested(&format!("local.{key}"), &before, &now, &mut found);
+    }
     for key in ["ca", "fallback", "state", "challenge", "dns"] {
         let [old, new] = [&old, &new].map(|plan| plan.get(key).cloned().unwrap_or_default());
         nested(&format!("acme.{key}"), &old, &new, &mut found);

@@ -136,7 +136,7 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
     network::check(&mut context, source);
     sites::check(&mut context, source);
     let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref());
-    let anchors = anchors::Anchors::load(&mut context, trust);
+    let anchors = anchors::Anchors::load(&mut context, trust, source.local.as_ref());
     let revoked = source.acme.as_ref().map(|acme| stored::revoked(&acme.state)).unwrap_or_default();
     let carry = in_place.map(|in_place| CarryOver::new(in_place, revoked));
     let mut shelf = Shelf { carry, ..Shelf::default() };
@@ -144,7 +144,7 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
         shelf.take(&mut context, files, &anchors);
     }
     let managed = managed::find(&mut context, source, &shelf.candidates);
-    let obtained = managed.files(source.acme.as_ref());
+    let obtained = managed.files(source);
     for files in &obtained {
         shelf.take(&mut context, files, &anchors);
     }

@@ -102,6 +102,7 @@ pub static TOP: Table = Table {
         table("certificate", wire::CERTIFICATES_MAX),
         table("site", wire::SITES_MAX),
         table("acme", 1),
+        table("local", 1),
         table("limits", 1),
         list(
             "trusted_proxies",
@@ -377,6 +378,44 @@ pub static ACME_CERTIFICATE: Table = Table {
 /// Names of one certificate: Let's Encrypt's limit.
 const ACME_NAMES_MAX: usize = 100;
 
+/// `[local]`.
+pub static LOCAL: Table = Table {
+    title: "[local]",
+    place: "in [local]",
+    settings: || vec![(&LOCAL_LIFETIME, &Preset::Fixed(90 * DAY_MS))],
+    keys: &[
+        one(
+            "folder",
+            FILE,
+            "`\"local\"`",
+            "",
+            "Folder of the CA, its certificate and their keys. It belongs to root, and the deployment makes it.",
+        ),
+        list(
+            "permit",
+            "list of domains and networks",
+            "`[]`",
+            LOCAL_PERMITS_MAX,
+            "What the CA may issue for beside what the hosts of the file imply, decided when it is made: a domain with all below it, or a network. A later host outside all of these needs a new CA.",
+        ),
+    ],
+};
+
+/// Each is one more entry in both certificates of the CA.
+const LOCAL_PERMITS_MAX: usize = 32;
+const DAY_MS: u64 = 86_400_000;
+
+/// `[local] lifetime`.
+pub(super) static LOCAL_LIFETIME: Range = Range {
+    key: "lifetime",
+    unit: Unit::Milliseconds,
+    min: 60_000,
+    max: 397 * DAY_MS,
+    zero: None,
+    means: "For how long a certificate is valid. It is renewed after two thirds, or half if that is below ten days.",
+    reason: "Nothing revokes a stolen key before its end, and no client accepts more than 825 days. A board whose clock may be weeks behind needs a longer one.",
+};
+
 macro_rules! rules {
     ($($own:expr),*) => {
         &[
@@ -402,6 +441,13 @@ pub static SITE: Table = Table {
             "`true`",
             "",
             "With [acme]: whether `sanedge renew` obtains certificates for the hosts of this site that no certificate in this file covers."
+        ),
+        one(
+            "local",
+            BOOLEAN,
+            "`true` for names and addresses of private networks",
+            "",
+            "With [local]: whether the CA on this machine issues for the hosts of this site that no certificate in this file covers."
         ),
         table("route", wire::ROUTES_MAX),
         table("headers", wire::SITE_HEADERS_MAX),
@@ -471,7 +517,7 @@ pub static LIMITS: Table = Table {
 };
 
 /// All tables, in the order of the file.
-pub static TABLES: [&Table; 12] = [
+pub static TABLES: [&Table; 13] = [
     &TOP,
     &LISTEN,
     &CERTIFICATE,
@@ -480,6 +526,7 @@ pub static TABLES: [&Table; 12] = [
     &ACME_FALLBACK,
     &ACME_DNS,
     &ACME_CERTIFICATE,
+    &LOCAL,
     &SITE,
     &HEADERS,
     &ROUTE,

@@ -9,6 +9,7 @@ mod bounded;
 mod fields;
 mod foreign;
 mod line_ends;
+mod local;
 mod parsed;
 mod reader;
 mod typed;
@@ -25,8 +26,8 @@ use crate::excerpt::Excerpt;
 pub use bounded::{FileTrouble, read_bounded};
 pub use line_ends::in_lf;
 pub use parsed::{
-    Acme, CertificateFiles, LimitSetting, LimitValue, Lined, Listen, NamedFile, OriginEntry, Route, Site,
-    Source,
+    Acme, CertificateFiles, LimitSetting, LimitValue, Lined, Listen, Local, NamedFile, OriginEntry, Route,
+    Site, Source,
 };
 use typed::Reader;
 pub(super) use typed::out_of_bounds;

@@ -20,6 +20,7 @@ use crate::bundle::acme::{Plan, stored};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::file::word;
 use crate::bundle::{Bundle, file, report};
+use crate::local;
 use crate::ops::admin::client::{self, AskError};
 use crate::ops::admin::endpoints::STATUS;
 use crate::ops::log;
@@ -49,7 +50,7 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
         Err(stop) => return told(&stop, json),
     };
     if only_deploy {
-        return finish(None, deploy(&plan, json), json);
+        return finish(None, deploy(&plan, Issue::WhatIsDue, json), json);
     }
     if let Some((uid, gid)) = acme_user(&plan).filter(|_| options.keeps_state(&plan)) {
         return as_user(options, &plan, (uid, gid), json);
@@ -81,7 +82,7 @@ fn put_to_use(options: &Options, plan: &Plan, stored: bool, json: bool) -> Resul
         () if options.dry_run || !holds_some(plan) => Ok(None),
         () if is_ours(plan) => {
             if stored {
-                deploy(plan, json)
+                deploy(plan, issue(options, plan), json)
             } else {
                 Ok(None)
             }
@@ -192,6 +193,11 @@ fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failu
     }
 }
 
+/// Makes another CA on this machine, and puts what it issues to use.
+pub(super) fn with_new_ca(plan: &Plan, json: bool) -> ExitCode {
+    ended(0, json!({ "ok": true }), deploy(plan, Issue::ByNewCa, json), json)
+}
+
 /// Whether this user also writes the bundle. With the packaged units, root does.
 fn is_ours(plan: &Plan) -> bool {
     let owner = |path: &Path| std::fs::metadata(path).map(|about| about.uid()).ok();
@@ -202,6 +208,7 @@ fn is_ours(plan: &Plan) -> bool {
 
 fn holds_some(plan: &Plan) -> bool {
     plan.certificates.iter().any(|wanted| stored_at(plan, wanted.name()).is_some_and(|path| path.exists()))
+        || plan.local.as_ref().is_some_and(|local| !local.names.is_empty())
 }
 
 fn stored_at(plan: &Plan, name: &str) -> Option<std::path::PathBuf> {
@@ -222,7 +229,7 @@ pub(super) fn deployed_by_us(plan: &Plan, json: bool) -> Result<Option<String>, 
     if !is_ours(plan) {
         return Ok(None);
     }
-    Ok(deploy(plan, json)?.map(|deployed| deployed.message))
+    Ok(deploy(plan, Issue::WhatIsDue, json)?.map(|deployed| deployed.message))
 }
 
 /// The user that talks to the CA if root runs the command; `None` if root does everything, as in a container.
@@ -258,7 +265,11 @@ fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -
         }
     };
     let code = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    let deployed = if holds_some(plan) && !options.dry_run { deploy(plan, json) } else { Ok(None) };
+    let deployed = if holds_some(plan) && !options.dry_run {
+        deploy(plan, issue(options, plan), json)
+    } else {
+        Ok(None)
+    };
     let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| json!({}));
     ended(code, document, deployed, json)
 }
@@ -272,34 +283,45 @@ fn arguments(options: &Options, json: bool) -> Vec<OsString> {
     ["renew".into(), file.into_os_string()].into_iter().chain(hosts).chain(flags).collect()
 }
 
-/// Deploys the stored certificates. `None`: they are in use already.
-fn deploy(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
-    // If the lock cannot be taken, the mark stays, and the unit tries again.
+/// What the CA on this machine is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Issue {
+    WhatIsDue,
+    /// Whether it is due or not.
+    All,
+    /// As another CA.
+    ByNewCa,
+}
+
+fn issue(options: &Options, plan: &Plan) -> Issue {
+    if options.asks_local(plan) { Issue::All } else { Issue::WhatIsDue }
+}
+
+/// Takes the stored certificates into use, and those of the CA on this machine. None: they are in use already.
+fn deploy(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Failure> {
+    // Without it the mark stays, and the unit tries again.
     let _lock = super::apply::locked(&plan.bundle, || {
         if !json {
             complain(super::apply::WAITING);
         }
     })?;
     stored::take_mark(&plan.state);
-    let deployed = brought(plan, json);
+    let deployed = brought(plan, issue, json);
     stored::drop_mark(&plan.state);
     deployed
 }
 
-fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
-    let mut outcome = compile::carry_over(&plan.source, in_place(&plan.bundle).as_ref(), now());
-    let findings = report::findings(&outcome.findings, log::is_coloured(&io::stderr()));
-    let tell = || {
-        if json {
-        } else {
-            complain(&findings)
-        }
-    };
-    // An edited sanedge.toml does not prevent the deployment of a new certificate; without a new one the edit is not deployed.
+fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Failure> {
+    let compiled = || compile::carry_over(&plan.source, in_place(&plan.bundle).as_ref(), now());
+    let mut outcome = compiled();
+    // An edit that was not finished with `sanedge bundle` is no reason to leave a certificate out; without one it is not taken.
     let is_edited = outcome.plan.as_ref().is_none_or(|made| made.source_sha256 != plan.source_sha256);
     if is_edited {
         let note =
             format!("{} has changed since `sanedge bundle`: type `{}`", word(&plan.source), made_by(plan));
+        if issue == Issue::ByNewCa {
+            return Err(Failure::new("edited", format!("{note} first; nothing was changed")));
+        }
         if !stored::is_marked(&plan.state) {
             return Ok(Some(Deployed {
                 message: format!("{note}; the bundle in use stays as it is"),
@@ -308,7 +330,18 @@ fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
         }
         complain(&format!("warning {}\n", report::escaped(&note)));
     }
-    outcome.in_part |= is_edited;
+    let local = issued(outcome.plan.as_ref(), issue)?;
+    if local.is_new {
+        outcome = compiled();
+    }
+    local.trouble.iter().for_each(|said| complain(&format!("warning {}\n", report::escaped(said))));
+    outcome.in_part |= is_edited || !local.trouble.is_empty();
+    let findings = report::findings(&outcome.findings, log::is_coloured(&io::stderr()));
+    let tell = || {
+        if !json {
+            complain(&findings)
+        }
+    };
     let Some(bytes) = outcome.bundle.take() else {
         tell();
         let count = report::count(&outcome.findings);
@@ -332,6 +365,29 @@ fn brought(plan: &Plan, json: bool) -> Result<Option<Deployed>, Failure> {
             let _ = write(&plan.bundle, true, before);
         }
     })
+}
+
+/// What the CA on this machine came to.
+#[derive(Debug, Default)]
+struct Issued {
+    is_new: bool,
+    /// Each a sentence: what it does not issue, and why.
+    trouble: Vec<String>,
+}
+
+/// The names are those of the sanedge.toml that root has just read: whatever the user of the CA's part has written says nothing here.
+fn issued(made: Option<&Plan>, issue: Issue) -> Result<Issued, Failure> {
+    let Some(wanted) = made.and_then(|made| made.local.as_ref()) else { return Ok(Issued::default()) };
+    let replaced = if issue == Issue::ByNewCa { local::replace(wanted, now()) } else { Ok(()) };
+    match replaced.and_then(|()| local::bring(wanted, issue == Issue::All, now())) {
+        Ok(brought) => {
+            let trouble = brought.outside.iter().map(local::outside).collect();
+            Ok(Issued { is_new: brought.is_new, trouble })
+        }
+        Err(error) if issue == Issue::ByNewCa => Err(Failure::new("local-ca", error.to_string())),
+        // Those of other CAs are put to use all the same.
+        Err(error) => Ok(Issued { is_new: false, trouble: vec![error.to_string()] }),
+    }
 }
 
 fn made_by(plan: &Plan) -> String {
@@ -366,7 +422,8 @@ fn is_served(plan: &Plan, bytes: &[u8]) -> Result<Vec<String>, Failure> {
         Bundle::decode(zeroize::Zeroizing::new(bytes.to_vec())).map_err(|error| failed(error.to_string()))?;
     let listener = plan.https.iter().find(|listener| listener.port() != 0);
     let mut hosts = Vec::new();
-    for name in plan.certificates.iter().flat_map(|wanted| &wanted.names) {
+    let of_ca = plan.certificates.iter().flat_map(|wanted| &wanted.names);
+    for name in of_ca.chain(plan.local.iter().flat_map(|local| &local.names)) {
         let entry = crate::names::Host::parse(name).ok().and_then(|host| bundle.host(&host).cloned());
         let certificate = entry.and_then(|entry| bundle.certificates.get(usize::from(entry.certificate)));
         let Some(end_entity) = certificate.and_then(|certificate| certificate.key.cert.first()) else {

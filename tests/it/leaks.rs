@@ -34,7 +34,7 @@ pub(crate) fn quiet(secret: &Secret, what: &str, words: &[&str]) -> Output {
 }
 
 /// The tables of a sanedge.toml in which nothing is wrong, with what each has at least.
-pub(crate) type Tables = [(&'static str, &'static str); 12];
+pub(crate) type Tables = [(&'static str, &'static str); 13];
 
 /// Its certificate comes from files.
 pub(crate) const OF_FILES: Tables = [
@@ -47,6 +47,7 @@ pub(crate) const OF_FILES: Tables = [
     ("[[acme.fallback]]", "directory = \"letsencrypt-staging\"\n"),
     ("[acme.dns]", "provider = \"exec\"\ncredentials = \"dns.toml\"\n"),
     ("[[acme.certificate]]", "names = [\"recre.store\"]\n"),
+    ("[local]", ""),
     ("[[site]]", "hosts = [\"recre.store\"]\nupstream = [\"127.0.0.1:3000\"]\n"),
     ("[site.headers]", "X-Frame-Options = \"DENY\"\n"),
     ("[[site.route]]", "path = \"/a\"\n"),
@@ -66,6 +67,7 @@ const OF_ACME: Tables = [
     OF_FILES[9],
     OF_FILES[10],
     OF_FILES[11],
+    OF_FILES[12],
 ];
 
 /// sanedge.toml with `line` in the table called `title`, in the place of a line of the same key.

@@ -46,6 +46,8 @@ const RUNS: &[&[&str]] = &[
     &["account", "export", "/dev/null", "--acme", "TOML"],
     &["account", "rollover", "--json", "--acme", "TOML"],
     &["account", "dns-records", "--acme", "TOML"],
+    &["local", "show", "--acme", "TOML"],
+    &["local", "replace", "--yes", "--json", "--acme", "TOML"],
     &["revoke", "recre.store", "--acme", "TOML"],
     &["revoke", "recre.store", "--json", "--acme", "TOML"],
     &["hook", "TOML"],

@@ -50,6 +50,7 @@ mod leaks_findings;
 mod leaks_remote;
 mod leaks_renew;
 mod limits;
+mod local;
 mod origins;
 mod plain_listener;
 mod polling_exchanges;

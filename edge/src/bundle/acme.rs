@@ -9,6 +9,7 @@ use crate::excerpt::may_hold_key;
 use crate::names::Host;
 
 pub mod alpn;
+pub mod local;
 pub mod stored;
 pub mod told;
 
@@ -33,7 +34,7 @@ pub struct Plan {
     pub bundle: PathBuf,
     /// SHA-256 of that sanedge.toml, in hex, to find later edits.
     pub source_sha256: String,
-    /// The CA.
+    /// The CA of `certificates`.
     pub ca: Ca,
     /// Fallback CAs, in this order, for faults of those before.
     pub fallback: Vec<Ca>,
@@ -51,8 +52,24 @@ pub struct Plan {
     pub http_expects_proxy: bool,
     /// The edge's TLS listeners.
     pub https: Vec<SocketAddr>,
-    /// One for each certificate.
+    /// One for each certificate of the CA.
     pub certificates: Vec<Wanted>,
+    /// The CA on this machine; none without `[local]`.
+    pub local: Option<Local>,
+}
+
+/// `[local]`: a private CA on this machine, and the certificate that it issues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Local {
+    /// Folder of both, and of their keys.
+    pub folder: PathBuf,
+    /// The hosts that its certificate is for.
+    pub names: Vec<String>,
+    /// Domains and networks that it may issue for as well, decided when the CA is made.
+    pub permit: Vec<String>,
+    /// For how long a certificate is valid, in seconds.
+    pub lifetime_s: i64,
 }
 
 /// A certificate authority, and the values for requests to it.
@@ -206,6 +223,14 @@ pub fn directory_names() -> Vec<&'static str> {
     DIRECTORIES.iter().map(|(name, ..)| *name).collect()
 }
 
+impl Default for Ca {
+    /// Let's Encrypt, which is told nothing.
+    fn default() -> Self {
+        let (directory, profile) = (LETS_ENCRYPT.to_owned(), "auto".to_owned());
+        Self { directory, trust: None, contact: None, profile, key: KeyChoice::P256, eab: None }
+    }
+}
+
 impl Ca {
     /// The directory of the same CA for trials.
     pub fn staging(&self) -> Option<&'static str> {
@@ -247,8 +272,10 @@ impl Plan {
     /// One sentence about what is wrong.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| damage(&error))?;
-        let strange = plan.certificates.iter().flat_map(|wanted| &wanted.names).find(|name| !is_name(name));
-        // Both are part of the edge's status, which other users can read.
+        let local = || plan.local.iter().flat_map(|local| &local.names);
+        let names = plan.certificates.iter().flat_map(|wanted| &wanted.names).chain(local());
+        let strange = names.into_iter().find(|name| !is_name(name));
+        // The edge tells both to everybody who may see its status.
         let tells_key = std::iter::once(&plan.ca)
             .chain(&plan.fallback)
             .any(|ca| url_may_hold_key(&ca.directory) || may_hold_key(&ca.profile));

@@ -309,6 +309,16 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     in_one_step(path, bytes, |file| file.set_permissions(fs::Permissions::from_mode(PUBLIC_MODE)))
 }
 
+/// The same for a key that nobody but the writing user reads: mode 0600, whatever it replaces.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    guarded(path)?;
+    replaced(path)?;
+    in_one_step(path, bytes, |_| Ok(()))
+}
+
 /// The same for a file that people edit: it keeps owner, group and mode exactly, or has mode 0644 where it is new.
 ///
 /// # Errors
@@ -448,6 +458,17 @@ pub fn process_of_temporary(name: &str) -> Option<u32> {
     let (process, attempt) = name.strip_prefix(".sanedge.")?.strip_suffix(".tmp")?.split_once('.')?;
     attempt.parse::<u32>().ok()?;
     process.parse().ok()
+}
+
+/// Removes temporary files of processes that are gone: they hold keys.
+pub fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(process_of_temporary);
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Gives the new file owner, group and mode of the one that it replaces.

@@ -1,14 +1,16 @@
 //! The roots that a chain may end at: Mozilla's, and those of `trust`.
 
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::context::Context;
 use super::facts::{Facts, Link};
 use super::path::{self, Signed};
-use super::pem;
+use super::pem::{self, PEM_BYTES_MAX};
 use super::verdict::path_error;
+use crate::bundle::acme::local;
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::source::{Lined, NamedFile};
+use crate::bundle::source::{Lined, Local, NamedFile, read_bounded};
 use crate::excerpt::Excerpt;
 
 /// Roots that a chain may end at.
@@ -24,22 +26,26 @@ pub(super) struct Anchors {
 }
 
 impl Anchors {
-    /// Mozilla's, and those of the `trust` file.
-    pub(super) fn load(context: &mut Context, trust: Option<&Lined<NamedFile>>) -> Self {
-        let mut all = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-        let Some(file) = trust else {
-            return Self { all, label: None, path: None, trusted: Vec::new(), broken: false };
-        };
+    /// Mozilla's, those of the `trust` file, and the one of the CA on this machine.
+    pub(super) fn load(
+        context: &mut Context,
+        trust: Option<&Lined<NamedFile>>,
+        local: Option<&Local>,
+    ) -> Self {
         let before = context.errors();
+        let mut anchors = Self::of(&local.map(own_root).unwrap_or_default());
+        let Some(file) = trust else { return anchors };
         let trusted = pem::trust(context, file).unwrap_or_default();
         for (at, der) in trusted.iter().enumerate() {
             match webpki::anchor_from_trusted_cert(der) {
-                Ok(anchor) => all.push(anchor.to_owned()),
+                Ok(anchor) => anchors.all.push(anchor.to_owned()),
                 Err(error) => context.push(file.line, malformed(&file.value.label, at, path_error(&error))),
             }
         }
-        let (label, path) = (Some(file.value.label.clone()), Some(file.value.path.clone()));
-        Self { all, label, path, trusted, broken: context.errors() > before }
+        anchors.trusted.extend(trusted);
+        (anchors.label, anchors.path) = (Some(file.value.label.clone()), Some(file.value.path.clone()));
+        anchors.broken = context.errors() > before;
+        anchors
     }
 
     /// Mozilla's roots, and further trusted ones.
@@ -72,6 +78,12 @@ impl Anchors {
     pub(super) fn are_public(path: &[Link]) -> bool {
         reaches(&path.iter().collect::<Vec<_>>(), webpki_roots::TLS_SERVER_ROOTS)
     }
+}
+
+/// The root that devices are to trust, once the deployment has made it.
+fn own_root(local: &Local) -> Vec<CertificateDer<'static>> {
+    let pem = read_bounded(&local.folder.join(local::ROOT), PEM_BYTES_MAX).unwrap_or_default();
+    CertificateDer::pem_slice_iter(&pem).take(1).flatten().collect()
 }
 
 /// Whether a chain leads to one of the roots by names; the path check verifies the signatures.

@@ -7,25 +7,11 @@ use super::context::{Context, Subject, day};
 use super::facts::KeyKind;
 use super::facts::Link;
 use crate::bundle::finding::{Code, Finding, listed};
+use crate::bundle::private::is_private_name;
 use crate::bundle::shell::shell_word;
 use crate::bundle::source::{Lined, Source};
 use crate::excerpt::number;
 use crate::names::{Host, SanName};
-
-/// Names under which no public CA may issue (RFC 6761, 6762, 8375, ICANN's `internal`, and habits of home routers).
-const PRIVATE_SUFFIXES: [&str; 11] = [
-    "local",
-    "localhost",
-    "lan",
-    "home",
-    "internal",
-    "intranet",
-    "private",
-    "corp",
-    "test",
-    "invalid",
-    "home.arpa",
-];
 
 /// A certificate that was loaded, good or not, for the choice among several.
 pub(super) struct Candidate<'a> {
@@ -252,7 +238,7 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
     };
     if names.iter().any(|name| is_private(name)) {
         return format!(
-            "No public CA issues all of these names. {what} with a CA of your own:\n  mkcert {}\nOr remove the host from sanedge.toml.",
+            "No public CA issues all of these names. {what} with a CA of your own:\n  mkcert {}\nOr add [local] to sanedge.toml, for a CA on the board (docs/local.md), or remove the host.",
             all(" ")
         );
     }
@@ -274,10 +260,7 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
 }
 
 pub(super) fn is_private(name: &str) -> bool {
-    let under = |suffix: &str| name == suffix || name.ends_with(&format!(".{suffix}"));
-    name.parse::<std::net::IpAddr>().is_ok()
-        || !name.contains('.')
-        || PRIVATE_SUFFIXES.iter().any(|s| under(s))
+    name.parse::<std::net::IpAddr>().is_ok() || is_private_name(name)
 }
 
 fn unused(candidate: &Candidate<'_>, source: &Source) -> Finding {

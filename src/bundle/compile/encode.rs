@@ -63,7 +63,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
             default_host: default_host.and_then(narrow),
             public_https_port: source.listen.public_https_port,
             acme_dir: source.listen.acme_dir.as_ref().map(|d| d.value.clone()),
-            challenges: source.acme.as_ref().map(|acme| acme.challenges.clone()),
+            challenges: super::managed::challenges(source),
             proxy_protocol_from: source.listen.proxy_protocol_from.iter().map(|n| n.value).collect(),
         },
         trusted_proxies: source.trusted_proxies.iter().map(|n| n.value).collect(),

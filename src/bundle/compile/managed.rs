@@ -8,9 +8,10 @@ use ipnet::IpNet;
 
 use super::context::Context;
 use super::cover::{Candidate, is_private};
-use crate::bundle::acme::{self, Challenge, Plan, Wanted, stored};
+use crate::bundle::acme::{self, Ca, Challenge, Local, Plan, Wanted, local, stored};
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::source::{Acme, CertificateFiles, Lined, NamedFile, Source};
+use crate::bundle::private::is_private_host;
+use crate::bundle::source::{CertificateFiles, Lined, NamedFile, Site, Source};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, SanName};
 
@@ -19,14 +20,17 @@ use crate::names::{Host, SanName};
 pub(super) struct Managed {
     pub(super) hosts: BTreeSet<Host>,
     pub(super) wanted: Vec<Wanted>,
+    /// Those whose certificate comes from the CA on this machine.
+    local: Vec<Host>,
 }
 
 /// Every host of a site with `acme` that neither a `[[certificate]]` nor an `[[acme.certificate]]` covers gets a certificate of its
-/// own, or one with the others of its site.
+/// own, or one with the others of its site; with `[local]`, the CA on this machine issues one for those of home networks.
 pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candidate<'_>]) -> Managed {
-    let Some(acme) = &source.acme else { return Managed::default() };
     let covered = |host: &Host| candidates.iter().any(|candidate| candidate.covers(host));
     let mut managed = Managed::default();
+    managed.find_local(context, source, &covered);
+    let Some(acme) = &source.acme else { return managed };
     for names in &acme.certificates {
         managed.take_names(&names.value, source);
     }
@@ -39,7 +43,8 @@ pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candida
             false => new.into_iter().for_each(|host| managed.take(std::iter::once(host))),
         }
     }
-    for host in managed.hosts.iter().filter(|host| matches!(host, Host::Dns(_))) {
+    let of_ca = managed.hosts.iter().filter(|host| !managed.local.contains(host));
+    for host in of_ca.filter(|host| matches!(host, Host::Dns(_))) {
         if acme.trust.is_none() && is_private(&host.to_string()) {
             context.push(acme.line, private(host));
         }
@@ -52,6 +57,24 @@ pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candida
 }
 
 impl Managed {
+    fn find_local(&mut self, context: &mut Context, source: &Source, covered: &dyn Fn(&Host) -> bool) {
+        let of_ca = |host: &Host| {
+            let names = source.acme.iter().flat_map(|acme| &acme.certificates).flat_map(|names| &names.value);
+            names.into_iter().any(|name| name.covers(host))
+        };
+        for site in &source.sites {
+            if let (Some(Lined { value: true, line }), None) = (&site.local, &source.local) {
+                context.push(*line, no_local());
+            }
+            let hosts = site.hosts.iter().map(|host| &host.value).filter(|_| source.local.is_some());
+            for host in hosts.filter(|host| is_local(site, host) && !covered(host) && !of_ca(host)) {
+                if self.hosts.insert(host.clone()) {
+                    self.local.push(host.clone());
+                }
+            }
+        }
+    }
+
     /// One certificate for `names`, without those that an earlier one has; the hosts that it covers need no other.
     fn take_names(&mut self, names: &[SanName], source: &Source) {
         let before: BTreeSet<&String> = self.wanted.iter().flat_map(|wanted| &wanted.names).collect();
@@ -76,28 +99,49 @@ impl Managed {
         }
     }
 
-    /// The files of the certificates that are stored.
-    pub(super) fn files(&self, acme: Option<&Acme>) -> Vec<CertificateFiles> {
-        let Some(acme) = acme else { return Vec::new() };
-        let stored = self.wanted.iter().filter_map(|wanted| {
-            let path = stored::path(&acme.state, &acme::file_name(wanted.name())?);
-            // An unreadable file is reported when it is read.
+    /// The files of those that were obtained, or are at least there.
+    pub(super) fn files(&self, source: &Source) -> Vec<CertificateFiles> {
+        let file = |line: u32, label: &str, path: PathBuf, folder: &PathBuf| {
+            // Whether it may be read is told when it is.
             std::fs::symlink_metadata(&path).ok()?;
-            let label = Excerpt::of(&format!("acme: {}", wanted.name()));
-            let file = NamedFile { label, path, state: Some(acme.state.clone()) };
-            let file = Lined { value: file, line: acme.line };
-            Some(CertificateFiles { line: acme.line, chain: file.clone(), key: file })
+            let file = NamedFile { label: Excerpt::of(label), path, state: Some(folder.clone()) };
+            let file = Lined { value: file, line };
+            Some(CertificateFiles { line, chain: file.clone(), key: file })
+        };
+        let obtained = source.acme.iter().flat_map(|acme| {
+            self.wanted.iter().filter_map(|wanted| {
+                let path = stored::path(&acme.state, &acme::file_name(wanted.name())?);
+                file(acme.line, &format!("acme: {}", wanted.name()), path, &acme.state)
+            })
         });
-        stored.collect()
+        let issued = source
+            .local
+            .iter()
+            .filter(|_| !self.local.is_empty())
+            .filter_map(|of| file(of.line, "local", of.folder.join(local::CERTIFICATE), &of.folder));
+        obtained.chain(issued).collect()
     }
 
-    /// The input of `sanedge renew`; `None` without `[acme]`.
+    /// The input of `sanedge renew`; `None` without `[acme]` and `[local]`.
     pub(super) fn plan(self, source: &Source) -> Option<Plan> {
-        source.acme.as_ref().map(|acme| plan(source, acme, self.wanted))
+        let names = self.local.iter().map(ToString::to_string).collect();
+        let local = source.local.as_ref().map(|of| Local {
+            folder: of.folder.clone(),
+            names,
+            permit: of.permit.clone(),
+            lifetime_s: of.lifetime_s,
+        });
+        (source.acme.is_some() || local.is_some()).then(|| plan(source, self.wanted, local))
     }
 }
 
-fn plan(source: &Source, acme: &Acme, certificates: Vec<Wanted>) -> Plan {
+/// Whether the CA on this machine issues for this host of a site.
+fn is_local(site: &Site, host: &Host) -> bool {
+    site.local.as_ref().map_or_else(|| is_private_host(host), |written| written.value)
+}
+
+fn plan(source: &Source, certificates: Vec<Wanted>, local: Option<Local>) -> Plan {
+    let acme = source.acme.as_ref();
     let addresses = |list: &[Lined<SocketAddr>]| list.iter().map(|listener| listener.value).collect();
     let here = |network: &Lined<IpNet>| network.value.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST));
     Plan {
@@ -105,17 +149,31 @@ fn plan(source: &Source, acme: &Acme, certificates: Vec<Wanted>) -> Plan {
         source: std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone()),
         bundle: PathBuf::new(),
         source_sha256: source.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ca: acme.ca.clone(),
-        fallback: acme.fallback.clone(),
-        state: acme.state.clone(),
-        challenge: acme.challenge,
-        challenges: acme.challenges.clone(),
-        dns: acme.dns.clone(),
+        ca: acme.map_or_else(Ca::default, |acme| acme.ca.clone()),
+        fallback: acme.map(|acme| acme.fallback.clone()).unwrap_or_default(),
+        state: acme.map_or_else(|| acme::STATE.into(), |acme| acme.state.clone()),
+        challenge: acme.map_or(Challenge::Auto, |acme| acme.challenge),
+        challenges: challenges(source).unwrap_or_else(|| acme::CHALLENGES.into()),
+        dns: acme.and_then(|acme| acme.dns.clone()),
         http: addresses(&source.listen.http),
         http_expects_proxy: source.listen.proxy_protocol_from.iter().any(here),
         https: addresses(&source.listen.https),
         certificates,
+        local,
     }
+}
+
+/// The folder in which `sanedge renew` leaves what the edge is to know.
+pub(super) fn challenges(source: &Source) -> Option<PathBuf> {
+    let local = source.local.as_ref().map(|_| acme::CHALLENGES.into());
+    source.acme.as_ref().map(|acme| acme.challenges.clone()).or(local)
+}
+
+fn no_local() -> Finding {
+    Finding::new(Code::BadValue, "`local = true` needs a CA on this machine")
+        .expected("the table [local] (docs/local.md)")
+        .found("none in this file")
+        .remedy("Add an empty [local] at the end of the file, or remove this line.")
 }
 
 fn private(host: &Host) -> Finding {
@@ -123,7 +181,7 @@ fn private(host: &Host) -> Finding {
         .host(host)
         .expected("a name under a public domain, or `trust` in [acme] for a private CA")
         .found(format!("`{host}`, a name of private networks"))
-        .remedy("Use a name of a domain of yours, or set acme = false in its [[site]] and name a certificate of your own in [[certificate]].")
+        .remedy("Use a name of a domain of yours. Or add [local] to the file, for a CA on this machine that your own devices trust (docs/local.md).")
 }
 
 fn no_listener() -> Finding {

@@ -39,6 +39,8 @@ pub struct Source {
     pub sites: Vec<Site>,
     /// `[acme]`.
     pub acme: Option<Acme>,
+    /// `[local]`.
+    pub local: Option<Local>,
     /// `[limits]`: names and values as the limits module reads them.
     pub limits: Vec<LimitSetting>,
     /// Proxies whose X-Forwarded-For is trusted.
@@ -108,6 +110,19 @@ pub struct Acme {
     pub dns: Option<Dns>,
 }
 
+/// `[local]`.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// Line of the header.
+    pub line: u32,
+    /// Folder of the CA and its certificate.
+    pub folder: PathBuf,
+    /// Domains and networks that the CA may issue for as well.
+    pub permit: Vec<String>,
+    /// Of a certificate, in seconds.
+    pub lifetime_s: i64,
+}
+
 /// One `[[certificate]]`.
 #[derive(Clone, Debug)]
 pub struct CertificateFiles {
@@ -128,6 +143,8 @@ pub struct Site {
     pub hosts: Vec<Lined<Host>>,
     /// Whether `sanedge renew` obtains certificates for it.
     pub acme: bool,
+    /// Whether the CA on this machine issues for it, where that is written.
+    pub local: Option<Lined<bool>>,
     /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit. None where it redirects.
     pub routes: Vec<Route>,
     /// Where it redirects to.

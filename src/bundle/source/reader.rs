@@ -61,7 +61,8 @@ impl Reader<'_> {
             self.missing(1, "board", &TOP, "board = \"rpi4\", or \"host\" for the machine that compiles");
         }
         let acme = self.acme(root);
-        if acme.is_none() && !root.contains_key("acme") {
+        let local = self.local(root);
+        if !root.contains_key("acme") && !root.contains_key("local") {
             self.wanted(
                 root,
                 &CERTIFICATE,
@@ -79,6 +80,7 @@ impl Reader<'_> {
             trust: root.get("trust").and_then(|v| self.file(v, "trust", "\"ca.pem\"")),
             sites: self.tables(root, &SITE, "site", Self::site),
             acme,
+            local,
             limits: self.limits(root),
             trusted_proxies: self.networks(root, "trusted_proxies").unwrap_or_default(),
             exempt: self.networks(root, "exempt").map_or_else(loopback, values),
@@ -154,6 +156,8 @@ impl Reader<'_> {
             self.missing(line, "hosts", &SITE, "hosts = [\"recre.store\"]");
         }
         let acme = self.boolean(table, "acme").unwrap_or(true);
+        let local = self.boolean(table, "local");
+        let local_line = table.get("local").map_or(line, |value| self.line_of(value));
         let given = self.given(table);
         let path = self.one(table, "path", "\"/\"", parse_path);
         let routes =
@@ -173,6 +177,7 @@ impl Reader<'_> {
         Some(Site {
             line,
             acme,
+            local: local.map(|value| Lined { value, line: local_line }),
             hosts: hosts.unwrap_or_default(),
             routes: own.into_iter().chain(routes).filter(|_| !redirects).collect(),
             redirect: self.one(table, "redirect", "\"https://recre.store\"", parse_redirect),

@@ -159,7 +159,7 @@ impl Interrupted {
     pub(super) fn find(folder: &Path) -> Result<Option<Self>, Failure> {
         let active = folder.join(ACTIVE);
         let _ = remove(&folder.join(INACTIVE));
-        remove_temporary_files(folder);
+        file::remove_leftovers(folder);
         let unusable = |what: String| {
             Failure::new("not-written", format!("{} {what}; look at it, and remove it", word(&active)))
         };
@@ -248,16 +248,5 @@ fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
-    }
-}
-
-/// Removes temporary files of processes that no longer run: they may contain keys.
-fn remove_temporary_files(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(file::process_of_temporary);
-        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            let _ = fs::remove_file(entry.path());
-        }
     }
 }

@@ -1,0 +1,10 @@
+//! The files in the folder of the CA on this machine (`[local]`).
+
+/// The key that issues, its certificate, and the root above: for root alone.
+pub const AUTHORITY: &str = "ca.key";
+/// The root, which devices are to trust. PEM in a file of this name is what each system takes.
+pub const ROOT: &str = "ca.crt";
+/// The certificate of the hosts with its key: for root alone.
+pub const CERTIFICATE: &str = "hosts.key";
+/// The same without the key: `sanedge renew` sees in it when a renewal is due.
+pub const PUBLIC: &str = "hosts.crt";

@@ -1,0 +1,448 @@
+//! `[local]`: a CA on the board. What it issues is accepted by real clients that trust it, and what somebody else makes with its key is
+//! accepted by none.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde_json::Value;
+
+use crate::support::HOST;
+use crate::support::edge::{Desk, Edge, client_config, json, sanedge, text};
+use crate::support::node::{has, skip};
+
+const LOCAL: &str = "socket.home.arpa";
+const NAS: &str = "nas.home.arpa";
+const ADDRESS: &str = "127.0.0.1";
+/// An `[acme]` that is asked for nothing: it names the folders.
+const FOLDERS: &str = "[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"\n";
+
+/// A file with a host of a `[[certificate]]`, and `hosts` of the CA on the board, an address among them.
+fn desk(hosts: &[&str], local: &str) -> Desk {
+    let builder = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1");
+    let sites = hosts.iter().fold(builder, |builder, host| builder.site(&[host], "127.0.0.1:1"));
+    sites
+        .listen(&format!("default_host = \"{}\"", hosts[0]))
+        .limits(&format!("{FOLDERS}[local]\n{local}"))
+        .write()
+}
+
+fn plan(desk: &Desk) -> PathBuf {
+    desk.toml().with_extension("acme")
+}
+
+fn renew(desk: &Desk, words: &[&str]) -> Output {
+    sanedge().arg("renew").arg(plan(desk)).args(words).output().unwrap()
+}
+
+fn renewed(desk: &Desk, words: &[&str]) {
+    let output = renew(desk, words);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+/// Bundled, with the certificate of the CA.
+fn issued(hosts: &[&str], local: &str) -> Desk {
+    let desk = desk(hosts, local);
+    desk.bundled();
+    renewed(&desk, &[]);
+    desk
+}
+
+fn root(desk: &Desk) -> PathBuf {
+    desk.path("local/ca.crt")
+}
+
+fn chain(desk: &Desk) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(desk.path("local/hosts.crt")).unwrap().map(Result::unwrap).collect()
+}
+
+/// The names of a certificate.
+fn names(der: &CertificateDer<'_>) -> Vec<String> {
+    use x509_parser::extensions::GeneralName;
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+    let names = parsed.subject_alternative_name().unwrap().unwrap();
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => format!("{bytes:?}"),
+        other => panic!("{other:?}"),
+    };
+    names.value.general_names.iter().map(name).collect()
+}
+
+/// What a thief makes with the key of the CA: a certificate for `name`, with its key and the issuer.
+fn stolen(desk: &Desk, name: &str) -> (String, String) {
+    let text = fs::read_to_string(desk.path("local/ca.key")).unwrap();
+    let issuer = text[text.find("-----BEGIN CERTIFICATE").unwrap()..]
+        .split_inclusive("-----END CERTIFICATE-----\n")
+        .next()
+        .unwrap();
+    let authority = Issuer::from_ca_cert_pem(issuer, KeyPair::from_pem(&text).unwrap()).unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2036, 1, 1));
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    (format!("{}{issuer}", certificate.pem()), key.serialize_pem())
+}
+
+/// `openssl verify` as a client would.
+fn openssl(desk: &Desk, chain: &Path) -> Output {
+    let mut command = Command::new("openssl");
+    command.args(["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"]).arg(root(desk));
+    command.arg("-untrusted").arg(chain).arg(chain).output().unwrap()
+}
+
+/// rustls with webpki, as a client would.
+fn webpki(desk: &Desk, chain: &[CertificateDer<'static>], name: &str) -> Result<(), String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(root(desk)).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let verified = verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now());
+    verified.map(drop).map_err(|error| error.to_string())
+}
+
+/// Names inside and outside of a CA that was made for `LOCAL` and `ADDRESS`.
+const INSIDE: [&str; 4] = [LOCAL, "home.arpa", "a.b.home.arpa", ADDRESS];
+const OUTSIDE: [&str; 7] =
+    ["recre.store", "nothome.arpa", "router.local", "127.0.0.2", "8.8.8.8", "::1", "2606:4700::1111"];
+
+#[test]
+fn what_a_thief_makes_with_the_key_for_another_name_is_refused() {
+    const TEST: &str = "what_a_thief_makes_with_the_key_for_another_name_is_refused";
+    let desk = issued(&[LOCAL, ADDRESS], "");
+    let has_openssl = has("openssl", "version");
+    if !has_openssl {
+        skip(TEST, "openssl");
+    }
+    for (name, is_inside) in
+        INSIDE.map(|name| (name, true)).into_iter().chain(OUTSIDE.map(|name| (name, false)))
+    {
+        let (pem, _) = stolen(&desk, name);
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect();
+        let seen = webpki(&desk, &chain, name);
+        assert_eq!(seen.is_ok(), is_inside, "webpki on {name}: {seen:?}");
+        let file = desk.path("stolen.pem");
+        fs::write(&file, &pem).unwrap();
+        if has_openssl {
+            let seen = openssl(&desk, &file);
+            assert_eq!(seen.status.success(), is_inside, "openssl on {name}: {}", text(&seen));
+            assert!(is_inside || text(&seen).contains("subtree violation"), "{name}: {}", text(&seen));
+        }
+    }
+    // A CA for one kind of name permits none of the other.
+    for (host, other) in [(LOCAL, ADDRESS), (ADDRESS, LOCAL)] {
+        let desk = issued(&[host], "");
+        for (name, is_inside) in
+            [(host, true), (other, false), ("192.0.2.1", false), ("::1", false), ("invalid.test", false)]
+        {
+            let (pem, _) = stolen(&desk, name);
+            let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect();
+            assert_eq!(webpki(&desk, &chain, name).is_ok(), is_inside, "{host}: webpki on {name}");
+            let file = desk.path("stolen.pem");
+            fs::write(&file, &pem).unwrap();
+            assert!(
+                !has_openssl || openssl(&desk, &file).status.success() == is_inside,
+                "{host}: openssl on {name}"
+            );
+        }
+    }
+}
+
+/// Node's own client, with the CA as its documentation says; `server` is a chain and a key for a server of its own.
+const NODE: &str = "
+const tls = require('tls'), fs = require('fs');
+const [name, port, chain, key] = process.argv.slice(1);
+const ask = (port) => {
+  const options = { host: '127.0.0.1', port, servername: /^[\\d.:]+$/.test(name) ? undefined : name,
+    checkServerIdentity: (_, certificate) => tls.checkServerIdentity(name, certificate) };
+  const socket = tls.connect(options, () => { console.log('authorized ' + socket.authorized); process.exit(0); });
+  socket.on('error', (error) => { console.log(error.code || error.message); process.exit(0); });
+};
+if (chain) {
+  const server = tls.createServer({ cert: fs.readFileSync(chain), key: fs.readFileSync(key) });
+  server.on('tlsClientError', () => {});
+  server.listen(0, '127.0.0.1', () => ask(server.address().port));
+} else ask(Number(port));
+";
+
+fn node(desk: &Desk, trusts: bool, words: &[&str]) -> String {
+    let mut command = Command::new("node");
+    command.args(["-e", NODE, "--"]).args(words).env_remove("NODE_EXTRA_CA_CERTS");
+    if trusts {
+        command.env("NODE_EXTRA_CA_CERTS", root(desk));
+    }
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn node_accepts_what_the_edge_serves_and_refuses_what_a_thief_makes() {
+    const TEST: &str = "node_accepts_what_the_edge_serves_and_refuses_what_a_thief_makes";
+    if !has("node", "--version") {
+        return skip(TEST, "node");
+    }
+    let edge = issued(&[LOCAL, ADDRESS], "").serve();
+    let (desk, port) = (edge.desk(), edge.https.port().to_string());
+    for name in [LOCAL, ADDRESS] {
+        assert_eq!(node(desk, true, &[name, &port]), "authorized true", "{name}");
+        assert_ne!(node(desk, false, &[name, &port]), "authorized true", "{name}, without the CA");
+    }
+    for (name, is_inside) in [(NAS, true), ("recre.store", false), ("127.0.0.2", false)] {
+        let (chain, key) = stolen(desk, name);
+        let [chain_file, key_file] = ["stolen.pem", "stolen.key"].map(|name| desk.path(name));
+        fs::write(&chain_file, chain).unwrap();
+        fs::write(&key_file, key).unwrap();
+        let seen = node(desk, true, &[name, "0", chain_file.to_str().unwrap(), key_file.to_str().unwrap()]);
+        assert_eq!(seen == "authorized true", is_inside, "{name}: {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_and_rustls_connect_once_they_trust_it_and_hosts_of_other_certificates_are_untouched() {
+    let edge = issued(&[LOCAL, ADDRESS], "").serve();
+    let desk = edge.desk();
+    edge.tls(HOST).await; // by the [[certificate]]
+    let pem = fs::read_to_string(root(desk)).unwrap();
+    for name in [LOCAL, ADDRESS] {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(&pem)));
+        let stream = tokio::net::TcpStream::connect(edge.https).await.unwrap();
+        connector.connect(ServerName::try_from(name).unwrap(), stream).await.unwrap();
+    }
+    if !has("curl", "--version") {
+        return skip("curl_and_rustls_connect_once_they_trust_it", "curl");
+    }
+    let curl = |trusted: &[&str]| {
+        let at = format!("{LOCAL}:{}", edge.https.port());
+        let mut command = Command::new("curl");
+        command.args([
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--resolve",
+            &format!("{at}:127.0.0.1"),
+        ]);
+        command.args(trusted).arg(format!("https://{at}/")).output().unwrap()
+    };
+    let seen = curl(&["--cacert", root(desk).to_str().unwrap()]);
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), "502", "{}", text(&seen));
+    assert_eq!(curl(&[]).status.code(), Some(60), "no device trusts it by itself");
+}
+
+/// The certificate of the hosts as it would be so many days after it was issued.
+fn aged(desk: &Desk, days: i64) {
+    let text = fs::read_to_string(desk.path("local/ca.key")).unwrap();
+    let issuer = text[text.find("-----BEGIN CERTIFICATE").unwrap()..]
+        .split_inclusive("-----END CERTIFICATE-----\n")
+        .next()
+        .unwrap();
+    let authority = Issuer::from_ca_cert_pem(issuer, KeyPair::from_pem(&text).unwrap()).unwrap();
+    let mut params = CertificateParams::new(names_of_toml(desk)).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let day = std::time::Duration::from_secs(86_400);
+    let begin = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(now)
+        - day * u32::try_from(days).unwrap();
+    (params.not_before, params.not_after) = (begin, begin + day * 90);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().unwrap();
+    let chain = format!("{}{issuer}", params.signed_by(&key, &authority).unwrap().pem());
+    fs::write(desk.path("local/hosts.key"), key.serialize_pem() + &chain).unwrap();
+    fs::write(desk.path("local/hosts.crt"), chain).unwrap();
+}
+
+fn names_of_toml(desk: &Desk) -> Vec<String> {
+    let plan: Value = serde_json::from_slice(&fs::read(plan(desk)).unwrap()).unwrap();
+    plan["local"]["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_certificate_is_renewed_when_it_is_due_and_the_edge_serves_it() {
+    let edge = issued(&[LOCAL], "").serve();
+    let desk = edge.desk();
+    aged(desk, 59);
+    let before = chain(desk);
+    renewed(desk, &[]);
+    assert_eq!(chain(desk), before, "not yet");
+    aged(desk, 61);
+    let before = chain(desk);
+    let run = renew(desk, &["--json"]);
+    let document = json(&run);
+    assert_eq!(document["certificates"][0]["outcome"], "requested", "{document:#}");
+    assert!(document["deployed"].as_str().is_some_and(|said| said.contains(LOCAL)), "{document:#}");
+    assert_ne!(chain(desk), before);
+    let served = edge.status();
+    assert!(served["acme"]["certificates"][0]["names"][0] == LOCAL, "{served:#}");
+    let document = json(&renew(desk, &["--json"]));
+    assert_eq!(document["certificates"][0]["outcome"], "fine", "{document:#}");
+    let told = &edge.status()["acme"]["certificates"][0];
+    assert_eq!((&told["outcome"], told["next"].is_i64()), (&"fine".into(), true), "{told:#}");
+    // Where somebody insists, it is made anew.
+    let before = chain(desk);
+    renewed(desk, &["--now"]);
+    assert_ne!(chain(desk), before);
+}
+
+#[test]
+fn a_later_host_gets_its_certificate_and_one_outside_is_told_and_keeps_no_other_out() {
+    let edge = issued(&[LOCAL], "").serve();
+    let desk = edge.desk();
+    let add = |host: &str, keys: &str| {
+        let more = format!("\n[[site]]\nhosts = [\"{host}\"]\nupstream = [\"127.0.0.1:1\"]\n{keys}\n");
+        fs::write(desk.toml(), fs::read_to_string(desk.toml()).unwrap() + &more).unwrap();
+        let output = sanedge().arg("apply").arg(desk.toml()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let ca = fs::read(root(desk)).unwrap();
+    assert!(add(NAS, "").contains("+ certificate of the CA on this machine for nas.home.arpa"));
+    renewed(desk, &[]);
+    assert_eq!(names(&chain(desk)[0]), [LOCAL, NAS]);
+    assert_eq!(fs::read(root(desk)).unwrap(), ca, "devices trust it already");
+
+    add("game.recre.store", "local = true");
+    let run = renew(desk, &["--json"]);
+    let document = json(&run);
+    assert_eq!(run.status.code(), Some(3), "{document:#}");
+    let refused =
+        document["certificates"].as_array().unwrap().iter().find(|row| row["outcome"] == "failed").unwrap();
+    assert_eq!(refused["failure"]["code"], "local-not-permitted", "{document:#}");
+    assert!(refused["failure"]["remedy"].as_str().unwrap().contains("sudo sanedge local replace"));
+    assert_eq!(names(&chain(desk)[0]), [LOCAL, NAS], "and never its name");
+    let told = edge.status();
+    assert!(
+        told["acme"]["certificates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["failure"]["code"] == "local-not-permitted")
+    );
+
+    let local =
+        |words: &[&str]| sanedge().arg("local").args(words).arg("--acme").arg(plan(desk)).output().unwrap();
+    let asked = local(&["replace"]);
+    assert_eq!(
+        (asked.status.code(), fs::read(root(desk)).unwrap() == ca),
+        (Some(1), true),
+        "{}",
+        text(&asked)
+    );
+    let replaced = local(&["replace", "--yes"]);
+    assert!(replaced.status.success(), "{}", text(&replaced));
+    assert_ne!(fs::read(root(desk)).unwrap(), ca);
+    assert_eq!(names(&chain(desk)[0]), [LOCAL, NAS, "game.recre.store"]);
+    renewed(desk, &[]);
+    assert!(webpki(desk, &chain(desk), "game.recre.store").is_ok());
+    let shown = json(&local(&["show", "--json"]));
+    assert_eq!(shown["permitted"], serde_json::json!(["home.arpa", "game.recre.store"]), "{shown:#}");
+    // A host that is gone leaves the certificate.
+    let removed = sanedge().args(["site", "remove", NAS, "--file"]).arg(desk.toml()).output().unwrap();
+    assert!(removed.status.success(), "{}", text(&removed));
+    renewed(desk, &[]);
+    assert_eq!(names(&chain(desk)[0]), [LOCAL, "game.recre.store"]);
+}
+
+/// `sanedge-acme`, `sanedge`, and a third user, by numbers that no package takes.
+const ACME: u32 = 64_011;
+const EDGE: u32 = 64_012;
+
+#[test]
+fn who_asks_has_no_say_in_what_is_issued_and_reads_no_key() {
+    const TEST: &str = "who_asks_has_no_say_in_what_is_issued_and_reads_no_key";
+    if !rustix::process::geteuid().is_root() {
+        return skip(TEST, "root: it runs each part as its own user");
+    }
+    let desk = desk(&[LOCAL], "");
+    desk.bundled();
+    for (name, group, mode) in [("state", ACME, 0o700), ("challenges", EDGE, 0o750)] {
+        fs::create_dir_all(desk.path(name)).unwrap();
+        chown(desk.path(name), Some(ACME), Some(group)).unwrap();
+        fs::set_permissions(desk.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+    chown(desk.path("."), Some(0), Some(EDGE)).unwrap();
+    fs::set_permissions(desk.path("."), Permissions::from_mode(0o751)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_sanedge"), desk.path("sanedge")).unwrap();
+    let as_user = |user: u32, program: &Path| {
+        let mut command = Command::new(program);
+        command.uid(user).gid(user).env_remove("SANEDGE_DUMPABLE").current_dir("/");
+        command
+    };
+    let ask = || {
+        let output = as_user(ACME, &desk.path("sanedge")).arg("renew").arg(plan(&desk)).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let deploy = || {
+        let mut command = Command::new("sh");
+        // As the unit's UMask=.
+        let output = command
+            .args(["-c", "umask 0077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_sanedge"), "renew", "--deploy"])
+            .arg(plan(&desk))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    let mark = desk.path("state/deploy");
+    assert!(ask().contains(&format!("{LOCAL}: requested")) && mark.exists(), "it asks, and cannot do it");
+    assert!(!desk.path("local").exists());
+    // The one that asks adds what it likes: a certificate of its own for a host, other names, and something to sign.
+    let (own, _) = (rcgen::generate_simple_self_signed(vec![LOCAL.to_owned()]).unwrap(), ());
+    let planted = format!("{}{}", own.signing_key.serialize_pem(), own.cert.pem());
+    for (name, content) in [
+        ("certificates/socket.home.arpa.pem", &*planted),
+        ("deploy", "recre.store\nevil.home.arpa\n"),
+        ("local", "evil.home.arpa"),
+    ] {
+        fs::create_dir_all(desk.path("state/certificates")).unwrap();
+        fs::write(desk.path("state").join(name), content).unwrap();
+        chown(desk.path("state").join(name), Some(ACME), Some(ACME)).unwrap();
+        fs::set_permissions(desk.path("state").join(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    deploy();
+    assert_eq!(names(&chain(&desk)[0]), [LOCAL]);
+    assert_ne!(chain(&desk)[0], *own.cert.der());
+    assert!(!mark.exists() && ask().contains("fine, valid until"), "and sees that it is done");
+    // x.acme is root's, too; nothing but the file counts even so.
+    let edited = fs::read_to_string(plan(&desk))
+        .unwrap()
+        .replace("\"socket.home.arpa\"", "\"socket.home.arpa\", \"evil.home.arpa\"");
+    fs::write(plan(&desk), edited).unwrap();
+    assert!(ask().contains("requested"));
+    deploy();
+    assert_eq!(names(&chain(&desk)[0]), [LOCAL]);
+
+    let can = |user: u32, name: &str| {
+        let mut command = as_user(user, Path::new("cat"));
+        command.arg(desk.path(name)).output().unwrap().status.success()
+    };
+    for (name, is_public) in [
+        ("local/ca.key", false),
+        ("local/hosts.key", false),
+        ("local/ca.crt", true),
+        ("local/hosts.crt", true),
+    ] {
+        let about = fs::metadata(desk.path(name)).unwrap();
+        assert_eq!((about.uid(), about.gid() == EDGE), (0, false), "{name}");
+        assert_eq!(about.mode() & 0o777, if is_public { 0o644 } else { 0o600 }, "{name}");
+        for user in [ACME, EDGE] {
+            assert_eq!(can(user, name), is_public, "{user} {name}");
+        }
+    }
+    assert!(!can(ACME, "sanedge.bundle"), "nor that of the bundle");
+}
