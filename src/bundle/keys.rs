@@ -413,7 +413,7 @@ pub(super) static LOCAL_LIFETIME: Range = Range {
     max: 397 * DAY_MS,
     zero: None,
     means: "For how long a certificate is valid. It is renewed after two thirds, or half if that is below ten days.",
-    reason: "Nothing revokes a stolen key before its end, and no client accepts more than 825 days. A board whose clock may be weeks behind needs a longer one.",
+    reason: "nothing revokes a stolen key before its end, and a board whose clock may be weeks behind needs a longer one",
 };
 
 macro_rules! rules {
