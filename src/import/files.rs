@@ -16,8 +16,8 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 const FILES_MAX: usize = 2048;
 /// Names in a folder.
 const ENTRIES_MAX: usize = 8192;
-/// Directives of all files.
-const DIRECTIVES_MAX: usize = 200_000;
+/// Directives of all files, and their words.
+const WORDS_MAX: usize = 400_000;
 /// Files that include each other.
 const INCLUDE_DEPTH_MAX: usize = 8;
 /// Lines with `include`: NPM has five for each host.
@@ -51,7 +51,7 @@ pub(crate) struct Tree {
     data: Option<PathBuf>,
     pub(crate) is_npm: bool,
     bytes: usize,
-    directives: usize,
+    words: usize,
     includes: usize,
     /// A bound of all files together was met: no further one is read.
     is_full: bool,
@@ -164,11 +164,11 @@ impl Tree {
         }
         let file = u16::try_from(self.labels.len()).unwrap_or(u16::MAX);
         let directives = syntax::parse(&bytes, file).map_err(|fault| (fault.line, fault.what))?;
-        self.directives += count(&directives);
-        if self.directives > DIRECTIVES_MAX {
+        self.words += words(&directives);
+        if self.words > WORDS_MAX {
             return Err((
                 0,
-                self.full("all files together have more than 200000 directives: no further one is read"),
+                self.full("all files together have more than 400000 words: no further one is read"),
             ));
         }
         self.label(real);
@@ -274,6 +274,10 @@ fn is_absent(path: &Path) -> bool {
     let absent =
         |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     fs::symlink_metadata(path).is_err_and(absent)
+}
+
+fn words(directives: &[Directive]) -> usize {
+    directives.iter().map(|one| 1 + one.words.len() + one.body.as_deref().map_or(0, words)).sum()
 }
 
 /// How many directives there are, with those in blocks.

@@ -5,7 +5,8 @@ use ipnet::IpNet;
 use super::known::{self, Fate};
 use super::syntax::Directive;
 use super::values::{
-    Access, Groups, Level, Target, bytes, first, flat, nearest, passes_websockets, target, time_ms,
+    Access, Field, Groups, Level, Target, bytes, fields, first, flat, nearest, passes_websockets, target,
+    time_ms,
 };
 use crate::excerpt::may_hold_key;
 
@@ -35,6 +36,8 @@ pub(super) struct Route {
     pub(super) websockets: bool,
     pub(super) response_timeout_ms: Option<u64>,
     pub(super) body_bytes_max: Option<u64>,
+    /// Response fields that are set or removed in it.
+    pub(super) fields: Vec<Field>,
 }
 
 /// How a location says which requests are its.
@@ -63,7 +66,7 @@ pub(super) struct Location<'a> {
 pub(super) fn find<'a>(chain: &[Level<'a>], groups: &Groups<'_>, is_npm: bool) -> Vec<Location<'a>> {
     let level = chain.last().cloned().unwrap_or_default();
     let mut found = Vec::new();
-    for at in level.into_iter().filter(|one| one.name == "location") {
+    for &at in level.iter().filter(|one| one.name == "location") {
         let own = flat(at.body.as_deref().unwrap_or_default());
         let chain: Vec<_> = chain.iter().cloned().chain([own]).collect();
         let location = Location::of(at, chain, groups, is_npm);
@@ -101,12 +104,12 @@ impl<'a> Location<'a> {
             websockets: passes_websockets(&self.chain),
             response_timeout_ms: time_ms(value("proxy_read_timeout")),
             body_bytes_max: bytes(value("client_max_body_size")).filter(|bytes| *bytes > 0),
+            fields: fields(&self.chain),
         })
     }
 
-    pub(super) fn own(&self) -> &Level<'a> {
-        static NONE: Level<'static> = Vec::new();
-        self.chain.last().unwrap_or(&NONE)
+    pub(super) fn own(&self) -> &[&'a Directive] {
+        self.chain.last().map(|level| &**level).unwrap_or_default()
     }
 
     /// Where all that is in it has one fate.
@@ -116,6 +119,12 @@ impl<'a> Location<'a> {
             Kind::Prefix | Kind::Exact if self.path.starts_with("/.well-known/acme-challenge") => Some(ACME),
             _ => None,
         }
+    }
+
+    /// The `return` of `location /`, which may be a redirect of the whole host.
+    pub(super) fn returned(&self) -> Option<&'a Directive> {
+        let is_root = self.kind == Kind::Prefix && self.path == "/";
+        self.own().iter().copied().find(|one| is_root && one.name == "return")
     }
 
     /// What becomes of it beside the routes of its server.

@@ -2,14 +2,17 @@
 //!
 //! Each directive gets one [`Row`], which says what becomes of it.
 
+use std::collections::BTreeSet;
+
 use super::known::{self, Fate, Row};
 use super::location::{self, Location, Route};
 use super::syntax::Directive;
 use super::values::{
-    Access, Groups, Level, bytes, first, flat, is_https_redirect, is_same_host_in_https, member, nearest,
-    time_ms,
+    Access, Field, Groups, Level, bytes, field, fields, first, flat, is_https_redirect,
+    is_same_host_in_https, member, nearest, redirect, time_ms,
 };
 use crate::excerpt::may_hold_key;
+use crate::http::changes::HSTS_FIELD;
 use crate::names::Host;
 
 const PLAIN: Fate = Fate::Closed("nginx serves it without TLS: it needs a certificate first");
@@ -35,11 +38,24 @@ const DEAD: Fate =
     Fate::Lost("sanedge has no host that only answers with an error: its clients get a TLS alert");
 const NO_PATH: Fate = Fate::Fine("sanedge answers 404 where no path is served");
 const REDIRECTION: Fate = Fate::Closed(
-    "it redirects: write a [[site]] with these hosts and redirect = \"https://HOST\", in place of `upstream`",
+    "sanedge redirects whole hosts, to an https URL that does not depend on the request: let the app do it",
 );
+const FIELD_OF_PATH: Fate = Fate::Lost(
+    "nginx does not send this field on every path of the host, and [site.headers] is for all of them",
+);
+const FIELD_REPLACED: Fate =
+    Fate::Check("[site.headers] sets a field in place of the app's, and nginx adds it");
+const LOCATIONS: Fate = Fate::Closed("it has more locations than a site can have paths");
 const LEFT_OUT: Fate = Fate::Lost("its location is left out");
 const OFF: Fate = Fate::Fine("it switches off what sanedge does not have");
 const VALUE: Fate = Fate::Lost("sanedge does not take this value");
+
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+/// Locations of one server that are looked at: a bundle has 256 routes.
+const LOCATIONS_MAX: usize = 256;
+/// Reasons that are written for one host.
+const REASONS_MAX: usize = 20;
 
 /// A site, in use or not.
 #[derive(Debug)]
@@ -48,6 +64,10 @@ pub(super) struct Site {
     pub(super) line: u32,
     pub(super) hosts: Vec<Host>,
     pub(super) routes: Vec<Route>,
+    /// Where the whole host is redirected to.
+    pub(super) redirect: Option<String>,
+    /// Response fields of all its paths.
+    pub(super) fields: Vec<Field>,
     pub(super) certificates: Vec<Certificate>,
     /// Why it is written as comments; empty where it is in use.
     pub(super) closed: Vec<Row>,
@@ -75,6 +95,8 @@ pub(super) struct Http<'a> {
     pub(super) rows: Vec<Row>,
     /// Of `rows`, those that close every host.
     closed: Vec<Row>,
+    /// Response fields of all paths of the server that is judged.
+    fields: Vec<Field>,
 }
 
 /// A server before its locations are looked at.
@@ -91,20 +113,22 @@ impl<'a> Http<'a> {
     /// Of what stands at the top of all files.
     pub(super) fn of(top: &'a [Directive], is_npm: bool) -> Self {
         let mut http = Self { is_npm, ..Self::default() };
-        http.gather(top);
-        let level = http.level.clone();
+        let mut level = Vec::new();
+        http.gather(top, &mut level);
+        let level = Level::of(level);
+        http.level = level.clone();
         http.has_allow = level.iter().chain(&http.servers).any(|one| has_allow(one));
         level.iter().for_each(|directive| http.judge(directive, std::slice::from_ref(&level), None));
         http.closed = http.rows.iter().filter(|row| row.is_closed()).cloned().collect();
         http
     }
 
-    fn gather(&mut self, directives: &'a [Directive]) {
+    fn gather(&mut self, directives: &'a [Directive], level: &mut Vec<&'a Directive>) {
         for directive in directives {
             match (directive.name.as_str(), &directive.body) {
                 ("http" | "include", Some(body)) => {
                     self.row(directive, Fate::Translated);
-                    self.gather(body);
+                    self.gather(body, level);
                 }
                 ("server", Some(_)) => self.servers.push(directive),
                 ("upstream", Some(body)) => {
@@ -112,7 +136,7 @@ impl<'a> Http<'a> {
                     flat(body).iter().for_each(|one| self.row(one, member(one)));
                     self.groups.entry(first(directive)).or_insert(directive);
                 }
-                _ => self.level.push(directive),
+                _ => level.push(directive),
             }
         }
     }
@@ -121,9 +145,9 @@ impl<'a> Http<'a> {
     pub(super) fn sites(&mut self) -> Vec<Site> {
         let fronts = std::mem::take(&mut self.servers).into_iter().map(Front::of);
         let (tls, plain): (Vec<_>, Vec<_>) = fronts.partition(|front| front.is_tls);
-        let mut taken = Vec::new();
+        let (mut taken, none) = (BTreeSet::new(), BTreeSet::new());
         let mut sites: Vec<_> =
-            tls.into_iter().filter_map(|front| self.site(front, &mut taken, &[])).collect();
+            tls.into_iter().filter_map(|front| self.site(front, &mut taken, &none)).collect();
         let with_tls = taken.clone();
         sites.extend(plain.into_iter().filter_map(|front| self.site(front, &mut taken, &with_tls)));
         sites.sort_by_key(|site| (site.file, site.line));
@@ -131,28 +155,24 @@ impl<'a> Http<'a> {
     }
 
     /// None where it has no host of its own.
-    fn site(&mut self, mut front: Front<'a>, taken: &mut Vec<Host>, with_tls: &[Host]) -> Option<Site> {
+    fn site(
+        &mut self,
+        mut front: Front<'a>,
+        taken: &mut BTreeSet<Host>,
+        with_tls: &BTreeSet<Host>,
+    ) -> Option<Site> {
         let (at, has_names) = (front.at, !front.hosts.is_empty());
         let is_redirected = has_names && front.hosts.iter().all(|host| with_tls.contains(host));
-        front.hosts.retain(|host| !taken.contains(host));
+        front.hosts.retain(|host| taken.insert(host.clone()));
         if front.hosts.is_empty() && !front.has_patterns {
-            self.all(
-                at,
-                if is_redirected {
-                    REDIRECTS
-                } else if has_names {
-                    SHADOWED
-                } else {
-                    NO_NAME
-                },
-            );
+            let named = if is_redirected { REDIRECTS } else { SHADOWED };
+            self.all(at, if has_names { named } else { NO_NAME });
             return None;
         }
-        taken.extend(front.hosts.iter().cloned());
         let from = self.rows.len();
         self.row(at, if front.is_tls { Fate::Translated } else { PLAIN });
         let chain = [self.level.clone(), front.level.clone()];
-        let routes = self.server(&chain);
+        let (routes, redirect) = self.server(&chain);
         let certificates =
             nearest(&chain, "ssl_certificate").into_iter().zip(nearest(&chain, "ssl_certificate_key"));
         let certificate = |(chain, key): (&Directive, &Directive)| {
@@ -160,44 +180,69 @@ impl<'a> Http<'a> {
             Certificate { file, line, chain: first(chain).to_owned(), key: first(key).to_owned() }
         };
         let rows = self.rows.get(from..).unwrap_or_default();
-        let mut checks: Vec<_> = rows.iter().filter_map(Row::check).collect();
-        checks.sort_unstable();
-        checks.dedup();
+        let checks: BTreeSet<_> = rows.iter().filter_map(Row::check).collect();
+        let closed = rows.iter().filter(|row| row.is_closed()).chain(&self.closed);
         Some(Site {
             file: at.file,
             line: at.line,
             hosts: front.hosts,
             certificates: certificates.map(certificate).collect(),
-            closed: rows.iter().filter(|row| row.is_closed()).chain(&self.closed).cloned().collect(),
-            checks,
+            closed: closed.take(REASONS_MAX).cloned().collect(),
+            checks: checks.into_iter().collect(),
+            fields: std::mem::take(&mut self.fields),
             routes,
+            redirect,
         })
     }
 
-    /// Judges all that is in a server, the last level of `chain`.
-    fn server(&mut self, chain: &[Level<'a>; 2]) -> Vec<Route> {
+    /// Judges all that is in a server, the last level of `chain`: its routes, or where it redirects to.
+    fn server(&mut self, chain: &[Level<'a>; 2]) -> (Vec<Route>, Option<String>) {
         let [_, level] = chain;
+        if level.iter().map(|one| locations_in(one)).sum::<usize>() > LOCATIONS_MAX {
+            level.iter().for_each(|directive| self.all(directive, LOCATIONS));
+            return (Vec::new(), None);
+        }
         let locations = location::find(chain, &self.groups, self.is_npm);
         let routes: Vec<_> = locations.iter().filter_map(|location| location.route.clone()).collect();
+        let is_public = is_public(level);
+        let returns = level.iter().copied().find(|one| one.name == "return");
+        let of_root = locations.iter().filter(|_| routes.is_empty()).find_map(|location| {
+            Some((redirect(location.returned()?, &location.chain)?, fields(&location.chain)))
+        });
+        let redirected = match returns {
+            Some(returns) => redirect(returns, chain).map(|to| (to, fields(chain))),
+            None => of_root,
+        };
+        self.fields = match &redirected {
+            Some((_, fields)) => fields.clone(),
+            None => common(&routes),
+        };
+        let check = redirected.as_ref().map(|((_, check), _)| check.map_or(Fate::Translated, Fate::Check));
         for directive in level.iter().filter(|one| one.name != "location") {
             match directive.name.as_str() {
                 "server_name" => self.row(directive, Names::of(directive).fate()),
-                "listen" => self.row(directive, listens(directive, level)),
+                "listen" => self.row(directive, listens(directive, is_public)),
+                "return" if check.is_some() => self.row(directive, check.unwrap_or(Fate::Translated)),
                 _ => self.judge(directive, chain, None),
             }
         }
         for location in &locations {
-            let fate = location.fate(&routes);
+            let redirects = check.filter(|_| returns.is_none() && location.returned().is_some());
+            let fate = if redirects.is_some() { Fate::Translated } else { location.fate(&routes) };
             if let Some(whole) = location.whole() {
                 self.all(location.at, whole);
                 continue;
             }
             self.row(location.at, fate);
             for directive in location.own().iter().filter(|one| one.name != "location") {
-                self.judge(directive, &location.chain, Some((location, fate)));
+                match redirects.filter(|_| directive.name == "return") {
+                    Some(redirects) => self.row(directive, redirects),
+                    None => self.judge(directive, &location.chain, Some((location, fate))),
+                }
             }
         }
-        if level.iter().any(|one| one.name == "return") { Vec::new() } else { routes }
+        let routes = if returns.is_some() { Vec::new() } else { routes };
+        (routes, redirected.map(|((to, _), _)| to))
     }
 
     /// The row of a directive at the end of `chain`, and, where it is in a location, of what becomes of that.
@@ -211,7 +256,7 @@ impl<'a> Http<'a> {
             "include" if directive.unread == Some(Fate::Translated) => proxied(),
             "include" => directive.unread.unwrap_or(known::UNKNOWN),
             "proxy_pass" => proxied(),
-            "allow" | "deny" => match chain.last().and_then(Access::of) {
+            "allow" | "deny" => match chain.last().and_then(Level::access) {
                 Some(Access::Unsayable) => DENY,
                 _ => Fate::Translated,
             },
@@ -221,6 +266,8 @@ impl<'a> Http<'a> {
             "proxy_read_timeout" => value(time_ms(word)),
             "client_max_body_size" => value(bytes(word)),
             "ssl_certificate" | "ssl_certificate_key" => Fate::Translated,
+            "add_header" | "proxy_hide_header" => self.response_field(directive, chain),
+            "map" if matches!(word, "$scheme" | "$http_upgrade") => known::directive("set"),
             "auth_basic" | "auth_request" | "ssl_verify_client" if word == "off" => OFF,
             "set_real_ip_from" if self.has_allow => REAL_IP,
             "if" if is_https_redirect(directive) => REDIRECTS,
@@ -237,6 +284,15 @@ impl<'a> Http<'a> {
         match directive.name.as_str() {
             "if" | "limit_except" => self.all(directive, fate),
             _ => self.row(directive, fate),
+        }
+    }
+
+    fn response_field(&self, directive: &Directive, chain: &[Level<'a>]) -> Fate {
+        match field(directive, chain) {
+            Some(field) if !self.fields.contains(&field) => FIELD_OF_PATH,
+            Some((name, Some(_))) if !name.eq_ignore_ascii_case(HSTS_FIELD) => FIELD_REPLACED,
+            Some(_) => Fate::Translated,
+            None => known::directive(&directive.name),
         }
     }
 
@@ -302,24 +358,32 @@ impl Names {
     }
 }
 
-/// A `listen`, which sanedge serves by [listen], if its server can be reached on port 443 of every address anyway.
-fn listens(directive: &Directive, level: &Level<'_>) -> Fate {
-    let port = |one: &Directive| -> Option<u16> {
-        let address = first(one);
-        let (host, port) =
-            address.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')).unwrap_or(("*", address));
-        // An address alone has port 80.
-        let port =
-            port.parse().ok().or((host == "*" && matches!(port, "*" | "[::]" | "0.0.0.0")).then_some(80))?;
-        matches!(host, "*" | "[::]" | "0.0.0.0").then_some(port)
-    };
-    let has_ssl = |one: &Directive| one.words.iter().any(|word| matches!(word.as_str(), "ssl" | "quic"));
-    let others = || level.iter().filter(|one| one.name == "listen");
-    let is_public = others().any(|one| port(one) == Some(443)) || !others().any(|one| has_ssl(one));
-    match port(directive) {
-        _ if directive.words.iter().any(|word| word == "proxy_protocol") => PROXY_PROTOCOL,
-        Some(80 | 443) => Fate::Translated,
-        _ if is_public && others().any(|one| matches!(port(one), Some(80 | 443))) => LISTEN_MORE,
+/// The port of a `listen` on every address.
+fn public_port(listen: &Directive) -> Option<u16> {
+    let address = first(listen);
+    let is_every = |host: &str| matches!(host, "*" | "[::]" | "0.0.0.0");
+    if is_every(address) {
+        return Some(HTTP_PORT);
+    }
+    let (host, port) = address.rsplit_once(':').unwrap_or(("*", address));
+    port.parse().ok().filter(|_| is_every(host))
+}
+
+/// Whether a server can be reached on the port of every address on which sanedge has it.
+fn is_public(level: &Level<'_>) -> bool {
+    let listens = || level.iter().filter(|one| one.name == "listen");
+    let has_ssl = listens().any(|one| one.words.iter().any(|word| matches!(word.as_str(), "ssl" | "quic")));
+    listens().any(
+        |one| matches!(public_port(one), Some(port) if port == HTTPS_PORT || (port == HTTP_PORT && !has_ssl)),
+    )
+}
+
+/// What becomes of a `listen`: [listen] has the two ports, for all hosts.
+fn listens(listen: &Directive, is_public: bool) -> Fate {
+    match public_port(listen) {
+        _ if listen.words.iter().any(|word| word == "proxy_protocol") => PROXY_PROTOCOL,
+        Some(HTTP_PORT | HTTPS_PORT) => Fate::Translated,
+        _ if is_public => LISTEN_MORE,
         _ => LISTEN,
     }
 }
@@ -333,6 +397,19 @@ fn returned(directive: &Directive, is_in_location: bool) -> Fate {
         (false, true) => NO_PATH,
         (false, false) => DEAD,
     }
+}
+
+fn locations_in(directive: &Directive) -> usize {
+    let inner = directive.body.iter().flatten().map(locations_in).sum::<usize>();
+    inner + usize::from(directive.name == "location")
+}
+
+/// The fields that all routes have.
+fn common(routes: &[Route]) -> Vec<Field> {
+    let mut all = routes.iter().map(|route| &route.fields);
+    let mut common = all.next().cloned().unwrap_or_default();
+    all.for_each(|fields| common.retain(|field| fields.contains(field)));
+    common
 }
 
 fn has_allow(directive: &Directive) -> bool {

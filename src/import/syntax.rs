@@ -11,6 +11,9 @@ pub(crate) const DEPTH_MAX: usize = 32;
 /// Directives of a file: a `map` of bad user agents has thousands.
 pub(crate) const DIRECTIVES_MAX: usize = 20_000;
 
+/// Words of a file: four for each directive are many.
+pub(crate) const FILE_WORDS_MAX: usize = 100_000;
+
 /// A directive, with its block if it has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directive {
@@ -56,7 +59,7 @@ pub(crate) fn parse(bytes: &[u8], file: u16) -> Result<Vec<Directive>, Fault> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut lexer = Lexer { bytes, at: 0, line: 1 };
     let (mut open, mut words): (Vec<Directive>, Vec<String>) = (Vec::new(), Vec::new());
-    let (mut top, mut line, mut count) = (Vec::new(), 1, 0);
+    let (mut top, mut line, mut count, mut all_words) = (Vec::new(), 1, 0, 0);
     loop {
         let token = lexer.token()?;
         let fault = |what| Err(Fault { line: lexer.line, what });
@@ -66,6 +69,10 @@ pub(crate) fn parse(bytes: &[u8], file: u16) -> Result<Vec<Directive>, Fault> {
                     line = lexer.line;
                 }
                 words.push(word);
+                all_words += 1;
+                if all_words > FILE_WORDS_MAX {
+                    return fault("the file has more than 100000 words");
+                }
                 if words.len() > WORDS_MAX {
                     return fault("a directive has more than 2048 words");
                 }
@@ -270,11 +277,13 @@ mod tests {
         let words = |count| format!("a {};", "b ".repeat(count - 1));
         let blocks = |depth| "a {".repeat(depth) + &"}".repeat(depth);
         let many = |count| "a;".repeat(count);
+        let long = |count| "a b b b b b b b b b;".repeat(count / 10) + &"a;".repeat(count % 10);
         for (fits, exceeds) in [
             (word(WORD_BYTES_MAX), word(WORD_BYTES_MAX + 1)),
             (words(WORDS_MAX), words(WORDS_MAX + 1)),
             (blocks(DEPTH_MAX), blocks(DEPTH_MAX + 1)),
             (many(DIRECTIVES_MAX), many(DIRECTIVES_MAX + 1)),
+            (long(FILE_WORDS_MAX), long(FILE_WORDS_MAX + 1)),
         ] {
             assert!(parse(fits.as_bytes(), 0).is_ok(), "{}", read(&fits).get(..60).unwrap_or_default());
             assert!(parse(exceeds.as_bytes(), 0).is_err());

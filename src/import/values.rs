@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::rc::Rc;
 
 use ipnet::IpNet;
 
 use super::known::{self, Fate};
 use super::syntax::{Directive, WORD_BYTES_MAX};
 use crate::excerpt::may_hold_key;
+use crate::http::changes::{is_name, is_value, reserved};
 use crate::names::Host;
 
-/// The directives of one block, those of included files among them.
-pub(super) type Level<'a> = Vec<&'a Directive>;
+/// The directives of one block, those of included files among them, and what its `allow` and `deny` say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Level<'a>(Rc<(Vec<&'a Directive>, Option<Access>)>);
 /// The groups of upstreams by name.
 pub(super) type Groups<'a> = BTreeMap<&'a str, &'a Directive>;
 
@@ -26,25 +30,51 @@ const REWRITTEN: Fate =
     Fate::Closed("sanedge can remove the location's path, but not put another one in its place");
 const ADDRESS: Fate = Fate::Closed("sanedge cannot take this as the address of an app");
 const DOCKER: &str = "a name of Docker's network: publish the app's port (`ports: [\"127.0.0.1:3000:3000\"]`) and write that address, unless sanedge is in that network";
+const KEEPS: &str = "sanedge's redirect is permanent (308), and adds the path and the query of the request";
 const LOOPBACK: &str =
     "for NPM this is its own container, unless that has `network_mode: host`; for sanedge it is this machine";
 
+impl<'a> Level<'a> {
+    pub(super) fn of(directives: Vec<&'a Directive>) -> Self {
+        let access = Access::of(&directives);
+        Self(Rc::new((directives, access)))
+    }
+
+    /// Who may come in, where it has rules of its own.
+    pub(super) fn access(&self) -> Option<&Access> {
+        self.0.1.as_ref()
+    }
+}
+
+impl<'a> Deref for Level<'a> {
+    type Target = [&'a Directive];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.0
+    }
+}
+
 /// What is in a block and in the files that it includes.
 pub(super) fn flat(body: &[Directive]) -> Level<'_> {
-    let mut level = Vec::new();
+    Level::of(flattened(body))
+}
+
+fn flattened(body: &[Directive]) -> Vec<&Directive> {
+    let mut found = Vec::new();
     for directive in body {
-        level.push(directive);
+        found.push(directive);
         if let (true, Some(body)) = (directive.name == "include", &directive.body) {
-            level.extend(flat(body));
+            found.extend(flattened(body));
         }
     }
-    level
+    found
 }
 
 /// Those of this name on the innermost level that has one.
-pub(super) fn nearest<'a>(chain: &[Level<'a>], name: &str) -> Level<'a> {
-    let on =
-        |level: &Level<'a>| -> Level<'a> { level.iter().copied().filter(|one| one.name == name).collect() };
+pub(super) fn nearest<'a>(chain: &[Level<'a>], name: &str) -> Vec<&'a Directive> {
+    let on = |level: &Level<'a>| -> Vec<&'a Directive> {
+        level.iter().copied().filter(|one| one.name == name).collect()
+    };
     chain.iter().rev().map(on).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
@@ -64,7 +94,7 @@ pub(super) enum Access {
 
 impl Access {
     /// Of the rules on one level, where it has some: the first that fits a client counts.
-    pub(super) fn of(level: &Level<'_>) -> Option<Self> {
+    fn of(level: &[&Directive]) -> Option<Self> {
         let rules: Vec<_> =
             level.iter().filter(|one| matches!(one.name.as_str(), "allow" | "deny")).collect();
         let mut allowed = Vec::new();
@@ -81,7 +111,7 @@ impl Access {
 
     /// Of the innermost level that has some.
     pub(super) fn within(chain: &[Level<'_>]) -> Self {
-        chain.iter().rev().find_map(Self::of).unwrap_or(Self::Only(Vec::new()))
+        chain.iter().rev().find_map(Level::access).cloned().unwrap_or(Self::Only(Vec::new()))
     }
 }
 
@@ -246,7 +276,7 @@ fn check(authority: &str, is_npm: bool) -> Option<&'static str> {
 /// The servers of an `upstream` that take requests.
 fn members(group: &Directive) -> Result<Vec<String>, Fate> {
     let all = flat(group.body.as_deref().unwrap_or_default());
-    let servers = all.into_iter().filter(|one| one.name == "server" && !is_spare(one));
+    let servers = all.iter().filter(|one| one.name == "server" && !is_spare(one));
     let found: Option<Vec<_>> = servers.map(|server| address(first(server))).collect();
     found.filter(|found| !found.is_empty()).ok_or(ADDRESS)
 }
@@ -293,6 +323,82 @@ pub(super) fn is_same_host_in_https(directive: &Directive) -> bool {
     let host =
         url.strip_prefix("https://").and_then(|rest| rest.strip_suffix("$request_uri")).unwrap_or_default();
     directive.name == "return" && matches!(host, "$host" | "$http_host" | "$server_name")
+}
+
+/// A response field by its name, with its value; none: it is removed.
+pub(super) type Field = (String, Option<String>);
+
+/// Fields that have several lines, or that the app has to have the last word on.
+const FIELDS_LEFT: [&str; 5] = ["set-cookie", "vary", "link", "www-authenticate", "alt-svc"];
+
+/// The response fields that nginx sets in a location: those of the innermost level that sets any.
+pub(super) fn fields(chain: &[Level<'_>]) -> Vec<Field> {
+    let sets = |one: &&Directive| one.name == "add_header" || is_npm_proxy(one);
+    let level = chain.iter().rev().find(|level| level.iter().any(sets));
+    let set = level.into_iter().flat_map(|level| level.iter().filter(|one| one.name == "add_header"));
+    let mut found: Vec<_> = set.filter_map(|one| field(one, chain)).collect();
+    let is_set =
+        |found: &[Field], name: &str| found.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    for hidden in nearest(chain, "proxy_hide_header").into_iter().filter_map(|one| field(one, chain)) {
+        if !is_set(&found, &hidden.0) {
+            found.push(hidden);
+        }
+    }
+    found.sort_by_cached_key(|(name, _)| name.to_ascii_lowercase());
+    let twice: Vec<_> = found
+        .windows(2)
+        .filter(|two| matches!(two, [one, other] if one.0.eq_ignore_ascii_case(&other.0)))
+        .collect();
+    let twice: Vec<_> = twice.into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    found.retain(|(name, _)| !twice.contains(name));
+    found
+}
+
+/// The field of `add_header` or `proxy_hide_header`, if a site can say it.
+pub(super) fn field(directive: &Directive, chain: &[Level<'_>]) -> Option<Field> {
+    let name = first(directive);
+    let is_left = FIELDS_LEFT.iter().any(|left| name.eq_ignore_ascii_case(left));
+    if !is_name(name) || may_hold_key(name) || reserved(name).is_some() || is_left {
+        return None;
+    }
+    if directive.name == "proxy_hide_header" {
+        return Some((name.to_owned(), None));
+    }
+    let value = expanded(directive.words.get(1)?, chain);
+    let value = mapped(&value, directive.file, chain).unwrap_or(value);
+    (is_value(&value) && !value.contains('$') && !may_hold_key(&value))
+        .then(|| (name.to_owned(), Some(value)))
+}
+
+/// What a variable is with https, by `map $scheme $variable`; NPM has one in the file of each host.
+fn mapped(variable: &str, file: u16, chain: &[Level<'_>]) -> Option<String> {
+    let maps = |one: &&&Directive| {
+        one.name == "map" && matches!(one.words.as_slice(), [from, to] if from == "$scheme" && to == variable)
+    };
+    let http = chain.first()?;
+    let map = http.iter().rfind(|one| maps(one) && one.file == file).or_else(|| http.iter().rfind(maps))?;
+    let https = map.body.iter().flatten().find(|one| one.name == "https")?;
+    https.words.first().cloned()
+}
+
+/// Where a `return` sends clients of a whole host, and what to check about it.
+pub(super) fn redirect(directive: &Directive, chain: &[Level<'_>]) -> Option<(String, Option<&'static str>)> {
+    let (code, url) = match directive.words.as_slice() {
+        [url] => ("302", url),
+        [code, url] => (code.as_str(), url),
+        _ => return None,
+    };
+    let url = expanded(url, chain);
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("$scheme://"))?;
+    let (to, keeps) = rest.strip_suffix("$request_uri").map_or((rest, false), |to| (to, true));
+    let (authority, path) = to.split_at_checked(to.find('/').unwrap_or(to.len()))?;
+    let is_plain = path.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\$\"'".contains(&b));
+    if !is_plain || may_hold_key(to) || !matches!(code, "301" | "302" | "303" | "307" | "308") {
+        return None;
+    }
+    Host::parse_authority(authority).ok()?;
+    let check = (!keeps || !matches!(code, "301" | "308")).then_some(KEEPS);
+    Some((format!("https://{authority}{}", path.trim_end_matches('/')), check))
 }
 
 /// A time as nginx writes it (`60`, `5m`, `1h30m`, `500ms`), in milliseconds.
@@ -343,7 +449,7 @@ mod tests {
 
     fn access(text: &str) -> Option<String> {
         let read = parse(text.as_bytes(), 0).unwrap();
-        Access::of(&flat(&read)).map(|access| match access {
+        flat(&read).access().cloned().map(|access| match access {
             Access::Only(networks) => networks.iter().map(|one| format!("{one} ")).collect(),
             Access::Unsayable => "unsayable".to_owned(),
         })

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, Value};
@@ -10,10 +11,12 @@ use super::files::Tree;
 use super::known::{Fate, Row};
 use super::location::Route;
 use super::server::{Certificate, Site};
+use super::values::Field;
 use crate::bundle::compile::compile_text;
 use crate::bundle::finding::{Code, Severity};
 use crate::bundle::wire;
 use crate::excerpt::path_may_hold_key;
+use crate::http::changes::HSTS_FIELD;
 
 const HEAD: &str = "# Made by `sanedge import npm`. Check it with `sanedge bundle`; docs/from-npm.md says how to go on.
 # Lines that begin with `#` are not in use: the comments say why.
@@ -32,6 +35,10 @@ http  = [\"[::]:80\"]                  # redirects to https
 # terms = \"agreed\"
 ";
 
+/// Sites that are tried: four times as many as there may be.
+const PROOFS_MAX: usize = 4 * wire::SITES_MAX;
+/// `hsts` in seconds.
+const HSTS_S: RangeInclusive<u64> = 300..=63_072_000;
 /// Longest `response_timeout`.
 const RESPONSE_TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
 /// Shortest `response_timeout`.
@@ -60,6 +67,9 @@ pub(super) struct Writer<'t> {
     site_tables: String,
     /// What is in use of the tables of a bundle.
     filled: Filled,
+    /// The tables of the sites in use, which `sanedge bundle` accepts.
+    used: String,
+    proofs: usize,
     pub(super) hosts: Vec<String>,
     pub(super) commented: Vec<String>,
     /// What was found beside the rows of the directives.
@@ -75,6 +85,8 @@ impl<'t> Writer<'t> {
             certificate_tables: String::new(),
             site_tables: String::new(),
             filled: [0; 5],
+            used: String::new(),
+            proofs: 0,
             hosts: Vec::new(),
             commented: Vec::new(),
             rows: Vec::new(),
@@ -87,17 +99,22 @@ impl<'t> Writer<'t> {
 
     pub(super) fn site(&mut self, mut site: Site) {
         let tables = tables(&site);
-        if site.closed.is_empty() && !site.routes.is_empty() {
+        let leads_anywhere = !site.routes.is_empty() || site.redirect.is_some();
+        if site.closed.is_empty() && leads_anywhere {
             let filled = filled(&self.filled, &site);
-            let refused = if fits(&filled) { refusal(&tables) } else { Some(TOO_MANY) };
+            let is_room = fits(&filled) && self.proofs < PROOFS_MAX;
+            let all = format!("{}\n{tables}", self.used);
+            let refused = if is_room { refusal(&all) } else { Some(TOO_MANY) };
+            self.proofs += 1;
             if refused.is_none() {
                 self.filled = filled;
+                self.used = all;
             }
             let row = |fate| Row { file: site.file, line: site.line, name: "server".to_owned(), fate };
             site.closed.extend(refused.map(row));
             self.rows.extend(site.closed.iter().cloned());
         }
-        let is_used = site.closed.is_empty() && !site.routes.is_empty();
+        let is_used = site.closed.is_empty() && leads_anywhere;
         for certificate in &site.certificates {
             self.certificate(certificate, is_used);
         }
@@ -121,7 +138,7 @@ impl<'t> Writer<'t> {
         for check in &site.checks {
             let _ = writeln!(text, "# Check: {check}.");
         }
-        if site.routes.is_empty() {
+        if site.routes.is_empty() && site.redirect.is_none() {
             let _ = writeln!(text, "# {NO_APP}");
         }
         for line in tables.lines() {
@@ -205,14 +222,47 @@ pub(super) fn tables(site: &Site) -> String {
             routes.push(route);
         }
     }
-    match routes.as_slice() {
-        [only] if only.path == "/" => text += &route(only),
-        several => several.iter().for_each(|one| {
-            let _ =
-                write!(text, "\n[[site.route]]\npath = {}\n{}", Value::from(one.path.as_str()), route(one));
-        }),
+    let only = matches!(routes.as_slice(), [only] if only.path == "/");
+    if only {
+        text.extend(routes.drain(..).map(route));
+    }
+    if let Some(to) = &site.redirect {
+        let _ = writeln!(text, "redirect = {}", Value::from(to.as_str()));
+    }
+    text += &headers(&site.fields);
+    for one in routes {
+        let _ = write!(text, "\n[[site.route]]\npath = {}\n{}", Value::from(one.path.as_str()), route(one));
     }
     text
+}
+
+/// `hsts` and `[site.headers]`.
+fn headers(fields: &[Field]) -> String {
+    let hsts = |field: &&Field| {
+        field.1.as_deref().filter(|_| field.0.eq_ignore_ascii_case(HSTS_FIELD)).and_then(hsts_s)
+    };
+    let mut text = String::new();
+    if let Some(seconds) = fields.iter().find_map(|field| hsts(&field)) {
+        let time = if seconds % 3600 == 0 { format!("{}h", seconds / 3600) } else { format!("{seconds}s") };
+        let _ = writeln!(text, "hsts = \"{time}\"");
+    }
+    let others: Vec<_> = fields.iter().filter(|field| hsts(field).is_none()).collect();
+    if !others.is_empty() {
+        text += "\n[site.headers]\n";
+    }
+    for (name, value) in others {
+        let value = value.as_ref().map_or(Value::from(false), Value::from);
+        let _ = writeln!(text, "{} = {value}", toml_edit::Key::new(name.as_str()));
+    }
+    text
+}
+
+/// A Strict-Transport-Security that `hsts` says: `preload` means nothing without `includeSubDomains`.
+fn hsts_s(value: &str) -> Option<u64> {
+    let mut words: Vec<_> = value.split(';').map(str::trim).filter(|word| !word.is_empty()).collect();
+    words.retain(|word| !word.eq_ignore_ascii_case("preload"));
+    let [age] = words.as_slice() else { return None };
+    age.strip_prefix("max-age=")?.parse().ok().filter(|seconds| HSTS_S.contains(seconds) || *seconds == 0)
 }
 
 /// The keys of a route, but for its path.
@@ -258,6 +308,7 @@ fn refusal(tables: &str) -> Option<Fate> {
         Code::IpHostNeedsDefault => {
             Fate::Closed("clients send no name for an address: set `default_host` in [listen] to it")
         }
+        Code::RedirectLoop => Fate::Closed("it redirects to itself, or in a circle"),
         Code::TooMany => Fate::Closed("it has more hosts, paths, networks or upstreams than a site can have"),
         _ => REFUSED,
     })

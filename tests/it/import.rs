@@ -358,9 +358,31 @@ fn a_host_that_would_be_open_is_a_comment_and_its_twin_is_not() {
             location(""),
         ),
         (
-            "a redirect to another host",
-            plain("return 301 https://www.example.org$request_uri;"),
-            location(""),
+            "a redirect of one path",
+            beside("location /old/ { return 301 https://www.example.org$request_uri; }"),
+            beside("location /.well-known/carddav { return 301 https://$host/dav; }"),
+        ),
+        (
+            "a redirect to http",
+            plain("return 301 http://www.example.org$request_uri;"),
+            plain("return 301 $scheme://www.example.org$request_uri;"),
+        ),
+        (
+            "a redirect to where the request says",
+            plain("return 302 https://$arg_to/;"),
+            plain("set $to www.example.org; return 301 https://$to$request_uri;"),
+        ),
+        (
+            "a redirect to itself",
+            plain("return 301 https://recre.store/app;"),
+            plain("return 301 https://www.recre.store/app;"),
+        ),
+        (
+            "a redirect beside an app",
+            plain(&format!(
+                "location / {{ return 301 https://example.org$request_uri; }} location /a/ {{ {PASS} }}"
+            )),
+            plain("location / { return 301 https://example.org$request_uri; }"),
         ),
     ];
     for (what, closed, open) in cases {
@@ -455,6 +477,78 @@ require_origin = true
     npm.write("new.toml", &found.toml);
     let bundled = sanedge().arg("bundle").arg(npm.path("new.toml")).output().unwrap();
     assert_eq!(bundled.status.code(), Some(0), "{}", text(&bundled));
+}
+
+#[test]
+fn redirects_hsts_and_response_fields_are_translated() {
+    let site = |server: &str| {
+        let npm = Npm::new().certified(&["recre.store"]);
+        let found = npm.host(1, server).import();
+        assert_eq!((found.code, found.list("hosts")), (0, vec!["recre.store"]), "{}", found.toml);
+        npm.write("new.toml", &found.toml);
+        let bundled = sanedge().arg("bundle").arg(npm.path("new.toml")).output().unwrap();
+        assert_eq!(bundled.status.code(), Some(0), "{}\n{}", text(&bundled), found.toml);
+        let used = found.used();
+        let (_, site) = used.split_once("hosts = [\"recre.store\"]\n").unwrap();
+        (
+            site.replace(
+                "upstream = [\"127.0.0.1:3002\"]\norigins_default = false\nrequire_origin = true\n",
+                "",
+            ),
+            found,
+        )
+    };
+    let root = |inside: &str| plain(&format!("location / {{ {PASS} {inside} }}"));
+    for (server, expected) in [
+        (
+            plain("return 301 https://www.example.org$request_uri;"),
+            "redirect = \"https://www.example.org\"\n",
+        ),
+        (
+            plain("location / { return 302 https://www.example.org/new/; }"),
+            "redirect = \"https://www.example.org/new\"\n",
+        ),
+        (
+            plain(
+                "add_header Strict-Transport-Security \"max-age=3600\" always; return 308 $scheme://example.org:8443$request_uri;",
+            ),
+            "redirect = \"https://example.org:8443\"\nhsts = \"1h\"\n",
+        ),
+        (
+            format!(
+                "map $scheme $hsts_header {{ https \"max-age=63072000; preload\"; }} {}",
+                root("add_header Strict-Transport-Security $hsts_header always;")
+            ),
+            "hsts = \"17520h\"\n",
+        ),
+        (
+            root(
+                "add_header Strict-Transport-Security \"max-age=63072000; includeSubDomains; preload\" always;",
+            ),
+            "[site.headers]\nStrict-Transport-Security = \"max-age=63072000; includeSubDomains; preload\"\n",
+        ),
+        (
+            root(
+                "add_header X-Frame-Options DENY; add_header X-Content-Type-Options \"nosniff\" always; proxy_hide_header X-Powered-By;",
+            ),
+            "[site.headers]\nX-Content-Type-Options = \"nosniff\"\nX-Frame-Options = \"DENY\"\nX-Powered-By = false\n",
+        ),
+        (format!("add_header X-Http a; {}", root("")), "[site.headers]\nX-Http = \"a\"\n"),
+        // Not sent by nginx, or not to be said for a whole host.
+        (format!("add_header X-Http a; {}", root("add_header Set-Cookie a=b; add_header X-By $host;")), ""),
+        (root("add_header Content-Type text/plain; add_header X-Twice a; add_header X-Twice b;"), ""),
+        (
+            root("add_header Strict-Transport-Security \"max-age=1\";"),
+            "[site.headers]\nStrict-Transport-Security = \"max-age=1\"\n",
+        ),
+    ] {
+        assert_eq!(site(&server).0, expected, "{server}");
+    }
+    let (_, found) = site(&plain(&format!(
+        "location / {{ {PASS} add_header X-A a; }} location /b/ {{ {PASS} add_header X-B b; }}"
+    )));
+    assert_eq!(found.fates("add_header"), ["left-out", "left-out"], "{}", found.toml);
+    assert!(!found.toml.contains("[site.headers]"), "{}", found.toml);
 }
 
 /// Every directive has a fate; what is in a `map` is none.
