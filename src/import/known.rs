@@ -22,21 +22,41 @@ use Fate::{Closed, Fine, Lost};
 
 const TLS: Fate = Fine("sanedge has its own TLS settings");
 const BUFFERS: Fate = Fine("sanedge streams requests and responses, with limits of its own");
-const PROCESS: Fate = Fine("it is about nginx's own process or logs; `access_log = true` logs requests");
+const PROCESS: Fate = Fine("it concerns nginx's own process or logs; `access_log = true` logs requests");
 const NAMES: Fate = Fine("sanedge resolves names when it connects");
 const REDIRECTS: Fate = Fine("port 80 redirects to https");
-const CACHE: Fate = Lost("sanedge caches and compresses nothing: the app can");
+const CACHE: Fate = Lost("sanedge does not cache or compress: the app can");
 const BODIES: Fate = Lost("sanedge changes no body, cookie or Location of responses: let the app do it");
 const ERRORS: Fate = Lost("sanedge has no error pages: clients get those of the app, or a short text");
 const RATES: Fate =
     Lost("`[limits]` has limits for each client address, but none for paths or bytes per second");
 const FILES: Fate = Lost("sanedge serves no files: let a web server or the app do it");
-const PASSWORD: Fate = Closed("sanedge asks for no password: let the app do it, or leave this host with NPM");
-const ASKS: Fate = Closed("sanedge asks no other server for permission: let the app do it");
-const CLIENTS: Fate = Closed("sanedge asks clients for no certificate");
+const PASSWORD: Fate =
+    Closed("sanedge does not ask for passwords: let the app do it, or leave this host with NPM");
+const ASKS: Fate = Closed("sanedge does not ask another server for permission: let the app do it");
+const CLIENTS: Fate = Closed("sanedge does not ask clients for certificates");
 const FILTER: Fate =
     Closed("it refuses or changes requests by rules that sanedge does not have: let the app do it");
-pub(super) const UNKNOWN: Fate = Closed("sanedge does not know this directive: read what it protects");
+pub(super) const UNKNOWN: Fate = Closed("sanedge does not know this directive: check what it protects");
+
+/// Those that are judged by what they say.
+const TRANSLATED: [&str; 15] = [
+    "server",
+    "listen",
+    "server_name",
+    "location",
+    "proxy_pass",
+    "allow",
+    "deny",
+    "proxy_set_header",
+    "proxy_read_timeout",
+    "client_max_body_size",
+    "ssl_certificate",
+    "ssl_certificate_key",
+    "upstream",
+    "http",
+    "include",
+];
 
 /// Names, separated by blanks; one that ends in `*` is the beginning of one. An exact name counts before a beginning.
 const DIRECTIVES: &[(&str, Fate)] = &[
@@ -63,7 +83,7 @@ const DIRECTIVES: &[(&str, Fate)] = &[
     ("resolver resolver_timeout", NAMES),
     (
         "default_type types charset* etag if_modified_since override_charset source_charset msie_*",
-        Fine("the app names its types itself"),
+        Fine("the app sets the content type"),
     ),
     (
         "absolute_redirect port_in_redirect server_name_in_redirect",
@@ -74,7 +94,7 @@ const DIRECTIVES: &[(&str, Fate)] = &[
     ("proxy_cache_bypass proxy_no_cache proxy_cache_convert_head", Fine("sanedge caches nothing")),
     (
         "set_real_ip_from real_ip_header real_ip_recursive",
-        Lost("if a proxy is in front, list it as `trusted_proxies`"),
+        Lost("if a proxy forwards to this machine, list it in `trusted_proxies`"),
     ),
     (
         "gzip* gunzip* brotli* zstd* proxy_cache* proxy_store* proxy_ignore_headers expires slice open_file_cache* fastcgi_cache*",
@@ -102,7 +122,7 @@ const DIRECTIVES: &[(&str, Fate)] = &[
     ("auth_basic* auth_ldap* auth_pam* auth_jwt* auth_digest*", PASSWORD),
     ("auth_request", ASKS),
     ("ssl_verify_client ssl_client_certificate ssl_crl ssl_verify_depth ssl_ocsp", CLIENTS),
-    ("internal", Closed("clients cannot ask for this path: only nginx itself can")),
+    ("internal", Closed("clients cannot request this path: only nginx itself can")),
     (
         "if limit_except rewrite valid_referers secure_link* modsecurity* access_by_lua* rewrite_by_lua* js_*",
         FILTER,
@@ -128,7 +148,7 @@ pub(crate) struct Row {
 impl Row {
     /// The directive's name, which may be anything where a file is no configuration at all.
     pub(crate) fn shown(&self) -> String {
-        let is_known = directive(&self.name) != UNKNOWN;
+        let is_known = directive(&self.name) != UNKNOWN || TRANSLATED.contains(&self.name.as_str());
         if is_known { self.name.clone() } else { Excerpt::of(&self.name).to_string() }
     }
 
@@ -164,8 +184,9 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     DIRECTIVES.iter().flat_map(|(names, _)| names.split_whitespace())
 }
 
-const CUSTOM: Fate =
-    Lost("NPM includes this file if it is there: give the folder that has `data`, so that it is looked for");
+const CUSTOM: Fate = Lost(
+    "NPM includes this file if it exists: give the folder that contains `data`, so that sanedge can look",
+);
 
 /// Files of NPM's image and of other packages, by the end of their path: what is in them is known.
 const INCLUDES: &[(&str, Fate)] = &[
@@ -186,7 +207,7 @@ const INCLUDES: &[(&str, Fate)] = &[
     ("conf.d/include/http3.conf", TLS),
     (
         "conf.d/include/ip_ranges.conf",
-        Lost("if Cloudflare or another proxy is in front, list it as `trusted_proxies`"),
+        Lost("if Cloudflare or another proxy forwards to this machine, list it in `trusted_proxies`"),
     ),
     ("conf.d/include/assets.conf", CACHE),
     ("conf.d/include/assets-common.conf", CACHE),
@@ -198,7 +219,7 @@ const INCLUDES: &[(&str, Fate)] = &[
     ("data/nginx/custom/server_proxy[.]conf", CUSTOM),
     ("data/nginx/custom/server_redirect[.]conf", CUSTOM),
     ("data/nginx/custom/server_dead[.]conf", CUSTOM),
-    ("mime.types", Fine("the app names its types itself")),
+    ("mime.types", Fine("the app sets the content type")),
     ("fastcgi_params", Fine("it only sets parameters for FastCGI")),
     ("fastcgi.conf", Fine("it only sets parameters for FastCGI")),
     ("snippets/fastcgi-php.conf", Closed("sanedge can only pass requests to an app by HTTP")),
@@ -222,7 +243,7 @@ pub(super) fn request_field(field: &str, value: &str) -> Fate {
         "host" if matches!(value, "$host" | "$http_host" | "$host:$server_port" | "$server_name") => {
             Fine("sanedge passes the Host field on")
         }
-        "host" => Closed("the app would get the client's Host field, by which it may choose another site"),
+        "host" => Closed("the app would get the client's Host field, and may choose another site by it"),
         "upgrade" | "connection" => Fate::Translated,
         "x-real-ip" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
             Fine("sanedge sets this request field itself")

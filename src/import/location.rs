@@ -14,17 +14,17 @@ use crate::excerpt::may_hold_key;
 const PATH_BYTES_MAX: usize = 1024;
 
 const OTHER: Fate = Fate::Closed("sanedge has no such location: its requests would reach another app");
-const SAME: Fate =
-    Fate::Lost("sanedge has no such location: its requests go to the same app as those around it");
+const SAME: Fate = Fate::Lost("sanedge has no such location: the same app gets its requests by another path");
 const NOT_SERVED: Fate = Fate::Lost("sanedge has no such location, and answers 404 there");
 const PUBLIC: Fate = Fate::Lost("sanedge has no such location: the app answers there");
 const SEGMENT: Fate = Fate::Closed(
-    "its `allow` also holds for longer names, as of `/adminer` for `/admin`; a path of sanedge ends at a `/`",
+    "its `allow` also protects longer names, such as `/adminer` for `/admin`; a path of sanedge matches whole segments",
 );
-const TWICE: Fate = Fate::Closed("sanedge takes a path with and without its last `/` for the same one");
+const TWICE: Fate = Fate::Closed("for sanedge, a path with and without its last `/` is the same");
 const NAMED: Fate = Fate::Lost("only nginx itself uses this location");
 pub(super) const ACME: Fate = Fate::Fine("sanedge answers the CA itself");
-const NEAR: &str = "nginx takes longer names as well, as `/apis` for `/api`; a path of sanedge ends at a `/`";
+const NEAR: &str =
+    "nginx also matches longer names, such as `/apis` for `/api`; a path of sanedge matches whole segments";
 
 /// One path of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,32 +19,35 @@ const PLAIN: Fate = Fate::Closed("nginx serves it without TLS: it needs a certif
 const SHADOWED: Fate = Fate::Lost("an earlier `server` has the same names, so nginx does not use this one");
 const REDIRECTS: Fate = Fate::Fine("port 80 redirects to https");
 const NO_NAME: Fate =
-    Fate::Lost("it answers names that no other `server` has: sanedge serves the hosts that it knows");
-const NAMES: Fate =
-    Fate::Lost("a name of it is a pattern or not ASCII: list each host by its name, as in xn--…");
-const NO_HOST: Fate =
-    Fate::Closed("its names are patterns or not ASCII: list each host by its name, as in xn--…");
-const LISTEN: Fate = Fate::Closed(
-    "it listens on one address, or on another port than 443: sanedge has all hosts on all listeners",
+    Fate::Lost("it answers for names that no other `server` has: sanedge serves named hosts only");
+const NAMES: Fate = Fate::Lost(
+    "one of its names is a pattern or not ASCII: list each host by its whole name (xn--… for other scripts)",
 );
-const LISTEN_MORE: Fate = Fate::Lost("sanedge has all hosts on the listeners in [listen]");
+const NO_HOST: Fate = Fate::Closed(
+    "its names are patterns or not ASCII: list each host by its whole name (xn--… for other scripts)",
+);
+const LISTEN: Fate = Fate::Closed(
+    "it listens on one address, or on another port than 443, and sanedge serves every host on every listener",
+);
+const LISTEN_MORE: Fate = Fate::Lost("sanedge serves every host on the listeners in [listen]");
 const PROXY_PROTOCOL: Fate =
-    Fate::Closed("its clients come with the PROXY protocol: set `proxy_protocol_from` in [listen]");
-const DENY: Fate = Fate::Closed("sanedge can say `deny all` behind some `allow`, and no other `deny`");
+    Fate::Closed("its clients send the PROXY protocol: set `proxy_protocol_from` in [listen]");
+const DENY: Fate =
+    Fate::Closed("sanedge.toml can express `allow` followed by `deny all`, and no other `deny`");
 const REAL_IP: Fate = Fate::Closed(
-    "the client of an `allow` is that behind a proxy: list the proxy as `trusted_proxies`, or everybody behind it is allowed",
+    "nginx compares `allow` with the client of the proxy: list the proxy in `trusted_proxies`, otherwise `allow` admits all its clients",
 );
 const DEAD: Fate =
     Fate::Lost("sanedge has no host that only answers with an error: its clients get a TLS alert");
 const NO_PATH: Fate = Fate::Fine("sanedge answers 404 where no path is served");
 const REDIRECTION: Fate = Fate::Closed(
-    "sanedge redirects whole hosts, to an https URL that does not depend on the request: let the app do it",
+    "sanedge redirects whole hosts only, to an https URL that does not depend on the request: let the app do it",
 );
 const FIELD_OF_PATH: Fate = Fate::Lost(
-    "nginx does not send this field on every path of the host, and [site.headers] is for all of them",
+    "nginx does not send this field on every path of the host, and [site.headers] applies to all of them",
 );
 const FIELD_REPLACED: Fate =
-    Fate::Check("[site.headers] sets a field in place of the app's, and nginx adds it");
+    Fate::Check("a field in [site.headers] replaces that of the app, while nginx adds it");
 const LOCATIONS: Fate = Fate::Closed("it has more locations than a site can have paths");
 const LEFT_OUT: Fate = Fate::Lost("its location is left out");
 const OFF: Fate = Fate::Fine("it switches off what sanedge does not have");

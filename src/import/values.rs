@@ -25,14 +25,12 @@ const HTTP_PORT: u16 = 80;
 
 pub(super) const HTTPS: Fate =
     Fate::Closed("sanedge speaks plain HTTP to the app: name the port on which it does so");
-const VARIABLE: Fate = Fate::Closed("where it leads depends on the request: write the address");
-const REWRITTEN: Fate =
-    Fate::Closed("sanedge can remove the location's path, but not put another one in its place");
+const VARIABLE: Fate = Fate::Closed("the address depends on the request: write it");
+const REWRITTEN: Fate = Fate::Closed("sanedge can remove the location's path, but not replace it");
 const ADDRESS: Fate = Fate::Closed("sanedge cannot take this as the address of an app");
-const DOCKER: &str = "a name of Docker's network: publish the app's port (`ports: [\"127.0.0.1:3000:3000\"]`) and write that address, unless sanedge is in that network";
+const DOCKER: &str = "the upstream is a name of Docker's network: publish the app's port (`ports: [\"127.0.0.1:3000:3000\"]`) and write that address, unless sanedge runs in that network";
 const KEEPS: &str = "sanedge's redirect is permanent (308), and adds the path and the query of the request";
-const LOOPBACK: &str =
-    "for NPM this is its own container, unless that has `network_mode: host`; for sanedge it is this machine";
+const LOOPBACK: &str = "the upstream is a loopback address: for NPM its own container, unless that has `network_mode: host`, for sanedge this machine";
 
 impl<'a> Level<'a> {
     pub(super) fn of(directives: Vec<&'a Directive>) -> Self {
@@ -288,9 +286,11 @@ fn is_spare(server: &Directive) -> bool {
 /// What becomes of a directive in an `upstream`.
 pub(super) fn member(directive: &Directive) -> Fate {
     match directive.name.as_str() {
-        "server" if is_spare(directive) => Fate::Lost("sanedge has no spare upstreams: this one is left out"),
+        "server" if is_spare(directive) => {
+            Fate::Lost("sanedge has no backup upstreams: this one is left out")
+        }
         "server" if directive.words.iter().any(|word| word.starts_with("weight=")) => {
-            Fate::Lost("sanedge has no weights: upstreams get new sessions by turns")
+            Fate::Lost("sanedge has no weights: upstreams get new sessions in rotation")
         }
         "server" => Fate::Translated,
         "ip_hash" | "hash" | "sticky" | "least_conn" | "least_time" | "random" | "keepalive"

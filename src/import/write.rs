@@ -22,15 +22,15 @@ const HEAD: &str = "# Made by `sanedge import npm`. Check it with `sanedge bundl
 # Lines that begin with `#` are not in use: the comments say why.
 
 board = \"host\"                       # or the board that it is for: rpi4, rpi-zero, ...
-# If a proxy or a tunnel is in front of this machine, list it; else an `allow` admits everybody behind it.
+# If a proxy or a tunnel forwards to this machine, list it: otherwise `allow` admits all its clients.
 # trusted_proxies = [\"192.168.1.2/32\"]
 
 [listen]
 https = [\"[::]:443\"]
 http  = [\"[::]:80\"]                  # redirects to https
 
-# Nothing renews NPM's certificates when NPM has stopped. For certificates that `sanedge renew` obtains, agree to the terms of
-# Let's Encrypt by removing the `#` of the next two lines, and remove the [[certificate]] below.
+# NPM's certificates are not renewed once NPM is stopped. To let `sanedge renew` obtain certificates, agree to the terms of Let's
+# Encrypt by removing the `#` of the next two lines, and remove each [[certificate]] below.
 # [acme]
 # terms = \"agreed\"
 ";
@@ -44,13 +44,12 @@ const RESPONSE_TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
 /// Shortest `response_timeout`.
 const RESPONSE_TIMEOUT_MS_MIN: u64 = 100;
 
-const NO_FILES: Fate = Fate::Lost(
-    "its files are not below the folder: write where they are as `chain` and `key`, or use [acme]",
-);
+const NO_FILES: Fate =
+    Fate::Lost("its files are not in the folder: write their paths as `chain` and `key`, or use [acme]");
 const LINK: Fate =
-    Fate::Lost("its files are links that leave the folder: write where they are as `chain` and `key`");
+    Fate::Lost("its files are links that leave the folder: write their paths as `chain` and `key`");
 const TOO_MANY: Fate =
-    Fate::Closed("a sanedge.toml does not have so many sites, hosts, paths, upstreams or networks");
+    Fate::Closed("sanedge.toml cannot have more sites, hosts, paths, upstreams or networks");
 const REFUSED: Fate = Fate::Closed("`sanedge bundle` refuses it: remove the `#`, and read what it says");
 const NO_APP: &str = "No path of it leads to an app: there is nothing to serve.";
 
@@ -285,8 +284,7 @@ fn route(route: &Route) -> String {
         let _ = writeln!(text, "body_bytes_max = {bytes}");
     }
     if !route.websockets {
-        text +=
-            "# nginx passes no WebSockets here. To allow those of the site's own pages, remove both lines:\n";
+        text += "# nginx does not pass WebSockets here. To allow those of the site's own pages, remove the next two lines:\n";
         text += "origins_default = false\nrequire_origin = true\n";
     }
     text
@@ -303,7 +301,7 @@ fn refusal(tables: &str) -> Option<Fate> {
             "its app is on the internet, and sanedge does not encrypt to it: see `allow_public_upstream`",
         ),
         Code::UpstreamIsOurselves => Fate::Closed(
-            "its app has port 80 or 443 of this machine, which sanedge takes: give it another port",
+            "its app listens on port 80 or 443 of this machine, which sanedge uses: give it another port",
         ),
         Code::IpHostNeedsDefault => {
             Fate::Closed("clients send no name for an address: set `default_host` in [listen] to it")

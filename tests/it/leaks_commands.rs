@@ -227,6 +227,10 @@ const OF_NGINX: &[&str] = &[
     "server { listen 443 ssl; server_name recre.store; KEY; location / { proxy_pass http://10.0.0.1; add_header X \"KEY\"; auth_basic \"KEY\"; } }",
     "server { listen 443 ssl; server_name recre.store; if ($a = \"KEY\") { set $b \"KEY\"; } return 301 \"https://KEY/\"; }",
     "server { listen 443 ssl; server_name recre.store; location / { proxy_pass http://10.0.0.1; }\nKEY",
+    "server { listen 443 ssl; server_name recre.store; return 301 \"https://KEY\"; }",
+    "server { listen 443 ssl; server_name recre.store; return 301 \"https://www.recre.store/KEY\"; }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass http://10.0.0.1; add_header \"KEY\" \"KEY\"; } }",
+    "server { listen 443 ssl; server_name recre.store; location / { proxy_pass http://10.0.0.1; add_header X-Key \"a KEY\"; proxy_hide_header \"KEY\"; } }",
 ];
 
 #[test]
