@@ -300,6 +300,20 @@ fn a_certificate_is_renewed_when_it_is_due_and_the_edge_serves_it() {
 }
 
 #[test]
+fn no_ca_is_made_for_a_whole_top_level_domain() {
+    for host in ["cloud", "board", "store"] {
+        let desk = desk(&[host], "");
+        let output = sanedge().args(["bundle"]).arg(desk.toml()).output().unwrap();
+        assert!(!output.status.success(), "{}", text(&output));
+        let said = text(&output);
+        assert!(said.contains("a top-level domain") && said.contains(&format!("{host}.home.arpa")), "{said}");
+    }
+    for host in ["local", "cloud.local", "board.home.arpa"] {
+        desk(&[host], "").bundled();
+    }
+}
+
+#[test]
 fn a_later_host_gets_its_certificate_and_one_outside_is_told_and_keeps_no_other_out() {
     let edge = issued(&[LOCAL], "").serve();
     let desk = edge.desk();

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::cover::{Candidate, is_private};
 use crate::bundle::acme::{self, Ca, Challenge, Local, Plan, Wanted, local, stored};
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::private::is_private_host;
+use crate::bundle::private::{is_private_host, suffix};
 use crate::bundle::source::{CertificateFiles, Lined, NamedFile, Site, Source};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, SanName};
@@ -68,6 +68,9 @@ impl Managed {
             }
             let hosts = site.hosts.iter().map(|host| &host.value).filter(|_| source.local.is_some());
             for host in hosts.filter(|host| is_local(site, host) && !covered(host) && !of_ca(host)) {
+                if is_top_level(host) {
+                    context.push(source.local.as_ref().map_or(0, |of| of.line), top_level(host));
+                }
                 if self.hosts.insert(host.clone()) {
                     self.local.push(host.clone());
                 }
@@ -174,6 +177,21 @@ fn no_local() -> Finding {
         .expected("the table [local] (docs/local.md)")
         .found("none in this file")
         .remedy("Add an empty [local] at the end of the file, or remove this line.")
+}
+
+/// A CA that is limited to a domain may issue for each name below it (RFC 5280 §4.2.1.10): to `cloud` means to all of a registry.
+fn is_top_level(host: &Host) -> bool {
+    matches!(host, Host::Dns(name) if !name.as_str().contains('.') && suffix(name.as_str()).is_none())
+}
+
+fn top_level(host: &Host) -> Finding {
+    Finding::new(Code::BadValue, format!("the CA on this machine issues no certificate for `{host}`"))
+        .host(host)
+        .expected("a name below one of private networks")
+        .found(format!(
+            "a single label: a CA limited to it could issue for all of a top-level domain `{host}`"
+        ))
+        .remedy(format!("Write {host}.local or {host}.home.arpa in `hosts`, and use that name in the app."))
 }
 
 fn private(host: &Host) -> Finding {
