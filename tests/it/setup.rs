@@ -248,8 +248,15 @@ fn an_app_on_the_ipv6_loopback_is_found() {
     let script = "import { createServer } from 'node:http'\nimport { Server } from 'socket.io'\nconst http = createServer()\nnew Server(http)\n\
         process.stdin.on('end', () => process.exit(0)).resume()\n\
         http.listen(0, '::1', () => console.log(JSON.stringify({ event: 'listening', port: http.address().port })))";
-    let app = interop.start(Command::new("node").args(["--input-type=module", "-e", script]));
-    let port = u16::try_from(app.wait("listening")["port"].as_u64().unwrap()).unwrap();
+    // The same port of 127.0.0.1 is kept from other tests, whose app `setup` would find first; nothing listens there.
+    let (_app, port, _kept) = loop {
+        let app = interop.start(Command::new("node").args(["--input-type=module", "-e", script]));
+        let port = u16::try_from(app.wait("listening")["port"].as_u64().unwrap()).unwrap();
+        let kept = tokio::net::TcpSocket::new_v4().unwrap();
+        if kept.bind((std::net::Ipv4Addr::LOCALHOST, port).into()).is_ok() {
+            break (app, port, kept);
+        }
+    };
     let board = Board::before(port);
     let output = board.setup(port, &["--yes"]);
     assert!(output.status.success(), "{}", text(&output));
