@@ -122,6 +122,11 @@ pub(crate) fn look(local: &Local, now: i64) -> (Option<Certificate>, Result<Judg
     (root, judgement)
 }
 
+/// Whether there is a CA.
+pub(crate) fn is_made(local: &Local) -> bool {
+    local.folder.join(AUTHORITY).exists()
+}
+
 /// Makes the CA if there is none, issues what is due or, with `always`, whether it is due or not, and publishes what everybody may see.
 ///
 /// A power cut leaves the old certificate or the new one. The files for everybody come last: as long as they are old, `sanedge renew` asks

@@ -25,7 +25,7 @@ const ASKED: &str = "the deployment has been asked for it";
 pub(super) fn run(hosts: &[String], dry_run: bool, plan: &Plan) -> Run {
     let run = Run { rows: rows(hosts, dry_run, plan), staging: false, stored: false };
     if !dry_run {
-        // Where nobody has prepared it, the edge runs as this user.
+        // If no package has prepared the folder, the edge runs as this user.
         let _ = super::challenge::folder(&plan.challenges);
         tell::tell(plan, &run.rows, None, &|_| None);
     }

@@ -330,7 +330,9 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
         }
         complain(&format!("warning {}\n", report::escaped(&note)));
     }
-    let local = issued(outcome.plan.as_ref(), issue)?;
+    // A CA is made once, for the hosts that the file then has: not for those of an edit that is not finished.
+    let may_issue = |made: &&Plan| !is_edited || made.local.as_ref().is_none_or(local::is_made);
+    let local = issued(outcome.plan.as_ref().filter(may_issue), issue)?;
     if local.is_new {
         outcome = compiled();
     }

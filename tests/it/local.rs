@@ -77,14 +77,19 @@ fn names(der: &CertificateDer<'_>) -> Vec<String> {
     names.value.general_names.iter().map(name).collect()
 }
 
-/// What a thief makes with the key of the CA: a certificate for `name`, with its key and the issuer.
-fn stolen(desk: &Desk, name: &str) -> (String, String) {
+/// The certificate of the CA's issuer, and the CA itself with its key.
+fn authority(desk: &Desk) -> (String, Issuer<'static, KeyPair>) {
     let text = fs::read_to_string(desk.path("local/ca.key")).unwrap();
     let issuer = text[text.find("-----BEGIN CERTIFICATE").unwrap()..]
         .split_inclusive("-----END CERTIFICATE-----\n")
         .next()
         .unwrap();
-    let authority = Issuer::from_ca_cert_pem(issuer, KeyPair::from_pem(&text).unwrap()).unwrap();
+    (issuer.to_owned(), Issuer::from_ca_cert_pem(issuer, KeyPair::from_pem(&text).unwrap()).unwrap())
+}
+
+/// What a thief makes with the key of the CA: a certificate for `name`, with its key and the issuer.
+fn stolen(desk: &Desk, name: &str) -> (String, String) {
+    let (issuer, authority) = authority(desk);
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.distinguished_name = DistinguishedName::new();
     (params.not_before, params.not_after) =
@@ -246,12 +251,7 @@ async fn curl_and_rustls_connect_once_they_trust_it_and_hosts_of_other_certifica
 
 /// The certificate of the hosts as it would be so many days after it was issued.
 fn aged(desk: &Desk, days: i64) {
-    let text = fs::read_to_string(desk.path("local/ca.key")).unwrap();
-    let issuer = text[text.find("-----BEGIN CERTIFICATE").unwrap()..]
-        .split_inclusive("-----END CERTIFICATE-----\n")
-        .next()
-        .unwrap();
-    let authority = Issuer::from_ca_cert_pem(issuer, KeyPair::from_pem(&text).unwrap()).unwrap();
+    let (issuer, authority) = authority(desk);
     let mut params = CertificateParams::new(names_of_toml(desk)).unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let day = std::time::Duration::from_secs(86_400);
@@ -311,6 +311,28 @@ fn no_ca_is_made_for_a_whole_top_level_domain() {
     for host in ["local", "cloud.local", "board.home.arpa"] {
         desk(&[host], "").bundled();
     }
+}
+
+#[test]
+fn no_ca_is_made_for_a_file_that_was_not_taken_into_use() {
+    let desk = desk(&[LOCAL], "");
+    desk.bundled();
+    let bundled = fs::read_to_string(desk.toml()).unwrap();
+    fs::write(
+        desk.toml(),
+        format!("{bundled}\n[[site]]\nhosts = [\"{NAS}\"]\nupstream = [\"127.0.0.1:1\"]\n"),
+    )
+    .unwrap();
+    // The user of `sanedge renew` can leave a mark at any time, and it starts the deployment.
+    fs::create_dir_all(desk.path("state")).unwrap();
+    fs::set_permissions(desk.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(desk.path("state/deploy"), "").unwrap();
+    let said = text(&renew(&desk, &["--deploy"]));
+    assert!(said.contains("has changed since `sanedge bundle`"), "{said}");
+    assert!(!desk.path("local/ca.key").exists(), "{said}");
+    desk.bundled();
+    renewed(&desk, &[]);
+    assert_eq!(names(&chain(&desk)[0]), [LOCAL, NAS]);
 }
 
 #[test]
