@@ -498,34 +498,34 @@ fn duckdns_has_room_for_one_value_and_a_certificate_that_needs_two_is_not_ordere
         return;
     }
     let dns = NameServer::with(&["duckdns.org"]);
-    const AT: &str = "_acme-challenge.home.duckdns.org";
     let zone = dns.clone();
     let handler = move |asked: &Asked| {
         let query = asked.target.strip_prefix("/update?").unwrap();
         let of = |key: &str| {
             query.split('&').find_map(|pair| pair.strip_prefix(key)).unwrap_or_default().to_owned()
         };
-        if of("token=") != SECRET.replace('=', "%3D") || of("domains=") != "home" {
+        if of("token=") != SECRET.replace('=', "%3D") {
             return (200, "KO".to_owned());
         }
-        zone.remove(AT, |_| true);
+        let at = format!("_acme-challenge.{}.duckdns.org", of("domains="));
+        zone.remove(&at, |_| true);
         if of("clear=").is_empty() {
-            zone.add(AT, &of("txt="));
+            zone.add(&at, &of("txt="));
         }
         (200, "OK".to_owned())
     };
     let credentials = format!("token = \"{SECRET}\"\n");
-    let (wildcard, apex) = ("*.home.duckdns.org", "home.duckdns.org");
-    let home = by_provider("duckdns", &dns, &[wildcard], &credentials, Arc::new(handler));
+    let home = by_provider("duckdns", &dns, &["*.home.duckdns.org"], &credentials, Arc::new(handler));
     assert_eq!(dns.all_texts(), []);
+    // Names that were not validated before: Pebble reuses one authorization in a hundred even with PEBBLE_AUTHZREUSE=0.
     let both = std::fs::read_to_string(home.path("x.toml")).unwrap();
-    let both = both.replace(&format!("[{wildcard:?}]"), &format!("[{wildcard:?}, {apex:?}]"));
+    let both = both.replace(r#"["*.home.duckdns.org"]"#, r#"["*.shed.duckdns.org", "shed.duckdns.org"]"#);
     std::fs::write(home.path("x.toml"), both).unwrap();
     let output = sanedge().arg("bundle").arg(home.path("x.toml")).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let (code, found, _) = home.failure();
     assert!(
-        code == "acme-dns-one-value" && found.contains("_acme-challenge.home.duckdns.org"),
+        code == "acme-dns-one-value" && found.contains("_acme-challenge.shed.duckdns.org"),
         "{code} {found}"
     );
 }
