@@ -17,6 +17,7 @@ use super::support::edge::{Edge, PATIENCE, sanedge, text};
 use super::support::frames::client_frame;
 use super::support::node::{has, skip};
 use super::support::pebble::{Act, Front, Pebble, connected, handshake, problem, serve_challenges};
+use super::support::peers::free_address;
 use super::support::raw::upgrade;
 use super::support::upstream::SWITCHING;
 
@@ -144,8 +145,7 @@ fn one_command_line_ends_with_both_hosts_served() {
     // The ports of the file cannot be 0, and another process may take a free one in between: then we try again.
     for _ in 0..5 {
         let folder = tempfile::tempdir().unwrap();
-        let [http, https] = [(); 2]
-            .map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        let [http, https] = [(); 2].map(|()| free_address().port());
         let pebble = Pebble::start(folder.path(), http);
         std::fs::write(folder.path().join("trust.pem"), &pebble.trust).unwrap();
         let toml = toml(&pebble.directory(), http, https, &[A, B], "");

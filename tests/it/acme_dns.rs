@@ -21,6 +21,7 @@ use super::support::edge::{PATIENCE, sanedge, text};
 use super::support::name_server::NameServer;
 use super::support::node::{has, skip};
 use super::support::pebble::{Pebble, request};
+use super::support::peers::free_address;
 use super::support::program;
 
 /// In base64; of a provider that is a stand-in it is the token as well.
@@ -112,7 +113,7 @@ impl Bind {
     fn with(apex: &str, auth: &str) -> Self {
         for _ in 0..10 {
             let folder = tempfile::tempdir().unwrap();
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_address().port();
             let at = folder.path().display();
             // bind9 started by root stays root here: its files are the test's.
             let zone = |name: &str, more: &str, policy: &str| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::support::HOST;
 use crate::support::edge::{Edge, PATIENCE, text};
 use crate::support::node::skip;
+use crate::support::peers::free_address;
 use crate::support::raw::{Raw, Response, upgrade};
 use crate::support::upstream::{Connection, OK, SWITCHING, Upstream};
 use rustls_pki_types::pem::PemObject;
@@ -154,7 +155,7 @@ async fn assert_hidden(edge: &Edge, upstream: &str, code: &str, status: u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_response_names_an_upstream_and_the_log_does() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = free_address().to_string();
     let down = Edge::certified_for(&[HOST]).site(&[HOST], &free).start();
     assert_hidden(&down, &free, "upstream_unreachable", 502).await;
     let status = crate::support::edge::sanedge()

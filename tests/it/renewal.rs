@@ -1,6 +1,5 @@
 //! Certificates that renew: the deploy hook, the daily check, and real ACME clients against a real ACME server.
 
-use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,6 +10,7 @@ use crate::support::HOST;
 use crate::support::edge::{Desk, Edge, PATIENCE, client_config, sanedge, text};
 use crate::support::node::{has, skip};
 use crate::support::pebble::name_server;
+use crate::support::peers::free_address;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 use sanedge::bundle::finding::Severity;
@@ -134,7 +134,7 @@ fn one_bad_certificate_does_not_keep_the_renewed_ones_out() {
 
 /// An edge whose admin listener is on TCP, which only reads.
 fn edge_on_tcp() -> Edge {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1").admin(&format!("127.0.0.1:{port}")).start()
 }
 
@@ -423,7 +423,7 @@ impl Pebble {
         let dns = name_server();
         // Its ports cannot be 0. Another process may take a free one in between: then it ends at once, and we try again.
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_address().port();
             let config = serde_json::json!({ "pebble": {
                 "listenAddress": format!("127.0.0.1:{port}"), "managementListenAddress": "",
                 "certificate": desk.path("pebble.pem"), "privateKey": desk.path("pebble.key"),

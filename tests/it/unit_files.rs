@@ -14,10 +14,11 @@ use crate::support::activation::Sockets;
 use crate::support::edge::{Edge, PATIENCE, sanedge, text};
 use crate::support::engineio::{Poller, Socket, serve_default};
 use crate::support::node::{has, skip};
+use crate::support::peers::free_address;
 use rustix::process::Signal;
+use sanedge::admin;
 use sanedge::bundle::acme;
 use sanedge::limits::{Preset, bounded};
-use sanedge::ops::admin;
 
 const UNITS: [&str; 8] = [
     "sanedge.service",
@@ -107,7 +108,7 @@ fn systemd_takes_the_units_and_every_drop_in_without_a_word() {
 fn a_reload_by_the_unit_finds_the_edge_wherever_its_admin_socket_is() {
     let line = &values(&unit("sanedge.service"), "ExecReload")[0];
     let serve = &values(&unit("sanedge.service"), "ExecStart")[0];
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     let here = || Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1");
     let edges = [here().start(), here().admin(&format!("127.0.0.1:{port}")).start()];
     for edge in edges {

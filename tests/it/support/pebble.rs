@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::certs::Ca;
 use super::edge::PATIENCE;
+use super::peers::free_address;
 
 /// Hosts of Let's Encrypt's two directories, which its certificate has as well.
 pub const LETS_ENCRYPT: &str = "acme-v02.api.letsencrypt.org";
@@ -67,7 +68,7 @@ impl Pebble {
         );
         // Its ports cannot be 0. Another process may take a free one in between: then it ends at once, and we try again.
         for _ in 0..10 {
-            let ports = [free_port(), free_port()];
+            let ports = [(); 2].map(|()| free_address().port());
             let mut config = serde_json::json!({
                 "listenAddress": format!("127.0.0.1:{}", ports[0]),
                 "managementListenAddress": format!("127.0.0.1:{}", ports[1]),
@@ -135,10 +136,6 @@ impl Drop for Pebble {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn trusting(pem: &str) -> Arc<ClientConfig> {

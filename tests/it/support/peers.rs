@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use super::edge::PATIENCE;
@@ -23,9 +24,19 @@ pub fn both_installed(test: &str) -> bool {
     there
 }
 
-/// A port of 127.0.0.1 that nobody listens on now.
+/// A port of 127.0.0.1 that nobody listens on, and that no other test gets: below the ports that the kernel gives for port 0, from
+/// another beginning in each process.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    loop {
+        let at = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 131;
+        let port = PORTS.start + at % PORTS.len() as u32;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// HAProxy with `sections` (`frontend`, `backend`, `listen`); `FOLDER` in them is its folder. Waits until something
