@@ -3,6 +3,8 @@
 
 pub use sanedge_edge::bundle::*;
 
+pub mod acme;
+pub mod commands;
 pub mod compare;
 pub mod compile;
 pub mod finding;

@@ -26,15 +26,15 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 
 use crate::acme;
+use crate::admin;
+use crate::admin::client::{self, AskError};
+use crate::admin::endpoints::STATUS;
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::Code;
 use crate::bundle::{Admin, Bundle, file, freshness, report};
 use crate::doctor;
 use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
-use crate::ops::admin;
-use crate::ops::admin::client::{self, AskError};
-use crate::ops::admin::endpoints::STATUS;
 use crate::ops::log;
 use failure::Failure;
 use output::{DONE_IN_PART, in_place, keep_plan, write};
@@ -278,7 +278,7 @@ pub fn run() -> ExitCode {
         Command::Import { from } => import::import(&from),
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, log, access_log, access_log_to } => {
-            crate::edge::serve(&bundle, log, (access_log, access_log_to))
+            crate::control::serve(&bundle, log, (access_log, access_log_to))
         }
     }
 }

@@ -70,7 +70,7 @@ fn alone(work: impl Future<Output = ()>) {
 fn serve(bundle: &Path) {
     let file = std::env::var(PROFILE).unwrap();
     let _profile = dhat::Profiler::builder().file_name(file).trim_backtraces(Some(32)).build();
-    sanedge::edge::serve(bundle, None, Default::default());
+    sanedge::control::serve(bundle, None, Default::default());
 }
 
 /// What an open WebSocket at rest keeps, in bytes.

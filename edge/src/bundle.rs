@@ -17,8 +17,7 @@ use crate::http::changes::{FieldChanges, HSTS_FIELD};
 use crate::limits::{Drain, Limits, Rules};
 use crate::names::{Host, Origin, SanName, Scheme};
 
-pub mod acme;
-pub mod commands;
+pub mod alpn;
 pub mod file;
 pub mod lifetime;
 pub mod open;

@@ -1,10 +1,11 @@
-//! What sanedge serves with.
+//! What runs for each connection of sanedge.
 //!
 //! `names`, `limits`, `excerpt`, `bundle`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are the
 //! core: no sockets, no tasks, no clock; bytes and time are arguments. `edge` has the sockets of sessions, their tasks and the clock.
-//! `ops` has the sockets and tasks of the admin socket.
+//! `ops` counts and logs.
 //!
-//! This is a package of its own so that the compiler optimises it for speed and the commands around it for size. Its interface is
+//! This is a package of its own so that the compiler optimises it for speed, and for size what runs once: the main thread, the admin
+//! socket and the commands, which the package `sanedge` has. Its interface is
 //! for the package `sanedge` alone, and changes with it.
 
 pub mod bundle;

@@ -1,13 +1,6 @@
-//! What operators see: the log, the counters, readiness for systemd, inherited sockets, and the admin socket.
+//! What operators see of sessions: the log, the access log, and the counters.
 
 pub mod access;
-pub mod admin;
-mod exposition;
 pub mod log;
 pub mod meter;
 pub mod metrics;
-pub mod process;
-pub mod sandbox;
-pub mod sockets;
-pub mod started;
-pub mod systemd;

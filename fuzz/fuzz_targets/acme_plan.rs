@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::parsers::fuzz_acme_plan(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sanedge::fuzz::commands::fuzz_acme_plan(data));

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::confirm::{self, Wish};
 use super::unserved::Unserved;
-use crate::bundle::acme::alpn::{FILE, PROTOCOL, Proof, encode, extension, server_name};
 use crate::bundle::acme::{Plan, here};
+use crate::bundle::alpn::{FILE, PROTOCOL, Proof, encode, extension, server_name};
 use crate::bundle::file::word;
 use crate::doctor::explain::Code;
 use crate::names::Host;
@@ -141,7 +141,7 @@ pub(super) async fn would_be_served(plan: &Plan, names: &[String]) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::acme::alpn::decode;
+    use crate::bundle::alpn::decode;
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::terminal::{complain, print};
+use crate::admin::client::AskError;
 use crate::bundle::file::ReadError;
 use crate::bundle::open::OpenError;
 use crate::bundle::report;
-use crate::ops::admin::client::AskError;
 
 /// A failure: a stable code for scripts, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,13 +16,13 @@ use super::output::{DONE_IN_PART, in_place, write};
 use super::running::{admin_of, is_absent, reload_of};
 use super::terminal::{complain, now, print};
 use crate::acme::{self, Options, Stop, confirm};
+use crate::admin::client::{self, AskError};
+use crate::admin::endpoints::STATUS;
 use crate::bundle::acme::{Plan, stored};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::file::word;
 use crate::bundle::{Bundle, file, report};
 use crate::local;
-use crate::ops::admin::client::{self, AskError};
-use crate::ops::admin::endpoints::STATUS;
 use crate::ops::log;
 
 /// Exit code if a later run may succeed without a change by the user (`EX_TEMPFAIL`).

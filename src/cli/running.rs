@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::sources::{self, Look, SOURCE};
 use super::terminal::{exit, print, unwritable, write_out};
+use crate::admin;
+use crate::admin::client::{self, Answer, AskError};
+use crate::admin::endpoints::{CHECK, Endpoint, RELOAD, STATUS};
 use crate::bundle::{Admin, Bundle, report};
-use crate::ops::admin;
-use crate::ops::admin::client::{self, Answer, AskError};
-use crate::ops::admin::endpoints::{CHECK, Endpoint, RELOAD, STATUS};
 
 /// Interval of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);

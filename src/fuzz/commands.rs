@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
+use crate::bundle::acme::{Plan, file_name, told};
 use crate::bundle::pem;
 use crate::doctor::{dns, packets as client};
 
@@ -47,4 +48,27 @@ pub fn fuzz_pem(bytes: &[u8]) {
 /// Reads a file of nginx as `sanedge import npm` does; for fuzzing: it may not panic, whatever is in it.
 pub fn fuzz_nginx(bytes: &[u8]) {
     crate::import::fuzz(bytes);
+}
+
+/// Reads what a run of `sanedge renew` left for the edge; for fuzzing: bounds hold, and what is read is read again as the same.
+pub fn fuzz_acme_status(data: &[u8]) {
+    let Some(found) = told::decode(data) else { return };
+    assert!(found.failures.len() <= told::CODES_MAX);
+    for name in found.certificates.iter().flat_map(|one| &one.names) {
+        assert!(file_name(name).is_some(), "a name that no host has");
+    }
+    let again = serde_json::to_vec(&found).unwrap_or_default();
+    assert_eq!(told::decode(&again), Some(found), "what was read is written as something else");
+}
+
+/// Reads an `x.acme`; for fuzzing: what is read is written as the same, and each of its names can be a file's.
+pub fn fuzz_acme_plan(data: &[u8]) {
+    match Plan::decode(data) {
+        Ok(plan) => {
+            let names = plan.certificates.iter().flat_map(|wanted| &wanted.names);
+            assert!(names.clone().all(|name| file_name(name).is_some()), "a name that no host has");
+            assert_eq!(Plan::decode(&plan.encode()), Ok(plan), "what was read is written as something else");
+        }
+        Err(error) => assert!(error.is_ascii() && error.len() < 200, "{error}"),
+    }
 }

@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use sanedge::bundle::acme::alpn::{self, Proof};
+use sanedge::bundle::alpn::{self, Proof};
 use sanedge::names::Host;
 
 use super::support::edge::{Edge, PATIENCE, client_config};

@@ -19,7 +19,7 @@ use crate::support::raw::{Raw, upgrade};
 use crate::support::stopped::StoppedThread;
 use crate::support::upstream::{OK, SWITCHING, Upstream};
 use rustix::process::Signal;
-use sanedge::ops::admin::endpoints::ENDPOINTS;
+use sanedge::admin::endpoints::ENDPOINTS;
 use serde_json::Value;
 
 /// What the admin socket answered.

@@ -83,10 +83,10 @@ fn acme_alpn() {
 
 #[test]
 fn acme_status() {
-    replay("acme_status", sanedge::fuzz::parsers::fuzz_acme_status, 10);
+    replay("acme_status", sanedge::fuzz::commands::fuzz_acme_status, 10);
 }
 
 #[test]
 fn acme_plan() {
-    replay("acme_plan", sanedge::fuzz::parsers::fuzz_acme_plan, 10);
+    replay("acme_plan", sanedge::fuzz::commands::fuzz_acme_plan, 10);
 }

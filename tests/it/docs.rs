@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use sanedge::admin::endpoints::{ENDPOINTS, Endpoint};
 use sanedge::bundle::keys::{Row, TABLES};
-use sanedge::ops::admin::endpoints::{ENDPOINTS, Endpoint};
 use sanedge::reason::Reason;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

@@ -16,7 +16,7 @@ use crate::support::engineio::{Http, serve_default};
 use crate::support::node::{has, skip};
 use crate::support::raw::Raw;
 use sanedge::bundle::Bundle;
-use sanedge::ops::sandbox::{Needs, Sandbox};
+use sanedge::system::sandbox::{Needs, Sandbox};
 
 const NOBODY: u32 = 65_534;
 const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use crate::bundle::acme::{Plan, alpn, file_name, told};
+use crate::bundle::alpn;
 use crate::bundle::wire;
 use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
 use crate::proxy_protocol::{Progress, V1_BYTES_MAX, V2_BYTES_MAX, header, parse};
@@ -91,28 +91,5 @@ pub fn fuzz_acme_alpn(data: &[u8]) {
             let name = alpn::server_name(&proof.host);
             assert!(!name.is_empty() && name.len() <= 253, "{name}");
         }
-    }
-}
-
-/// Reads what a run of `sanedge renew` left for the edge; for fuzzing: bounds hold, and what is read is read again as the same.
-pub fn fuzz_acme_status(data: &[u8]) {
-    let Some(found) = told::decode(data) else { return };
-    assert!(found.failures.len() <= told::CODES_MAX);
-    for name in found.certificates.iter().flat_map(|one| &one.names) {
-        assert!(file_name(name).is_some(), "a name that no host has");
-    }
-    let again = serde_json::to_vec(&found).unwrap_or_default();
-    assert_eq!(told::decode(&again), Some(found), "what was read is written as something else");
-}
-
-/// Reads an `x.acme`; for fuzzing: what is read is written as the same, and each of its names can be a file's.
-pub fn fuzz_acme_plan(data: &[u8]) {
-    match Plan::decode(data) {
-        Ok(plan) => {
-            let names = plan.certificates.iter().flat_map(|wanted| &wanted.names);
-            assert!(names.clone().all(|name| file_name(name).is_some()), "a name that no host has");
-            assert_eq!(Plan::decode(&plan.encode()), Ok(plan), "what was read is written as something else");
-        }
-        Err(error) => assert!(error.is_ascii() && error.len() < 200, "{error}"),
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::acme::confirm;
+use crate::admin::client::AskError;
 use crate::bundle::file::word;
 use crate::bundle::report::hex;
 use crate::bundle::{Admin, Bundle};
@@ -17,8 +18,7 @@ use crate::cli::failure::Failure;
 use crate::cli::running::{admin_of, asked, is_absent, reload_of};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
-use crate::ops::admin::client::AskError;
-use crate::ops::started::Started;
+use crate::system::started::Started;
 
 /// The service of the package.
 const UNIT: &str = "sanedge.service";

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::dialogue::Confirmation;
+use crate::admin::client::{self, AskError};
+use crate::admin::endpoints::STATUS;
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::Outcome;
 use crate::bundle::file::word;
@@ -12,8 +14,6 @@ use crate::cli::apply::{self, Request, State, Talk};
 use crate::cli::failure::Failure;
 use crate::cli::running::{admin_of, is_absent};
 use crate::cli::terminal::complain;
-use crate::ops::admin::client::{self, AskError};
-use crate::ops::admin::endpoints::STATUS;
 use crate::ops::log;
 
 /// What was written.

@@ -158,7 +158,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The runtime cannot be made.
-pub(crate) fn run_worker(
+pub fn run_worker(
     shared: Arc<Shared>,
     index: usize,
     scratch_bytes: usize,

@@ -15,8 +15,10 @@ const BACKLOG: i32 = 4096;
 
 /// What a listening socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// TLS.
     Https,
+    /// Port 80: challenges and redirects.
     Http,
 }
 
@@ -24,7 +26,7 @@ pub(crate) enum Kind {
 ///
 /// # Errors
 /// What the kernel says, for the address that was asked for.
-pub(crate) fn bind(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, socket_buffer_bytes: usize) -> io::Result<TcpListener> {
     match bind_one(address, socket_buffer_bytes) {
         Err(error)
             if address == SocketAddr::new("::".parse().unwrap_or(address.ip()), address.port())
@@ -70,7 +72,7 @@ fn bind_early(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn adopt(listener: &TcpListener, socket_buffer_bytes: usize) -> io::Result<()> {
+pub fn adopt(listener: &TcpListener, socket_buffer_bytes: usize) -> io::Result<()> {
     let socket = SockRef::from(listener);
     set_options(&socket, socket_buffer_bytes)?;
     // It listens already: Linux takes the new length of the queue.

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::bundle::acme::alpn::PROTOCOL;
+use crate::bundle::alpn::PROTOCOL;
 
 /// Reads of hellos between two looks for what open sessions have: together they cost about what a signature does.
 const HELLOS_AT_ONCE: usize = 4;

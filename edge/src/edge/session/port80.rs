@@ -135,7 +135,7 @@ async fn challenge(folders: Vec<PathBuf>, token: &str) -> Option<Vec<u8>> {
 }
 
 /// A regular file of at most `bytes_max`, no symbolic link.
-pub(crate) fn read_small(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
+pub fn read_small(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
     // NONBLOCK: a fifo put there must not hold the thread.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);

@@ -19,19 +19,20 @@ use crate::names::{Host, SanName};
 use crate::ops::metrics::{HostTallies, HostTally};
 
 /// A bundle in use: everything that a session asks of it.
-pub(crate) struct ActiveConfig {
-    pub(crate) bundle: Bundle,
+pub struct ActiveConfig {
+    /// The bundle that it was made from.
+    pub bundle: Bundle,
     pub(crate) head_limits: HeadLimits,
     pub(crate) response_head_limits: HeadLimits,
     /// By certificate.
     tls: Vec<Arc<Configs>>,
     covered: Vec<Arc<[SanName]>>,
     /// By site and route.
-    pub(crate) routes: Vec<Vec<Arc<RouteState>>>,
+    pub routes: Vec<Vec<Arc<RouteState>>>,
     /// By site.
     sites: Vec<SiteState>,
     /// By host.
-    pub(crate) tallies: Vec<Arc<HostTally>>,
+    pub tallies: Vec<Arc<HostTally>>,
 }
 
 /// What a site has besides its routes.
@@ -44,9 +45,11 @@ struct SiteState {
 
 /// A route with its upstreams; outlives its bundle while an exchange uses it.
 #[derive(Debug)]
-pub(crate) struct RouteState {
-    pub(crate) rules: Route,
-    pub(crate) upstreams: Vec<Arc<UpstreamState>>,
+pub struct RouteState {
+    /// The route's rules in the bundle.
+    pub rules: Route,
+    /// Its upstreams, in the order of sanedge.toml.
+    pub upstreams: Vec<Arc<UpstreamState>>,
     /// What its site changes in the fields of responses.
     pub(crate) changes: Option<Arc<FieldChanges>>,
     /// Whose turn it is to open a session.
@@ -104,7 +107,11 @@ pub(crate) struct Identity {
 }
 
 impl ActiveConfig {
-    pub(crate) fn new(
+    /// Makes TLS configurations for the bundle's certificates, and takes over the state of upstreams and hosts that stay.
+    ///
+    /// # Errors
+    /// A key that rustls does not take.
+    pub fn new(
         bundle: Bundle,
         upstreams: &Upstreams,
         tickets: &Arc<Tickets>,
@@ -208,16 +215,18 @@ impl ActiveConfig {
 /// Every private key that was ever in use, to tell whether one is still in memory.
 /// A mutex, taken by reloads and `status`.
 #[derive(Debug, Default)]
-pub(crate) struct Keys(Mutex<Vec<Weak<CertifiedKey>>>);
+pub struct Keys(Mutex<Vec<Weak<CertifiedKey>>>);
 
 impl Keys {
-    pub(crate) fn note(&self, bundle: &Bundle) {
+    /// Adds the keys of a bundle that is taken into use.
+    pub fn note(&self, bundle: &Bundle) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|key| key.strong_count() > 0);
         keys.extend(bundle.certificates.iter().map(|certificate| Arc::downgrade(&certificate.key)));
     }
 
-    pub(crate) fn alive(&self) -> usize {
+    /// How many of them are in memory.
+    pub fn alive(&self) -> usize {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.iter().filter(|key| key.strong_count() > 0).count()
     }

@@ -8,13 +8,13 @@ use rustls::crypto::ring::sign::any_ecdsa_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::bundle::acme::alpn::{Proof, server_name};
+use crate::bundle::alpn::{Proof, server_name};
 use crate::edge::shared::tls_config::Configs;
 use crate::names::Host;
 
-/// What is pending: mostly nothing, and at most [`crate::bundle::acme::alpn::PROOFS_MAX`] names.
+/// What is pending: mostly nothing, and at most [`crate::bundle::alpn::PROOFS_MAX`] names.
 #[derive(Default)]
-pub(crate) struct Challenges(Vec<Challenge>);
+pub struct Challenges(Vec<Challenge>);
 
 struct Challenge {
     proof: Proof,
@@ -26,7 +26,7 @@ struct Challenge {
 impl Challenges {
     /// With exactly `proofs`; a certificate that is there already is kept. One that cannot be made is left out, and the CA's part
     /// finds that it is not served.
-    pub(crate) fn of(proofs: Vec<Proof>, before: &Self) -> Self {
+    pub fn of(proofs: Vec<Proof>, before: &Self) -> Self {
         let kept = |proof: &Proof| before.0.iter().find(|challenge| challenge.proof == *proof);
         let challenge = |proof: Proof| {
             let configs = kept(&proof).map(|challenge| Arc::clone(&challenge.configs));
@@ -45,7 +45,8 @@ impl Challenges {
         Some((&challenge.proof.host, &challenge.configs))
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Host> {
+    /// The names that can be proved now.
+    pub fn names(&self) -> impl Iterator<Item = &Host> {
         self.0.iter().map(|challenge| &challenge.proof.host)
     }
 }
@@ -69,7 +70,7 @@ fn certificate(proof: &Proof) -> Option<CertifiedKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::acme::alpn::{PROTOCOL, extension};
+    use crate::bundle::alpn::{PROTOCOL, extension};
     use x509_parser::extensions::{GeneralName, ParsedExtension};
 
     fn proof(name: &str, byte: u8) -> Proof {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::bundle::Bundle;
 use crate::edge::shared::active_config::{ActiveConfig, Keys};
 use crate::edge::shared::addresses::{Addresses, Over, Quota, SharedMeter, Slot, Source};
 use crate::edge::shared::balance::Balance;
@@ -25,49 +26,54 @@ use crate::reason::Level;
 
 /// How the edge ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Drain {
+pub struct Drain {
     /// What is open then is cut.
-    pub(crate) deadline: Instant,
+    pub deadline: Instant,
     /// WebSockets get their Close at a moment of their own within this time, so that clients do not come back all at
     /// once.
-    pub(crate) spread: Duration,
+    pub spread: Duration,
     /// What that Close says: code and reason.
-    pub(crate) close: (u16, &'static str),
+    pub close: (u16, &'static str),
 }
 
 /// How many sessions a drain ended how; plain atomics.
 #[derive(Debug, Default)]
-pub(crate) struct Endings {
+pub struct Endings {
     /// Between two requests, or before the first.
-    pub(crate) idle: Counter,
+    pub idle: Counter,
     /// With the response that was on its way.
-    pub(crate) exchanges: Counter,
+    pub exchanges: Counter,
     /// By a Close, from either side.
-    pub(crate) websockets: Counter,
+    pub websockets: Counter,
     /// By the end of its time.
-    pub(crate) cut: Counter,
+    pub cut: Counter,
 }
 
 /// The state across workers.
-pub(crate) struct Shared {
+pub struct Shared {
     /// Lock-free reads; replaced whole by a reload.
-    pub(crate) active: ArcSwap<ActiveConfig>,
+    pub active: ArcSwap<ActiveConfig>,
     /// The same; replaced by the main thread alone, and read for hellos that ask for nothing but a proof.
-    pub(crate) challenges: ArcSwap<Challenges>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) refusals: Refusals,
-    pub(crate) closes: Closes,
+    pub challenges: ArcSwap<Challenges>,
+    /// Totals for metrics and status; plain atomics.
+    pub counters: Arc<Counters>,
+    /// Refusals by reason; plain atomics.
+    pub refusals: Refusals,
+    /// Closes of WebSockets by code; plain atomics.
+    pub closes: Closes,
     pub(crate) access: AccessLog,
     /// A mutex, taken when a bundle is taken into use.
-    pub(crate) tallies: HostTallies,
+    pub tallies: HostTallies,
     /// By worker, each written by that worker alone.
-    pub(crate) work: Vec<Arc<WorkerTally>>,
-    /// Open sessions of all workers, and their bound.
-    pub(crate) sessions: AtomicU32,
-    pub(crate) sessions_max: AtomicU32,
+    pub work: Vec<Arc<WorkerTally>>,
+    /// Open sessions of all workers.
+    pub sessions: AtomicU32,
+    /// The bound of `sessions`.
+    pub sessions_max: AtomicU32,
     /// Most sessions that were open at once.
-    pub(crate) sessions_peak: Counter,
-    pub(crate) handshakes: AtomicU32,
+    pub sessions_peak: Counter,
+    /// Handshakes in progress.
+    pub handshakes: AtomicU32,
     /// Handshakes begun. An atomic.
     pub(crate) handshake_rate: SharedMeter,
     /// What each client address has; as large as the limits at the start want it. Mutexes, each taken for one look-up.
@@ -77,29 +83,80 @@ pub(crate) struct Shared {
     /// Descriptors have run out, and no worker accepts.
     pub(crate) exhausted: AtomicBool,
     /// How sessions ended in a drain.
-    pub(crate) endings: Endings,
-    pub(crate) workers: usize,
+    pub endings: Endings,
+    /// Threads that serve; at least 1.
+    pub workers: usize,
     /// How often every worker gives a sign of life.
-    pub(crate) beat_interval: Duration,
+    pub beat_interval: Duration,
     /// Makes every worker give one at once. A lock, taken by a worker as often as it beats.
-    pub(crate) roll_call: watch::Sender<()>,
+    pub roll_call: watch::Sender<()>,
     /// Woken by each of those signs. An atomic while nobody waits.
-    pub(crate) beats: Notify,
+    pub beats: Notify,
     pub(crate) balance: Balance,
     /// Set once the drain has begun.
-    pub(crate) drain: watch::Sender<Option<Drain>>,
+    pub drain: watch::Sender<Option<Drain>>,
     /// A mutex, taken when a bundle is taken into use.
-    pub(crate) upstreams: Upstreams,
+    pub upstreams: Upstreams,
     /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
     pub(crate) sids: Arc<Sids>,
     /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
-    pub(crate) tickets: Arc<Tickets>,
+    pub tickets: Arc<Tickets>,
     /// A mutex, taken by reloads and `status`.
-    pub(crate) keys: Keys,
-    pub(crate) started: Instant,
+    pub keys: Keys,
+    /// When the process began to serve.
+    pub started: Instant,
 }
 
 impl Shared {
+    /// The state of an edge that starts with `bundle` and its log of requests. `workers` may not be 0.
+    ///
+    /// # Errors
+    /// Those of [`ActiveConfig::new`].
+    pub fn new(
+        bundle: Bundle,
+        access: AccessLog,
+        tickets: Arc<Tickets>,
+        (sessions_max, beat_interval): (u32, Duration),
+    ) -> Result<Self, rustls::Error> {
+        let limits = bundle.limits.clone();
+        let workers = usize::from(limits.workers.max(1));
+        let (counters, upstreams) = (Arc::default(), Upstreams::default());
+        let tallies = HostTallies::new(&counters);
+        let active = ActiveConfig::new(bundle, &upstreams, &tickets, &tallies)?;
+        let shared = Self {
+            keys: Keys::default(),
+            active: ArcSwap::from_pointee(active),
+            counters,
+            refusals: Refusals::default(),
+            challenges: ArcSwap::default(),
+            closes: Closes::default(),
+            access,
+            tallies,
+            work: (0..workers).map(|_| Arc::default()).collect(),
+            sessions: AtomicU32::new(0),
+            sessions_max: AtomicU32::new(sessions_max),
+            sessions_peak: Counter::default(),
+            handshakes: AtomicU32::new(0),
+            handshake_rate: SharedMeter::default(),
+            addresses: Addresses::new(limits.address_rows()),
+            eviction: EvictionQueue::default(),
+            exhausted: AtomicBool::new(false),
+            endings: Endings::default(),
+            workers,
+            beat_interval,
+            roll_call: watch::Sender::new(()),
+            beats: Notify::new(),
+            balance: Balance::default(),
+            drain: watch::Sender::new(None),
+            upstreams,
+            sids: Arc::new(Sids::new(Instant::now())),
+            tickets,
+            started: Instant::now(),
+        };
+        shared.keys.note(&shared.active.load().bundle);
+        Ok(shared)
+    }
+
     /// Counts a refusal and says it, at most once per reason and minute.
     pub(crate) fn refuse(&self, reason: Reason, peer: IpAddr, found: &str) {
         self.refuse_with_check(reason, peer, found, None);
@@ -162,7 +219,7 @@ impl Shared {
     }
 
     /// Since the start.
-    pub(crate) fn uptime(&self) -> Duration {
+    pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 

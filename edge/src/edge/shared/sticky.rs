@@ -48,6 +48,7 @@ struct Place {
 }
 
 impl Sids {
+    /// An empty map, whose times count from `now`.
     pub(crate) fn new(now: Instant) -> Self {
         Self { shards: Default::default(), hasher: RandomState::new(), began: now }
     }

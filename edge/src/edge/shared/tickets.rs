@@ -18,12 +18,12 @@ mod key_folder;
 mod keys;
 
 use key_folder::KeyFolder;
-pub(crate) use key_folder::folder;
-pub(crate) use keys::NoRandomness;
+pub use key_folder::folder;
+pub use keys::NoRandomness;
 use keys::{Key, Keys, LIFETIME_S, uptime_s};
 
 /// rustls's ticketer. All workers share it: each reads the keys without a lock, and the main thread alone replaces them.
-pub(crate) struct Tickets {
+pub struct Tickets {
     keys: ArcSwap<Keys>,
     key_folder: Option<KeyFolder>,
 }
@@ -34,7 +34,7 @@ impl Tickets {
     ///
     /// # Errors
     /// The kernel gives no randomness.
-    pub(crate) fn start(folder: &Path) -> Result<Arc<Self>, NoRandomness> {
+    pub fn start(folder: &Path) -> Result<Arc<Self>, NoRandomness> {
         let now = uptime_s();
         let key_folder = KeyFolder::open(folder)
             .inspect_err(|reason| {
@@ -67,7 +67,7 @@ impl Tickets {
     }
 
     /// Makes a new key where it is time and wipes those that have expired. To be called by one thread, once a minute.
-    pub(crate) fn turn(&self) {
+    pub fn turn(&self) {
         let now = uptime_s();
         match self.keys.load().turned(now) {
             Ok(None) => {}

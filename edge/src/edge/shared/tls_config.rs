@@ -8,7 +8,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::bundle::SuiteOrder;
-use crate::bundle::acme::alpn::PROTOCOL;
+use crate::bundle::alpn::PROTOCOL;
 
 /// The family of suites that the edge prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

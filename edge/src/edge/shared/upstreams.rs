@@ -14,14 +14,14 @@ use crate::ops::metrics::Counter;
 
 /// One upstream, shared by all workers and all bundles that name it.
 #[derive(Debug)]
-pub(crate) struct UpstreamState {
+pub struct UpstreamState {
     /// No other has it, nor had it before.
     pub(crate) id: u32,
     pub(crate) address: Upstream,
     /// As written in sanedge.toml.
-    pub(crate) text: String,
+    pub text: String,
     /// Failed connection attempts.
-    pub(crate) failures: Counter,
+    pub failures: Counter,
     tried: AtomicBool,
     /// The last attempt to connect failed.
     down: AtomicBool,
@@ -32,7 +32,7 @@ pub(crate) struct UpstreamState {
 /// All upstreams ever named, so that an outage outlives a reload.
 /// Locked only while a bundle is taken into use.
 #[derive(Debug, Default)]
-pub(crate) struct Upstreams(Mutex<HashMap<Upstream, Arc<UpstreamState>>>);
+pub struct Upstreams(Mutex<HashMap<Upstream, Arc<UpstreamState>>>);
 
 impl Upstreams {
     pub(crate) fn state(&self, address: &Upstream) -> Arc<UpstreamState> {
@@ -41,7 +41,7 @@ impl Upstreams {
     }
 
     /// Forgets what no bundle names any more.
-    pub(crate) fn prune(&self) {
+    pub fn prune(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
@@ -61,7 +61,7 @@ impl UpstreamState {
     }
 
     /// How the last attempt to connect went: `ok`, `down`, or `untried`.
-    pub(crate) fn state(&self) -> &'static str {
+    pub fn state(&self) -> &'static str {
         match (self.tried.load(Relaxed), self.is_down()) {
             (false, _) => "untried",
             (true, true) => "down",

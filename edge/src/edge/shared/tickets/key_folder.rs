@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 use super::keys::{BOOT_ID_BYTES, BootId, FILE_BYTES_MAX, Keys, Unusable};
 use crate::bundle::Admin;
 use crate::excerpt::Excerpt;
-use crate::ops::admin::DEFAULT_PATH;
 
 const FILE: &str = "ticket-keys";
 const TEMPORARY: &str = "ticket-keys.new";
@@ -61,7 +60,7 @@ pub(super) enum NotLoaded {
 
 /// The folder for them: systemd's `RuntimeDirectory=` (the first, as it stands in `RUNTIME_DIRECTORY`), else that of the
 /// admin socket, which by default is the same. That default is made where we may.
-pub(crate) fn folder(admin: Option<&Admin>, runtime_directory: Option<OsString>) -> PathBuf {
+pub fn folder(admin: Option<&Admin>, runtime_directory: Option<OsString>) -> PathBuf {
     let given = runtime_directory.unwrap_or_default();
     let first = given.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
     if !first.is_empty() {
@@ -69,10 +68,10 @@ pub(crate) fn folder(admin: Option<&Admin>, runtime_directory: Option<OsString>)
     }
     let socket = match admin {
         Some(Admin::Unix(path)) => path,
-        Some(Admin::Tcp(_)) | None => Path::new(DEFAULT_PATH),
+        Some(Admin::Tcp(_)) | None => Path::new(Admin::DEFAULT_PATH),
     };
     let folder = socket.parent().unwrap_or(Path::new("/"));
-    if socket == Path::new(DEFAULT_PATH) {
+    if socket == Path::new(Admin::DEFAULT_PATH) {
         let _ = std::fs::create_dir(folder);
     }
     folder.to_owned()

@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::admin::SourceStatus;
 use crate::bundle::Bundle;
 use crate::bundle::commands::reload_command;
 use crate::bundle::file::word;
 use crate::excerpt::Excerpt;
-use crate::ops::admin::SourceStatus;
 
 /// Compares times; `None` where there is no sanedge.toml of the bundle's name beside its file.
 pub(crate) fn look(bundle_file: &Path, bundle: &Bundle) -> Option<SourceStatus> {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::bundle::acme::alpn;
+use crate::admin::problems::named;
+use crate::bundle::alpn;
 use crate::edge::session::port80::read_small;
 use crate::edge::shared::challenges::Challenges;
 use crate::edge::shared::state::Shared;
 use crate::excerpt::Excerpt;
-use crate::ops::admin::problems::named;
 
 /// How often. At rest a look is one call to the kernel, which finds no file.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);

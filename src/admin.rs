@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod endpoints;
+mod exposition;
 pub mod health;
 mod page;
 pub mod problems;
@@ -18,12 +19,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::meter::{History, Rates, Traffic};
-use super::started::Started;
 use crate::bundle::Admin;
 use crate::bundle::acme::told::Renewals;
 use crate::bundle::lifetime::Urgency;
 use crate::excerpt::Excerpt;
+use crate::ops::meter::{History, Rates, Traffic};
+use crate::system::started::Started;
 
 /// Where the admin socket is unless sanedge.toml says otherwise.
 pub const DEFAULT_PATH: &str = Admin::DEFAULT_PATH;

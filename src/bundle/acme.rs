@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::excerpt::may_hold_key;
 use crate::names::Host;
 
-pub mod alpn;
 pub mod local;
 pub mod stored;
 pub mod told;

@@ -23,8 +23,8 @@ use crate::bundle::Admin;
 use crate::excerpt::Excerpt;
 use crate::http::head::{HeadLimits, HeadScanner, RequestHead, parse_request};
 use crate::names::Host;
-use crate::ops::sockets::AdminListener;
 use crate::reason::Reason;
+use crate::system::sockets::AdminListener;
 
 /// A request here is one line and a browser's few fields.
 const HEAD_LIMITS: HeadLimits =

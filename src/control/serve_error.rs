@@ -5,7 +5,7 @@ use std::io;
 use crate::bundle::open::OpenError;
 use crate::edge::shared::tickets::NoRandomness;
 use crate::ops::access::Place;
-use crate::ops::sockets::SocketsError;
+use crate::system::sockets::SocketsError;
 
 /// Why the edge could not start, or ended badly.
 #[derive(Debug, thiserror::Error)]

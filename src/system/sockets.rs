@@ -13,7 +13,7 @@ use std::path::Path;
 use listenfd::ListenFd;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::admin;
+use crate::admin;
 use crate::bundle::{Admin, Listen};
 use crate::excerpt::Excerpt;
 

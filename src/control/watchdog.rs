@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
+use crate::control::status;
 use crate::edge::shared::state::Shared;
 use crate::ops::meter::{self, Meter};
-use crate::ops::systemd;
+use crate::system::systemd;
 
 /// Readings from one line for systemd to the next.
 const READINGS_PER_LINE: u32 = 6;
@@ -60,16 +61,16 @@ impl Watchdog {
 
     fn read(&mut self, shared: &Shared) {
         let sessions = shared.sessions.load(std::sync::atomic::Ordering::Relaxed);
-        self.meter.take(shared.reading(), sessions);
+        self.meter.take(status::reading(shared), sessions);
         self.taken += 1;
         if self.taken.is_multiple_of(READINGS_PER_LINE) && shared.drain.borrow().is_none() {
-            systemd::status(&shared.summary(&self.meter));
+            systemd::status(&status::summary(shared, &self.meter));
         }
     }
 
     /// Pings while no worker is stuck: else systemd ends this process and starts another.
     fn look(&mut self, shared: &Shared) {
-        let stuck = shared.stuck_workers();
+        let stuck = status::stuck_workers(shared);
         if stuck.is_empty() {
             systemd::ping();
         }

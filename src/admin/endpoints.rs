@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::health::WORKER_TIME_S;
 use super::{Health, ReloadReport, Status, page, text};
-use crate::ops::exposition;
+use crate::admin::exposition;
 use crate::ops::meter::History;
 
 /// A reload opens a file and checks a few signatures.

@@ -5,37 +5,27 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::bundle::{Bundle, Listen};
 use crate::ops::access::{AccessLog, Form, Place};
 use crate::ops::log::{self, Said};
-use crate::ops::metrics::{Closes, Counter, HostTallies, Refusals};
-use crate::ops::sandbox::{Needs, Sandbox};
-use crate::ops::sockets::Inherited;
-use crate::ops::started::Started;
-use crate::ops::systemd;
+use crate::system::sandbox::{Needs, Sandbox};
+use crate::system::sockets::Inherited;
+use crate::system::started::Started;
+use crate::system::systemd;
 
+use crate::control::descriptors::fit_descriptors;
+use crate::control::main_thread::{Control, Signals};
+use crate::control::serve_error::{ServeError, listen_error};
 use crate::edge::accept::accept_loop;
 use crate::edge::accept::listeners::{self, Kind};
-use crate::edge::control::descriptors::fit_descriptors;
-use crate::edge::control::main_thread::{Control, Signals};
-use crate::edge::control::serve_error::{ServeError, listen_error};
-use crate::edge::shared::active_config::{ActiveConfig, Keys};
-use crate::edge::shared::addresses::{Addresses, SharedMeter};
-use crate::edge::shared::balance::Balance;
-use crate::edge::shared::eviction::EvictionQueue;
-use crate::edge::shared::state::{Endings, Shared};
-use crate::edge::shared::sticky::Sids;
+use crate::edge::shared::state::Shared;
 use crate::edge::shared::tickets::{self, Tickets};
-use crate::edge::shared::upstreams::Upstreams;
 
 /// How often every worker gives a sign of life, unless systemd's watchdog wants to know sooner. Four of them missed, and
 /// it counts as stuck.
@@ -67,48 +57,15 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let listen = bundle.listen.clone();
     inherited.agree(&listen)?;
     let limits = bundle.limits.clone();
-    let (workers, scratch_bytes) = (usize::from(limits.workers.max(1)), limits.read_bytes() as usize);
+    let scratch_bytes = limits.read_bytes() as usize;
     let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
     let tickets_folder = tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY"));
     let tickets = Tickets::start(&tickets_folder)?;
     let access = AccessLog::open(form, &place).map_err(|error| ServeError::Access(place.clone(), error))?;
-    let upstreams = Upstreams::default();
     let needs = Needs::of(path, &bundle, &tickets_folder);
     let sessions_max = fit_descriptors(&bundle);
-    let counters = Arc::default();
-    let tallies = HostTallies::new(&counters);
-    let active = ActiveConfig::new(bundle, &upstreams, &tickets, &tallies)?;
-    let shared = Arc::new(Shared {
-        keys: Keys::default(),
-        active: ArcSwap::from_pointee(active),
-        counters,
-        refusals: Refusals::default(),
-        challenges: ArcSwap::default(),
-        closes: Closes::default(),
-        access,
-        tallies,
-        work: (0..workers).map(|_| Arc::default()).collect(),
-        sessions: AtomicU32::new(0),
-        sessions_max: AtomicU32::new(sessions_max),
-        sessions_peak: Counter::default(),
-        handshakes: AtomicU32::new(0),
-        handshake_rate: SharedMeter::default(),
-        addresses: Addresses::new(limits.address_rows()),
-        eviction: EvictionQueue::default(),
-        exhausted: AtomicBool::new(false),
-        endings: Endings::default(),
-        workers,
-        beat_interval: systemd::watchdog().map_or(BEAT_INTERVAL, |limit| (limit / 8).min(BEAT_INTERVAL)),
-        roll_call: watch::Sender::new(()),
-        beats: Notify::new(),
-        balance: Balance::default(),
-        drain: watch::Sender::new(None),
-        upstreams,
-        sids: Arc::new(Sids::new(Instant::now())),
-        tickets,
-        started: Instant::now(),
-    });
-    shared.keys.note(&shared.active.load().bundle);
+    let beat_interval = systemd::watchdog().map_or(BEAT_INTERVAL, |limit| (limit / 8).min(BEAT_INTERVAL));
+    let shared = Arc::new(Shared::new(bundle, access, tickets, (sessions_max, beat_interval))?);
     count_panics(&shared);
     let inherited_admin = inherited.admin.take();
     let listeners = open_listeners(inherited, &listen, socket_buffer_bytes)?;
@@ -117,7 +74,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let signals = runtime.block_on(async { Signals::new() })?;
     // Before the first thread: those that come inherit it.
     let sandbox = Sandbox::enter(&needs);
-    let ended = start_workers(&shared, workers, scratch_bytes, &listeners)?;
+    let ended = start_workers(&shared, scratch_bytes, &listeners)?;
     drop(listeners);
     let path = path.to_owned();
     let started = Started::new(&listen, &limits, sandbox.reach);
@@ -164,12 +121,11 @@ fn count_panics(shared: &Arc<Shared>) {
 
 fn start_workers(
     shared: &Arc<Shared>,
-    workers: usize,
     scratch_bytes: usize,
     listeners: &[(Kind, TcpListener)],
 ) -> io::Result<mpsc::Receiver<io::Result<()>>> {
-    let (sender, ended) = mpsc::channel(workers);
-    for index in 0..workers {
+    let (sender, ended) = mpsc::channel(shared.workers);
+    for index in 0..shared.workers {
         let cloned = listeners.iter().map(|(kind, listener)| Ok((*kind, listener.try_clone()?)));
         let cloned = cloned.collect::<io::Result<Vec<_>>>()?;
         let (shared, sender) = (Arc::clone(shared), sender.clone());

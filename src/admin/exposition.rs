@@ -4,7 +4,7 @@
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
-use super::admin::{HostStatus, Status};
+use super::{HostStatus, Status};
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = TEXT_FORMAT;

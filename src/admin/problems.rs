@@ -196,7 +196,7 @@ pub(crate) fn named<'h>(hosts: impl Iterator<Item = &'h str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::admin::{Process, SourceStatus, UpstreamStatus};
+    use crate::admin::{Process, SourceStatus, UpstreamStatus};
     use crate::ops::meter::{Rates, Traffic};
 
     fn upstream(address: &str, state: &str) -> UpstreamStatus {

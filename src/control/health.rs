@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::edge::control::expiry::wall_clock;
+use crate::admin::Health;
+use crate::admin::health::WORKER_TIME_S;
+use crate::control::expiry::wall_clock;
 use crate::edge::shared::state::Shared;
-use crate::ops::admin::Health;
-use crate::ops::admin::health::WORKER_TIME_S;
 
 /// Asks every worker, and waits until all have answered or the time for it is over.
 pub(crate) async fn check(shared: Arc<Shared>) -> Health {

@@ -12,26 +12,26 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::admin::problems::named;
+use crate::admin::{Ask, ReloadReport, server};
 use crate::bundle::commands::renew_command;
 use crate::bundle::open::OpenError;
 use crate::bundle::{Admin, Bundle, Upstream};
-use crate::edge::control::challenges;
-use crate::edge::control::descriptors::fit_descriptors;
-use crate::edge::control::expiry::{Expiry, wall_clock};
-use crate::edge::control::health;
-use crate::edge::control::serve_error::{ServeError, listen_error};
-use crate::edge::control::sources;
-use crate::edge::control::watchdog::{self, Watchdog};
+use crate::control::challenges;
+use crate::control::descriptors::fit_descriptors;
+use crate::control::expiry::{Expiry, wall_clock};
+use crate::control::health;
+use crate::control::serve_error::{ServeError, listen_error};
+use crate::control::watchdog::{self, Watchdog};
+use crate::control::{sources, status};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
-use crate::ops::admin::problems::named;
-use crate::ops::admin::{Ask, ReloadReport, server};
 use crate::ops::metrics::Counter;
-use crate::ops::sandbox::Needs;
-use crate::ops::sockets::AdminListener;
-use crate::ops::started::Started;
-use crate::ops::systemd;
+use crate::system::sandbox::Needs;
+use crate::system::sockets::AdminListener;
+use crate::system::started::Started;
+use crate::system::systemd;
 
 /// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
 const RESTART_DRAIN: Duration = Duration::from_secs(2);
@@ -89,7 +89,7 @@ impl Control {
         let mut watchdog = Watchdog::new(self.shared.beat_interval);
         info!(hosts = self.shared.active.load().bundle.hosts.len(), workers = self.shared.workers, "ready");
         self.tell_pending();
-        systemd::ready(&self.shared.summary(&watchdog.meter));
+        systemd::ready(&status::summary(&self.shared, &watchdog.meter));
         let mut watched = Watched::new(&self.path);
         // Not sleeps in the loop, which whatever else happens would begin anew.
         let (mut looks, mut chores) = (watchdog::every(WATCH_INTERVAL), watchdog::every(CHORES_INTERVAL));
@@ -120,7 +120,7 @@ impl Control {
                         let _ = answer.send(self.reload(&watchdog).await);
                         chores.reset_immediately();
                     }
-                    Ask::Status(answer) => { let _ = answer.send(self.shared.status(&watchdog.meter, &self.path, &self.sandbox, &self.started)); }
+                    Ask::Status(answer) => { let _ = answer.send(status::status(&self.shared, &watchdog.meter, &self.path, &self.sandbox, &self.started)); }
                     // Beside this loop: it takes as long as the slowest worker.
                     Ask::Health(answer) => {
                         let shared = Arc::clone(&self.shared);
@@ -209,13 +209,13 @@ impl Control {
                     ok: false,
                     code: Some(code),
                     message,
-                    bundle: self.shared.digest(),
+                    bundle: status::digest(&self.shared),
                     notes: Vec::new(),
                 }
             }
         };
         if !draining {
-            systemd::ready(&self.shared.summary(&watchdog.meter));
+            systemd::ready(&status::summary(&self.shared, &watchdog.meter));
         }
         report
     }
@@ -246,7 +246,7 @@ impl Control {
         self.shared.upstreams.prune();
         self.shared.tallies.prune();
         self.shared.counters.reloads_total.increment();
-        let bundle = self.shared.digest();
+        let bundle = status::digest(&self.shared);
         info!(%bundle, hosts = self.shared.active.load().bundle.hosts.len(), "reloaded");
         self.tell_pending();
         let source = sources::look(&self.path, &self.shared.active.load().bundle);
