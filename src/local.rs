@@ -22,12 +22,15 @@ use crate::bundle::file::{self, word};
 use crate::bundle::lifetime::{DAY_S, Lifetime};
 use crate::bundle::private::Subtree;
 use crate::bundle::source::read_bounded;
+use crate::doctor::explain::Code;
 use crate::names::Host;
 use authority::Authority;
 pub(crate) use certificate::Certificate;
 
 /// Mode of the folder: whoever knows the name of a file in it may open that, if the file's own mode allows it.
 const FOLDER_MODE: u32 = 0o711;
+/// A clock that was set back by less is no reason to complain.
+const LATE_S: i64 = 60;
 /// From so long before its end on, a new CA is asked for: devices have to be told by hand.
 const NOTICE_S: i64 = 365 * DAY_S;
 
@@ -42,14 +45,40 @@ pub(crate) enum LocalError {
         "the CA on this machine ends at {0}: type `sudo sanedge local replace`, and have every device trust the new one"
     )]
     Ended(String),
+    /// Its beginning is in the future: then it was made by a clock that was ahead, or this one is behind.
+    #[error(
+        "the CA on this machine is valid from {begin} on, and the system clock says {now}. If the clock is wrong, set it (`timedatectl`). If it is right, the CA was made while the clock was ahead: type `sudo sanedge local replace`, and have every device trust the new one"
+    )]
+    Ahead { begin: String, now: String },
     /// A file that is not what it should be.
     #[error(
         "{0} {1}: put back a copy of it, or type `sudo sanedge local replace` for a new CA, which every device has to trust anew"
     )]
     File(String, &'static str),
+    /// A file or folder with the wrong owner or mode, or of the wrong kind, and the command against that.
+    #[error("{0} {1}: type `{2}`, then `sudo sanedge renew --now`")]
+    Guard(String, &'static str, String),
+    /// The deployment runs in a sandbox.
+    #[error(
+        "{0} cannot be written from here: sanedge-deploy.service writes below /etc/sanedge only. Remove `folder` from [local], or type `sudo systemctl edit sanedge-deploy.service` and add the lines `[Service]` and `ReadWritePaths=-{0}`"
+    )]
+    ReadOnly(String),
     /// What the system said.
     #[error("{0}")]
     Io(String),
+}
+
+impl LocalError {
+    /// Its row in the doctor's table.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Clock(_) => Code::AcmeClock,
+            Self::Ahead { .. } => Code::LocalNotYetValid,
+            Self::Ended(_) => Code::LocalEnded,
+            Self::File(..) | Self::Guard(..) | Self::ReadOnly(_) => Code::LocalFiles,
+            Self::Io(_) => Code::AcmeState,
+        }
+    }
 }
 
 /// What is to be done about the certificate of the hosts.
@@ -93,7 +122,11 @@ fn judge(
             is_ending: false,
         });
     };
-    clock::plausible(now, root.lifetime.not_before).map_err(LocalError::Clock)?;
+    clock::plausible(now, 0).map_err(LocalError::Clock)?;
+    let begin = root.lifetime.not_before;
+    if now < begin.saturating_sub(LATE_S) {
+        return Err(LocalError::Ahead { begin: moment(begin), now: moment(now) });
+    }
     let (hosts, outside): (Vec<Host>, Vec<Host>) = all.partition(|host| root.may_issue_for(host));
     let leads = |[own, issuer]: &[Certificate; 2]| own.is_by(issuer) && issuer.is_by(root);
     let own = <&[Certificate; 2]>::try_from(chain).ok().filter(|pair| leads(pair)).map(|[own, _]| own);
@@ -118,8 +151,21 @@ pub(crate) fn look(local: &Local, now: i64) -> (Option<Certificate>, Result<Judg
         Certificate::all(&pem)
     };
     let root = all(ROOT).into_iter().next();
-    let judgement = judge(local, root.as_ref(), &all(PUBLIC), now);
+    let judgement = guarded(&local.folder).and_then(|()| judge(local, root.as_ref(), &all(PUBLIC), now));
     (root, judgement)
+}
+
+/// Whether `der` is the certificate that is issued for the hosts, `host` among them, and stays in use.
+pub(crate) fn has_issued(local: &Local, host: &Host, der: &[u8], now: i64) -> bool {
+    let pem = read_bounded(&local.folder.join(PUBLIC), PEM_BYTES_MAX).unwrap_or_default();
+    let is_it = Certificate::all(&pem).first().is_some_and(|own| *own.der == *der);
+    is_it && look(local, now).1.is_ok_and(|judged| !judged.is_due && judged.hosts.contains(host))
+}
+
+/// What devices are to trust, as PEM.
+pub(crate) fn root_pem(local: &Local) -> Option<String> {
+    let pem = read_bounded(&local.folder.join(ROOT), PEM_BYTES_MAX).ok()?;
+    Certificate::all(&pem).first().map(authority::pem)
 }
 
 /// Whether there is a CA.
@@ -153,7 +199,7 @@ pub(crate) fn bring(local: &Local, always: bool, now: i64) -> Result<Brought, Lo
     let chain = if is_new {
         let issued = authority.issue(&judgement.hosts, local.lifetime_s, now).map_err(|e| no_random(&e))?;
         file::write_private(&place(CERTIFICATE), issued.as_bytes())
-            .map_err(|e| LocalError::Io(e.to_string()))?;
+            .map_err(|error| unwritten(&local.folder, &error))?;
         Certificate::all(issued.as_bytes())
     } else {
         chain
@@ -178,7 +224,7 @@ pub(crate) fn replace(local: &Local, now: i64) -> Result<(), LocalError> {
     clock::plausible(now, 0).map_err(LocalError::Clock)?;
     match std::fs::remove_file(local.folder.join(PUBLIC)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(LocalError::Io(error.to_string()));
+            return Err(unwritten(&local.folder, &error));
         }
         _ => {}
     }
@@ -190,7 +236,7 @@ fn made(local: &Local, now: i64) -> Result<Authority, LocalError> {
     let permit: Vec<Subtree> = local.permit.iter().filter_map(|text| Subtree::parse(text)).collect();
     let text = Authority::create(&judgement.hosts, &permit, now).map_err(|error| no_random(&error))?;
     file::write_private(&local.folder.join(AUTHORITY), text.as_bytes())
-        .map_err(|error| LocalError::Io(error.to_string()))?;
+        .map_err(|error| unwritten(&local.folder, &error))?;
     parsed(local, text.as_bytes())
 }
 
@@ -211,35 +257,91 @@ fn read(local: &Local, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, LocalEr
 
 /// Writes what differs: the card is not written for what it holds already.
 fn publish(path: &Path, bytes: &[u8]) -> Result<(), LocalError> {
-    if read_bounded(path, PEM_BYTES_MAX).is_ok_and(|found| found == bytes) {
+    let is_open = std::fs::symlink_metadata(path).is_ok_and(|found| found.mode() & 0o044 == 0o044);
+    if is_open && read_bounded(path, PEM_BYTES_MAX).is_ok_and(|found| found == bytes) {
         return Ok(());
     }
-    file::write_public(path, bytes).map_err(|error| LocalError::Io(error.to_string()))
+    file::write_public(path, bytes).map_err(|error| unwritten(file::folder_of(path), &error))
+}
+
+fn unwritten(folder: &Path, error: &dyn std::fmt::Display) -> LocalError {
+    match rustix::fs::access(folder, rustix::fs::Access::WRITE_OK) {
+        Err(rustix::io::Errno::ROFS) => LocalError::ReadOnly(word(folder)),
+        _ => LocalError::Io(error.to_string()),
+    }
 }
 
 /// Makes the folder, or checks that only this user can change it; removes what processes that were killed have left.
 fn prepared(folder: &Path) -> Result<(), LocalError> {
-    let failed = |error: io::Error| LocalError::Io(format!("{}: {error}", word(folder)));
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => LocalError::ReadOnly(word(folder)),
+        _ => LocalError::Io(format!("{}: {error}", word(folder))),
+    };
+    let own = rustix::process::geteuid().as_raw();
+    let parent = file::folder_of(folder);
+    let about = std::fs::metadata(parent).map_err(failed)?;
+    // Who can rename the folder can put another in its place.
+    let is_shared = about.mode() & 0o022 != 0 && about.mode() & 0o1000 == 0;
+    if is_shared || ![0, own].contains(&about.uid()) {
+        let said = format!("{}: other users can change {}", word(folder), word(parent));
+        return Err(LocalError::Io(format!("{said}: name another `folder` in [local], or remove that key")));
+    }
     match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => {
-            // Whatever the umask.
-            std::fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
-            file::sync(file::folder_of(folder)).map_err(failed)?;
-        }
+        Ok(()) => file::sync(parent).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
     let found = std::fs::symlink_metadata(folder).map_err(failed)?;
-    let wrong = match () {
-        () if !found.is_dir() => "is not a folder",
-        () if found.uid() != rustix::process::geteuid().as_raw() => "belongs to another user",
-        () if found.mode() & 0o022 != 0 => "can be changed by other users",
-        () => {
-            file::remove_leftovers(folder);
-            return Ok(());
-        }
-    };
-    Err(LocalError::Io(format!("{} {wrong}: the key of a CA cannot be kept there", word(folder))))
+    let guard = |wrong, command: String| Err(LocalError::Guard(word(folder), wrong, command));
+    if !found.is_dir() {
+        let said = format!("{} is not a folder: the key of a CA cannot be kept there", word(folder));
+        return Err(LocalError::Io(said));
+    }
+    if found.uid() != own {
+        return guard("belongs to another user", owned(own, folder));
+    }
+    if found.mode() & 0o022 != 0 {
+        return guard("can be changed by other users", format!("sudo chmod 711 {}", word(folder)));
+    }
+    // Whatever the umask: `sanedge renew` sees in the public files that a renewal is due.
+    if found.mode() & 0o777 != FOLDER_MODE {
+        std::fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
+    }
+    guarded(folder)?;
+    file::remove_leftovers(folder);
+    Ok(())
+}
+
+fn owned(uid: u32, path: &Path) -> String {
+    let owner = if uid == 0 { "root:root".to_owned() } else { uid.to_string() };
+    format!("sudo chown {owner} {}", word(path))
+}
+
+/// Checks that nobody but the owner of the folder can read or change the keys in it. Any user may ask.
+fn guarded(folder: &Path) -> Result<(), LocalError> {
+    let Ok(own) = std::fs::symlink_metadata(folder) else { return Ok(()) };
+    for name in [AUTHORITY, CERTIFICATE] {
+        let path = folder.join(name);
+        let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
+        let odd = match () {
+            () if !found.is_file() => Some("is not a regular file"),
+            () if found.nlink() != 1 => Some("has several names"),
+            () => None,
+        };
+        let (file, kept) = (word(&path), format!("sudo chmod 600 {}", word(&path)));
+        return Err(match odd {
+            Some(odd) if name == AUTHORITY => LocalError::File(file, odd),
+            // The deployment makes another.
+            Some(odd) => LocalError::Guard(file, odd, format!("sudo rm {}", word(&path))),
+            None if found.uid() != own.uid() => {
+                let command = format!("{} && {kept}", owned(own.uid(), &path));
+                LocalError::Guard(file, "belongs to another user", command)
+            }
+            None if found.mode() & 0o077 != 0 => LocalError::Guard(file, "is readable by others", kept),
+            None => continue,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -405,8 +507,9 @@ mod tests {
         // A little back is no harm; before the CA began is a wrong clock, now or then.
         assert!(!desk.bring(T - 600).unwrap().is_new);
         let before = root.lifetime.not_before - 61;
-        assert!(matches!(desk.bring(before), Err(LocalError::Clock(_))));
-        assert!(matches!(look(&desk.local, before).1, Err(LocalError::Clock(_))));
+        assert!(matches!(desk.bring(before), Err(LocalError::Ahead { .. })));
+        assert!(matches!(look(&desk.local, before).1, Err(LocalError::Ahead { .. })));
+        assert!(!desk.bring(before + 1).unwrap().is_new);
         assert!(desk.is_whole(T), "and nothing was changed");
     }
 

@@ -166,6 +166,8 @@ pub struct Site {
     pub redirect: Option<Redirect>,
     /// `max-age` of Strict-Transport-Security in seconds, where the edge sends it.
     pub hsts_s: Option<u32>,
+    /// Each request that is redirected gets a line in the access log; false for a site with routes.
+    pub access_log: bool,
     /// Fields that its responses get or lose, sorted by their names in lower case.
     pub headers: Vec<SiteHeader>,
 }

@@ -83,10 +83,5 @@ fn row(names: Vec<String>, lifetime: Option<Lifetime>) -> Row {
 }
 
 fn told(error: &LocalError) -> Told {
-    let code = match error {
-        LocalError::Clock(_) => Code::AcmeClock,
-        LocalError::Ended(_) => Code::LocalEnded,
-        LocalError::File(..) | LocalError::Io(_) => Code::AcmeState,
-    };
-    Failure::of_local(code, error.to_string()).told(clock())
+    Failure::of_local(error.code(), error.to_string()).told(clock())
 }

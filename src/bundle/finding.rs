@@ -108,6 +108,8 @@ codes! {
     AcmeWithoutListener = "acme-without-listener", Error;
     /// A host that no public CA issues for.
     AcmePrivateName = "acme-private-name", Error;
+    /// `[local] folder` is where the packaged deployment may not write.
+    LocalFolder = "local-folder", Warning;
     /// `acme_dir` is not on this machine.
     AcmeDirMissing = "acme-dir-missing", Note;
     /// The folder of the admin socket is not on this machine.

@@ -22,6 +22,37 @@ const SUFFIXES: [&str; 11] = [
     "home.arpa",
 ];
 
+/// Below these every customer has a name of their own (dynamic DNS and hosting), beside the two labels of `co.uk` and the like.
+pub(crate) const SHARED_DOMAINS: [&str; 16] = [
+    "duckdns.org",
+    "dyndns.org",
+    "ddns.net",
+    "no-ip.org",
+    "noip.com",
+    "dynu.net",
+    "myfritz.net",
+    "synology.me",
+    "myqnapcloud.com",
+    "ddnss.de",
+    "selfhost.eu",
+    "dedyn.io",
+    "freemyip.com",
+    "github.io",
+    "herokuapp.com",
+    "ngrok.app",
+];
+
+/// The blocks of addresses for networks of one's own, and for links and machines (RFC 1918, 3927, 4193, 4291).
+const BLOCKS: [&str; 7] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "127.0.0.0/8",
+    "fc00::/7",
+    "fe80::/10",
+];
+
 /// Prefix lengths of a network at home.
 const LAN: (u8, u8) = (24, 64);
 
@@ -52,6 +83,30 @@ fn is_of_lan(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     }
+}
+
+/// Whether it is one label that is not of private networks: a CA that is limited to `cloud` may issue for each name of a registry
+/// (RFC 5280 §4.2.1.10).
+pub(crate) fn is_top_level(host: &Host) -> bool {
+    matches!(host, Host::Dns(name) if !name.as_str().contains('.') && suffix(name.as_str()).is_none())
+}
+
+/// Whether others have names below this domain, by a rule that needs no list of all registries: a top-level domain that is not of private
+/// networks, two labels such as `co.uk`, or a provider's domain.
+pub(crate) fn is_shared(domain: &str) -> bool {
+    if suffix(domain).is_some() {
+        return false;
+    }
+    match domain.split_once('.') {
+        None => true,
+        Some((second, top)) => (top.len() == 2 && second.len() <= 3) || SHARED_DOMAINS.contains(&domain),
+    }
+}
+
+/// Whether a network is part of a block that everybody may use, or one address.
+pub(crate) fn is_private_network(network: &IpNet) -> bool {
+    let mut blocks = BLOCKS.iter().filter_map(|block| block.parse::<IpNet>().ok());
+    network.prefix_len() == network.max_prefix_len() || blocks.any(|block| block.contains(network))
 }
 
 /// A part of all names: a domain with all below it, or a network.

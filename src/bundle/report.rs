@@ -347,8 +347,10 @@ fn add_settings<T>(to: &mut Value, rows: &[Row<T>], settings: &T) {
 pub(super) fn site_json(site: &Site) -> Map<String, Value> {
     let redirect = site.redirect.as_ref().map(shown_redirect);
     let hsts_ms = site.hsts_s.map(|seconds| u64::from(seconds) * 1000);
+    let access_log = site.redirect.as_ref().map(|_| json!(site.access_log));
     [("redirect", json!(redirect)), ("hsts_ms", json!(hsts_ms))]
         .into_iter()
+        .chain(access_log.map(|value| ("access_log", value)))
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
 }

@@ -22,6 +22,7 @@ use crate::bundle::acme::{Plan, stored};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::file::word;
 use crate::bundle::{Bundle, file, report};
+use crate::doctor::explain::Code;
 use crate::local;
 use crate::ops::log;
 
@@ -42,6 +43,8 @@ struct Deployed {
     message: String,
     /// Some certificates have errors, and the others are in use.
     in_part: bool,
+    /// Why the CA on this machine does not issue for all its hosts.
+    trouble: Option<Failure>,
 }
 
 pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCode {
@@ -171,9 +174,12 @@ fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failu
         if let Some(members) = document.as_object_mut() {
             members.insert("deployed".to_owned(), json!(message));
         }
-        if let Err(failure) = &deployed {
-            failure.mark(&mut document);
-        }
+        let failure = match &deployed {
+            Err(failure) => Some(failure),
+            // The failure of a certificate says more.
+            Ok(deployed) => deployed.as_ref().and_then(|done| done.trouble.as_ref()).filter(|_| code == 0),
+        };
+        failure.into_iter().for_each(|failure| failure.mark(&mut document));
         print(&format!("{document:#}\n"));
     }
     match deployed {
@@ -326,6 +332,7 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
             return Ok(Some(Deployed {
                 message: format!("{note}; the bundle in use stays as it is"),
                 in_part: false,
+                trouble: None,
             }));
         }
         complain(&format!("warning {}\n", report::escaped(&note)));
@@ -336,8 +343,9 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
     if local.is_new {
         outcome = compiled();
     }
-    local.trouble.iter().for_each(|said| complain(&format!("warning {}\n", report::escaped(said))));
+    local.trouble.iter().for_each(|said| complain(&format!("warning {}\n", report::escaped(&said.message))));
     outcome.in_part |= is_edited || !local.trouble.is_empty();
+    let trouble = local.trouble.into_iter().next();
     let findings = report::findings(&outcome.findings, log::is_coloured(&io::stderr()));
     let tell = || {
         if !json {
@@ -357,24 +365,25 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
         let stays = "the bundle in use stays as it is".to_owned();
         return Ok(outcome.in_part.then(|| {
             tell();
-            Deployed { message: stays, in_part: true }
+            Deployed { message: stays, in_part: true, trouble }
         }));
     }
     tell();
-    taken(plan, &bytes, &outcome).inspect_err(|failure| {
+    let taken = taken(plan, &bytes, &outcome).inspect_err(|failure| {
         // Otherwise a restart would use a bundle that the running edge has refused.
         if let (Some(before), true) = (&before, failure.code != NOT_SERVED) {
             let _ = write(&plan.bundle, true, before);
         }
-    })
+    })?;
+    Ok(taken.map(|deployed| Deployed { trouble, ..deployed }))
 }
 
 /// What the CA on this machine came to.
 #[derive(Debug, Default)]
 struct Issued {
     is_new: bool,
-    /// Each a sentence: what it does not issue, and why.
-    trouble: Vec<String>,
+    /// What it does not issue, and why.
+    trouble: Vec<Failure>,
 }
 
 /// The names are those of the sanedge.toml that root has just read: whatever the user of the CA's part has written says nothing here.
@@ -383,12 +392,17 @@ fn issued(made: Option<&Plan>, issue: Issue) -> Result<Issued, Failure> {
     let replaced = if issue == Issue::ByNewCa { local::replace(wanted, now()) } else { Ok(()) };
     match replaced.and_then(|()| local::bring(wanted, issue == Issue::All, now())) {
         Ok(brought) => {
-            let trouble = brought.outside.iter().map(local::outside).collect();
+            let code = Code::LocalNotPermitted.as_str();
+            let outside = brought.outside.iter().map(local::outside);
+            let trouble = outside.map(|said| Failure::new(code, said)).collect();
             Ok(Issued { is_new: brought.is_new, trouble })
         }
         Err(error) if issue == Issue::ByNewCa => Err(Failure::new("local-ca", error.to_string())),
         // Those of other CAs are put to use all the same.
-        Err(error) => Ok(Issued { is_new: false, trouble: vec![error.to_string()] }),
+        Err(error) => {
+            let trouble = Failure::new(error.code().as_str(), error.to_string());
+            Ok(Issued { is_new: false, trouble: vec![trouble] })
+        }
     }
 }
 
@@ -400,7 +414,7 @@ fn made_by(plan: &Plan) -> String {
 fn taken(plan: &Plan, bytes: &[u8], outcome: &Outcome) -> Result<Option<Deployed>, Failure> {
     let bundle = Bundle::open(&plan.bundle).map_err(Failure::from)?;
     let admin = admin_of(&bundle);
-    let deployed = |message: String| Some(Deployed { message, in_part: outcome.in_part });
+    let deployed = |message: String| Some(Deployed { message, in_part: outcome.in_part, trouble: None });
     match client::ask(&admin, &STATUS, "application/json") {
         Err(AskError::Connect { error, .. }) if is_absent(&error) => {
             let message = format!("no edge is running; the next start uses {}", word(&plan.bundle));

@@ -13,16 +13,17 @@ use std::process::ExitCode;
 
 use dialogue::{Confirmation, Dialogue, Terminal};
 pub(super) use options::Options;
-use options::{SUDO, issuer, parse_app, parse_host};
-use steps::Setup;
+use options::{ByLocal, SUDO, issuer, names_issuer, parse_app, parse_host};
+use steps::{Setup, has_own_ca};
 use told::{Stop, Told};
 
 use super::failure::Failure;
 use crate::bundle::compile::shell_word;
-use crate::bundle::source;
+use crate::bundle::source::{self, Source};
 use crate::excerpt::Excerpt;
+use crate::names::Host;
 use crate::setup::child;
-use crate::setup::edit::Wish;
+use crate::setup::edit::{Issuer, Wish, is_local, is_public};
 
 /// The port that many Socket.IO examples listen on.
 const APP_PORT: &str = "3000";
@@ -62,18 +63,59 @@ fn typed(words: &[String]) -> String {
 fn wished(options: &Options) -> Result<(Wish, Confirmation), Stop> {
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let mut dialogue = (is_terminal && !options.yes && !options.json).then(Dialogue::here);
-    let host = given_or_asked(options.host.as_deref(), &mut dialogue, parse_host, |dialogue| {
-        dialogue.ask("Name that clients will connect to", first_host(&options.file).as_deref(), parse_host)
+    let before = source::read(&options.file).0;
+    let by_local = match () {
+        () if options.local => ByLocal::Yes,
+        () if names_issuer(options) || before.as_ref().is_some_and(has_own_ca) => ByLocal::No,
+        () if dialogue.is_some() || before.as_ref().is_some_and(|before| before.local.is_some()) => {
+            ByLocal::OfNetwork
+        }
+        () => ByLocal::No,
+    };
+    let parse = |text: &str| parse_host(text, by_local);
+    let host = given_or_asked(options.host.as_deref(), &mut dialogue, parse, |dialogue| {
+        let first = before.as_ref().and_then(first_host);
+        dialogue.ask("Name that clients will connect to", first.as_deref(), parse)
     })?;
     let app = given_or_asked(options.app.as_deref(), &mut dialogue, parse_app, |dialogue| {
         dialogue.ask("Port of the app on this machine", Some(APP_PORT), parse_app)
     })?;
+    let issuer = match by_local {
+        ByLocal::OfNetwork => suggested(options, before.as_ref(), &host, &mut dialogue)?,
+        ByLocal::No | ByLocal::Yes => issuer(options)?,
+    };
     let confirmation = match dialogue {
         _ if options.yes => Confirmation::Given,
         Some(dialogue) => Confirmation::Asked(dialogue),
         None => Confirmation::Impossible,
     };
-    Ok((Wish { host, app, issuer: issuer(options)? }, confirmation))
+    Ok((Wish { host, app, issuer }, confirmation))
+}
+
+/// For a host that no public CA issues for: the CA on this machine, if the file or the user says so.
+fn suggested(
+    options: &Options,
+    before: Option<&Source>,
+    host: &Host,
+    dialogue: &mut Option<Terminal>,
+) -> Result<Issuer, Stop> {
+    if before.is_some_and(|before| is_local(before, host)) {
+        return Ok(Issuer::Local);
+    }
+    let question = format!(
+        "No public CA issues a certificate for {host}. Shall a CA on this machine issue it? Each client has to trust that CA once"
+    );
+    let is_agreed = match dialogue.as_mut().filter(|_| !is_public(host)) {
+        Some(dialogue) => dialogue.confirm(&question, true)?,
+        None => false,
+    };
+    match () {
+        () if is_agreed => Ok(Issuer::Local),
+        () if matches!(host, Host::Ip(_)) => Err(Stop::Usage(format!(
+            "most CAs issue no certificate for an address such as {host}: use a name"
+        ))),
+        () => issuer(options),
+    }
 }
 
 fn given_or_asked<T>(
@@ -96,7 +138,6 @@ fn given_or_asked<T>(
 }
 
 /// The first host of the existing file, as a default.
-fn first_host(file: &Path) -> Option<String> {
-    let (source, _) = source::read(file);
-    Some(source?.sites.first()?.hosts.first()?.value.to_string())
+fn first_host(before: &Source) -> Option<String> {
+    Some(before.sites.first()?.hosts.first()?.value.to_string())
 }

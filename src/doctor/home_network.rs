@@ -2,31 +2,12 @@
 
 use std::net::IpAddr;
 
+use crate::bundle::private::SHARED_DOMAINS;
 use crate::names::{Host, SanName};
 
 /// Endings of names that exist at home only, where a private address is right and no public CA issues.
 const HOME_ENDINGS: [&str; 8] =
     ["local", "lan", "home.arpa", "home", "internal", "localhost", "test", "fritz.box"];
-/// Below these every customer has a name of their own (dynamic DNS and hosting), beside the two labels of `co.uk` and the like.
-const SHARED_DOMAINS: [&str; 16] = [
-    "duckdns.org",
-    "dyndns.org",
-    "ddns.net",
-    "no-ip.org",
-    "noip.com",
-    "dynu.net",
-    "myfritz.net",
-    "synology.me",
-    "myqnapcloud.com",
-    "ddnss.de",
-    "selfhost.eu",
-    "dedyn.io",
-    "freemyip.com",
-    "github.io",
-    "herokuapp.com",
-    "ngrok.app",
-];
-
 pub(crate) fn is_home(host: &Host) -> bool {
     match host {
         Host::Ip(address) => address.is_loopback() || is_private(address),

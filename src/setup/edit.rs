@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::problem::{Code, Problem};
-use crate::bundle::source::{Source, in_lf};
+use crate::bundle::private::is_private_host;
+use crate::bundle::source::{Site, Source, in_lf};
 use crate::doctor::home_network::is_home;
 use crate::names::Host;
 
@@ -25,6 +26,8 @@ pub(crate) enum Issuer {
     Given,
     /// A CA, by ACME.
     Acme(Acme),
+    /// The CA on this machine.
+    Local,
     /// Two PEM files.
     Files { chain: PathBuf, key: PathBuf },
 }
@@ -53,14 +56,19 @@ http  = [\"[::]:80\"]                  # redirects to https, and answers the CA
 /// The text of the file with what was missing. `before` is the existing text and what it parses to, if there is a file.
 ///
 /// # Errors
-/// If the host shares its site, setup cannot know which upstream the others need.
+/// If the host shares its site, setup cannot know which upstream and which CA the others need.
 pub(crate) fn edited(
     before: Option<(&str, &Source)>,
     wish: &Wish,
     file: &str,
 ) -> Result<String, Box<Problem>> {
     let Some((text, source)) = before else {
-        return Ok(format!("{HEAD}{}{}", issuer_table(wish), site_table(wish)));
+        return Ok(format!(
+            "{}{}{}",
+            head(wish),
+            issuer_table(wish),
+            site_table(wish, local_key(None, wish))
+        ));
     };
     let unusable = || {
         let message = format!("{file} is written in a way that setup cannot change");
@@ -87,19 +95,33 @@ fn changed(
             }
         }
         Issuer::Files { chain, key } if has_files(source, chain, key) => {}
-        Issuer::Acme(_) | Issuer::Files { .. } => more += &issuer_table(wish),
+        Issuer::Local if source.local.is_some() => {}
+        Issuer::Acme(_) | Issuer::Files { .. } | Issuer::Local => more += &issuer_table(wish),
     }
-    match place(source, wish) {
+    if source.listen.default_host.is_none()
+        && let Some(default) = default_host(wish)
+    {
+        let table = document.entry("listen").or_insert_with(toml_edit::table);
+        set(table.as_table_like_mut().ok_or_else(unusable)?, "default_host", &default);
+    }
+    let shared = || {
+        let message = format!("{file} has `{}` in a site that setup does not change", wish.host);
+        let words = [("host", &*wish.host.to_string()), ("upstream", &wish.app), ("file", file)];
+        Problem::of(Code::SharedSite, message, &words)
+    };
+    let place = place(source, wish);
+    let local = local_key(Some(source), wish);
+    if let (Some((at, _)), Some(is_local)) = (site_of(source, &wish.host), local) {
+        let alone = source.sites.get(at).is_some_and(|site| site.hosts.len() == 1);
+        let site = site_at(&mut document, at).filter(|_| alone).ok_or_else(shared)?;
+        site.insert("local", value(is_local));
+    }
+    match place {
         Place::Right => {}
-        Place::Missing => more += &site_table(wish),
-        Place::Shared => {
-            let message = format!("{file} has `{}` in a site that setup does not change", wish.host);
-            let words = [("host", &*wish.host.to_string()), ("upstream", &wish.app), ("file", file)];
-            return Err(Problem::of(Code::SharedSite, message, &words));
-        }
+        Place::Missing => more += &site_table(wish, local),
+        Place::Shared => return Err(shared()),
         Place::Other(at) => {
-            let sites = document.get_mut("site").and_then(Item::as_array_of_tables_mut);
-            let site = sites.and_then(|sites: &mut ArrayOfTables| sites.get_mut(at)).ok_or_else(unusable)?;
+            let site = site_at(&mut document, at).ok_or_else(unusable)?;
             change_upstream(site, &wish.app).ok_or_else(unusable)?;
         }
     }
@@ -131,11 +153,38 @@ enum Place {
     Shared,
 }
 
-fn place(source: &Source, wish: &Wish) -> Place {
-    let is_it = |site: &crate::bundle::source::Site| site.hosts.iter().any(|host| host.value == wish.host);
-    let Some((at, site)) = source.sites.iter().enumerate().find(|(_, site)| is_it(site)) else {
-        return Place::Missing;
+fn site_of<'s>(source: &'s Source, host: &Host) -> Option<(usize, &'s Site)> {
+    let is_it = |site: &Site| site.hosts.iter().any(|one| one.value == *host);
+    source.sites.iter().enumerate().find(|(_, site)| is_it(site))
+}
+
+fn site_at(document: &mut DocumentMut, at: usize) -> Option<&mut Table> {
+    document.get_mut("site").and_then(Item::as_array_of_tables_mut)?.get_mut(at)
+}
+
+/// The value of `local` that the host's site needs; `None`: it needs no change.
+fn local_key(source: Option<&Source>, wish: &Wish) -> Option<bool> {
+    let wanted = match &wish.issuer {
+        Issuer::Local => true,
+        // Otherwise the CA on this machine would issue for it.
+        Issuer::Acme(_) if source.is_some_and(|source| source.local.is_some()) => false,
+        _ => return None,
     };
+    let site = source.and_then(|source| site_of(source, &wish.host));
+    let is_local = site.map_or_else(|| is_private_host(&wish.host), |(_, site)| site.is_local(&wish.host));
+    (is_local != wanted).then_some(wanted)
+}
+
+/// The `default_host` for clients of an address, which send no server name (RFC 6066 §3).
+fn default_host(wish: &Wish) -> Option<String> {
+    match (&wish.issuer, &wish.host) {
+        (Issuer::Local, Host::Ip(address)) => Some(address.to_string()),
+        _ => None,
+    }
+}
+
+fn place(source: &Source, wish: &Wish) -> Place {
+    let Some((at, site)) = site_of(source, &wish.host) else { return Place::Missing };
     let of_socketio = |route: &&crate::bundle::source::Route| "/socket.io/".starts_with(route.path.as_str());
     let route = site.routes.iter().filter(of_socketio).max_by_key(|route| route.path.len());
     let leads =
@@ -187,13 +236,28 @@ fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
 }
 
-fn site_table(wish: &Wish) -> String {
-    format!("\n[[site]]\nhosts = [{}]\nupstream = [{}]\n", quoted(&wish.host.to_string()), quoted(&wish.app))
+/// The beginning of a new file.
+fn head(wish: &Wish) -> String {
+    let head = match wish.issuer {
+        Issuer::Local => HEAD.replace(", and answers the CA", ""),
+        _ => HEAD.to_owned(),
+    };
+    let line =
+        |host: String| format!("default_host = {}   # clients of an address send no name\n", quoted(&host));
+    head + &default_host(wish).map(line).unwrap_or_default()
+}
+
+/// `local` is the value of that key, if the site needs it.
+fn site_table(wish: &Wish, local: Option<bool>) -> String {
+    let local = local.map(|value| format!("local = {value}\n")).unwrap_or_default();
+    let (host, app) = (quoted(&wish.host.to_string()), quoted(&wish.app));
+    format!("\n[[site]]\nhosts = [{host}]\nupstream = [{app}]\n{local}")
 }
 
 fn issuer_table(wish: &Wish) -> String {
     match &wish.issuer {
         Issuer::Given => String::new(),
+        Issuer::Local => "\n[local]                            # a CA on this board: clients have to trust it once (`sanedge local show`)\n".to_owned(),
         Issuer::Files { chain, key } => format!(
             "\n[[certificate]]\nchain = {}\nkey = {}\n",
             quoted(&chain.to_string_lossy()),
@@ -210,9 +274,16 @@ fn issuer_table(wish: &Wish) -> String {
     }
 }
 
+/// Whether the file leaves a host to the CA on this machine, which it names.
+pub(crate) fn is_local(source: &Source, host: &Host) -> bool {
+    let of_site =
+        site_of(source, host).map_or_else(|| is_private_host(host), |(_, site)| site.is_local(host));
+    source.local.is_some() && of_site
+}
+
 /// Whether a public CA may issue for this host.
 pub(crate) fn is_public(host: &Host) -> bool {
-    !is_home(host)
+    !is_home(host) && !is_private_host(host)
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ NoPublicCa = "setup-no-public-ca";
     title: "no public CA issues a certificate for this name";
     see: "Chrome: ERR_SSL_PROTOCOL_ERROR\nNode: EPROTO, tlsv1 unrecognized name";
     why: "`{host}` exists in a home network only, so no CA can check that it is yours. Let's Encrypt refuses such names.";
-    fix: "Use a name of a domain that is yours, a certificate of your own, or a private CA that has an ACME server:\n  sudo sanedge setup {host} --app {app} --certificate CHAIN KEY\n  sudo sanedge setup {host} --app {app} --directory URL --trust FILE";
+    fix: "Let a CA on this board issue for it. Clients have to trust that CA once (docs/local.md):\n  sudo sanedge setup {host} --app {app} --local\nOr use a name of a domain that is yours, a certificate of your own, or a private CA that has an ACME server:\n  sudo sanedge setup {host} --app {app} --certificate CHAIN KEY\n  sudo sanedge setup {host} --app {app} --directory URL --trust FILE";
 Terms = "setup-terms";
     title: "the terms of service of the CA are not agreed to";
     see: "Connection refused: nothing is set up yet.";
@@ -96,10 +96,20 @@ NotCovered = "setup-not-covered";
     see: "No change: clients see what they saw before. With it: ERR_CERT_COMMON_NAME_INVALID, Hostname/IP does not match certificate's altnames";
     why: "Clients look for `{host}` in the subjectAltName of the certificate, and it is not there.";
     fix: "Have it issued again with this name, or give the right files. To see its names:\n  openssl x509 -noout -ext subjectAltName -in {chain}";
+OfOtherCa = "setup-other-ca";
+    title: "another CA of the file issues for the name";
+    see: "No change: clients see what they saw before.";
+    why: "`[[acme.certificate]]` in {file} covers `{host}`. The CA on this board issues only for hosts that no other certificate of the file covers.";
+    fix: "Leave the name to that CA:\n  sudo sanedge setup {host} --app {app}\nOr remove the name that covers `{host}` from [[acme.certificate]] in {file}, then run setup again.";
+DefaultHost = "setup-default-host";
+    title: "clients of the address would get another certificate";
+    see: "No change: clients see what they saw before. With it: ERR_CERT_COMMON_NAME_INVALID, IP: {host} is not in the cert's list";
+    why: "Clients of an address send no server name. They get the certificate of `default_host`, which is `{other}`, and the CA on this board does not issue that one.";
+    fix: "Write default_host = \"{host}\" in [listen] of {file}, then run setup again: clients without a server name then get no certificate for `{other}` any more. Or use a name instead of the address.";
 SharedSite = "setup-shared-site";
     title: "the name is in a site with other names, or with routes";
     see: "No change: clients see what they saw before.";
-    why: "Another upstream for that `[[site]]` would apply to its other names or paths as well, and setup cannot know whether you want that.";
+    why: "Another upstream or CA for that `[[site]]` would apply to its other names or paths as well, and setup cannot know whether you want that.";
     fix: "Change the site yourself: give `{host}` a `[[site]]` of its own with `upstream = [\"{upstream}\"]` in {file}, then run setup again.";
 NotConfirmed = "setup-not-confirmed";
     title: "the change was not confirmed";
@@ -179,7 +189,7 @@ impl From<&Finding> for Problem {
 }
 
 /// The words that fill the braces on the page.
-const EXAMPLES: [(&str, &str); 10] = [
+const EXAMPLES: [(&str, &str); 11] = [
     ("chain", "fullchain.pem"),
     ("command", "sudo sanedge setup socket.recre.store --app 3002"),
     ("typed", "sanedge setup socket.recre.store --app 3002"),
@@ -190,6 +200,7 @@ const EXAMPLES: [(&str, &str); 10] = [
     ("bundle", "/etc/sanedge/sanedge.bundle"),
     ("plan", "/etc/sanedge/sanedge.acme"),
     ("unit", "sanedge.service"),
+    ("other", "recre.store"),
 ];
 
 /// The table as a section of `docs/errors.md`, after the doctor's.

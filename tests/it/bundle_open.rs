@@ -229,6 +229,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
             hsts_s: Some(31_536_000),
             headers: vec![header("Server", None), header("X-Frame-Options", Some("DENY"))],
             redirect: None,
+            access_log: false,
         },
         Site { routes: vec![open], headers: vec![header("Server", Some("home"))], ..Site::default() },
         Site {
@@ -238,6 +239,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
                 path: "/shop".to_owned(),
             }),
             hsts_s: Some(0),
+            access_log: true,
             ..Site::default()
         },
     ];

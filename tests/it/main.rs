@@ -62,6 +62,7 @@ mod root_replaces_bundle;
 mod sandbox;
 mod scanners;
 mod setup;
+mod setup_local;
 mod site;
 mod site_keys;
 mod smuggling;

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use super::context::Context;
 use super::cover::{Candidate, is_private};
 use crate::bundle::acme::{self, Ca, Challenge, Local, Plan, Wanted, local, stored};
+use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding};
-use crate::bundle::private::{is_private_host, suffix};
-use crate::bundle::source::{CertificateFiles, Lined, NamedFile, Site, Source};
+use crate::bundle::private::is_top_level;
+use crate::bundle::source::{CertificateFiles, Lined, NamedFile, Source};
 use crate::excerpt::Excerpt;
 use crate::names::{Host, SanName};
+
+/// Where sanedge-deploy.service may write, beside the state folder (`ReadWritePaths=`).
+const UNIT_FOLDER: &str = "/etc/sanedge";
 
 /// The managed hosts, and the certificates that they need.
 #[derive(Debug, Default)]
@@ -62,12 +66,15 @@ impl Managed {
             let names = source.acme.iter().flat_map(|acme| &acme.certificates).flat_map(|names| &names.value);
             names.into_iter().any(|name| name.covers(host))
         };
+        if let Some(of) = source.local.as_ref().filter(|of| is_outside(source, &of.folder)) {
+            context.push(of.line, outside(&of.folder));
+        }
         for site in &source.sites {
             if let (Some(Lined { value: true, line }), None) = (&site.local, &source.local) {
                 context.push(*line, no_local());
             }
             let hosts = site.hosts.iter().map(|host| &host.value).filter(|_| source.local.is_some());
-            for host in hosts.filter(|host| is_local(site, host) && !covered(host) && !of_ca(host)) {
+            for host in hosts.filter(|host| site.is_local(host) && !covered(host) && !of_ca(host)) {
                 if is_top_level(host) {
                     context.push(source.local.as_ref().map_or(0, |of| of.line), top_level(host));
                 }
@@ -138,11 +145,6 @@ impl Managed {
     }
 }
 
-/// Whether the CA on this machine issues for this host of a site.
-fn is_local(site: &Site, host: &Host) -> bool {
-    site.local.as_ref().map_or_else(|| is_private_host(host), |written| written.value)
-}
-
 fn plan(source: &Source, certificates: Vec<Wanted>, local: Option<Local>) -> Plan {
     let acme = source.acme.as_ref();
     let addresses = |list: &[Lined<SocketAddr>]| list.iter().map(|listener| listener.value).collect();
@@ -172,16 +174,27 @@ pub(super) fn challenges(source: &Source) -> Option<PathBuf> {
     source.acme.as_ref().map(|acme| acme.challenges.clone()).or(local)
 }
 
+/// Whether the packaged deployment, which makes the bundle of this file, may not write in a folder.
+fn is_outside(source: &Source, folder: &Path) -> bool {
+    let file = std::path::absolute(&source.path).unwrap_or_default();
+    file.parent() == Some(Path::new(UNIT_FOLDER)) && !folder.starts_with(UNIT_FOLDER)
+}
+
+fn outside(folder: &Path) -> Finding {
+    let folder = word(folder);
+    Finding::new(Code::LocalFolder, "sanedge-deploy.service may not write in the folder of the CA")
+        .expected(format!("`folder` below {UNIT_FOLDER}, where that service writes"))
+        .found(folder.clone())
+        .remedy(format!(
+            "Remove `folder` from [local] for its default. Or type `sudo systemctl edit sanedge-deploy.service`, and add the lines `[Service]` and `ReadWritePaths=-{folder}`."
+        ))
+}
+
 fn no_local() -> Finding {
     Finding::new(Code::BadValue, "`local = true` needs a CA on this machine")
         .expected("the table [local] (docs/local.md)")
         .found("none in this file")
         .remedy("Add an empty [local] at the end of the file, or remove this line.")
-}
-
-/// A CA that is limited to a domain may issue for each name below it (RFC 5280 §4.2.1.10): to `cloud` means to all of a registry.
-fn is_top_level(host: &Host) -> bool {
-    matches!(host, Host::Dns(name) if !name.as_str().contains('.') && suffix(name.as_str()).is_none())
 }
 
 fn top_level(host: &Host) -> Finding {

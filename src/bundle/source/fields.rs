@@ -15,7 +15,7 @@ use crate::http::changes::{
 use crate::limits::HSTS;
 
 /// Keys that mean something where no app is.
-const WITHOUT_APP: [&str; 5] = ["hosts", "acme", "redirect", "hsts", "headers"];
+const WITHOUT_APP: [&str; 7] = ["hosts", "acme", "local", "redirect", "hsts", "headers", "access_log"];
 
 impl Reader<'_> {
     /// Says so where a site that redirects has keys of an app.

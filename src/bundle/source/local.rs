@@ -7,7 +7,7 @@ use super::parsed::Local;
 use super::typed::Reader;
 use super::values::{Bad, parse_host, parse_network};
 use crate::bundle::keys::{LOCAL, LOCAL_LIFETIME};
-use crate::bundle::private::suffix;
+use crate::bundle::private::{is_private_network, is_shared};
 use crate::excerpt::path_may_hold_key;
 use crate::names::Host;
 
@@ -15,8 +15,6 @@ use crate::names::Host;
 const FOLDER: &str = "local";
 /// Of a certificate, in milliseconds.
 const LIFETIME_MS: u64 = 90 * 86_400_000;
-/// Shortest prefixes: a CA for more than these is one for the internet.
-const PREFIX_MIN: (u8, u8) = (8, 32);
 
 impl Reader<'_> {
     pub(super) fn local(&mut self, root: &DeTable<'_>) -> Option<Local> {
@@ -49,23 +47,22 @@ impl Reader<'_> {
 fn parse_permit(text: &str) -> Result<String, Bad> {
     if text.contains('/') {
         let network = parse_network(text)?;
-        let least = if network.addr().is_ipv4() { PREFIX_MIN.0 } else { PREFIX_MIN.1 };
         let bad = || {
             Bad::new(
-                format!("a network with a prefix of at least {least}"),
-                "Write the network of your home, such as \"192.168.1.0/24\".",
+                "a network of private addresses, or one address",
+                "Write the network of your home, such as \"192.168.1.0/24\": the addresses of others are not yours to vouch for.",
             )
         };
-        return (network.prefix_len() >= least).then(|| network.to_string()).ok_or_else(bad);
+        return is_private_network(&network).then(|| network.to_string()).ok_or_else(bad);
     }
     match parse_host(text.strip_prefix('.').unwrap_or(text))? {
         Host::Ip(address) => Ok(IpNet::from(address).to_string()),
-        Host::Dns(name) if name.as_str().contains('.') || suffix(name.as_str()).is_some() => {
-            Ok(name.as_str().to_owned())
-        }
-        Host::Dns(_) => Err(Bad::new(
-            "a domain of your own, such as \"home.arpa\"",
-            "Write it in full: a CA for a whole top-level domain is one for the internet.",
+        Host::Dns(name) if !is_shared(name.as_str()) => Ok(name.as_str().to_owned()),
+        Host::Dns(name) => Err(Bad::new(
+            "a domain of your own, such as \"home.arpa\" or \"recre.store\"",
+            format!(
+                "Others have names below `{name}`, and a CA for all of them is one for the internet. Write your own domain below it in full."
+            ),
         )),
     }
 }
@@ -84,13 +81,47 @@ mod tests {
             ("192.168.1.0/24", "192.168.1.0/24"),
             ("10.0.0.0/8", "10.0.0.0/8"),
             ("192.168.1.5", "192.168.1.5/32"),
+            ("172.16.0.0/12", "172.16.0.0/12"),
+            ("192.168.0.0/16", "192.168.0.0/16"),
+            ("169.254.0.0/16", "169.254.0.0/16"),
             ("fd00::/32", "fd00::/32"),
+            ("fc00::/7", "fc00::/7"),
+            ("fe80::/10", "fe80::/10"),
+            ("8.8.8.8", "8.8.8.8/32"),
+            ("8.8.8.8/32", "8.8.8.8/32"),
+            ("2001:db8::1/128", "2001:db8::1/128"),
+            ("internal", "internal"),
+            ("lan", "lan"),
+            ("test", "test"),
+            ("a.co.uk", "a.co.uk"),
+            ("recre.uk", "recre.uk"),
+            ("a.b", "a.b"),
+            ("me.duckdns.org", "me.duckdns.org"),
         ] {
             assert_eq!(parse_permit(text).ok().as_deref(), Some(kept), "{text}");
         }
-        for bad in
-            ["store", "com", "8.0.0.0/7", "0.0.0.0/0", "fc00::/7", "192.168.1.5/24", "*.a.b", "", "a b"]
-        {
+        for bad in [
+            "store",
+            "com",
+            "arpa",
+            "co.uk",
+            "com.au",
+            "duckdns.org",
+            "10.0.0.0/7",
+            "172.0.0.0/11",
+            "192.168.0.0/15",
+            "169.254.0.0/15",
+            "8.0.0.0/8",
+            "8.8.8.8/31",
+            "0.0.0.0/0",
+            "fc00::/6",
+            "fe80::/9",
+            "2001:db8::/127",
+            "192.168.1.5/24",
+            "*.a.b",
+            "",
+            "a b",
+        ] {
             assert!(parse_permit(bad).is_err(), "{bad}");
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::bundle::acme::{Ca, Challenge, Dns};
+use crate::bundle::private::is_private_host;
 use crate::bundle::{Admin, Redirect, SiteHeader, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
@@ -151,8 +152,17 @@ pub struct Site {
     pub redirect: Option<Lined<Redirect>>,
     /// `hsts`, in seconds.
     pub hsts_s: Option<Lined<u32>>,
+    /// `access_log`, where it redirects; each route has its own.
+    pub access_log: bool,
     /// `[site.headers]`, sorted by the names in lower case.
     pub headers: Vec<SiteHeader>,
+}
+
+impl Site {
+    /// Whether the CA on this machine, if there is one, issues for this host of the site.
+    pub(crate) fn is_local(&self, host: &Host) -> bool {
+        self.local.as_ref().map_or_else(|| is_private_host(host), |written| written.value)
+    }
 }
 
 /// One path of a site, keys of the site filled in.

@@ -174,7 +174,9 @@ impl Reader<'_> {
             own.route(line, path.map_or_else(|| "/".to_owned(), |p| p.value))
         });
         let hsts_s = self.hsts(table);
+        let rules = written(Rules::default(), &RULES, &given.values);
         Some(Site {
+            access_log: redirects && rules.access_log,
             line,
             acme,
             local: local.map(|value| Lined { value, line: local_line }),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::told::Stop;
+use crate::bundle::private::is_top_level;
 use crate::doctor::options;
 use crate::names::Host;
-use crate::setup::edit::{Acme, Issuer, STAGING};
+use crate::setup::edit::{Acme, Issuer, STAGING, is_public};
 
 /// Before the command, if it was typed with sudo.
 pub(super) const SUDO: &str = "sudo ";
@@ -42,6 +43,9 @@ pub(in crate::cli) struct Options {
     /// Use this certificate: PEM files of its chain and of its key.
     #[arg(long, num_args = 2, value_names = ["CHAIN", "KEY"])]
     pub(super) certificate: Vec<PathBuf>,
+    /// Let a CA on this machine issue the certificate, for a name or address of your own network; clients have to trust that CA once.
+    #[arg(long, conflicts_with_all = ["staging", "directory", "certificate", "email", "agree"])]
+    pub(super) local: bool,
     /// Start no units of systemd: for a container, where `sanedge serve` is started by other means.
     #[arg(long)]
     pub(super) no_units: bool,
@@ -62,14 +66,34 @@ pub(in crate::cli) struct Options {
     pub(super) look: bool,
 }
 
-/// A name that may have a certificate.
-pub(super) fn parse_host(text: &str) -> Result<Host, String> {
+/// A name that may have a certificate, or an address if the CA on this machine may issue for it.
+pub(super) fn parse_host(text: &str, by_local: ByLocal) -> Result<Host, String> {
     let expected = || "expected a name such as socket.recre.store, without https:// and port";
     let host = Host::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
+    let is_possible = match by_local {
+        ByLocal::No => false,
+        ByLocal::OfNetwork => !is_public(&host),
+        ByLocal::Yes => true,
+    };
     match host {
-        Host::Dns(_) => Ok(host),
-        Host::Ip(_) => Err(format!("{}: most CAs issue no certificate for an address", expected())),
+        Host::Ip(_) if !is_possible => Err(format!(
+            "{}: most CAs issue no certificate for an address; with --local, a CA on this machine does",
+            expected()
+        )),
+        Host::Dns(_) if is_possible && is_top_level(&host) => Err(format!(
+            "expected a name below one of private networks: write {host}.local or {host}.home.arpa"
+        )),
+        host => Ok(host),
     }
+}
+
+/// For which hosts the CA on this machine may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByLocal {
+    No,
+    /// Those that no public CA issues for.
+    OfNetwork,
+    Yes,
 }
 
 /// The app's address in the form of `upstream`.
@@ -81,11 +105,19 @@ pub(super) fn parse_app(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether the options say where the certificate is to come from.
+pub(super) fn names_issuer(options: &Options) -> bool {
+    options.local || options.staging || options.directory.is_some() || !options.certificate.is_empty()
+}
+
 /// Where the certificate is to come from.
 pub(super) fn issuer(options: &Options) -> Result<Issuer, Stop> {
     let whole = |path: &PathBuf| std::path::absolute(path).map_err(|error| Stop::Usage(error.to_string()));
     if let [chain, key] = options.certificate.as_slice() {
         return Ok(Issuer::Files { chain: whole(chain)?, key: whole(key)? });
+    }
+    if options.local {
+        return Ok(Issuer::Local);
     }
     let staging = options.staging.then(|| STAGING.to_owned());
     Ok(Issuer::Acme(Acme {

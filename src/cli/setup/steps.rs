@@ -15,7 +15,8 @@ use super::qr;
 use super::told::{Stop, Told};
 use super::write::{self, Change, Written};
 use crate::acme;
-use crate::bundle::acme::Plan;
+use crate::bundle::acme::local::ROOT;
+use crate::bundle::acme::{Local, Plan};
 use crate::bundle::compile::{self, PEM_BYTES_MAX};
 use crate::bundle::file::word;
 use crate::bundle::finding::Severity;
@@ -26,6 +27,8 @@ use crate::cli::difference;
 use crate::cli::failure::Failure;
 use crate::cli::terminal::{complain, now};
 use crate::doctor::explain;
+use crate::local;
+use crate::names::Host;
 use crate::ops::log;
 use crate::setup::account::{self, NOBODY, User};
 use crate::setup::child;
@@ -44,6 +47,12 @@ const LISTEN: [SocketAddr; 2] = [
 ];
 /// The names of issuers at Let's Encrypt's staging CA begin with this.
 const TRIALS: &[u8] = b"(STAGING)";
+/// The default of the commands that take `--acme`.
+const PLAN: &str = "/etc/sanedge/sanedge.acme";
+/// This machine's name, which mDNS announces.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// Exists while avahi-daemon runs.
+const MDNS: &str = "/run/avahi-daemon/pid";
 /// Mode of /etc/sanedge: sanedge-acme, which is in no group of it, opens sanedge.acme by its name.
 const FOLDER_MODE: u32 = 0o751;
 
@@ -79,6 +88,11 @@ impl Setup<'_> {
 
     /// A problem, with the words for the braces of its explanation.
     fn problem(&self, code: Code, message: impl Into<String>) -> Box<Problem> {
+        self.problem_with(code, message, ("", ""))
+    }
+
+    /// The same with one word more.
+    fn problem_with(&self, code: Code, message: impl Into<String>, more: (&str, &str)) -> Box<Problem> {
         let (host, app) =
             (self.wish.host.to_string(), self.wish.app.strip_prefix("127.0.0.1:").unwrap_or(&self.wish.app));
         let (file, bundle) = (word(&self.options.file), word(&self.bundle_file()));
@@ -97,6 +111,7 @@ impl Setup<'_> {
             ("plan", &plan),
             ("command", &self.command),
             ("chain", &chain),
+            more,
         ];
         Problem::of(code, message, &words)
     }
@@ -159,6 +174,9 @@ impl Setup<'_> {
 
     fn name(&mut self, user: Option<User>, before: Option<&Source>) -> Step<()> {
         let host = self.wish.host.to_string();
+        if self.wish.issuer == Issuer::Local && self.local_name(&host) {
+            return Ok(());
+        }
         let is_public = edit::is_public(&self.wish.host);
         let by_ca = matches!(self.wish.issuer, Issuer::Acme(_));
         let private_ca = match &self.wish.issuer {
@@ -182,6 +200,10 @@ impl Setup<'_> {
             Some(problem) => {
                 self.told.step("name", &format!("it is unknown whether {host} resolves to this network"));
                 self.told.note(&problem.message);
+                if self.wish.issuer == Issuer::Local {
+                    self.told
+                        .note("clients need it in the DNS of this network's router, or in their hosts file");
+                }
             }
             None => {
                 let addresses: Vec<String> = look.addresses.iter().map(ToString::to_string).collect();
@@ -190,6 +212,37 @@ impl Setup<'_> {
         }
         self.notes(&look);
         Ok(())
+    }
+
+    /// What clients need to find a host that no DNS has; false: it is a name of DNS.
+    fn local_name(&mut self, host: &str) -> bool {
+        if let Host::Ip(address) = self.wish.host {
+            self.told.step("name", &format!("{address} is an address: clients need no DNS"));
+            if std::net::UdpSocket::bind((address, 0)).is_err() {
+                self.told
+                    .note("this machine does not have it now: let the router give it this address always");
+            }
+            return true;
+        }
+        let Some(label) = host.strip_suffix(".local") else { return false };
+        let own = fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_ascii_lowercase();
+        let own = own.split('.').next().unwrap_or_default().to_owned();
+        let announces = Path::new(MDNS).exists();
+        if announces && label == own {
+            self.told.step("name", &format!("clients find {host} by mDNS, and this machine announces it"));
+            return true;
+        }
+        self.told.step("name", &format!("clients find {host} by mDNS (no DNS server has it)"));
+        self.told.note(&match (announces, label.contains('.')) {
+            (false, _) => "no avahi-daemon runs here to announce it: sudo apt-get install avahi-daemon".to_owned(),
+            (true, true) => format!(
+                "this machine announces {own}.local, and many systems look up no .local name of three labels by mDNS: use {own}.local, or write the name in the hosts file of each client"
+            ),
+            (true, false) => format!(
+                "this machine announces {own}.local: use that name, or type: sudo hostnamectl set-hostname {label} && sudo systemctl restart avahi-daemon"
+            ),
+        });
+        true
     }
 
     fn ports(&mut self, before: Option<&Source>) -> Step<()> {
@@ -245,6 +298,9 @@ impl Setup<'_> {
             self.wish.issuer = Issuer::Given;
             text = self.edited(before_ref, &file).map_err(&fail)?;
         }
+        if self.wish.issuer == Issuer::Local {
+            self.is_possible(&text).map_err(&fail)?;
+        }
         if let Issuer::Files { chain, .. } = &self.wish.issuer
             && self.is_pending(&text)
         {
@@ -294,7 +350,7 @@ impl Setup<'_> {
 
     /// Whether a certificate of the file covers the host already, so that no CA is needed.
     fn is_covered(&self, with_ca: &str) -> bool {
-        if !matches!(self.wish.issuer, Issuer::Acme(_)) {
+        if !matches!(self.wish.issuer, Issuer::Acme(_) | Issuer::Local) {
             return false;
         }
         let host = self.wish.host.to_string();
@@ -304,6 +360,32 @@ impl Setup<'_> {
                 .plan
                 .as_ref()
                 .is_none_or(|plan| plan.certificates.iter().all(|one| !one.names.contains(&host)))
+            && outcome
+                .plan
+                .as_ref()
+                .and_then(|plan| plan.local.as_ref())
+                .is_none_or(|local| !local.names.contains(&host))
+    }
+
+    /// Whether the CA on this machine would issue for the host, and clients would get its certificate.
+    fn is_possible(&self, with_ca: &str) -> Result<(), Box<Problem>> {
+        let host = self.wish.host.to_string();
+        let outcome = compile::compile_text(&self.options.file, with_ca, now());
+        let Some(local) = outcome.plan.and_then(|plan| plan.local) else { return Ok(()) };
+        if !local.names.contains(&host) {
+            let message = format!("[[acme.certificate]] of the file covers `{host}`");
+            return Err(self.problem(Code::OfOtherCa, message));
+        }
+        let default =
+            source::parse(&self.options.file, with_ca).0.and_then(|source| source.listen.default_host);
+        let default = default.map(|default| default.value.to_string());
+        match default.filter(|default| !local.names.contains(default)) {
+            Some(other) if matches!(self.wish.host, Host::Ip(_)) => {
+                let message = format!("clients of {host} would get the certificate of `{other}`");
+                Err(self.problem_with(Code::DefaultHost, message, ("other", &other)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the host would wait for a certificate.
@@ -380,17 +462,15 @@ impl Setup<'_> {
     // --- 5: the certificate ---------------------------------------------------------------------------------
 
     fn certificate(&mut self) -> Step<()> {
-        let plan = acme::read_plan(&Plan::beside(&self.bundle_file())).ok();
-        let bundle = Bundle::open(&self.bundle_file()).ok();
-        let entry = bundle.as_ref().and_then(|bundle| {
-            let at = usize::from(bundle.host(&self.wish.host)?.certificate);
-            bundle.certificates.get(at)?.key.cert.first()
-        });
+        let plan = self.plan();
+        let entry = self.entry();
+        let entry = entry.as_ref();
         // A certificate for trials is replaced if the file names another CA.
         let is_trial = |der: &CertificateDer<'_>| der.windows(TRIALS.len()).any(|part| part == TRIALS);
         let entry =
             entry.filter(|der| !is_trial(der) || plan.as_ref().is_none_or(|plan| plan.ca.is_staging()));
         let result = match (entry, &plan) {
+            (_, Some(plan)) if self.ca_here(plan).is_some() => self.issued_here(plan),
             (Some(_), _) => {
                 self.told.step("certificate", &format!("{} has a certificate", self.wish.host));
                 Ok(())
@@ -405,20 +485,66 @@ impl Setup<'_> {
         result.and(renewals).map_err(failed("certificate"))
     }
 
+    /// What `apply` has written for `sanedge renew`.
+    fn plan(&self) -> Option<Plan> {
+        acme::read_plan(&Plan::beside(&self.bundle_file())).ok()
+    }
+
+    /// The host's certificate in the bundle.
+    fn entry(&self) -> Option<CertificateDer<'static>> {
+        let bundle = Bundle::open(&self.bundle_file()).ok()?;
+        let at = usize::from(bundle.host(&self.wish.host)?.certificate);
+        bundle.certificates.get(at)?.key.cert.first().cloned()
+    }
+
+    /// The CA on this machine, if it issues for the host.
+    fn ca_here<'p>(&self, plan: &'p Plan) -> Option<&'p Local> {
+        let host = self.wish.host.to_string();
+        plan.local.as_ref().filter(|local| local.names.contains(&host))
+    }
+
+    /// Has the CA on this machine issue what is missing.
+    fn issued_here(&mut self, plan: &Plan) -> Result<(), Box<Problem>> {
+        let host = &self.wish.host;
+        let is_current = || {
+            let entry = self.entry();
+            self.ca_here(plan).zip(entry).is_some_and(|(ca, der)| local::has_issued(ca, host, &der, now()))
+        };
+        if is_current() {
+            let said = format!("{host} has a certificate of the CA on this machine");
+            self.told.step("certificate", &said);
+            return Ok(());
+        }
+        let (said, document) = self.renew(&host.to_string())?;
+        // The run also tells what is wrong with other hosts.
+        if !is_current() {
+            return Err(self.refused(&document, &said.complaint()));
+        }
+        let said = format!("issued for {host} by the CA on this machine, and served");
+        self.told.step("certificate", &said);
+        Ok(())
+    }
+
+    /// Runs `sanedge renew` for a name; what it has said, and its document.
+    fn renew(&self, name: &str) -> Result<(programs::Said, Value), Box<Problem>> {
+        let file = Plan::beside(&self.bundle_file());
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg("renew").arg(file).args(["--now", "--json", "--host", name]);
+        let said = programs::ended(&mut command, &[], RENEW_TIME);
+        let said =
+            said.map_err(|error| self.problem(Code::Certificate, format!("sanedge renew: {error}")))?;
+        let document = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        Ok((said, document))
+    }
+
     /// Runs `sanedge renew`, which talks to the CA as its own user and deploys as this one.
     fn obtain(&mut self, plan: &Plan) -> Result<(), Box<Problem>> {
         let host = self.wish.host.to_string();
         let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
         let name = wanted.map_or(host.as_str(), |wanted| wanted.name());
         self.told.say(&format!("{:12}contacting {} …\n", "", report::escaped(&plan.ca.directory)));
-        let file = Plan::beside(&self.bundle_file());
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("renew").arg(file).args(["--now", "--json", "--host", name]);
         let begin = Instant::now();
-        let said = programs::ended(&mut command, &[], RENEW_TIME);
-        let said =
-            said.map_err(|error| self.problem(Code::Certificate, format!("sanedge renew: {error}")))?;
-        let document: Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        let (said, document) = self.renew(name)?;
         if !said.succeeded {
             return Err(self.refused(&document, &said.complaint()));
         }
@@ -437,14 +563,32 @@ impl Setup<'_> {
         let message = text("/message").unwrap_or_else(|| format!("sanedge renew: {complaint}"));
         let mut problem = self.problem(Code::Certificate, message);
         problem.code = text("/code").unwrap_or(problem.code);
-        problem.why = text("/certificates/0/failure/means").unwrap_or(problem.why);
-        if let Some(remedy) = text("/certificates/0/failure/remedy") {
+        let known = explain::Code::ALL.iter().find(|code| code.as_str() == problem.code);
+        let known = known.map(|code| code.explanation());
+        let row = self.row_of(document).map(|at| format!("/certificates/{at}/failure"));
+        let of_row = |field: &str| row.as_ref().and_then(|row| text(&format!("{row}/{field}")));
+        let why = of_row("means").or_else(|| known.map(|known| known.why.to_owned()));
+        problem.why = why.unwrap_or(problem.why);
+        if let Some(remedy) = of_row("remedy").or_else(|| known.map(|known| known.fix.to_owned())) {
             let plan = word(&Plan::beside(&self.bundle_file()));
             problem.fix = format!(
                 "{remedy}\nThen run setup again, or this step alone:\n  sudo sanedge renew {plan} --now"
             );
         }
         problem
+    }
+
+    /// The index of the certificate of the document that failed: that of the host, or else the first.
+    fn row_of(&self, document: &Value) -> Option<usize> {
+        let host = self.wish.host.to_string();
+        let rows = document.get("certificates")?.as_array()?;
+        let names = |row: &Value| {
+            let names = row.get("names").and_then(Value::as_array);
+            names.is_some_and(|names| names.iter().any(|name| name.as_str() == Some(&host)))
+        };
+        let failed = |row: &Value| row.get("failure").is_some_and(Value::is_object);
+        let own = rows.iter().position(|row| failed(row) && names(row));
+        own.or_else(|| rows.iter().position(failed))
     }
 
     // --- 6: a client ----------------------------------------------------------------------------------------
@@ -458,6 +602,13 @@ impl Setup<'_> {
             fail(self.problem(Code::LookFailed, format!("the roots of the CA cannot be read: {error}")))
         })?;
         let trust = trust.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let plan = self.plan();
+        let ca = plan.as_ref().and_then(|plan| self.ca_here(plan));
+        let root = ca.and_then(local::root_pem);
+        let trust = match (trust, root) {
+            (Some(trust), Some(root)) => Some(format!("{trust}\n{root}")),
+            (trust, root) => trust.or(root),
+        };
         let is_staging =
             source.as_ref().and_then(|source| source.acme.as_ref()).is_some_and(|acme| acme.ca.is_staging());
         let Some(listen) = written.https.iter().find(|listen| listen.port() != 0) else {
@@ -496,18 +647,33 @@ impl Setup<'_> {
         if is_staging {
             self.told.note("the certificate is for trials, and clients refuse it: run setup again with --directory letsencrypt");
         }
-        self.last_words(&authority);
-        Ok(json!({ "host": host, "url": format!("https://{authority}"), "works": works }))
+        self.last_words(&authority, ca.is_some());
+        let mut more = json!({ "host": host, "url": format!("https://{authority}"), "works": works });
+        if let Some(ca) = ca {
+            more["trust"] = json!(ca.folder.join(ROOT));
+        }
+        Ok(more)
     }
 
-    fn last_words(&self, authority: &str) {
+    fn last_words(&self, authority: &str, by_ca_here: bool) {
         let url = format!("https://{authority}/socket.io/?EIO=4&transport=polling");
         let file = word(&self.options.file);
+        let plan = match Plan::beside(&self.bundle_file()) {
+            plan if plan == Path::new(PLAN) => String::new(),
+            plan => format!(" --acme {}", word(&plan)),
+        };
         self.told.say(&format!("\n{}", qr::text(&url)));
-        self.told.say(&format!(
-            "Open it on a phone off Wi-Fi, to see whether it can be reached from outside:\n  {}\n\n",
-            report::escaped(&url)
-        ));
+        self.told.say(&match by_ca_here {
+            true => format!(
+                "Clients connect once they trust the CA on this machine. Its certificate, its fingerprint, and what to do on each system (more in \
+                 docs/local.md):\n  sanedge local show{plan}\n\nThen open this on a phone of this network:\n  {}\n\n",
+                report::escaped(&url)
+            ),
+            false => format!(
+                "Open it on a phone off Wi-Fi, to see whether it can be reached from outside:\n  {}\n\n",
+                report::escaped(&url)
+            ),
+        });
         self.told.say(&format!(
             "Next:\n  sanedge status                          # hosts, certificates, sessions\n  sanedge doctor https://{authority}   # when a client cannot connect\n  \
              sudo sanedge apply {file}   # after a change of the file\n"
@@ -516,7 +682,7 @@ impl Setup<'_> {
 }
 
 /// Whether the file names a private CA.
-fn has_own_ca(source: &Source) -> bool {
+pub(super) fn has_own_ca(source: &Source) -> bool {
     source.acme.as_ref().is_some_and(|acme| acme.trust.is_some())
 }
 

@@ -259,7 +259,8 @@ fn site(row: &Site<'_>) -> Result<bundle::Site, Broken> {
         Ok::<_, Broken>(bundle::Redirect { host, port, path: value::redirect_path(to.path)? })
     };
     let redirect = row.redirect.as_ref().map(redirect).transpose()?;
-    Ok(bundle::Site { redirect, hsts_s: row.hsts_s, ..bundle::Site::default() })
+    let access_log = row.access_log;
+    Ok(bundle::Site { redirect, hsts_s: row.hsts_s, access_log, ..bundle::Site::default() })
 }
 
 /// Gives each site its fields.
@@ -296,6 +297,9 @@ fn check_redirects(
     hosts: &[bundle::HostEntry],
 ) -> Result<(), Broken> {
     if let Some(at) = sites.iter().position(|site| site.routes.is_empty() == site.redirect.is_none()) {
+        return Err(Broken::Unused { table: "sites", at });
+    }
+    if let Some(at) = sites.iter().position(|site| site.access_log && site.redirect.is_none()) {
         return Err(Broken::Unused { table: "sites", at });
     }
     let leads_to = |site: &bundle::Site| {

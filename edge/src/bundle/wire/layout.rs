@@ -176,7 +176,11 @@ impl<'a> Site<'a> {
     fn of(site: &'a bundle::Site) -> Self {
         let redirect =
             |to: &'a bundle::Redirect| Redirect { host: Host::of(&to.host), port: to.port, path: &to.path };
-        Self { redirect: site.redirect.as_ref().map(redirect), hsts_s: site.hsts_s }
+        Self {
+            redirect: site.redirect.as_ref().map(redirect),
+            hsts_s: site.hsts_s,
+            access_log: site.access_log,
+        }
     }
 }
 

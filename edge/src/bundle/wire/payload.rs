@@ -220,6 +220,8 @@ pub struct Site<'a> {
     pub redirect: Option<Redirect<'a>>,
     /// `max-age` of Strict-Transport-Security in seconds.
     pub hsts_s: Option<u32>,
+    /// Each request that is redirected gets a line in the access log. Of a site with routes, each route says so itself.
+    pub access_log: bool,
 }
 
 /// Where a site redirects to.

@@ -14,6 +14,9 @@ use crate::edge::session::exchange::Request;
 use crate::edge::session::machine::Surroundings;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 
+/// The outcome of a redirected request in the access log.
+const REDIRECTED: &str = "redirected";
+
 impl Answer {
     /// Of an exchange that came to nothing.
     pub(super) fn of_upstream(request: &Request, problem: Problem, found: String) -> Self {
@@ -33,7 +36,12 @@ impl Session {
         let changes = changes.as_deref();
         let mut bytes = Vec::new();
         match says {
-            Says::Redirect(to) => answer::redirect(to, "", changes, *form, &mut bytes),
+            Says::Redirect(to) => {
+                if let Some(access) = access {
+                    access.log(&self.worker, 308, REDIRECTED, Duration::ZERO);
+                }
+                answer::redirect(to, "", changes, *form, &mut bytes);
+            }
             Says::Refused(refusal) => {
                 if let Some(access) = access {
                     access.log(

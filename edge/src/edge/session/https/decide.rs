@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    /// For a request that gets no further: by its route, where it has none by any of its site's. Where no site has its
+    /// For a request that gets no further: by its route, where it has none by any of its site's, or by its site that redirects. Where no site has its
     /// host it is of the one that the connection was opened for.
     fn refused_access(&self, active: &ActiveConfig, head: &RequestHead<'_>) -> Option<Box<Access>> {
         let named = || active.site(self.identity.name.as_deref()?);
@@ -145,7 +145,7 @@ impl Session {
         let route = route::find(site, head.path.as_bytes()).ok().flatten().and_then(|(at, _)| routes.get(at));
         let is_wanted = match route {
             Some(route) => route.rules.access_log,
-            None => routes.iter().any(|route| route.rules.access_log),
+            None => site.access_log || routes.iter().any(|route| route.rules.access_log),
         };
         let client = || client_address(self.peer, head, &active.bundle.trusted_proxies);
         is_wanted.then(|| Access::new(head, client()))
