@@ -598,6 +598,83 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_of_a_clock_that_was_ahead_is_made_anew_and_a_ca_of_one_only_when_asked_for() {
+        let desk = Desk::of(&["a.home.arpa"]);
+        desk.bring(T).unwrap();
+        let root = fs::read(desk.place(ROOT)).unwrap();
+        // A year ahead: the certificate begins in the future once the clock is right again.
+        assert!(desk.bring(T + 365 * DAY_S).unwrap().is_new);
+        assert!(desk.look(T).is_due && desk.look(T).lifetime.is_none());
+        assert!(desk.bring(T).unwrap().is_new && desk.is_whole(T));
+        assert!(desk.chain()[0].lifetime.not_before <= T);
+        assert_eq!(fs::read(desk.place(ROOT)).unwrap(), root, "devices trust it");
+
+        let desk = Desk::of(&["a.home.arpa"]);
+        desk.bring(T + 365 * DAY_S).unwrap();
+        let root = fs::read(desk.place(ROOT)).unwrap();
+        for error in [desk.bring(T).unwrap_err(), look(&desk.local, T).1.unwrap_err()] {
+            let said = error.to_string();
+            assert_eq!(error.code(), Code::LocalNotYetValid, "{said}");
+            for part in ["sudo sanedge local replace", "timedatectl", &moment(T), &moment(T + 364 * DAY_S)] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+        }
+        assert_eq!(fs::read(desk.place(ROOT)).unwrap(), root, "nobody asked for another");
+        replace(&desk.local, T).unwrap();
+        assert!(desk.bring(T).unwrap().is_new && desk.is_whole(T));
+        assert_ne!(fs::read(desk.place(ROOT)).unwrap(), root);
+    }
+
+    #[test]
+    fn wrong_owners_and_modes_are_said_with_the_command_and_public_files_are_put_right() {
+        let desk = Desk::of(&["a.home.arpa"]);
+        desk.bring(T).unwrap();
+        let mode = |name: &str, mode: u32| {
+            fs::set_permissions(desk.place(name), Permissions::from_mode(mode)).unwrap();
+        };
+        let said = || {
+            let (seen, brought) = (look(&desk.local, T).1.unwrap_err(), desk.bring(T).unwrap_err());
+            assert_eq!((seen.to_string(), seen.code()), (brought.to_string(), Code::LocalFiles));
+            seen.to_string()
+        };
+        for name in [AUTHORITY, CERTIFICATE] {
+            for wrong in [0o640, 0o604, 0o610] {
+                mode(name, wrong);
+                let command = format!("sudo chmod 600 {}", word(&desk.place(name)));
+                assert!(said().contains(&command), "{}", said());
+            }
+            mode(name, 0o600);
+            assert!(desk.bring(T).is_ok());
+        }
+        fs::hard_link(desk.place(CERTIFICATE), desk.place("twice")).unwrap();
+        assert!(said().contains(&format!("sudo rm {}", word(&desk.place(CERTIFICATE)))), "{}", said());
+        fs::remove_file(desk.place(CERTIFICATE)).unwrap();
+        assert!(desk.bring(T).unwrap().is_new && desk.is_whole(T));
+        fs::hard_link(desk.place(AUTHORITY), desk.place("twice2")).unwrap();
+        assert!(said().contains("put back a copy") && !said().contains("sudo rm"), "{}", said());
+        fs::remove_file(desk.place("twice2")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            let own = |uid| std::os::unix::fs::chown(desk.place(CERTIFICATE), Some(uid), None).unwrap();
+            own(64_013);
+            assert!(said().contains("sudo chown root:root "), "{}", said());
+            own(0);
+        }
+        for (name, wrong, right) in [(ROOT, 0o600, 0o644), (PUBLIC, 0o600, 0o644), (".", 0o700, 0o711)] {
+            mode(name, wrong);
+            assert!(!desk.bring(T).unwrap().is_new);
+            assert_eq!(desk.mode(name), right, "{name}: `sanedge renew` reads it");
+        }
+        mode(".", 0o733);
+        assert!(desk.bring(T).unwrap_err().to_string().contains("sudo chmod 711 "));
+        mode(".", 0o711);
+        fs::set_permissions(desk.folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let shared = desk.bring(T).unwrap_err().to_string();
+        assert!(shared.contains("other users can change"), "they can rename it: {shared}");
+        fs::set_permissions(desk.folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(desk.bring(T).is_ok());
+    }
+
+    #[test]
     fn no_host_makes_no_ca() {
         let desk = Desk::of(&[]);
         assert!(!desk.bring(T).unwrap().is_new && !desk.local.folder.exists());

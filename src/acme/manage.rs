@@ -140,7 +140,20 @@ fn caa(plan: &Plan) -> Result<Vec<String>, Stop> {
     Ok(names.into_iter().map(record).collect())
 }
 
+/// Whether no certificate comes from an ACME CA, and none has come from one before: the CA on this machine issues them all.
+pub fn needs_no_account(plan: &Plan) -> bool {
+    let is_known = |ca: &Ca| state::kept_account(&plan.state, &ca.directory).is_some();
+    let mut all = std::iter::once(&plan.ca).chain(&plan.fallback);
+    plan.local.is_some() && plan.certificates.is_empty() && !all.any(is_known)
+}
+
+/// Why there is no account then.
+pub const NO_ACCOUNT: &str = "no host of the file gets its certificate from an ACME CA, so there is no account. The CA on this machine needs none: `sanedge local show`";
+
 fn no_account(plan: &Plan) -> Stop {
+    if needs_no_account(plan) {
+        return Stop::new("acme-no-account", NO_ACCOUNT.to_owned());
+    }
     let message = format!(
         "{} has no account at {}; `sanedge renew` creates it with the first order",
         word(&plan.state),
@@ -154,6 +167,9 @@ fn no_account(plan: &Plan) -> Stop {
 /// # Errors
 /// If the CA refuses, or cannot be reached.
 pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
+    if needs_no_account(plan) {
+        return Err(no_account(plan));
+    }
     let state = State::open(&plan.state)?;
     if state.account(&plan.ca.directory).is_none_or(|kept| kept.id.is_none()) {
         return Err(no_account(plan));
@@ -161,6 +177,16 @@ pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
     let changed = runtime()?.block_on(account::roll_over(&state, &client, &plan.ca));
     changed.map(drop).map_err(|failure| stop(&failure))
+}
+
+/// What is said of a host with a certificate of the CA on this machine.
+pub fn of_local(plan: &Plan, host: &str) -> Option<Stop> {
+    let host = normal(host);
+    plan.local.as_ref().filter(|local| local.names.contains(&host))?;
+    let message = format!(
+        "{host} has a certificate of the CA on this machine, which revokes none: no client would ask it. For another key and certificate type `sudo sanedge renew --now --host {host}`; the old one stays valid until its end. If others may know ca.key, type `sudo sanedge local replace`, and remove the old CA from every device"
+    );
+    Some(Stop::new("local-host", message))
 }
 
 /// Revokes and deletes the stored certificate of `host`. The next run of `renew` orders another, with another key.

@@ -9,7 +9,7 @@ use super::clock::clock;
 use super::policy::Told;
 use super::progress::{Outcome, Row};
 use crate::bundle::acme::told::{self, CODES_MAX, FILE, Failure, Renewal};
-use crate::bundle::acme::{Ca, Plan};
+use crate::bundle::acme::{Ca, Plan, local};
 
 /// Updates the file with the rows of a run, and with the time of the next request for renewal information if this run has sent one.
 /// `directory_of` is the CA that issued a certificate. If the folder is missing or full, the edge shows nothing of the run.
@@ -47,12 +47,17 @@ fn renewal(plan: &Plan, row: &Row, directory_of: &dyn Fn(&str) -> Option<String>
     let mut all = std::iter::once(&plan.ca).chain(&plan.fallback);
     let ca: &Ca = all.find(|ca| Some(&ca.directory) == issued.as_ref()).unwrap_or(&plan.ca);
     let is_well = matches!(row.outcome, Outcome::Fine | Outcome::Issued);
+    let local = plan.local.as_ref().filter(|local| row.names.iter().all(|name| local.names.contains(name)));
+    // `Plan::decode` refuses what may be a key in either.
+    let (directory, profile) = match local {
+        Some(_) => (local::NAME.to_owned(), String::new()),
+        None => (ca.directory.clone(), ca.profile.clone()),
+    };
     Renewal {
         names: row.names.clone(),
-        // `Plan::decode` refuses what may be a key in either.
-        directory: ca.directory.clone(),
-        staging: ca.is_staging(),
-        profile: ca.profile.clone(),
+        directory,
+        staging: local.is_none() && ca.is_staging(),
+        profile,
         outcome: row.outcome.word().to_owned(),
         not_after: row.lifetime.map(|lifetime| lifetime.not_after),
         next: row.next,

@@ -154,7 +154,7 @@ fn renewals(told: &Renewals) -> String {
         [
             renewal.names.join(" "),
             format!("{staging}{}", renewal.directory.trim_start_matches("https://")),
-            renewal.profile.clone(),
+            if renewal.profile.is_empty() { "-".to_owned() } else { renewal.profile.clone() },
             renewal.outcome.clone(),
             renewal.next.map_or_else(|| "-".to_owned(), moment),
             why.unwrap_or("-").to_owned(),

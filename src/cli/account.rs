@@ -43,6 +43,7 @@ pub(super) fn account(action: &Action, file: &Path, json: bool) -> ExitCode {
         Err(stop) => return told(&stop, json),
     };
     match action {
+        Action::Show if manage::needs_no_account(&plan) => no_accounts(json),
         Action::Show => show(&manage::accounts(&plan), json),
         Action::Rollover => {
             let words = ["account", "rollover"].map(OsString::from);
@@ -87,6 +88,13 @@ fn done(message: &str, json: bool) -> ExitCode {
     exit(print(&match json {
         true => format!("{:#}\n", json!({ "ok": true, "message": message })),
         false => format!("{}\n", report::escaped(message)),
+    }))
+}
+
+fn no_accounts(json: bool) -> ExitCode {
+    exit(print(&match json {
+        true => format!("{:#}\n", json!({ "ok": true, "accounts": [], "message": manage::NO_ACCOUNT })),
+        false => format!("{}\n", manage::NO_ACCOUNT),
     }))
 }
 
@@ -135,6 +143,9 @@ pub(super) fn revoke(host: &str, file: &Path, json: bool) -> ExitCode {
         Ok(plan) => plan,
         Err(stop) => return told(&stop, json),
     };
+    if let Some(stop) = manage::of_local(&plan, host) {
+        return told(&stop, json);
+    }
     if let Some(code) = as_acme_user(&plan, &again(&["revoke".into(), host.into()], file, json)) {
         return if code == ExitCode::SUCCESS { taken_out(&plan, "", json) } else { code };
     }

@@ -8,9 +8,11 @@ use super::foreign_certificate::foreign_certificate;
 use super::home_network::{is_home, is_related};
 use super::target::Named;
 use super::tls::Session;
+use crate::bundle::acme::local::{ISSUER_NAME, ROOT_NAME};
 use crate::bundle::compile::{Presented, day, moment, presented};
 use crate::bundle::finding::{self, Code as ChainCode, listed};
 use crate::bundle::lifetime::Lifetime;
+use crate::excerpt::Excerpt;
 use crate::names::Host;
 
 /// Seconds by which two clocks may differ without a finding.
@@ -111,6 +113,7 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
             "the server does not prove that it has the certificate's key: another program is in between";
         findings.push(Finding::new(Code::TlsHandshake, message).seen("error", error));
     }
+    let local = is_local(&found).then(|| root_of(case.chain)).flatten();
     findings.sort_by_key(|finding| finding.code.level());
     let trusted = findings.iter().all(|finding| finding.code.level() != Level::Fail);
     if trusted {
@@ -118,6 +121,12 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
         let left = lifetime.left(case.now);
         let names = listed(found.names.iter().map(ToString::to_string));
         section.passed(Group::Tls, format!("certificate for {names}, {left} left ({})", found.key));
+        if let Some(root) = &local {
+            let text = format!(
+                "issued by the CA of the board ({root}): each device has to trust it once, as `sanedge local show` says"
+            );
+            section.passed(Group::Tls, text);
+        }
     }
     if let Some(other) = not_the_bundle(case, &found) {
         findings.insert(0, other);
@@ -194,9 +203,69 @@ fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
         Code::TlsCaCertificate if untrusted => {
             Some(chain_finding(case.host, Code::TlsSelfSigned, seen, found))
         }
+        code if is_local(found) => Some(match local_finding(case, code, found) {
+            Some(finding) => finding.seen("found", &seen.found),
+            None => chain_finding(case.host, code, seen, found),
+        }),
         code => Some(chain_finding(case.host, code, seen, found)),
     };
     found.findings.iter().filter_map(one).collect()
+}
+
+/// Whether the CA of a board with sanedge has issued it, by the name of the issuer.
+fn is_local(found: &Presented) -> bool {
+    found.issuer.contains(ISSUER_NAME)
+}
+
+/// The name of the CA above the issuer that a server sends with it.
+fn root_of(chain: &[CertificateDer<'static>]) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(chain.get(1)?).ok()?;
+    common_name(parsed.issuer())
+}
+
+fn common_name(name: &x509_parser::x509::X509Name<'_>) -> Option<String> {
+    let name = name.iter_common_name().next()?.as_str().ok()?;
+    Some(Excerpt::of(name).into())
+}
+
+/// The same case as [`chain_finding`] of a certificate of the CA on a board: no other CA helps.
+fn local_finding(case: &Case<'_>, code: Code, found: &Presented) -> Option<Finding> {
+    let trusted = case.trust.iter().filter_map(|root| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(root).ok()?;
+        common_name(parsed.subject()).filter(|name| name.starts_with(ROOT_NAME))
+    });
+    let trusted: Vec<String> = trusted.collect();
+    let root = root_of(case.chain).unwrap_or_else(|| ROOT_NAME.to_owned());
+    let finding = match code {
+        Code::TlsUnknownCa | Code::TlsSelfSigned | Code::TlsMissingIntermediate if trusted.is_empty() => {
+            let message = format!(
+                "the CA of the board ({root}) issued the certificate, and this client does not trust it: type `sanedge local show` on the board"
+            );
+            Finding::new(Code::LocalUntrusted, message)
+        }
+        Code::TlsUnknownCa | Code::TlsSelfSigned | Code::TlsMissingIntermediate => {
+            let message = format!(
+                "`{root}` issued the certificate, and this client trusts another CA of the board: have it trust the new one (`sanedge local show` on the board)"
+            );
+            Finding::new(Code::LocalReplaced, message).seen("trusted", trusted.join(", "))
+        }
+        Code::TlsExpired => {
+            let message = format!(
+                "the certificate of the board's CA expired on {}: type `sudo sanedge renew --now` on the board",
+                day(found.not_after)
+            );
+            Finding::new(Code::LocalExpired, message)
+        }
+        Code::TlsExpiresSoon => {
+            let message = format!(
+                "the certificate of the board's CA ends on {}, and was not renewed: type `sudo sanedge renew --now` on the board",
+                day(found.not_after)
+            );
+            Finding::new(Code::LocalDue, message)
+        }
+        _ => return None,
+    };
+    Some(finding)
 }
 
 fn not_the_bundle(case: &Case<'_>, found: &Presented) -> Option<Finding> {

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::acme::told::{self, Renewal, Renewals};
-use crate::bundle::acme::{PLAN_BYTES_MAX, Plan, Wanted};
+use crate::bundle::acme::{Local, PLAN_BYTES_MAX, Plan, Wanted};
 use crate::names::Host;
 
 /// The managed hosts of a bundle.
@@ -39,6 +39,18 @@ impl Managed {
                     .is_some_and(|parent| host.split_once('.').is_some_and(|(_, rest)| rest == parent))
         };
         self.plan.certificates.iter().find(|wanted| wanted.names.iter().any(covers))
+    }
+
+    /// The CA on the board, if it issues for `host`.
+    pub(super) fn local(&self, host: &Host) -> Option<&Local> {
+        let host = host.to_string();
+        self.plan.local.as_ref().filter(|local| local.names.contains(&host))
+    }
+
+    /// When the last run ended, and its result for a host of the CA on the board.
+    pub(super) fn last_run_of_local(&self, host: &Host) -> Option<(i64, &Renewal)> {
+        let (told, host) = (self.told.as_ref()?, host.to_string());
+        Some((told.at, told.certificates.iter().find(|one| one.names.contains(&host))?))
     }
 
     /// When the last run ended, and its result for `wanted`.

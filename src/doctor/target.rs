@@ -159,6 +159,7 @@ impl Plan {
                 None => plan.file(Path::new(name), options, now)?,
             }
         }
+        plan.trust_local();
         if plan.sees_nothing() && options.upstream.is_empty() {
             return Err(
                 "this user may not read the bundle, and there is no sanedge.toml beside it: nothing can be checked. Run the same command with sudo, or give https://HOST"
@@ -166,6 +167,17 @@ impl Plan {
             );
         }
         Ok(plan)
+    }
+
+    /// Trusts the CA on the board that a file names: what it issues is judged as on a device that has been told.
+    fn trust_local(&mut self) {
+        let managed =
+            self.targets.iter().filter_map(|target| Some((target.named.managed.as_ref()?, &target.host)));
+        let mut files: Vec<PathBuf> = managed
+            .filter_map(|(managed, host)| Some(managed.local(host)?.folder.join(acme::local::ROOT)))
+            .collect();
+        files.dedup();
+        self.trust.extend(files.iter().flat_map(|file| roots(file).unwrap_or_default()));
     }
 
     /// Nothing is left to look at, and nothing wrong was found either: that is not health.

@@ -19,6 +19,7 @@ use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
+use crate::bundle::acme::local::{ISSUER_NAME, ROOT_NAME};
 use crate::bundle::lifetime::{DAY_S, Lifetime};
 use crate::bundle::private::Subtree;
 use crate::names::Host;
@@ -69,8 +70,8 @@ impl Authority {
             params.name_constraints = Some(constraints.clone());
             params
         };
-        let root = params("sanedge local CA", 1);
-        let mut issuer = params("sanedge local issuer", 0);
+        let root = params(ROOT_NAME, 1);
+        let mut issuer = params(ISSUER_NAME, 0);
         // What it signs is good for TLS servers alone: no program, mail or user.
         issuer.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         issuer.use_authority_key_identifier_extension = true;

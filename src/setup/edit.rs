@@ -379,6 +379,47 @@ mod tests {
     }
 
     #[test]
+    fn the_ca_here_needs_its_table_and_what_hosts_of_others_need() {
+        for (host, more) in [
+            ("board.local", ""),
+            ("192.168.1.5", ""),
+            ("game.recre.store", "local = true\n"),
+            ("192.0.2.5", "local = true\n"),
+        ] {
+            let wish = wish(host, "127.0.0.1:3002", Issuer::Local);
+            let text = edited(None, &wish, "sanedge.toml").unwrap();
+            let source = read(&text);
+            assert!(is_local(&source, &wish.host) && source.acme.is_none(), "{text}");
+            assert!(text.ends_with(&format!("upstream = [\"127.0.0.1:3002\"]\n{more}")), "{text}");
+            let default = source.listen.default_host.map(|default| default.value);
+            assert_eq!(default, Some(wish.host.clone()).filter(|host| matches!(host, Host::Ip(_))));
+            assert_eq!(edit(&text, &wish).unwrap(), text);
+        }
+        let before = "board = \"host\"\n[acme]\nterms = \"agreed\"\n[[site]] # mine\nhosts = [\"a.b\"]\nupstream = [\"127.0.0.1:1\"]\n";
+        let here = |host: &str| wish(host, "127.0.0.1:1", Issuer::Local);
+        // Beside [acme]; a site that is there changes hands, and back again.
+        let text = edit(before, &here("a.b")).unwrap();
+        assert!(
+            text.starts_with(before.trim_end())
+                && text.contains("local = true")
+                && text.contains("\n[local] "),
+            "{text}"
+        );
+        assert!(is_local(&read(&text), &Host::parse("a.b").unwrap()));
+        let back = edit(&text, &wish("a.b", "127.0.0.1:1", acme())).unwrap();
+        assert!(!is_local(&read(&back), &Host::parse("a.b").unwrap()), "{back}");
+        let of_acme = edit(&text, &wish("nas.lan", "127.0.0.1:2", acme())).unwrap();
+        assert!(of_acme.ends_with("local = false\n"), "{of_acme}");
+        // An address has to be the default, if there is none.
+        let text = edit(before, &here("192.168.1.5")).unwrap();
+        assert!(read(&text).listen.default_host.is_some() && !text.contains("local ="), "{text}");
+        let defaulted = before.replace("[acme]", "[listen]\ndefault_host = \"a.b\"\n[acme]");
+        assert!(!edit(&defaulted, &here("192.168.1.5")).unwrap().contains("default_host = \"192"));
+        let shared = before.replace("\"a.b\"", "\"a.b\", \"c.b\"");
+        assert_eq!(edit(&shared, &here("a.b")).unwrap_err().code, "setup-shared-site");
+    }
+
+    #[test]
     fn a_file_written_inline_is_left_alone() {
         let text = "board = \"host\"\nlisten = { https = [\"[::]:443\"] }\nacme = { terms = \"agreed\" }\n\
             site = [{ hosts = [\"a.b\"], upstream = [\"127.0.0.1:1\"] }]\n";

@@ -712,6 +712,52 @@ async fn what_the_edge_answers_itself_has_its_line_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_request_has_its_line_where_the_site_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.sock");
+    let line = access_reader(&path);
+    let site = |host: &str, keys: &str| {
+        format!("[[site]]\nhosts = [\"{host}.recre.store\"]\nredirect = \"https://recre.example\"\n{keys}\n")
+    };
+    let hosts = ["www.recre.store", "none.recre.store", "quiet.recre.store"];
+    let edge = Edge::certified_for(&hosts)
+        .site_text(&site("www", "access_log = true"))
+        .site_text(&site("none", ""))
+        .site_text(&site("quiet", "access_log = false"))
+        .options(&["--access-log", "json", "--access-log-to", &format!("unix:{}", path.display())])
+        .start();
+    for (host, target) in [(hosts[1], "/no"), (hosts[2], "/no"), (hosts[0], "/a?sid=secret")] {
+        let mut client = Raw::open(&edge, host).await;
+        for _ in 0..2 {
+            assert_eq!(client.get(host, target, "").await.status, 308, "{host}");
+        }
+    }
+    // Only those of the first host, and one line for each.
+    let mut client = Raw::open(&edge, hosts[0]).await;
+    client.send(upgrade(hosts[0], "/last", "")).await;
+    assert_eq!(client.response().await.status, 308);
+    for target in ["/a?sid=", "/a?sid=", "/last"] {
+        let line = line();
+        assert_eq!(
+            (&line["host"], &line["status"], &line["outcome"], &line["client"]),
+            (&hosts[0].into(), &308.into(), &"redirected".into(), &"127.0.0.1".into()),
+            "{line}"
+        );
+        let shown = line["target"].as_str().unwrap();
+        assert!(shown.starts_with(target) && !shown.contains("secret"), "{line}");
+    }
+    // What the site refuses itself, too.
+    let mut client = Raw::open(&edge, hosts[0]).await;
+    client.get("unknown.test", "/", "").await.assert_ours(421, "misdirected");
+    assert_eq!(line()["status"], 421);
+    let shown = sanedge().args(["show", "--json"]).arg(edge.desk().bundle_file()).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let logs = shown["sites"].as_array().unwrap().iter().map(|site| site["access_log"].clone());
+    assert_eq!(logs.filter(|log| *log == true).count(), 1, "{shown:#}");
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_the_access_log_is_cut_in_json_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.sock");

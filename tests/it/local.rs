@@ -394,6 +394,209 @@ fn a_later_host_gets_its_certificate_and_one_outside_is_told_and_keeps_no_other_
     assert_eq!(names(&chain(desk)[0]), [LOCAL, "game.recre.store"]);
 }
 
+// --- what is said of it -----------------------------------------------------------------------------------------------
+
+/// The checks of the doctor, of one host.
+fn doctor(words: &[&str]) -> Vec<Value> {
+    let output = sanedge()
+        .args(["doctor", "--json", "--resolve", &format!("{LOCAL}:127.0.0.1")])
+        .args(words)
+        .output()
+        .unwrap();
+    let report = json(&output);
+    crate::support::doctor_schema::holds(&report);
+    let sections = report["sections"].as_array().unwrap().iter().filter(|section| section["kind"] == "host");
+    let of_host = |section: &&Value| section["subject"].as_str().unwrap().contains(LOCAL);
+    sections.filter(of_host).flat_map(|section| section["checks"].as_array().unwrap().clone()).collect()
+}
+
+fn codes(checks: &[Value]) -> Vec<&str> {
+    checks.iter().filter_map(|check| check["code"].as_str()).collect()
+}
+
+fn said_by<'c>(checks: &'c [Value], code: &str) -> &'c Value {
+    checks.iter().find(|check| check["code"] == code).unwrap_or_else(|| panic!("{code}: {checks:#?}"))
+}
+
+#[test]
+fn the_doctor_names_the_way_to_trust_it_and_not_another_ca() {
+    let edge = issued(&[LOCAL], "").serve();
+    let desk = edge.desk();
+    let url = format!("https://{LOCAL}:{}", edge.https.port());
+    let untrusted = doctor(&[&url]);
+    let found = said_by(&untrusted, "local-untrusted");
+    assert!(found["text"].as_str().unwrap().contains("sanedge local show"), "{found:#}");
+    let all = serde_json::to_string(&untrusted).unwrap();
+    assert!(!all.contains("certbot") && !all.contains("mkcert") && !all.contains("tls-unknown-ca"), "{all}");
+    let old = desk.path("old.crt");
+    fs::copy(root(desk), &old).unwrap();
+    let trusted = doctor(&["--ca", old.to_str().unwrap(), &url]);
+    assert!(
+        !codes(&trusted).iter().any(|code| code.starts_with("local-") || code.starts_with("tls-")),
+        "{trusted:#?}"
+    );
+    let text = serde_json::to_string(&trusted).unwrap();
+    assert!(text.contains("issued by the CA of the board (sanedge local CA "), "{text}");
+    let replaced = sanedge().args(["local", "replace", "--yes", "--acme"]).arg(plan(desk)).output().unwrap();
+    assert!(replaced.status.success(), "{}", crate::support::edge::text(&replaced));
+    let after = doctor(&["--ca", old.to_str().unwrap(), &url]);
+    let found = said_by(&after, "local-replaced");
+    assert!(found["evidence"].to_string().contains("sanedge local CA "), "{found:#}");
+    let now = doctor(&["--ca", root(desk).to_str().unwrap(), &url]);
+    assert!(!codes(&now).contains(&"local-replaced"), "{now:#?}");
+}
+
+/// A TLS server with this chain and key, until the test process ends.
+fn serving(chain: &str, key: &str) -> u16 {
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            std::thread::spawn(move || {
+                use std::io::{Read as _, Write as _};
+                let mut stream = rustls::StreamOwned::new(connection, stream);
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream
+                    .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn the_doctor_says_what_renews_a_certificate_that_has_ended_or_is_about_to() {
+    let desk = issued(&[LOCAL], "");
+    let ca = root(&desk);
+    for (days, code) in [(91, Some("local-expired")), (85, Some("local-due")), (10, None)] {
+        aged(&desk, days);
+        let chain = fs::read_to_string(desk.path("local/hosts.crt")).unwrap();
+        let port = serving(&chain, &fs::read_to_string(desk.path("local/hosts.key")).unwrap());
+        let checks = doctor(&["--ca", ca.to_str().unwrap(), &format!("https://{LOCAL}:{port}")]);
+        let found: Vec<&str> = codes(&checks)
+            .into_iter()
+            .filter(|code| code.starts_with("local-") || code.starts_with("tls-e"))
+            .collect();
+        assert_eq!(found, code.into_iter().collect::<Vec<_>>(), "{days}: {checks:#?}");
+        if let Some(code) = code {
+            let found = said_by(&checks, code);
+            assert!(found["text"].as_str().unwrap().contains("sudo sanedge renew --now"), "{found:#}");
+        }
+    }
+}
+
+#[test]
+fn status_page_and_doctor_name_the_issuer_the_days_and_the_next_renewal() {
+    let edge = issued(&[LOCAL], "").serve();
+    let desk = edge.desk();
+    renewed(desk, &[]);
+    let status = edge.status();
+    let told = &status["acme"]["certificates"][0];
+    assert_eq!(
+        (
+            &told["directory"],
+            &told["staging"],
+            &told["outcome"],
+            told["next"].is_i64(),
+            told["not_after"].is_i64()
+        ),
+        (&"this board's CA".into(), &false.into(), &"fine".into(), true, true),
+        "{told:#}"
+    );
+    let shown = text(&desk.ask(&["status"]));
+    let line =
+        shown.lines().find(|line| line.contains("this board's CA")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line.contains(LOCAL) && line.contains("fine") && line.contains("two thirds"), "{line}");
+    let host = shown.lines().find(|line| line.starts_with(LOCAL)).unwrap_or_else(|| panic!("{shown}"));
+    assert!(host.contains("89 d") || host.contains("90 d") || host.contains("89"), "{host}");
+    // The file names the CA: the doctor trusts what it names.
+    let checks = doctor(&[desk.bundle_file().to_str().unwrap()]);
+    let renewal =
+        checks.iter().find(|check| check["group"] == "renewal").unwrap_or_else(|| panic!("{checks:#?}"));
+    let said = renewal["text"].as_str().unwrap();
+    for part in ["this board's CA", "89 days left", "next renewal", "two thirds"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("letsencrypt") && !said.contains("profile"), "{said}");
+}
+
+#[test]
+fn account_and_revoke_say_that_the_ca_here_has_neither() {
+    let desk = issued(&[LOCAL], "");
+    let run = |words: &[&str]| sanedge().args(words).arg("--acme").arg(plan(&desk)).output().unwrap();
+    let shown = run(&["account", "show"]);
+    assert!(shown.status.success() && text(&shown).contains("no account"), "{}", text(&shown));
+    assert!(!text(&shown).contains("letsencrypt"), "{}", text(&shown));
+    let shown = json(&run(&["account", "show", "--json"]));
+    assert_eq!((&shown["ok"], &shown["accounts"]), (&true.into(), &serde_json::json!([])));
+    for action in [&["account", "rollover"][..], &["account", "dns-records"]] {
+        let refused = run(action);
+        assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+        assert!(text(&refused).contains("sanedge local show"), "{action:?}: {}", text(&refused));
+    }
+    let before = chain(&desk);
+    let refused = run(&["revoke", LOCAL]);
+    assert_eq!(refused.status.code(), Some(1));
+    for part in [&format!("sudo sanedge renew --now --host {LOCAL}"), "sudo sanedge local replace"] {
+        assert!(text(&refused).contains(part), "{}", text(&refused));
+    }
+    assert_eq!(chain(&desk), before);
+    assert_eq!(json(&run(&["revoke", LOCAL, "--json"]))["code"], "local-host");
+}
+
+#[test]
+fn keys_that_others_can_read_are_a_failure_that_everybody_sees_with_the_command() {
+    let edge = issued(&[LOCAL], "").serve();
+    let desk = edge.desk();
+    let key = desk.path("local/hosts.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let run = renew(desk, &["--json"]);
+    let document = json(&run);
+    assert_eq!((run.status.code(), &document["code"]), (Some(1), &"local-files".into()), "{document:#}");
+    let command = format!("sudo chmod 600 {}", key.display());
+    let failure = &document["certificates"][0]["failure"];
+    assert!(failure["found"].as_str().unwrap().contains(&command), "{document:#}");
+    let told = &edge.status()["acme"]["certificates"][0]["failure"];
+    assert!(told["found"].as_str().unwrap().contains("sudo chmod 600"), "{told:#}");
+    let shown = text(&sanedge().args(["local", "show", "--acme"]).arg(plan(desk)).output().unwrap());
+    assert!(shown.contains(&command), "{shown}");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    renewed(desk, &[]);
+}
+
+#[test]
+fn a_folder_where_the_packaged_deployment_may_not_write_is_a_warning() {
+    let findings = |place: &str, folder: &str| {
+        let text = format!(
+            "board = \"host\"\n[local]\nfolder = \"{folder}\"\n[[site]]\nhosts = [\"{LOCAL}\"]\nupstream = [\"127.0.0.1:1\"]\n"
+        );
+        let outcome = sanedge::bundle::compile::compile_text(Path::new(place), &text, 1_800_000_000);
+        let found = outcome.findings.into_iter();
+        found
+            .filter(|finding| finding.code == sanedge::bundle::finding::Code::LocalFolder)
+            .collect::<Vec<_>>()
+    };
+    for outside in ["/srv/ca", "/etc/ca", "/var/lib/sanedge-acme/ca", "/etc/sanedge2/ca"] {
+        let found = findings("/etc/sanedge/sanedge.toml", outside);
+        assert_eq!(found.len(), 1, "{outside}");
+        assert!(found[0].remedy.contains(&format!("ReadWritePaths=-{outside}")), "{:?}", found[0]);
+    }
+    for (place, folder) in [
+        ("/etc/sanedge/sanedge.toml", "local"),
+        ("/etc/sanedge/sanedge.toml", "/etc/sanedge/ca"),
+        ("/srv/edge/sanedge.toml", "/srv/ca"),
+    ] {
+        assert!(findings(place, folder).is_empty(), "{place} {folder}");
+    }
+}
+
 /// `sanedge-acme`, `sanedge`, and a third user, by numbers that no package takes.
 const ACME: u32 = 64_011;
 const EDGE: u32 = 64_012;

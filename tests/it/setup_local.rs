@@ -207,7 +207,7 @@ fn a_host_that_another_certificate_of_the_file_covers_needs_no_ca() {
 fn what_the_ca_here_cannot_do_is_refused_with_what_to_do() {
     const TEST: &str = "what_the_ca_here_cannot_do_is_refused_with_what_to_do";
     let Some((_app, port)) = app(TEST) else { return };
-    let other = "[[acme.certificate]]\nnames = [\"*.recre.example\"]\n";
+    let other = "[[acme.certificate]]\nnames = [\"game.recre.example\"]\n";
     let board = Board::with(port, &format!("default_host = \"{OTHER}\""), other);
     let found = board.refused("game.recre.example", port, &[], "setup-other-ca");
     assert!(found["do"].as_str().unwrap().contains("[[acme.certificate]]"), "{found:#}");

@@ -1,5 +1,11 @@
 //! The files in the folder of the CA on this machine (`[local]`).
 
+/// What the CA is called where another certificate has the URL of its CA's directory.
+pub const NAME: &str = "this board's CA";
+/// The common names of its root and of the issuer below begin so; a number follows.
+pub const ROOT_NAME: &str = "sanedge local CA";
+/// See [`ROOT_NAME`].
+pub const ISSUER_NAME: &str = "sanedge local issuer";
 /// The key that issues, its certificate, and the root above: for root alone.
 pub const AUTHORITY: &str = "ca.key";
 /// The root, which devices are to trust. PEM in a file of this name is what each system takes.

@@ -38,13 +38,13 @@ pub struct Renewals {
 pub struct Renewal {
     /// Its hosts.
     pub names: Vec<String>,
-    /// The directory of the CA that issued it, or that will.
+    /// The directory of the CA that issued it, or that will; [`local::NAME`](super::local::NAME) of the CA on this machine.
     pub directory: String,
     /// It comes from a CA for trials: browsers refuse it.
     pub staging: bool,
     /// The requested profile.
     pub profile: String,
-    /// `fine`, `issued`, `waiting` or `failed`.
+    /// `fine`, `issued`, `requested`, `waiting` or `failed`.
     pub outcome: String,
     /// When it ends.
     pub not_after: Option<i64>,

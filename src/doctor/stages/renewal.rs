@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::Stages;
-use crate::bundle::acme::Wanted;
 use crate::bundle::acme::told::Renewal;
+use crate::bundle::acme::{Wanted, local};
 use crate::bundle::compile::moment;
 use crate::bundle::file::word;
 use crate::bundle::lifetime::DAY_S;
@@ -18,7 +18,12 @@ const SILENT_S: i64 = DAY_S;
 impl Stages<'_> {
     pub(super) async fn renewal(&self, addresses: &[IpAddr], section: &mut Section) {
         let Some(managed) = &self.target.named.managed else { return };
-        let Some(wanted) = managed.wanted(&self.target.host) else { return };
+        let Some(wanted) = managed.wanted(&self.target.host) else {
+            if managed.local(&self.target.host).is_some() {
+                self.local_renewal(managed, section);
+            }
+            return;
+        };
         section.word("place", word(&managed.plan.challenges));
         if let Some(eab) = &managed.plan.ca.eab {
             section.word("eab", word(&eab.key_file));
@@ -30,13 +35,25 @@ impl Stages<'_> {
         self.reach(&managed.plan, wanted, addresses, section).await;
     }
 
+    /// The CA on the board needs no way to the host.
+    fn local_renewal(&self, managed: &Managed, section: &mut Section) {
+        section.word("place", word(&managed.plan.challenges));
+        match managed.last_run_of_local(&self.target.host) {
+            Some((at, told)) => self.told(at, told, section),
+            None => {
+                let planned = format!("{} issues for {}", local::NAME, self.target.host);
+                section.unknown(Group::Renewal, no_run(managed, &planned));
+            }
+        }
+    }
+
     fn told(&self, at: i64, told: &Renewal, section: &mut Section) {
-        let ca = format!(
-            "{}{}, profile {}",
-            if told.staging { "STAGING " } else { "" },
-            told.directory.trim_start_matches("https://"),
-            told.profile
-        );
+        let profile = match told.profile.as_str() {
+            "" => String::new(),
+            profile => format!(", profile {profile}"),
+        };
+        let staging = if told.staging { "STAGING " } else { "" };
+        let ca = format!("{staging}{}{profile}", told.directory.trim_start_matches("https://"));
         let held = self.held(told);
         let next = next(told);
         if told.staging {
@@ -100,6 +117,10 @@ fn untold(managed: &Managed, wanted: &Wanted) -> String {
         ca.directory.trim_start_matches("https://"),
         ca.profile
     );
+    no_run(managed, &planned)
+}
+
+fn no_run(managed: &Managed, planned: &str) -> String {
     match managed.unreadable() {
         Some(file) => {
             format!("{planned}; this user may not read {}: run the same command with sudo", word(&file))
