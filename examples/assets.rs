@@ -120,6 +120,10 @@ const PAGES: &[Page] = &[
                         "sudo sanedge setup socket.recre.store --app 3002 --certificate fullchain.pem privkey.pem --yes",
                         "With a certificate of your own, and without a question.",
                     ),
+                    (
+                        "sudo sanedge setup board.local --app 3002 --local",
+                        "With a CA on this board, for a name of your own network. Each client has to trust that CA once.",
+                    ),
                 ],
             ),
             ("FILES", &[TOML, BUNDLE, PLAN]),

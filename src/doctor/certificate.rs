@@ -1,6 +1,8 @@
 //! Checks the chain that a server presents: what some client refuses, and what fails later.
 
 use rustls_pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Name;
 
 use super::check::{Finding, Section};
 use super::explain::{Code, Group, Level};
@@ -12,9 +14,10 @@ use crate::bundle::acme::local::{ISSUER_NAME, ROOT_NAME};
 use crate::bundle::compile::{Presented, day, moment, presented};
 use crate::bundle::finding::{self, Code as ChainCode, listed};
 use crate::bundle::lifetime::Lifetime;
-use crate::excerpt::Excerpt;
 use crate::names::Host;
 
+/// Hexadecimal digits of the number in the name of a board's CA.
+const NUMBER_CHARS_MAX: usize = 8;
 /// Seconds by which two clocks may differ without a finding.
 const SKEW_S: i64 = 300;
 
@@ -113,7 +116,7 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
             "the server does not prove that it has the certificate's key: another program is in between";
         findings.push(Finding::new(Code::TlsHandshake, message).seen("error", error));
     }
-    let local = is_local(&found).then(|| root_of(case.chain)).flatten();
+    let local = is_local(case.chain).then(|| root_of(case.chain)).flatten();
     findings.sort_by_key(|finding| finding.code.level());
     let trusted = findings.iter().all(|finding| finding.code.level() != Level::Fail);
     if trusted {
@@ -203,7 +206,7 @@ fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
         Code::TlsCaCertificate if untrusted => {
             Some(chain_finding(case.host, Code::TlsSelfSigned, seen, found))
         }
-        code if is_local(found) => Some(match local_finding(case, code, found) {
+        code if is_local(case.chain) => Some(match local_finding(case, code, found) {
             Some(finding) => finding.seen("found", &seen.found),
             None => chain_finding(case.host, code, seen, found),
         }),
@@ -213,27 +216,31 @@ fn findings_of(case: &Case<'_>, found: &Presented) -> Vec<Finding> {
 }
 
 /// Whether the CA of a board with sanedge has issued it, by the name of the issuer.
-fn is_local(found: &Presented) -> bool {
-    found.issuer.contains(ISSUER_NAME)
+fn is_local(chain: &[CertificateDer<'static>]) -> bool {
+    chain.first().and_then(|der| name_of(der, |own| own.issuer(), ISSUER_NAME)).is_some()
 }
 
 /// The name of the CA above the issuer that a server sends with it.
 fn root_of(chain: &[CertificateDer<'static>]) -> Option<String> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(chain.get(1)?).ok()?;
-    common_name(parsed.issuer())
+    name_of(chain.get(1)?, |own| own.issuer(), ROOT_NAME)
 }
 
-fn common_name(name: &x509_parser::x509::X509Name<'_>) -> Option<String> {
-    let name = name.iter_common_name().next()?.as_str().ok()?;
-    Some(Excerpt::of(name).into())
+/// A common name that is `known` and the number of a CA: nothing else is shown of it.
+fn name_of(
+    der: &CertificateDer<'_>,
+    which: impl for<'c> Fn(&'c X509Certificate<'c>) -> &'c X509Name<'c>,
+    known: &str,
+) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
+    let name = which(&parsed).iter_common_name().next()?.as_str().ok()?;
+    let number = name.strip_prefix(known)?.strip_prefix(' ')?;
+    let is_number = number.len() <= NUMBER_CHARS_MAX && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_number.then(|| name.to_owned())
 }
 
 /// The same case as [`chain_finding`] of a certificate of the CA on a board: no other CA helps.
 fn local_finding(case: &Case<'_>, code: Code, found: &Presented) -> Option<Finding> {
-    let trusted = case.trust.iter().filter_map(|root| {
-        let (_, parsed) = x509_parser::parse_x509_certificate(root).ok()?;
-        common_name(parsed.subject()).filter(|name| name.starts_with(ROOT_NAME))
-    });
+    let trusted = case.trust.iter().filter_map(|root| name_of(root, |own| own.subject(), ROOT_NAME));
     let trusted: Vec<String> = trusted.collect();
     let root = root_of(case.chain).unwrap_or_else(|| ROOT_NAME.to_owned());
     let finding = match code {

@@ -15,6 +15,7 @@ use sanedge::bundle::compile::compile;
 const RUNS: &[&[&str]] = &[
     &["setup", "a.b", "--app", "1", "--no-units", "--yes", "--file", "TOML"],
     &["setup", "a.b", "--app", "1", "--no-units", "--yes", "--json", "--file", "TOML"],
+    &["setup", "a.home.arpa", "--app", "1", "--local", "--no-units", "--yes", "--json", "--file", "TOML"],
     &["bundle", "TOML"],
     &["bundle", "--json", "TOML"],
     &["bundle", "--verbose", "TOML"],
