@@ -23,7 +23,7 @@ use crate::bundle::source::{self, Source};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 use crate::setup::child;
-use crate::setup::edit::{Issuer, Wish, is_local, is_public};
+use crate::setup::edit::{Issuer, Wish, is_local, is_of_network};
 
 /// The port that many Socket.IO examples listen on.
 const APP_PORT: &str = "3000";
@@ -105,7 +105,7 @@ fn suggested(
     let question = format!(
         "No public CA issues a certificate for {host}. Shall a CA on this machine issue it? Each client has to trust that CA once"
     );
-    let is_agreed = match dialogue.as_mut().filter(|_| !is_public(host)) {
+    let is_agreed = match dialogue.as_mut().filter(|_| is_of_network(host)) {
         Some(dialogue) => dialogue.confirm(&question, true)?,
         None => false,
     };

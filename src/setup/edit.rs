@@ -283,7 +283,12 @@ pub(crate) fn is_local(source: &Source, host: &Host) -> bool {
 
 /// Whether a public CA may issue for this host.
 pub(crate) fn is_public(host: &Host) -> bool {
-    !is_home(host) && !is_private_host(host)
+    !is_home(host)
+}
+
+/// Whether a CA on this machine is the first choice for this host.
+pub(crate) fn is_of_network(host: &Host) -> bool {
+    is_home(host) || is_private_host(host)
 }
 
 #[cfg(test)]

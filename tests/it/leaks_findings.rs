@@ -89,6 +89,8 @@ pub(crate) const NO_ROW: &[(Code, &str)] = &[
     (Code::SelfCheck, "src/bundle/compile/encode.rs: a_mistake_of_ours_shows_no_key"),
     (Code::NotWritten, "a_key_as_the_name_of_the_output_is_not_shown"),
     (Code::CarriedOver, "a_key_in_what_is_carried_over_is_not_shown"),
+    // Of a file at one path only.
+    (Code::LocalFolder, "local.rs: a_folder_where_the_packaged_deployment_may_not_write_is_a_warning"),
     (Code::HostLeftOut, "a_key_in_what_is_carried_over_is_not_shown"),
 ];
 

@@ -6,7 +6,7 @@ use super::told::Stop;
 use crate::bundle::private::is_top_level;
 use crate::doctor::options;
 use crate::names::Host;
-use crate::setup::edit::{Acme, Issuer, STAGING, is_public};
+use crate::setup::edit::{Acme, Issuer, STAGING, is_of_network};
 
 /// Before the command, if it was typed with sudo.
 pub(super) const SUDO: &str = "sudo ";
@@ -72,7 +72,7 @@ pub(super) fn parse_host(text: &str, by_local: ByLocal) -> Result<Host, String> 
     let host = Host::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
     let is_possible = match by_local {
         ByLocal::No => false,
-        ByLocal::OfNetwork => !is_public(&host),
+        ByLocal::OfNetwork => is_of_network(&host),
         ByLocal::Yes => true,
     };
     match host {
