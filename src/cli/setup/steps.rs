@@ -648,11 +648,8 @@ impl Setup<'_> {
             self.told.note("the certificate is for trials, and clients refuse it: run setup again with --directory letsencrypt");
         }
         self.last_words(&authority, ca.is_some());
-        let mut more = json!({ "host": host, "url": format!("https://{authority}"), "works": works });
-        if let Some(ca) = ca {
-            more["trust"] = json!(ca.folder.join(ROOT));
-        }
-        Ok(more)
+        let trust = ca.map(|ca| ca.folder.join(ROOT));
+        Ok(json!({ "host": host, "url": format!("https://{authority}"), "works": works, "trust": trust }))
     }
 
     fn last_words(&self, authority: &str, by_ca_here: bool) {
