@@ -339,7 +339,7 @@ fn the_dialogue_offers_the_ca_here_for_an_address_and_for_names_that_no_public_c
     let answers = [(name, ADDRESS), ("[3000]: ", &port), (offer, ""), ("continue? [yes]: ", "")];
     let (code, said) = dialogue(&board, &answers);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&format!("works: Socket.IO 4")) && said.contains("sanedge local show"), "{said}");
+    assert!(said.contains("works: Socket.IO 4") && said.contains("sanedge local show"), "{said}");
     board.is_served(ADDRESS).unwrap();
     assert!(Path::new(&board.edge.desk().path("local/ca.crt")).exists());
     board.edge.stop();
