@@ -24,7 +24,7 @@ plan_edge() {
   file 0644 root root /usr/lib/tmpfiles.d/sanedge.conf <"$here/systemd/tmpfiles.conf"
   local unit
   for unit in sanedge.service sanedge-https.socket sanedge-http.socket sanedge-admin.socket sanedge-port@.service \
-    sanedge-renew.service sanedge-renew.timer sanedge-deploy.service sanedge-deploy.path; do
+    sanedge-settle.service sanedge-renew.service sanedge-renew.timer sanedge-deploy.service sanedge-deploy.path; do
     file 0644 root root "$units/$unit" <"$here/systemd/$unit"
   done
   file 0755 root root /usr/lib/sanedge/who-has-port <"$here/flash/ports.sh"
@@ -36,6 +36,7 @@ plan_edge() {
   [ "$systemd_version" -lt 254 ] || file 0644 root root "$units/sanedge.service.d/50-backoff.conf" <"$here/systemd/50-backoff.conf"
   plan gone "$units/sanedge.service.d/00-before.conf" # by which an upgrade of the package starts its old program
   enable sanedge.service
+  enable sanedge-settle.service
   # They run only if sanedge.acme exists.
   enable sanedge-renew.timer
   enable sanedge-deploy.path

@@ -36,6 +36,7 @@ use crate::doctor;
 use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
 use crate::ops::log;
+use crate::setup::again;
 use failure::Failure;
 use output::{DONE_IN_PART, in_place, keep_plan, write};
 use running::{admin_of, at, reload, status};
@@ -89,6 +90,10 @@ enum Command {
         /// terminal, and exits with 75 elsewhere.
         #[arg(long)]
         restart: bool,
+        /// Only settle a change that was interrupted by a kill or a power cut: complete it if the edge serves it, and undo it otherwise.
+        /// Without one, do nothing.
+        #[arg(long, conflicts_with_all = ["dry_run", "restart"])]
+        settle: bool,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -238,8 +243,12 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let words: Vec<String> =
-        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(error) = again::between(&words) {
+        complain(&format!("error cannot run as that user: {error}\n"));
+        return ExitCode::FAILURE;
+    }
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return misused(&error, &words),
@@ -252,7 +261,8 @@ pub fn run() -> ExitCode {
             carry_over,
             if json { Form::Json } else { Form::Text { verbose } },
         ),
-        Command::Apply { file, dry_run, restart, json } => {
+        Command::Apply { file, settle: true, json, .. } => apply::tell::settled(&file, json),
+        Command::Apply { file, dry_run, restart, json, .. } => {
             apply::tell::told(&apply::Request { file: &file, edit: None, dry_run, restart }, json)
         }
         Command::Renew { file, host, now, deploy, dry_run, every, json } => {

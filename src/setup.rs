@@ -4,6 +4,7 @@
 //! so it can be repeated: an interrupted run leaves nothing that the next one does not finish. It never stops another program.
 
 pub(crate) mod account;
+pub(crate) mod again;
 pub(crate) mod child;
 pub(crate) mod edit;
 pub(crate) mod look;

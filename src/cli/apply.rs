@@ -3,9 +3,11 @@
 //!
 //! [`run`] does this for the other commands that change the file as well (`site`, `setup`). Output and questions go through a [`Talk`].
 
+pub(super) mod commit;
 mod edge;
 mod journal;
 pub(super) mod lock;
+mod settle;
 mod signals;
 pub(super) mod tell;
 
@@ -19,13 +21,16 @@ use super::terminal::now;
 use crate::bundle::acme::{PLAN_BYTES_MAX, Plan};
 use crate::bundle::compare::{self, Difference};
 use crate::bundle::compile::{self, Outcome};
-use crate::bundle::file::{folder_of, word};
+use crate::bundle::file::word;
 use crate::bundle::finding::Finding;
 use crate::bundle::source::SOURCE_BYTES_MAX;
 use crate::bundle::{Bundle, file, report, source};
 use crate::names::Host;
+pub(crate) use commit::State;
+use commit::{Checks, Commit};
 use edge::Edge;
-use journal::{Change, Contents, Interrupted, Journal, Kind};
+pub(super) use edge::NOT_SERVED;
+use journal::{Change, Contents, Kind};
 use lock::Lock;
 
 /// Exit code if the change may be possible later, or with `--restart` (`EX_TEMPFAIL`).
@@ -65,22 +70,6 @@ pub(crate) trait Talk {
     fn ask(&mut self, question: &str) -> Option<bool>;
 }
 
-/// The result of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum State {
-    /// Files and edge needed no change.
-    Unchanged,
-    /// Nothing was changed (`--dry-run`).
-    Planned,
-    /// The files are written, and no edge runs.
-    Stored,
-    /// The edge serves it.
-    Reloaded,
-    /// A new process serves it.
-    Restarted,
-}
-
 /// Everything that is known about a change, also if it was not made.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -109,15 +98,16 @@ pub(crate) fn run(request: &Request<'_>, talk: &mut dyn Talk) -> (Report, Result
 /// Of a failure.
 pub(crate) fn exit_code(failure: &Failure) -> u8 {
     match failure.code.as_str() {
-        NEEDS_RESTART | lock::BUSY | "draining" | "edited-meanwhile" => NOT_NOW,
+        NEEDS_RESTART | lock::BUSY | edge::STARTING | "draining" | "edited-meanwhile" => NOT_NOW,
         _ => 1,
     }
 }
 
 /// Takes the lock of `run`, for other commands that write the bundle at `bundle`. First completes or undoes an interrupted change.
 pub(super) fn locked(bundle: &Path, waiting: impl FnMut()) -> Result<Lock, Failure> {
+    lock::ours(bundle)?;
     let lock = Lock::take(bundle, waiting)?;
-    recover(folder_of(bundle))?;
+    settle::recover(bundle)?;
     Ok(lock)
 }
 
@@ -137,18 +127,19 @@ fn applied(request: &Request<'_>, talk: &mut dyn Talk, report: &mut Report) -> R
         let mut planned = Planned::of(request, &place, talk, report, &mut told)?;
         planned.restart.append(&mut forced.clone());
         report.restart.clone_from(&planned.restart);
-        report.websockets = planned.edge.as_ref().map_or(0, |edge| edge.websockets);
+        report.websockets = planned.commit.edge.as_ref().map_or(0, |edge| edge.websockets);
         if request.dry_run {
             return Ok(State::Planned);
         }
         if planned.is_done() {
             return Ok(State::Unchanged);
         }
-        let may_restart = request.restart || report.websockets == 0 || agreed == Some(planned.bundle.digest);
+        let may_restart =
+            request.restart || report.websockets == 0 || agreed == Some(planned.commit.bundle.digest);
         if !planned.restart.is_empty() && !may_restart {
             drop(lock);
             agree(&planned.restart, report.websockets, talk)?;
-            agreed = Some(planned.bundle.digest);
+            agreed = Some(planned.commit.bundle.digest);
             continue;
         }
         match planned.commit(talk) {
@@ -198,11 +189,7 @@ impl Place {
 /// A change that passed the checks and is not made yet.
 struct Planned<'a> {
     place: &'a Place,
-    changes: Vec<Change>,
-    bundle: Bundle,
-    /// The bundle in place.
-    before: Option<Bundle>,
-    edge: Option<Edge>,
+    commit: Commit<'a>,
     /// Why a new process is necessary.
     restart: Vec<String>,
     /// Hosts whose certificate changes.
@@ -219,7 +206,7 @@ impl<'a> Planned<'a> {
         report: &mut Report,
         told: &mut Option<[u8; 32]>,
     ) -> Result<Self, Failure> {
-        file::guarded(&place.bundle).map_err(|error| Failure::new("folder", error.to_string()))?;
+        lock::ours(&place.bundle)?;
         let (old_text, text) = texts(request, place, report)?;
         let is_edited = request.edit.is_some() && old_text.as_deref() != Some(text.as_str());
         report.edit = if is_edited {
@@ -244,7 +231,7 @@ impl<'a> Planned<'a> {
         };
         let bundle = Bundle::decode(bytes.clone())
             .map_err(|error| Failure::new("bundle-refused", error.to_string()))?;
-        let (in_place, before) = in_place(place)?;
+        let (in_place, before) = commit::in_place(&place.bundle)?;
         let (plan_bytes, plan_before) = plan_in_place(place)?;
         let mut differences = before
             .as_ref()
@@ -266,24 +253,26 @@ impl<'a> Planned<'a> {
             // Last, because the next start of the edge uses it.
             Change { path: place.bundle.clone(), kind: Kind::Bundle, old: in_place, new: Some(bytes) },
         ];
-        let renewed = renewed(before.as_ref(), &bundle);
         let changes = all.into_iter().filter(|change| change.old != change.new).collect();
-        Ok(Self { place, changes, bundle, before, edge, restart, renewed, text })
+        let commit = Commit { path: &place.bundle, changes, bundle, before, edge };
+        let renewed = commit.renewed();
+        Ok(Self { place, commit, restart, renewed, text })
     }
 
     /// Whether files and edge need no change.
     fn is_done(&self) -> bool {
-        self.changes.is_empty()
-            && self.edge.as_ref().is_none_or(|edge| edge.uses(&self.bundle))
+        let commit = &self.commit;
+        commit.changes.is_empty()
+            && commit.edge.as_ref().is_none_or(|edge| edge.uses(&commit.bundle))
             && self.restart.is_empty()
     }
 
     fn can_restart(&self) -> bool {
-        self.edge.as_ref().is_some_and(|edge| edge.has_unit)
+        self.commit.edge.as_ref().is_some_and(|edge| edge.has_unit)
     }
 
     fn commit(&self, talk: &mut dyn Talk) -> Result<State, Failure> {
-        if let Some(edge) = &self.edge {
+        if let Some(edge) = &self.commit.edge {
             edge.is_ready()?;
             if !self.restart.is_empty() && !edge.has_unit {
                 let message = format!(
@@ -294,30 +283,15 @@ impl<'a> Planned<'a> {
                 return Err(Failure::new(NEEDS_RESTART, message));
             }
         }
-        self.is_as_proven()?;
-        let _deferred = signals::Deferred::new();
-        if self.changes.is_empty() {
-            return self.put_to_use(talk);
-        }
-        let journal = Journal::begin(folder_of(&self.place.bundle), &self.changes)?;
-        // An editor may have saved the file while the journal was written. No file is replaced yet.
-        if let Err(edited) = self.is_as_proven() {
-            journal.end()?;
-            return Err(edited);
-        }
-        let done = Journal::write(&self.changes).and_then(|notes| {
-            notes.iter().for_each(|note| talk.note(note));
-            self.put_to_use(talk)
-        });
-        match done {
-            Ok(state) => journal.end().map(|()| state),
-            Err(failure) => Err(self.undone(journal, failure)),
-        }
+        let sources = || self.is_as_proven();
+        let served = || edge::serves_new(&self.commit.bundle, &self.renewed);
+        let checks = Checks { sources: &sources, served: &served };
+        self.commit.run(!self.restart.is_empty(), &checks, &mut |text| talk.note(text))
     }
 
     /// Checks that the file is still the one that was checked: an editor does not take the lock.
     fn is_as_proven(&self) -> Result<(), Failure> {
-        let edited = self.changes.iter().find(|change| change.kind == Kind::Text);
+        let edited = self.commit.changes.iter().find(|change| change.kind == Kind::Text);
         let wanted = edited.map_or(&self.text, |change| &change.old);
         if journal::contents(&self.place.file)? == *wanted {
             return Ok(());
@@ -327,61 +301,6 @@ impl<'a> Planned<'a> {
             word(&self.place.file)
         );
         Err(Failure::new("edited-meanwhile", message))
-    }
-
-    fn put_to_use(&self, talk: &mut dyn Talk) -> Result<State, Failure> {
-        let Some(edge) = &self.edge else { return Ok(State::Stored) };
-        let state = if self.restart.is_empty() {
-            if !edge.uses(&self.bundle) {
-                edge.reload()?.iter().for_each(|note| talk.note(note));
-            }
-            State::Reloaded
-        } else {
-            talk.note("restarting the edge");
-            edge.restart()?;
-            State::Restarted
-        };
-        Edge::confirm(&self.place.bundle, &self.bundle, &self.renewed, state == State::Restarted)?;
-        Ok(state)
-    }
-
-    /// Restores files and edge, and says so in the failure.
-    fn undone(&self, journal: Journal, mut failure: Failure) -> Failure {
-        let others = match journal.roll_back() {
-            Ok(others) => others,
-            Err(error) => {
-                failure.message += &format!(
-                    ". The files could not be restored: {}. The next `sanedge apply` tries again",
-                    error.message
-                );
-                return failure;
-            }
-        };
-        for path in others {
-            failure.message +=
-                &format!(". {} was changed by another program meanwhile, and keeps that change", word(&path));
-        }
-        failure.message += match self.edge_as_before() {
-            Ok(()) => ". Files and edge are as before",
-            Err(_) => {
-                ". The files are as before, but the edge does not confirm that it serves them: check `sanedge status`"
-            }
-        };
-        failure
-    }
-
-    fn edge_as_before(&self) -> Result<(), Failure> {
-        let (Some(edge), Some(before)) = (&self.edge, &self.before) else { return Ok(()) };
-        if !edge.uses(before) {
-            return Ok(());
-        }
-        match Edge::find(&self.place.bundle, &[before, &self.bundle])? {
-            Some(now) if now.uses(before) => return Ok(()),
-            Some(now) if self.restart.is_empty() => drop(now.reload()?),
-            _ if edge.has_unit => edge.restart()?,
-            _ => {}
-        }
-        Edge::confirm(&self.place.bundle, before, &[], !self.restart.is_empty())
     }
 }
 
@@ -425,20 +344,6 @@ fn unreadable(message: String, findings: &[Finding]) -> Failure {
     Failure::new("findings", format!("{message}{found}: nothing was changed"))
 }
 
-/// The existing bundle. One that cannot be opened is replaced as well; everything in the new bundle then counts as new.
-fn in_place(place: &Place) -> Result<(Contents, Option<Bundle>), Failure> {
-    if super::output::is_something_else(&place.bundle) {
-        let message = format!(
-            "{0} is not a bundle: move it away (`mv {0} {0}.damaged`) and try again",
-            word(&place.bundle)
-        );
-        return Err(Failure::new("not-written", message));
-    }
-    let bytes = journal::contents(&place.bundle)?;
-    let bundle = bytes.as_ref().and_then(|bytes| Bundle::decode(bytes.clone()).ok());
-    Ok((bytes, bundle))
-}
-
 fn plan_in_place(place: &Place) -> Result<(Contents, Option<Plan>), Failure> {
     let bytes = journal::contents(&place.plan)?;
     if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > PLAN_BYTES_MAX) {
@@ -448,28 +353,4 @@ fn plan_in_place(place: &Place) -> Result<(Contents, Option<Plan>), Failure> {
     }
     let plan = bytes.as_ref().and_then(|bytes| Plan::decode(bytes).ok());
     Ok((bytes, plan))
-}
-
-/// The hosts whose certificate differs between the two bundles.
-fn renewed(before: Option<&Bundle>, bundle: &Bundle) -> Vec<Host> {
-    let end_entity = |bundle: &Bundle, host: &Host| {
-        let certificate = bundle.host(host).map(|entry| usize::from(entry.certificate))?;
-        bundle.certificates.get(certificate)?.key.cert.first().cloned()
-    };
-    let is_renewed =
-        |host: &&Host| before.is_none_or(|before| end_entity(before, host) != end_entity(bundle, host));
-    bundle.hosts.iter().map(|entry| &entry.host).filter(is_renewed).cloned().collect()
-}
-
-/// Completes an interrupted change if the edge uses the new bundle, and otherwise restores the old files.
-fn recover(folder: &Path) -> Result<(), Failure> {
-    let Some(interrupted) = Interrupted::find(folder)? else { return Ok(()) };
-    let holds = match interrupted.new_bundle() {
-        Some(path) => match Bundle::open(&path) {
-            Ok(bundle) => Edge::find(&path, &[&bundle])?.is_some_and(|edge| edge.uses(&bundle)),
-            Err(_) => false,
-        },
-        None => false,
-    };
-    interrupted.settle(holds).map(drop)
 }

@@ -4,37 +4,29 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
+use super::apply::commit::{Checks, Commit};
+use super::apply::{NEEDS_RESTART, NOT_NOW, NOT_SERVED, State, exit_code};
 use super::failure::Failure;
-use super::output::{DONE_IN_PART, in_place, write};
-use super::running::{admin_of, is_absent, reload_of};
+use super::output::{DONE_IN_PART, in_place};
 use super::terminal::{complain, now, print};
 use crate::acme::{self, Options, Stop, confirm};
-use crate::admin::client::{self, AskError};
-use crate::admin::endpoints::STATUS;
 use crate::bundle::acme::{Plan, stored};
-use crate::bundle::compile::{self, Outcome};
+use crate::bundle::compile;
 use crate::bundle::file::word;
-use crate::bundle::{Bundle, file, report};
+use crate::bundle::{Bundle, report};
 use crate::doctor::explain::Code;
 use crate::local;
+use crate::names::Host;
 use crate::ops::log;
-
-/// Exit code if a later run may succeed without a change by the user (`EX_TEMPFAIL`).
-const NOT_NOW: u8 = 75;
-/// The file in which `sanedge-acme` is looked up.
-const PASSWD: &str = "/etc/passwd";
-/// The user that talks to the CA if root runs the command.
-const ACME_USER: &str = "sanedge-acme";
-
-/// The code if the edge uses the bundle, but a handshake on this machine gets another certificate.
-const NOT_SERVED: &str = "not-served";
+use crate::setup::account::{self, User};
+use crate::setup::again::{self, Output};
 
 /// The result of a deployment.
 #[derive(Debug)]
@@ -55,8 +47,8 @@ pub(super) fn renew(options: &Options, only_deploy: bool, json: bool) -> ExitCod
     if only_deploy {
         return finish(None, deploy(&plan, Issue::WhatIsDue, json), json);
     }
-    if let Some((uid, gid)) = acme_user(&plan).filter(|_| options.keeps_state(&plan)) {
-        return as_user(options, &plan, (uid, gid), json);
+    if let Some(user) = acme_user(&plan).filter(|_| options.keeps_state(&plan)) {
+        return as_user(options, &plan, user, json);
     }
     let tell = |name: &str, what: &str| {
         if !json {
@@ -122,6 +114,7 @@ pub(super) fn repeated(options: &Options, pause: Duration) -> ExitCode {
         let ended = runtime.and_then(|runtime| runtime.block_on(terminated()));
         // If the handlers cannot be installed, the system's default action applies.
         if ended.is_ok() {
+            again::end_running();
             std::process::exit(0);
         }
     });
@@ -187,7 +180,8 @@ fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failu
             if !json {
                 let _ = failure.tell(false);
             }
-            ExitCode::FAILURE
+            // A deployment never restarts the edge: what needs that needs the user.
+            ExitCode::from(if failure.code == NEEDS_RESTART { 1 } else { exit_code(&failure) })
         }
         Ok(deployed) => {
             let in_part = deployed.as_ref().is_some_and(|deployed| deployed.in_part);
@@ -223,11 +217,18 @@ fn stored_at(plan: &Plan, name: &str) -> Option<std::path::PathBuf> {
 
 /// Runs the same command as the user that talks to the CA, if root runs it. `None` if this process does it.
 pub(super) fn as_acme_user(plan: &Plan, arguments: &[OsString]) -> Option<ExitCode> {
-    let (uid, gid) = acme_user(plan)?;
-    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
-    let status = command.args(arguments).uid(uid).gid(gid).current_dir("/").stdin(Stdio::null()).status();
-    let code = status.ok().and_then(|status| u8::try_from(status.code()?).ok());
-    Some(ExitCode::from(code.unwrap_or(1)))
+    let mut command = again::command(Some(acme_user(plan)?));
+    let ended = again::run(command.args(arguments), Output { out: Some(passed_on), err: complained });
+    Some(ExitCode::from(ended.map_or(1, |ended| ended.code())))
+}
+
+/// A line of the process that talks to the CA, which this one does not trust.
+fn passed_on(line: &str) {
+    print(&format!("{}\n", report::escaped(line)));
+}
+
+fn complained(line: &str) {
+    complain(&format!("{}\n", report::escaped(line)));
 }
 
 /// Deploys the stored certificates if this user writes the bundle.
@@ -239,45 +240,37 @@ pub(super) fn deployed_by_us(plan: &Plan, json: bool) -> Result<Option<String>, 
 }
 
 /// The user that talks to the CA if root runs the command; `None` if root does everything, as in a container.
-fn acme_user(plan: &Plan) -> Option<(u32, u32)> {
+fn acme_user(plan: &Plan) -> Option<User> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
-    let of_folder = std::fs::symlink_metadata(&plan.state).ok().map(|about| (about.uid(), about.gid()));
-    let users = || std::fs::read_to_string(PASSWD).ok();
-    of_folder.or_else(|| users()?.lines().find_map(user)).filter(|(uid, _)| *uid != 0)
-}
-
-/// Parses a line of `/etc/passwd`; `None` if it is another user's.
-fn user(line: &str) -> Option<(u32, u32)> {
-    let mut fields = line.split(':');
-    let is_it = fields.next() == Some(ACME_USER);
-    let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-    is_it.then_some((uid, gid))
+    let of_folder = std::fs::symlink_metadata(&plan.state).ok();
+    let of_folder = of_folder.map(|about| User { uid: about.uid(), gid: about.gid() });
+    of_folder.or_else(|| account::find(account::ACME)).filter(|user| user.uid != 0)
 }
 
 /// Runs this program again as the user that talks to the CA, then deploys: root does not talk to the CA if another user can.
-fn as_user(options: &Options, plan: &Plan, (uid, gid): (u32, u32), json: bool) -> ExitCode {
-    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "sanedge".into()));
-    command.args(arguments(options, json));
-    // That user may not be able to open root's current folder. Its output is passed on, except for the JSON document.
-    command.uid(uid).gid(gid).current_dir("/").stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.stdout(if json { Stdio::piped() } else { Stdio::inherit() }).output();
-    let output = match output {
-        Ok(output) => output,
+fn as_user(options: &Options, plan: &Plan, user: User, json: bool) -> ExitCode {
+    let mut command = again::command(Some(user));
+    let output = Output { out: if json { None } else { Some(passed_on) }, err: complained };
+    let ended = match again::run(command.args(arguments(options, json)), output) {
+        Ok(ended) => ended,
         Err(error) => {
-            let message = format!("cannot run the part that talks to the CA as uid {uid}: {error}");
+            let message = format!("cannot run the part that talks to the CA as uid {}: {error}", user.uid);
             return Failure::new("acme-user", message).tell(json);
         }
     };
-    let code = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    let code = ended.code();
+    if ended.interrupted.is_some() {
+        return ExitCode::from(code);
+    }
     let deployed = if holds_some(plan) && !options.dry_run {
         deploy(plan, issue(options, plan), json)
     } else {
         Ok(None)
     };
-    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| json!({}));
-    ended(code, document, deployed, json)
+    let document = serde_json::from_slice(&ended.document).unwrap_or_else(|_| json!({}));
+    self::ended(code, document, deployed, json)
 }
 
 /// The command line of the same run, for another current folder.
@@ -357,11 +350,9 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
         let count = report::count(&outcome.findings);
         return Err(Failure::new("findings", format!("{count}: the bundle in use stays as it is")));
     };
-    let before = file::read(&plan.bundle).ok();
-    if before.as_ref().is_none_or(|before| **before != *bytes) {
-        write(&plan.bundle, true, &bytes)
-            .map_err(|finding| Failure::new("not-written", finding.message.clone()))?;
-    } else if is_served(plan, &bytes).is_ok() {
+    let commit = Commit::of_bundle(&plan.bundle, bytes)?;
+    let served = || is_served(plan, commit.bundle());
+    if commit.is_written() && served().is_ok() {
         let stays = "the bundle in use stays as it is".to_owned();
         return Ok(outcome.in_part.then(|| {
             tell();
@@ -369,13 +360,33 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
         }));
     }
     tell();
-    let taken = taken(plan, &bytes, &outcome).inspect_err(|failure| {
-        // Otherwise a restart would use a bundle that the running edge has refused.
-        if let (Some(before), true) = (&before, failure.code != NOT_SERVED) {
-            let _ = write(&plan.bundle, true, before);
+    let renewed = commit.renewed();
+    let renewed: Vec<_> = managed(plan, commit.bundle())
+        .map(|(name, _)| name)
+        .filter(|name| Host::parse(name).is_ok_and(|host| renewed.contains(&host)))
+        .collect();
+    let step = |what: &str| {
+        let lines = renewed.iter().map(|name| format!("{}\n", report::escaped(&format!("{name}: {what}"))));
+        if !json {
+            print(&lines.collect::<String>());
+        }
+    };
+    step("proven");
+    let checks = Checks { sources: &|| Ok(()), served: &served };
+    let state = commit.run(false, &checks, &mut |text| {
+        if !json {
+            complain(&format!("note {}\n", report::escaped(text)));
         }
     })?;
-    Ok(taken.map(|deployed| Deployed { trouble, ..deployed }))
+    if state != State::Stored {
+        step("serving");
+    }
+    let message = match (state, served_hosts(plan, commit.bundle())) {
+        (State::Stored, _) => format!("no edge is running; the next start uses {}", word(&plan.bundle)),
+        (_, hosts) if hosts.is_empty() => "the new bundle is in use".to_owned(),
+        (_, hosts) => format!("serving: {}", hosts.join(", ")),
+    };
+    Ok(Some(Deployed { message, in_part: outcome.in_part, trouble }))
 }
 
 /// What the CA on this machine came to.
@@ -410,47 +421,31 @@ fn made_by(plan: &Plan) -> String {
     format!("sanedge bundle {} -o {}", word(&plan.source), word(&plan.bundle))
 }
 
-/// Reloads the edge, and checks that it serves the new certificates.
-fn taken(plan: &Plan, bytes: &[u8], outcome: &Outcome) -> Result<Option<Deployed>, Failure> {
-    let bundle = Bundle::open(&plan.bundle).map_err(Failure::from)?;
-    let admin = admin_of(&bundle);
-    let deployed = |message: String| Some(Deployed { message, in_part: outcome.in_part, trouble: None });
-    match client::ask(&admin, &STATUS, "application/json") {
-        Err(AskError::Connect { error, .. }) if is_absent(&error) => {
-            let message = format!("no edge is running; the next start uses {}", word(&plan.bundle));
-            return Ok(deployed(message));
-        }
-        Err(error) => return Err(error.into()),
-        Ok(_) => {}
-    }
-    reload_of(&admin, false)?;
-    let hosts = is_served(plan, bytes)?;
-    Ok(deployed(match hosts.len() {
-        0 => "the new bundle is in use".to_owned(),
-        _ => format!("serving: {}", hosts.join(", ")),
-    }))
+/// The managed hosts that have a certificate in `bundle`.
+fn served_hosts(plan: &Plan, bundle: &Bundle) -> Vec<String> {
+    managed(plan, bundle).map(|(name, _)| name.clone()).collect()
 }
 
-/// Checks with a handshake for each managed host that the running edge serves its certificate; returns these hosts.
-fn is_served(plan: &Plan, bytes: &[u8]) -> Result<Vec<String>, Failure> {
-    let failed = |message: String| Failure::new(NOT_SERVED, message);
-    let bundle =
-        Bundle::decode(zeroize::Zeroizing::new(bytes.to_vec())).map_err(|error| failed(error.to_string()))?;
-    let listener = plan.https.iter().find(|listener| listener.port() != 0);
-    let mut hosts = Vec::new();
+/// The managed names, each with its end-entity certificate in `bundle`.
+fn managed<'a>(
+    plan: &'a Plan,
+    bundle: &'a Bundle,
+) -> impl Iterator<Item = (&'a String, &'a CertificateDer<'static>)> {
     let of_ca = plan.certificates.iter().flat_map(|wanted| &wanted.names);
-    for name in of_ca.chain(plan.local.iter().flat_map(|local| &local.names)) {
-        let entry = crate::names::Host::parse(name).ok().and_then(|host| bundle.host(&host).cloned());
-        let certificate = entry.and_then(|entry| bundle.certificates.get(usize::from(entry.certificate)));
-        let Some(end_entity) = certificate.and_then(|certificate| certificate.key.cert.first()) else {
-            continue;
-        };
-        if let Some(listener) = listener {
-            confirm::serves(*listener, name, end_entity, plan.http_expects_proxy).map_err(failed)?;
-        }
-        hosts.push(name.clone());
+    of_ca.chain(plan.local.iter().flat_map(|local| &local.names)).filter_map(|name| {
+        let entry = bundle.host(&Host::parse(name).ok()?)?;
+        Some((name, bundle.certificates.get(usize::from(entry.certificate))?.key.cert.first()?))
+    })
+}
+
+/// Checks with a handshake for each managed host that the running edge serves its certificate.
+fn is_served(plan: &Plan, bundle: &Bundle) -> Result<(), Failure> {
+    let Some(listener) = plan.https.iter().find(|listener| listener.port() != 0) else { return Ok(()) };
+    for (name, end_entity) in managed(plan, bundle) {
+        confirm::serves(*listener, name, end_entity, plan.http_expects_proxy)
+            .map_err(|found| Failure::new(NOT_SERVED, found))?;
     }
-    Ok(hosts)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::programs;
 /// The service's user.
 pub(crate) const EDGE: &str = "sanedge";
 /// The user that talks to the CA.
-const ACME: &str = "sanedge-acme";
+pub(crate) const ACME: &str = "sanedge-acme";
 /// The system's list of users.
 const PASSWD: &str = "/etc/passwd";
 /// The package's file for systemd-sysusers.

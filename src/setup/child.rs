@@ -4,11 +4,12 @@
 //! It reads the question from stdin and writes the result to stdout. Text from it is shown escaped.
 
 use std::io::{self, Read as _};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::account::User;
+use super::again;
 use super::look::{Look, Question, look};
 use super::programs;
 use crate::bundle::compile::PEM_BYTES_MAX;
@@ -19,8 +20,6 @@ pub(crate) const ARGUMENT: &str = "--look";
 const QUESTION_BYTES_MAX: u64 = 3 * PEM_BYTES_MAX;
 /// Limit for one question, above the doctor's own limits.
 const LOOK_TIME: Duration = Duration::from_secs(90);
-/// This program, even if the user cannot open the folders above it: exec(2) follows the link to the file.
-const ITSELF: &str = "/proc/self/exe";
 
 /// Asks the question as `user`, or as the current user if none is given.
 ///
@@ -28,12 +27,8 @@ const ITSELF: &str = "/proc/self/exe";
 /// Why there is no result.
 pub(crate) fn ask(question: &Question, user: Option<User>) -> Result<Look, String> {
     let question = serde_json::to_vec(question).map_err(|error| error.to_string())?;
-    let mut command = Command::new(ITSELF);
-    command.args(["setup", ARGUMENT]).env_clear().current_dir("/");
-    if let Some(User { uid, gid }) = user {
-        // If root runs this, std also drops the supplementary groups.
-        command.gid(gid).uid(uid);
-    }
+    let mut command = again::command(user);
+    command.args(["setup", ARGUMENT]).env_clear();
     let said = programs::ended(&mut command, &question, LOOK_TIME).map_err(|error| error.to_string())?;
     let answer: Result<Look, String> =
         serde_json::from_slice(&said.stdout).map_err(|_| match said.complaint() {
@@ -49,8 +44,11 @@ pub(crate) fn ask(question: &Question, user: Option<User>) -> Result<Look, Strin
 /// The question cannot be read, or stdout is closed.
 pub(crate) fn answer() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
-    // Gives up the controlling terminal: on root's, this process could insert commands (TIOCSTI).
-    rustix::process::setsid()?;
+    // Ctrl-C ends setup, which is in another session.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getsid(None)? != rustix::process::getpid() {
+        rustix::process::setsid()?;
+    }
     let mut question = Vec::new();
     io::stdin().lock().take(QUESTION_BYTES_MAX).read_to_end(&mut question)?;
     let found = look(&serde_json::from_slice(&question)?);

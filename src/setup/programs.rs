@@ -3,8 +3,10 @@
 use std::io::{self, Read as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// How often the end of a program is looked for once it has closed its output.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Longest output that is kept, of each stream.
 const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 
@@ -39,20 +41,29 @@ pub(crate) fn run(program: &str, arguments: &[&str], time: Duration) -> io::Resu
 /// Gives `input` to a command and waits for its end. A process that takes longer is killed.
 pub(crate) fn ended(command: &mut Command, input: &[u8], time: Duration) -> io::Result<Said> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input is not an error here.
-        let _ = io::Write::write_all(&mut stdin, input);
-    }
+    let until = Instant::now() + time;
+    let (stdin, input) = (child.stdin.take(), input.to_owned());
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
+        // A program that does not read its input is not an error here.
+        let writer =
+            std::thread::spawn(move || stdin.map(|mut stdin| io::Write::write_all(&mut stdin, &input)));
         let rest = std::thread::spawn(move || err.map(bounded).unwrap_or_default());
         let out = out.map(bounded).unwrap_or_default();
         let _ = sender.send((out, rest.join().unwrap_or_default()));
+        let _ = writer.join();
     });
     let received = receiver.recv_timeout(time);
     let (stdout, stderr) = received.map_err(|_| late(&mut child))?;
-    Ok(Said { succeeded: child.wait()?.success(), stdout, stderr })
+    // It may go on without its output.
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(Said { succeeded: status.success(), stdout, stderr }),
+            None if Instant::now() >= until => return Err(late(&mut child)),
+            None => std::thread::sleep(LOOK_INTERVAL),
+        }
+    }
 }
 
 fn bounded(stream: impl io::Read) -> Vec<u8> {
@@ -85,6 +96,16 @@ mod tests {
     #[test]
     fn one_that_hangs_is_killed() {
         let error = run("sleep", &["600"], Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn one_that_hangs_without_its_output_or_input_is_killed() {
+        let short = Duration::from_millis(500);
+        let error = run("sh", &["-c", "exec sleep 600 >&- 2>&-"], short).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let input = vec![b'x'; 1 << 20];
+        let error = ended(Command::new("sleep").arg("600"), &input, short).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 

@@ -16,7 +16,7 @@ teardown() { free_loops; }
   is_clean card.img
   [ "$(owner card.img /usr/bin/sanedge)" = "0755 0 0 " ]
   inside card.img /usr/bin/sanedge | cmp - program
-  for unit in sanedge.service sanedge-https.socket sanedge-renew.service sanedge-renew.timer sanedge-deploy.service sanedge-deploy.path; do
+  for unit in sanedge.service sanedge-https.socket sanedge-settle.service sanedge-renew.service sanedge-renew.timer sanedge-deploy.service sanedge-deploy.path; do
     inside card.img "/usr/lib/systemd/system/$unit" | cmp - "$repository/systemd/$unit"
   done
   # 999 and 998 are taken in the image.
@@ -37,6 +37,7 @@ sanedge-acme:x:996:996:sanedge, certificates from the CA:/nonexistent:/usr/sbin/
   flash --image image.img --out card.img
   wants=/etc/systemd/system
   [ "$(target_of card.img $wants/multi-user.target.wants/sanedge.service)" = /usr/lib/systemd/system/sanedge.service ]
+  [ "$(target_of card.img $wants/multi-user.target.wants/sanedge-settle.service)" = /usr/lib/systemd/system/sanedge-settle.service ]
   [ "$(target_of card.img $wants/sockets.target.wants/sanedge-https.socket)" = /usr/lib/systemd/system/sanedge-https.socket ]
   [ "$(target_of card.img $wants/sockets.target.wants/sanedge-admin.socket)" = /usr/lib/systemd/system/sanedge-admin.socket ]
   [ "$(target_of card.img $wants/timers.target.wants/sanedge-renew.timer)" = /usr/lib/systemd/system/sanedge-renew.timer ]

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::acme::{Desk, without_pebble};
-use super::support::edge::{sanedge, text};
+use super::support::edge::{PATIENCE, sanedge, text};
 use super::support::node::{has, skip};
-use super::support::pebble::Pebble;
+use super::support::pebble::{Act, Pebble};
 use super::unit_files::allowed;
 
 const A: &str = "a.localhost";
@@ -163,6 +167,78 @@ fn each_user_reads_and_writes_its_own_files_and_no_others() {
     assert_eq!(container.json(&[]).0, 0);
     assert!(container.serves(A));
     assert_eq!(owner(&container.certificate(A)), (0, 0, 0o600));
+}
+
+/// The process of this user that runs a program of the folder.
+fn process_of(user: u32, folder: &Path) -> Option<u32> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.ok()?;
+        let is_it = entry.metadata().ok()?.uid() == user
+            && fs::read_to_string(entry.path().join("cmdline")).ok()?.contains(folder.to_str()?);
+        is_it.then(|| entry.file_name().to_str()?.parse().ok())?
+    });
+    processes.max()
+}
+
+fn waited_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Some(found) => return found,
+            None => assert!(Instant::now() < until, "{what}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// On root's terminal it could insert commands, and read what is typed.
+#[test]
+fn the_part_that_talks_to_the_ca_has_no_terminal_and_ends_with_ctrl_c() {
+    const TEST: &str = "the_part_that_talks_to_the_ca_has_no_terminal_and_ends_with_ctrl_c";
+    if without_pebble(TEST) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() || !has("script", "--version") {
+        return skip(TEST, "root, and script of util-linux");
+    }
+    let desk = packaged();
+    desk.front.faults(|kind, _| if kind == "dir" { Act::Pass } else { Act::Hold });
+    let line = format!("{} renew {} --now", desk.path("sanedge").display(), desk.path("x.acme").display());
+    let start = || {
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().unwrap();
+        waited_for("a request to the CA", || desk.front.is_holding().then_some(()));
+        (child, process_of(ACME, &desk.path("")).unwrap())
+    };
+    for by_key in [true, false] {
+        let (mut terminal, process) = start();
+        let of = |name: &str| fs::read_to_string(format!("/proc/{process}/{name}")).unwrap();
+        let stat = of("stat");
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let (group, session, tty) = (fields[2], fields[3], fields[4]);
+        assert_eq!((group, session, tty), (&*process.to_string(), &*process.to_string(), "0"), "{stat}");
+        for descriptor in 0..3 {
+            let file = fs::read_link(format!("/proc/{process}/fd/{descriptor}")).unwrap();
+            assert!(!file.starts_with("/dev/pts"), "{descriptor} is {}", file.display());
+        }
+        assert!(of("status").lines().any(|line| line.split_whitespace().eq(["Groups:"])), "no other groups");
+        if by_key {
+            terminal.stdin.as_mut().unwrap().write_all(&[3]).unwrap();
+        } else {
+            let parent = fields[1].parse().ok().and_then(Pid::from_raw).unwrap();
+            kill_process(parent, Signal::TERM).unwrap();
+        }
+        let output = terminal.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(if by_key { 130 } else { 143 }), "{}", text(&output));
+        waited_for("its end", || (!Path::new(&format!("/proc/{process}/stat")).exists()).then_some(()));
+    }
+    // What it says reaches the terminal.
+    desk.front.faults(|_, _| Act::Pass);
+    let mut command = Command::new("script");
+    let output = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains(&format!("{A}: issued")), "{}", text(&output));
 }
 
 /// Without a deployment of its own, `renew` asks for one where the edge does not serve what is stored.

@@ -549,6 +549,175 @@ fn two_at_once_end_as_one_after_the_other() {
     edge.stop();
 }
 
+fn settle(toml: &Path, words: &[&str]) -> Output {
+    sanedge().arg("apply").arg(toml).arg("--settle").args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+/// `renew` for the bundle of the desk.
+fn deploy(desk: &Desk, words: &[&str]) -> Output {
+    let plan = desk.toml().with_extension("acme");
+    sanedge().args(["renew", "--deploy"]).arg(plan).args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+/// An edge with a `sanedge.acme`: a host that no certificate covers is one for a CA.
+fn managed() -> EdgeBuilder {
+    Edge::certified_for(&[HOST])
+        .site(&[HOST], "127.0.0.1:3002")
+        .site(&["first.recre.store"], "127.0.0.1:3002")
+        .limits("[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"")
+}
+
+#[test]
+fn without_an_interrupted_change_there_is_nothing_to_settle() {
+    let desk = builder().write();
+    let nowhere = desk.path("missing/sanedge.toml");
+    for toml in [&desk.toml(), &nowhere] {
+        let output = settle(toml, &[]);
+        assert_eq!((output.status.code(), text(&output)), (Some(0), String::new()));
+        let output = settle(toml, &["--json"]);
+        assert_eq!((&json(&output)["ok"], &json(&output)["state"]), (&true.into(), &"unchanged".into()));
+    }
+    // What a command left that was killed before it changed a file.
+    let left = desk.path(".sanedge-apply.tmp");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("0"), "a key").unwrap();
+    let output = settle(&desk.toml(), &[]);
+    assert_eq!((output.status.code(), text(&output)), (Some(0), String::new()));
+    assert!(!left.exists());
+    for words in [["--settle", "--dry-run"], ["--settle", "--restart"]] {
+        assert_eq!(apply(&desk, &words).status.code(), Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_named_and_nothing_is_changed() {
+    let desk = builder().write();
+    let left = desk.path(".sanedge-apply");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("files.json"), "{").unwrap();
+    let before = files(&desk);
+    let output = settle(&desk.toml(), &["--json"]);
+    assert_eq!((output.status.code(), &json(&output)["code"]), (Some(1), &"not-written".into()));
+    assert!(text(&output).contains(".sanedge-apply is damaged"), "{}", text(&output));
+    assert!(left.exists());
+    assert_eq!(files(&desk), before);
+}
+
+#[test]
+fn a_deployment_that_the_edge_does_not_confirm_is_undone() {
+    for lie in [Lie::Refuse, Lie::KeepOld, Lie::HangUp, Lie::Nonsense] {
+        let desk = managed().write();
+        assert!(apply(&desk, &[]).status.success());
+        let reloads = stand_in(&desk, &on_disk(&desk), lie);
+        desk.write_certificate(0, &[HOST]);
+        let (before, names_before) = (files(&desk), names(&desk));
+        let output = deploy(&desk, &["--json"]);
+        assert_eq!(output.status.code(), Some(1), "{lie:?}: {}", text(&output));
+        assert!(text(&output).contains("as before"), "{lie:?}: {}", text(&output));
+        assert_eq!((files(&desk), names(&desk)), (before, names_before), "{lie:?}");
+        assert_eq!(reloads.load(Ordering::SeqCst), 1, "{lie:?}");
+    }
+}
+
+#[test]
+fn a_question_to_systemd_has_a_limit() {
+    let edge = builder().start();
+    let folder = edge.desk().path("systemd");
+    fs::create_dir(&folder).unwrap();
+    script(&folder.join("systemctl"), "exec sleep 600");
+    add_site(edge.desk());
+    let before = files(edge.desk());
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut command = sanedge();
+    command.arg("apply").arg(edge.desk().toml()).arg("--json");
+    let output = command.env("PATH", path).stdin(Stdio::null()).output().unwrap();
+    assert_eq!((output.status.code(), &json(&output)["code"]), (Some(1), &"systemd".into()));
+    assert!(text(&output).contains("no answer within 10 s"), "{}", text(&output));
+    assert_eq!(files(edge.desk()), before);
+    edge.stop();
+}
+
+#[test]
+fn an_edge_that_is_starting_is_waited_for() {
+    let edge = builder().start();
+    let (desk, folder) = (edge.desk(), edge.desk().path("systemd"));
+    fs::create_dir(&folder).unwrap();
+    let bundle = desk.bundle_file();
+    let says = |state: &str| {
+        format!(
+            "echo ActiveState={state}; echo 'ExecStart={{ argv[]=sanedge serve {} ; }}'",
+            bundle.display()
+        )
+    };
+    let calls = folder.join("calls");
+    let state = format!(
+        "echo >>{0}; if [ $(wc -l <{0}) -lt 4 ]; then {1}; echo SubState=start; else {2}; fi",
+        calls.display(),
+        says("activating"),
+        says("active")
+    );
+    script(&folder.join("systemctl"), &state);
+    add_site(desk);
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let run = || {
+        let mut command = sanedge();
+        command.arg("apply").arg(desk.toml()).arg("--json").env("PATH", &path).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    let output = run();
+    assert_eq!(json(&output)["state"], "reloaded", "{}", text(&output));
+    assert_eq!(fs::read_to_string(&calls).unwrap().lines().count(), 4);
+    // Between two attempts of systemd no process runs, which must not keep the remedy out.
+    script(&folder.join("systemctl"), &(says("activating") + "; echo SubState=auto-restart"));
+    edit(desk, "[limits]", "[limits]\nsessions_max = 77");
+    let output = run();
+    assert_eq!(json(&output)["state"], "stored", "{}", text(&output));
+    edge.stop();
+}
+
+#[test]
+fn root_writes_to_no_folder_of_another_user() {
+    const TEST: &str = "root_writes_to_no_folder_of_another_user";
+    if !rustix::process::geteuid().is_root() {
+        return skip(TEST, "root: it gives a folder away");
+    }
+    const OTHER: u32 = 64_003;
+    let desk = managed().write();
+    assert!(apply(&desk, &[]).status.success());
+    desk.write_certificate(0, &[HOST]);
+    let give = |user| std::os::unix::fs::chown(desk.path(""), Some(user), None).unwrap();
+    let (before, plan) = (files(&desk), desk.toml().with_extension("acme"));
+    let commands: [(&[&str], &Path); 3] = [
+        (&["apply", "--json"], &desk.toml()),
+        (&["renew", "--deploy", "--json"], &plan),
+        (&["site", "remove", HOST, "--json", "--file"], &desk.toml()),
+    ];
+    let run = |words: &[&str], file: &Path, by_sudo: Option<u32>| {
+        let mut command = sanedge();
+        command.env_remove("SUDO_UID").args(words).arg(file).stdin(Stdio::null());
+        command.envs(by_sudo.map(|uid| ("SUDO_UID", uid.to_string()))).output().unwrap()
+    };
+    give(OTHER);
+    for (words, file) in commands {
+        for by_sudo in [None, Some(OTHER + 1)] {
+            let output = run(words, file, by_sudo);
+            assert_eq!(
+                (output.status.code(), &json(&output)["code"]),
+                (Some(1), &"folder".into()),
+                "{words:?}"
+            );
+            assert!(text(&output).contains(&format!("belongs to uid {OTHER}")), "{}", text(&output));
+        }
+    }
+    assert_eq!(files(&desk), before);
+    // Who types sudo has root's rights already.
+    for (words, file) in commands {
+        let output = run(words, file, Some(OTHER));
+        assert!(output.status.success(), "{words:?}: {}", text(&output));
+    }
+    give(0);
+}
+
 /// The calls before which a process can be killed so that something differs afterwards.
 const CALLS: &str = "mkdir,write,rename,renameat2,unlink,unlinkat,rmdir,fsync,fchmod,connect";
 
@@ -561,10 +730,9 @@ fn traced(options: &[&str], words: &[&str], file: &Path) -> Output {
 }
 
 /// Each of the [`CALLS`] that a run makes after it has the lock: its name, and which of that name it is.
-fn steps(words: &[&str], desk: &Desk) -> Vec<(String, usize)> {
+fn steps(words: &[&str], file: &Path, desk: &Desk) -> Vec<(String, usize)> {
     let trace = desk.path("trace");
-    let output =
-        traced(&["-e", &format!("trace=flock,{CALLS}"), "-o", trace.to_str().unwrap()], words, &desk.toml());
+    let output = traced(&["-e", &format!("trace=flock,{CALLS}"), "-o", trace.to_str().unwrap()], words, file);
     assert!(output.status.success(), "{}", text(&output));
     let said = fs::read_to_string(&trace).unwrap();
     fs::remove_file(trace).unwrap();
@@ -604,7 +772,7 @@ fn killed_at_any_step_it_leaves_the_old_state_or_the_new_and_the_next_run_comple
     write(300);
     applied("at first");
     write(400);
-    let steps = steps(&["apply"], desk);
+    let steps = steps(&["apply"], &desk.toml(), desk);
     let mut outcomes = BTreeMap::new();
     for (name, count) in &steps {
         let what = format!("{name} {count}");
@@ -627,5 +795,166 @@ fn killed_at_any_step_it_leaves_the_old_state_or_the_new_and_the_next_run_comple
     }
     let of = |disk, used| outcomes.get(&(disk, used)).copied().unwrap_or(0);
     assert!(of(true, true) > 5 && of(false, true) > 2 && of(false, false) > 5, "{outcomes:?} of {steps:?}");
+    edge.stop();
+}
+
+/// The files that change together.
+fn set(toml: &Path) -> [Option<Vec<u8>>; 3] {
+    ["toml", "acme", "bundle"].map(|end| fs::read(toml.with_extension(end)).ok())
+}
+
+/// A command that changes the files of an edge, to be cut short.
+struct Cut<'a> {
+    words: &'a [&'a str],
+    file: PathBuf,
+    /// Makes the old state.
+    old: &'a dyn Fn(),
+    /// What the user does before the command.
+    prepare: &'a dyn Fn(),
+}
+
+impl Cut<'_> {
+    /// Kills the command at each step. After `apply --settle` all files are old, or all are new: beside the running edge, and in a
+    /// copy of the folder, which is what the next boot finds after a power cut.
+    fn at_each_step(&self, edge: &Edge) {
+        let desk = edge.desk();
+        (self.old)();
+        let (old, names_before) = (set(&desk.toml()), names(desk));
+        (self.prepare)();
+        let steps = steps(self.words, &self.file, desk);
+        let new = set(&desk.toml());
+        assert_ne!(old, new);
+        let (mut outcomes, mut journals) = (BTreeMap::new(), 0);
+        for (name, count) in &steps {
+            let what = format!("{name} {count}");
+            (self.old)();
+            assert_eq!(set(&desk.toml()), old, "{what}");
+            (self.prepare)();
+            let kill = format!("inject={name}:signal=KILL:when={count}");
+            let options = ["-o", "/dev/null", "-e", &format!("trace={name}"), "-e", &kill];
+            assert!(!traced(&options, self.words, &self.file).status.success(), "{what}: it ends before");
+            let is_cut = desk.path(".sanedge-apply").exists();
+            journals += usize::from(is_cut);
+            let place = tempfile::tempdir().unwrap();
+            let copied = Command::new("cp").arg("-a").arg(desk.path("")).arg(place.path()).status().unwrap();
+            assert!(copied.success(), "{what}");
+            let name = desk.path("").file_name().unwrap().to_owned();
+            let copy = place.path().join(name).join(desk.toml().file_name().unwrap());
+            let [there, here] = [copy, desk.toml()].map(|toml| {
+                let output = settle(&toml, &[]);
+                assert_eq!(output.status.code(), Some(0), "{what}: {}", text(&output));
+                assert_eq!(text(&output).contains("was interrupted"), is_cut, "{what}: {}", text(&output));
+                let found = set(&toml);
+                assert!(found == old || found == new, "{what}: a mix");
+                let left: Vec<_> = fs::read_dir(toml.parent().unwrap())
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .filter(|name| name.starts_with(".sanedge"))
+                    .collect();
+                assert!(left.is_empty(), "{what}: {left:?}");
+                assert_eq!(text(&settle(&toml, &[])), "", "{what}: once is enough");
+                found == old
+            });
+            assert_eq!(in_use(edge), on_disk(desk), "{what}");
+            assert!(there || !is_cut, "{what}: no edge has confirmed it");
+            *outcomes.entry((there, here)).or_insert(0) += 1;
+        }
+        (self.old)();
+        assert_eq!(names(desk), names_before);
+        let of = |there, here| outcomes.get(&(there, here)).copied().unwrap_or(0);
+        // Undone in both; undone without the edge, which uses it already; completed before.
+        assert!(
+            of(true, true) > 5 && of(true, false) > 1 && of(false, false) > 0,
+            "{outcomes:?} of {steps:?}"
+        );
+        assert!(journals > 10, "{journals}");
+    }
+}
+
+#[test]
+fn after_a_power_cut_the_file_and_its_bundle_are_of_one_state() {
+    const TEST: &str = "after_a_power_cut_the_file_and_its_bundle_are_of_one_state";
+    if !has("strace", "-V") {
+        return skip(TEST, "strace");
+    }
+    let edge = managed().start();
+    let desk = edge.desk();
+    let good = fs::read_to_string(desk.toml()).unwrap();
+    let old = || {
+        fs::write(desk.toml(), &good).unwrap();
+        let output = apply(desk, &[]);
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    let words = ["site", "add", NEW, "--app", "3002", "--file"];
+    Cut { words: &words, file: desk.toml(), old: &old, prepare: &|| {} }.at_each_step(&edge);
+    edge.stop();
+}
+
+#[test]
+fn after_a_power_cut_a_deployment_is_complete_or_did_not_happen() {
+    const TEST: &str = "after_a_power_cut_a_deployment_is_complete_or_did_not_happen";
+    if !has("strace", "-V") {
+        return skip(TEST, "strace");
+    }
+    let edge = managed().start();
+    let desk = edge.desk();
+    let pair = |_| ["0.pem", "0.key"].map(|name| fs::read(desk.path(name)).unwrap());
+    let first = pair(());
+    desk.write_certificate(0, &[HOST]);
+    let second = pair(());
+    let put = |pair: &[Vec<u8>; 2]| {
+        fs::write(desk.path("0.pem"), &pair[0]).unwrap();
+        fs::write(desk.path("0.key"), &pair[1]).unwrap();
+    };
+    let old = || {
+        put(&first);
+        let output = deploy(desk, &[]);
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    let file = desk.toml().with_extension("acme");
+    Cut { words: &["renew", "--deploy"], file, old: &old, prepare: &|| put(&second) }.at_each_step(&edge);
+    edge.stop();
+}
+
+/// Killed while it undoes: the edge may still have the new bundle, and the files are the old ones.
+#[test]
+fn a_running_edge_follows_what_is_undone() {
+    let edge = managed().start();
+    let desk = edge.desk();
+    assert!(apply(desk, &[]).status.success());
+    let old = set(&desk.toml());
+    let used = in_use(&edge);
+    let bundle = fs::read(desk.bundle_file()).unwrap();
+    add_site(desk);
+    assert!(apply(desk, &[]).status.success());
+    assert_ne!(in_use(&edge), used);
+    let new = set(&desk.toml());
+    // As `roll_back` leaves it after its first file: the journal, the old bundle, and the new other files.
+    let journal = desk.path(".sanedge-apply");
+    fs::create_dir(&journal).unwrap();
+    let digest = |bytes: &Option<Vec<u8>>| {
+        bytes.as_ref().map(|bytes| sanedge::bundle::report::hex(&sanedge::bundle::wire::sha256(bytes)))
+    };
+    let kinds = ["text", "public", "bundle"];
+    let entries: Vec<_> = ["toml", "acme", "bundle"]
+        .iter()
+        .enumerate()
+        .map(|(at, end)| {
+            fs::write(journal.join(at.to_string()), old[at].as_ref().unwrap()).unwrap();
+            let name = desk.toml().with_extension(end).file_name().unwrap().to_str().unwrap().to_owned();
+            serde_json::json!({ "name": name, "kind": kinds[at], "old": digest(&old[at]), "new": digest(&new[at]) })
+        })
+        .collect();
+    fs::write(journal.join("files.json"), serde_json::json!({ "version": 1, "files": entries }).to_string())
+        .unwrap();
+    fs::write(desk.bundle_file(), bundle).unwrap();
+    let output = settle(&desk.toml(), &["--json"]);
+    assert_eq!(
+        (output.status.code(), &json(&output)["state"]),
+        (Some(0), &"undone".into()),
+        "{}",
+        text(&output)
+    );
+    assert_eq!((set(&desk.toml()), in_use(&edge)), (old, used));
     edge.stop();
 }

@@ -20,8 +20,9 @@ use sanedge::admin;
 use sanedge::bundle::acme;
 use sanedge::limits::{Preset, bounded};
 
-const UNITS: [&str; 8] = [
+const UNITS: [&str; 9] = [
     "sanedge.service",
+    "sanedge-settle.service",
     "sanedge-https.socket",
     "sanedge-http.socket",
     "sanedge-admin.socket",
@@ -30,7 +31,7 @@ const UNITS: [&str; 8] = [
     "sanedge-deploy.service",
     "sanedge-deploy.path",
 ];
-/// Tenths, as `--threshold` wants them: those that talk to strangers, and the one that is root.
+/// Tenths, as `--threshold` wants them: those that talk to strangers, and those that are root.
 const EXPOSURE_MAX: &str = "15";
 const EXPOSURE_OF_ROOT_MAX: &str = "20";
 
@@ -90,8 +91,9 @@ fn systemd_takes_the_units_and_every_drop_in_without_a_word() {
     let examples = fs::read_dir(folder().join("examples")).unwrap().map(|entry| entry.unwrap().path());
     let examples =
         examples.filter(|path| path.extension().is_some_and(|extension| extension == "conf")).count();
-    let drop_ins: [&[(&str, &str)]; 3] = [
+    let drop_ins: [&[(&str, &str)]; 4] = [
         &[],
+        &[("sanedge-renew.service", "dns-exec.conf")],
         &[("sanedge.service", "without-sockets.conf")],
         &[("sanedge.service", "credential.conf"), ("sanedge-.socket", "credential-sockets.conf")],
     ];
@@ -147,6 +149,7 @@ fn its_exposure_is_small() {
         ("sanedge.service", EXPOSURE_MAX, &credential),
         ("sanedge-renew.service", EXPOSURE_MAX, &[]),
         ("sanedge-deploy.service", EXPOSURE_OF_ROOT_MAX, &[]),
+        ("sanedge-settle.service", EXPOSURE_OF_ROOT_MAX, &[]),
     ] {
         let there = installed(some);
         let threshold = format!("--threshold={most}");
@@ -176,6 +179,20 @@ fn units_and_program_have_the_same_defaults() {
     let drain = bounded("drain_timeout").unwrap();
     let (_, Preset::Fixed(drain_ms)) = drain else { panic!("{drain:?}") };
     assert!(stop * 1000 > *drain_ms, "systemd would kill after {stop} s what may drain for {drain_ms} ms");
+}
+
+/// At a boot, and before the edge; a restart of the edge must not wait for it, because a change restarts the edge itself.
+#[test]
+fn an_interrupted_change_ends_before_the_edge_starts() {
+    let settle = unit("sanedge-settle.service");
+    assert_eq!(values(&settle, "ExecStart"), ["/usr/bin/sanedge apply --settle /etc/sanedge/sanedge.toml"]);
+    assert_eq!(values(&settle, "ConditionPathExistsGlob"), ["/etc/sanedge/.sanedge-apply*"]);
+    assert_eq!(values(&settle, "Before"), ["sanedge.service"]);
+    assert_eq!(values(&settle, "WantedBy"), ["multi-user.target"]);
+    let edge = unit("sanedge.service");
+    for key in ["Wants", "Requires", "BindsTo"] {
+        assert!(values(&edge, key).is_empty(), "{key}");
+    }
 }
 
 /// The users, folders and files of the units that obtain certificates are those of the program.

@@ -18,10 +18,17 @@ use crate::cli::failure::Failure;
 use crate::cli::running::{admin_of, asked, is_absent, reload_of};
 use crate::excerpt::Excerpt;
 use crate::names::Host;
+use crate::setup::programs;
 use crate::system::started::Started;
 
 /// The service of the package.
 const UNIT: &str = "sanedge.service";
+/// Limit until the service has started, if something else starts it.
+const START_TIME: Duration = Duration::from_secs(30);
+/// Limit for a question to systemd.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// The code if it has not started by then.
+pub(super) const STARTING: &str = "starting";
 /// Limit for a restart, from the unit's limits for stop and start.
 const RESTART_TIME: Duration = Duration::from_secs(180);
 /// Limit until the edge answers after a restart.
@@ -30,7 +37,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Hosts whose certificate is checked with a handshake.
 const HOSTS_ASKED_MAX: usize = 16;
 /// The code if a handshake on this machine gets another certificate.
-pub(super) const NOT_SERVED: &str = "not-served";
+pub(in crate::cli) const NOT_SERVED: &str = "not-served";
 
 /// A running edge that serves the bundle of this configuration.
 #[derive(Debug)]
@@ -48,11 +55,12 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// The edge that serves the file at `path`, by the admin socket of the old bundle, then by that of the new one.
+    /// The edge that serves the file at `path`, by the admin socket of the old bundle, then by that of the new one. Waits for one that is
+    /// starting.
     pub(super) fn find(path: &Path, bundles: &[&Bundle]) -> Result<Option<Self>, Failure> {
-        let unit = Unit::of(path);
+        let unit = Unit::settled(path)?;
         // Its socket units may accept connections for it, which no process would answer.
-        if unit == Some(Unit { active: false }) {
+        if unit == Some(Unit::Inactive) {
             return Ok(None);
         }
         let mut tried = Vec::new();
@@ -129,35 +137,39 @@ impl Edge {
         systemctl("restart")
     }
 
-    /// Checks that the edge at `path` uses `bundle`, and serves the certificates of `hosts`. A new process gets time to answer.
-    pub(super) fn confirm(path: &Path, bundle: &Bundle, hosts: &[Host], is_new: bool) -> Result<(), Failure> {
+    /// Checks that the edge at `path` uses `bundle`. A new process gets time to answer.
+    pub(super) fn confirm(path: &Path, bundle: &Bundle, is_new: bool) -> Result<(), Failure> {
         let admin = admin_of(bundle);
         let until = Instant::now() + if is_new { CONFIRM_TIME } else { Duration::ZERO };
         loop {
             let status = asked(&admin);
             let edge = status.as_ref().ok().filter(|status| serves(status, path));
             if edge.is_some_and(|status| Self::of(admin.clone(), status, false).uses(bundle)) {
-                break;
+                return Ok(());
             }
             if Instant::now() >= until {
                 return Err(unconfirmed(status));
             }
             sleep(LOOK_INTERVAL);
         }
-        let Some(listener) = bundle.listen.https.iter().find(|listener| listener.port() != 0) else {
-            return Ok(());
-        };
-        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let expects_proxy = bundle.listen.proxy_protocol_from.iter().any(|network| network.contains(&here));
-        for host in hosts.iter().take(HOSTS_ASKED_MAX) {
-            let entry = bundle.host(host).map(|entry| usize::from(entry.certificate));
-            let certificate = entry.and_then(|at| bundle.certificates.get(at));
-            let Some(end_entity) = certificate.and_then(|found| found.key.cert.first()) else { continue };
-            confirm::serves(*listener, &host.to_string(), end_entity, expects_proxy)
-                .map_err(|found| Failure::new(NOT_SERVED, found))?;
-        }
-        Ok(())
     }
+}
+
+/// Checks with handshakes on this machine that the edge serves the certificates that `bundle` has for `hosts`.
+pub(super) fn serves_new(bundle: &Bundle, hosts: &[Host]) -> Result<(), Failure> {
+    let Some(listener) = bundle.listen.https.iter().find(|listener| listener.port() != 0) else {
+        return Ok(());
+    };
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let expects_proxy = bundle.listen.proxy_protocol_from.iter().any(|network| network.contains(&here));
+    for host in hosts.iter().take(HOSTS_ASKED_MAX) {
+        let entry = bundle.host(host).map(|entry| usize::from(entry.certificate));
+        let certificate = entry.and_then(|at| bundle.certificates.get(at));
+        let Some(end_entity) = certificate.and_then(|found| found.key.cert.first()) else { continue };
+        confirm::serves(*listener, &host.to_string(), end_entity, expects_proxy)
+            .map_err(|found| Failure::new(NOT_SERVED, found))?;
+    }
+    Ok(())
 }
 
 fn unconfirmed(status: Result<Value, AskError>) -> Failure {
@@ -181,22 +193,60 @@ fn serves(status: &Value, path: &Path) -> bool {
 
 /// The packaged service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unit {
-    active: bool,
+enum Unit {
+    Active,
+    /// Its process starts, and does not answer yet.
+    Starting,
+    /// No process runs, or systemd waits before it starts another.
+    Inactive,
 }
 
 impl Unit {
-    /// `None` if systemd does not run, or the service serves another file than `path`.
-    fn of(path: &Path) -> Option<Self> {
-        let mut command = Command::new("systemctl");
-        command.args(["show", "--property=LoadState,ActiveState,ExecStart", UNIT]);
-        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    /// Its state once it is not starting; `None` if systemd does not run, or the service serves another file than `path`.
+    fn settled(path: &Path) -> Result<Option<Self>, Failure> {
+        let until = Instant::now() + START_TIME;
+        loop {
+            match Self::of(path)? {
+                Some(Self::Starting) if Instant::now() >= until => {
+                    let seconds = START_TIME.as_secs();
+                    let message = format!(
+                        "{UNIT} has been starting for {seconds} s: nothing was changed. `systemctl status {UNIT}` says more; try again when it runs"
+                    );
+                    return Err(Failure::new(STARTING, message));
+                }
+                Some(Self::Starting) => sleep(LOOK_INTERVAL),
+                unit => return Ok(unit),
+            }
+        }
+    }
+
+    fn of(path: &Path) -> Result<Option<Self>, Failure> {
+        let words = ["show", "--property=LoadState,ActiveState,SubState,ExecStart", UNIT];
+        let said = match programs::run("systemctl", &words, ANSWER_TIME) {
+            Ok(said) => said,
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                let message = format!(
+                    "`systemctl show {UNIT}` gives no answer within {} s: nothing was changed",
+                    ANSWER_TIME.as_secs()
+                );
+                return Err(Failure::new("systemd", message));
+            }
+            Err(_) => return Ok(None),
+        };
+        Ok(if said.succeeded { Self::parsed(&said.text(), path) } else { None })
+    }
+
+    /// Parses the properties.
+    fn parsed(said: &str, path: &Path) -> Option<Self> {
         let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok()?;
-        let serves = said.split_whitespace().any(|word| Path::new(word) == path);
-        let active = ["ActiveState=active", "ActiveState=reloading", "ActiveState=deactivating"];
-        let active = said.lines().any(|line| active.contains(&line));
-        (output.status.success() && serves).then_some(Self { active })
+        let is_served = said.split_whitespace().any(|word| Path::new(word) == path);
+        let property = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let state = match property("ActiveState")? {
+            "active" | "reloading" | "deactivating" => Self::Active,
+            "activating" if property("SubState") != Some("auto-restart") => Self::Starting,
+            _ => Self::Inactive,
+        };
+        is_served.then_some(state)
     }
 }
 
@@ -221,6 +271,9 @@ fn systemctl(verb: &str) -> Result<(), Failure> {
             Ok(Some(status)) => return Err(failed(status.to_string())),
             Err(error) => return Err(failed(error.to_string())),
             Ok(None) if Instant::now() >= until => {
+                // It only waits for a job of systemd, which goes on.
+                let _ = child.kill();
+                let _ = child.wait();
                 return Err(failed(format!("it has not ended after {} s", RESTART_TIME.as_secs())));
             }
             Ok(None) => sleep(LOOK_INTERVAL),
@@ -234,4 +287,32 @@ pub(super) fn by_hand(file: &Path) -> String {
         "systemd does not run this edge as {UNIT}, so it cannot be restarted here: stop the edge, type `sanedge apply {}`, and start it",
         word(file)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_active_starting_or_without_a_process() {
+        let said = |state: &str, sub: &str| {
+            let exec = "ExecStart={ path=/usr/bin/sanedge ; argv[]=/usr/bin/sanedge serve /x/a.bundle ; }";
+            format!("LoadState=loaded\nActiveState={state}\nSubState={sub}\n{exec}\n")
+        };
+        let parsed = |state, sub| Unit::parsed(&said(state, sub), Path::new("/x/a.bundle"));
+        for (state, sub, unit) in [
+            ("active", "running", Unit::Active),
+            ("reloading", "reload", Unit::Active),
+            ("deactivating", "stop-sigterm", Unit::Active),
+            ("activating", "start", Unit::Starting),
+            ("activating", "start-pre", Unit::Starting),
+            ("activating", "auto-restart", Unit::Inactive),
+            ("inactive", "dead", Unit::Inactive),
+            ("failed", "failed", Unit::Inactive),
+        ] {
+            assert_eq!(parsed(state, sub), Some(unit), "{state} {sub}");
+        }
+        assert_eq!(Unit::parsed(&said("active", "running"), Path::new("/x/b.bundle")), None);
+        assert_eq!(Unit::parsed("", Path::new("/x/a.bundle")), None);
+    }
 }

@@ -195,6 +195,11 @@ impl Interrupted {
     }
 }
 
+/// Whether an earlier command has left something in `folder`, or another is at work there.
+pub(super) fn is_left(folder: &Path) -> bool {
+    [ACTIVE, INACTIVE].iter().any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
+}
+
 fn entry(change: &Change) -> io::Result<Entry> {
     let digest = |bytes: &Contents| bytes.as_ref().map(|bytes| hex(&sha256(bytes)));
     let name = change.path.file_name().and_then(|name| name.to_str());

@@ -1,12 +1,13 @@
 //! The output of `sanedge apply` and `sanedge site`: text, or one JSON document.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Report, Request, State, Talk, exit_code, run};
+use super::settle::{self, Settled};
+use super::{Report, Request, State, Talk, WAITING, exit_code, run};
 use crate::bundle::commands::renew_command;
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::Outcome;
@@ -42,6 +43,40 @@ pub(in crate::cli) fn told(request: &Request<'_>, json: bool) -> ExitCode {
             code(&report, &state, true)
         }
     }
+}
+
+/// Settles an interrupted change of `file` and prints what became of it; nothing if there is none.
+pub(in crate::cli) fn settled(file: &Path, json: bool) -> ExitCode {
+    let waiting = || {
+        if !json {
+            complain(WAITING);
+        }
+    };
+    let (state, said) = match settle::settle(&file.with_extension("bundle"), waiting) {
+        Err(failure) => {
+            let _ = failure.tell(json);
+            return ExitCode::from(exit_code(&failure));
+        }
+        Ok(Settled::Nothing) => ("unchanged", String::new()),
+        Ok(Settled::Completed) => (
+            "completed",
+            format!("a change of {} was interrupted; the edge serves it, and it stays", word(file)),
+        ),
+        Ok(Settled::Undone(others)) => {
+            let kept = |path: &PathBuf| {
+                format!(". {} was changed by another program meanwhile, and keeps that change", word(path))
+            };
+            let kept = others.iter().map(kept).collect::<String>();
+            (
+                "undone",
+                format!("a change of {} was interrupted; the files are as before it{kept}", word(file)),
+            )
+        }
+    };
+    exit(match json {
+        true => print(&format!("{:#}\n", json!({ "ok": true, "state": state, "message": said }))),
+        false => said.is_empty() || print(&format!("{}\n", report::escaped(&said))),
+    })
 }
 
 fn code(report: &Report, state: &Result<State, Failure>, printed: bool) -> ExitCode {
