@@ -295,6 +295,9 @@ impl Renewal<'_> {
             Step::Order | Step::Resume => {
                 match self.attempt(wanted, held.as_ref(), &mut record, step).await {
                     Ok(()) => {
+                        if !self.options.dry_run {
+                            (self.tell)(wanted.name(), "issued");
+                        }
                         let now = self.held(wanted);
                         let due =
                             record.due(&Facts { lifetime: now.as_ref().map(|held| held.lifetime), ..facts });
@@ -395,7 +398,11 @@ impl Renewal<'_> {
                 }
                 match challenge::addresses(name).await {
                     Ok(found) if found.is_empty() => return Err(Failure::waiting_for_dns(name)),
-                    Ok(found) => challenge::not_ours(&found).iter().for_each(|said| (self.tell)(name, said)),
+                    Ok(found) => {
+                        let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
+                        (self.tell)(name, &format!("DNS: {}", shown.join(", ")));
+                        challenge::not_ours(&found).iter().for_each(|said| (self.tell)(name, said));
+                    }
                     Err(_) if dns::is_bogus(name).await => return Err(Failure::bogus(name)),
                     Err(error) => return Err(Failure::no_resolver(name, &error)),
                 }
@@ -440,6 +447,8 @@ impl Renewal<'_> {
         match proven.await {
             // A fault of the staging directory says nothing about the name.
             Err(failure) if failure.is_the_cas_fault() || failure.code == Code::AcmeSlow => Ok(()),
+            // CAA records with `accounturi` name the account at the CA itself.
+            Err(failure) if failure.code == Code::AcmeCaa => Ok(()),
             proven => proven.map_err(|failure| Failure { account_wide: false, ..failure }),
         }
     }

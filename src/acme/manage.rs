@@ -59,7 +59,7 @@ pub fn accounts(plan: &Plan) -> Vec<Account> {
 /// Where there is none.
 pub fn exported(plan: &Plan) -> Result<Zeroizing<String>, Stop> {
     let kept = state::kept_account(&plan.state, &plan.ca.directory);
-    let kept = kept.ok_or_else(|| no_account(plan))?;
+    let kept = kept.ok_or_else(|| no_account(plan, &plan.ca))?;
     let url = kept.id.as_deref().unwrap_or("not created yet");
     let mut text = format!("# account {url}\n# directory {}\n-----BEGIN PRIVATE KEY-----\n", kept.directory);
     for line in kept.key.as_bytes().chunks(64) {
@@ -79,17 +79,34 @@ pub struct Records {
     pub notes: Vec<String>,
 }
 
-/// The CNAME records that delegate `_acme-challenge`, if dns-01 is used, and the CAA records by which only this account may issue.
+/// The CNAME records that delegate `_acme-challenge`, if dns-01 is used, and the CAA records by which only these accounts may issue.
 ///
 /// # Errors
 /// If neither is known.
 pub fn records(plan: &Plan) -> Result<Records, Stop> {
     let mut records = plan.dns.as_ref().map(|dns| delegations(plan, dns)).unwrap_or_default();
-    match caa(plan) {
+    match caa(plan, &plan.ca) {
         Ok(lines) => records.lines.extend(lines),
         Err(stop) if plan.dns.is_none() => return Err(stop),
         // A name is delegated before its first certificate, and so before there is an account.
-        Err(stop) => records.notes.push(format!("no CAA records yet: {}", stop.message)),
+        Err(stop) => {
+            records.notes.push(format!("no CAA records yet: {}", stop.message));
+            return Ok(records);
+        }
+    }
+    for other in &plan.fallback {
+        match caa(plan, other) {
+            Ok(lines) => records.lines.extend(lines),
+            Err(stop) => records.notes.push(format!(
+                "with these CAA records {} cannot issue as a fallback: {}",
+                other.directory, stop.message
+            )),
+        }
+    }
+    if let Some(staging) = plan.ca.staging() {
+        records.notes.push(format!(
+            "{staging} has other accounts: with these CAA records `sanedge renew --dry-run` fails there"
+        ));
     }
     Ok(records)
 }
@@ -121,13 +138,13 @@ fn delegations(plan: &Plan, dns: &DnsPlan) -> Records {
     records
 }
 
-/// The CAA records (RFC 8659, RFC 8657) by which only the account at the first CA may issue.
-fn caa(plan: &Plan) -> Result<Vec<String>, Stop> {
-    let kept = state::kept_account(&plan.state, &plan.ca.directory).ok_or_else(|| no_account(plan))?;
-    let url = kept.id.as_deref().ok_or_else(|| no_account(plan))?;
-    let issuer = kept.caa.first().ok_or_else(|| {
+/// The CAA records (RFC 8659, RFC 8657) for the account at this CA.
+fn caa(plan: &Plan, ca: &Ca) -> Result<Vec<String>, Stop> {
+    let kept = state::kept_account(&plan.state, &ca.directory).ok_or_else(|| no_account(plan, ca))?;
+    let url = kept.id.as_deref().ok_or_else(|| no_account(plan, ca))?;
+    let issuer = kept.caa.first().map(String::as_str).or_else(|| ca.caa_identity()).ok_or_else(|| {
         let message =
-            format!("{} does not say which name it has in CAA records (caaIdentities)", plan.ca.directory);
+            format!("{} does not say which name it has in CAA records (caaIdentities)", ca.directory);
         Stop::new("acme-no-caa", message)
     })?;
     let mut names: Vec<&str> =
@@ -150,14 +167,14 @@ pub fn needs_no_account(plan: &Plan) -> bool {
 /// Why there is no account then.
 pub const NO_ACCOUNT: &str = "no host of the file gets its certificate from an ACME CA, so there is no account. The CA on this machine needs none: `sanedge local show`";
 
-fn no_account(plan: &Plan) -> Stop {
+fn no_account(plan: &Plan, ca: &Ca) -> Stop {
     if needs_no_account(plan) {
         return Stop::new("acme-no-account", NO_ACCOUNT.to_owned());
     }
     let message = format!(
         "{} has no account at {}; `sanedge renew` creates it with the first order",
         word(&plan.state),
-        plan.ca.directory
+        ca.directory
     );
     Stop::new("acme-no-account", message)
 }
@@ -168,11 +185,11 @@ fn no_account(plan: &Plan) -> Stop {
 /// If the CA refuses, or cannot be reached.
 pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
     if needs_no_account(plan) {
-        return Err(no_account(plan));
+        return Err(no_account(plan, &plan.ca));
     }
     let state = State::open(&plan.state)?;
     if state.account(&plan.ca.directory).is_none_or(|kept| kept.id.is_none()) {
-        return Err(no_account(plan));
+        return Err(no_account(plan, &plan.ca));
     }
     let client = Client::new(plan.ca.trust.as_deref()).map_err(|error| Stop::new("acme-trust", error))?;
     let changed = runtime()?.block_on(account::roll_over(&state, &client, &plan.ca));
@@ -236,4 +253,72 @@ pub fn revoke(plan: &Plan, host: &str) -> Result<String, Stop> {
 fn stop(failure: &Failure) -> Stop {
     let message = format!("{}. {} {}", failure.found.trim_end_matches('.'), failure.means(), failure.remedy);
     Stop { not_now: failure.retry_after.is_some(), ..Stop::new(failure.code.as_str(), message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::acme::{self, Wanted};
+
+    /// A plan for two CAs, and an account at each of `directories`, which say nothing of CAA.
+    fn plan(state: &Path, directories: &[&str]) -> Plan {
+        let ca = |name: &str| Ca { directory: acme::directory(name).unwrap(), ..Ca::default() };
+        let open = State::open(state).unwrap();
+        for name in directories {
+            let directory = ca(name).directory;
+            let account = state::Account {
+                id: Some(format!("https://{name}.test/1")),
+                directory,
+                key: Zeroizing::new(String::new()),
+                next_key: None,
+                caa: Vec::new(),
+                contact: None,
+                wants_user: None,
+                blocked_until: 0,
+            };
+            open.keep_account(&account).unwrap();
+        }
+        let names = vec!["a.b".to_owned(), "*.a.b".to_owned()];
+        Plan {
+            version: acme::VERSION,
+            source: "x.toml".into(),
+            bundle: "x.bundle".into(),
+            source_sha256: String::new(),
+            ca: ca("google"),
+            fallback: vec![ca("zerossl")],
+            state: state.to_owned(),
+            challenge: acme::Challenge::Auto,
+            challenges: "challenges".into(),
+            dns: None,
+            http: Vec::new(),
+            http_expects_proxy: false,
+            https: Vec::new(),
+            certificates: vec![Wanted { names }],
+            local: None,
+        }
+    }
+
+    #[test]
+    fn every_ca_that_may_issue_has_caa_records_with_its_account() {
+        let state = tempfile::tempdir().unwrap();
+        let state = state.path().join("state");
+        let first = [
+            "a.b. CAA 0 issue \"pki.goog; accounturi=https://google.test/1\"",
+            "a.b. CAA 0 issuewild \"pki.goog; accounturi=https://google.test/1\"",
+        ];
+        assert_eq!(records(&plan(&state, &[])).unwrap_err().code, "acme-no-account");
+        // Alone they would keep the fallback from issuing.
+        let alone = records(&plan(&state, &["google"])).unwrap();
+        assert_eq!(alone.lines, first);
+        assert!(
+            alone.notes[0].contains("https://acme.zerossl.com/v2/DV90 cannot issue"),
+            "{:?}",
+            alone.notes
+        );
+        let both = records(&plan(&state, &["google", "zerossl"])).unwrap();
+        let other = |kind| format!("a.b. CAA 0 {kind} \"sectigo.com; accounturi=https://zerossl.test/1\"");
+        assert_eq!(both.lines[..2], first);
+        assert_eq!(both.lines[2..], [other("issue"), other("issuewild")]);
+        assert!(both.notes.is_empty(), "{:?}", both.notes);
+    }
 }
