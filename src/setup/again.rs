@@ -133,6 +133,10 @@ pub(crate) fn run(command: &mut Command, output: Output) -> io::Result<Ended> {
         }
     };
     RUNNING.store(0, Ordering::SeqCst);
+    if interrupted.is_some() {
+        // What it has started may ignore the signal.
+        end_group(child.id(), Signal::KILL);
+    }
     let document = reader.join().unwrap_or_default();
     let _ = errors.join();
     Ok(Ended { status, document, interrupted })

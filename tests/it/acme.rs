@@ -172,6 +172,12 @@ fn one_command_line_ends_with_both_hosts_served() {
         }
         assert!(status.success(), "{said}");
         assert!(said.contains(&format!("serving: {A}, {B}")), "{said}");
+        for step in ["DNS: ", "ordered", "issued", "proven", "serving"] {
+            assert!(
+                said.contains(&format!("{A}: {step}")) && said.contains(&format!("{B}: {step}")),
+                "{step}: {said}"
+            );
+        }
         // A client that trusts the CA alone, and not what `renew` looked at.
         for host in [A, B] {
             handshake(&pebble.root, host, https).unwrap();

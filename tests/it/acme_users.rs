@@ -238,7 +238,9 @@ fn the_part_that_talks_to_the_ca_has_no_terminal_and_ends_with_ctrl_c() {
     let mut command = Command::new("script");
     let output = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains(&format!("{A}: issued")), "{}", text(&output));
+    for step in ["DNS: ", "ordered", "challenge ready", "the CA has validated", "issued", "proven"] {
+        assert!(text(&output).contains(&format!("{A}: {step}")), "{step}: {}", text(&output));
+    }
 }
 
 /// Without a deployment of its own, `renew` asks for one where the edge does not serve what is stored.

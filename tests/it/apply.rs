@@ -916,6 +916,95 @@ fn after_a_power_cut_a_deployment_is_complete_or_did_not_happen() {
     edge.stop();
 }
 
+/// A second power cut, while the first is settled.
+#[test]
+fn the_settling_may_be_cut_as_well() {
+    const TEST: &str = "the_settling_may_be_cut_as_well";
+    if !has("strace", "-V") {
+        return skip(TEST, "strace");
+    }
+    let desk = managed().write();
+    assert!(apply(&desk, &[]).status.success());
+    let old = set(&desk.toml());
+    let image = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-aT").args([from, to]).status().unwrap().success());
+    };
+    let clean = image.path().join("clean");
+    copy(&desk.path(""), &clean);
+    let name = desk.toml().file_name().unwrap().to_owned();
+    let words = ["site", "add", NEW, "--app", "3002", "--file"];
+    let whole = image.path().join("whole");
+    copy(&clean, &whole);
+    let all = steps(&words, &whole.join(&name), &desk);
+    // The last moment at which all files are new and the journal is there.
+    let cut = image.path().join("cut");
+    let found = all.iter().rev().find(|(call, count)| {
+        let _ = fs::remove_dir_all(&cut);
+        copy(&clean, &cut);
+        let kill = format!("inject={call}:signal=KILL:when={count}");
+        let options = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &kill];
+        traced(&options, &words, &cut.join(&name));
+        cut.join(".sanedge-apply").exists()
+    });
+    assert!(found.is_some() && set(&cut.join(&name)) != old, "{all:?}");
+    let settles = ["apply", "--settle"];
+    let once = image.path().join("once");
+    copy(&cut, &once);
+    let steps = steps(&settles, &once.join(&name), &desk);
+    assert_eq!(set(&once.join(&name)), old);
+    assert!(steps.len() > 10, "{steps:?}");
+    for (call, count) in &steps {
+        let what = format!("{call} {count}");
+        let again = image.path().join("again");
+        let _ = fs::remove_dir_all(&again);
+        copy(&cut, &again);
+        let toml = again.join(&name);
+        let kill = format!("inject={call}:signal=KILL:when={count}");
+        let options = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &kill];
+        assert!(!traced(&options, &settles, &toml).status.success(), "{what}: it ends before");
+        assert!(settle(&toml, &[]).status.success(), "{what}");
+        assert_eq!(set(&toml), old, "{what}");
+        assert!(
+            !again.join(".sanedge-apply").exists() && !again.join(".sanedge-apply.tmp").exists(),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_deployment_is_undone_if_another_program_has_the_port() {
+    let other = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:3002").start();
+    let local = "[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"\n[local]";
+    let desk = Edge::certified_for(&[HOST])
+        .site(&[HOST], "127.0.0.1:3002")
+        .site(&["socket.home.arpa"], "127.0.0.1:3002")
+        .limits(local)
+        .write();
+    edit(&desk, "127.0.0.1:0", &other.https.to_string());
+    assert!(apply(&desk, &[]).status.success());
+    let renew = || {
+        let mut command = sanedge();
+        command.arg("renew").arg(desk.toml().with_extension("acme")).args(["--now", "--json"]);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let first = renew();
+    assert!(first.status.success(), "no edge is running: {}", text(&first));
+    let reloads = stand_in(&desk, &on_disk(&desk), Lie::TakeNew);
+    let before = set(&desk.toml());
+    let output = renew();
+    assert_eq!(
+        (output.status.code(), &json(&output)["code"]),
+        (Some(1), &"not-served".into()),
+        "{}",
+        text(&output)
+    );
+    assert!(text(&output).contains("as before"), "{}", text(&output));
+    assert_eq!(set(&desk.toml()), before);
+    assert_eq!(reloads.load(Ordering::SeqCst), 2, "the edge has the old bundle again");
+    other.stop();
+}
+
 /// Killed while it undoes: the edge may still have the new bundle, and the files are the old ones.
 #[test]
 fn a_running_edge_follows_what_is_undone() {
