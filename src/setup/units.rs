@@ -9,6 +9,8 @@ use super::programs;
 /// The edge, and the sockets in front of it.
 const EDGE: [&str; 4] =
     ["sanedge-https.socket", "sanedge-http.socket", "sanedge-admin.socket", "sanedge.service"];
+/// Ends an interrupted change at a boot. The package enables it, and here it is for units from the tarball; it is not necessary to serve.
+const SETTLE: &str = "sanedge-settle.service";
 /// The units of renewals and deployments.
 const RENEWALS: [&str; 2] = ["sanedge-renew.timer", "sanedge-deploy.path"];
 /// Folders in which the package, flash.sh and administrators install units.
@@ -51,6 +53,7 @@ pub(crate) fn folders() {
 /// # Errors
 /// With the end of the unit's log.
 pub(crate) fn start_edge() -> Result<(), Box<Problem>> {
+    let _ = programs::run("systemctl", &["enable", "--quiet", SETTLE], PROGRAM_TIME);
     start(&EDGE)
 }
 
