@@ -16,6 +16,15 @@ use crate::bundle::acme::{Plan, Wanted, file_name, here, stored};
 /// Limit for the connection, and for each read and write of a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
+/// Why a handshake does not confirm a certificate, in words.
+#[derive(Debug)]
+pub(crate) enum NotServed {
+    /// This process cannot connect to the listener. That says nothing about what clients get.
+    Unreachable(String),
+    /// Another certificate came, or none.
+    Other(String),
+}
+
 /// Connects to the TLS listener with the server name `host`, and checks the certificate.
 ///
 /// # Errors
@@ -25,15 +34,9 @@ pub(crate) fn serves(
     host: &str,
     certificate: &CertificateDer<'static>,
     expects_proxy: bool,
-) -> Result<(), String> {
-    let certificate = certificate.clone();
-    let wish = Wish {
-        server_name: host,
-        protocol: None,
-        accepts: Box::new(move |end_entity| *end_entity == *certificate),
-    };
-    handshake(listener, wish, expects_proxy).map_err(|error| {
-        let address = here(listener);
+) -> Result<(), NotServed> {
+    let address = here(listener);
+    let stream = connect(listener).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::PermissionDenied => format!(
                 "; the unit allows only loopback: type `systemctl edit sanedge-deploy.service` and add [Service] IPAddressAllow={}",
@@ -41,7 +44,18 @@ pub(crate) fn serves(
             ),
             _ => String::new(),
         };
-        format!("the edge at {address} does not serve the new certificate of {host}: {error}{remedy}")
+        NotServed::Unreachable(format!("cannot connect to the edge at {address} to check its certificate of {host}: {error}{remedy}"))
+    })?;
+    let certificate = certificate.clone();
+    let wish = Wish {
+        server_name: host,
+        protocol: None,
+        accepts: Box::new(move |end_entity| *end_entity == *certificate),
+    };
+    shake(stream, wish, expects_proxy).map_err(|error| {
+        NotServed::Other(format!(
+            "the edge at {address} does not serve the new certificate of {host}: {error}"
+        ))
     })
 }
 
@@ -53,9 +67,8 @@ pub(crate) fn ask_for_deployment(plan: &Plan) {
         let path = stored::path(&plan.state, &file_name(wanted.name())?);
         let pem = stored::read(&plan.state, &path).ok()??;
         let end_entity = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
-        let address = here(*listener?);
-        TcpStream::connect_timeout(&address, HANDSHAKE_TIME).ok()?;
-        serves(*listener?, wanted.name(), &end_entity, plan.http_expects_proxy).err()
+        let served = serves(*listener?, wanted.name(), &end_entity, plan.http_expects_proxy);
+        matches!(served, Err(NotServed::Other(_))).then_some(())
     };
     if !plan.state.join(stored::MARK).exists() && plan.certificates.iter().any(|w| is_missed(w).is_some()) {
         // If the disk is full, the next run tries again.
@@ -78,7 +91,14 @@ pub(super) struct Wish<'a> {
 /// # Errors
 /// Why the handshake failed.
 pub(super) fn handshake(listener: SocketAddr, wish: Wish<'_>, expects_proxy: bool) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&here(listener), HANDSHAKE_TIME)?;
+    shake(connect(listener)?, wish, expects_proxy)
+}
+
+fn connect(listener: SocketAddr) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&here(listener), HANDSHAKE_TIME)
+}
+
+fn shake(mut stream: TcpStream, wish: Wish<'_>, expects_proxy: bool) -> std::io::Result<()> {
     stream.set_read_timeout(Some(HANDSHAKE_TIME))?;
     stream.set_write_timeout(Some(HANDSHAKE_TIME))?;
     if expects_proxy {

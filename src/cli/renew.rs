@@ -1,6 +1,7 @@
 //! `sanedge renew`: the part that talks to the CA, then the deployment: check, write, reload, and verify that the edge serves the new
 //! certificates.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,7 +17,8 @@ use super::apply::{NEEDS_RESTART, NOT_NOW, NOT_SERVED, State, exit_code};
 use super::failure::Failure;
 use super::output::{DONE_IN_PART, in_place};
 use super::terminal::{complain, now, print};
-use crate::acme::{self, Options, Stop, confirm};
+use crate::acme::confirm::{self, NotServed};
+use crate::acme::{self, Options, Stop};
 use crate::bundle::acme::{Plan, stored};
 use crate::bundle::compile;
 use crate::bundle::file::word;
@@ -351,8 +353,17 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
         return Err(Failure::new("findings", format!("{count}: the bundle in use stays as it is")));
     };
     let commit = Commit::of_bundle(&plan.bundle, bytes)?;
-    let served = || is_served(plan, commit.bundle());
-    if commit.is_written() && served().is_ok() {
+    let unchecked = RefCell::new(None);
+    let served = || match is_served(plan, commit.bundle()) {
+        Ok(()) => Ok(()),
+        Err(NotServed::Other(found)) => Err(Failure::new(NOT_SERVED, found)),
+        // The edge has confirmed the bundle, so it stays in use.
+        Err(NotServed::Unreachable(found)) => {
+            *unchecked.borrow_mut() = Some(Failure::new(NOT_SERVED, found));
+            Ok(())
+        }
+    };
+    if commit.is_written() && served().is_ok() && unchecked.borrow().is_none() {
         let stays = "the bundle in use stays as it is".to_owned();
         return Ok(outcome.in_part.then(|| {
             tell();
@@ -378,15 +389,20 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
             complain(&format!("note {}\n", report::escaped(text)));
         }
     })?;
-    if state != State::Stored {
+    let unchecked = unchecked.into_inner();
+    if state != State::Stored && unchecked.is_none() {
         step("serving");
+    }
+    if let Some(failure) = &unchecked {
+        complain(&format!("warning {}\n", report::escaped(&failure.message)));
     }
     let message = match (state, served_hosts(plan, commit.bundle())) {
         (State::Stored, _) => format!("no edge is running; the next start uses {}", word(&plan.bundle)),
         (_, hosts) if hosts.is_empty() => "the new bundle is in use".to_owned(),
         (_, hosts) => format!("serving: {}", hosts.join(", ")),
     };
-    Ok(Some(Deployed { message, in_part: outcome.in_part, trouble }))
+    let in_part = outcome.in_part || unchecked.is_some();
+    Ok(Some(Deployed { message, in_part, trouble: trouble.or(unchecked) }))
 }
 
 /// What the CA on this machine came to.
@@ -439,11 +455,10 @@ fn managed<'a>(
 }
 
 /// Checks with a handshake for each managed host that the running edge serves its certificate.
-fn is_served(plan: &Plan, bundle: &Bundle) -> Result<(), Failure> {
+fn is_served(plan: &Plan, bundle: &Bundle) -> Result<(), NotServed> {
     let Some(listener) = plan.https.iter().find(|listener| listener.port() != 0) else { return Ok(()) };
     for (name, end_entity) in managed(plan, bundle) {
-        confirm::serves(*listener, name, end_entity, plan.http_expects_proxy)
-            .map_err(|found| Failure::new(NOT_SERVED, found))?;
+        confirm::serves(*listener, name, end_entity, plan.http_expects_proxy)?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::support::activation::Sockets;
 use crate::support::edge::{Desk, Edge, EdgeBuilder, json, sanedge, text};
 use crate::support::engineio::{Socket, serve_default};
 use crate::support::node::{has, skip};
+use crate::support::peers::free_address;
 use crate::support::program::script;
 
 const NEW: &str = "game.recre.store";
@@ -1003,6 +1004,33 @@ fn a_deployment_is_undone_if_another_program_has_the_port() {
     assert_eq!(set(&desk.toml()), before);
     assert_eq!(reloads.load(Ordering::SeqCst), 2, "the edge has the old bundle again");
     other.stop();
+}
+
+/// A unit that may connect to loopback alone, or a firewall: the edge has confirmed the bundle, and undoing it would end in an expired
+/// certificate.
+#[test]
+fn a_listener_that_cannot_be_reached_undoes_no_deployment() {
+    let closed = free_address().to_string();
+    let local = "[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"\n[local]";
+    let desk = Edge::certified_for(&[HOST])
+        .site(&[HOST], "127.0.0.1:3002")
+        .site(&["socket.home.arpa"], "127.0.0.1:3002")
+        .limits(local)
+        .write();
+    edit(&desk, "127.0.0.1:0", &closed);
+    assert!(apply(&desk, &[]).status.success());
+    let mut renew = sanedge();
+    renew.arg("renew").arg(desk.toml().with_extension("acme")).args(["--now", "--json"]).stdin(Stdio::null());
+    assert!(renew.output().unwrap().status.success(), "no edge is running");
+    stand_in(&desk, &on_disk(&desk), Lie::TakeNew);
+    let before = set(&desk.toml());
+    let output = renew.output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains(&format!("cannot connect to the edge at {closed}")), "{}", text(&output));
+    assert_ne!(set(&desk.toml()), before, "the new certificate is in use");
+    // `apply` relies on the edge's word as well.
+    desk.write_certificate(0, &[HOST]);
+    assert!(apply(&desk, &[]).status.success());
 }
 
 /// Killed while it undoes: the edge may still have the new bundle, and the files are the old ones.

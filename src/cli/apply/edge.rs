@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::acme::confirm;
+use crate::acme::confirm::{self, NotServed};
 use crate::admin::client::AskError;
 use crate::bundle::file::word;
 use crate::bundle::report::hex;
@@ -155,7 +155,8 @@ impl Edge {
     }
 }
 
-/// Checks with handshakes on this machine that the edge serves the certificates that `bundle` has for `hosts`.
+/// Checks with handshakes on this machine that the edge serves the certificates that `bundle` has for `hosts`. A listener that this
+/// process cannot reach proves nothing: the edge's own confirmation must do then.
 pub(super) fn serves_new(bundle: &Bundle, hosts: &[Host]) -> Result<(), Failure> {
     let Some(listener) = bundle.listen.https.iter().find(|listener| listener.port() != 0) else {
         return Ok(());
@@ -166,8 +167,11 @@ pub(super) fn serves_new(bundle: &Bundle, hosts: &[Host]) -> Result<(), Failure>
         let entry = bundle.host(host).map(|entry| usize::from(entry.certificate));
         let certificate = entry.and_then(|at| bundle.certificates.get(at));
         let Some(end_entity) = certificate.and_then(|found| found.key.cert.first()) else { continue };
-        confirm::serves(*listener, &host.to_string(), end_entity, expects_proxy)
-            .map_err(|found| Failure::new(NOT_SERVED, found))?;
+        match confirm::serves(*listener, &host.to_string(), end_entity, expects_proxy) {
+            Ok(()) => {}
+            Err(NotServed::Unreachable(_)) => return Ok(()),
+            Err(NotServed::Other(found)) => return Err(Failure::new(NOT_SERVED, found)),
+        }
     }
     Ok(())
 }
