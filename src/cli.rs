@@ -4,6 +4,7 @@
 
 mod account;
 pub(crate) mod apply;
+mod console;
 mod difference;
 mod failure;
 mod import;
@@ -218,6 +219,9 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Show status and file as a page in a browser, with forms to add, change and remove hosts; put changes to use as `sanedge apply` does.
+    /// Prints the link; the page is on this machine only.
+    Console(console::Options),
     /// Make a sanedge.toml of the configuration of another program.
     Import {
         #[command(subcommand)]
@@ -285,6 +289,7 @@ pub fn run() -> ExitCode {
             at(admin, bundle, json, |admin| status(admin, watch, json))
         }
         Command::Site { action, file, json } => site::site(&action, &file, json),
+        Command::Console(options) => console::console(&options),
         Command::Import { from } => import::import(&from),
         Command::Doctor(options) => examine(&options),
         Command::Serve { bundle, log, access_log, access_log_to } => {

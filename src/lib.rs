@@ -13,6 +13,7 @@ pub mod admin;
 pub mod board;
 pub mod bundle;
 pub mod cli;
+mod console;
 pub mod control;
 pub mod doctor;
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 //! `sanedge site`: adds a host to sanedge.toml or removes one, and puts the change to use.
 
-mod edit;
+pub(super) mod edit;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -82,7 +82,7 @@ fn usage(failure: &Failure, json: bool) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn named(host: &str) -> Result<Host, Failure> {
+pub(super) fn named(host: &str) -> Result<Host, Failure> {
     Host::parse(host).map_err(|error| {
         Failure::new(
             "usage",
@@ -97,17 +97,20 @@ fn address(app: &str) -> String {
     if is_port { format!("127.0.0.1:{app}") } else { app.to_owned() }
 }
 
-type Change<'a> = &'a dyn Fn(&str, &Source) -> Result<String, Unchanged>;
+pub(super) type Change<'a> = &'a dyn Fn(&str, &Source) -> Result<String, Unchanged>;
 
 fn change(file: &Path, how: How, json: bool, change: Change<'_>) -> ExitCode {
-    let edit = |text: Option<&str>| {
-        let Some(text) = text else { return Err(missing(file)) };
-        let source = read(file, text)?;
-        let after = change(text, &source).map_err(|error| refused(file, &error))?;
-        // The edited text must parse; the checks of `apply` report everything else.
-        source::parse(file, &after).0.map(|_| after).ok_or_else(|| refused(file, &Unchanged::Form))
-    };
+    let edit = |text: Option<&str>| edited(file, text, change);
     tell::told(&Request { file, edit: Some(&edit), dry_run: how.dry_run, restart: how.restart }, json)
+}
+
+/// The text of the file after a change.
+pub(super) fn edited(file: &Path, text: Option<&str>, change: Change<'_>) -> Result<String, Failure> {
+    let Some(text) = text else { return Err(missing(file)) };
+    let source = read(file, text)?;
+    let after = change(text, &source).map_err(|error| refused(file, &error))?;
+    // The edited text must parse; the checks of `apply` report everything else.
+    source::parse(file, &after).0.map(|_| after).ok_or_else(|| refused(file, &Unchanged::Form))
 }
 
 fn missing(file: &Path) -> Failure {
@@ -120,7 +123,7 @@ fn refused(file: &Path, error: &Unchanged) -> Failure {
     let code = match error {
         Unchanged::Exists { .. } | Unchanged::Redirects { .. } => "host-exists",
         Unchanged::Shared { .. } => "host-shared",
-        Unchanged::Missing { .. } => "host-missing",
+        Unchanged::Missing { .. } | Unchanged::NoRoute { .. } => "host-missing",
         Unchanged::Form | Unchanged::LineEnds => "file-form",
     };
     Failure::new(code, format!("{}: {error}", word(file)))

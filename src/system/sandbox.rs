@@ -51,6 +51,17 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Nothing: for a process that has all its descriptors.
+    pub fn nothing() -> Self {
+        Self {
+            reads: Vec::new(),
+            writes: Vec::new(),
+            connects: BTreeSet::new(),
+            binds: None,
+            resolver: false,
+        }
+    }
+
     /// Of `bundle`, which is opened again at `path`, with ticket keys in the folder `tickets`.
     pub fn of(path: &Path, bundle: &Bundle, tickets: &Path) -> Self {
         let mut reads = Vec::new();
@@ -172,6 +183,11 @@ impl Reach {
         }
         self.connects = Some(needs.connects.clone());
         "only its own files and ports (Landlock)".to_owned()
+    }
+
+    /// Whether files and ports are restricted.
+    pub fn is_limited(&self) -> bool {
+        self.reads.is_some() && self.connects.is_some()
     }
 
     /// The same without paths that no status may show.

@@ -87,7 +87,8 @@ fn code(report: &Report, state: &Result<State, Failure>, printed: bool) -> ExitC
     }
 }
 
-fn sentence(request: &Request<'_>, report: &Report, state: State) -> String {
+/// How a change ended.
+pub(in crate::cli) fn sentence(request: &Request<'_>, report: &Report, state: State) -> String {
     let file = word(request.file);
     let pending: Vec<_> =
         report.outcome.hosts.iter().filter(|host| host.pending).map(|host| host.host.as_str()).collect();

@@ -9,19 +9,19 @@ use crate::names::Host;
 
 /// A host to be served.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) host: Host,
+pub(in crate::cli) struct Wanted {
+    pub(in crate::cli) host: Host,
     /// As in `upstream`.
-    pub(super) app: String,
+    pub(in crate::cli) app: String,
     /// Only for this path.
-    pub(super) path: Option<String>,
+    pub(in crate::cli) path: Option<String>,
     /// In place of an app.
-    pub(super) redirect: Option<String>,
+    pub(in crate::cli) redirect: Option<String>,
 }
 
 /// Why the text is not changed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum Unchanged {
+pub(in crate::cli) enum Unchanged {
     #[error(
         "`{host}` is served already, by {apps} (line {line}). Change `upstream` there, or type `sanedge site remove {host}` first"
     )]
@@ -36,6 +36,8 @@ pub(super) enum Unchanged {
     Shared { host: String, others: String, line: u32 },
     #[error("`{host}` is not one of the hosts of the file; `sanedge site list` shows them")]
     Missing { host: String },
+    #[error("`{host}` has no route for this path; `sanedge site list` shows them")]
+    NoRoute { host: String },
     #[error(
         "[[site]] is written in a way that this command does not change: edit the file by hand, then type `sanedge apply`"
     )]
@@ -45,7 +47,7 @@ pub(super) enum Unchanged {
 }
 
 /// The text with the host. The same text if the host already has that app.
-pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String, Unchanged> {
+pub(in crate::cli) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String, Unchanged> {
     let found = source.sites.iter().position(|site| site.hosts.iter().any(|host| host.value == wanted.host));
     let Some(at) = found else {
         return edited(text, |document| {
@@ -76,12 +78,7 @@ pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String
         return Err(Unchanged::Exists { host, apps: format!("the routes {}", paths.join(", ")), line });
     }
     if site.hosts.len() > 1 {
-        let others = site
-            .hosts
-            .iter()
-            .filter(|other| other.value != wanted.host)
-            .map(|other| format!("`{}`", other.value));
-        return Err(Unchanged::Shared { host, others: others.collect::<Vec<_>>().join(", "), line });
+        return Err(shared(site, &wanted.host));
     }
     edited(text, |document| {
         let site = sites(document)?.get_mut(at).ok_or(Unchanged::Form)?;
@@ -95,8 +92,60 @@ pub(super) fn add(text: &str, source: &Source, wanted: &Wanted) -> Result<String
     })
 }
 
+/// The text with another app for a route of the host. Its other upstreams, if it has any, are replaced as well.
+pub(in crate::cli) fn set_upstream(
+    text: &str,
+    source: &Source,
+    host: &Host,
+    path: &str,
+    app: &str,
+) -> Result<String, Unchanged> {
+    let missing = || Unchanged::Missing { host: host.to_string() };
+    let place =
+        source.sites.iter().enumerate().find(|(_, site)| site.hosts.iter().any(|one| one.value == *host));
+    let (at, site_before) = place.ok_or_else(missing)?;
+    let line = site_before.line;
+    if let Some(to) = site_before.redirect.as_ref().map(|to| to.value.to_string()) {
+        return Err(Unchanged::Redirects { host: host.to_string(), to, line });
+    }
+    let route_before = site_before.routes.iter().find(|route| route.path == path);
+    let route_before = route_before.ok_or_else(|| Unchanged::NoRoute { host: host.to_string() })?;
+    if site_before.hosts.len() > 1 {
+        return Err(shared(site_before, host));
+    }
+    // A site's own upstream stands in its table; each [[site.route]] has a line of its own.
+    let is_own = route_before.line == line;
+    edited(text, |document| {
+        let site = sites(document)?.get_mut(at).ok_or(Unchanged::Form)?;
+        let table = if is_own {
+            site
+        } else {
+            let named = |route: &&mut Table| route.get("path").and_then(Item::as_str) == Some(path);
+            routes(site)?.iter_mut().find(named).ok_or(Unchanged::Form)?
+        };
+        let item = table.get_mut("upstream").ok_or(Unchanged::Form)?;
+        let decor = item.as_value().ok_or(Unchanged::Form)?.decor().clone();
+        *item = list(app);
+        if let Some(value) = item.as_value_mut() {
+            *value.decor_mut() = decor;
+        }
+        Ok(())
+    })
+}
+
+/// A route for one host of several would apply to all of them.
+fn shared(site: &crate::bundle::source::Site, host: &Host) -> Unchanged {
+    let others =
+        site.hosts.iter().filter(|other| other.value != *host).map(|other| format!("`{}`", other.value));
+    Unchanged::Shared {
+        host: host.to_string(),
+        others: others.collect::<Vec<_>>().join(", "),
+        line: site.line,
+    }
+}
+
 /// The text without the host. A [[site]] without another host is removed as well.
-pub(super) fn remove(text: &str, source: &Source, host: &Host) -> Result<String, Unchanged> {
+pub(in crate::cli) fn remove(text: &str, source: &Source, host: &Host) -> Result<String, Unchanged> {
     let place = source.sites.iter().enumerate().find_map(|(at, site)| {
         Some((at, site.hosts.iter().position(|one| one.value == *host)?, site.hosts.len()))
     });

@@ -1,0 +1,363 @@
+//! What the page can ask for: the status, the findings of an edit, and the edit itself, by the code of `sanedge site` and `apply`.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::bundle::compare::Difference;
+use crate::bundle::compile::{HostRow, Outcome, moment};
+use crate::bundle::file::word;
+use crate::bundle::finding::{Code, Finding, Severity};
+use crate::bundle::wire::sha256;
+use crate::bundle::{Bundle, report, source};
+use crate::cli::apply::{self, Report, Request, Talk, tell};
+use crate::cli::difference;
+use crate::cli::failure::Failure;
+use crate::cli::running::{admin_of, asked, is_absent};
+use crate::cli::site::edit::{self, Wanted};
+use crate::cli::site::{self, named};
+use crate::cli::sources::SOURCE;
+use crate::cli::terminal::{complain, now};
+use crate::console::link::{Checked, Edit, HostView, Leads, Problem, Said, View};
+use crate::excerpt::{Excerpt, number};
+use crate::ops::admin::client::AskError;
+
+/// Lines of the file that are shown.
+const LINES_MAX: usize = 2_000;
+/// Lines of a change that are logged.
+const LOGGED_MAX: usize = 20;
+
+/// The files of one configuration.
+pub(super) struct Desk<'a> {
+    file: &'a Path,
+}
+
+/// The text of the file, changed.
+type Changed<'a> = Box<dyn Fn(Option<&str>) -> Result<String, Failure> + 'a>;
+
+impl<'a> Desk<'a> {
+    pub(super) fn new(file: &'a Path) -> Self {
+        Self { file }
+    }
+
+    // --- reading --------------------------------------------------------------------------------------------
+
+    pub(super) fn view(&self) -> Said {
+        let text = match source::text(self.file) {
+            Ok(text) => text,
+            Err(finding) => {
+                return Said::Done { is_good: false, text: format!("{}: {}", finding.message, finding.found) };
+            }
+        };
+        let request = Request { file: self.file, edit: None, dry_run: true, restart: false };
+        let (report, state) = apply::run(&request, &mut Silent);
+        let (edge, mut problems) = self.edge();
+        let findings = shown(&report.outcome);
+        // If nothing could be compiled, the findings say why.
+        if let (Err(failure), true) = (&state, findings.is_empty()) {
+            problems.insert(0, problem("", Severity::Error, failure.message.clone(), String::new()));
+        }
+        Said::View(Box::new(View {
+            digest: report::hex(&sha256(text.as_bytes())),
+            lines: text.lines().take(LINES_MAX).map(|line| Excerpt::of(line).to_string()).collect(),
+            is_cut: text.lines().count() > LINES_MAX,
+            edge,
+            problems: findings.into_iter().chain(problems).collect(),
+            hosts: report.outcome.hosts.iter().map(host).collect(),
+            unapplied: report.differences.iter().map(|one| one.line.clone()).collect(),
+            restart: report.restart,
+            websockets: report.websockets,
+        }))
+    }
+
+    /// A sentence about the running edge, and its problems.
+    fn edge(&self) -> (String, Vec<Problem>) {
+        let bundle = match Bundle::open(&self.file.with_extension("bundle")) {
+            Ok(bundle) => bundle,
+            Err(error) => return (format!("There is no usable bundle yet: {error}."), Vec::new()),
+        };
+        match asked(&admin_of(&bundle)) {
+            Ok(status) => (serving(&status), of_status(&status)),
+            Err(AskError::Connect { error, .. }) if is_absent(&error) => {
+                ("No edge is running. Its next start uses the bundle.".to_owned(), Vec::new())
+            }
+            Err(error) => (
+                "The edge does not answer.".to_owned(),
+                vec![problem("", Severity::Error, error.to_string(), String::new())],
+            ),
+        }
+    }
+
+    pub(super) fn check(&self, edit: &Edit) -> Said {
+        let checked = match self.changed(edit) {
+            Ok(changed) => {
+                let request =
+                    Request { file: self.file, edit: Some(&*changed), dry_run: true, restart: false };
+                let (report, state) = apply::run(&request, &mut Silent);
+                let mut problems = shown(&report.outcome);
+                match &state {
+                    Err(failure) if problems.is_empty() => problems.push(failed(edit, failure)),
+                    _ => {}
+                }
+                Checked {
+                    is_good: state.is_ok(),
+                    problems,
+                    edit: report.edit,
+                    changes: report.differences.iter().map(|one| one.line.clone()).collect(),
+                    restart: report.restart,
+                    websockets: report.websockets,
+                }
+            }
+            Err(failure) => Checked { problems: vec![failed(edit, &failure)], ..Checked::default() },
+        };
+        Said::Checked(Box::new(checked))
+    }
+
+    // --- changing -------------------------------------------------------------------------------------------
+
+    /// Makes the change, if the file is still the one that the page showed.
+    pub(super) fn apply(
+        &self,
+        edit: Option<&Edit>,
+        seen: &str,
+        restart: bool,
+        line: &mut dyn FnMut(String),
+    ) -> Said {
+        let changed: Result<Changed<'_>, Failure> = match edit {
+            Some(edit) => self.changed(edit),
+            None => Ok(Box::new(|text: Option<&str>| Ok(text.unwrap_or_default().to_owned()))),
+        };
+        let what = edit.map_or_else(|| "the file as it is".to_owned(), described);
+        let changed = match changed {
+            Ok(changed) => changed,
+            Err(failure) => return refused(&what, &failure),
+        };
+        let of_seen = |text: Option<&str>| match text {
+            Some(found) if report::hex(&sha256(found.as_bytes())) == seen => changed(text),
+            _ => {
+                let message = format!(
+                    "{} has changed since this page was loaded: nothing was changed. Load the page again, and look at the file",
+                    word(self.file)
+                );
+                Err(Failure::new("file-changed", message))
+            }
+        };
+        let request = Request { file: self.file, edit: Some(&of_seen), dry_run: false, restart };
+        let (report, state) = apply::run(&request, &mut Steps(line));
+        match state {
+            Ok(state) => {
+                let text = tell::sentence(&request, &report, state);
+                complain(&logged(&format!("applied {what}: {text}")));
+                changed_lines(&report).for_each(complain_line);
+                Said::Done { is_good: true, text }
+            }
+            Err(failure) => refused(&what, &failure),
+        }
+    }
+
+    /// How the edit changes the text.
+    fn changed(&self, edit: &Edit) -> Result<Changed<'a>, Failure> {
+        let file = self.file;
+        let usage = |message: String| Failure::new("usage", message);
+        match edit {
+            Edit::AddHost { host, leads, path } => {
+                let (app, redirect) = match leads {
+                    Leads::App(app) => (app.upstream().map_err(usage)?, None),
+                    Leads::Redirect(url) => (String::new(), Some(url.clone())),
+                };
+                let wanted = Wanted { host: named(host)?, app, path: path.clone(), redirect };
+                Ok(Box::new(move |text| {
+                    site::edited(file, text, &|text, source| edit::add(text, source, &wanted))
+                }))
+            }
+            Edit::RemoveHost { host } => {
+                let host = named(host)?;
+                Ok(Box::new(move |text| {
+                    site::edited(file, text, &|text, source| edit::remove(text, source, &host))
+                }))
+            }
+            Edit::SetUpstream { host, path, app } => {
+                let (host, path, app) = (named(host)?, path.clone(), app.upstream().map_err(usage)?);
+                Ok(Box::new(move |text| {
+                    site::edited(file, text, &|text, source| {
+                        edit::set_upstream(text, source, &host, &path, &app)
+                    })
+                }))
+            }
+        }
+    }
+}
+
+/// A line of the console's log.
+pub(super) fn logged(text: &str) -> String {
+    format!("{} console: {}\n", moment(now()), report::escaped(text))
+}
+
+fn refused(what: &str, failure: &Failure) -> Said {
+    complain(&logged(&format!("not applied, {what}: {}", failure.message)));
+    Said::Done { is_good: false, text: failure.message.clone() }
+}
+
+fn changed_lines(report: &Report) -> impl Iterator<Item = &String> {
+    report.differences.iter().map(|one| &one.line).take(LOGGED_MAX)
+}
+
+fn complain_line(line: &String) {
+    complain(&format!("  {}\n", report::escaped(line)));
+}
+
+/// For the log. What was typed is shown as an excerpt.
+fn described(edit: &Edit) -> String {
+    let host =
+        |host: &str| named(host).map_or_else(|_| Excerpt::of(host).to_string(), |host| host.to_string());
+    match edit {
+        Edit::AddHost { host: of, .. } => format!("add host {}", host(of)),
+        Edit::RemoveHost { host: of } => format!("remove host {}", host(of)),
+        Edit::SetUpstream { host: of, .. } => format!("change the app of {}", host(of)),
+    }
+}
+
+fn serving(status: &Value) -> String {
+    let count = |at: &str| {
+        usize::try_from(status.pointer(at).and_then(Value::as_u64).unwrap_or_default()).unwrap_or(usize::MAX)
+    };
+    let hosts = status.get("hosts").and_then(Value::as_array).map_or(0, Vec::len);
+    let draining = status.get("draining").and_then(Value::as_bool).unwrap_or_default();
+    if draining {
+        return "The edge is shutting down.".to_owned();
+    }
+    format!(
+        "The edge serves {}; {} open.",
+        number(hosts, "host"),
+        number(count("/counters/websockets_open"), "WebSocket")
+    )
+}
+
+/// The problems of the edge, but for that of file times: the differences say more.
+fn of_status(status: &Value) -> Vec<Problem> {
+    let all = status.get("problems").and_then(Value::as_array).into_iter().flatten();
+    let shown = all.filter(|one| one.get("code").is_none_or(|code| code != SOURCE));
+    let of = |one: &Value, name| one.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    shown
+        .map(|one| Problem {
+            field: String::new(),
+            severity: of(one, "severity"),
+            message: of(one, "message"),
+            remedy: format!("On the board, type: {}", of(one, "command")),
+        })
+        .collect()
+}
+
+fn host(row: &HostRow) -> HostView {
+    let certificate = match (&row.certificate, row.pending) {
+        (Some(file), _) => format!(
+            "{file}, {}",
+            row.left.as_deref().map_or("?".to_owned(), |left| format!("days left: {left}"))
+        ),
+        (None, true) => "waits for its certificate".to_owned(),
+        (None, false) => "none".to_owned(),
+    };
+    HostView {
+        host: row.host.clone(),
+        routes: row.routes.iter().map(|(path, apps)| (path.clone(), apps.join(", "))).collect(),
+        redirect: row.redirect.clone(),
+        certificate,
+    }
+}
+
+/// Errors and warnings.
+fn shown(outcome: &Outcome) -> Vec<Problem> {
+    let worth = outcome.findings.iter().filter(|finding| finding.severity() != Severity::Note);
+    worth
+        .map(|finding| {
+            let line = finding
+                .place
+                .line
+                .filter(|line| *line > 0)
+                .map_or_else(String::new, |line| format!(" (line {line})"));
+            let found = [&finding.found, &finding.remedy].map(|text| text.trim_end().to_owned());
+            problem(
+                field(finding),
+                finding.severity(),
+                format!("{}{line}", finding.message),
+                found.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(". "),
+            )
+        })
+        .collect()
+}
+
+/// The field of a form that a finding is about.
+fn field(finding: &Finding) -> &'static str {
+    match finding.code {
+        Code::BadHost
+        | Code::DuplicateHost
+        | Code::HostNotCovered
+        | Code::AcmePrivateName
+        | Code::IpHostNeedsDefault => "host",
+        Code::PublicUpstream | Code::UpstreamIsOurselves | Code::MdnsUpstream | Code::NoUpstream => "app",
+        Code::DuplicatePath => "path",
+        Code::RedirectWithApp | Code::RedirectLoop => "redirect",
+        _ => "",
+    }
+}
+
+fn problem(field: &str, severity: Severity, message: String, remedy: String) -> Problem {
+    Problem { field: field.to_owned(), severity: severity.as_str().to_owned(), message, remedy }
+}
+
+/// Why an edit cannot be made, at the field that it is about.
+fn failed(edit: &Edit, failure: &Failure) -> Problem {
+    let field = match (failure.code.as_str(), edit) {
+        ("host-exists" | "host-shared" | "host-missing" | "usage", _) => "host",
+        _ => "",
+    };
+    problem(field, Severity::Error, failure.message.clone(), String::new())
+}
+
+/// Says nothing: what is found is in the report.
+struct Silent;
+
+impl Talk for Silent {
+    fn edited(&mut self, _: &Path, _: &str, _: &str) {}
+    fn proven(&mut self, _: &Outcome) {}
+    fn differs(&mut self, _: &[Difference]) {}
+    fn note(&mut self, _: &str) {}
+    fn ask(&mut self, _: &str) -> Option<bool> {
+        None
+    }
+}
+
+/// Sends each step to the page.
+struct Steps<'a>(&'a mut dyn FnMut(String));
+
+impl Talk for Steps<'_> {
+    fn edited(&mut self, file: &Path, old: &str, new: &str) {
+        (self.0)(format!("changing {}", word(file)));
+        difference::between(old, new).into_iter().for_each(&mut *self.0);
+    }
+
+    fn proven(&mut self, outcome: &Outcome) {
+        let count = report::count(&outcome.findings);
+        (self.0)(if count.is_empty() {
+            "checked: no problem".to_owned()
+        } else {
+            format!("checked: {count}")
+        });
+        report::findings(&outcome.findings, false).lines().map(str::to_owned).for_each(&mut *self.0);
+    }
+
+    fn differs(&mut self, differences: &[Difference]) {
+        differences.iter().for_each(|one| (self.0)(one.line.clone()));
+        (self.0)("writing the bundle, and having the edge use it".to_owned());
+    }
+
+    fn note(&mut self, text: &str) {
+        (self.0)(text.to_owned());
+    }
+
+    /// The page asks beforehand, with a box to tick.
+    fn ask(&mut self, question: &str) -> Option<bool> {
+        (self.0)(question.to_owned());
+        Some(false)
+    }
+}
