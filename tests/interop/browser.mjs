@@ -99,6 +99,107 @@ const scenarios = {
     say('ready')
     await page.waitForFunction(() => document.querySelector('#state').textContent === 'no response', null, { timeout: 60_000 })
   },
+
+  // The console: a finding at its field, a host by mouse and one by keyboard alone, whole on a desk and on a phone.
+  async console(context) {
+    const page = await context.newPage()
+    const trouble = []
+    page.on('pageerror', error => trouble.push(String(error)))
+    page.on('console', message => message.type() === 'error' && trouble.push(message.text()))
+    await page.goto(parameters.url)
+    await page.waitForSelector('#edge')
+    const inside = page.url()
+    assert.match(inside, /^http:\/\/127\.0\.0\.1:\d+\/[0-9a-f]{32}\/$/)
+    assert.match(await page.textContent('#edge'), /serves 1 host/)
+    // The script cannot read the cookie, and the history has no token.
+    assert.equal(await page.evaluate(() => document.cookie), '')
+    // A finding while one types, at its field.
+    await page.fill('#add-host', 'other.test')
+    await page.fill('#add-app', '3002')
+    await page.waitForSelector('#add-host[aria-invalid=true]')
+    assert.match(await page.textContent('#add-host-said'), /other\.test/)
+    await page.fill('#add-host', parameters.host)
+    await page.waitForFunction(() => !document.querySelector('#add-host[aria-invalid]'))
+    await page.click('form[data-form=add] button')
+    await page.waitForSelector('#result:not([hidden])')
+    assert.match(await page.textContent('#preview'), new RegExp(`\\+ ${parameters.host} → 127\\.0\\.0\\.1:3002`))
+    await page.click('#apply')
+    await page.waitForSelector('#again:not([hidden])')
+    assert.match(await page.textContent('#outcome'), /is in use/)
+    assert.ok((await page.$$('#steps li')).length > 3)
+    say('added')
+    await page.click('#again')
+    await page.waitForFunction(host => document.querySelector('#hosts')?.textContent.includes(host), parameters.host)
+
+    // The keyboard alone: from the top of the page to the form, through it, and to the button.
+    const tab = async (id, key = 'Tab') => {
+      for (let presses = 0; presses < 40; presses++) {
+        if (await page.evaluate(() => document.activeElement?.id) === id) return
+        await page.keyboard.press(key)
+      }
+      assert.fail(`Tab does not reach ${id}`)
+    }
+    await tab('add-host')
+    await page.keyboard.type(parameters.second)
+    await tab('add-app')
+    await page.keyboard.type('3002')
+    await page.keyboard.press('Enter')
+    await page.waitForFunction(() => document.activeElement?.id === 'result')
+    await tab('apply')
+    await page.keyboard.press('Enter')
+    await page.waitForFunction(() => document.activeElement?.id === 'again')
+    say('typed')
+    await page.keyboard.press('Enter')
+    await page.waitForFunction(host => document.querySelector('#hosts')?.textContent.includes(host), parameters.second)
+
+    // Each input has a label, and what is said about it is bound to it.
+    const unlabelled = await page.$$eval('input, select', all => all.filter(one => !one.labels?.length).map(one => one.id))
+    assert.deepEqual(unlabelled, [])
+    const loose = await page.$$eval('form input', all => all.filter(one => one.getAttribute('aria-describedby').split(' ').some(id => !document.getElementById(id))).map(one => one.id))
+    assert.deepEqual(loose, [])
+    const shown = []
+    for (const [name, width, height] of [['desk', 1200, 800], ['phone', 390, 844], ['small', 320, 640]]) {
+      for (const colorScheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme })
+        await page.setViewportSize({ width, height })
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth)
+        assert.ok(wide <= width, `${wide} pixels on a screen of ${width}`)
+        shown.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor))
+        await page.screenshot({ path: `${parameters.shots}/${name}-${colorScheme}.png`, fullPage: true })
+      }
+    }
+    assert.equal(new Set(shown).size, 2, shown.join())
+
+    await page.selectOption('#remove-host', parameters.host)
+    await page.click('form[data-form=remove] button')
+    await page.waitForSelector('#result:not([hidden])')
+    await page.click('#apply')
+    await page.waitForSelector('#again:not([hidden])')
+    assert.match(await page.textContent('#outcome'), /is in use/)
+    say('removed')
+
+    // A second window of the same link has no session, and neither has another browser.
+    const second = await context.newPage()
+    await second.goto(parameters.url)
+    await second.waitForFunction(() => /A link opens one session/.test(document.querySelector('#why').textContent))
+    // A page of another origin on this machine cannot send a change, nor read the page.
+    const foreign = await context.newPage()
+    await foreign.goto('about:blank')
+    const read = await foreign.evaluate(inside => fetch(inside, { credentials: 'include' }).then(() => 'read', () => 'refused'), inside)
+    assert.equal(read, 'refused')
+    // A script that got into the page would not run.
+    assert.deepEqual(trouble, [])
+    await page.evaluate(() => {
+      const script = document.createElement('script')
+      try { script.textContent = 'window.injected = true' } catch {}
+      document.body.append(script)
+    })
+    assert.equal(await page.evaluate(() => window.injected), undefined)
+    await page.click('#again')
+    await page.waitForSelector('#end')
+    await page.click('#end')
+    await page.waitForFunction(() => /has ended/.test(document.body.textContent))
+  },
 }
 
 async function visit(context, url) {

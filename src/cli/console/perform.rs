@@ -46,7 +46,10 @@ impl<'a> Desk<'a> {
         let text = match source::text(self.file) {
             Ok(text) => text,
             Err(finding) => {
-                return Said::Done { is_good: false, text: format!("{}: {}", finding.message, finding.found) };
+                return Said::Done {
+                    is_good: false,
+                    text: format!("{}: {}", finding.message, finding.found),
+                };
             }
         };
         let request = Request { file: self.file, edit: None, dry_run: true, restart: false };
