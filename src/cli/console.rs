@@ -39,8 +39,8 @@ const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
 const BEGIN_TIME: Duration = Duration::from_secs(20);
 /// For a part of an answer to be taken by the server's process.
 const WRITE_TIME: Duration = Duration::from_secs(30);
-/// For the server's process to end.
-const END_TIME: Duration = Duration::from_secs(2);
+/// For the server's process to end: longer than it takes for responses in progress.
+const END_TIME: Duration = Duration::from_secs(8);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest time from one question to the next: each may compile the file.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(50);

@@ -106,7 +106,7 @@ pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> Str
     page.push_str("</section>\n");
     if !view.unapplied.is_empty() {
         page.push_str("<section aria-labelledby=\"h-unapplied\">\n<h2 id=\"h-unapplied\">Not in use yet</h2>\n<p>The file differs from what the edge serves:</p>\n<ul class=\"code\">");
-        view.unapplied.iter().for_each(|line| drop(write!(page, "<li>{}</li>", escaped(line))));
+        each(&mut page, &view.unapplied, |line| format!("<li>{}</li>", escaped(line)));
         let _ = write!(
             page,
             "</ul>\n<button type=\"button\" id=\"as-it-is\" data-restart=\"{}\" data-websockets=\"{}\">Put the file to use</button>\n</section>\n",
@@ -120,7 +120,7 @@ pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> Str
         page,
         "<section aria-labelledby=\"h-file\">\n<h2 id=\"h-file\">The file</h2>\n<pre tabindex=\"0\" id=\"file\">"
     );
-    view.lines.iter().for_each(|line| drop(writeln!(page, "{}", escaped(line))));
+    each(&mut page, &view.lines, |line| escaped(line) + "\n");
     page.push_str("</pre>\n");
     if view.is_cut {
         page.push_str("<p>The file has more lines, which are not shown.</p>\n");
@@ -163,7 +163,7 @@ fn hosts(page: &mut String, hosts: &[HostView]) {
         let _ = write!(page, "<tr><th scope=\"row\">{}<td>", escaped(&host.host));
         let redirect = host.redirect.iter().map(|to| format!("redirect to {to}"));
         let routes = host.routes.iter().map(|(path, app)| format!("{path} → {app}"));
-        redirect.chain(routes).for_each(|line| drop(write!(page, "<div>{}</div>", escaped(&line))));
+        each(page, redirect.chain(routes), |line| format!("<div>{}</div>", escaped(&line)));
         let _ = write!(page, "<td>{}", escaped(&host.certificate));
     }
     page.push_str("</tbody></table>\n");
@@ -198,7 +198,7 @@ fn forms(page: &mut String, hosts: &[HostView]) {
     }
     if !hosts.is_empty() {
         page.push_str("<section aria-labelledby=\"h-remove\">\n<h2 id=\"h-remove\">Remove a host</h2>\n<form data-form=\"remove\" novalidate>\n<p><label for=\"remove-host\">Host</label><select id=\"remove-host\" name=\"host\" aria-describedby=\"remove-host-said\">");
-        hosts.iter().for_each(|host| drop(write!(page, "<option>{}</option>", escaped(&host.host))));
+        each(page, hosts, |host| format!("<option>{}</option>", escaped(&host.host)));
         page.push_str("</select><span id=\"remove-host-said\" class=\"said\"></span></p>\n");
         page.push_str(SUBMIT);
     }
@@ -215,6 +215,10 @@ fn field(page: &mut String, form: &str, name: &str, label: &str, hint: &str) {
          <span id=\"{form}-{name}-said\" class=\"said\" role=\"status\"></span></p>\n",
         super::link::TEXT_BYTES_MAX
     );
+}
+
+fn each<T>(page: &mut String, all: impl IntoIterator<Item = T>, one: impl Fn(T) -> String) {
+    all.into_iter().for_each(|item| page.push_str(&one(item)));
 }
 
 /// For an element or an attribute in double quotes.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,10 @@ const LINES_MAX: usize = 64;
 const TURN_TIME: Duration = Duration::from_secs(30);
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// For responses in progress, when root's process has ended.
+const LAST_TIME: Duration = Duration::from_secs(5);
+/// Between two looks at what another thread does.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Interval in which the end of the link's time is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Descriptors of this process before it opens one: three streams, and the folder that lists them.
@@ -73,8 +78,9 @@ pub(crate) fn serve() -> io::Result<()> {
     };
     io::Write::write_all(&mut &root, &link::line(&hello)?)?;
     let awaited = Arc::new(Mutex::new(None));
-    let of_listener = Arc::clone(&awaited);
-    std::thread::spawn(move || listen(from_root, &of_listener));
+    let active = Arc::new(AtomicUsize::new(0));
+    let (theirs, responses) = (Arc::clone(&awaited), Arc::clone(&active));
+    std::thread::spawn(move || listen(from_root, &theirs, &responses));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let gate = Gate::new(&start.token, Instant::now(), Duration::from_millis(start.token_ms));
     let server = Server {
@@ -84,6 +90,7 @@ pub(crate) fn serve() -> io::Result<()> {
         root,
         turn: Arc::new(Semaphore::new(1)),
         awaited,
+        active,
         waiting: RefCell::default(),
     };
     LocalSet::new().block_on(&runtime, accept_all(Rc::new(server), listener))
@@ -98,7 +105,7 @@ struct Awaited {
 
 /// Reads the answers of root's process. A browser that does not read its answer does not stop this: what it does not take in time is
 /// dropped. Ends this process with root's.
-fn listen(mut from: impl io::BufRead, awaited: &Mutex<Option<Awaited>>) {
+fn listen(mut from: impl io::BufRead, awaited: &Mutex<Option<Awaited>>, active: &AtomicUsize) {
     while let Ok(Some(said)) = link::next::<Said>(&mut from, link::SAID_BYTES_MAX) {
         let is_last = said.is_last();
         let answers = locked(awaited).as_ref().map(|awaited| awaited.answers.clone());
@@ -108,7 +115,7 @@ fn listen(mut from: impl io::BufRead, awaited: &Mutex<Option<Awaited>>) {
             match to.try_send(said) {
                 Err(mpsc::error::TrySendError::Full(said)) if Instant::now() < until => {
                     left = Some(said);
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(PAUSE);
                 }
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     // The stream ends without its last line, which the page notices.
@@ -122,6 +129,11 @@ fn listen(mut from: impl io::BufRead, awaited: &Mutex<Option<Awaited>>) {
         if is_last {
             *locked(awaited) = None;
         }
+    }
+    // A browser still hears how its change ended.
+    let until = Instant::now() + LAST_TIME;
+    while active.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        std::thread::sleep(PAUSE);
     }
     std::process::exit(0)
 }
@@ -137,6 +149,8 @@ struct Server {
     root: std::os::unix::net::UnixStream,
     turn: Arc<Semaphore>,
     awaited: Arc<Mutex<Option<Awaited>>>,
+    /// Responses that are being sent.
+    active: Arc<AtomicUsize>,
     /// Connections without a complete request, the oldest first.
     waiting: RefCell<VecDeque<(u64, AbortHandle)>>,
 }
@@ -185,6 +199,7 @@ impl Server {
         // From here on it is not evicted: an answer has its own limits.
         self.waiting.borrow_mut().retain(|(other, _)| *other != number);
         let Ok(Some(request)) = read else { return };
+        self.active.fetch_add(1, Ordering::Relaxed);
         let answered = match request {
             Ok(request) => self.answer(&mut stream, &request).await,
             Err(refusal) => send(&mut stream, &refused(&refusal)).await,
@@ -192,6 +207,7 @@ impl Server {
         if answered.is_ok() {
             let _ = timeout(WRITE_TIME, stream.shutdown()).await;
         }
+        self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
     async fn answer(&self, stream: &mut TcpStream, request: &Request) -> io::Result<()> {
