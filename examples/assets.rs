@@ -244,6 +244,33 @@ const PAGES: &[Page] = &[
         ],
     },
     Page {
+        command: "console",
+        sections: &[
+            (
+                "EXAMPLES",
+                &[
+                    ("sudo sanedge console", "Print the link of a page for /etc/sanedge/sanedge.toml."),
+                    (
+                        "ssh -o ExitOnForwardFailure=yes -N -L 127.0.0.1:8901:127.0.0.1:8901 user@board",
+                        "On a desk: connect the desk's browser to a console that was started with --port 8901.",
+                    ),
+                ],
+            ),
+            ("FILES", &[TOML, BUNDLE, PLAN, SOCKET]),
+            (
+                "EXIT STATUS",
+                &[
+                    ("0", "The page, Ctrl-C, or the time without a request has ended it."),
+                    (
+                        "1",
+                        "It could not begin, nobody opened the link in time, or the page's process failed.",
+                    ),
+                    USAGE,
+                ],
+            ),
+        ],
+    },
+    Page {
         command: "import",
         sections: &[
             (

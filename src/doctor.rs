@@ -38,7 +38,7 @@ pub use check::{Check, Exchange, Finding, Kind, Outcome, Report, Section, Spoken
 use connection::Deadline;
 use explain::Code;
 use journal::Journal;
-pub use options::{Options, Transport};
+pub use options::{Options, Progress, Transport};
 use stages::Stages;
 use target::{Plan, Target};
 

@@ -37,6 +37,7 @@ const ORDER: &[&str] = &[
     "cli/setup/told.rs",
     "cli/setup/qr.rs",
     "cli/console.rs",
+    "cli/console/doctor.rs",
     "cli/console/perform.rs",
     "cli/account.rs",
     "cli/local.rs",

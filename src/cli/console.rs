@@ -5,6 +5,7 @@
 //! of [`Ask`], of limited length and read strictly; what it names is parsed again. A change that has begun is completed or undone
 //! whatever becomes of the server. A message that is none ends the console.
 
+mod doctor;
 mod perform;
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -66,6 +67,9 @@ pub(super) struct Options {
     /// For the console itself: serves the page without root's rights.
     #[arg(long, hide = true)]
     server: bool,
+    /// For the console itself: runs the doctor without root's rights.
+    #[arg(long, hide = true, conflicts_with = "server")]
+    doctor: bool,
 }
 
 fn idle(text: &str) -> Result<Duration, String> {
@@ -79,6 +83,9 @@ fn idle(text: &str) -> Result<Duration, String> {
 pub(super) fn console(options: &Options) -> ExitCode {
     if options.server {
         return if serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if options.doctor {
+        return doctor::examine_here();
     }
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -158,6 +165,7 @@ struct Server {
     to: UnixStream,
     /// Ctrl-C, or the end of the terminal.
     is_ending: Arc<AtomicBool>,
+    user: Option<User>,
 }
 
 impl Server {
@@ -193,7 +201,7 @@ impl Server {
         }
         ours.set_write_timeout(Some(WRITE_TIME)).map_err(begin)?;
         let from = io::BufReader::new(ours.try_clone().map_err(begin)?);
-        Ok(Self { child, from, to: ours, is_ending })
+        Ok(Self { child, from, to: ours, is_ending, user })
     }
 
     fn begin(&mut self, start: &Start) -> Result<Hello, Failure> {
@@ -241,6 +249,11 @@ impl Server {
                 }
                 Ask::View => desk.view(),
                 Ask::Check(edit) => desk.check(&edit),
+                Ask::Doctor { host, is_here } => {
+                    let to = &mut self.to;
+                    let line = &mut |line| write(to, &Said::Line(line));
+                    doctor::run(desk.file, &host, is_here, self.user, &self.is_ending, line)
+                }
                 Ask::Apply { edit, seen, restart } => {
                     let to = &mut self.to;
                     desk.apply(edit.as_ref(), &seen, restart, &mut |line| write(to, &Said::Line(line)))

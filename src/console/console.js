@@ -94,14 +94,14 @@ async function apply() {
     else at('apply').disabled = at('cancel').disabled = false
   }
   try {
-    await steps('apply', { form: wanted, seen, restart: at('restart').checked }, end)
+    await stream('apply', { form: wanted, seen, restart: at('restart').checked }, at('steps'), end)
   } catch {
     end(false, gone)
   }
 }
 
 // Shows the lines of a stream as they come.
-async function steps(path, body, end) {
+async function stream(path, body, place, end) {
   const answer = await post(path, body)
   if (!answer.ok) return end(false, refused(await answer.text()))
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader()
@@ -113,12 +113,12 @@ async function steps(path, body, end) {
     rest = lines.pop()
     for (const line of lines.map(JSON.parse)) {
       if (line.done) return end(line.done.is_good, line.done.text)
-      add(at('steps'), 'li', line.line)
+      add(place, 'li', line.line)
     }
   }
 }
 
-for (const form of document.forms) {
+for (const form of document.querySelectorAll('[data-form]')) {
   let timer
   form.addEventListener('input', () => {
     clearTimeout(timer)
@@ -146,6 +146,25 @@ at('apply').addEventListener('click', apply)
 at('cancel').addEventListener('click', () => {
   result.hidden = true
   document.querySelector('input')?.focus()
+})
+at('doctor')?.addEventListener('submit', async event => {
+  event.preventDefault()
+  const form = event.target
+  const button = form.querySelector('button')
+  button.disabled = true
+  at('doctor-steps').replaceChildren()
+  at('doctor-outcome').className = ''
+  at('doctor-outcome').textContent = 'The doctor runs…'
+  const end = (good, text) => {
+    button.disabled = false
+    at('doctor-outcome').textContent = text
+    at('doctor-outcome').className = good ? 'added' : 'removed'
+  }
+  try {
+    await stream('doctor', { host: form.elements.host.value, here: form.elements.here.checked }, at('doctor-steps'), end)
+  } catch {
+    end(false, gone)
+  }
 })
 at('end').addEventListener('click', async () => {
   at('end').disabled = true

@@ -46,6 +46,8 @@ pub(super) enum Wish {
     Check,
     /// A change.
     Apply,
+    /// The doctor.
+    Doctor,
     /// The end of the console.
     End,
 }
@@ -208,6 +210,7 @@ impl Gate {
             "console.js" => Some((Wish::Script, false)),
             "check" => Some((Wish::Check, true)),
             "apply" => Some((Wish::Apply, true)),
+            "doctor" => Some((Wish::Doctor, true)),
             "end" => Some((Wish::End, true)),
             _ => None,
         }

@@ -57,6 +57,13 @@ pub(crate) enum Ask {
         /// Restart the edge if necessary, even if that closes WebSockets.
         restart: bool,
     },
+    /// What a client of this host notices.
+    Doctor {
+        /// A host of the file.
+        host: String,
+        /// Not by DNS, but at the edge on this machine.
+        is_here: bool,
+    },
     /// The user has ended the console.
     End,
 }

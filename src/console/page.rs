@@ -95,9 +95,9 @@ pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> Str
         escaped(&view.edge)
     );
     if !hello.is_whole {
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "<p class=\"warning\" id=\"sandbox\">The process of this page is not in a complete sandbox: {}.</p>\n",
+            "<p class=\"warning\" id=\"sandbox\">The process of this page is not in a complete sandbox: {}.</p>",
             escaped(&hello.sandbox)
         );
     }
@@ -116,6 +116,7 @@ pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> Str
     }
     forms(&mut page, &view.hosts);
     page.push_str(RESULT);
+    doctor(&mut page, &view.hosts);
     let _ = write!(
         page,
         "<section aria-labelledby=\"h-file\">\n<h2 id=\"h-file\">The file</h2>\n<pre tabindex=\"0\" id=\"file\">"
@@ -133,7 +134,7 @@ pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> Str
 const RESULT: &str = "<section id=\"result\" tabindex=\"-1\" aria-labelledby=\"h-result\" hidden>\n<h2 id=\"h-result\">The change</h2>\n\
 <div id=\"preview\"></div>\n<label id=\"restart-label\" hidden><input type=\"checkbox\" id=\"restart\"> <span></span></label>\n\
 <p class=\"buttons\"><button type=\"button\" id=\"apply\" class=\"main\">Apply</button> <button type=\"button\" id=\"cancel\">Cancel</button></p>\n\
-<ol id=\"steps\" role=\"log\" aria-live=\"polite\" aria-label=\"Steps\"></ol>\n<p id=\"outcome\" role=\"status\"></p>\n<p><a id=\"again\" href=\"./\" hidden>Show the new state</a></p>\n</section>\n";
+<ol id=\"steps\" class=\"steps\" role=\"log\" aria-live=\"polite\" aria-label=\"Steps\"></ol>\n<p id=\"outcome\" role=\"status\"></p>\n<p><a id=\"again\" href=\"./\" hidden>Show the new state</a></p>\n</section>\n";
 
 fn problems(page: &mut String, problems: &[Problem]) {
     if problems.is_empty() {
@@ -198,21 +199,42 @@ fn forms(page: &mut String, hosts: &[HostView]) {
     }
     if !hosts.is_empty() {
         page.push_str("<section aria-labelledby=\"h-remove\">\n<h2 id=\"h-remove\">Remove a host</h2>\n<form data-form=\"remove\" novalidate>\n<p><label for=\"remove-host\">Host</label><select id=\"remove-host\" name=\"host\" aria-describedby=\"remove-host-said\">");
-        each(page, hosts, |host| format!("<option>{}</option>", escaped(&host.host)));
+        options(page, hosts);
         page.push_str("</select><span id=\"remove-host-said\" class=\"said\"></span></p>\n");
         page.push_str(SUBMIT);
     }
+}
+
+fn options(page: &mut String, hosts: &[HostView]) {
+    each(page, hosts, |host| format!("<option>{}</option>", escaped(&host.host)));
+}
+
+/// The doctor, which changes nothing.
+fn doctor(page: &mut String, hosts: &[HostView]) {
+    if hosts.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<section aria-labelledby=\"h-doctor\">\n<h2 id=\"h-doctor\">Check what clients notice</h2>\n<form id=\"doctor\">\n\
+         <p><label for=\"doctor-host\">Host</label><select id=\"doctor-host\" name=\"host\">",
+    );
+    options(page, hosts);
+    page.push_str(
+        "</select></p>\n<label><input type=\"checkbox\" id=\"doctor-here\" name=\"here\"> At the edge on this board, without DNS</label>\n\
+         <button>Run the doctor</button>\n</form>\n<ol id=\"doctor-steps\" class=\"steps\" role=\"log\" aria-live=\"polite\" aria-label=\"Stages\"></ol>\n\
+         <p id=\"doctor-outcome\" role=\"status\"></p>\n</section>\n",
+    );
 }
 
 /// The end of a form and its section. Findings that belong to no field stand above the button.
 const SUBMIT: &str = "<div class=\"said form-said\" role=\"status\"></div>\n<button>Check and show the change</button>\n</form>\n</section>\n";
 
 fn field(page: &mut String, form: &str, name: &str, label: &str, hint: &str) {
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<p><label for=\"{form}-{name}\">{label}</label><input id=\"{form}-{name}\" name=\"{name}\" autocomplete=\"off\" autocapitalize=\"none\" \
          spellcheck=\"false\" maxlength=\"{}\" aria-describedby=\"{form}-{name}-hint {form}-{name}-said\"><small id=\"{form}-{name}-hint\">{hint}</small>\
-         <span id=\"{form}-{name}-said\" class=\"said\" role=\"status\"></span></p>\n",
+         <span id=\"{form}-{name}-said\" class=\"said\" role=\"status\"></span></p>",
         super::link::TEXT_BYTES_MAX
     );
 }

@@ -225,6 +225,7 @@ impl Server {
             Ok(Wish::Page) => self.page().await,
             Ok(Wish::Check) => self.check(body).await,
             Ok(Wish::Apply) => return self.apply(stream, body).await,
+            Ok(Wish::Doctor) => return self.doctor(stream, body).await,
             Ok(Wish::End) => self.end().await,
         };
         send(stream, &answer).await
@@ -296,6 +297,19 @@ impl Server {
             return send(stream, &refused(&BAD)).await;
         };
         self.stream(stream, Ask::Apply { edit, seen, restart }).await
+    }
+
+    async fn doctor(&self, stream: &mut TcpStream, body: &[u8]) -> io::Result<()> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Doctor {
+            host: String,
+            here: bool,
+        }
+        let asked = serde_json::from_slice(body).ok();
+        let asked = asked.and_then(|Doctor { host, here }| Some((text("host", host).ok()?, here)));
+        let Some((host, is_here)) = asked else { return send(stream, &refused(&BAD)).await };
+        self.stream(stream, Ask::Doctor { host, is_here }).await
     }
 
     /// Sends the steps as they come, one JSON document a line. What is asked for happens also if the browser goes away.

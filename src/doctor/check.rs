@@ -70,6 +70,8 @@ pub struct Section {
     /// What the server speaks, where a session was opened.
     pub spoken: Option<Spoken>,
     words: Vec<(&'static str, String)>,
+    /// Checks that the caller of the run has got.
+    told: usize,
 }
 
 /// What a server spoke to a client.
@@ -160,10 +162,33 @@ impl Finding {
     }
 }
 
+impl Check {
+    fn mask(&mut self, journal: &Journal) {
+        match &mut self.outcome {
+            Outcome::Passed(text) | Outcome::Unknown(text) | Outcome::Skipped(text) => {
+                *text = journal.masked(text)
+            }
+            Outcome::Found(finding) => {
+                finding.message = journal.masked(&finding.message);
+                let texts = finding.evidence.iter_mut().chain(&mut finding.words);
+                texts.for_each(|(_, text)| *text = journal.masked(text));
+            }
+        }
+    }
+}
+
 impl Section {
     /// An empty section; `words` fill the braces of all its explanations.
     pub fn new(kind: Kind, subject: impl Into<String>, words: Vec<(&'static str, String)>) -> Self {
-        Self { kind, subject: subject.into(), checks: Vec::new(), exchanges: Vec::new(), spoken: None, words }
+        Self {
+            kind,
+            subject: subject.into(),
+            checks: Vec::new(),
+            exchanges: Vec::new(),
+            spoken: None,
+            words,
+            told: 0,
+        }
     }
 
     /// One more word for the braces of its explanations.
@@ -192,21 +217,20 @@ impl Section {
         self.checks.push(Check { group: finding.code.group(), outcome: Outcome::Found(Box::new(finding)) });
     }
 
+    /// Gives the new checks to the caller of the run.
+    pub(super) fn tell(&mut self, journal: &Journal, progress: Option<fn(&Check)>) {
+        let new = self.checks.iter().skip(self.told).cloned();
+        new.zip(progress.into_iter().cycle()).for_each(|(mut check, progress)| {
+            check.mask(journal);
+            progress(&check);
+        });
+        self.told = self.checks.len();
+    }
+
     /// Puts the checks into the order of the way, takes over what was asked, and masks secrets in all of it.
     pub(super) fn finish(&mut self, journal: &Journal) {
         self.checks.sort_by_key(|check| check.group);
-        for check in &mut self.checks {
-            match &mut check.outcome {
-                Outcome::Passed(text) | Outcome::Unknown(text) | Outcome::Skipped(text) => {
-                    *text = journal.masked(text)
-                }
-                Outcome::Found(finding) => {
-                    finding.message = journal.masked(&finding.message);
-                    let texts = finding.evidence.iter_mut().chain(&mut finding.words);
-                    texts.for_each(|(_, text)| *text = journal.masked(text));
-                }
-            }
-        }
+        self.checks.iter_mut().for_each(|check| check.mask(journal));
         self.exchanges = journal.exchanges();
         for check in &mut self.checks {
             if let Outcome::Found(finding) = &mut check.outcome {

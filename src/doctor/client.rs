@@ -97,12 +97,14 @@ impl Client<'_> {
         if let Some(met) = met {
             let Some(open) = self.handshake(met, &mut seat, section).await else { return };
             seat.open = Some(open);
+            section.tell(&self.connector.journal, self.options.progress);
         }
         let works = if self.options.transport == Some(Transport::Polling) {
             self.only_polls(&seat, section).await
         } else {
             self.websockets(&mut seat, section).await
         };
+        section.tell(&self.connector.journal, self.options.progress);
         if works {
             self.extras(&seat, section).await;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::check::Check;
 use crate::bundle::{Upstream, source};
 use crate::excerpt::Excerpt;
 use crate::limits;
@@ -78,7 +79,13 @@ pub struct Options {
     /// Time limit of the whole run, besides --hold.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = limits::parse_duration)]
     pub timeout: Duration,
+    /// For a program: gets each check when it is done.
+    #[arg(skip)]
+    pub progress: Option<Progress>,
 }
+
+/// Gets a check while the run goes on.
+pub type Progress = fn(&Check);
 
 /// A way of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -25,6 +25,12 @@ pub fn text(report: &Report, colour: bool, verbose: bool) -> String {
         }
         out.push('\n');
     }
+    out + &rest(report, colour, verbose)
+}
+
+/// What stands below the checks: the findings, explained, and the verdict.
+pub(crate) fn rest(report: &Report, colour: bool, verbose: bool) -> String {
+    let mut out = String::new();
     let findings = report.sections.iter().flat_map(|section| section.findings());
     for (at, finding) in findings.enumerate() {
         explained(&mut out, at + 1, finding, colour, verbose);
@@ -47,16 +53,28 @@ pub fn summary(report: &Report) -> String {
     }
 }
 
+/// One check, for a program that shows each when it is done.
+pub(crate) fn one(check: &Check) -> String {
+    let (word, text) = said(check);
+    format!("{word}{}  {:<9}  {}", pad(word), check.group.word(), escaped(text))
+}
+
+fn said(check: &Check) -> (&'static str, &str) {
+    match &check.outcome {
+        Outcome::Passed(text) => ("ok", text),
+        Outcome::Unknown(text) => ("?", text),
+        Outcome::Skipped(text) => ("-", text),
+        Outcome::Found(finding) => (word(finding.code.level()), &finding.message),
+    }
+}
+
 fn line(out: &mut String, check: &Check, number: &mut usize, colour: bool) {
-    let (word, text) = match &check.outcome {
-        Outcome::Passed(text) => ("ok", text.clone()),
-        Outcome::Unknown(text) => ("?", text.clone()),
-        Outcome::Skipped(text) => ("-", text.clone()),
-        Outcome::Found(finding) => {
-            *number += 1;
-            (word(finding.code.level()), format!("{} ({number})", finding.message))
-        }
-    };
+    let (word, text) = said(check);
+    let mut text = text.to_owned();
+    if let Outcome::Found(_) = check.outcome {
+        *number += 1;
+        let _ = write!(text, " ({number})");
+    }
     let _ = writeln!(
         out,
         "  {}{}  {:<9}  {}",

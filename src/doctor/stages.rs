@@ -43,6 +43,7 @@ impl Stages<'_> {
         let mut section = Section::new(Kind::Host, self.target.url(), self.words());
         self.hide_secrets();
         let addresses = self.name(&mut section).await;
+        self.tell(&mut section);
         if let Some(addresses) = &addresses {
             self.on_the_way(addresses, &mut section).await;
         }
@@ -50,8 +51,14 @@ impl Stages<'_> {
         if section.checks.iter().any(|check| check.group == Group::Port) {
             self.outside(&mut section);
         }
+        self.tell(&mut section);
         section.finish(&self.journal);
         section
+    }
+
+    /// Gives what was found so far to the caller of the run.
+    fn tell(&self, section: &mut Section) {
+        section.tell(&self.journal, self.options.progress);
     }
 
     /// For the braces of explanations.
@@ -73,7 +80,9 @@ impl Stages<'_> {
     }
 
     async fn on_the_way(&self, addresses: &[IpAddr], section: &mut Section) -> Option<()> {
-        let open = self.port(addresses, section).await?;
+        let open = self.port(addresses, section).await;
+        self.tell(section);
+        let open = open?;
         if self.target.tls {
             return self.with_tls(&open, section).await;
         }

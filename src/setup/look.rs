@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use crate::bundle::Upstream;
 use crate::doctor::explain::{Code, Level};
-use crate::doctor::{self, Finding, Options, Outcome, Section, Spoken};
+use crate::doctor::{self, Finding, Options, Outcome, Report, Section, Spoken};
 use crate::names::Host;
 
 /// Limit for one question to the doctor.
@@ -86,7 +86,11 @@ fn name(host: &Host) -> Look {
     Look { addresses, ..Look::of(&section) }
 }
 
-fn edge(question: &Question) -> Result<Look, String> {
+/// What the doctor finds at the edge of [`Question::Edge`]. `progress` gets each check when it is done.
+///
+/// # Errors
+/// Nothing was looked at.
+pub(crate) fn examine(question: &Question, progress: Option<doctor::Progress>) -> Result<Report, String> {
     let Question::Edge { host, port, address, namespace, trust, trials } = question else {
         return Err("another question was expected".to_owned());
     };
@@ -97,12 +101,18 @@ fn edge(question: &Question) -> Result<Look, String> {
         namespace: namespace.clone(),
         ca: roots.as_ref().map(|roots| format!("/proc/self/fd/{}", roots.as_raw_fd()).into()),
         insecure: *trials,
+        progress,
         ..Options::of(format!("https://{}:{port}", host.uri_host()), TIME)
     };
-    let report = doctor::run(&options)?;
+    doctor::run(&options)
+}
+
+fn edge(question: &Question) -> Result<Look, String> {
+    let report = examine(question, None)?;
+    let trials = matches!(question, Question::Edge { trials: true, .. });
     let section = report.sections.first().ok_or("the doctor has looked at nothing")?;
     // If the app refuses a client without a login, the connection through the edge works.
-    let of_trials = if *trials { &[Code::TlsUnknownCa][..] } else { &[] };
+    let of_trials = if trials { &[Code::TlsUnknownCa][..] } else { &[] };
     let mut look = Look::but(section, &[&[Code::NsRefused], of_trials].concat());
     // What cannot be known from here is said once, at the end.
     let is_finding = |note: &String| section.findings().any(|finding| finding.message == *note);

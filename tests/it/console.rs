@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::support::HOST;
+use crate::support::activation::Sockets;
 use crate::support::edge::{Desk, Edge, EdgeBuilder, PATIENCE, json as document, sanedge, text};
 use crate::support::node::Interop;
 
@@ -432,6 +433,77 @@ fn no_key_in_the_file_is_shown_or_logged() {
     console.signal(Signal::INT);
     let (_, said) = console.ended();
     assert!(!said.contains(&key[4..20]), "{said}");
+}
+
+/// The stages come while the doctor runs: the app behind the host answers only after some of them were read.
+#[test]
+fn the_doctor_shows_each_stage_when_it_is_done() {
+    let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = app.local_addr().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let https = listener.local_addr().unwrap();
+    let desk = Edge::certified_for(&["game.localhost"]).site(&["game.localhost"], upstream).write();
+    let file = read(&desk).replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"{https}\"]"));
+    fs::write(desk.toml(), file).unwrap();
+    let edge = desk.serve_on(&Sockets::new().with("https", listener));
+    let console = Console::start(edge.desk(), &[]);
+    let session = console.enter();
+    for host in ["other.localhost", "127.0.0.1", "x y", "/etc/passwd"] {
+        let (last, steps) = session.post("doctor", &json!({ "host": host, "here": true })).steps();
+        assert!(last["is_good"] == false && steps.is_empty(), "{host}: {last} {steps:?}");
+    }
+    assert_eq!(session.post("doctor", &json!({ "host": "game.localhost" })).status, 400);
+    for here in [true, false] {
+        let body = json!({ "host": "game.localhost", "here": here }).to_string();
+        let head = format!(
+            "POST {}doctor HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Type: application/json\r\nCookie: {}\r\n\
+             Sanedge-Csrf: {}\r\nContent-Length: {}\r\n\r\n{body}",
+            session.path,
+            session.cookie,
+            session.csrf,
+            body.len()
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", console.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut lines =
+            BufReader::new(stream).lines().map(Result::unwrap).skip_while(|line| !line.starts_with('{'));
+        let mut said = Vec::new();
+        for line in lines.by_ref() {
+            said.push(line);
+            if said.last().unwrap().contains(" port ") {
+                break;
+            }
+        }
+        assert!(said.iter().any(|line| line.contains(" name ")), "{said:?}");
+        // From here on the app refuses.
+        app.set_nonblocking(true).unwrap();
+        let (stop, stopped) = channel::<()>();
+        let refusing = app.try_clone().unwrap();
+        let answering = std::thread::spawn(move || {
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                if let Ok((mut stream, _)) = refusing.accept() {
+                    let _ = stream.set_nonblocking(false);
+                    let _ = stream.write_all(
+                        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    );
+                    let _ = stream.read(&mut [0; 4096]);
+                }
+                sleep(PAUSE);
+            }
+        });
+        said.extend(lines);
+        drop(stop);
+        answering.join().unwrap();
+        let all = said.join("\n");
+        let last: Value = serde_json::from_str(said.last().unwrap()).unwrap();
+        assert_eq!(last["done"]["is_good"], false, "{all}");
+        for part in ["ok", " tls ", "you see", "why", "1 failure"] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+    }
+    drop(console);
+    edge.stop();
 }
 
 // --- what nobody else can ---------------------------------------------------------------------------------

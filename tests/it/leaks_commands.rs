@@ -26,6 +26,7 @@ const RUNS: &[&[&str]] = &[
     &["site", "list", "--file", "TOML"],
     &["site", "add", "x.recre.store", "--app", "3000", "--file", "TOML"],
     &["site", "remove", "recre.store", "--json", "--file", "TOML"],
+    &["console", "--idle", "50ms", "TOML"],
     &["import", "npm", "TOML"],
     &["import", "npm", "--json", "TOML"],
     &["doctor", "--timeout", "1s", "TOML"],

@@ -56,6 +56,14 @@ pub struct Source {
     pub suite_order: SuiteOrder,
 }
 
+impl Source {
+    /// The roots that the chains lead to besides those of browsers.
+    pub fn trust_file(&self) -> Option<&NamedFile> {
+        let file = self.trust.as_ref().or_else(|| self.acme.as_ref()?.trust.as_ref())?;
+        Some(&file.value)
+    }
+}
+
 /// `[listen]`.
 #[derive(Clone, Debug)]
 pub struct Listen {

@@ -29,7 +29,7 @@ const LOGGED_MAX: usize = 20;
 
 /// The files of one configuration.
 pub(super) struct Desk<'a> {
-    file: &'a Path,
+    pub(super) file: &'a Path,
 }
 
 /// The text of the file, changed.
@@ -151,7 +151,7 @@ impl<'a> Desk<'a> {
             Ok(state) => {
                 let text = tell::sentence(&request, &report, state);
                 complain(&logged(&format!("applied {what}: {text}")));
-                changed_lines(&report).for_each(complain_line);
+                changed_lines(&report).for_each(|line| complain_line(line));
                 Said::Done { is_good: true, text }
             }
             Err(failure) => refused(&what, &failure),
@@ -205,7 +205,7 @@ fn changed_lines(report: &Report) -> impl Iterator<Item = &String> {
     report.differences.iter().map(|one| &one.line).take(LOGGED_MAX)
 }
 
-fn complain_line(line: &String) {
+fn complain_line(line: &str) {
     complain(&format!("  {}\n", report::escaped(line)));
 }
 

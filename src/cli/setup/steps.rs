@@ -684,6 +684,5 @@ pub(super) fn has_own_ca(source: &Source) -> bool {
 }
 
 fn trust_of(source: &Source) -> Option<PathBuf> {
-    let trust = source.trust.as_ref().or_else(|| source.acme.as_ref()?.trust.as_ref())?;
-    std::path::absolute(&trust.value.path).ok()
+    std::path::absolute(&source.trust_file()?.path).ok()
 }

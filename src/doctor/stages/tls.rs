@@ -194,6 +194,7 @@ impl Stages<'_> {
             self.tls_lines(&case, session, versions, section);
         }
         self.nothing_private(open, section);
+        self.tell(section);
         // A server that asks for a certificate in TLS 1.3 refuses only after the handshake.
         if client.shown().wants_certificate && met.as_ref().is_some_and(|met| matches!(met, Met::Trouble(_)))
         {
