@@ -39,6 +39,7 @@ const ORDER: &[&str] = &[
     "cli/console.rs",
     "cli/console/doctor.rs",
     "cli/console/perform.rs",
+    "cli/console/certificates.rs",
     "cli/account.rs",
     "cli/local.rs",
     "cli/renew.rs",

@@ -5,6 +5,7 @@
 //! of [`Ask`], of limited length and read strictly; what it names is parsed again. A change that has begun is completed or undone
 //! whatever becomes of the server. A message that is none ends the console.
 
+mod certificates;
 mod doctor;
 mod perform;
 
@@ -64,6 +65,10 @@ pub(super) struct Options {
     /// End after this time without a request: `500ms`, `30s`, `10m`, at most `1h`, which is the default.
     #[arg(long, value_name = "TIME", value_parser = idle)]
     idle: Option<Duration>,
+    /// Also offer the certificates of this folder, and of the folders in it: `x.pem` or `x.crt` with `x.key`, `fullchain.pem` with
+    /// `privkey.pem`. Those of certbot, and of the folders that the file names, are offered by themselves.
+    #[arg(long, value_name = "FOLDER")]
+    certificates: Option<PathBuf>,
     /// For the console itself: serves the page without root's rights.
     #[arg(long, hide = true)]
     server: bool,
@@ -121,7 +126,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let of = if user.is_some() { "as nobody" } else { "as this user" };
     let level = if hello.is_whole { "note" } else { "warning the sandbox is not complete:" };
     complain(&format!("{level} the page's process runs {of}: {}\n", report::escaped(&hello.sandbox)));
-    let ended = server.attend(&Desk::new(file), idle);
+    let ended = server.attend(&Desk::new(file, options.certificates.as_deref()), idle);
     drop(server);
     ended.map(|why| complain(&format!("note the console has ended: {why}\n")))
 }

@@ -21,8 +21,12 @@ function add(to, tag, text, kind = '') {
 
 function fields(form) {
   const of = name => form.elements[name].value
+  const agreed = () => form.elements.agreed.checked
   switch (form.dataset.form) {
-    case 'add': return { add: { host: of('host'), app: of('app'), path: of('path'), redirect: of('redirect') } }
+    case 'add': return {
+      add: { host: of('host'), app: of('app'), path: of('path'), redirect: of('redirect'), certificate: of('certificate'), agreed: agreed() },
+    }
+    case 'certificate': return { certificate: { host: of('host'), certificate: of('certificate'), agreed: agreed() } }
     case 'remove': return { remove: { host: of('host') } }
     default: {
       const { host, path } = form.elements.route.selectedOptions[0].dataset

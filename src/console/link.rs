@@ -80,6 +80,8 @@ pub(crate) enum Edit {
         leads: Leads,
         /// Only this path leads to the app.
         path: Option<String>,
+        /// Its certificate; none: as the file has it.
+        certificate: Option<Choice>,
     },
     /// As `sanedge site remove`.
     RemoveHost {
@@ -95,6 +97,26 @@ pub(crate) enum Edit {
         /// The app.
         app: App,
     },
+    /// Another certificate for a host.
+    SetCertificate {
+        /// The host.
+        host: String,
+        /// Where it comes from.
+        certificate: Choice,
+    },
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Choice {
+    /// From the CA of `[acme]`. If the file has no such table, it gets one if the user has agreed to the CA's terms.
+    Acme {
+        /// The user has agreed.
+        agreed: bool,
+    },
+    /// The pair of files at this place of [`View::certificates`].
+    Files(usize),
 }
 
 /// Where a host leads.
@@ -151,12 +173,27 @@ pub(crate) struct View {
     pub(crate) problems: Vec<Problem>,
     /// The hosts of the file.
     pub(crate) hosts: Vec<HostView>,
+    /// Pairs of files that can be chosen.
+    pub(crate) certificates: Vec<Files>,
+    /// The file has `[acme]`.
+    pub(crate) has_acme: bool,
     /// What the file changes that is not in use yet.
     pub(crate) unapplied: Vec<String>,
     /// Why that needs a new process of the edge.
     pub(crate) restart: Vec<String>,
     /// WebSockets that a restart closes.
     pub(crate) websockets: u64,
+}
+
+/// A certificate and its key in files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Files {
+    /// Its place in the list of root's process.
+    pub(crate) place: usize,
+    /// The chain's file.
+    pub(crate) file: String,
+    /// The names of the certificate.
+    pub(crate) names: String,
 }
 
 /// A host of the file.

@@ -114,7 +114,7 @@ pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> Str
             view.websockets
         );
     }
-    forms(&mut page, &view.hosts);
+    forms(&mut page, view);
     page.push_str(RESULT);
     doctor(&mut page, &view.hosts);
     let _ = write!(
@@ -170,7 +170,8 @@ fn hosts(page: &mut String, hosts: &[HostView]) {
     page.push_str("</tbody></table>\n");
 }
 
-fn forms(page: &mut String, hosts: &[HostView]) {
+fn forms(page: &mut String, view: &View) {
+    let hosts = &view.hosts;
     page.push_str(
         "<section aria-labelledby=\"h-add\">\n<h2 id=\"h-add\">Add a host</h2>\n<form data-form=\"add\" novalidate>\n",
     );
@@ -178,6 +179,7 @@ fn forms(page: &mut String, hosts: &[HostView]) {
     field(page, "add", "app", "App", "a port of this machine, such as 3005, or ADDRESS:PORT");
     field(page, "add", "path", "Only this path (optional)", "such as /socket.io/");
     field(page, "add", "redirect", "Or redirect to (instead of an app)", "such as https://example.org");
+    certificate(page, "add", view, "<option value=\"\">As the file has it for this name</option>");
     page.push_str(SUBMIT);
     let routes: Vec<(&str, &str)> = hosts
         .iter()
@@ -198,11 +200,45 @@ fn forms(page: &mut String, hosts: &[HostView]) {
         page.push_str(SUBMIT);
     }
     if !hosts.is_empty() {
+        page.push_str("<section aria-labelledby=\"h-certificate\">\n<h2 id=\"h-certificate\">Choose the certificate of a host</h2>\n<form data-form=\"certificate\" novalidate>\n<p><label for=\"certificate-host\">Host</label><select id=\"certificate-host\" name=\"host\" aria-describedby=\"certificate-host-said\">");
+        options(page, hosts);
+        page.push_str("</select><span id=\"certificate-host-said\" class=\"said\"></span></p>\n");
+        certificate(page, "certificate", view, "");
+        page.push_str(SUBMIT);
+    }
+    if !hosts.is_empty() {
         page.push_str("<section aria-labelledby=\"h-remove\">\n<h2 id=\"h-remove\">Remove a host</h2>\n<form data-form=\"remove\" novalidate>\n<p><label for=\"remove-host\">Host</label><select id=\"remove-host\" name=\"host\" aria-describedby=\"remove-host-said\">");
         options(page, hosts);
         page.push_str("</select><span id=\"remove-host-said\" class=\"said\"></span></p>\n");
         page.push_str(SUBMIT);
     }
+}
+
+/// The choice of a certificate; the first option is the form's own.
+fn certificate(page: &mut String, form: &str, view: &View, first: &str) {
+    let _ = write!(
+        page,
+        "<p><label for=\"{form}-certificate\">Certificate</label><select id=\"{form}-certificate\" name=\"certificate\" \
+         aria-describedby=\"{form}-certificate-said\">{first}<option value=\"acme\">From a CA, obtained and renewed by sanedge</option>"
+    );
+    each(page, &view.certificates, |files| {
+        format!(
+            "<option value=\"{}\">{} ({})</option>",
+            files.place,
+            escaped(&files.names),
+            escaped(&files.file)
+        )
+    });
+    let _ = write!(
+        page,
+        "</select><span id=\"{form}-certificate-said\" class=\"said\" role=\"status\"></span></p>\n"
+    );
+    let hidden = if view.has_acme { " hidden" } else { "" };
+    let _ = writeln!(
+        page,
+        "<label{hidden}><input type=\"checkbox\" id=\"{form}-agreed\" name=\"agreed\"> For a certificate from a CA: I agree to the terms of service of \
+         Let\u{2019}s Encrypt</label>"
+    );
 }
 
 fn options(page: &mut String, hosts: &[HostView]) {
@@ -262,6 +298,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::link::Files;
 
     fn hello(is_whole: bool) -> Hello {
         Hello { sandbox: "no <capabilities>".to_owned(), is_whole }
@@ -286,6 +323,8 @@ mod tests {
                 redirect: Some(evil.to_owned()),
                 certificate: evil.to_owned(),
             }],
+            certificates: vec![Files { place: 0, file: evil.to_owned(), names: evil.to_owned() }],
+            has_acme: false,
             unapplied: vec![evil.to_owned()],
             restart: vec![evil.to_owned()],
             websockets: 3,

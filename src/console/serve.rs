@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use super::gate::{Entered, Gate, Open, Refusal, Wish};
-use super::link::{self, App, Ask, Edit, Hello, Leads, Problem, Said, Start};
+use super::link::{self, App, Ask, Choice, Edit, Hello, Leads, Problem, Said, Start};
 use super::page;
 use crate::http::body::Framing;
 use crate::http::head::{HeadLimits, HeadScanner, parse_request};
@@ -406,7 +406,8 @@ async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Form {
-    Add { host: String, app: String, path: String, redirect: String },
+    Add { host: String, app: String, path: String, redirect: String, certificate: String, agreed: bool },
+    Certificate { host: String, certificate: String, agreed: bool },
     Remove { host: String },
     Upstream { host: String, path: String, app: String },
 }
@@ -415,7 +416,7 @@ impl Form {
     /// The typed edit, or what is wrong with a field.
     fn edit(self) -> Result<Edit, Problem> {
         match self {
-            Self::Add { host, app, path, redirect } => {
+            Self::Add { host, app, path, redirect, certificate, agreed } => {
                 let host = text("host", host)?;
                 let leads = match (app.trim().is_empty(), redirect.trim().is_empty()) {
                     (false, true) => Leads::App(parsed_app(&app)?),
@@ -434,8 +435,17 @@ impl Form {
                 if path.is_some() && matches!(leads, Leads::Redirect(_)) {
                     return Err(wrong("path", "a redirect is for the whole host: leave the path empty"));
                 }
-                Ok(Edit::AddHost { host, leads, path: path.map(|path| text("path", path)).transpose()? })
+                let path = path.map(|path| text("path", path)).transpose()?;
+                let certificate = match certificate.as_str() {
+                    "" => None,
+                    chosen => Some(choice(chosen, agreed)?),
+                };
+                Ok(Edit::AddHost { host, leads, path, certificate })
             }
+            Self::Certificate { host, certificate, agreed } => Ok(Edit::SetCertificate {
+                host: text("host", host)?,
+                certificate: choice(&certificate, agreed)?,
+            }),
             Self::Remove { host } => Ok(Edit::RemoveHost { host: text("host", host)? }),
             Self::Upstream { host, path, app } => Ok(Edit::SetUpstream {
                 host: text("host", host)?,
@@ -453,6 +463,15 @@ fn text(field: &'static str, text: String) -> Result<String, Problem> {
         length if length > link::TEXT_BYTES_MAX => Err(wrong(field, "the value is too long")),
         _ if text.contains(char::is_control) => Err(wrong(field, "the value has a control character")),
         _ => Ok(text.to_owned()),
+    }
+}
+
+fn choice(chosen: &str, agreed: bool) -> Result<Choice, Problem> {
+    match chosen {
+        "acme" => Ok(Choice::Acme { agreed }),
+        place => {
+            place.parse().map(Choice::Files).map_err(|_| wrong("certificate", "expected one of the list"))
+        }
     }
 }
 

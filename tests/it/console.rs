@@ -247,7 +247,7 @@ fn is_gone(process: u32) -> bool {
 }
 
 fn add(host: &str, app: &str) -> Value {
-    json!({ "add": { "host": host, "app": app, "path": "", "redirect": "" } })
+    json!({ "add": { "host": host, "app": app, "path": "", "redirect": "", "certificate": "", "agreed": false } })
 }
 
 fn read(desk: &Desk) -> String {
@@ -283,7 +283,7 @@ async fn a_host_is_added_changed_and_removed_and_each_change_is_logged() {
         (add(NEW, "8.8.8.8:80"), "app", "8.8.8.8"),
         (add(NEW, ""), "app", "expected the port"),
         (
-            json!({ "add": { "host": NEW, "app": "1", "path": "", "redirect": "https://a.b" } }),
+            json!({ "add": { "host": NEW, "app": "1", "path": "", "redirect": "https://a.b", "certificate": "", "agreed": false } }),
             "redirect",
             "one of the two",
         ),
@@ -433,6 +433,110 @@ fn no_key_in_the_file_is_shown_or_logged() {
     console.signal(Signal::INT);
     let (_, said) = console.ended();
     assert!(!said.contains(&key[4..20]), "{said}");
+}
+
+/// The place of a file in the page's list.
+fn place(page: &str, file: &str) -> Option<String> {
+    let option = page.split("<option").find(|option| option.contains(file))?;
+    Some(attribute(option, "value"))
+}
+
+fn choose(host: &str, certificate: &str, agreed: bool) -> Value {
+    json!({ "certificate": { "host": host, "certificate": certificate, "agreed": agreed } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_chosen_from_the_list_and_folders_with_our_own_keys_are_not_in_it() {
+    let desk = builder().write();
+    let text = read(&desk)
+        + "[local]\nfolder = \"local\"\n[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"\n";
+    fs::write(desk.toml(), text).unwrap();
+    for (folder, name) in
+        [("more", "two.recre.store"), ("local", "three.recre.store"), ("state", "four.recre.store")]
+    {
+        fs::create_dir_all(desk.path(folder)).unwrap();
+        let issued = desk.ca.issue(&[name]);
+        fs::write(desk.path(&format!("{folder}/{name}.pem")), issued.chain_pem).unwrap();
+        fs::write(desk.path(&format!("{folder}/{name}.key")), issued.key_pem).unwrap();
+    }
+    fs::write(desk.path("more/alone.pem"), "no certificate").unwrap();
+    fs::write(desk.path("more/alone.key"), "no key").unwrap();
+    fs::create_dir(desk.path("challenges")).unwrap();
+    let edge = desk.serve();
+    let folder = edge.desk().path("");
+    let console = Console::start(edge.desk(), &["--certificates", folder.to_str().unwrap()]);
+    let mut session = console.enter();
+    let two = place(&session.page, "more/two.recre.store.pem").expect("the pair of the folder");
+    let own = place(&session.page, "/0.pem").expect("the pair of the file");
+    for hidden in ["three.recre.store", "four.recre.store", "alone.pem", "ca.pem"] {
+        let listed = session.page.split("<pre").next().unwrap();
+        assert!(!listed.contains(hidden), "{hidden} in {listed}");
+    }
+    // One that is not in the list, or does not cover the host.
+    for (form, words) in [
+        (choose(HOST, "99", false), "not in the list"),
+        (choose(HOST, &two, false), "does not cover `recre.store`, but two.recre.store"),
+        (choose(HOST, "x", false), "expected one of the list"),
+        (choose(HOST, "-1", false), "expected one of the list"),
+    ] {
+        let found = session.check(&form);
+        let problem = &found["problems"][0];
+        assert!(found["is_good"] == false && problem["field"] == "certificate", "{form}: {found:#}");
+        assert!(problem["message"].as_str().unwrap().contains(words), "{found:#}");
+    }
+    assert_eq!(session.check(&choose(HOST, &own, false))["edit"], json!([]), "the file names it already");
+    let mut form = add("two.recre.store", "3002");
+    form["add"]["certificate"] = json!(two);
+    let (last, steps) = session.apply(&form);
+    assert_eq!(last["is_good"], true, "{last} {steps:?}");
+    edge.tls("two.recre.store").await;
+    assert!(read(edge.desk()).contains("more/two.recre.store.pem\""), "{}", read(edge.desk()));
+
+    // By a CA: the host keeps its certificate until the new one is there.
+    session.load();
+    let found = session.check(&choose(HOST, "acme", false));
+    let warning = &found["problems"][0];
+    assert!(found["is_good"] == true && warning["severity"] == "warning", "{found:#}");
+    assert!(
+        warning["message"].as_str().unwrap().starts_with("0.pem stays in use for `recre.store` until"),
+        "{found:#}"
+    );
+    let (last, steps) = session.apply(&choose(HOST, "acme", false));
+    assert_eq!(last["is_good"], true, "{last} {steps:?}");
+    assert!(
+        read(edge.desk()).ends_with("\n[[acme.certificate]]\nnames = [\"recre.store\"]\n"),
+        "{}",
+        read(edge.desk())
+    );
+    edge.tls(HOST).await;
+    assert_eq!(edge.status()["pending"], json!([]));
+    session.load();
+    assert_eq!(session.check(&choose(HOST, "acme", false))["edit"], json!([]), "it is wanted already");
+    drop(console);
+    edge.stop();
+}
+
+#[test]
+fn a_ca_without_its_table_needs_the_agreement_of_the_user() {
+    let desk = builder().listen("http = [\"127.0.0.1:0\"]").write();
+    let console = Console::start(&desk, &[]);
+    let session = console.enter();
+    let mut form = add("new.recre.store", "3002");
+    form["add"]["certificate"] = json!("acme");
+    let found = session.check(&form);
+    let problem = &found["problems"][0];
+    assert!(found["is_good"] == false && problem["field"] == "certificate", "{found:#}");
+    assert!(problem["message"].as_str().unwrap().contains("terms of service"), "{found:#}");
+    form["add"]["agreed"] = json!(true);
+    let found = session.check(&form);
+    assert_eq!(found["is_good"], true, "{found:#}");
+    let edit = found["edit"].as_array().unwrap();
+    assert!(
+        edit.contains(&"+ [acme]".into()) && edit.contains(&"+ hosts = [\"new.recre.store\"]".into()),
+        "{found:#}"
+    );
+    assert!(!found["edit"].to_string().contains("acme.certificate"), "{found:#}");
+    assert!(found["problems"].to_string().contains("until `sanedge renew` has obtained"), "{found:#}");
 }
 
 /// The stages come while the doctor runs: the app behind the host answers only after some of them were read.
@@ -684,7 +788,7 @@ fn edits_outside_the_types_and_requests_that_are_too_long_are_refused() {
         json!({ "remove": { "host": 1 } }),
         json!({ "remove": {} }),
         json!({ "add": { "host": NEW, "app": "1" } }),
-        json!({ "remove": { "host": HOST }, "add": { "host": NEW, "app": "1", "path": "", "redirect": "" } }),
+        json!({ "remove": { "host": HOST }, "add": { "host": NEW, "app": "1", "path": "", "redirect": "", "certificate": "", "agreed": false } }),
         json!([{ "remove": { "host": HOST } }]),
     ] {
         assert_eq!(session.post("check", &form).status, 400, "{form}");
@@ -707,11 +811,11 @@ fn edits_outside_the_types_and_requests_that_are_too_long_are_refused() {
         assert!(found["is_good"] == false && found["problems"][0]["field"] == "host", "{host}: {found}");
     }
     for path in ["/\"\n[limits]\nsessions_max = 1", "x", "/a?b", "/a b"] {
-        let form = json!({ "add": { "host": NEW, "app": "3002", "path": path, "redirect": "" } });
+        let form = json!({ "add": { "host": NEW, "app": "3002", "path": path, "redirect": "", "certificate": "", "agreed": false } });
         assert_eq!(session.check(&form)["is_good"], false, "{path}");
     }
     for redirect in ["http://a.b", "https://a.b\n", "javascript:alert(1)", "https://a.b\"]\nx = 1"] {
-        let form = json!({ "add": { "host": NEW, "app": "", "path": "", "redirect": redirect } });
+        let form = json!({ "add": { "host": NEW, "app": "", "path": "", "redirect": redirect, "certificate": "", "agreed": false } });
         let found = session.check(&form);
         assert!(found["is_good"] == false || redirect.trim() == "https://a.b", "{redirect}: {found}");
         sleep(PAUSE);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::certificates::{self, Offered};
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::{HostRow, Outcome, moment};
 use crate::bundle::file::word;
@@ -18,26 +19,31 @@ use crate::cli::site::edit::{self, Wanted};
 use crate::cli::site::{self, named};
 use crate::cli::sources::SOURCE;
 use crate::cli::terminal::{complain, now};
-use crate::console::link::{Checked, Edit, HostView, Leads, Problem, Said, View};
+use crate::console::link::{Checked, Choice, Edit, HostView, Leads, Problem, Said, View};
 use crate::excerpt::{Excerpt, number};
+use crate::names::Host;
 use crate::ops::admin::client::AskError;
 
 /// Lines of the file that are shown.
 const LINES_MAX: usize = 2_000;
+/// The code of a certificate that cannot be chosen.
+const CERTIFICATE: &str = "certificate";
 /// Lines of a change that are logged.
 const LOGGED_MAX: usize = 20;
 
 /// The files of one configuration.
 pub(super) struct Desk<'a> {
     pub(super) file: &'a Path,
+    certificates: Offered,
 }
 
 /// The text of the file, changed.
 type Changed<'a> = Box<dyn Fn(Option<&str>) -> Result<String, Failure> + 'a>;
 
 impl<'a> Desk<'a> {
-    pub(super) fn new(file: &'a Path) -> Self {
-        Self { file }
+    /// `folder`: a further one with certificates that can be chosen.
+    pub(super) fn new(file: &'a Path, folder: Option<&Path>) -> Self {
+        Self { file, certificates: Offered::new(folder) }
     }
 
     // --- reading --------------------------------------------------------------------------------------------
@@ -55,6 +61,7 @@ impl<'a> Desk<'a> {
         let request = Request { file: self.file, edit: None, dry_run: true, restart: false };
         let (report, state) = apply::run(&request, &mut Silent);
         let (edge, mut problems) = self.edge();
+        let source = source::parse(self.file, &text).0;
         let findings = shown(&report.outcome);
         // If nothing could be compiled, the findings say why.
         if let (Err(failure), true) = (&state, findings.is_empty()) {
@@ -67,6 +74,8 @@ impl<'a> Desk<'a> {
             edge,
             problems: findings.into_iter().chain(problems).collect(),
             hosts: report.outcome.hosts.iter().map(host).collect(),
+            certificates: source.as_ref().map(|source| self.certificates.shown(source)).unwrap_or_default(),
+            has_acme: source.is_some_and(|source| source.acme.is_some()),
             unapplied: report.differences.iter().map(|one| one.line.clone()).collect(),
             restart: report.restart,
             websockets: report.websockets,
@@ -100,7 +109,7 @@ impl<'a> Desk<'a> {
                 let mut problems = shown(&report.outcome);
                 match &state {
                     Err(failure) if problems.is_empty() => problems.push(failed(edit, failure)),
-                    _ => {}
+                    _ => problems.extend(chosen(edit, &report)),
                 }
                 Checked {
                     is_good: state.is_ok(),
@@ -163,14 +172,26 @@ impl<'a> Desk<'a> {
         let file = self.file;
         let usage = |message: String| Failure::new("usage", message);
         match edit {
-            Edit::AddHost { host, leads, path } => {
+            Edit::AddHost { host, leads, path, certificate } => {
                 let (app, redirect) = match leads {
                     Leads::App(app) => (app.upstream().map_err(usage)?, None),
                     Leads::Redirect(url) => (String::new(), Some(url.clone())),
                 };
                 let wanted = Wanted { host: named(host)?, app, path: path.clone(), redirect };
+                let certificate =
+                    certificate.map(|choice| self.certificate(&wanted.host, choice)).transpose()?;
                 Ok(Box::new(move |text| {
-                    site::edited(file, text, &|text, source| edit::add(text, source, &wanted))
+                    let added = site::edited(file, text, &|text, source| edit::add(text, source, &wanted))?;
+                    certificate.as_ref().map_or(Ok(added.clone()), |change| change(Some(&added)))
+                }))
+            }
+            Edit::SetCertificate { host, certificate } => {
+                let host = named(host)?;
+                let change = self.certificate(&host, *certificate)?;
+                Ok(Box::new(move |text| {
+                    // The host must be there.
+                    site::edited(file, text, &|text, source| edit::known(text, source, &host))?;
+                    change(text)
                 }))
             }
             Edit::RemoveHost { host } => {
@@ -187,6 +208,45 @@ impl<'a> Desk<'a> {
                     })
                 }))
             }
+        }
+    }
+}
+
+impl<'a> Desk<'a> {
+    /// How the choice of a certificate changes the text.
+    fn certificate(&self, host: &Host, choice: Choice) -> Result<Changed<'a>, Failure> {
+        let (file, host) = (self.file, host.clone());
+        match choice {
+            Choice::Files(place) => {
+                let pair = self.certificates.get(place);
+                let pair =
+                    pair.ok_or_else(|| Failure::new(CERTIFICATE, "this certificate is not in the list"))?;
+                if !pair.names.iter().any(|name| name.covers(&host)) {
+                    let message = format!(
+                        "{} does not cover `{host}`, but {}",
+                        word(&pair.chain),
+                        certificates::listed(&pair.names)
+                    );
+                    return Err(Failure::new(CERTIFICATE, message));
+                }
+                Ok(Box::new(move |text| {
+                    site::edited(file, text, &|text, source| match pair.is_in(source) {
+                        true => Ok(text.to_owned()),
+                        false => edit::add_files(text, source, &pair.chain, &pair.key),
+                    })
+                }))
+            }
+            Choice::Acme { agreed } => Ok(Box::new(move |text| {
+                let source = text.and_then(|text| source::parse(file, text).0);
+                if !agreed && source.as_ref().is_some_and(|source| source.acme.is_none()) {
+                    let message = "the file has no [acme]: tick the box if you agree to the terms of service of Let's Encrypt, or set up \
+                                   another CA with `sudo sanedge setup`";
+                    return Err(Failure::new(CERTIFICATE, message));
+                }
+                // A host that has a certificate keeps it until the CA's is there.
+                let has_files = source.is_some_and(|source| certificates::has_files_for(&source, &host));
+                site::edited(file, text, &|text, source| edit::add_acme(text, source, &host, has_files))
+            })),
         }
     }
 }
@@ -217,6 +277,7 @@ fn described(edit: &Edit) -> String {
         Edit::AddHost { host: of, .. } => format!("add host {}", host(of)),
         Edit::RemoveHost { host: of } => format!("remove host {}", host(of)),
         Edit::SetUpstream { host: of, .. } => format!("change the app of {}", host(of)),
+        Edit::SetCertificate { host: of, .. } => format!("choose the certificate of {}", host(of)),
     }
 }
 
@@ -308,10 +369,35 @@ fn problem(field: &str, severity: Severity, message: String, remedy: String) -> 
     Problem { field: field.to_owned(), severity: severity.as_str().to_owned(), message, remedy }
 }
 
+/// What is worth knowing about the choice of a certificate.
+fn chosen(edit: &Edit, report: &Report) -> Option<Problem> {
+    let (host, choice) = match edit {
+        Edit::AddHost { host, certificate, .. } => (host, (*certificate)?),
+        Edit::SetCertificate { host, certificate } => (host, *certificate),
+        _ => return None,
+    };
+    let host = named(host).ok()?.to_string();
+    let row = report.outcome.hosts.iter().find(|row| row.host == host)?;
+    let message = match (choice, &row.certificate) {
+        (Choice::Acme { .. }, Some(file)) if !file.starts_with("acme: ") => format!(
+            "{file} stays in use for `{host}` until `sanedge renew` has obtained a certificate. Then remove its [[certificate]] from the \
+             file, if no other host needs it"
+        ),
+        (Choice::Acme { .. }, None) => {
+            format!(
+                "`{host}` cannot be reached over https until `sanedge renew` has obtained its certificate"
+            )
+        }
+        _ => return None,
+    };
+    Some(problem("certificate", Severity::Warning, message, String::new()))
+}
+
 /// Why an edit cannot be made, at the field that it is about.
 fn failed(edit: &Edit, failure: &Failure) -> Problem {
     let field = match (failure.code.as_str(), edit) {
         ("host-exists" | "host-shared" | "host-missing" | "usage", _) => "host",
+        (CERTIFICATE, _) => "certificate",
         _ => "",
     };
     problem(field, Severity::Error, failure.message.clone(), String::new())

@@ -2,9 +2,11 @@
 //!
 //! Pure. The caller parses the result again before it uses it.
 
+use std::path::Path;
+
 use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
 
-use crate::bundle::source::{Source, in_lf};
+use crate::bundle::source::{CertificateFiles, Source, in_lf};
 use crate::names::Host;
 
 /// A host to be served.
@@ -130,6 +132,56 @@ pub(in crate::cli) fn set_upstream(
             *value.decor_mut() = decor;
         }
         Ok(())
+    })
+}
+
+/// The same text, if the host is there.
+pub(in crate::cli) fn known(text: &str, source: &Source, host: &Host) -> Result<String, Unchanged> {
+    let is_there = source.sites.iter().flat_map(|site| &site.hosts).any(|one| one.value == *host);
+    is_there.then(|| text.to_owned()).ok_or_else(|| Unchanged::Missing { host: host.to_string() })
+}
+
+/// The text with a certificate of two PEM files.
+pub(in crate::cli) fn add_files(
+    text: &str,
+    source: &Source,
+    chain: &Path,
+    key: &Path,
+) -> Result<String, Unchanged> {
+    let is_it = |of: &CertificateFiles| of.chain.value.path == chain && of.key.value.path == key;
+    if source.certificates.iter().any(is_it) {
+        return Ok(text.to_owned());
+    }
+    let [chain, key] = [chain, key].map(|path| path.to_str().map(|path| Value::from(path).to_string()));
+    let (Some(chain), Some(key)) = (chain, key) else { return Err(Unchanged::Form) };
+    with_end(text, &format!("\n[[certificate]]\nchain = {chain}\nkey = {key}\n"))
+}
+
+/// The text with which `sanedge renew` obtains a certificate for the host; `has_other`: a certificate of files covers it.
+pub(in crate::cli) fn add_acme(
+    text: &str,
+    source: &Source,
+    host: &Host,
+    has_other: bool,
+) -> Result<String, Unchanged> {
+    let mut more = String::new();
+    if source.acme.is_none() {
+        more += "\n[acme]\nterms = \"agreed\"                   # with the CA's terms of service\n";
+    }
+    let names = source.acme.iter().flat_map(|acme| &acme.certificates).flat_map(|names| &names.value);
+    let is_named = names.into_iter().any(|name| name.covers(host));
+    let site = source.sites.iter().find(|site| site.hosts.iter().any(|one| one.value == *host));
+    if !is_named && (has_other || site.is_some_and(|site| !site.acme)) {
+        more += &format!("\n[[acme.certificate]]\nnames = [{}]\n", Value::from(host.to_string()));
+    }
+    with_end(text, &more)
+}
+
+/// New tables at the end of the text.
+fn with_end(text: &str, more: &str) -> Result<String, Unchanged> {
+    in_lf(text, Unchanged::LineEnds, |text| {
+        let end = if text.is_empty() || text.ends_with('\n') || more.is_empty() { "" } else { "\n" };
+        Ok(format!("{text}{end}{more}"))
     })
 }
 
@@ -296,8 +348,6 @@ fn without_item(text: &str, site: usize, at: usize) -> Result<String, Unchanged>
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::bundle::source::parse;
 
