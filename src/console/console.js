@@ -38,7 +38,7 @@ function fields(form) {
 // What was found, at the field that it is about.
 function show(form, problems) {
   for (const place of form.querySelectorAll('.said')) place.replaceChildren()
-  for (const input of form.querySelectorAll('input')) input.removeAttribute('aria-invalid')
+  for (const input of form.querySelectorAll('[aria-invalid]')) input.removeAttribute('aria-invalid')
   for (const { field, severity, message, remedy } of problems) {
     const place = (field && at(`${form.dataset.form}-${field}-said`)) || form.querySelector('.form-said')
     add(place, 'div', `${severity}: ${message}`, severity)

@@ -152,10 +152,17 @@ const scenarios = {
     await page.keyboard.press('Enter')
     await page.waitForFunction(host => document.querySelector('#hosts')?.textContent.includes(host), parameters.second)
 
+    // The doctor shows its stages; nothing listens where DNS leads.
+    await page.selectOption('#doctor-host', parameters.first)
+    await page.click('#doctor button')
+    await page.waitForFunction(() => document.querySelector('#doctor-outcome').className !== '')
+    assert.ok((await page.$$('#doctor-steps li')).length > 1)
+    assert.match(await page.textContent('#doctor-outcome'), /^The doctor has found/)
+
     // Each input has a label, and what is said about it is bound to it.
     const unlabelled = await page.$$eval('input, select', all => all.filter(one => !one.labels?.length).map(one => one.id))
     assert.deepEqual(unlabelled, [])
-    const loose = await page.$$eval('form input', all => all.filter(one => one.getAttribute('aria-describedby').split(' ').some(id => !document.getElementById(id))).map(one => one.id))
+    const loose = await page.$$eval('[aria-describedby]', all => all.filter(one => one.getAttribute('aria-describedby').split(' ').some(id => !document.getElementById(id))).map(one => one.id))
     assert.deepEqual(loose, [])
     const shown = []
     for (const [name, width, height] of [['desk', 1200, 800], ['phone', 390, 844], ['small', 320, 640]]) {

@@ -557,54 +557,51 @@ fn the_doctor_shows_each_stage_when_it_is_done() {
         assert!(last["is_good"] == false && steps.is_empty(), "{host}: {last} {steps:?}");
     }
     assert_eq!(session.post("doctor", &json!({ "host": "game.localhost" })).status, 400);
-    for here in [true, false] {
-        let body = json!({ "host": "game.localhost", "here": here }).to_string();
-        let head = format!(
-            "POST {}doctor HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Type: application/json\r\nCookie: {}\r\n\
-             Sanedge-Csrf: {}\r\nContent-Length: {}\r\n\r\n{body}",
-            session.path,
-            session.cookie,
-            session.csrf,
-            body.len()
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", console.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut lines =
-            BufReader::new(stream).lines().map(Result::unwrap).skip_while(|line| !line.starts_with('{'));
-        let mut said = Vec::new();
-        for line in lines.by_ref() {
-            said.push(line);
-            if said.last().unwrap().contains(" port ") {
-                break;
-            }
+    let body = json!({ "host": "game.localhost", "here": true }).to_string();
+    let head = format!(
+        "POST {}doctor HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Type: application/json\r\nCookie: {}\r\n\
+         Sanedge-Csrf: {}\r\nContent-Length: {}\r\n\r\n{body}",
+        session.path,
+        session.cookie,
+        session.csrf,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(("127.0.0.1", console.port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut lines =
+        BufReader::new(stream).lines().map(Result::unwrap).skip_while(|line| !line.starts_with('{'));
+    let mut said = Vec::new();
+    for line in lines.by_ref() {
+        said.push(line);
+        if said.last().unwrap().contains(" port ") {
+            break;
         }
-        assert!(said.iter().any(|line| line.contains(" name ")), "{said:?}");
-        // From here on the app refuses.
-        app.set_nonblocking(true).unwrap();
-        let (stop, stopped) = channel::<()>();
-        let refusing = app.try_clone().unwrap();
-        let answering = std::thread::spawn(move || {
-            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                if let Ok((mut stream, _)) = refusing.accept() {
-                    let _ = stream.set_nonblocking(false);
-                    let _ = stream.write_all(
-                        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                    );
-                    let _ = stream.read(&mut [0; 4096]);
-                }
-                sleep(PAUSE);
+    }
+    assert!(said.iter().any(|line| line.contains(" name ")), "{said:?}");
+    // From here on the app refuses.
+    app.set_nonblocking(true).unwrap();
+    let (stop, stopped) = channel::<()>();
+    let refusing = app.try_clone().unwrap();
+    let answering = std::thread::spawn(move || {
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            if let Ok((mut stream, _)) = refusing.accept() {
+                let _ = stream.set_nonblocking(false);
+                let _ = stream
+                    .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = stream.read(&mut [0; 4096]);
             }
-        });
-        said.extend(lines);
-        drop(stop);
-        answering.join().unwrap();
-        let all = said.join("\n");
-        let last: Value = serde_json::from_str(said.last().unwrap()).unwrap();
-        assert_eq!(last["done"]["is_good"], false, "{all}");
-        for part in ["ok", " tls ", "you see", "why", "1 failure"] {
-            assert!(all.contains(part), "{part} in {all}");
+            sleep(PAUSE);
         }
+    });
+    said.extend(lines);
+    drop(stop);
+    answering.join().unwrap();
+    let all = said.join("\n");
+    let last: Value = serde_json::from_str(said.last().unwrap()).unwrap();
+    assert_eq!(last["done"]["is_good"], false, "{all}");
+    for part in ["ok", " tls ", "you see", "why", "1 failure"] {
+        assert!(all.contains(part), "{part} in {all}");
     }
     drop(console);
     edge.stop();
@@ -1071,13 +1068,14 @@ fn it_does_not_begin_where_a_change_could_not_be_made() {
 async fn in_a_browser_a_host_is_added_by_click_and_by_keyboard() {
     let test = "in_a_browser_a_host_is_added_by_click_and_by_keyboard";
     let Some(interop) = Interop::ready(test) else { return };
-    let edge = Edge::certified_for(&[HOST, NEW, "two.recre.store"]).site(&[HOST], "127.0.0.1:3002").start();
+    let edge = Edge::certified_for(&["first.localhost", NEW, "two.recre.store"])
+        .site(&["first.localhost"], "127.0.0.1:3002")
+        .start();
     let mut console = Console::start(edge.desk(), &[]);
     let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
     fs::create_dir_all(&shots).unwrap();
     let link = format!("http://127.0.0.1:{}/#{}", console.port, console.token);
-    let parameters =
-        json!({ "url": link, "shots": shots, "host": NEW, "second": "two.recre.store", "first": HOST });
+    let parameters = json!({ "url": link, "shots": shots, "host": NEW, "second": "two.recre.store", "first": "first.localhost" });
     let ca = edge.desk().ca_file();
     let Some(browser) = interop.start_browser(test, &ca, "console", &parameters) else { return };
     browser.wait("added");

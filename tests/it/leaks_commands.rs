@@ -186,6 +186,7 @@ fn no_command_shows_a_key_that_is_an_argument() {
             let target = match name {
                 "doctor" => vec!["--timeout", "1s", "https://127.0.0.1:9"],
                 "serve" => vec!["/no/such.bundle"],
+                "console" => vec!["/no/such.toml"],
                 "reload" | "status" => vec![],
                 _ => vec!["GOOD"],
             };

@@ -1,5 +1,6 @@
 //! What the page can ask for: the status, the findings of an edit, and the edit itself, by the code of `sanedge site` and `apply`.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use serde_json::Value;
@@ -35,6 +36,8 @@ const LOGGED_MAX: usize = 20;
 pub(super) struct Desk<'a> {
     pub(super) file: &'a Path,
     certificates: Offered,
+    /// Warnings about the file itself, which an edit does not cause.
+    known: RefCell<Vec<String>>,
 }
 
 /// The text of the file, changed.
@@ -43,7 +46,7 @@ type Changed<'a> = Box<dyn Fn(Option<&str>) -> Result<String, Failure> + 'a>;
 impl<'a> Desk<'a> {
     /// `folder`: a further one with certificates that can be chosen.
     pub(super) fn new(file: &'a Path, folder: Option<&Path>) -> Self {
-        Self { file, certificates: Offered::new(folder) }
+        Self { file, certificates: Offered::new(folder), known: RefCell::default() }
     }
 
     // --- reading --------------------------------------------------------------------------------------------
@@ -62,7 +65,9 @@ impl<'a> Desk<'a> {
         let (report, state) = apply::run(&request, &mut Silent);
         let (edge, mut problems) = self.edge();
         let source = source::parse(self.file, &text).0;
-        let findings = shown(&report.outcome);
+        let findings = shown(&report.outcome, &[]);
+        *self.known.borrow_mut() =
+            report.outcome.findings.iter().map(|finding| finding.message.clone()).collect();
         // If nothing could be compiled, the findings say why.
         if let (Err(failure), true) = (&state, findings.is_empty()) {
             problems.insert(0, problem("", Severity::Error, failure.message.clone(), String::new()));
@@ -106,7 +111,7 @@ impl<'a> Desk<'a> {
                 let request =
                     Request { file: self.file, edit: Some(&*changed), dry_run: true, restart: false };
                 let (report, state) = apply::run(&request, &mut Silent);
-                let mut problems = shown(&report.outcome);
+                let mut problems = shown(&report.outcome, &self.known.borrow());
                 match &state {
                     Err(failure) if problems.is_empty() => problems.push(failed(edit, failure)),
                     _ => problems.extend(chosen(edit, &report)),
@@ -329,9 +334,13 @@ fn host(row: &HostRow) -> HostView {
     }
 }
 
-/// Errors and warnings.
-fn shown(outcome: &Outcome) -> Vec<Problem> {
-    let worth = outcome.findings.iter().filter(|finding| finding.severity() != Severity::Note);
+/// Errors, and warnings that are not `known`.
+fn shown(outcome: &Outcome, known: &[String]) -> Vec<Problem> {
+    let worth = outcome.findings.iter().filter(|finding| match finding.severity() {
+        Severity::Error => true,
+        Severity::Warning => !known.contains(&finding.message),
+        Severity::Note => false,
+    });
     worth
         .map(|finding| {
             let line = finding

@@ -491,4 +491,47 @@ mod tests {
             routes.iter().map(|route| (route.path.as_str(), route.upstreams[0].value.to_string())).collect();
         assert_eq!(paths, [("/", "127.0.0.1:1".to_owned()), ("/socket.io/", "127.0.0.1:2".to_owned())]);
     }
+
+    #[test]
+    fn an_upstream_is_replaced_where_it_stands_and_nothing_else() {
+        let text = format!(
+            "{HEAD}[[site]]\nhosts = [\"a.b\"] # one\nupstream = [ \"127.0.0.1:1\", \"127.0.0.1:2\" ] # app\n\n[[site.route]]\n\
+             path = \"/x/\"\nupstream = [\"127.0.0.1:3\"]\n\n[[site]]\nhosts = [\"c.b\", \"d.b\"]\nupstream = [\"127.0.0.1:4\"]\n\n\
+             [[site]]\nhosts = [\"e.b\"]\nredirect = \"https://a.b\"\n"
+        );
+        let set = |host: &str, path: &str| {
+            set_upstream(&text, &read(&text), &Host::parse(host).unwrap(), path, "[::1]:9")
+        };
+        let own = text.replace("[ \"127.0.0.1:1\", \"127.0.0.1:2\" ] # app", "[\"[::1]:9\"] # app");
+        assert_eq!(set("a.b", "/"), Ok(own));
+        assert_eq!(set("a.b", "/x/"), Ok(text.replace("[\"127.0.0.1:3\"]", "[\"[::1]:9\"]")));
+        assert_eq!(set("a.b", "/y/"), Err(Unchanged::NoRoute { host: "a.b".to_owned() }));
+        assert_eq!(set("x.b", "/"), Err(Unchanged::Missing { host: "x.b".to_owned() }));
+        assert!(matches!(set("c.b", "/"), Err(Unchanged::Shared { .. })));
+        assert!(matches!(set("e.b", "/"), Err(Unchanged::Redirects { .. })));
+    }
+
+    #[test]
+    fn certificates_are_added_at_the_end_and_once() {
+        let head = HEAD.split("[acme]").next().unwrap();
+        let text = format!("{head}[[site]]\nhosts = [\"a.b\"]\nupstream = [\"127.0.0.1:1\"]\n# the end");
+        let host = Host::parse("a.b").unwrap();
+        let (chain, key) = (Path::new("/a/\"x\".pem"), Path::new("/a/x.key"));
+        let files = add_files(&text, &read(&text), chain, key).unwrap();
+        let last = read(&files).certificates.pop().unwrap();
+        assert_eq!((last.chain.value.path.as_path(), last.key.value.path.as_path()), (chain, key));
+        assert!(files.starts_with(&text));
+        assert_eq!(add_files(&files, &read(&files), chain, key), Ok(files));
+        // With a certificate of files, a CA obtains one only if it is asked to.
+        for (has_other, named) in [(false, 0), (true, 1)] {
+            let acme = add_acme(&text, &read(&text), &host, has_other).unwrap();
+            let found = read(&acme).acme.unwrap();
+            assert_eq!(found.certificates.len(), named, "{acme}");
+            assert!(acme.starts_with(&text) && acme.contains("terms = \"agreed\""));
+            assert_eq!(add_acme(&acme, &read(&acme), &host, has_other), Ok(acme));
+        }
+        assert_eq!(known(&text, &read(&text), &host), Ok(text.clone()));
+        let other = Host::parse("x.b").unwrap();
+        assert!(matches!(known(&text, &read(&text), &other), Err(Unchanged::Missing { .. })));
+    }
 }
