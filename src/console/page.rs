@@ -229,9 +229,9 @@ fn certificate(page: &mut String, form: &str, view: &View, first: &str) {
             escaped(&files.file)
         )
     });
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "</select><span id=\"{form}-certificate-said\" class=\"said\" role=\"status\"></span></p>\n"
+        "</select><span id=\"{form}-certificate-said\" class=\"said\" role=\"status\"></span></p>"
     );
     let hidden = if view.has_acme { " hidden" } else { "" };
     let _ = writeln!(

@@ -24,7 +24,7 @@ use super::link::{self, App, Ask, Choice, Edit, Hello, Leads, Problem, Said, Sta
 use super::page;
 use crate::http::body::Framing;
 use crate::http::head::{HeadLimits, HeadScanner, parse_request};
-use crate::ops::sandbox::{Needs, Sandbox};
+use crate::system::sandbox::{Needs, Sandbox};
 
 /// Longest body: an edit.
 pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024;

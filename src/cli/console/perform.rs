@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::certificates::{self, Offered};
+use crate::admin::client::AskError;
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::{HostRow, Outcome, moment};
 use crate::bundle::file::word;
@@ -23,7 +24,6 @@ use crate::cli::terminal::{complain, now};
 use crate::console::link::{Checked, Choice, Edit, HostView, Leads, Problem, Said, View};
 use crate::excerpt::{Excerpt, number};
 use crate::names::Host;
-use crate::ops::admin::client::AskError;
 
 /// Lines of the file that are shown.
 const LINES_MAX: usize = 2_000;
