@@ -109,11 +109,8 @@ fn run(options: &Options) -> Result<(), Failure> {
     let token = secret().ok_or_else(|| Failure::new("random", "the system has no random numbers"))?;
     let user = rustix::process::geteuid().is_root().then_some(NOBODY);
     let mut server = Server::start(listener, user)?;
-    let start = Start {
-        token: token.clone(),
-        token_ms: u64::try_from(TOKEN_TIME.as_millis()).unwrap_or(u64::MAX),
-        file: word(file),
-    };
+    let start =
+        Start { token: token.clone(), token_ms: u64::try_from(TOKEN_TIME.as_millis()).unwrap_or(u64::MAX) };
     let hello = server.begin(&start)?;
     print(&format!(
         "Open this link within {} minutes. It works once:\n  http://127.0.0.1:{port}/#{token}\n\
@@ -126,7 +123,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let of = if user.is_some() { "as nobody" } else { "as this user" };
     let level = if hello.is_whole { "note" } else { "warning the sandbox is not complete:" };
     complain(&format!("{level} the page's process runs {of}: {}\n", report::escaped(&hello.sandbox)));
-    let ended = server.attend(&Desk::new(file, options.certificates.as_deref()), idle);
+    let ended = server.attend(&Desk::new(file, options.certificates.as_deref()), &hello, idle);
     drop(server);
     ended.map(|why| complain(&format!("note the console has ended: {why}\n")))
 }
@@ -219,7 +216,7 @@ impl Server {
     }
 
     /// Answers the questions of the server until the console ends; returns why.
-    fn attend(&mut self, desk: &Desk<'_>, idle: Duration) -> Result<&'static str, Failure> {
+    fn attend(&mut self, desk: &Desk<'_>, hello: &Hello, idle: Duration) -> Result<&'static str, Failure> {
         let mut unused_until = Some(Instant::now() + TOKEN_TIME);
         loop {
             let left =
@@ -252,7 +249,7 @@ impl Server {
                     self.say(&done(true, "the console has ended"));
                     return Ok("the page has ended it");
                 }
-                Ask::View => desk.view(),
+                Ask::Page { csrf } => desk.page(&csrf, hello),
                 Ask::Check(edit) => desk.check(&edit),
                 Ask::Doctor { host, is_here } => {
                     let to = &mut self.to;

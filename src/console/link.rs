@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Longest question, with its line end: an edit with each text at its limit, all of it escaped.
 pub(crate) const ASK_BYTES_MAX: u64 = 8 * 1024;
-/// Longest answer: the lines of the file that are shown, all hosts, and their findings.
+/// Longest answer: the page, with the lines of the file that are shown, all hosts, and their findings.
 pub(crate) const SAID_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest text of an edit: a redirect's URL; a host has at most 253 bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 512;
@@ -22,8 +22,6 @@ pub(crate) struct Start {
     pub(crate) token: String,
     /// How long it is valid.
     pub(crate) token_ms: u64,
-    /// sanedge.toml, for the title.
-    pub(crate) file: String,
 }
 
 /// The first line of the server's process.
@@ -44,8 +42,11 @@ pub(crate) enum Ask {
     Entered,
     /// The link can no longer be used, and nobody has used it.
     Void,
-    /// Status, file and hosts.
-    View,
+    /// The page with status, file and forms.
+    Page {
+        /// The token that the page sends with each change.
+        csrf: String,
+    },
     /// What the edit would change, and what is wrong with it.
     Check(Edit),
     /// Make the edit, or put the file to use as it is.
@@ -115,7 +116,7 @@ pub(crate) enum Choice {
         /// The user has agreed.
         agreed: bool,
     },
-    /// The pair of files at this place of [`View::certificates`].
+    /// The pair of files at this place of the page's list.
     Files(usize),
 }
 
@@ -145,10 +146,10 @@ pub(crate) struct App {
 pub(crate) enum Said {
     /// A step, while it runs.
     Line(String),
-    /// To [`Ask::View`].
-    View(Box<View>),
-    /// To [`Ask::Check`].
-    Checked(Box<Checked>),
+    /// To [`Ask::Page`]: HTML.
+    Page(String),
+    /// To [`Ask::Check`]: [`Checked`] as JSON, which the server's process passes on unread.
+    Checked(String),
     /// To everything else.
     Done {
         /// It was done.
@@ -159,7 +160,7 @@ pub(crate) enum Said {
 }
 
 /// What the page shows.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(crate) struct View {
     /// SHA-256 of the file, in hex.
     pub(crate) digest: String,
@@ -186,7 +187,7 @@ pub(crate) struct View {
 }
 
 /// A certificate and its key in files.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Files {
     /// Its place in the list of root's process.
     pub(crate) place: usize,
@@ -197,7 +198,7 @@ pub(crate) struct Files {
 }
 
 /// A host of the file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct HostView {
     /// The host.
     pub(crate) host: String,
@@ -210,7 +211,7 @@ pub(crate) struct HostView {
 }
 
 /// Something that is wrong.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
     /// The field of the form that it is about; empty: the whole of it.
     pub(crate) field: String,
@@ -223,7 +224,7 @@ pub(crate) struct Problem {
 }
 
 /// What an edit would change.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Checked {
     /// It can be applied.
     pub(crate) is_good: bool,

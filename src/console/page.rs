@@ -42,7 +42,11 @@ pub(super) fn style() -> Vec<u8> {
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    whole(200, "OK", "application/json", "", &serde_json::to_vec(value).unwrap_or_default())
+    json_text(&serde_json::to_string(value).unwrap_or_default())
+}
+
+pub(super) fn json_text(text: &str) -> Vec<u8> {
+    whole(200, "OK", "application/json", "", text.as_bytes())
 }
 
 /// The beginning of a response whose lines follow, until the connection ends.
@@ -84,8 +88,8 @@ pub(super) fn door() -> String {
            <script src=\"/door.js\"></script>\n"
 }
 
-/// The console.
-pub(super) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> String {
+/// The console. Root's process writes it: it has all that is shown.
+pub(crate) fn console(file: &str, csrf: &str, hello: &Hello, view: &View) -> String {
     let attributes = format!(" data-csrf=\"{}\" data-seen=\"{}\"", escaped(csrf), escaped(&view.digest));
     let mut page = begin(&format!("sanedge console: {file}"), &attributes);
     let _ = write!(

@@ -85,8 +85,6 @@ pub(crate) fn serve() -> io::Result<()> {
     let gate = Gate::new(&start.token, Instant::now(), Duration::from_millis(start.token_ms));
     let server = Server {
         gate: RefCell::new(gate),
-        start,
-        hello,
         root,
         turn: Arc::new(Semaphore::new(1)),
         awaited,
@@ -144,8 +142,6 @@ fn locked(awaited: &Mutex<Option<Awaited>>) -> MutexGuard<'_, Option<Awaited>> {
 
 struct Server {
     gate: RefCell<Gate>,
-    start: Start,
-    hello: Hello,
     root: std::os::unix::net::UnixStream,
     turn: Arc<Semaphore>,
     awaited: Arc<Mutex<Option<Awaited>>>,
@@ -249,10 +245,9 @@ impl Server {
     }
 
     async fn page(&self) -> Vec<u8> {
-        match self.ask(Ask::View).await {
-            Some(Said::View(view)) => {
-                page::html(&page::console(&self.start.file, self.gate.borrow().csrf(), &self.hello, &view))
-            }
+        let csrf = self.gate.borrow().csrf().to_owned();
+        match self.ask(Ask::Page { csrf }).await {
+            Some(Said::Page(html)) => page::html(&html),
             Some(Said::Done { text, .. }) => page::problem(503, "Service Unavailable", &text),
             _ => refused(&BUSY),
         }
@@ -267,7 +262,7 @@ impl Server {
             }
         };
         match self.ask(Ask::Check(edit)).await {
-            Some(Said::Checked(checked)) => page::json(&*checked),
+            Some(Said::Checked(json)) => page::json_text(&json),
             _ => refused(&BUSY),
         }
     }

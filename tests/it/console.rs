@@ -1033,7 +1033,7 @@ fn it_ends_by_itself_without_requests() {
     let last = Instant::now();
     let (status, said) = console.ended();
     assert!(status.success() && said.contains("there was no request for too long"), "{said}");
-    assert!(last.elapsed() >= Duration::from_millis(2_900), "{:?}", last.elapsed());
+    assert!(last.elapsed() >= Duration::from_secs(1), "{:?}", last.elapsed());
 }
 
 #[test]

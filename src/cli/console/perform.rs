@@ -21,7 +21,8 @@ use crate::cli::site::edit::{self, Wanted};
 use crate::cli::site::{self, named};
 use crate::cli::sources::SOURCE;
 use crate::cli::terminal::{complain, now};
-use crate::console::link::{Checked, Choice, Edit, HostView, Leads, Problem, Said, View};
+use crate::console::link::{Checked, Choice, Edit, Hello, HostView, Leads, Problem, Said, View};
+use crate::console::page;
 use crate::excerpt::{Excerpt, number};
 use crate::names::Host;
 
@@ -51,7 +52,8 @@ impl<'a> Desk<'a> {
 
     // --- reading --------------------------------------------------------------------------------------------
 
-    pub(super) fn view(&self) -> Said {
+    /// `csrf` is the server's, and `hello` what it has said about its sandbox.
+    pub(super) fn page(&self, csrf: &str, hello: &Hello) -> Said {
         let text = match source::text(self.file) {
             Ok(text) => text,
             Err(finding) => {
@@ -72,7 +74,7 @@ impl<'a> Desk<'a> {
         if let (Err(failure), true) = (&state, findings.is_empty()) {
             problems.insert(0, problem("", Severity::Error, failure.message.clone(), String::new()));
         }
-        Said::View(Box::new(View {
+        let view = View {
             digest: report::hex(&sha256(text.as_bytes())),
             lines: text.lines().take(LINES_MAX).map(|line| Excerpt::of(line).to_string()).collect(),
             is_cut: text.lines().count() > LINES_MAX,
@@ -84,7 +86,8 @@ impl<'a> Desk<'a> {
             unapplied: report.differences.iter().map(|one| one.line.clone()).collect(),
             restart: report.restart,
             websockets: report.websockets,
-        }))
+        };
+        Said::Page(page::console(&word(self.file), csrf, hello, &view))
     }
 
     /// A sentence about the running edge, and its problems.
@@ -127,7 +130,7 @@ impl<'a> Desk<'a> {
             }
             Err(failure) => Checked { problems: vec![failed(edit, &failure)], ..Checked::default() },
         };
-        Said::Checked(Box::new(checked))
+        Said::Checked(serde_json::to_string(&checked).unwrap_or_default())
     }
 
     // --- changing -------------------------------------------------------------------------------------------
