@@ -45,9 +45,9 @@ zig_tools() {
 # budget has no room for it (docs/boards.md).
 std_crates=std,panic_unwind
 std_features=panic-unwind,optimize_for_size
-# It is in the path of a session, so it is optimised for speed like the crates that Cargo.toml names.
-std_profile=(--config profile.board.package.core.opt-level=3 --config profile.board.package.alloc.opt-level=3
-  --config profile.board.package.std.opt-level=3)
+# What of it is in the path of a session is generic, and compiled with the crate that uses it; the rest is optimised for size.
+std_profile=(--config profile.board.package.core.opt-level="\"s\"" --config profile.board.package.alloc.opt-level="\"s\""
+  --config profile.board.package.std.opt-level="\"s\"")
 
 # Whether the compiler that `"$@"` runs has the library's source.
 has_source() { [ -d "$("$@" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ]; }

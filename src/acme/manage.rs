@@ -143,8 +143,10 @@ fn caa(plan: &Plan, ca: &Ca) -> Result<Vec<String>, Stop> {
     let kept = state::kept_account(&plan.state, &ca.directory).ok_or_else(|| no_account(plan, ca))?;
     let url = kept.id.as_deref().ok_or_else(|| no_account(plan, ca))?;
     let issuer = kept.caa.first().map(String::as_str).or_else(|| ca.caa_identity()).ok_or_else(|| {
-        let message =
-            format!("{} does not say which name it has in CAA records (caaIdentities)", ca.directory);
+        let message = format!(
+            "the directory {} does not name its domain for CAA records (caaIdentities)",
+            ca.directory
+        );
         Stop::new("acme-no-caa", message)
     })?;
     let mut names: Vec<&str> =
@@ -201,7 +203,7 @@ pub fn of_local(plan: &Plan, host: &str) -> Option<Stop> {
     let host = normal(host);
     plan.local.as_ref().filter(|local| local.names.contains(&host))?;
     let message = format!(
-        "{host} has a certificate of the CA on this machine, which revokes none: no client would ask it. For another key and certificate type `sudo sanedge renew --now --host {host}`; the old one stays valid until its end. If others may know ca.key, type `sudo sanedge local replace`, and remove the old CA from every device"
+        "{host} has a certificate of the CA on this machine. This CA cannot revoke: clients do not check it for revocation. For another key and certificate type `sudo sanedge renew --now --host {host}`; the old one stays valid until its end. If others may know ca.key, type `sudo sanedge local replace`, and remove the old CA from every device"
     );
     Some(Stop::new("local-host", message))
 }

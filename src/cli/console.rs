@@ -66,7 +66,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME", value_parser = idle)]
     idle: Option<Duration>,
     /// Also offer the certificates of this folder, and of the folders in it: `x.pem` or `x.crt` with `x.key`, `fullchain.pem` with
-    /// `privkey.pem`. Those of certbot, and of the folders that the file names, are offered by themselves.
+    /// `privkey.pem`. The page always offers those of certbot and of the folders that the
+    /// file names.
     #[arg(long, value_name = "FOLDER")]
     certificates: Option<PathBuf>,
     /// For the console itself: serves the page without root's rights.
@@ -114,7 +115,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let hello = server.begin(&start)?;
     print(&format!(
         "Open this link within {} minutes. It works once:\n  http://127.0.0.1:{port}/#{token}\n\
-         If the browser is on another computer, first type there, and leave it running:\n  \
+         If the browser is on another computer, first type this there, and leave it running:\n  \
          ssh -o ExitOnForwardFailure=yes -N -L 127.0.0.1:{port}:127.0.0.1:{port} user@board\n\
          Ctrl-C ends the console, and so do {} without a request.\n",
         TOKEN_TIME.as_secs() / 60,
@@ -129,7 +130,7 @@ fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn begin(error: io::Error) -> Failure {
-    Failure::new("console", format!("the console cannot begin: {error}"))
+    Failure::new("console", format!("the console cannot start: {error}"))
 }
 
 fn spoken(time: Duration) -> String {
@@ -212,7 +213,7 @@ impl Server {
             .and_then(|line| self.to.write_all(&line))
             .and_then(|()| link::next(&mut self.from, link::ASK_BYTES_MAX))
             .and_then(|hello| hello.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
-        begun.map_err(|error| Failure::new("console", format!("the page's process did not begin: {error}")))
+        begun.map_err(|error| Failure::new("console", format!("the page's process did not start: {error}")))
     }
 
     /// Answers the questions of the server until the console ends; returns why.
@@ -230,10 +231,9 @@ impl Server {
                 Ok(Some(ask)) => ask,
                 Ok(None) => return Err(Failure::new("console", "the page's process has ended")),
                 Err(error) if is_timeout(&error) && unused_until.is_some() => return unused(),
-                Err(error) if is_timeout(&error) => return Ok("there was no request for too long"),
+                Err(error) if is_timeout(&error) => return Ok("no request arrived for the time of `--idle`"),
                 Err(_) => {
-                    let message =
-                        "the page's process sent what is not a request of the console: it was stopped";
+                    let message = "the page's process sent an invalid message and was stopped";
                     return Err(Failure::new("console", message));
                 }
             };
@@ -285,7 +285,7 @@ fn done(is_good: bool, text: &str) -> Said {
 fn unused() -> Result<&'static str, Failure> {
     Err(Failure::new(
         "unused",
-        "nobody has opened the link in time, or it was tried with wrong tokens: start the console again",
+        "the link was not opened within 5 minutes, or five wrong tokens were tried: start the console again",
     ))
 }
 

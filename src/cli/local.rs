@@ -24,7 +24,7 @@ use crate::local::{self, Certificate, Judgement, LocalError};
 /// What is done with the CA on this machine.
 #[derive(Subcommand, Debug)]
 pub(super) enum Action {
-    /// Show its certificate, which devices have to trust, with its fingerprint, and how each system is told.
+    /// Show the CA's certificate, which devices have to trust, its fingerprint, and how to install it on each system.
     Show,
     /// Make another CA for the hosts of the file, and put its certificate to use: for a host that this one may not issue for, before its
     /// end, or after its key was stolen. Every device has to trust the new one.
@@ -47,7 +47,7 @@ const SYSTEMS: [(&str, &str); 9] = [
     ),
     (
         "Android",
-        "Settings, Security, Encryption & credentials, Install a certificate, CA certificate. Browsers take it; most apps do not",
+        "Settings, Security, Encryption & credentials, Install a certificate, CA certificate. Chrome uses it; most apps do not",
     ),
     (
         "Linux",

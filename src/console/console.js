@@ -9,7 +9,7 @@ const post = (path, body) => fetch(path, {
   method: 'POST', headers: { 'Content-Type': 'application/json', 'Sanedge-Csrf': csrf }, body: JSON.stringify(body),
 })
 const refused = text => /id="why">([^<]*)/.exec(text)?.[1] ?? 'The console refused this request.'
-const gone = 'The console does not answer: it has ended, or the connection of ssh has. A change that had begun is completed or undone.'
+const gone = 'The console does not answer: the console or the ssh connection has ended. A change that had begun is completed or undone.'
 
 function add(to, tag, text, kind = '') {
   const element = document.createElement(tag)

@@ -21,7 +21,7 @@ async function enter() {
       why.textContent = /id="why">([^<]*)/.exec(text)?.[1] ?? 'The console refused this link.'
     }
   } catch {
-    why.textContent = 'The console does not answer: it has ended, or the connection of ssh has.'
+    why.textContent = 'The console does not answer: the console or the ssh connection has ended.'
   }
 }
 enter()

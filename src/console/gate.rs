@@ -79,14 +79,14 @@ const HOST: Refusal =
     refusal(403, "Forbidden", "the console is at 127.0.0.1, localhost or [::1], and at no other name");
 const ORIGIN: Refusal = refusal(403, "Forbidden", "only the console's own page may send this");
 const FORM: Refusal = refusal(415, "Unsupported Media Type", "expected application/json");
-const CSRF: Refusal = refusal(403, "Forbidden", "this page is of another session: load it again");
+const CSRF: Refusal = refusal(403, "Forbidden", "this page belongs to another session: load it again");
 const SESSION: Refusal = refusal(
     403,
     "Forbidden",
     "this browser has no session here. Start `sanedge console` again, and open its link",
 );
 const MISSING: Refusal = refusal(404, "Not Found", "there is nothing at this address");
-const METHOD: Refusal = refusal(405, "Method Not Allowed", "this address takes another method");
+const METHOD: Refusal = refusal(405, "Method Not Allowed", "this address does not accept this method");
 const RATE: Refusal = refusal(429, "Too Many Requests", "too many requests; wait a second");
 const TOKEN: Refusal = refusal(
     403,

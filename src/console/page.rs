@@ -183,7 +183,7 @@ fn forms(page: &mut String, view: &View) {
     field(page, "add", "app", "App", "a port of this machine, such as 3005, or ADDRESS:PORT");
     field(page, "add", "path", "Only this path (optional)", "such as /socket.io/");
     field(page, "add", "redirect", "Or redirect to (instead of an app)", "such as https://example.org");
-    certificate(page, "add", view, "<option value=\"\">As the file has it for this name</option>");
+    certificate(page, "add", view, "<option value=\"\">As the file already says for this name</option>");
     page.push_str(SUBMIT);
     let routes: Vec<(&str, &str)> = hosts
         .iter()
@@ -255,12 +255,12 @@ fn doctor(page: &mut String, hosts: &[HostView]) {
         return;
     }
     page.push_str(
-        "<section aria-labelledby=\"h-doctor\">\n<h2 id=\"h-doctor\">Check what clients notice</h2>\n<form id=\"doctor\">\n\
+        "<section aria-labelledby=\"h-doctor\">\n<h2 id=\"h-doctor\">Check the connection of a client</h2>\n<form id=\"doctor\">\n\
          <p><label for=\"doctor-host\">Host</label><select id=\"doctor-host\" name=\"host\">",
     );
     options(page, hosts);
     page.push_str(
-        "</select></p>\n<label><input type=\"checkbox\" id=\"doctor-here\" name=\"here\"> At the edge on this board, without DNS</label>\n\
+        "</select></p>\n<label><input type=\"checkbox\" id=\"doctor-here\" name=\"here\"> Connect directly to the edge on this board, without DNS</label>\n\
          <button>Run the doctor</button>\n</form>\n<ol id=\"doctor-steps\" class=\"steps\" role=\"log\" aria-live=\"polite\" aria-label=\"Stages\"></ol>\n\
          <p id=\"doctor-outcome\" role=\"status\"></p>\n</section>\n",
     );

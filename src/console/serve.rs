@@ -346,7 +346,7 @@ const BAD: Refusal =
 const LONG: Refusal = Refusal {
     status: 413,
     reason: "Content Too Large",
-    message: "the request is longer than one of the console's page",
+    message: "the request is longer than 8 KiB, the limit of the console",
 };
 const BUSY: Refusal = Refusal {
     status: 503,
@@ -464,9 +464,10 @@ fn text(field: &'static str, text: String) -> Result<String, Problem> {
 fn choice(chosen: &str, agreed: bool) -> Result<Choice, Problem> {
     match chosen {
         "acme" => Ok(Choice::Acme { agreed }),
-        place => {
-            place.parse().map(Choice::Files).map_err(|_| wrong("certificate", "expected one of the list"))
-        }
+        place => place
+            .parse()
+            .map(Choice::Files)
+            .map_err(|_| wrong("certificate", "expected a certificate from the list")),
     }
 }
 

@@ -50,7 +50,7 @@ fn parse_permit(text: &str) -> Result<String, Bad> {
         let bad = || {
             Bad::new(
                 "a network of private addresses, or one address",
-                "Write the network of your home, such as \"192.168.1.0/24\": the addresses of others are not yours to vouch for.",
+                "Write the network of your home, such as \"192.168.1.0/24\": a CA must not issue for addresses that belong to others.",
             )
         };
         return is_private_network(&network).then(|| network.to_string()).ok_or_else(bad);

@@ -155,7 +155,7 @@ impl<'a> Commit<'a> {
         };
         for path in others {
             failure.message +=
-                &format!(". {} was changed by another program meanwhile, and keeps that change", word(&path));
+                &format!(". Another program changed {} in the meantime; that change stays", word(&path));
         }
         failure.message += match self.edge_as_before(restarts) {
             Ok(()) => ". Files and edge are as before",

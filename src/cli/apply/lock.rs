@@ -110,7 +110,7 @@ pub(super) fn ours(bundle: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!(
-        "the folder {0} belongs to uid {1}, who could replace what root writes there: expected a folder of root; type `chown root {0}`, or run the command as its owner",
+        "the folder {0} belongs to uid {1}, and that user could replace what root writes there: expected a folder that root owns; type `chown root {0}`, or run the command as its owner",
         word(folder),
         about.uid()
     );

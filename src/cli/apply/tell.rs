@@ -60,11 +60,11 @@ pub(in crate::cli) fn settled(file: &Path, json: bool) -> ExitCode {
         Ok(Settled::Nothing) => ("unchanged", String::new()),
         Ok(Settled::Completed) => (
             "completed",
-            format!("a change of {} was interrupted; the edge serves it, and it stays", word(file)),
+            format!("a change of {} was interrupted; the edge serves it, so it is kept", word(file)),
         ),
         Ok(Settled::Undone(others)) => {
             let kept = |path: &PathBuf| {
-                format!(". {} was changed by another program meanwhile, and keeps that change", word(path))
+                format!(". Another program changed {} in the meantime; that change stays", word(path))
             };
             let kept = others.iter().map(kept).collect::<String>();
             (

@@ -47,8 +47,8 @@ pub(super) fn run(
 ) -> Said {
     let ran = question(file, host, is_here).and_then(|question| streamed(&question, user, is_ending, line));
     match ran {
-        Ok(true) => done(true, "The doctor has found no failure from here."),
-        Ok(false) => done(false, "The doctor has found what prevents clients from connecting."),
+        Ok(true) => done(true, "The doctor has found no failure, as seen from this board."),
+        Ok(false) => done(false, "The doctor has found problems that prevent clients from connecting."),
         Err(why) => done(false, &why),
     }
 }

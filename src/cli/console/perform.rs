@@ -393,7 +393,7 @@ fn chosen(edit: &Edit, report: &Report) -> Option<Problem> {
     let message = match (choice, &row.certificate) {
         (Choice::Acme { .. }, Some(file)) if !file.starts_with("acme: ") => format!(
             "{file} stays in use for `{host}` until `sanedge renew` has obtained a certificate. Then remove its [[certificate]] from the \
-             file, if no other host needs it"
+             file, unless another host needs it"
         ),
         (Choice::Acme { .. }, None) => {
             format!(
@@ -449,7 +449,7 @@ impl Talk for Steps<'_> {
 
     fn differs(&mut self, differences: &[Difference]) {
         differences.iter().for_each(|one| (self.0)(one.line.clone()));
-        (self.0)("writing the bundle, and having the edge use it".to_owned());
+        (self.0)("writing the bundle and putting it to use".to_owned());
     }
 
     fn note(&mut self, text: &str) {

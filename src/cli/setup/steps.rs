@@ -220,7 +220,7 @@ impl Setup<'_> {
             self.told.step("name", &format!("{address} is an address: clients need no DNS"));
             if std::net::UdpSocket::bind((address, 0)).is_err() {
                 self.told
-                    .note("this machine does not have it now: let the router give it this address always");
+                    .note("this machine does not have it now: reserve this address for it in the router");
             }
             return true;
         }
@@ -236,7 +236,7 @@ impl Setup<'_> {
         self.told.note(&match (announces, label.contains('.')) {
             (false, _) => "no avahi-daemon runs here to announce it: sudo apt-get install avahi-daemon".to_owned(),
             (true, true) => format!(
-                "this machine announces {own}.local, and many systems look up no .local name of three labels by mDNS: use {own}.local, or write the name in the hosts file of each client"
+                "this machine announces {own}.local, and many systems do not look up a .local name of three labels by mDNS: use {own}.local, or write the name in the hosts file of each client"
             ),
             (true, false) => format!(
                 "this machine announces {own}.local: use that name, or type: sudo hostnamectl set-hostname {label} && sudo systemctl restart avahi-daemon"
