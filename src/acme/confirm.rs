@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,8 +22,10 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 pub(crate) enum NotServed {
     /// This process cannot connect to the listener. That says nothing about what clients get.
     Unreachable(String),
-    /// Another certificate came, or none.
-    Other(String),
+    /// No certificate came: an alert, a time limit, or a limit of the edge for handshakes.
+    Refused(String),
+    /// Another certificate came.
+    Differs(String),
 }
 
 /// Connects to the TLS listener with the server name `host`, and checks the certificate.
@@ -47,15 +50,21 @@ pub(crate) fn serves(
         NotServed::Unreachable(format!("cannot connect to the edge at {address} to check its certificate of {host}: {error}{remedy}"))
     })?;
     let certificate = certificate.clone();
+    let came = Arc::new(AtomicBool::new(false));
+    let differs = Arc::clone(&came);
     let wish = Wish {
         server_name: host,
         protocol: None,
-        accepts: Box::new(move |end_entity| *end_entity == *certificate),
+        accepts: Box::new(move |end_entity| {
+            let is_it = *end_entity == *certificate;
+            differs.store(!is_it, Ordering::Relaxed);
+            is_it
+        }),
     };
+    let of =
+        |text| if came.load(Ordering::Relaxed) { NotServed::Differs(text) } else { NotServed::Refused(text) };
     shake(stream, wish, expects_proxy).map_err(|error| {
-        NotServed::Other(format!(
-            "the edge at {address} does not serve the new certificate of {host}: {error}"
-        ))
+        of(format!("the edge at {address} does not serve the new certificate of {host}: {error}"))
     })
 }
 
@@ -68,7 +77,7 @@ pub(crate) fn ask_for_deployment(plan: &Plan) {
         let pem = stored::read(&plan.state, &path).ok()??;
         let end_entity = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
         let served = serves(*listener?, wanted.name(), &end_entity, plan.http_expects_proxy);
-        matches!(served, Err(NotServed::Other(_))).then_some(())
+        matches!(served, Err(NotServed::Refused(_) | NotServed::Differs(_))).then_some(())
     };
     if !plan.state.join(stored::MARK).exists() && plan.certificates.iter().any(|w| is_missed(w).is_some()) {
         // If the disk is full, the next run tries again.

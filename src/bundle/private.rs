@@ -42,6 +42,12 @@ pub(crate) const SHARED_DOMAINS: [&str; 16] = [
     "ngrok.app",
 ];
 
+/// Second labels below which registries of countries give out names.
+const SECOND_LEVELS: [&str; 16] = [
+    "ac", "co", "com", "edu", "gob", "gov", "gv", "info", "mil", "ne", "net", "nom", "or", "org", "sch",
+    "web",
+];
+
 /// The blocks of addresses for networks of one's own, and for links and machines (RFC 1918, 3927, 4193, 4291).
 const BLOCKS: [&str; 7] = [
     "10.0.0.0/8",
@@ -99,7 +105,9 @@ pub(crate) fn is_shared(domain: &str) -> bool {
     }
     match domain.split_once('.') {
         None => true,
-        Some((second, top)) => (top.len() == 2 && second.len() <= 3) || SHARED_DOMAINS.contains(&domain),
+        Some((second, top)) => {
+            (top.len() == 2 && SECOND_LEVELS.contains(&second)) || SHARED_DOMAINS.contains(&domain)
+        }
     }
 }
 

@@ -13,9 +13,8 @@ use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -31,7 +30,8 @@ use crate::bundle::report;
 use crate::console::link::{self, Ask, Hello, Said, Start};
 use crate::console::{secret, serve};
 use crate::setup::account::{NOBODY, User};
-use doctor::{ITSELF, LOOK_INTERVAL};
+use crate::setup::again;
+use doctor::LOOK_INTERVAL;
 use perform::Desk;
 
 /// How long the link is valid.
@@ -177,7 +177,8 @@ impl Server {
     fn start(listener: TcpListener, user: Option<User>) -> Result<Self, Failure> {
         let (ours, theirs) = UnixStream::pair().map_err(begin)?;
         let is_ending = signals(&ours).map_err(begin)?;
-        let mut command = Command::new(ITSELF);
+        // It leaves root's terminal before it gives up root's rights.
+        let mut command = again::command(user);
         command
             .args(["console", SERVER])
             .env_clear()
@@ -185,10 +186,6 @@ impl Server {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .stderr(Stdio::piped());
-        if let Some(User { uid, gid }) = user {
-            // If root runs this, std also drops the supplementary groups.
-            command.gid(gid).uid(uid);
-        }
         let mut child = command.spawn().map_err(begin)?;
         if let Some(stderr) = child.stderr.take() {
             std::thread::spawn(move || {

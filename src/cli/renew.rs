@@ -16,10 +16,12 @@ use super::apply::commit::{Checks, Commit};
 use super::apply::{NEEDS_RESTART, NOT_NOW, NOT_SERVED, State, exit_code};
 use super::failure::Failure;
 use super::output::{DONE_IN_PART, in_place};
+use super::running::{admin_of, asked};
 use super::terminal::{complain, now, print};
 use crate::acme::confirm::{self, NotServed};
 use crate::acme::{self, Options, Stop};
 use crate::bundle::acme::{Plan, stored};
+use crate::bundle::commands::reload_command;
 use crate::bundle::compile;
 use crate::bundle::file::word;
 use crate::bundle::{Bundle, report};
@@ -305,6 +307,13 @@ fn deploy(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fai
         if !json {
             complain(super::apply::WAITING);
         }
+    })
+    .inspect_err(|failure| {
+        // Another attempt fails in the same way, and the path unit would start it at once.
+        if exit_code(failure) != NOT_NOW {
+            stored::take_mark(&plan.state);
+            stored::drop_mark(&plan.state);
+        }
     })?;
     stored::take_mark(&plan.state);
     let deployed = brought(plan, issue, json);
@@ -356,9 +365,9 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
     let unchecked = RefCell::new(None);
     let served = || match is_served(plan, commit.bundle()) {
         Ok(()) => Ok(()),
-        Err(NotServed::Other(found)) => Err(Failure::new(NOT_SERVED, found)),
+        Err(NotServed::Differs(found)) => Err(Failure::new(NOT_SERVED, found)),
         // The edge has confirmed the bundle, so it stays in use.
-        Err(NotServed::Unreachable(found)) => {
+        Err(NotServed::Unreachable(found) | NotServed::Refused(found)) => {
             *unchecked.borrow_mut() = Some(Failure::new(NOT_SERVED, found));
             Ok(())
         }
@@ -389,7 +398,16 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
             complain(&format!("note {}\n", report::escaped(text)));
         }
     })?;
-    let unchecked = unchecked.into_inner();
+    let mut unchecked = unchecked.into_inner();
+    // An edge in a container may know the file by another path.
+    if state == State::Stored && asked(&admin_of(commit.bundle())).is_ok() {
+        let message = format!(
+            "the edge at the admin socket has another bundle file than {}, so it was not reloaded: type `{}`",
+            word(&plan.bundle),
+            reload_command(commit.bundle().listen.admin.as_ref())
+        );
+        unchecked = Some(Failure::new(NOT_SERVED, message));
+    }
     if state != State::Stored && unchecked.is_none() {
         step("serving");
     }

@@ -75,7 +75,9 @@ function preview({ edit, changes, restart, websockets }) {
     lines(edit)
   }
   const label = at('restart-label')
-  label.hidden = !restart.length
+  const closes = Number(websockets) > 0
+  if (restart.length && !closes) add(place, 'p', `The edge restarts, which this change needs (${restart.join('; ')}). No WebSocket is open.`)
+  label.hidden = !restart.length || !closes
   at('restart').checked = false
   label.lastElementChild.textContent = `Restart the edge, which this change needs (${restart.join('; ')}). Open WebSockets that this closes: ${websockets}.`
   at('steps').replaceChildren()

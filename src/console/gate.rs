@@ -158,7 +158,9 @@ impl Gate {
         }
         let value = |name| one(head, name);
         let from = value("sec-fetch-site")?;
-        if from.is_some_and(|from| !matches!(from, b"same-origin" | b"none")) {
+        // A terminal in a browser opens the link from its own site. The page behind it is the same for everybody.
+        let is_door = head.method == "GET" && head.path == "/";
+        if !is_door && from.is_some_and(|from| !matches!(from, b"same-origin" | b"none")) {
             return Err(ORIGIN);
         }
         let is_post = match head.method {
@@ -405,6 +407,9 @@ mod tests {
             changed[at] = other.clone();
             assert!(admit(&mut gate, &changed.join("\n"), now).is_err(), "{other}");
         }
+        // The link in a terminal that a browser shows.
+        let door = "GET / HTTP/1.1\nHost: localhost:1\nSec-Fetch-Site: cross-site";
+        assert_eq!(admit(&mut gate, door, now), Ok(Wish::Open(Open::Door)));
         let page =
             format!("GET {path} HTTP/1.1\nHost: localhost:1\nCookie: {cookie}\nSec-Fetch-Site: same-origin");
         assert_eq!(admit(&mut gate, &page, now), Ok(Wish::Page));

@@ -24,6 +24,7 @@ use super::link::{self, App, Ask, Choice, Edit, Hello, Leads, Problem, Said, Sta
 use super::page;
 use crate::http::body::Framing;
 use crate::http::head::{HeadLimits, HeadScanner, parse_request};
+use crate::setup::again;
 use crate::system::sandbox::{Needs, Sandbox};
 
 /// Longest body: an edit.
@@ -57,8 +58,7 @@ const DESCRIPTORS: usize = 4;
 /// # Errors
 /// It cannot begin.
 pub(crate) fn serve() -> io::Result<()> {
-    // Gives up the controlling terminal: on root's, this process could insert commands (TIOCSTI).
-    rustix::process::setsid()?;
+    again::leave_session()?;
     let inherited =
         std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(DESCRIPTORS));
     let sandbox = Sandbox::enter(&Needs::nothing());

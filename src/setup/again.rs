@@ -9,6 +9,7 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -61,6 +62,17 @@ pub(crate) fn between(words: &[OsString]) -> Option<io::Error> {
     })
 }
 
+/// Gives up the controlling terminal, on which a process could insert commands (TIOCSTI), unless [`between`] did it before.
+///
+/// # Errors
+/// This process leads a group of processes.
+pub(crate) fn leave_session() -> rustix::io::Result<()> {
+    if rustix::process::getsid(None)? != rustix::process::getpid() {
+        rustix::process::setsid()?;
+    }
+    Ok(())
+}
+
 /// The end of a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -105,12 +117,12 @@ pub(crate) fn run(command: &mut Command, output: Output) -> io::Result<Ended> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     RUNNING.store(i32::try_from(child.id()).unwrap_or(0), Ordering::SeqCst);
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let reader = std::thread::spawn(move || match (out, output.out) {
+    let reader = apart(move || match (out, output.out) {
         (Some(out), None) => bounded(out),
         (Some(out), Some(tell)) => lines(out, tell),
         (None, _) => Vec::new(),
     });
-    let errors = std::thread::spawn(move || err.map(|err| lines(err, output.err)));
+    let errors = apart(move || err.map_or_else(Vec::new, |err| lines(err, output.err)));
     let mut interrupted = None;
     let mut until = Instant::now() + RUN_TIME;
     let status = loop {
@@ -133,13 +145,25 @@ pub(crate) fn run(command: &mut Command, output: Output) -> io::Result<Ended> {
         }
     };
     RUNNING.store(0, Ordering::SeqCst);
-    if interrupted.is_some() {
-        // What it has started may ignore the signal.
+    let mut document = reader.recv_timeout(END_TIME);
+    if interrupted.is_some() || document.is_err() {
+        // What it has started may ignore the signal, and keep the pipes open. In a session of its own it is not waited for.
         end_group(child.id(), Signal::KILL);
+        document = document.or_else(|_| reader.recv_timeout(END_TIME));
     }
-    let document = reader.join().unwrap_or_default();
-    let _ = errors.join();
+    let _ = errors.recv_timeout(END_TIME);
+    let document = document.unwrap_or_default();
     Ok(Ended { status, document, interrupted })
+}
+
+/// The result of `read` in a thread of its own.
+fn apart(read: impl FnOnce() -> Vec<u8> + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        // Nobody may wait for it any more.
+        let _ = sender.send(read());
+    });
+    receiver
 }
 
 /// Ends the process that [`run`] waits for in another thread, before this process ends.
@@ -192,4 +216,20 @@ fn lines(stream: impl Read, tell: fn(&str)) -> Vec<u8> {
         line.clear();
     }
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_keeps_the_pipes_open_is_not_waited_for() {
+        let mut command = Command::new("sh");
+        // In a session of its own, out of reach of what ends the group.
+        command.args(["-c", "setsid sleep 60 & echo done"]);
+        let begun = Instant::now();
+        let ended = run(&mut command, Output { out: None, err: |_| {} }).unwrap();
+        assert!(ended.status.success() && ended.interrupted.is_none());
+        assert!(begun.elapsed() < Duration::from_secs(55), "{:?}", begun.elapsed());
+    }
 }

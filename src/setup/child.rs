@@ -46,9 +46,7 @@ pub(crate) fn answer() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     // Ctrl-C ends setup, which is in another session.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getsid(None)? != rustix::process::getpid() {
-        rustix::process::setsid()?;
-    }
+    again::leave_session()?;
     let mut question = Vec::new();
     io::stdin().lock().take(QUESTION_BYTES_MAX).read_to_end(&mut question)?;
     let found = look(&serde_json::from_slice(&question)?);

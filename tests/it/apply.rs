@@ -1006,18 +1006,25 @@ fn a_deployment_is_undone_if_another_program_has_the_port() {
     other.stop();
 }
 
-/// A unit that may connect to loopback alone, or a firewall: the edge has confirmed the bundle, and undoing it would end in an expired
-/// certificate.
+/// A unit that may connect to loopback alone, a firewall, or a limit for handshakes: the edge has confirmed the bundle, and undoing it would
+/// end in an expired certificate.
 #[test]
-fn a_listener_that_cannot_be_reached_undoes_no_deployment() {
-    let closed = free_address().to_string();
+fn a_listener_that_sends_no_certificate_undoes_no_deployment() {
+    undoes_no_deployment(&free_address().to_string(), "cannot connect to the edge at");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    undoes_no_deployment(&address, "does not serve the new certificate");
+}
+
+fn undoes_no_deployment(listener: &str, said: &str) {
     let local = "[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"\n[local]";
     let desk = Edge::certified_for(&[HOST])
         .site(&[HOST], "127.0.0.1:3002")
         .site(&["socket.home.arpa"], "127.0.0.1:3002")
         .limits(local)
         .write();
-    edit(&desk, "127.0.0.1:0", &closed);
+    edit(&desk, "127.0.0.1:0", listener);
     assert!(apply(&desk, &[]).status.success());
     let mut renew = sanedge();
     renew.arg("renew").arg(desk.toml().with_extension("acme")).args(["--now", "--json"]).stdin(Stdio::null());
@@ -1026,7 +1033,7 @@ fn a_listener_that_cannot_be_reached_undoes_no_deployment() {
     let before = set(&desk.toml());
     let output = renew.output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    assert!(text(&output).contains(&format!("cannot connect to the edge at {closed}")), "{}", text(&output));
+    assert!(text(&output).contains(said), "{}", text(&output));
     assert_ne!(set(&desk.toml()), before, "the new certificate is in use");
     // `apply` relies on the edge's word as well.
     desk.write_certificate(0, &[HOST]);

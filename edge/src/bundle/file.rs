@@ -327,12 +327,14 @@ pub fn write_text(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let before = replaced(path)?;
     in_one_step(path, bytes, |file| {
         let (new, mode) = (file.metadata()?, before.as_ref().map_or(PUBLIC_MODE, |old| old.mode() & 0o7777));
+        // First: the mode of another user's file takes a capability that units do not have.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         if let Some(old) = &before {
             let uid = (old.uid() != new.uid()).then_some(old.uid());
             let gid = (old.gid() != new.gid()).then_some(old.gid());
             std::os::unix::fs::fchown(file, uid, gid)?;
         }
-        file.set_permissions(fs::Permissions::from_mode(mode))
+        Ok(())
     })
 }
 

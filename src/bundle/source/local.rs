@@ -94,6 +94,7 @@ mod tests {
             ("lan", "lan"),
             ("test", "test"),
             ("a.co.uk", "a.co.uk"),
+            ("abc.de", "abc.de"),
             ("recre.uk", "recre.uk"),
             ("a.b", "a.b"),
             ("me.duckdns.org", "me.duckdns.org"),

@@ -155,8 +155,8 @@ impl Edge {
     }
 }
 
-/// Checks with handshakes on this machine that the edge serves the certificates that `bundle` has for `hosts`. A listener that this
-/// process cannot reach proves nothing: the edge's own confirmation must do then.
+/// Checks with handshakes on this machine that the edge serves the certificates that `bundle` has for `hosts`. Only another certificate
+/// is an error: if none comes, the edge's own confirmation must do.
 pub(super) fn serves_new(bundle: &Bundle, hosts: &[Host]) -> Result<(), Failure> {
     let Some(listener) = bundle.listen.https.iter().find(|listener| listener.port() != 0) else {
         return Ok(());
@@ -169,8 +169,8 @@ pub(super) fn serves_new(bundle: &Bundle, hosts: &[Host]) -> Result<(), Failure>
         let Some(end_entity) = certificate.and_then(|found| found.key.cert.first()) else { continue };
         match confirm::serves(*listener, &host.to_string(), end_entity, expects_proxy) {
             Ok(()) => {}
-            Err(NotServed::Unreachable(_)) => return Ok(()),
-            Err(NotServed::Other(found)) => return Err(Failure::new(NOT_SERVED, found)),
+            Err(NotServed::Unreachable(_) | NotServed::Refused(_)) => return Ok(()),
+            Err(NotServed::Differs(found)) => return Err(Failure::new(NOT_SERVED, found)),
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::bundle::acme::local::AUTHORITY;
 use crate::bundle::compile::{CHAIN_CERTIFICATES_MAX, PEM_BYTES_MAX, presented};
 use crate::bundle::file::{folder_of, word};
 use crate::bundle::source::{CertificateFiles, Source, read_bounded};
@@ -95,10 +96,12 @@ impl Offered {
         let roots: Vec<PathBuf> = self.folder.iter().cloned().chain([CERTBOT.into()]).chain(own).collect();
         let below = roots.iter().flat_map(|root| entries(root).into_iter().filter(|path| path.is_dir()));
         let kept = kept(source);
+        // Also of a CA that the file no longer names.
+        let has_ca = |folder: &Path| folder.join(AUTHORITY).exists();
         let mut all: Vec<PathBuf> = Vec::new();
         for folder in roots.iter().cloned().chain(below).filter_map(|folder| fs::canonicalize(folder).ok()) {
             let is_kept = kept.iter().any(|keys| folder.starts_with(keys));
-            if !is_kept && !all.contains(&folder) {
+            if !is_kept && !has_ca(&folder) && !all.contains(&folder) {
                 all.push(folder);
             }
         }

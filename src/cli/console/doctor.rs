@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
+
+use rustix::process::DumpableBehavior;
 
 use crate::bundle::acme::local::ROOT;
 use crate::bundle::compile::PEM_BYTES_MAX;
@@ -20,12 +21,11 @@ use crate::doctor::Check;
 use crate::doctor::explain::Level;
 use crate::doctor::render;
 use crate::setup::account::User;
+use crate::setup::again;
 use crate::setup::look::{Question, examine};
 
 /// The hidden option of the doctor's process.
 pub(super) const DOCTOR: &str = "--doctor";
-/// This program, even if the user cannot open the folders above it.
-pub(super) const ITSELF: &str = "/proc/self/exe";
 /// Between two looks at a process.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Limit for a run, above the doctor's own.
@@ -107,12 +107,9 @@ fn streamed(
 ) -> Result<bool, String> {
     let failed = |error: io::Error| format!("the doctor cannot be run: {error}");
     let question = serde_json::to_vec(question).map_err(|error| error.to_string())?;
-    let mut command = Command::new(ITSELF);
+    let mut command = again::command(user);
     command.args(["console", DOCTOR]).env_clear().current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    if let Some(User { uid, gid }) = user {
-        command.gid(gid).uid(uid);
-    }
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // The question is longer than a pipe may hold, and the process reads it before it does anything else.
@@ -172,9 +169,11 @@ pub(super) fn examine_here() -> ExitCode {
 
 fn examined() -> Result<bool, String> {
     let text = |error: io::Error| error.to_string();
+    // Another process of this user may not attach to it.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| text(error.into()))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| text(error.into()))?;
-    // Gives up the controlling terminal: on root's, this process could insert commands (TIOCSTI).
-    rustix::process::setsid().map_err(|error| text(error.into()))?;
+    again::leave_session().map_err(|error| text(error.into()))?;
     let mut question = Vec::new();
     io::stdin().lock().take(QUESTION_BYTES_MAX).read_to_end(&mut question).map_err(text)?;
     let question = serde_json::from_slice(&question).map_err(|error| error.to_string())?;

@@ -25,6 +25,7 @@ use crate::console::link::{Checked, Choice, Edit, Hello, HostView, Leads, Proble
 use crate::console::page;
 use crate::excerpt::{Excerpt, number};
 use crate::names::Host;
+use crate::setup::units;
 
 /// Lines of the file that are shown.
 const LINES_MAX: usize = 2_000;
@@ -169,10 +170,35 @@ impl<'a> Desk<'a> {
                 let text = tell::sentence(&request, &report, state);
                 complain(&logged(&format!("applied {what}: {text}")));
                 changed_lines(&report).for_each(|line| complain_line(line));
+                if let Some(told) = edit.and_then(|edit| self.renewals(edit)) {
+                    complain(&logged(&told));
+                    line(told);
+                }
                 Said::Done { is_good: true, text }
             }
             Err(failure) => refused(&what, &failure),
         }
+    }
+
+    /// Starts the units that renew certificates, if the edit orders one from a CA and the units are those of the file.
+    fn renewals(&self, edit: &Edit) -> Option<String> {
+        let is_of_ca = matches!(
+            edit,
+            Edit::AddHost { certificate: Some(Choice::Acme { .. }), .. }
+                | Edit::SetCertificate { certificate: Choice::Acme { .. }, .. }
+        );
+        let has_units = self.file == Path::new(super::FILE)
+            && rustix::process::geteuid().is_root()
+            && units::present("sanedge console").is_ok();
+        (is_of_ca && has_units).then(|| match units::start_renewals() {
+            Ok(()) => {
+                "the certificate is obtained and renewed by sanedge-renew.timer, which runs now".to_owned()
+            }
+            Err(problem) => format!(
+                "{}: type `sudo systemctl enable --now sanedge-renew.timer sanedge-deploy.path`",
+                problem.message
+            ),
+        })
     }
 
     /// How the edit changes the text.
