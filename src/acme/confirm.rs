@@ -24,7 +24,7 @@ pub(crate) enum NotServed {
     Unreachable(String),
     /// No certificate came: an alert, a time limit, or a limit of the edge for handshakes.
     Refused(String),
-    /// Another certificate came.
+    /// Another certificate came, or the server says that it does not have the name.
     Differs(String),
 }
 
@@ -61,10 +61,12 @@ pub(crate) fn serves(
             is_it
         }),
     };
-    let of =
-        |text| if came.load(Ordering::Relaxed) { NotServed::Differs(text) } else { NotServed::Refused(text) };
     shake(stream, wish, expects_proxy).map_err(|error| {
-        of(format!("the edge at {address} does not serve the new certificate of {host}: {error}"))
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        let has_none = rustls::Error::AlertReceived(rustls::AlertDescription::UnrecognisedName);
+        let is_other = came.load(Ordering::Relaxed) || cause == Some(&has_none);
+        let text = format!("the edge at {address} does not serve the new certificate of {host}: {error}");
+        if is_other { NotServed::Differs(text) } else { NotServed::Refused(text) }
     })
 }
 

@@ -32,7 +32,7 @@ use crate::console::{secret, serve};
 use crate::setup::account::{NOBODY, User};
 use crate::setup::again;
 use doctor::LOOK_INTERVAL;
-use perform::Desk;
+use perform::{Desk, FILE};
 
 /// How long the link is valid.
 const TOKEN_TIME: Duration = Duration::from_secs(5 * 60);
@@ -48,8 +48,6 @@ const END_TIME: Duration = Duration::from_secs(8);
 const QUESTION_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes that are shown of what the server's process writes to stderr.
 const COMPLAINTS_BYTES_MAX: u64 = 4096;
-/// The path in the packaged units.
-const FILE: &str = "/etc/sanedge/sanedge.toml";
 /// The hidden option of the server's process.
 const SERVER: &str = "--server";
 

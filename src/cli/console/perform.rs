@@ -27,6 +27,8 @@ use crate::excerpt::{Excerpt, number};
 use crate::names::Host;
 use crate::setup::units;
 
+/// The path in the packaged units.
+pub(super) const FILE: &str = "/etc/sanedge/sanedge.toml";
 /// Lines of the file that are shown.
 const LINES_MAX: usize = 2_000;
 /// The code of a certificate that cannot be chosen.
@@ -187,7 +189,7 @@ impl<'a> Desk<'a> {
             Edit::AddHost { certificate: Some(Choice::Acme { .. }), .. }
                 | Edit::SetCertificate { certificate: Choice::Acme { .. }, .. }
         );
-        let has_units = self.file == Path::new(super::FILE)
+        let has_units = self.file == Path::new(FILE)
             && rustix::process::geteuid().is_root()
             && units::present("sanedge console").is_ok();
         (is_of_ca && has_units).then(|| match units::start_renewals() {
