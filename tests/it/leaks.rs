@@ -407,6 +407,7 @@ fn nothing_but_an_excerpt_quotes_input() {
                 "src/doctor/stages/reach.rs", // a status line of a server
                 "src/doctor/client/cookies.rs",
                 "src/cli/apply/edge.rs",     // systemctl's words, which are compared
+                "src/cli/console/doctor.rs", // lines of the doctor's process, which has made the excerpts
                 "src/cli/setup/dialogue.rs", // an answer, which is read
                 "src/cli/setup/steps.rs",    // a file of roots, which is read
             ],
@@ -440,6 +441,11 @@ fn nothing_but_an_excerpt_quotes_input() {
         "limits",
         "limits.rs",
         "board.rs",
+        "admin",
+        "admin.rs",
+        "console",
+        "control",
+        "system",
         "ops",
         "edge",
         "edge.rs",

@@ -92,7 +92,7 @@ fn trust(source: &Source) -> Result<Option<String>, String> {
     for file in files {
         let bytes = read_bounded(&file, PEM_BYTES_MAX)
             .map_err(|error| format!("the roots of the CA cannot be read: {error}"))?;
-        all += &String::from_utf8_lossy(&bytes);
+        all += std::str::from_utf8(&bytes).map_err(|_| "the roots of the CA are not text".to_owned())?;
         all.push('\n');
     }
     Ok(Some(all).filter(|all| !all.is_empty()))

@@ -1,8 +1,8 @@
 //! Session tickets (RFC 8446 §4.6.1, RFC 5077), sealed with ChaCha20-Poly1305 under keys that rotate.
 //!
-//! A key issues tickets for [`ROTATION_S`] and opens them for [`LIFETIME_S`], which is what clients are told; then it
+//! A key issues tickets for `ROTATION_S` and opens them for `LIFETIME_S`, which is what clients are told; then it
 //! is wiped. Times are of `CLOCK_BOOTTIME`: a board whose wall clock jumps keeps its keys neither longer nor shorter.
-//! The keys outlive this process in memory only, see [`KeyFolder`].
+//! The keys outlive this process in memory only, see `KeyFolder`.
 
 use std::fmt;
 use std::path::Path;
