@@ -229,7 +229,9 @@ impl<'a> Http<'a> {
                 _ => self.judge(directive, chain, None),
             }
         }
-        for location in &locations {
+        let whole: Vec<_> = locations.iter().filter(|one| one.whole().is_some()).map(|one| one.at).collect();
+        // What is in another whole one has the rows of that.
+        for location in locations.iter().filter(|one| !whole.iter().any(|outer| is_within(one.at, outer))) {
             let redirects = check.filter(|_| returns.is_none() && location.returned().is_some());
             let fate = if redirects.is_some() { Fate::Translated } else { location.fate(&routes) };
             if let Some(whole) = location.whole() {
@@ -405,6 +407,11 @@ fn returned(directive: &Directive, is_in_location: bool) -> Fate {
 fn locations_in(directive: &Directive) -> usize {
     let inner = directive.body.iter().flatten().map(locations_in).sum::<usize>();
     inner + usize::from(directive.name == "location")
+}
+
+/// Whether `inner` is somewhere in the block of `outer`.
+fn is_within(inner: &Directive, outer: &Directive) -> bool {
+    outer.body.iter().flatten().any(|one| std::ptr::eq(one, inner) || is_within(inner, one))
 }
 
 /// The fields that all routes have.
