@@ -107,7 +107,7 @@ fn start_unix(path: &Path, asks: mpsc::Sender<Ask>) -> io::Result<Running> {
     Ok(run(listener, Some(path.to_owned()), asks))
 }
 
-/// A socket that nobody listens on is what a killed process left behind; anything else stays.
+/// Removes a socket without a listener, which a killed process has left behind; anything else stays.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => {}

@@ -5,7 +5,7 @@
 //! - `Host` must be a loopback name or address (DNS rebinding), with any port (`ssh -L`);
 //! - a POST must have `Origin`, equal to that Host, be JSON, and, but for the first one, have the CSRF token of the page;
 //! - the link's token is exchanged for a session once, within its time, in a few tries;
-//! - the session is a cookie below a path that nobody can guess: cookies ignore ports, so a server of another user on the same address
+//! - the session is a cookie below a random path: cookies ignore ports, so a server of another user on the same address
 //!   would otherwise be sent it;
 //! - secrets are compared by their digests, so the time that takes says nothing about them.
 

@@ -605,8 +605,7 @@ fn without_an_edge_the_bundle_is_written_and_the_next_run_goes_on() {
 // --- the dialogue -----------------------------------------------------------------------------------------------------
 
 /// setup on a terminal of `script`, with answers as they are asked for.
-fn dialogue(board: &Board, words: &[&str], answers: &[(&str, &str)]) -> (Option<i32>, String) {
-    let command = board.command(words);
+pub(super) fn dialogue(command: &Command, answers: &[(&str, &str)]) -> (Option<i32>, String) {
     let line: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| format!("'{}'", word.to_str().unwrap()))
@@ -656,7 +655,7 @@ fn three_questions_with_wrong_answers_lead_to_a_host_that_works() {
         ("continue? [yes]: ", "perhaps"),
         ("continue? [yes]: ", ""),
     ];
-    let (code, said) = dialogue(&board, &["--namespace", "/"], &answers);
+    let (code, said) = dialogue(&board.command(&["--namespace", "/"]), &answers);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("expected a name such as socket.recre.store"), "{said}");
     assert!(said.contains("expected a port from 1 to 65535"), "{said}");
@@ -676,10 +675,11 @@ fn a_no_and_the_end_of_the_input_change_nothing() {
     }
     let board = Board::before(port);
     let port = port.to_string();
-    let (code, said) = dialogue(&board, &[HOST, "--app", &port], &[("continue? [yes]: ", "no")]);
+    let (code, said) = dialogue(&board.command(&[HOST, "--app", &port]), &[("continue? [yes]: ", "no")]);
     assert_eq!((code, said.contains("[setup-not-confirmed]")), (Some(1), true), "{said}");
     // Ctrl-D.
-    let (code, said) = dialogue(&board, &["--app", &port], &[("connect to [other.localhost]: ", "\x04")]);
+    let (code, said) =
+        dialogue(&board.command(&["--app", &port]), &[("connect to [other.localhost]: ", "\x04")]);
     assert_ne!(code, Some(0), "{said}");
     assert_eq!(board.file(), board.text_before());
     board.edge.stop();

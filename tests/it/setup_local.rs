@@ -1,16 +1,15 @@
 //! `sanedge setup --local`: names and addresses of a home network, with a CA on the board.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::setup::dialogue;
 use super::support::activation::Sockets;
 use super::support::certs::Ca;
-use super::support::edge::{Edge, PATIENCE, sanedge, text};
+use super::support::edge::{Edge, sanedge, text};
 use super::support::node::{Interop, Program, has, skip};
 use super::support::pebble::handshake;
 
@@ -278,37 +277,6 @@ fn a_new_file_has_the_ca_here_alone() {
 
 // --- the dialogue -----------------------------------------------------------------------------------------------------
 
-/// setup on a terminal of `script`, with answers as they are asked for.
-fn dialogue(board: &Board, answers: &[(&str, &str)]) -> (Option<i32>, String) {
-    let command = board.command(&[]);
-    let line: Vec<String> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| format!("'{}'", word.to_str().unwrap()))
-        .collect();
-    let mut script = Command::new("script");
-    script
-        .args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"])
-        .env("TERM", "xterm");
-    let mut child =
-        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (mut said, mut read, mut bytes) = (String::new(), 0, [0; 4096]);
-    let mut answers = answers.iter();
-    let mut next = answers.next();
-    let until = Instant::now() + PATIENCE * 2;
-    while let Ok(count @ 1..) = output.read(&mut bytes) {
-        said += &String::from_utf8_lossy(&bytes[..count]);
-        assert!(Instant::now() < until, "{said}");
-        while let Some((question, answer)) = next {
-            let Some(at) = said[read..].find(question) else { break };
-            read += at + question.len();
-            writeln!(input, "{answer}").unwrap();
-            next = answers.next();
-        }
-    }
-    (child.wait().unwrap().code(), said)
-}
-
 #[test]
 fn the_dialogue_offers_the_ca_here_for_an_address_and_for_names_that_no_public_ca_issues_for() {
     const TEST: &str =
@@ -322,7 +290,7 @@ fn the_dialogue_offers_the_ca_here_for_an_address_and_for_names_that_no_public_c
     let name = "connect to [other.localhost]: ";
     let offer = "trust that CA once [yes]: ";
     let (code, said) = dialogue(
-        &board,
+        &board.command(&[]),
         &[(name, "8.8.8.8"), (name, "board"), (name, LOCAL), ("[3000]: ", &port), (offer, "no")],
     );
     assert_eq!(code, Some(1), "{said}");
@@ -337,7 +305,7 @@ fn the_dialogue_offers_the_ca_here_for_an_address_and_for_names_that_no_public_c
     );
     assert_eq!(board.file(), board.before);
     let answers = [(name, ADDRESS), ("[3000]: ", &port), (offer, ""), ("continue? [yes]: ", "")];
-    let (code, said) = dialogue(&board, &answers);
+    let (code, said) = dialogue(&board.command(&[]), &answers);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("works: Socket.IO 4") && said.contains("sanedge local show"), "{said}");
     board.is_served(ADDRESS).unwrap();

@@ -146,8 +146,8 @@ fn document(request: &Request<'_>, report: &Report, state: &Result<State, Failur
     document
 }
 
-/// Prints and asks nothing, for `--json`.
-struct Silent;
+/// Prints and asks nothing: what is found is in the report.
+pub(in crate::cli) struct Silent;
 
 impl Talk for Silent {
     fn edited(&mut self, _: &Path, _: &str, _: &str) {}

@@ -67,7 +67,7 @@ impl<'a> Desk<'a> {
             }
         };
         let request = Request { file: self.file, edit: None, dry_run: true, restart: false };
-        let (report, state) = apply::run(&request, &mut Silent);
+        let (report, state) = apply::run(&request, &mut tell::Silent);
         let (edge, mut problems) = self.edge();
         let source = source::parse(self.file, &text).0;
         let findings = shown(&report.outcome, &[]);
@@ -116,7 +116,7 @@ impl<'a> Desk<'a> {
             Ok(changed) => {
                 let request =
                     Request { file: self.file, edit: Some(&*changed), dry_run: true, restart: false };
-                let (report, state) = apply::run(&request, &mut Silent);
+                let (report, state) = apply::run(&request, &mut tell::Silent);
                 let mut problems = shown(&report.outcome, &self.known.borrow());
                 match &state {
                     Err(failure) if problems.is_empty() => problems.push(failed(edit, failure)),
@@ -441,19 +441,6 @@ fn failed(edit: &Edit, failure: &Failure) -> Problem {
         _ => "",
     };
     problem(field, Severity::Error, failure.message.clone(), String::new())
-}
-
-/// Says nothing: what is found is in the report.
-struct Silent;
-
-impl Talk for Silent {
-    fn edited(&mut self, _: &Path, _: &str, _: &str) {}
-    fn proven(&mut self, _: &Outcome) {}
-    fn differs(&mut self, _: &[Difference]) {}
-    fn note(&mut self, _: &str) {}
-    fn ask(&mut self, _: &str) -> Option<bool> {
-        None
-    }
 }
 
 /// Sends each step to the page.

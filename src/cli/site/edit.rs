@@ -115,7 +115,7 @@ pub(in crate::cli) fn set_upstream(
     if site_before.hosts.len() > 1 {
         return Err(shared(site_before, host));
     }
-    // A site's own upstream stands in its table; each [[site.route]] has a line of its own.
+    // A site's own upstream is in its table; each [[site.route]] has a line of its own.
     let is_own = route_before.line == line;
     edited(text, |document| {
         let site = sites(document)?.get_mut(at).ok_or(Unchanged::Form)?;
