@@ -180,7 +180,8 @@ impl Control {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
         // First: what the log says has happened.
-        self.shared.drain.send_replace(Some(Drain { deadline: Instant::now() + time, spread, close }));
+        let _ = self.shared.drain.set(Drain { deadline: Instant::now() + time, spread, close });
+        self.shared.drain_begins.send_replace(());
         info!(
             sessions,
             websockets,
@@ -193,7 +194,7 @@ impl Control {
 
     /// Opens the bundle again and takes it into use if it is good; says how it went.
     async fn reload(&self, watchdog: &Watchdog) -> ReloadReport {
-        let draining = self.shared.drain.borrow().is_some();
+        let draining = self.shared.drain.get().is_some();
         // Nothing takes back that the edge stops.
         if !draining {
             systemd::reloading();
@@ -221,7 +222,7 @@ impl Control {
     }
 
     async fn open_again(&self) -> Result<ReloadReport, Refused> {
-        if self.shared.drain.borrow().is_some() {
+        if self.shared.drain.get().is_some() {
             return Err("the edge is draining and accepts no new bundle".to_owned().into());
         }
         // On a thread of its own: a panic there is the reload's end and not the edge's.

@@ -91,7 +91,7 @@ pub(super) fn status(
         board: active.bundle.board.to_string(),
         bundle: digest(shared),
         bundle_file: Excerpt::of_path(bundle_file).to_string(),
-        draining: shared.drain.borrow().is_some(),
+        draining: shared.drain.get().is_some(),
         clock_believable: expiry::is_believable(&active.bundle, now),
         sessions: shared.sessions.load(Relaxed),
         sessions_peak: shared.sessions_peak.value(),

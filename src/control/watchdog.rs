@@ -63,7 +63,7 @@ impl Watchdog {
         let sessions = shared.sessions.load(std::sync::atomic::Ordering::Relaxed);
         self.meter.take(status::reading(shared), sessions);
         self.taken += 1;
-        if self.taken.is_multiple_of(READINGS_PER_LINE) && shared.drain.borrow().is_none() {
+        if self.taken.is_multiple_of(READINGS_PER_LINE) && shared.drain.get().is_none() {
             systemd::status(&status::summary(shared, &self.meter));
         }
     }

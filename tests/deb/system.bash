@@ -3,6 +3,7 @@
 # A clean Debian, entered by chroot or booted with its own systemd in namespaces; and what the trials have in common.
 
 builds=${CARGO_TARGET_DIR:-$PWD/target}
+mkdir -p "$builds"
 scratch=$(mktemp -d)
 root=$scratch/root
 booted='' cgroup=''

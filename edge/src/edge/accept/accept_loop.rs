@@ -128,16 +128,18 @@ impl AcceptLoop {
 
     async fn run(self: Rc<Self>, listeners: Vec<(Kind, TcpListener)>) {
         spawn_local(Rc::clone(&self).beat());
-        let mut drain = self.worker.shared.drain.subscribe();
+        let shared = &self.worker.shared;
+        let mut begins = shared.drain_begins.subscribe();
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|(kind, listener)| spawn_local(Rc::clone(&self).accept_all(listener, kind)))
             .collect();
-        let Ok(Some(drain)) = drain.wait_for(Option::is_some).await.map(|drain| *drain) else { return };
+        let Ok(_) = begins.wait_for(|()| shared.drain.get().is_some()).await else { return };
+        let Some(drain) = self.worker.drain() else { return };
         for task in accepting {
             task.abort();
         }
-        self.worker.begin_drain(drain);
+        self.worker.begin_drain();
         self.worker.wait_for_sessions(drain.deadline).await;
     }
 }

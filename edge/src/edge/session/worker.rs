@@ -38,7 +38,6 @@ pub(crate) struct Worker {
     pub(crate) pool: Rc<Pool>,
     buffers: Buffers,
     sessions: Cell<usize>,
-    drain: Cell<Option<Drain>>,
     /// Woken when the drain begins: a `Notified` would be 64 bytes for each of them.
     sleepers: RefCell<Sleepers>,
     last_session_ends: Notify,
@@ -56,7 +55,6 @@ impl Worker {
             pool: Pool::new(),
             buffers: Buffers::default(),
             sessions: Cell::new(0),
-            drain: Cell::new(None),
             sleepers: RefCell::default(),
             last_session_ends: Notify::new(),
         })
@@ -64,7 +62,7 @@ impl Worker {
 
     /// The drain, once it has begun.
     pub(crate) fn drain(&self) -> Option<Drain> {
-        self.drain.get()
+        self.shared.drain.get().copied()
     }
 
     /// Whether this worker has more than its share of the sessions, plus a tenth and a few.
@@ -96,8 +94,7 @@ impl Worker {
     }
 
     /// Wakes every session that sleeps until then.
-    pub(crate) fn begin_drain(&self, drain: Drain) {
-        self.drain.set(Some(drain));
+    pub(crate) fn begin_drain(&self) {
         self.sleepers.borrow().wake();
     }
 

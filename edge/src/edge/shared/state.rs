@@ -1,8 +1,8 @@
 //! State across workers is `Shared` and nothing else; each part of it names its lock or is an atomic.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -93,8 +93,10 @@ pub struct Shared {
     /// Woken by each of those signs. An atomic while nobody waits.
     pub beats: Notify,
     pub(crate) balance: Balance,
-    /// Set once the drain has begun.
-    pub drain: watch::Sender<Option<Drain>>,
+    /// Set once the drain has begun: sessions see it at once, not only when their worker wakes.
+    pub drain: OnceLock<Drain>,
+    /// Wakes the workers once [`Self::drain`] is set.
+    pub drain_begins: watch::Sender<()>,
     /// A mutex, taken when a bundle is taken into use.
     pub upstreams: Upstreams,
     /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
@@ -147,7 +149,8 @@ impl Shared {
             roll_call: watch::Sender::new(()),
             beats: Notify::new(),
             balance: Balance::default(),
-            drain: watch::Sender::new(None),
+            drain: OnceLock::new(),
+            drain_begins: watch::Sender::new(()),
             upstreams,
             sids: Arc::new(Sids::new(Instant::now())),
             tickets,
