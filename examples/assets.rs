@@ -122,7 +122,7 @@ const PAGES: &[Page] = &[
                     ),
                     (
                         "sudo sanedge setup board.local --app 3002 --local",
-                        "With a CA on this board, for a name of your own network. Each client has to trust that CA once.",
+                        "With a local CA, for a name of your own network. Each client has to trust that CA once.",
                     ),
                 ],
             ),

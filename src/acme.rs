@@ -132,7 +132,7 @@ impl Options {
         !self.dry_run || plan.ca.staging().is_none()
     }
 
-    /// Whether the CA on this machine is to issue now, due or not.
+    /// Whether the local CA is to issue now, due or not.
     pub(crate) fn asks_local(&self, plan: &Plan) -> bool {
         let is_named = |name: &str| self.hosts.iter().any(|host| normal(host) == name);
         self.now && (self.hosts.is_empty() || local_names(plan).any(is_named))

@@ -136,7 +136,7 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// The CA on this machine, of a sanedge.toml with `[local]`.
+    /// The local CA, of a sanedge.toml with `[local]`.
     Local {
         #[command(subcommand)]
         action: local::Action,

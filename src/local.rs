@@ -1,4 +1,4 @@
-//! `[local]`: a private CA on this machine, for hosts that no public CA issues for.
+//! `[local]`: a local CA, for hosts that no public CA issues for.
 //!
 //! Only the deployment uses its key ([`bring`], as root). What asks for a certificate has no say in it: the names come from root's
 //! sanedge.toml, the key is made here. `sanedge renew`, as a user that may read neither key, sees in the public files that a renewal is due
@@ -42,12 +42,12 @@ pub(crate) enum LocalError {
     Clock(String),
     /// Its own end.
     #[error(
-        "the CA on this machine ends at {0}: type `sudo sanedge local replace`, and have every device trust the new one"
+        "the local CA ends at {0}: type `sudo sanedge local replace`, and have every device trust the new one"
     )]
     Ended(String),
     /// Its beginning is in the future: then it was made by a clock that was ahead, or this one is behind.
     #[error(
-        "the CA on this machine is valid from {begin} on, and the system clock says {now}. If the clock is wrong, set it (`timedatectl`). If it is right, the CA was made while the clock was ahead: type `sudo sanedge local replace`, and have every device trust the new one"
+        "the local CA is valid from {begin} on, and the system clock says {now}. If the clock is wrong, set it (`timedatectl`). If it is right, the CA was made while the clock was ahead: type `sudo sanedge local replace`, and have every device trust the new one"
     )]
     Ahead { begin: String, now: String },
     /// A file that is not what it should be.
@@ -211,7 +211,7 @@ pub(crate) fn bring(local: &Local, always: bool, now: i64) -> Result<Brought, Lo
 /// What is said of a host that needs another CA.
 pub(crate) fn outside(host: &Host) -> String {
     format!(
-        "the CA on this machine may not issue for {host}: type `sudo sanedge local replace` for one that may, and have every device trust the new one"
+        "the local CA may not issue for {host}: type `sudo sanedge local replace` for one that may, and have every device trust the new one"
     )
 }
 

@@ -1,4 +1,4 @@
-//! What `sanedge renew` does about the certificate of the CA on this machine: it looks whether a renewal is due, and asks the deployment for
+//! What `sanedge renew` does about the certificate of the local CA: it looks whether a renewal is due, and asks the deployment for
 //! it. It may read neither key.
 
 use super::clock::clock;
@@ -17,7 +17,7 @@ use crate::names::Host;
 const HALF: &str = "half of its lifetime is over then";
 const TWO_THIRDS: &str = "two thirds of its lifetime are over then";
 /// The same where people should act first.
-const ENDING: &str = "the CA on this machine ends within a year: type `sudo sanedge local replace` before, and have every device trust the new one";
+const ENDING: &str = "the local CA ends within a year: type `sudo sanedge local replace` before, and have every device trust the new one";
 /// What a certificate that is due waits for.
 const ASKED: &str = "the deployment has been asked for it";
 

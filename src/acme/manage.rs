@@ -159,7 +159,7 @@ fn caa(plan: &Plan, ca: &Ca) -> Result<Vec<String>, Stop> {
     Ok(names.into_iter().map(record).collect())
 }
 
-/// Whether no certificate comes from an ACME CA, and none has come from one before: the CA on this machine issues them all.
+/// Whether no certificate comes from an ACME CA, and none has come from one before: the local CA issues them all.
 pub fn needs_no_account(plan: &Plan) -> bool {
     let is_known = |ca: &Ca| state::kept_account(&plan.state, &ca.directory).is_some();
     let mut all = std::iter::once(&plan.ca).chain(&plan.fallback);
@@ -167,7 +167,7 @@ pub fn needs_no_account(plan: &Plan) -> bool {
 }
 
 /// Why there is no account then.
-pub const NO_ACCOUNT: &str = "no host of the file gets its certificate from an ACME CA, so there is no account. The CA on this machine needs none: `sanedge local show`";
+pub const NO_ACCOUNT: &str = "no host of the file gets its certificate from an ACME CA, so there is no account. The local CA needs none: `sanedge local show`";
 
 fn no_account(plan: &Plan, ca: &Ca) -> Stop {
     if needs_no_account(plan) {
@@ -198,12 +198,12 @@ pub fn roll_over(plan: &Plan) -> Result<(), Stop> {
     changed.map(drop).map_err(|failure| stop(&failure))
 }
 
-/// What is said of a host with a certificate of the CA on this machine.
+/// What is said of a host with a certificate of the local CA.
 pub fn of_local(plan: &Plan, host: &str) -> Option<Stop> {
     let host = normal(host);
     plan.local.as_ref().filter(|local| local.names.contains(&host))?;
     let message = format!(
-        "{host} has a certificate of the CA on this machine. This CA cannot revoke: clients do not check it for revocation. For another key and certificate type `sudo sanedge renew --now --host {host}`; the old one stays valid until its end. If others may know ca.key, type `sudo sanedge local replace`, and remove the old CA from every device"
+        "{host} has a certificate of the local CA. This CA cannot revoke: clients do not check it for revocation. For another key and certificate type `sudo sanedge renew --now --host {host}`; the old one stays valid until its end. If others may know ca.key, type `sudo sanedge local replace`, and remove the old CA from every device"
     );
     Some(Stop::new("local-host", message))
 }

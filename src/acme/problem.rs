@@ -66,7 +66,7 @@ impl Failure {
         Self::new(known, error.to_string(), Class::Refused)
     }
 
-    /// Of the CA on this machine.
+    /// Of the local CA.
     pub(super) fn of_local(code: Code, found: String) -> Self {
         Self::new(code, found, Class::Refused)
     }

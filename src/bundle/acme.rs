@@ -53,11 +53,11 @@ pub struct Plan {
     pub https: Vec<SocketAddr>,
     /// One for each certificate of the CA.
     pub certificates: Vec<Wanted>,
-    /// The CA on this machine; none without `[local]`.
+    /// The local CA; none without `[local]`.
     pub local: Option<Local>,
 }
 
-/// `[local]`: a private CA on this machine, and the certificate that it issues.
+/// `[local]`: a local CA, and the certificate that it issues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Local {

@@ -328,7 +328,7 @@ fn place(host: &Host, path: &str) -> String {
 /// The differences between the old and the new input of `sanedge renew`. Listeners are compared with the bundle.
 pub fn plans(old: Option<&Plan>, fresh: Option<&Plan>) -> Vec<Difference> {
     let local = [old, fresh].map(|plan| plan.and_then(|plan| plan.local.clone()));
-    // Where only the CA on this machine issues, nothing else is asked.
+    // Where only the local CA issues, nothing else is asked.
     let asks_ca = |plan: &&Plan| plan.local.is_none() || !plan.certificates.is_empty();
     let [mut old, mut new] =
         [old, fresh].map(|plan| object(serde_json::to_value(plan.filter(asks_ca)).unwrap_or_default()));
@@ -350,7 +350,7 @@ pub fn plans(old: Option<&Plan>, fresh: Option<&Plan>) -> Vec<Difference> {
     let mut found = [line("-", "the CA", &before, &now), line("+", "the CA", &now, &before)].concat();
     let [before, now] =
         local.each_ref().map(|local| local.as_ref().map(|local| local.names.clone()).unwrap_or_default());
-    let ca = "the CA on this machine";
+    let ca = "the local CA";
     found.extend([line("-", ca, &before, &now), line("+", ca, &now, &before)].concat());
     let [before, now] = local.map(|local| object(serde_json::to_value(local).unwrap_or_default()));
     for key in ["folder", "permit", "lifetime_s"].iter().filter(|_| !before.is_empty() && !now.is_empty()) {

@@ -447,7 +447,7 @@ pub static SITE: Table = Table {
             BOOLEAN,
             "`true` for names and addresses of private networks",
             "",
-            "With [local]: whether the CA on this machine issues for the hosts of this site that no certificate in this file covers."
+            "With [local]: whether the local CA issues for the hosts of this site that no certificate in this file covers."
         ),
         table("route", wire::ROUTES_MAX),
         table("headers", wire::SITE_HEADERS_MAX),

@@ -21,6 +21,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
+use serde_json::json;
 
 use super::failure::Failure;
 use super::terminal::{complain, print};
@@ -68,6 +69,9 @@ pub(super) struct Options {
     /// file names.
     #[arg(long, value_name = "FOLDER")]
     certificates: Option<PathBuf>,
+    /// Print the link as JSON, and errors too. Notes go to stderr, as they do without it.
+    #[arg(long)]
+    json: bool,
     /// For the console itself: serves the page without root's rights.
     #[arg(long, hide = true)]
     server: bool,
@@ -93,7 +97,7 @@ pub(super) fn console(options: &Options) -> ExitCode {
     }
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(false),
+        Err(failure) => failure.tell(options.json),
     }
 }
 
@@ -111,20 +115,30 @@ fn run(options: &Options) -> Result<(), Failure> {
     let start =
         Start { token: token.clone(), token_ms: u64::try_from(TOKEN_TIME.as_millis()).unwrap_or(u64::MAX) };
     let hello = server.begin(&start)?;
-    print(&format!(
-        "Open this link within {} minutes. It works once:\n  http://127.0.0.1:{port}/#{token}\n\
-         If the browser is on another computer, first type this there, and leave it running:\n  \
-         ssh -o ExitOnForwardFailure=yes -N -L 127.0.0.1:{port}:127.0.0.1:{port} user@board\n\
-         Ctrl-C ends the console, and so do {} without a request.\n",
-        TOKEN_TIME.as_secs() / 60,
-        spoken(idle)
-    ));
+    print(&invitation(options.json, port, &token, idle));
     let of = if user.is_some() { "as nobody" } else { "as this user" };
     let level = if hello.is_whole { "note" } else { "warning the sandbox is not complete:" };
     complain(&format!("{level} the page's process runs {of}: {}\n", report::escaped(&hello.sandbox)));
     let ended = server.attend(&Desk::new(file, options.certificates.as_deref()), &hello, idle);
     drop(server);
     ended.map(|why| complain(&format!("note the console has ended: {why}\n")))
+}
+
+/// What is printed once the page is there.
+fn invitation(is_json: bool, port: u16, token: &str, idle: Duration) -> String {
+    let link = format!("http://127.0.0.1:{port}/#{token}");
+    if is_json {
+        let said = json!({ "link": link, "port": port, "link_s": TOKEN_TIME.as_secs(), "idle_s": idle.as_secs_f64() });
+        return format!("{said:#}\n");
+    }
+    format!(
+        "Open this link within {} minutes. It works once:\n  {link}\n\
+         If the browser is on another computer, first type this there, and leave it running:\n  \
+         ssh -o ExitOnForwardFailure=yes -N -L 127.0.0.1:{port}:127.0.0.1:{port} user@board\n\
+         Ctrl-C ends the console, and so do {} without a request.\n",
+        TOKEN_TIME.as_secs() / 60,
+        spoken(idle)
+    )
 }
 
 fn begin(error: io::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! `sanedge local`: the CA on this machine, how devices come to trust it, and another in its place.
+//! `sanedge local`: the local CA, how devices come to trust it, and another in its place.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::cli::apply::Talk as _;
 use crate::cli::apply::tell::Terminal;
 use crate::local::{self, Certificate, Judgement, LocalError};
 
-/// What is done with the CA on this machine.
+/// What is done with the local CA.
 #[derive(Subcommand, Debug)]
 pub(super) enum Action {
     /// Show the CA's certificate, which devices have to trust, its fingerprint, and how to install it on each system.

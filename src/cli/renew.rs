@@ -39,7 +39,7 @@ struct Deployed {
     message: String,
     /// Some certificates have errors, and the others are in use.
     in_part: bool,
-    /// Why the CA on this machine does not issue for all its hosts.
+    /// Why the local CA does not issue for all its hosts.
     trouble: Option<Failure>,
 }
 
@@ -197,7 +197,7 @@ fn ended(code: u8, mut document: Value, deployed: Result<Option<Deployed>, Failu
     }
 }
 
-/// Makes another CA on this machine, and puts what it issues to use.
+/// Makes another local CA, and puts what it issues to use.
 pub(super) fn with_new_ca(plan: &Plan, json: bool) -> ExitCode {
     ended(0, json!({ "ok": true }), deploy(plan, Issue::ByNewCa, json), json)
 }
@@ -286,7 +286,7 @@ fn arguments(options: &Options, json: bool) -> Vec<OsString> {
     ["renew".into(), file.into_os_string()].into_iter().chain(hosts).chain(flags).collect()
 }
 
-/// What the CA on this machine is to do.
+/// What the local CA is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Issue {
     WhatIsDue,
@@ -300,7 +300,7 @@ fn issue(options: &Options, plan: &Plan) -> Issue {
     if options.asks_local(plan) { Issue::All } else { Issue::WhatIsDue }
 }
 
-/// Takes the stored certificates into use, and those of the CA on this machine. None: they are in use already.
+/// Takes the stored certificates into use, and those of the local CA. None: they are in use already.
 fn deploy(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Failure> {
     // Without it the mark stays, and the unit tries again.
     let _lock = super::apply::locked(&plan.bundle, || {
@@ -423,7 +423,7 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
     Ok(Some(Deployed { message, in_part, trouble: trouble.or(unchecked) }))
 }
 
-/// What the CA on this machine came to.
+/// What the local CA came to.
 #[derive(Debug, Default)]
 struct Issued {
     is_new: bool,

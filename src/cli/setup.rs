@@ -92,7 +92,7 @@ fn wished(options: &Options) -> Result<(Wish, Confirmation), Stop> {
     Ok((Wish { host, app, issuer }, confirmation))
 }
 
-/// For a host that no public CA issues for: the CA on this machine, if the file or the user says so.
+/// For a host that no public CA issues for: the local CA, if the file or the user says so.
 fn suggested(
     options: &Options,
     before: Option<&Source>,
@@ -103,7 +103,7 @@ fn suggested(
         return Ok(Issuer::Local);
     }
     let question = format!(
-        "No public CA issues a certificate for {host}. Shall a CA on this machine issue it? Each client has to trust that CA once"
+        "No public CA issues a certificate for {host}. Shall a local CA issue it? Each client has to trust that CA once"
     );
     let is_agreed = match dialogue.as_mut().filter(|_| is_of_network(host)) {
         Some(dialogue) => dialogue.confirm(&question, true)?,

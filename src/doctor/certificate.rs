@@ -16,7 +16,7 @@ use crate::bundle::finding::{self, Code as ChainCode, listed};
 use crate::bundle::lifetime::Lifetime;
 use crate::names::Host;
 
-/// Hexadecimal digits of the number in the name of a board's CA.
+/// Hexadecimal digits of the number in the name of a local CA.
 const NUMBER_CHARS_MAX: usize = 8;
 /// Seconds by which two clocks may differ without a finding.
 const SKEW_S: i64 = 300;
@@ -126,7 +126,7 @@ pub(super) fn judge(section: &mut Section, case: &Case<'_>, session: &Session, v
         section.passed(Group::Tls, format!("certificate for {names}, {left} left ({})", found.key));
         if let Some(root) = &local {
             let text = format!(
-                "issued by the CA of the board ({root}): each device has to trust it once, as `sanedge local show` says"
+                "issued by the local CA ({root}): each device has to trust it once, as `sanedge local show` says"
             );
             section.passed(Group::Tls, text);
         }
@@ -246,26 +246,26 @@ fn local_finding(case: &Case<'_>, code: Code, found: &Presented) -> Option<Findi
     let finding = match code {
         Code::TlsUnknownCa | Code::TlsSelfSigned | Code::TlsMissingIntermediate if trusted.is_empty() => {
             let message = format!(
-                "the CA of the board ({root}) issued the certificate, and this client does not trust it: type `sanedge local show` on the board"
+                "the local CA ({root}) issued the certificate, and this client does not trust it: type `sanedge local show` on the board"
             );
             Finding::new(Code::LocalUntrusted, message)
         }
         Code::TlsUnknownCa | Code::TlsSelfSigned | Code::TlsMissingIntermediate => {
             let message = format!(
-                "`{root}` issued the certificate, and this client trusts another CA of the board: have it trust the new one (`sanedge local show` on the board)"
+                "`{root}` issued the certificate, and this client trusts another local CA: have it trust the new one (`sanedge local show` on the board)"
             );
             Finding::new(Code::LocalReplaced, message).seen("trusted", trusted.join(", "))
         }
         Code::TlsExpired => {
             let message = format!(
-                "the certificate of the board's CA expired on {}: type `sudo sanedge renew --now` on the board",
+                "the certificate of the local CA expired on {}: type `sudo sanedge renew --now` on the board",
                 day(found.not_after)
             );
             Finding::new(Code::LocalExpired, message)
         }
         Code::TlsExpiresSoon => {
             let message = format!(
-                "the certificate of the board's CA ends on {}, and was not renewed: type `sudo sanedge renew --now` on the board",
+                "the certificate of the local CA ends on {}, and was not renewed: type `sudo sanedge renew --now` on the board",
                 day(found.not_after)
             );
             Finding::new(Code::LocalDue, message)

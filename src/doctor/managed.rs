@@ -41,13 +41,13 @@ impl Managed {
         self.plan.certificates.iter().find(|wanted| wanted.names.iter().any(covers))
     }
 
-    /// The CA on the board, if it issues for `host`.
+    /// The local CA, if it issues for `host`.
     pub(super) fn local(&self, host: &Host) -> Option<&Local> {
         let host = host.to_string();
         self.plan.local.as_ref().filter(|local| local.names.contains(&host))
     }
 
-    /// When the last run ended, and its result for a host of the CA on the board.
+    /// When the last run ended, and its result for a host of the local CA.
     pub(super) fn last_run_of_local(&self, host: &Host) -> Option<(i64, &Renewal)> {
         let (told, host) = (self.told.as_ref()?, host.to_string());
         Some((told.at, told.certificates.iter().find(|one| one.names.contains(&host))?))

@@ -169,7 +169,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Trusts the CA on the board that a file names: what it issues is judged as on a device that has been told.
+    /// Trusts the local CA that a file names: what it issues is judged as on a device that has been told.
     fn trust_local(&mut self) {
         let managed =
             self.targets.iter().filter_map(|target| Some((target.named.managed.as_ref()?, &target.host)));

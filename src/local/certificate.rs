@@ -1,4 +1,4 @@
-//! A certificate of the CA on this machine, as far as is decided by it.
+//! A certificate of the local CA, as far as is decided by it.
 
 use std::net::IpAddr;
 

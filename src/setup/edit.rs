@@ -26,7 +26,7 @@ pub(crate) enum Issuer {
     Given,
     /// A CA, by ACME.
     Acme(Acme),
-    /// The CA on this machine.
+    /// The local CA.
     Local,
     /// Two PEM files.
     Files { chain: PathBuf, key: PathBuf },
@@ -166,7 +166,7 @@ fn site_at(document: &mut DocumentMut, at: usize) -> Option<&mut Table> {
 fn local_key(source: Option<&Source>, wish: &Wish) -> Option<bool> {
     let wanted = match &wish.issuer {
         Issuer::Local => true,
-        // Otherwise the CA on this machine would issue for it.
+        // Otherwise the local CA would issue for it.
         Issuer::Acme(_) if source.is_some_and(|source| source.local.is_some()) => false,
         _ => return None,
     };
@@ -257,7 +257,7 @@ fn site_table(wish: &Wish, local: Option<bool>) -> String {
 fn issuer_table(wish: &Wish) -> String {
     match &wish.issuer {
         Issuer::Given => String::new(),
-        Issuer::Local => "\n[local]                            # a CA on this board: clients have to trust it once (`sanedge local show`)\n".to_owned(),
+        Issuer::Local => "\n[local]                            # a local CA: clients have to trust it once (`sanedge local show`)\n".to_owned(),
         Issuer::Files { chain, key } => format!(
             "\n[[certificate]]\nchain = {}\nkey = {}\n",
             quoted(&chain.to_string_lossy()),
@@ -274,7 +274,7 @@ fn issuer_table(wish: &Wish) -> String {
     }
 }
 
-/// Whether the file leaves a host to the CA on this machine, which it names.
+/// Whether the file leaves a host to the local CA, which it names.
 pub(crate) fn is_local(source: &Source, host: &Host) -> bool {
     let of_site =
         site_of(source, host).map_or_else(|| is_private_host(host), |(_, site)| site.is_local(host));
@@ -286,7 +286,7 @@ pub(crate) fn is_public(host: &Host) -> bool {
     !is_home(host)
 }
 
-/// Whether a CA on this machine is the first choice for this host.
+/// Whether a local CA is the first choice for this host.
 pub(crate) fn is_of_network(host: &Host) -> bool {
     is_home(host) || is_private_host(host)
 }

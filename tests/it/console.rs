@@ -69,11 +69,12 @@ impl Console {
         let mut stdout = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
             stdout.push(line);
-            if stdout.last().unwrap().starts_with("Ctrl-C") {
+            if stdout.last().is_some_and(|line| line.starts_with("Ctrl-C") || line == "}") {
                 break;
             }
         }
-        let link = stdout.iter().find_map(|line| line.trim().strip_prefix("http://127.0.0.1:"));
+        let link = stdout.iter().find_map(|line| Some(line.split_once("http://127.0.0.1:")?.1));
+        let link = link.and_then(|rest| rest.split('"').next());
         let link =
             link.unwrap_or_else(|| panic!("no link in {stdout:?}: {:?}", stderr.iter().collect::<Vec<_>>()));
         let (port, token) = link.split_once("/#").unwrap();
@@ -1060,6 +1061,23 @@ fn it_does_not_begin_where_a_change_could_not_be_made() {
     let port = taken.local_addr().unwrap().port().to_string();
     let output = sanedge().arg("console").arg(desk.toml()).args(["--port", &port]).output().unwrap();
     assert!(output.status.code() == Some(1) && text(&output).contains(&port), "{}", text(&output));
+}
+
+#[test]
+fn its_link_and_its_errors_are_json_where_asked() {
+    let desk = builder().write();
+    let console = Console::start(&desk, &["--json", "--idle", "30s"]);
+    let said: Value = serde_json::from_str(&console.stdout.join("\n")).unwrap();
+    let link = format!("http://127.0.0.1:{}/#{}", console.port, console.token);
+    assert_eq!(said, json!({ "link": link, "port": console.port, "link_s": 300, "idle_s": 30.0 }));
+    console.enter();
+    console.signal(Signal::INT);
+    assert!(console.ended().0.success());
+
+    let missing = desk.path("missing.toml");
+    let output = sanedge().arg("console").arg(missing).arg("--json").output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && said["code"] == "file-missing", "{said:#}");
 }
 
 // --- in a browser -----------------------------------------------------------------------------------------

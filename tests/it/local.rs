@@ -1,4 +1,4 @@
-//! `[local]`: a CA on the board. What it issues is accepted by real clients that trust it, and what somebody else makes with its key is
+//! `[local]`: a local CA. What it issues is accepted by real clients that trust it, and what somebody else makes with its key is
 //! accepted by none.
 
 use std::fs::{self, Permissions};
@@ -25,7 +25,7 @@ const ADDRESS: &str = "127.0.0.1";
 /// An `[acme]` that is asked for nothing: it names the folders.
 const FOLDERS: &str = "[acme]\nterms = \"agreed\"\nstate = \"state\"\nchallenges = \"challenges\"\n";
 
-/// A file with a host of a `[[certificate]]`, and `hosts` of the CA on the board, an address among them.
+/// A file with a host of a `[[certificate]]`, and `hosts` of the local CA, an address among them.
 fn desk(hosts: &[&str], local: &str) -> Desk {
     let builder = Edge::certified_for(&[HOST]).site(&[HOST], "127.0.0.1:1");
     let sites = hosts.iter().fold(builder, |builder, host| builder.site(&[host], "127.0.0.1:1"));
@@ -347,7 +347,7 @@ fn a_later_host_gets_its_certificate_and_one_outside_is_told_and_keeps_no_other_
         text(&output)
     };
     let ca = fs::read(root(desk)).unwrap();
-    assert!(add(NAS, "").contains("+ certificate of the CA on this machine for nas.home.arpa"));
+    assert!(add(NAS, "").contains("+ certificate of the local CA for nas.home.arpa"));
     renewed(desk, &[]);
     assert_eq!(names(&chain(desk)[0]), [LOCAL, NAS]);
     assert_eq!(fs::read(root(desk)).unwrap(), ca, "devices trust it already");
@@ -436,7 +436,7 @@ fn the_doctor_names_the_way_to_trust_it_and_not_another_ca() {
         "{trusted:#?}"
     );
     let text = serde_json::to_string(&trusted).unwrap();
-    assert!(text.contains("issued by the CA of the board (sanedge local CA "), "{text}");
+    assert!(text.contains("issued by the local CA (sanedge local CA "), "{text}");
     let replaced = sanedge().args(["local", "replace", "--yes", "--acme"]).arg(plan(desk)).output().unwrap();
     assert!(replaced.status.success(), "{}", crate::support::edge::text(&replaced));
     let after = doctor(&["--ca", old.to_str().unwrap(), &url]);
@@ -507,12 +507,11 @@ fn status_page_and_doctor_name_the_issuer_the_days_and_the_next_renewal() {
             told["next"].is_i64(),
             told["not_after"].is_i64()
         ),
-        (&"this board's CA".into(), &false.into(), &"fine".into(), true, true),
+        (&"the local CA".into(), &false.into(), &"fine".into(), true, true),
         "{told:#}"
     );
     let shown = text(&desk.ask(&["status"]));
-    let line =
-        shown.lines().find(|line| line.contains("this board's CA")).unwrap_or_else(|| panic!("{shown}"));
+    let line = shown.lines().find(|line| line.contains("the local CA")).unwrap_or_else(|| panic!("{shown}"));
     assert!(line.contains(LOCAL) && line.contains("fine") && line.contains("two thirds"), "{line}");
     let host = shown.lines().find(|line| line.starts_with(LOCAL)).unwrap_or_else(|| panic!("{shown}"));
     assert!(host.contains("89 d") || host.contains("90 d") || host.contains("89"), "{host}");
@@ -521,7 +520,7 @@ fn status_page_and_doctor_name_the_issuer_the_days_and_the_next_renewal() {
     let renewal =
         checks.iter().find(|check| check["group"] == "renewal").unwrap_or_else(|| panic!("{checks:#?}"));
     let said = renewal["text"].as_str().unwrap();
-    for part in ["this board's CA", "89 days left", "next renewal", "two thirds"] {
+    for part in ["the local CA", "89 days left", "next renewal", "two thirds"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("letsencrypt") && !said.contains("profile"), "{said}");

@@ -1,4 +1,4 @@
-//! `sanedge setup --local`: names and addresses of a home network, with a CA on the board.
+//! `sanedge setup --local`: names and addresses of a home network, with a local CA.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -89,7 +89,7 @@ impl Board {
         std::fs::read_to_string(self.edge.desk().path(name)).unwrap()
     }
 
-    /// A client that trusts the CA on the board alone.
+    /// A client that trusts the local CA alone.
     fn is_served(&self, host: &str) -> Result<(), String> {
         handshake(&self.read("local/ca.crt"), host, self.https)
     }
@@ -119,7 +119,7 @@ fn a_name_and_an_address_of_the_network_work_beside_acme_and_a_second_run_change
     let plan = board.edge.desk().toml().with_extension("acme");
     for wanted in [
         "+ [local]",
-        &format!("certificate issued for {LOCAL} by the CA on this machine, and served\n"),
+        &format!("certificate issued for {LOCAL} by the local CA, and served\n"),
         &format!("sanedge local show --acme {}\n", plan.display()),
         "docs/local.md",
         "phone of this network",
@@ -299,10 +299,7 @@ fn the_dialogue_offers_the_ca_here_for_an_address_and_for_names_that_no_public_c
             && said.contains(&format!("setup {LOCAL} --app {port} --local")),
         "{said}"
     );
-    assert!(
-        said.contains("with --local, a CA on this machine does") && said.contains("write board.local"),
-        "{said}"
-    );
+    assert!(said.contains("with --local, a local CA does") && said.contains("write board.local"), "{said}");
     assert_eq!(board.file(), board.before);
     let answers = [(name, ADDRESS), ("[3000]: ", &port), (offer, ""), ("continue? [yes]: ", "")];
     let (code, said) = dialogue(&board.command(&[]), &answers);

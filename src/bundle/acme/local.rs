@@ -1,7 +1,7 @@
-//! The files in the folder of the CA on this machine (`[local]`).
+//! The files in the folder of the local CA (`[local]`).
 
 /// What the CA is called where another certificate has the URL of its CA's directory.
-pub const NAME: &str = "this board's CA";
+pub const NAME: &str = "the local CA";
 /// The common names of its root and of the issuer below begin so; a number follows.
 pub const ROOT_NAME: &str = "sanedge local CA";
 /// See [`ROOT_NAME`].

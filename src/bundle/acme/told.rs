@@ -38,7 +38,7 @@ pub struct Renewals {
 pub struct Renewal {
     /// Its hosts.
     pub names: Vec<String>,
-    /// The directory of the CA that issued it, or that will; [`local::NAME`](super::local::NAME) of the CA on this machine.
+    /// The directory of the CA that issued it, or that will; [`local::NAME`](super::local::NAME) of the local CA.
     pub directory: String,
     /// It comes from a CA for trials: browsers refuse it.
     pub staging: bool,

@@ -26,7 +26,7 @@ pub(super) struct Anchors {
 }
 
 impl Anchors {
-    /// Mozilla's, those of the `trust` file, and the one of the CA on this machine.
+    /// Mozilla's, those of the `trust` file, and the one of the local CA.
     pub(super) fn load(
         context: &mut Context,
         trust: Option<&Lined<NamedFile>>,

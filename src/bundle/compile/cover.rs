@@ -238,7 +238,7 @@ fn reissue(uncovered: &[&Host], near: Option<&Candidate<'_>>) -> String {
     };
     if names.iter().any(|name| is_private(name)) {
         return format!(
-            "No public CA issues all of these names. {what} with a CA of your own:\n  mkcert {}\nOr add [local] to sanedge.toml, for a CA on the board (docs/local.md), or remove the host.",
+            "No public CA issues all of these names. {what} with a CA of your own:\n  mkcert {}\nOr add [local] to sanedge.toml, for a local CA (docs/local.md), or remove the host.",
             all(" ")
         );
     }

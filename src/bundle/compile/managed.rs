@@ -24,12 +24,12 @@ const UNIT_FOLDER: &str = "/etc/sanedge";
 pub(super) struct Managed {
     pub(super) hosts: BTreeSet<Host>,
     pub(super) wanted: Vec<Wanted>,
-    /// Those whose certificate comes from the CA on this machine.
+    /// Those whose certificate comes from the local CA.
     local: Vec<Host>,
 }
 
 /// Every host of a site with `acme` that neither a `[[certificate]]` nor an `[[acme.certificate]]` covers gets a certificate of its
-/// own, or one with the others of its site; with `[local]`, the CA on this machine issues one for those of home networks.
+/// own, or one with the others of its site; with `[local]`, the local CA issues one for those of home networks.
 pub(super) fn find(context: &mut Context, source: &Source, candidates: &[Candidate<'_>]) -> Managed {
     let covered = |host: &Host| candidates.iter().any(|candidate| candidate.covers(host));
     let mut managed = Managed::default();
@@ -191,14 +191,14 @@ fn outside(folder: &Path) -> Finding {
 }
 
 fn no_local() -> Finding {
-    Finding::new(Code::BadValue, "`local = true` needs a CA on this machine")
+    Finding::new(Code::BadValue, "`local = true` needs a local CA")
         .expected("the table [local] (docs/local.md)")
         .found("none in this file")
         .remedy("Add an empty [local] at the end of the file, or remove this line.")
 }
 
 fn top_level(host: &Host) -> Finding {
-    Finding::new(Code::BadValue, format!("the CA on this machine issues no certificate for `{host}`"))
+    Finding::new(Code::BadValue, format!("the local CA issues no certificate for `{host}`"))
         .host(host)
         .expected("a name below one of private networks")
         .found(format!(
@@ -212,7 +212,7 @@ fn private(host: &Host) -> Finding {
         .host(host)
         .expected("a name under a public domain, or `trust` in [acme] for a private CA")
         .found(format!("`{host}`, a name of private networks"))
-        .remedy("Use a name of a domain of yours. Or add [local] to the file, for a CA on this machine that your own devices trust (docs/local.md).")
+        .remedy("Use a name of a domain of yours. Or add [local] to the file, for a local CA that your own devices trust (docs/local.md).")
 }
 
 fn no_listener() -> Finding {

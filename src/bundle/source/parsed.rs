@@ -152,7 +152,7 @@ pub struct Site {
     pub hosts: Vec<Lined<Host>>,
     /// Whether `sanedge renew` obtains certificates for it.
     pub acme: bool,
-    /// Whether the CA on this machine issues for it, where that is written.
+    /// Whether the local CA issues for it, where that is written.
     pub local: Option<Lined<bool>>,
     /// The site's own upstream, if any, and its `[[site.route]]`s, with what they inherit. None where it redirects.
     pub routes: Vec<Route>,
@@ -167,7 +167,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Whether the CA on this machine, if there is one, issues for this host of the site.
+    /// Whether the local CA, if there is one, issues for this host of the site.
     pub(crate) fn is_local(&self, host: &Host) -> bool {
         self.local.as_ref().map_or_else(|| is_private_host(host), |written| written.value)
     }

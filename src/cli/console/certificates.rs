@@ -109,7 +109,7 @@ impl Offered {
     }
 }
 
-/// Folders with keys of our own: of the CA on this machine, and of what a CA has issued.
+/// Folders with keys of our own: of the local CA, and of what a CA has issued.
 fn kept(source: &Source) -> Vec<PathBuf> {
     let local = source.local.iter().map(|local| &local.folder);
     let acme = source.acme.iter().flat_map(|acme| [&acme.state, &acme.challenges]);

@@ -84,7 +84,7 @@ fn question(file: &Path, host: &str, is_here: bool) -> Result<Question, String> 
     })
 }
 
-/// The roots of private CAs: the file's, and that of the CA on this machine.
+/// The roots of private CAs: the file's, and that of the local CA.
 fn trust(source: &Source) -> Result<Option<String>, String> {
     let own = source.local.as_ref().map(|local| local.folder.join(ROOT)).filter(|root| root.exists());
     let files = source.trust_file().map(|file| file.path.clone()).into_iter().chain(own);

@@ -43,7 +43,7 @@ pub(in crate::cli) struct Options {
     /// Use this certificate: PEM files of its chain and of its key.
     #[arg(long, num_args = 2, value_names = ["CHAIN", "KEY"])]
     pub(super) certificate: Vec<PathBuf>,
-    /// Let a CA on this machine issue the certificate, for a name or address of your own network; clients have to trust that CA once.
+    /// Let a local CA on this machine issue the certificate, for a name or address of your own network; clients have to trust that CA once.
     #[arg(long, conflicts_with_all = ["staging", "directory", "certificate", "email", "agree"])]
     pub(super) local: bool,
     /// Start no units of systemd: for a container, where `sanedge serve` is started by other means.
@@ -66,7 +66,7 @@ pub(in crate::cli) struct Options {
     pub(super) look: bool,
 }
 
-/// A name that may have a certificate, or an address if the CA on this machine may issue for it.
+/// A name that may have a certificate, or an address if the local CA may issue for it.
 pub(super) fn parse_host(text: &str, by_local: ByLocal) -> Result<Host, String> {
     let expected = || "expected a name such as socket.recre.store, without https:// and port";
     let host = Host::parse(text).map_err(|error| format!("{}: {error}", expected()))?;
@@ -77,7 +77,7 @@ pub(super) fn parse_host(text: &str, by_local: ByLocal) -> Result<Host, String> 
     };
     match host {
         Host::Ip(_) if !is_possible => Err(format!(
-            "{}: most CAs issue no certificate for an address; with --local, a CA on this machine does",
+            "{}: most CAs issue no certificate for an address; with --local, a local CA does",
             expected()
         )),
         Host::Dns(_) if is_possible && is_top_level(&host) => Err(format!(
@@ -87,7 +87,7 @@ pub(super) fn parse_host(text: &str, by_local: ByLocal) -> Result<Host, String> 
     }
 }
 
-/// For which hosts the CA on this machine may be asked.
+/// For which hosts the local CA may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByLocal {
     No,

@@ -367,7 +367,7 @@ impl Setup<'_> {
                 .is_none_or(|local| !local.names.contains(&host))
     }
 
-    /// Whether the CA on this machine would issue for the host, and clients would get its certificate.
+    /// Whether the local CA would issue for the host, and clients would get its certificate.
     fn is_possible(&self, with_ca: &str) -> Result<(), Box<Problem>> {
         let host = self.wish.host.to_string();
         let outcome = compile::compile_text(&self.options.file, with_ca, now());
@@ -497,13 +497,13 @@ impl Setup<'_> {
         bundle.certificates.get(at)?.key.cert.first().cloned()
     }
 
-    /// The CA on this machine, if it issues for the host.
+    /// The local CA, if it issues for the host.
     fn ca_here<'p>(&self, plan: &'p Plan) -> Option<&'p Local> {
         let host = self.wish.host.to_string();
         plan.local.as_ref().filter(|local| local.names.contains(&host))
     }
 
-    /// Has the CA on this machine issue what is missing.
+    /// Has the local CA issue what is missing.
     fn issued_here(&mut self, plan: &Plan) -> Result<(), Box<Problem>> {
         let host = &self.wish.host;
         let is_current = || {
@@ -511,7 +511,7 @@ impl Setup<'_> {
             self.ca_here(plan).zip(entry).is_some_and(|(ca, der)| local::has_issued(ca, host, &der, now()))
         };
         if is_current() {
-            let said = format!("{host} has a certificate of the CA on this machine");
+            let said = format!("{host} has a certificate of the local CA");
             self.told.step("certificate", &said);
             return Ok(());
         }
@@ -520,7 +520,7 @@ impl Setup<'_> {
         if !is_current() {
             return Err(self.refused(&document, &said.complaint()));
         }
-        let said = format!("issued for {host} by the CA on this machine, and served");
+        let said = format!("issued for {host} by the local CA, and served");
         self.told.step("certificate", &said);
         Ok(())
     }
@@ -662,7 +662,7 @@ impl Setup<'_> {
         self.told.say(&format!("\n{}", qr::text(&url)));
         self.told.say(&match by_ca_here {
             true => format!(
-                "Clients connect once they trust the CA on this machine. Its certificate, its fingerprint, and what to do on each system (more in \
+                "Clients connect once they trust the local CA. Its certificate, its fingerprint, and what to do on each system (more in \
                  docs/local.md):\n  sanedge local show{plan}\n\nThen open this on a phone of this network:\n  {}\n\n",
                 report::escaped(&url)
             ),

@@ -35,7 +35,7 @@ impl Stages<'_> {
         self.reach(&managed.plan, wanted, addresses, section).await;
     }
 
-    /// The CA on the board needs no way to the host.
+    /// The local CA needs no way to the host.
     fn local_renewal(&self, managed: &Managed, section: &mut Section) {
         section.word("place", word(&managed.plan.challenges));
         match managed.last_run_of_local(&self.target.host) {
