@@ -35,7 +35,7 @@ plan_managed() {
   said=${said//"\"$work/board.bundle\""/'"/etc/sanedge/sanedge.bundle"'}
   printf '%s\n' "$said" | file 0644 root root /etc/sanedge/sanedge.acme
   grep -q '^  "certificates": \[\],$' "$work/show.json" || return 0
-  note "no host has a certificate yet: the board gets them from $(acme_value directory "$work/sanedge.acme" | head -n 1) after its first boot"
+  note "no host has a certificate yet: the board obtains them after its first boot"
 }
 
 # shellcheck disable=SC2094 # a path here and the same on the board

@@ -99,7 +99,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Obtain and renew the certificates of a sanedge.toml with `[acme]`, and put them to use. Exits with 1 if all
+    /// Obtain and renew the certificates of a sanedge.toml with `[acme]` or `[local]`, and put them to use. Exits with 1 if all
     /// failed, 3 if some failed, and 75 if it must wait.
     Renew {
         /// The sanedge.acme that `sanedge bundle` wrote beside the bundle.
@@ -136,7 +136,7 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// The local CA, of a sanedge.toml with `[local]`.
+    /// Show or replace the local CA of a sanedge.toml with `[local]`.
     Local {
         #[command(subcommand)]
         action: local::Action,
@@ -164,8 +164,8 @@ enum Command {
         /// The file that `sanedge bundle` wrote.
         bundle: PathBuf,
         /// Only check, and exit with 1 if something needs attention: a certificate in use whose renewal is overdue, a
-        /// bundle that differs from what its sanedge.toml (same name, same folder) compiles to now, or a running edge
-        /// that uses an older bundle.
+        /// bundle that differs from what its sanedge.toml (same name, same folder) compiles to now, a host that waits for its first
+        /// certificate, or a running edge that uses an older bundle.
         #[arg(long)]
         check: bool,
         /// With --check: the sanedge.toml that the bundle was made from, if it is not beside it.
@@ -222,7 +222,7 @@ enum Command {
     /// Show status and file as a page in a browser, with forms to add, change and remove hosts; put changes to use as `sanedge apply` does.
     /// Prints the link; the page is on this machine only.
     Console(console::Options),
-    /// Make a sanedge.toml of the configuration of another program.
+    /// Create a sanedge.toml from the configuration of another program.
     Import {
         #[command(subcommand)]
         from: import::From,

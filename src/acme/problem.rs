@@ -32,6 +32,24 @@ pub(super) struct Failure {
     pub(super) order_is_over: bool,
 }
 
+/// The commands of a remedy within its sentences: a log and a line of `renew` have no others.
+fn on_one_line(fix: &str) -> String {
+    let mut out = String::new();
+    let mut was_command = false;
+    for line in fix.lines() {
+        let is_command = line.starts_with("  ");
+        out.push_str(match (out.is_empty(), was_command, is_command) {
+            (true, ..) => "",
+            (false, true, true) => " && ",
+            (false, true, false) => ". ",
+            (false, false, _) => " ",
+        });
+        out.push_str(line.trim_start());
+        was_command = is_command;
+    }
+    out
+}
+
 impl Failure {
     pub(super) fn told(&self, at: i64) -> Told {
         Told {
@@ -52,7 +70,7 @@ impl Failure {
         Self {
             code,
             found,
-            remedy: code.explanation().fix.to_owned(),
+            remedy: on_one_line(code.explanation().fix),
             class,
             retry_after: None,
             account_wide: is_of_account(code),
@@ -231,7 +249,7 @@ impl Failure {
             (Method::TlsAlpn01, Code::AcmeTls) => Code::AcmeTlsAlpn,
             (_, code) => code,
         };
-        let remedy = if code == self.code { self.remedy } else { code.explanation().fix.to_owned() };
+        let remedy = if code == self.code { self.remedy } else { on_one_line(code.explanation().fix) };
         Self { code, remedy, ..self }
     }
 
@@ -340,6 +358,7 @@ fn is_of_account(code: Code) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::explain::Group;
 
     fn problem(json: serde_json::Value) -> Error {
         Error::Api(serde_json::from_value(json).unwrap())
@@ -349,6 +368,26 @@ mod tests {
         let seen =
             Seen { retry_after: Some(77), instance: Some("https://ca/terms".to_owned()), ..Seen::default() };
         Failure::of_call(&problem(json), &["a.recre.store".to_owned()], &seen)
+    }
+
+    #[test]
+    fn a_remedy_is_one_line_and_its_commands_can_be_copied() {
+        assert_eq!(on_one_line("Look at the log."), "Look at the log.");
+        assert_eq!(
+            on_one_line("Type:\n  a b\n  c\nThen look.\nAgain:\n  d"),
+            "Type: a b && c. Then look. Again: d"
+        );
+        // Only the doctor, which fills the words, reports these.
+        let of_doctor = [Code::AcmeStaging, Code::AcmeNotRunning];
+        let is_of_renew = |code: &&Code| code.group() == Group::Renewal && !of_doctor.contains(code);
+        for code in Code::ALL.iter().filter(is_of_renew) {
+            let remedy = Failure::new(*code, String::new(), Class::Refused).remedy;
+            assert!(!remedy.contains('\n') && !remedy.contains("  "), "{remedy}");
+            // `binding_key` fills `{eab}`, `unserved` `{place}`.
+            let words = ["{host}", "{file}", "{acme}", "{apply}", "{http_port}"];
+            let left: Vec<_> = words.iter().filter(|word| remedy.contains(**word)).collect();
+            assert!(left.is_empty(), "{}: {left:?} in {remedy}", code.as_str());
+        }
     }
 
     /// Let's Encrypt's texts, as its users report them.

@@ -31,15 +31,15 @@ impl Health {
             (0, None) => Err((
                 "no-certificate",
                 format!(
-                    "no host has a certificate, so that clients are refused: {} without one. `sanedge renew` obtains the first",
+                    "no host has a certificate, so clients are refused. Without one: {}. Type `sudo sanedge renew --now`",
                     named(self.pending.iter().map(String::as_str))
                 ),
             )),
             (0, Some(last)) => Err((
                 "certificates-expired",
                 format!(
-                    "every certificate has expired, the last one at {}: clients refuse them. Renew them, then `sanedge bundle` and \
-                     `sanedge reload`",
+                    "every certificate has expired, the last one at {}: clients refuse them. Type `sudo sanedge renew --now` for \
+                     those that sanedge obtains; renew the others and type `sudo sanedge apply`",
                     moment(*last)
                 ),
             )),

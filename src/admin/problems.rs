@@ -87,7 +87,10 @@ fn certificates(status: &Status) -> Vec<Problem> {
                 (Severity::Error, format!("the certificate of {users} has expired: clients refuse it"))
             }
             Urgency::EndsSoon => (Severity::Error, format!("the certificate of {users} expires in {left}")),
-            _ => (Severity::Warning, format!("the certificate of {users} is due for renewal: {left} left")),
+            _ => (
+                Severity::Warning,
+                format!("the renewal of the certificate of {users} is overdue: {left} left"),
+            ),
         };
         found.push(Problem {
             code: "certificate-due",
@@ -123,7 +126,7 @@ fn renewals(status: &Status) -> Vec<Problem> {
                 code: "acme-staging",
                 severity: Severity::Warning,
                 message: format!(
-                    "STAGING: the certificate of {names} is for trials, and browsers refuse it. Remove `directory` from [acme] for real ones"
+                    "STAGING: the certificate of {names} is for trials, and browsers refuse it. For real ones first remove `directory` from [acme] and type `sudo sanedge apply`"
                 ),
                 command: command(),
             });
@@ -331,7 +334,7 @@ mod tests {
             let found = told(|status| status.pending = hosts.iter().map(ToString::to_string).collect());
             let [(code, severity, message, command)] = found.as_slice() else { panic!("{found:?}") };
             assert_eq!((*code, *severity), ("certificate-pending", Severity::Error));
-            assert_eq!(command, "sanedge renew '/etc/sanedge/my board.acme'");
+            assert_eq!(command, "sudo sanedge renew '/etc/sanedge/my board.acme' --now");
             message.clone()
         };
         assert_eq!(pending(&["d.test"]), "d.test waits for a first certificate: clients are refused");
@@ -357,7 +360,10 @@ mod tests {
         let (severity, message) = due(Urgency::Overdue, "25 (renew)");
         assert_eq!(
             (severity, message.as_str()),
-            (Severity::Warning, "the certificate of a.test and b.test is due for renewal: 25 days left")
+            (
+                Severity::Warning,
+                "the renewal of the certificate of a.test and b.test is overdue: 25 days left"
+            )
         );
         let (severity, message) = due(Urgency::EndsSoon, "30 hours (renew)");
         assert_eq!(

@@ -6,9 +6,19 @@ use super::Admin;
 use super::acme::Plan;
 use super::file::word;
 
-/// Obtains the certificates for which hosts of the bundle at `bundle` wait.
+/// Before a command that writes files in a folder of root.
+fn sudo(file: &Path) -> &'static str {
+    if file.starts_with("/etc") { "sudo " } else { "" }
+}
+
+/// Obtains the certificates for which hosts of the bundle at `bundle` wait, without the pause after a failure.
 pub fn renew_command(bundle: &Path) -> String {
-    format!("sanedge renew {}", word(&Plan::beside(bundle)))
+    format!("{}sanedge renew {} --now", sudo(bundle), word(&Plan::beside(bundle)))
+}
+
+/// Puts the sanedge.toml at `file` to use.
+pub fn apply_command(file: &Path) -> String {
+    format!("{}sanedge apply {}", sudo(file), word(file))
 }
 
 /// What to type so that the edge with this admin listener opens its bundle again. Over TCP it can only be read.

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::commands::{reload_command, renew_command};
+use super::commands::{apply_command, reload_command, renew_command};
 use super::compare::{Difference, differences, told};
 use super::compile::{Outcome, moment};
 use super::file::word;
@@ -42,7 +42,7 @@ pub enum Trouble {
     /// sanedge.toml or the certificate files have changed.
     #[error(
         "{bundle}: expected the bundle that {source_file} compiles to now, found another one. They differ in {}. Type \
-         `sanedge bundle {source_file} -o {bundle} && {reload}`",
+         `{apply}`",
         told(.differences)
     )]
     OlderThanItsSources {
@@ -52,8 +52,8 @@ pub enum Trouble {
         source_file: String,
         /// The bundle, as a word for a shell.
         bundle: String,
-        /// What has the running edge open it.
-        reload: String,
+        /// What puts the sanedge.toml to use.
+        apply: String,
     },
     /// A reload did not get through.
     #[error(
@@ -119,7 +119,7 @@ pub fn check(bundle: &Bundle, path: &Path, fresh: Option<(&PathBuf, Outcome)>, n
     let mut troubles: Vec<Trouble> =
         bundle.certificates.iter().enumerate().filter_map(|(at, c)| expires(bundle, at, c, now)).collect();
     troubles.extend(pending(bundle, path));
-    troubles.extend(fresh.and_then(|(source, outcome)| stale(bundle, word(path), word(source), outcome)));
+    troubles.extend(fresh.and_then(|(source, outcome)| stale(bundle, path, source, outcome)));
     troubles
 }
 
@@ -155,13 +155,22 @@ fn pending(bundle: &Bundle, path: &Path) -> Option<Trouble> {
     (!hosts.is_empty()).then(|| Trouble::Pending { hosts, renew: renew_command(path) })
 }
 
-fn stale(bundle: &Bundle, file: String, source_file: String, outcome: Outcome) -> Option<Trouble> {
+fn stale(bundle: &Bundle, path: &Path, source: &Path, outcome: Outcome) -> Option<Trouble> {
+    let (file, source_file) = (word(path), word(source));
     let errors = outcome.findings.iter().filter(|finding| finding.severity() == Severity::Error).count();
     let Some(fresh) = outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) else {
         return Some(Trouble::SourcesBroken { source_file, errors });
     };
     let differences = differences(bundle, &fresh);
-    let reload = reload_command(bundle.listen.admin.as_ref());
-    let older = Trouble::OlderThanItsSources { differences, source_file, bundle: file, reload };
+    let apply = match path == source.with_extension("bundle") {
+        true => apply_command(source),
+        false => {
+            format!(
+                "sanedge bundle {source_file} -o {file} && {}",
+                reload_command(bundle.listen.admin.as_ref())
+            )
+        }
+    };
+    let older = Trouble::OlderThanItsSources { differences, source_file, bundle: file, apply };
     (bundle.digest != fresh.digest).then_some(older)
 }

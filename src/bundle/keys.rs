@@ -396,7 +396,7 @@ pub static LOCAL: Table = Table {
             "list of domains and networks",
             "`[]`",
             LOCAL_PERMITS_MAX,
-            "What the CA may issue for beside what the hosts of the file imply, decided when it is made: a domain with all below it, or a network. A later host outside all of these needs a new CA.",
+            "What the CA may issue for in addition to what the hosts of the file imply: a domain with all names below it, or a network. It is fixed when the CA is made; a later host outside all of these needs a new CA.",
         ),
     ],
 };

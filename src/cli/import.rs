@@ -23,8 +23,8 @@ const LINES_TOLD_MAX: usize = 10;
 /// Whose files are read.
 #[derive(Subcommand, Debug)]
 pub(super) enum From {
-    /// Nginx Proxy Manager, or nginx: write a sanedge.toml with its hosts, apps, paths, certificates and `allow`, and say what it cannot
-    /// have. A host that would be open to more clients without that is written as comments.
+    /// Nginx Proxy Manager, or nginx: write a sanedge.toml with its hosts, apps, paths, certificates and `allow`, and report what the new
+    /// file cannot express. A host that would then be open to more clients is written as comments.
     Npm {
         /// The folder with NPM's docker-compose.yml, its `data`, /etc/nginx, or one file. Nothing outside it is read.
         path: PathBuf,

@@ -26,8 +26,8 @@ use crate::local::{self, Certificate, Judgement, LocalError};
 pub(super) enum Action {
     /// Show the CA's certificate, which devices have to trust, its fingerprint, and how to install it on each system.
     Show,
-    /// Make another CA for the hosts of the file, and put its certificate to use: for a host that this one may not issue for, before its
-    /// end, or after its key was stolen. Every device has to trust the new one.
+    /// Make another CA for the hosts of the file, and put its certificate to use: if the present CA may not issue for a host, ends soon,
+    /// or its key was stolen. Every device has to trust the new CA.
     Replace {
         /// Do not ask.
         #[arg(long, short)]

@@ -21,7 +21,7 @@ use super::terminal::{complain, now, print};
 use crate::acme::confirm::{self, NotServed};
 use crate::acme::{self, Options, Stop};
 use crate::bundle::acme::{Plan, stored};
-use crate::bundle::commands::reload_command;
+use crate::bundle::commands::{apply_command, reload_command};
 use crate::bundle::compile;
 use crate::bundle::file::word;
 use crate::bundle::{Bundle, report};
@@ -327,8 +327,11 @@ fn brought(plan: &Plan, issue: Issue, json: bool) -> Result<Option<Deployed>, Fa
     // An edit that was not finished with `sanedge bundle` is no reason to leave a certificate out; without one it is not taken.
     let is_edited = outcome.plan.as_ref().is_none_or(|made| made.source_sha256 != plan.source_sha256);
     if is_edited {
-        let note =
-            format!("{} has changed since `sanedge bundle`: type `{}`", word(&plan.source), made_by(plan));
+        let note = format!(
+            "{} has changed since `sanedge bundle`: type `{}`",
+            word(&plan.source),
+            apply_command(&plan.source)
+        );
         if issue == Issue::ByNewCa {
             return Err(Failure::new("edited", format!("{note} first; nothing was changed")));
         }
@@ -449,10 +452,6 @@ fn issued(made: Option<&Plan>, issue: Issue) -> Result<Issued, Failure> {
             Ok(Issued { is_new: false, trouble: vec![trouble] })
         }
     }
-}
-
-fn made_by(plan: &Plan) -> String {
-    format!("sanedge bundle {} -o {}", word(&plan.source), word(&plan.bundle))
 }
 
 /// The managed hosts that have a certificate in `bundle`.

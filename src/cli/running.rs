@@ -100,7 +100,7 @@ fn reload_by_signal(admin: &Admin, process: Pid, json: bool) -> Result<String, F
         std::thread::sleep(RELOAD_LOOK_INTERVAL);
         match look()? {
             (_, now, _) if now != refused => {
-                let message = "the edge refused its bundle and keeps the old one: its log says why";
+                let message = "the edge refused the new bundle and keeps the old one; the reason is in its log: `journalctl -u sanedge -n 20`";
                 return Err(Failure::new("reload-refused", message));
             }
             (now, _, bundle) if now != taken => return Ok(signalled(&bundle, json)),

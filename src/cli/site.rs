@@ -114,8 +114,10 @@ pub(super) fn edited(file: &Path, text: Option<&str>, change: Change<'_>) -> Res
 }
 
 fn missing(file: &Path) -> Failure {
-    let message =
-        format!("{} does not exist: write it first; docs/configuration.md has an example", word(file));
+    let message = format!(
+        "{} does not exist: set up the first host with `sudo sanedge setup`, or name the file with --file",
+        word(file)
+    );
     Failure::new("file-missing", message)
 }
 

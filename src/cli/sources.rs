@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::terminal::now;
-use crate::bundle::commands::reload_command;
+use crate::bundle::commands::{apply_command, reload_command};
 use crate::bundle::compare::{Difference, differences, told};
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::file::word;
@@ -59,15 +59,15 @@ pub(super) fn look(bundle: &Path, in_use: &str, admin: &Admin) -> Option<Look> {
     let outcome = compile::compile(&file, now());
     let on_disk = Bundle::open(bundle).ok();
     let reload = reload_command(Some(admin));
-    let make = format!("sanedge bundle {} -o {} && {reload}", word(&file), word(bundle));
+    let apply = apply_command(&file);
     let state = state(&file, bundle, on_disk.as_ref(), in_use, outcome);
     let command = match state {
         State::Same => String::new(),
         State::NotTaken => reload,
         State::Older { ref differences, .. } if differences.iter().any(Difference::needs_a_restart) => {
-            format!("sanedge bundle {} -o {} && sudo systemctl restart sanedge", word(&file), word(bundle))
+            format!("{apply} --restart")
         }
-        State::Older { .. } | State::NotCompared { .. } => make,
+        State::Older { .. } | State::NotCompared { .. } => apply,
         State::Broken { .. } => format!("sanedge bundle {} -o {}", word(&file), word(bundle)),
     };
     Some(Look { file, state, command })

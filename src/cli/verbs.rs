@@ -51,7 +51,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &["-s", "--signal", "hup", "refresh", "apply", "rehash", "deploy"],
-        instead: "For a new bundle type `sanedge bundle {toml} && sanedge reload`; to stop, `sudo systemctl stop sanedge`.",
+        instead: "To put an edited file to use, type `sudo sanedge apply {toml}`; to open the bundle again, `sudo sanedge reload`; to stop, \
+            `sudo systemctl stop sanedge`.",
     },
     Verb {
         words: &[
@@ -88,13 +89,12 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &["diagnose", "diag", "debug", "trace", "probe", "doctor", "why", "troubleshoot"],
-        instead: "To find out why clients cannot connect, type `sanedge doctor https://HOST`. A program built without it \
-            lacks the command: run it on another machine.",
+        instead: "To find out why clients cannot connect, type `sanedge doctor https://HOST`.",
     },
     Verb {
         words: &["init", "new", "setup", "install", "enable", "service", "configure", "site", "add"],
-        instead: "Write a sanedge.toml (`man sanedge.toml` has an example), type `sanedge bundle {toml}`, then \
-                  `sudo systemctl enable --now sanedge-https.socket sanedge-admin.socket sanedge.service`.",
+        instead: "To set up the first host, type `sudo sanedge setup HOST --app PORT`; to add another, \
+                  `sudo sanedge site add HOST --app PORT`. `sanedge setup --help` has the options.",
     },
     Verb {
         words: &["fmt", "format", "reformat"],
@@ -103,12 +103,14 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &["import", "migrate", "from", "load"],
-        instead: "sanedge cannot read the configuration of another proxy. Write a sanedge.toml (`man sanedge.toml` has an example; docs/from-npm.md \
-                  moves a site of Nginx Proxy Manager), and type `sanedge bundle {toml}` to check it.",
+        instead: "To create a sanedge.toml from the files of Nginx Proxy Manager or nginx, type `sanedge import npm PATH` \
+                  (docs/from-npm.md). For another proxy, write the file (`man sanedge.toml` has an example) and check it with `sanedge bundle {toml}`.",
     },
     Verb {
         words: &["export", "save", "backup", "restore"],
-        instead: "sanedge.toml and the files that it names are the whole configuration: copy those. A bundle contains the private keys and can be made again with `sanedge bundle {toml}`; `sanedge show --json {bundle}` prints the rest of it.",
+        instead: "Copy sanedge.toml and the files that it names; with [local] also ca.key of the local CA (docs/local.md), and with \
+                  [acme] the state folder (/var/lib/sanedge-acme), which has the account and its certificates. A bundle contains \
+                  the private keys, and `sanedge bundle {toml}` makes it again.",
     },
     Verb {
         words: &["update", "upgrade", "self-update"],
@@ -117,8 +119,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         words: &["file-server", "static", "hash-password", "trust", "untrust"],
-        instead: "sanedge does not do this: it serves no files, asks for no passwords and creates no CA. It proxies to your \
-            app: `sanedge bundle {toml}`, then `sanedge serve {bundle}`.",
+        instead: "sanedge serves no files and checks no passwords: it proxies to your app. For names of your own network it has a local \
+            CA (docs/local.md): `sanedge local show` says how a device trusts it.",
     },
 ];
 
@@ -157,7 +159,7 @@ mod tests {
         let mut looked_at = 0;
         for verb in VERBS {
             for typed in verb.instead.split('`').skip(1).step_by(2) {
-                let Some(rest) = typed.strip_prefix("sanedge ") else { continue };
+                let Some(rest) = typed.trim_start_matches("sudo ").strip_prefix("sanedge ") else { continue };
                 let command = rest.split(' ').next().unwrap();
                 let exists = command == "--version" || known.find_subcommand(command).is_some();
                 assert!(exists, "{typed}");

@@ -86,11 +86,13 @@ fn notice(label: &str, lifetime: Lifetime, now: i64) -> Option<Notice> {
 fn ends(urgency: Urgency) -> &'static str {
     match urgency {
         Urgency::Expired => {
-            "certificate has expired: clients refuse it; renew it, then `sanedge bundle` and `sanedge reload`"
+            "certificate has expired: clients refuse it. If sanedge obtains it, type `sudo sanedge renew --now`; else renew it and type `sudo sanedge apply`"
         }
-        Urgency::EndsSoon => "certificate ends soon; renew it, then `sanedge bundle` and `sanedge reload`",
+        Urgency::EndsSoon => {
+            "certificate ends soon. If sanedge obtains it, type `sudo sanedge renew --now`; else renew it and type `sudo sanedge apply`"
+        }
         Urgency::Overdue | Urgency::None => {
-            "certificate is overdue for renewal; renew it, then `sanedge bundle` and `sanedge reload`"
+            "certificate is overdue for renewal. If sanedge obtains it, type `sudo sanedge renew --now`; else renew it and type `sudo sanedge apply`"
         }
     }
 }

@@ -8,8 +8,7 @@ use std::time::SystemTime;
 
 use crate::admin::SourceStatus;
 use crate::bundle::Bundle;
-use crate::bundle::commands::reload_command;
-use crate::bundle::file::word;
+use crate::bundle::commands::apply_command;
 use crate::excerpt::Excerpt;
 
 /// Compares times; `None` where there is no sanedge.toml of the bundle's name beside its file.
@@ -27,8 +26,7 @@ pub(crate) fn look(bundle_file: &Path, bundle: &Bundle) -> Option<SourceStatus> 
     let is_newer = |at: &Option<SystemTime>| at.is_some_and(|at| at > written);
     let newer: Vec<String> =
         times.filter(|(_, at)| is_newer(at)).map(|(file, _)| Excerpt::of_path(&file).to_string()).collect();
-    let reload = reload_command(bundle.listen.admin.as_ref());
-    let command = format!("sanedge bundle {} -o {} && {reload}", word(&file), word(bundle_file));
+    let command = apply_command(&file);
     let message = newer.first().map(|first| {
         let more = if newer.len() > 1 { " and others are" } else { " is" };
         format!("{first}{more} newer than the bundle in use")
@@ -67,7 +65,7 @@ mod tests {
             "{message}"
         );
         let command = newer.command;
-        assert!(command.contains("sanedge bundle ") && command.contains("sanedge reload"), "{command}");
+        assert!(command.contains("sanedge apply ") && command.ends_with("x.toml"), "{command}");
         at(&toml, 999);
         let chain = folder.path().join(&*bundle.certificates[0].label);
         std::fs::write(&chain, "").unwrap();

@@ -146,7 +146,8 @@ impl Finding {
         // What the files of an edge are called where none was named.
         let default = |word: &str| {
             let usual = match word {
-                "reload" | "load" => "sanedge reload",
+                "load" => "sudo sanedge reload",
+                "apply" => "sudo sanedge apply",
                 "file" => "sanedge.toml",
                 "acme" => "sanedge.acme",
                 "place" => crate::bundle::acme::CHALLENGES,

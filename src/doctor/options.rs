@@ -60,8 +60,8 @@ pub struct Options {
     /// Use this address for a host instead of asking DNS; may be repeated.
     #[arg(long, value_name = "HOST:ADDRESS", value_parser = resolve)]
     pub resolve: Vec<(Host, IpAddr)>,
-    /// Also ask this name server, such as 9.9.9.9, and compare. Without this option, 9.9.9.9 is asked only if the
-    /// system's resolver does not know the name.
+    /// Also ask this name server, such as 9.9.9.9, and compare. Without this option, 9.9.9.9 is queried only if the
+    /// system's resolver gives no address for the name.
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Option<IpAddr>,
     /// Also trust the roots in this PEM file, as with NODE_EXTRA_CA_CERTS.

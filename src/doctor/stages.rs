@@ -73,7 +73,7 @@ impl Stages<'_> {
             ("path", target.path.clone()),
             ("http_port", target.http_port.unwrap_or(80).to_string()),
             ("file", target.named.config.clone()),
-            ("reload", target.named.reload.clone()),
+            ("apply", target.named.apply.clone()),
             ("load", target.named.load.clone()),
             ("acme", target.named.acme.clone()),
         ]
@@ -121,7 +121,7 @@ impl Stages<'_> {
             &target.host.to_string(),
             &target.named.expected_in,
             &target.named.config,
-            &target.named.reload,
+            &target.named.apply,
             &target.named.load,
             &target.named.acme,
         ]

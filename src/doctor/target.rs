@@ -12,7 +12,7 @@ use super::check::{Finding, Kind, Section};
 use super::explain::{Code, Group};
 use super::managed::Managed;
 use super::options::Options;
-use crate::bundle::commands::reload_command;
+use crate::bundle::commands::{apply_command, reload_command};
 use crate::bundle::compile::{self, shell_word};
 use crate::bundle::file::ReadError;
 use crate::bundle::finding::{self, Severity};
@@ -63,8 +63,8 @@ pub(super) struct Named {
     pub(super) expected_in: String,
     /// The sanedge.toml, as a word for a shell.
     pub(super) config: String,
-    /// Has the running edge open its bundle.
-    pub(super) reload: String,
+    /// Puts that file to use.
+    pub(super) apply: String,
     /// Gets `expected` served.
     pub(super) load: String,
     /// What `sanedge renew` is given, as a word for a shell.
@@ -75,22 +75,24 @@ pub(super) struct Named {
 
 impl Default for Named {
     fn default() -> Self {
-        let reload = reload_command(None);
-        let load = reload.clone();
-        let (config, acme) = ("sanedge.toml".to_owned(), "sanedge.acme".to_owned());
-        Self { expected_in: "the bundle".to_owned(), config, reload, load, acme, managed: None }
+        let config = Path::new("sanedge.toml");
+        Self {
+            expected_in: "the bundle".to_owned(),
+            config: word(config),
+            apply: apply_command(config),
+            load: reload_command(None),
+            acme: plan(config),
+            managed: None,
+        }
     }
 }
 
 impl Named {
     /// By a bundle.
     fn bundle(path: &Path, admin: Option<&Admin>) -> Self {
-        let reload = reload_command(admin);
-        let load = reload.clone();
         Self {
             expected_in: format!("`{}`", Excerpt::of_path(path)),
-            reload,
-            load,
+            load: reload_command(admin),
             acme: plan(path),
             managed: Managed::beside(path).map(Arc::new),
             ..Self::default()
@@ -98,12 +100,15 @@ impl Named {
     }
 
     /// By a sanedge.toml, which the edge serves only once it is a bundle.
-    fn config(path: &Path, admin: Option<&Admin>) -> Self {
-        let (config, reload) = (word(path), reload_command(admin));
-        let expected_in = format!("a bundle made of `{}` now", Excerpt::of_path(path));
-        let load = format!("sanedge bundle {config} && {reload}");
-        let managed = Managed::beside(path).map(Arc::new);
-        Self { expected_in, config, reload, load, acme: plan(path), managed }
+    fn config(path: &Path) -> Self {
+        Self {
+            expected_in: format!("a bundle made of `{}` now", Excerpt::of_path(path)),
+            config: word(path),
+            apply: apply_command(path),
+            load: apply_command(path),
+            acme: plan(path),
+            managed: Managed::beside(path).map(Arc::new),
+        }
     }
 }
 
@@ -219,7 +224,7 @@ impl Plan {
                 );
                 let beside = path.with_extension("toml");
                 if let (Some(source), _) = source::read(&beside) {
-                    section.word("reload", reload_command(bundle.listen.admin.as_ref()));
+                    section.word("apply", apply_command(&beside));
                     stale(&beside, &source, section);
                 }
                 self.hosts_of(&bundle, Named::bundle(path, bundle.listen.admin.as_ref()), options);
@@ -267,12 +272,12 @@ impl Plan {
             }
         }
         if let Some(source) = &source {
-            section.word("reload", reload_command(admin_of(source)));
+            section.word("apply", apply_command(path));
             stale(path, source, section);
         }
         match outcome.bundle.and_then(|bytes| Bundle::decode(bytes).ok()) {
             Some(bundle) => {
-                self.hosts_of(&bundle, Named::config(path, bundle.listen.admin.as_ref()), options);
+                self.hosts_of(&bundle, Named::config(path), options);
             }
             None => self.hosts_of_source(path, options),
         }
@@ -318,7 +323,7 @@ impl Plan {
         let listens = source.listen.https.iter().chain(&source.listen.http);
         self.listens.extend(listens.map(|address| address.value));
         let http = source.listen.http.first().map(|address| address.value.port());
-        let named = Named::config(path, admin_of(&source));
+        let named = Named::config(path);
         for site in &source.sites {
             let covers = |route: &&source::Route| wanted.starts_with(route.path.as_str());
             let route = site.routes.iter().filter(covers).max_by_key(|route| route.path.len());
@@ -396,10 +401,6 @@ fn plain(host: &Host, port: u16, http_port: Option<u16>, options: &Options) -> T
         http_port: http_port.filter(|port| *port != 0),
         named: Named::default(),
     }
-}
-
-fn admin_of(source: &source::Source) -> Option<&Admin> {
-    source.listen.admin.as_ref().map(|admin| &admin.value)
 }
 
 /// The targets, or the configuration where none is named.

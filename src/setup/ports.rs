@@ -38,7 +38,12 @@ pub(crate) fn of(address: SocketAddr) -> Port {
         Holder::Nobody => {
             container("docker", port).map_or(Port::Free, |container| of_container(port, &container))
         }
-        Holder::Hidden => taken(port, "another user's program", "", Some("sudo ss -ltnp".to_owned())),
+        Holder::Hidden => taken(
+            port,
+            "another user's program",
+            "",
+            Some("sudo ss -ltnp   # shows the program; then stop it".to_owned()),
+        ),
     }
 }
 

@@ -211,7 +211,7 @@ fn hosts_without_a_certificate_are_named_by_status_check_log_and_metrics() {
         (
             output.status.code(),
             text(&output),
-            format!("sanedge renew {}", file.with_extension("acme").display()),
+            format!("sanedge renew {} --now", file.with_extension("acme").display()),
         )
     };
 

@@ -244,7 +244,7 @@ async fn a_page_of_a_foreign_origin_that_polls_is_named_once() {
     ] {
         client.get(HOST, target, origin).await.assert_apps(200, "ok");
     }
-    let line = edge.wait_for_log("refused as a WebSocket", PATIENCE);
+    let line = edge.wait_for_log("its WebSocket will be refused", PATIENCE);
     let said = pairs(&line);
     assert_eq!(said["found"], "origin `https://app.test:8443` is not allowed");
     assert!(said["check"].contains("add \"https://app.test:8443\" to this site's origins"), "{line}");
@@ -252,7 +252,7 @@ async fn a_page_of_a_foreign_origin_that_polls_is_named_once() {
     assert_eq!(upstream.count("GET"), 7, "CORS is the app's");
     drop(client);
     let log = edge.stop();
-    assert_eq!(log.matches("refused as a WebSocket").count(), 1, "{log}");
+    assert_eq!(log.matches("its WebSocket will be refused").count(), 1, "{log}");
     assert_honest(&log);
 }
 

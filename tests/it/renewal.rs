@@ -152,7 +152,7 @@ fn the_hook_finds_an_edge_whose_admin_listener_is_on_tcp() {
     std::fs::write(desk.toml(), toml.replace("127.0.0.1:0", "127.0.0.1:2")).unwrap();
     let output = deploy(desk);
     assert!(
-        output.status.code() == Some(1) && text(&output).contains("its log says why"),
+        output.status.code() == Some(1) && text(&output).contains("the reason is in its log"),
         "{}",
         text(&output)
     );

@@ -38,7 +38,8 @@ pub enum ReadError {
     },
     /// Closed to this user, as it should be; or a folder that we may not enter.
     #[error(
-        "bundle {0} cannot be read by uid {uid}, gid {gid}: type `chown root:{gid} {0} && chmod 0640 {0}`",
+        "bundle {0} cannot be read by uid {uid}, gid {gid}: run the command with sudo. Only if the edge runs as this user, type as root \
+            `chown root:{gid} {0} && chmod 0640 {0}`",
         word(.path)
     )]
     Denied {

@@ -59,7 +59,7 @@ settings! {
             "each cookie of an app is a field; the parser's array is on the stack";
         /// Bytes of the request target; more gets 414.
         target_bytes_max: u32 = bytes(256, 64 * KIB), Fixed(8 * KIB),
-            "RFC 9112 §3 asks for at least 8000";
+            "RFC 9112 §3 recommends at least 8000 bytes for a request line";
         /// From the accepted connection to the end of the TLS handshake.
         handshake_timeout_ms: u32 = time(100, 2 * MINUTE), Fixed(10 * SECOND),
             "two round trips and one signature; a slow board on a bad line stays below 5 s";

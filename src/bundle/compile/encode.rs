@@ -167,7 +167,7 @@ pub(super) fn refused(error: &EncodeError) -> Finding {
                 .remedy("Remove what is not needed, or run a second edge with its own bundle.")
         }
         EncodeError::TooLarge => Finding::new(Code::TooMany, "too much for one bundle")
-            .expected("a bundle of at most 1 MiB")
+            .expected("a bundle of at most 4 MiB")
             .found("more")
             .remedy("Remove certificates that no host needs."),
         EncodeError::Path { field, path } => Finding::new(Code::BadValue, format!("`{field}` is not UTF-8"))

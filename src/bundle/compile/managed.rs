@@ -217,7 +217,7 @@ fn private(host: &Host) -> Finding {
 
 fn no_listener() -> Finding {
     Finding::new(Code::AcmeWithoutListener, "the CA's challenges cannot be answered")
-        .expected("a plain listener: http-01 asks on port 80 (RFC 8555 §8.3)")
+        .expected("a plain listener: for http-01 the CA connects to port 80 (RFC 8555 §8.3)")
         .found("no `http` in [listen]")
         .remedy("Add http = [\"[::]:80\"] to [listen], or write challenge = \"tls-alpn-01\" in [acme], which needs port 443 alone.")
 }

@@ -69,7 +69,7 @@ fn listeners(context: &mut Context, source: &Source) {
     }
     if let (Some(acme), true) = (&listen.acme_dir, listen.http.is_empty()) {
         let finding = Finding::new(Code::AcmeWithoutHttp, "the tokens in `acme_dir` cannot be fetched")
-            .expected("a plain listener: http-01 asks on port 80 (RFC 8555 §8.3)")
+            .expected("a plain listener: for http-01 the CA connects to port 80 (RFC 8555 §8.3)")
             .found("no `http` in [listen]")
             .remedy("Add http = [\"[::]:80\"], or remove `acme_dir`.");
         context.push(acme.line, finding);
@@ -203,11 +203,14 @@ fn twice(later: &Lined<Host>, earlier_line: u32) -> Finding {
 }
 
 fn needs_default(host: &Lined<Host>) -> Finding {
-    Finding::new(Code::IpHostNeedsDefault, format!("clients cannot ask for `{}` by name", host.value))
-        .host(&host.value)
-        .expected("`default_host`: clients send no server name for an IP address (RFC 6066 §3)")
-        .found("no `default_host` in [listen]")
-        .remedy(format!("Add default_host = \"{}\" to [listen].", host.value))
+    Finding::new(
+        Code::IpHostNeedsDefault,
+        format!("clients of `{}` send no server name, so the edge has no certificate for them", host.value),
+    )
+    .host(&host.value)
+    .expected("`default_host`: clients send no server name for an IP address (RFC 6066 §3)")
+    .found("no `default_host` in [listen]")
+    .remedy(format!("Add default_host = \"{}\" to [listen].", host.value))
 }
 
 /// Which listener of ours `upstream` is, if it is one.

@@ -161,7 +161,13 @@ impl Interrupted {
         let _ = remove(&folder.join(INACTIVE));
         file::remove_leftovers(folder);
         let unusable = |what: String| {
-            Failure::new("not-written", format!("{} {what}; look at it, and remove it", word(&active)))
+            Failure::new(
+                "not-written",
+                format!(
+                    "{} {what}. It is the folder for the files from before an interrupted change: check the file with `sudo sanedge apply --dry-run`, then remove the folder",
+                    word(&active)
+                ),
+            )
         };
         match fs::symlink_metadata(&active) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -34,7 +34,7 @@ pub(in crate::cli) struct Options {
     /// Obtain a certificate for trials, from Let's Encrypt's staging CA; clients refuse it.
     #[arg(long, conflicts_with_all = ["directory", "certificate"])]
     pub(super) staging: bool,
-    /// Obtain the certificate from the CA with this ACME directory.
+    /// Obtain the certificate from the CA with this ACME directory: an https URL, or a name such as `letsencrypt`.
     #[arg(long, value_name = "URL", conflicts_with = "certificate")]
     pub(super) directory: Option<String>,
     /// PEM file with the roots of that CA, if it is private.

@@ -219,8 +219,9 @@ impl Setup<'_> {
         if let Host::Ip(address) = self.wish.host {
             self.told.step("name", &format!("{address} is an address: clients need no DNS"));
             if std::net::UdpSocket::bind((address, 0)).is_err() {
-                self.told
-                    .note("this machine does not have it now: reserve this address for it in the router");
+                self.told.note(
+                    "this machine does not have this address now: reserve it for this machine in the router",
+                );
             }
             return true;
         }

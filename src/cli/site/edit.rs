@@ -25,11 +25,11 @@ pub(in crate::cli) struct Wanted {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(in crate::cli) enum Unchanged {
     #[error(
-        "`{host}` is served already, by {apps} (line {line}). Change `upstream` there, or type `sanedge site remove {host}` first"
+        "`{host}` is served already, by {apps} (line {line}). Change `upstream` there, or type `sudo sanedge site remove {host}` first"
     )]
     Exists { host: String, apps: String, line: u32 },
     #[error(
-        "`{host}` redirects to {to} (line {line}). Change `redirect` there, or type `sanedge site remove {host}` first"
+        "`{host}` redirects to {to} (line {line}). Change `redirect` there, or type `sudo sanedge site remove {host}` first"
     )]
     Redirects { host: String, to: String, line: u32 },
     #[error(
@@ -41,7 +41,7 @@ pub(in crate::cli) enum Unchanged {
     #[error("`{host}` has no route for this path; `sanedge site list` shows them")]
     NoRoute { host: String },
     #[error(
-        "[[site]] is written in a way that this command does not change: edit the file by hand, then type `sanedge apply`"
+        "[[site]] is written in a way that this command does not change: edit the file by hand, then type `sudo sanedge apply`"
     )]
     Form,
     #[error("some lines end with CR LF and others with LF: save the file with one kind of line ends")]

@@ -277,7 +277,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("stop", "sudo systemctl disable --now nginx.service"),
     ("fields", "\"authorization\""),
     ("http_port", "80"),
-    ("reload", "sanedge reload"),
+    ("apply", "sudo sanedge apply"),
     ("load", "sanedge reload"),
     ("remedy", ""),
     ("part", "the cookie"),

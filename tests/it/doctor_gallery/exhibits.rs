@@ -635,9 +635,9 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     let later = SystemTime::now() + Duration::from_secs(5);
     std::fs::File::options().append(true).open(served.desk().toml()).unwrap().set_modified(later).unwrap();
     house.exhibit("bundle-stale", &[&word(&served.desk().toml())]);
-    house.says(&["/sanedge.bundle`: write", "sanedge reload --admin /"]);
+    house.says(&["/sanedge.bundle`: write", "sanedge apply /"]);
     house.exhibit("bundle-stale", &[&word(&served.desk().bundle_file())]);
-    house.says(&["sanedge bundle /", "sanedge.toml && sanedge reload --admin /"]);
+    house.says(&["sanedge apply /", "/sanedge.toml"]);
     edges.push(served);
 
     // Its plain listener is on another port than 80, and not there yet.

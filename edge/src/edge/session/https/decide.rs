@@ -162,7 +162,7 @@ impl Session {
         let Err(error) = decision::check_origin(&active.bundle, &route.rules, false, head) else { return };
         if route.foreign_news.is_due(self.worker.shared.uptime()) {
             let (found, check) = (Said(&error.found), error.remedy_inside);
-            info!(host = %head.host, peer = %self.peer, %found, check, "refused as a WebSocket");
+            info!(host = %head.host, peer = %self.peer, %found, check, "this page may poll, but its WebSocket will be refused");
         }
     }
 }
