@@ -169,12 +169,13 @@ impl<'a> Desk<'a> {
         let (report, state) = apply::run(&request, &mut Steps(line));
         match state {
             Ok(state) => {
-                let text = tell::sentence(&request, &report, state);
+                let renewal = self.renewal(edit, &report);
+                let text = tell::sentence(&request, &report, state, renewal.as_deref());
                 complain(&logged(&format!("applied {what}: {text}")));
                 changed_lines(&report).for_each(|line| complain_line(line));
-                if let Some(told) = edit.and_then(|edit| self.renewals(edit)) {
-                    complain(&logged(&told));
-                    line(told);
+                if let Some(said) = renewal.filter(|said| !text.ends_with(said.as_str())) {
+                    complain(&logged(&said));
+                    line(said);
                 }
                 Said::Done { is_good: true, text }
             }
@@ -182,19 +183,33 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Starts the units that renew certificates, if the edit orders one from a CA and the units are those of the file.
-    fn renewals(&self, edit: &Edit) -> Option<String> {
-        let is_of_ca = matches!(
-            edit,
-            Edit::AddHost { certificate: Some(Choice::Acme { .. }), .. }
-                | Edit::SetCertificate { certificate: Choice::Acme { .. }, .. }
-        );
-        let has_units = self.file == Path::new(FILE)
-            && rustix::process::geteuid().is_root()
-            && units::present("sanedge console").is_ok();
-        (is_of_ca && has_units).then(|| match units::start_renewals() {
-            Ok(()) => {
-                "the certificate is obtained and renewed by sanedge-renew.timer, which runs now".to_owned()
+    /// Has the units obtain the certificate that the change needs, if they are those of the file; says so.
+    fn renewal(&self, edit: Option<&Edit>, report: &Report) -> Option<String> {
+        if self.file != Path::new(FILE)
+            || !rustix::process::geteuid().is_root()
+            || units::present("sanedge console").is_err()
+        {
+            return None;
+        }
+        let is_due = match edit {
+            Some(
+                Edit::AddHost { certificate: Some(Choice::Acme { .. }), .. }
+                | Edit::SetCertificate { certificate: Choice::Acme { .. }, .. },
+            ) => true,
+            None | Some(Edit::AddHost { .. }) => {
+                report.outcome.hosts.iter().any(|host| host.pending) && units::renews()
+            }
+            Some(_) => false,
+        };
+        is_due.then(|| match units::renew_now() {
+            Ok(true) => {
+                "sanedge-renew.service obtains the certificate now: load this page again in a minute. If it fails, the status says why"
+                    .to_owned()
+            }
+            Ok(false) => {
+                "A renewal is in progress. The next one obtains the certificate, within 70 minutes. To obtain it earlier, type \
+                 `sudo sanedge renew /etc/sanedge/sanedge.acme`"
+                    .to_owned()
             }
             Err(problem) => format!(
                 "{}: type `sudo systemctl enable --now sanedge-renew.timer sanedge-deploy.path`",
