@@ -1,6 +1,8 @@
 //! What the page can ask for: the status, the findings of an edit, and the edit itself, by the code of `sanedge site` and `apply`.
 
 use std::cell::RefCell;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use serde_json::Value;
@@ -171,10 +173,10 @@ impl<'a> Desk<'a> {
             Ok(state) => {
                 let renewal = self.renewal(edit, &report);
                 let text = tell::sentence(&request, &report, state, renewal.as_deref());
-                complain(&logged(&format!("applied {what}: {text}")));
+                log(&format!("applied {what}: {text}"));
                 changed_lines(&report).for_each(|line| complain_line(line));
                 if let Some(said) = renewal.filter(|said| !text.ends_with(said.as_str())) {
-                    complain(&logged(&said));
+                    log(&said);
                     line(said);
                 }
                 Said::Done { is_good: true, text }
@@ -302,13 +304,28 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// A line of the console's log.
-pub(super) fn logged(text: &str) -> String {
-    format!("{} console: {}\n", moment(now()), report::escaped(text))
+/// Writes a line of the console's log.
+pub(super) fn log(text: &str) {
+    let text = report::escaped(text);
+    complain(&format!("{} console: {text}\n", moment(now())));
+    keep(&text);
+}
+
+/// A terminal keeps nothing: what is logged there is also sent to the system's log.
+fn keep(text: &str) {
+    if !io::stderr().is_terminal() {
+        return;
+    }
+    // As syslog(3) does, with facility daemon and severity notice (RFC 5424 §6.2.1). A system without a log has no such socket.
+    let line = format!("<29>sanedge[{}]: console: {text}", std::process::id());
+    let _ = UnixDatagram::unbound().and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.send_to(line.as_bytes(), "/dev/log")
+    });
 }
 
 fn refused(what: &str, failure: &Failure) -> Said {
-    complain(&logged(&format!("not applied, {what}: {}", failure.message)));
+    log(&format!("not applied, {what}: {}", failure.message));
     Said::Done { is_good: false, text: failure.message.clone() }
 }
 
@@ -317,7 +334,9 @@ fn changed_lines(report: &Report) -> impl Iterator<Item = &String> {
 }
 
 fn complain_line(line: &str) {
-    complain(&format!("  {}\n", report::escaped(line)));
+    let line = report::escaped(line);
+    complain(&format!("  {line}\n"));
+    keep(&format!("  {line}"));
 }
 
 /// For the log. What was typed is shown as an excerpt.
