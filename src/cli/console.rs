@@ -251,7 +251,7 @@ impl Server {
                 Ask::Void => return unused(),
                 Ask::Entered => {
                     unused_until = None;
-                    complain(&perform::logged("a browser has opened the console"));
+                    perform::log("a browser has opened the console");
                     done(true, "")
                 }
                 Ask::End => {

@@ -12,7 +12,11 @@ const EDGE: [&str; 4] =
 /// Ends an interrupted change at a boot. The package enables it, and here it is for units from the tarball; it is not necessary to serve.
 const SETTLE: &str = "sanedge-settle.service";
 /// The units of renewals and deployments.
-const RENEWALS: [&str; 2] = ["sanedge-renew.timer", "sanedge-deploy.path"];
+const RENEWALS: [&str; 2] = [TIMER, "sanedge-deploy.path"];
+/// Starts a renewal once an hour.
+const TIMER: &str = "sanedge-renew.timer";
+/// What the timer starts.
+const RENEWAL: &str = "sanedge-renew.service";
 /// Folders in which the package, flash.sh and administrators install units.
 const FOLDERS: [&str; 3] = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
 /// Exists if systemd is the first process.
@@ -65,13 +69,38 @@ pub(crate) fn start_renewals() -> Result<(), Box<Problem>> {
     start(&RENEWALS)
 }
 
-fn start(units: &[&str]) -> Result<(), Box<Problem>> {
-    let said = programs::run("systemctl", &[&["enable", "--now", "--quiet"], units].concat(), PROGRAM_TIME);
-    let complaint = match &said {
+/// Whether the renewals run.
+pub(crate) fn renews() -> bool {
+    is_active(TIMER)
+}
+
+/// Enables and starts the renewals, and begins one now: a timer that runs already waits for up to an hour. Returns false if a renewal was
+/// in progress: it may have read the list of hosts before the last change.
+///
+/// # Errors
+/// As [`start_edge`].
+pub(crate) fn renew_now() -> Result<bool, Box<Problem>> {
+    let state = programs::run("systemctl", &["is-active", RENEWAL], PROGRAM_TIME);
+    let is_busy = state.is_ok_and(|said| said.text().starts_with("activating"));
+    start_renewals()?;
+    // It talks to the CA, for which nobody waits here.
+    match asked(&["start", "--no-block"], &[RENEWAL]) {
+        complaint if complaint.is_empty() => Ok(!is_busy),
+        complaint => Err(failure(RENEWAL, &complaint)),
+    }
+}
+
+/// Runs systemctl; returns what it complains about.
+fn asked(words: &[&str], units: &[&str]) -> String {
+    match programs::run("systemctl", &[words, units].concat(), PROGRAM_TIME) {
         Ok(said) if said.succeeded => String::new(),
         Ok(said) => said.complaint(),
         Err(error) => error.to_string(),
-    };
+    }
+}
+
+fn start(units: &[&str]) -> Result<(), Box<Problem>> {
+    let complaint = asked(&["enable", "--now", "--quiet"], units);
     match units.iter().find(|unit| !is_active(unit)) {
         None if complaint.is_empty() => Ok(()),
         failed => {

@@ -207,6 +207,70 @@ const scenarios = {
     await page.click('#end')
     await page.waitForFunction(() => /has ended/.test(document.body.textContent))
   },
+
+  // The console of a machine under systemd: a finding at its field, an app on a port of which the edge's sandbox knows nothing, a certificate
+  // from the CA, and the removal of a host.
+  async console_systemd(context) {
+    const page = await context.newPage()
+    const begun = Date.now()
+    await page.goto(parameters.url)
+    await page.waitForSelector('#edge')
+    assert.match(await page.textContent('#edge'), /^The edge serves \d+ hosts; \d+ /)
+    assert.equal(await page.$('#sandbox') === null, parameters.closes > 0)
+
+    await page.fill('#add-host', parameters.host)
+    await page.fill('#add-app', parameters.wrong)
+    await page.waitForSelector('#add-app[aria-invalid=true]')
+    assert.match(await page.textContent('#add-app-said'), new RegExp(parameters.finding))
+    assert.equal(await page.textContent('#add-host-said'), '')
+    await page.fill('#add-app', parameters.app)
+    await page.waitForFunction(() => !document.querySelector('#add-app[aria-invalid]'))
+    await page.selectOption('#add-certificate', 'acme')
+    await page.click('form[data-form=add] button')
+    await page.waitForSelector('#result:not([hidden])')
+    assert.match(await page.textContent('#preview'), new RegExp(`\\+ ${parameters.host} → 127\\.0\\.0\\.1:${parameters.app}`))
+    if (parameters.closes) {
+      // A restart needs the box.
+      assert.ok(await page.isVisible('#restart-label'), await page.textContent('#preview'))
+      assert.match(await page.textContent('#restart-label'), new RegExp(`Open WebSockets that this closes: ${parameters.closes}\\.`))
+      await page.click('#apply')
+      await page.waitForSelector('#outcome.removed')
+      assert.match(await page.textContent('#outcome'), /nothing was changed/)
+      await page.check('#restart')
+    }
+    await page.click('#apply')
+    await page.waitForSelector('#outcome.added')
+    const steps = await page.$$eval('#steps li', all => all.map(one => one.textContent))
+    for (const step of ['writing the bundle and putting it to use', `+ certificate of the CA for ${parameters.host}`]) assert.ok(steps.includes(step), steps.join('\n'))
+    const outcome = await page.textContent('#outcome')
+    say('applied', { steps, outcome })
+
+    // Loaded again, as the page says, until the CA's certificate is in use.
+    const row = async () => {
+      await page.goto(page.url())
+      return page.$$eval('#hosts tbody tr', (all, host) => all.find(one => one.firstElementChild.textContent === host)?.textContent, parameters.host)
+    }
+    const until = Date.now() + 120_000
+    let shown = await row()
+    while (/waits for its certificate/.test(shown) && Date.now() < until) {
+      await new Promise(resolve => setTimeout(resolve, 500))
+      shown = await row()
+    }
+    assert.match(shown, new RegExp(`acme: ${parameters.host}`))
+    say('served', { shown, ms: Date.now() - begun })
+    assert.match(outcome, new RegExp(`is in use.*Without a certificate yet: ${parameters.host}\\. sanedge-renew.service obtains the certificate now`))
+
+    await page.selectOption('#remove-host', parameters.removed)
+    await page.click('form[data-form=remove] button')
+    await page.waitForSelector('#result:not([hidden])')
+    await page.click('#apply')
+    await page.waitForSelector('#outcome.added')
+
+    // The link opens one session.
+    const second = await context.newPage()
+    await second.goto(parameters.url)
+    await second.waitForFunction(() => /A link opens one session/.test(document.querySelector('#why').textContent))
+  },
 }
 
 async function visit(context, url) {

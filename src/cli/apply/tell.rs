@@ -35,7 +35,7 @@ pub(in crate::cli) fn told(request: &Request<'_>, json: bool) -> ExitCode {
     }
     match &state {
         Ok(state) => {
-            let printed = print(&format!("{}\n", report::escaped(&sentence(request, &report, *state))));
+            let printed = print(&format!("{}\n", report::escaped(&sentence(request, &report, *state, None))));
             code(&report, &Ok(*state), printed)
         }
         Err(failure) => {
@@ -87,16 +87,22 @@ fn code(report: &Report, state: &Result<State, Failure>, printed: bool) -> ExitC
     }
 }
 
-/// How a change ended.
-pub(in crate::cli) fn sentence(request: &Request<'_>, report: &Report, state: State) -> String {
+/// How a change ended. `renewal`: what becomes of hosts without a certificate; none: what to type for them.
+pub(in crate::cli) fn sentence(
+    request: &Request<'_>,
+    report: &Report,
+    state: State,
+    renewal: Option<&str>,
+) -> String {
     let file = word(request.file);
     let pending: Vec<_> =
         report.outcome.hosts.iter().filter(|host| host.pending).map(|host| host.host.as_str()).collect();
     let wait = match pending.as_slice() {
         [] => String::new(),
         some => {
-            let bundle = request.file.with_extension("bundle");
-            format!(". Without a certificate yet: {}. Type `{}`", some.join(", "), renew_command(&bundle))
+            let typed = || format!("Type `{}`", renew_command(&request.file.with_extension("bundle")));
+            let renewal = renewal.map_or_else(typed, str::to_owned);
+            format!(". Without a certificate yet: {}. {renewal}", some.join(", "))
         }
     };
     let said = match state {

@@ -1,6 +1,8 @@
 //! What the page can ask for: the status, the findings of an edit, and the edit itself, by the code of `sanedge site` and `apply`.
 
 use std::cell::RefCell;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use serde_json::Value;
@@ -169,12 +171,13 @@ impl<'a> Desk<'a> {
         let (report, state) = apply::run(&request, &mut Steps(line));
         match state {
             Ok(state) => {
-                let text = tell::sentence(&request, &report, state);
-                complain(&logged(&format!("applied {what}: {text}")));
+                let renewal = self.renewal(edit, &report);
+                let text = tell::sentence(&request, &report, state, renewal.as_deref());
+                log(&format!("applied {what}: {text}"));
                 changed_lines(&report).for_each(|line| complain_line(line));
-                if let Some(told) = edit.and_then(|edit| self.renewals(edit)) {
-                    complain(&logged(&told));
-                    line(told);
+                if let Some(said) = renewal.filter(|said| !text.ends_with(said.as_str())) {
+                    log(&said);
+                    line(said);
                 }
                 Said::Done { is_good: true, text }
             }
@@ -182,19 +185,33 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Starts the units that renew certificates, if the edit orders one from a CA and the units are those of the file.
-    fn renewals(&self, edit: &Edit) -> Option<String> {
-        let is_of_ca = matches!(
-            edit,
-            Edit::AddHost { certificate: Some(Choice::Acme { .. }), .. }
-                | Edit::SetCertificate { certificate: Choice::Acme { .. }, .. }
-        );
-        let has_units = self.file == Path::new(FILE)
-            && rustix::process::geteuid().is_root()
-            && units::present("sanedge console").is_ok();
-        (is_of_ca && has_units).then(|| match units::start_renewals() {
-            Ok(()) => {
-                "the certificate is obtained and renewed by sanedge-renew.timer, which runs now".to_owned()
+    /// Has the units obtain the certificate that the change needs, if they are those of the file; says so.
+    fn renewal(&self, edit: Option<&Edit>, report: &Report) -> Option<String> {
+        if self.file != Path::new(FILE)
+            || !rustix::process::geteuid().is_root()
+            || units::present("sanedge console").is_err()
+        {
+            return None;
+        }
+        let is_due = match edit {
+            Some(
+                Edit::AddHost { certificate: Some(Choice::Acme { .. }), .. }
+                | Edit::SetCertificate { certificate: Choice::Acme { .. }, .. },
+            ) => true,
+            None | Some(Edit::AddHost { .. }) => {
+                report.outcome.hosts.iter().any(|host| host.pending) && units::renews()
+            }
+            Some(_) => false,
+        };
+        is_due.then(|| match units::renew_now() {
+            Ok(true) => {
+                "sanedge-renew.service obtains the certificate now: load this page again in a minute. If it fails, the status says why"
+                    .to_owned()
+            }
+            Ok(false) => {
+                "A renewal is in progress. The next one obtains the certificate, within 70 minutes. To obtain it earlier, type \
+                 `sudo sanedge renew /etc/sanedge/sanedge.acme`"
+                    .to_owned()
             }
             Err(problem) => format!(
                 "{}: type `sudo systemctl enable --now sanedge-renew.timer sanedge-deploy.path`",
@@ -287,13 +304,28 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// A line of the console's log.
-pub(super) fn logged(text: &str) -> String {
-    format!("{} console: {}\n", moment(now()), report::escaped(text))
+/// Writes a line of the console's log.
+pub(super) fn log(text: &str) {
+    let text = report::escaped(text);
+    complain(&format!("{} console: {text}\n", moment(now())));
+    keep(&text);
+}
+
+/// A terminal keeps nothing: what is logged there is also sent to the system's log.
+fn keep(text: &str) {
+    if !io::stderr().is_terminal() {
+        return;
+    }
+    // As syslog(3) does, with facility daemon and severity notice (RFC 5424 §6.2.1). A system without a log has no such socket.
+    let line = format!("<29>sanedge[{}]: console: {text}", std::process::id());
+    let _ = UnixDatagram::unbound().and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.send_to(line.as_bytes(), "/dev/log")
+    });
 }
 
 fn refused(what: &str, failure: &Failure) -> Said {
-    complain(&logged(&format!("not applied, {what}: {}", failure.message)));
+    log(&format!("not applied, {what}: {}", failure.message));
     Said::Done { is_good: false, text: failure.message.clone() }
 }
 
@@ -302,7 +334,9 @@ fn changed_lines(report: &Report) -> impl Iterator<Item = &String> {
 }
 
 fn complain_line(line: &str) {
-    complain(&format!("  {}\n", report::escaped(line)));
+    let line = report::escaped(line);
+    complain(&format!("  {line}\n"));
+    keep(&format!("  {line}"));
 }
 
 /// For the log. What was typed is shown as an excerpt.
