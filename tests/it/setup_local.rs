@@ -269,7 +269,7 @@ fn a_new_file_has_the_ca_here_alone() {
             "{text}"
         );
         assert_eq!(text.contains("default_host = \"192.0.2.5\""), host == "192.0.2.5", "{text}");
-        let address = "this machine does not have it now";
+        let address = "this machine does not have this address now";
         assert_eq!(said.contains(address), host == "192.0.2.5", "{said}");
         assert_eq!(said.contains("by mDNS"), host == "board.local", "{said}");
     }

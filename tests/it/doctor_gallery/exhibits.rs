@@ -625,7 +625,7 @@ fn board(house: &mut House, edges: &mut Vec<Edge>) {
     house.exhibit("tls-not-the-bundle", &[&word(&served.desk().bundle_file())]);
     house.says(&["than the one in `/", "sanedge reload --admin /"]);
     house.exhibit("tls-not-the-bundle", &[&word(&served.desk().toml())]);
-    house.says(&["a bundle made of `/", "sanedge bundle /", "is newer than its sources"]);
+    house.says(&["a bundle made of `/", "sanedge apply /", "is newer than its sources"]);
     edges.push(served);
 
     let served = desk(house, "bundle-stale.recre.store", "127.0.0.1:4004", "").serve();
