@@ -83,6 +83,8 @@ pub struct Status {
     pub sessions_max: u32,
     /// Connections in their TLS handshake.
     pub handshakes: u32,
+    /// Those completed since the start, by version, group and resumption: `1.3 x25519`, `1.3 x25519 resumed`.
+    pub tls_handshakes: BTreeMap<String, u64>,
     /// Worker threads.
     pub workers: usize,
     /// Those, counted from 0, that have not run their tasks for a while.

@@ -24,5 +24,5 @@ pub mod setup;
 pub mod system;
 
 pub use sanedge_edge::{
-    decision, edge, engineio, excerpt, http, limits, names, ops, proxy_protocol, reason, route, ws,
+    decision, edge, engineio, excerpt, http, hybrid, limits, names, ops, proxy_protocol, reason, route, ws,
 };

@@ -260,6 +260,8 @@ const ORDER: &[&str] = &[
     "engineio.rs",
     "decision.rs",
     "route.rs",
+    "hybrid.rs",
+    "hybrid/offer.rs",
     "ws.rs",
     "ws/handshake.rs",
     "ws/origin.rs",
@@ -412,6 +414,7 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
         &[
             "reason.rs",
             "route.rs",
+            "hybrid",
             "decision.rs",
             "engineio.rs",
             "bundle",

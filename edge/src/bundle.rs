@@ -43,6 +43,8 @@ pub struct Bundle {
     pub drain: Drain,
     /// Which cipher suites lead.
     pub suite_order: SuiteOrder,
+    /// Which connections get the hybrid key exchange.
+    pub post_quantum: PostQuantum,
     /// Bounds.
     pub limits: Limits,
     /// Certificates that some host uses.
@@ -111,6 +113,18 @@ pub enum SuiteOrder {
     Aes,
     /// ChaCha20-Poly1305 first.
     Chacha,
+}
+
+/// Which connections get X25519MLKEM768, a key exchange that also holds against a quantum computer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostQuantum {
+    /// Those whose ClientHello has a share for it.
+    Auto,
+    /// Those of every client that supports it; one that sent no share is asked for it, which takes a round trip.
+    Prefer,
+    /// None.
+    Off,
 }
 
 /// One certificate with its chain and key, ready for rustls.

@@ -1,7 +1,7 @@
 //! What runs for each connection of sanedge.
 //!
-//! `names`, `limits`, `excerpt`, `bundle`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are the
-//! core: no sockets, no tasks, no clock; bytes and time are arguments. `edge` has the sockets of sessions, their tasks and the clock.
+//! `names`, `limits`, `excerpt`, `bundle`, `hybrid`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are
+//! the core: no sockets, no tasks, no clock; bytes and time are arguments. `edge` has the sockets of sessions, their tasks and the clock.
 //! `ops` counts and logs.
 //!
 //! This is a package of its own so that the compiler optimises it for speed, and for size what runs once: the main thread, the admin
@@ -16,6 +16,7 @@ pub mod excerpt;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod hybrid;
 pub mod limits;
 pub mod names;
 pub mod ops;

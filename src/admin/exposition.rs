@@ -80,8 +80,14 @@ fn about_sessions(status: &Status, families: &mut Families) {
     );
     families.counter(
         "sanedge_tls_handshakes_total",
-        "TLS handshakes completed.",
-        counted("handshakes_total"),
+        "TLS handshakes completed, by version, key exchange and whether a session was resumed.",
+        status.tls_handshakes.iter().map(|(kind, count)| {
+            let mut words = kind.split(' ');
+            let mut word = || words.next().unwrap_or_default();
+            let (version, group, resumed) = (word(), word(), word() == "resumed");
+            let resumed = if resumed { "true" } else { "false" };
+            sample(&[("version", version), ("group", group), ("resumed", resumed)], *count as f64)
+        }),
     );
     families.counter(
         "sanedge_http_requests_total",

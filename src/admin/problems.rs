@@ -257,6 +257,7 @@ mod tests {
             counters: [("panics_total".to_owned(), 0)].into(),
             refused: Default::default(),
             websocket_closes: Default::default(),
+            tls_handshakes: Default::default(),
             hosts: vec![host("a.test", "1.pem"), host("b.test", "1.pem"), host("c.test", "2.pem")],
             pending: Vec::new(),
             acme: None,

@@ -22,7 +22,11 @@ pub fn status(status: &Status) -> String {
     if let Some(told) = status.acme.as_ref().filter(|told| !told.certificates.is_empty()) {
         let _ = write!(out, "\n{}", renewals(told));
     }
-    for (title, counts) in [("refused", &status.refused), ("WebSockets ended", &status.websocket_closes)] {
+    for (title, counts) in [
+        ("TLS handshakes", &status.tls_handshakes),
+        ("refused", &status.refused),
+        ("WebSockets ended", &status.websocket_closes),
+    ] {
         let rows = counts.iter().filter(|(_, count)| **count > 0);
         let rows: Vec<_> = rows.map(|(name, count)| [name.clone(), count.to_string()]).collect();
         if !rows.is_empty() {

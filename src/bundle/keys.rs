@@ -133,6 +133,13 @@ pub static TOP: Table = Table {
             "`\"auto\"`, `\"aes\"`, `\"chacha\"`",
             "The preferred cipher. `auto` takes the one that this processor is faster at; with `aes`, a client that prefers ChaCha20 still gets it.",
         ),
+        one(
+            "post_quantum",
+            "text",
+            "`\"auto\"`",
+            "`\"auto\"`, `\"prefer\"`, `\"off\"`",
+            "The key exchange X25519MLKEM768 (TLS 1.3), which also protects what is recorded today against later quantum computers. `auto` uses it with clients that send a key share for it, as browsers do. `prefer` also asks clients that support it and sent another share, which costs them a round trip. `off` saves processor time for each handshake.",
+        ),
     ],
     settings: || limits::ranges(&limits::DRAIN),
 };

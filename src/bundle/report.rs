@@ -299,6 +299,7 @@ pub fn bundle_json(bundle: &Bundle, now: i64) -> Value {
         "exempt": bundle.exempt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "watch": bundle.watch,
         "suite_order": bundle.suite_order,
+        "post_quantum": bundle.post_quantum,
         "limits": limits,
         "certificates": bundle.certificates.iter().map(|c| json!({
             "label": &*c.label,

@@ -97,6 +97,7 @@ pub(super) fn status(
         sessions_peak: shared.sessions_peak.value(),
         sessions_max: shared.sessions_max.load(Relaxed),
         handshakes: shared.handshakes.load(Relaxed),
+        tls_handshakes: shared.handshakes_by.all().map(named).collect(),
         workers: shared.workers,
         workers_stuck: stuck_workers(shared),
         keys_in_memory: shared.keys.alive(),

@@ -143,6 +143,7 @@ fn small() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         watch: false,
         drain: Drain { timeout: Duration::from_secs(60), spread: Duration::from_secs(10) },
         suite_order: SuiteOrder::Auto,
+        post_quantum: PostQuantum::Auto,
         limits: limits(),
         certificates: vec![p256(&key)],
         sites: vec![Site {
@@ -176,6 +177,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
     bundle.exempt = vec!["127.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()];
     bundle.watch = true;
     bundle.suite_order = SuiteOrder::Chacha;
+    bundle.post_quantum = PostQuantum::Off;
     bundle.hosts = vec![
         host("home.arpa", 1, 1),
         host("recre.store", 0, 0),

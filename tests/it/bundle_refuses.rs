@@ -195,6 +195,12 @@ fn source_rows() -> Vec<Row> {
         ),
         row(
             Code::BadValue,
+            "a choice of key exchange that does not exist",
+            |f| drop(f.change("trust", "post_quantum = \"on\"\ntrust")),
+            |f| drop(f.change("trust", "post_quantum = \"prefer\"\ntrust")),
+        ),
+        row(
+            Code::BadValue,
             "port 65536",
             |f| drop(f.change("[listen]", "[listen]\npublic_https_port = 65536")),
             |f| drop(f.change("[listen]", "[listen]\npublic_https_port = 65535")),
@@ -1875,7 +1881,7 @@ fn limits_by_address_follow_what_is_written_of_all() {
 
 #[test]
 fn every_key_there_is_reaches_the_bundle() {
-    use sanedge::bundle::{Admin, SuiteOrder, Upstream};
+    use sanedge::bundle::{Admin, PostQuantum, SuiteOrder, Upstream};
     use std::time::Duration;
     let mut folder = Folder::good();
     folder.source = String::from_utf8(data("valid/every_key.toml")).unwrap();
@@ -1891,6 +1897,7 @@ fn every_key_there_is_reaches_the_bundle() {
         (Duration::from_secs(90), Duration::from_secs(5))
     );
     assert_eq!(bundle.suite_order, SuiteOrder::Chacha);
+    assert_eq!(bundle.post_quantum, PostQuantum::Prefer);
     assert_eq!(bundle.listen.https.len(), 2);
     assert_eq!(bundle.listen.admin, Some(Admin::Tcp("127.0.0.1:9000".parse().unwrap())));
     assert_eq!(

@@ -97,6 +97,7 @@ fn the_check_compares_everything_that_the_file_says() {
         ("board", "exempt = []\nboard", "`exempt`"),
         ("board", "watch = true\nboard", "`watch`"),
         ("board", "suite_order = \"chacha\"\nboard", "`suite_order`"),
+        ("board", "post_quantum = \"off\"\nboard", "`post_quantum`"),
         ("board = \"host\"", "board = \"rpi4\"", "`board`"),
     ] {
         std::fs::write(desk.toml(), &original).unwrap();

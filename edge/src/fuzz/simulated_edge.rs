@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bundle::{Bundle, HostEntry, Listen, Origins, Route, Site, SuiteOrder};
+use crate::bundle::{Bundle, HostEntry, Listen, Origins, PostQuantum, Route, Site, SuiteOrder};
 use crate::decision::{self, Asker, Decision, Refusal};
 use crate::edge::session::buffers::Buffers;
 use crate::edge::session::exchange::{Done, Exchange, ExchangeLimits, Fault, Input, Request, Switched};
@@ -203,6 +203,7 @@ impl SimulatedEdge {
                 watch: false,
                 drain: Drain::default(),
                 suite_order: SuiteOrder::Auto,
+                post_quantum: PostQuantum::Auto,
                 limits: Limits::default_for(&machine),
                 certificates: Vec::new(),
                 sites: vec![Site { routes, ..Site::default() }],

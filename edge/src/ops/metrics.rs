@@ -154,6 +154,46 @@ impl Closes {
     }
 }
 
+/// How handshakes were completed: version, key exchange, resumption. A bounded set of labels.
+#[derive(Debug, Default)]
+pub struct Handshakes([Counter; Self::KINDS.len()]);
+
+impl Handshakes {
+    /// Those that there are: version 1.3?, group in its registry (0: none, as TLS 1.2 resumes without), resumed?, and the label.
+    const KINDS: [(bool, u16, bool, &str); 12] = [
+        (true, 0x11ec, false, "1.3 x25519mlkem768"),
+        (true, 0x11ec, true, "1.3 x25519mlkem768 resumed"),
+        (true, 29, false, "1.3 x25519"),
+        (true, 29, true, "1.3 x25519 resumed"),
+        (true, 23, false, "1.3 secp256r1"),
+        (true, 23, true, "1.3 secp256r1 resumed"),
+        (true, 24, false, "1.3 secp384r1"),
+        (true, 24, true, "1.3 secp384r1 resumed"),
+        (false, 29, false, "1.2 x25519"),
+        (false, 23, false, "1.2 secp256r1"),
+        (false, 24, false, "1.2 secp384r1"),
+        (false, 0, true, "1.2 none resumed"),
+    ];
+
+    /// Counts one.
+    pub fn count(&self, is_tls13: bool, group: u16, is_resumed: bool) {
+        let kind = |kind: &&((bool, u16, bool, &str), &Counter)| {
+            (kind.0.0, kind.0.1, kind.0.2) == (is_tls13, group, is_resumed)
+        };
+        Self::KINDS
+            .into_iter()
+            .zip(&self.0)
+            .find(|row| kind(&row))
+            .into_iter()
+            .for_each(|(_, count)| count.increment());
+    }
+
+    /// Every label with its count.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::KINDS.into_iter().zip(&self.0).map(|((.., label), count)| (label, count.value()))
+    }
+}
+
 /// What one served host's exchanges came to; shared by all workers and all bundles that serve it.
 #[derive(Debug)]
 pub struct HostTally {
@@ -304,6 +344,22 @@ mod tests {
         let counted: Vec<_> = closes.all().filter(|(_, count)| *count > 0).collect();
         // 1015 is in no frame (RFC 6455 §7.4.1); were it, it would be one of the others.
         assert_eq!(counted, [("1000", 1), ("1006", 1), ("1014", 1), ("3xxx", 3), ("4xxx", 2)]);
+    }
+
+    #[test]
+    fn every_kind_of_handshake_has_a_counter_of_its_own() {
+        let handshakes = Handshakes::default();
+        for (is_tls13, group, is_resumed, _) in Handshakes::KINDS {
+            handshakes.count(is_tls13, group, is_resumed);
+        }
+        assert!(handshakes.all().all(|(_, count)| count == 1));
+        // None of these can be: not counted as another.
+        for (is_tls13, group, is_resumed) in
+            [(true, 0, true), (false, 0x11ec, false), (false, 29, true), (true, 0x11ed, false)]
+        {
+            handshakes.count(is_tls13, group, is_resumed);
+        }
+        assert_eq!(handshakes.all().map(|(_, count)| count).sum::<u64>(), 12);
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn bundle(parts: &Parts<'_>, used: &[usize], certificates: Vec<Certificate>) -> 
         watch: source.watch,
         drain: source.drain,
         suite_order: source.suite_order,
+        post_quantum: source.post_quantum,
         limits: settled.limits.clone(),
         certificates,
         sites: sites(parts).map(|site| self::site(site, settled.websocket)).collect(),

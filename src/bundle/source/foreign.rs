@@ -176,7 +176,7 @@ const FEATURES: &[Feature] = &[
                ssl_buffer_size snistrict sni_strict",
         reason: "it has TLS 1.2 and 1.3 with rustls's cipher suites, all of them strong, an alert for unknown names, and \
             rotating ticket keys",
-        instead: "`suite_order` is the only choice",
+        instead: "`suite_order` and `post_quantum` are the only choices",
     },
     Feature {
         keys: "tcp udp stream streams layer4 mode tcp_routers mqtt ssh rtmp mail dns_server",

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::bundle::acme::{Ca, Challenge, Dns};
 use crate::bundle::private::is_private_host;
-use crate::bundle::{Admin, Redirect, SiteHeader, SuiteOrder, Upstream};
+use crate::bundle::{Admin, PostQuantum, Redirect, SiteHeader, SuiteOrder, Upstream};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Drain, Rules};
 use crate::names::{Host, Origin, SanName};
@@ -54,6 +54,8 @@ pub struct Source {
     pub drain: Drain,
     /// Which cipher suites are preferred.
     pub suite_order: SuiteOrder,
+    /// Which connections get the hybrid key exchange.
+    pub post_quantum: PostQuantum,
 }
 
 impl Source {

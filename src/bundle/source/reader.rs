@@ -87,6 +87,7 @@ impl Reader<'_> {
             watch: self.boolean(root, "watch").unwrap_or(false),
             drain: written(Drain::default(), &DRAIN, &self.numbers(root, &DRAIN)),
             suite_order: self.suite_order(root),
+            post_quantum: self.post_quantum(root),
         }
     }
 

@@ -12,7 +12,7 @@ use super::parsed::{LimitValue, Lined, NamedFile};
 use super::values::{Bad, parse_listener, parse_network};
 use crate::bundle::finding::{Code, Finding, did_you_mean};
 use crate::bundle::keys::{self, LIMITS, TOP, Table};
-use crate::bundle::{SuiteOrder, wire};
+use crate::bundle::{PostQuantum, SuiteOrder, wire};
 use crate::excerpt::Excerpt;
 use crate::limits::{self, Row, Unit};
 
@@ -199,6 +199,16 @@ impl Reader<'_> {
             )),
         };
         self.one(root, "suite_order", "\"auto\"", parse).map_or(SuiteOrder::Auto, |s| s.value)
+    }
+
+    pub(super) fn post_quantum(&mut self, root: &DeTable<'_>) -> PostQuantum {
+        let parse = |text: &str| match text {
+            "auto" => Ok(PostQuantum::Auto),
+            "prefer" => Ok(PostQuantum::Prefer),
+            "off" => Ok(PostQuantum::Off),
+            _ => Err(Bad::new("\"auto\", \"prefer\" or \"off\"", "Remove it for \"auto\".")),
+        };
+        self.one(root, "post_quantum", "\"auto\"", parse).map_or(PostQuantum::Auto, |p| p.value)
     }
 
     pub(super) fn networks(&mut self, table: &DeTable<'_>, key: &'static str) -> Option<Vec<Lined<IpNet>>> {

@@ -44,6 +44,7 @@ pub(crate) fn assemble(payload: &Payload<'_>, digest: [u8; 32]) -> Result<Bundle
         watch: payload.watch,
         drain: payload.drain,
         suite_order: payload.suite_order,
+        post_quantum: payload.post_quantum,
         limits: payload.limits.clone(),
         certificates,
         sites: sites(payload, &hosts)?,

@@ -48,6 +48,7 @@ impl<'a> Payload<'a> {
             watch: bundle.watch,
             drain: bundle.drain,
             suite_order: bundle.suite_order,
+            post_quantum: bundle.post_quantum,
             limits: bundle.limits.clone(),
             certificates: Certificate::all(bundle, keys)?,
             names: table(

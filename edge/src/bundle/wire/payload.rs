@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::SuiteOrder;
+use crate::bundle::{PostQuantum, SuiteOrder};
 use crate::limits::{Drain, Limits, Rules};
 use crate::names::Scheme;
 
@@ -89,6 +89,8 @@ pub struct Payload<'a> {
     pub drain: Drain,
     /// `Auto`, `Aes`, `Chacha`: 0, 1, 2.
     pub suite_order: SuiteOrder,
+    /// `Auto`, `Prefer`, `Off`: 0, 1, 2.
+    pub post_quantum: PostQuantum,
     /// Bounds.
     pub limits: Limits,
     /// Certificates.

@@ -18,6 +18,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{HandshakeKind, ProtocolVersion};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -117,7 +118,7 @@ impl TlsStream {
                 "a ClientHello that fell back from a newer version to TLS 1.2",
             )));
         }
-        let config = Arc::clone(configs.for_suites(accepted.client_hello().cipher_suites()));
+        let config = Arc::clone(configs.for_hello(accepted.client_hello().cipher_suites(), &hello));
         drop((accepted, configs));
         let tls = UnbufferedServerConnection::new(config).map_err(|e| Refused::Handshake(invalid(e)))?;
         let mut client = Self {
@@ -193,6 +194,15 @@ impl TlsStream {
                 return Poll::Ready(Ok(count));
             }
         }
+    }
+
+    /// After the handshake: whether it is TLS 1.3, the group of its key exchange (0: there was none) and whether a session is resumed.
+    pub(crate) fn negotiated(&self) -> (bool, u16, bool) {
+        (
+            self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            self.tls.negotiated_key_exchange_group().map_or(0, |group| group.name().into()),
+            self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
+        )
     }
 
     /// Whether close_notify has come: what was said before it was all. By itself it closes one direction only (RFC 8446 §6.1).

@@ -118,10 +118,10 @@ impl ActiveConfig {
         tallies: &HostTallies,
     ) -> Result<Self, rustls::Error> {
         let preference = SuitePreference::choose(bundle.suite_order);
-        let tls = bundle
-            .certificates
-            .iter()
-            .map(|certificate| Configs::new(&certificate.key, preference, tickets).map(Arc::new));
+        let post_quantum = bundle.post_quantum;
+        let tls = bundle.certificates.iter().map(|certificate| {
+            Configs::new(&certificate.key, preference, post_quantum, tickets).map(Arc::new)
+        });
         let sites: Vec<_> = bundle.sites.iter().map(SiteState::new).collect();
         let state = |rules: &Route, changes: &Option<Arc<FieldChanges>>| {
             let upstreams = rules.upstreams.iter().map(|upstream| upstreams.state(upstream)).collect();

@@ -127,7 +127,7 @@ mod tests {
         let challenges = Challenges::of(vec![proof("a.test", 1)], &Challenges::default());
         let configs = challenges.find("a.test").unwrap().1;
         for suites in [[0x1301.into()], [0x1303.into()]] {
-            let config = configs.for_suites(&suites);
+            let config = configs.for_hello(&suites, b"");
             assert_eq!(config.alpn_protocols, [PROTOCOL.to_vec()]);
             assert!(config.send_tls13_tickets == 0 && !config.ticketer.enabled());
             assert!(!config.session_storage.can_cache());

@@ -21,7 +21,9 @@ use crate::edge::shared::tickets::Tickets;
 use crate::edge::shared::upstreams::Upstreams;
 use crate::ops::access::AccessLog;
 use crate::ops::log::Said;
-use crate::ops::metrics::{Closes, Counter, Counters, HostTallies, Reason, Refusals, WorkerTally};
+use crate::ops::metrics::{
+    Closes, Counter, Counters, Handshakes, HostTallies, Reason, Refusals, WorkerTally,
+};
 use crate::reason::Level;
 
 /// How the edge ends.
@@ -61,6 +63,8 @@ pub struct Shared {
     pub refusals: Refusals,
     /// Closes of WebSockets by code; plain atomics.
     pub closes: Closes,
+    /// Handshakes by version, group and resumption; plain atomics.
+    pub handshakes_by: Handshakes,
     pub(crate) access: AccessLog,
     /// A mutex, taken when a bundle is taken into use.
     pub tallies: HostTallies,
@@ -132,6 +136,7 @@ impl Shared {
             refusals: Refusals::default(),
             challenges: ArcSwap::default(),
             closes: Closes::default(),
+            handshakes_by: Handshakes::default(),
             access,
             tallies,
             work: (0..workers).map(|_| Arc::default()).collect(),

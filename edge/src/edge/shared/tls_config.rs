@@ -1,4 +1,4 @@
-//! The TLS configurations: which suites come first, which certificate is sent, ALPN and tickets.
+//! The TLS configurations: which suites come first, which key exchange there is, which certificate is sent, ALPN and tickets.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,8 +7,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use crate::bundle::SuiteOrder;
 use crate::bundle::alpn::PROTOCOL;
+use crate::bundle::{PostQuantum, SuiteOrder};
+use crate::hybrid::X25519MLKEM768;
+use crate::hybrid::offer::Offer;
 
 /// The family of suites that the edge prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,12 @@ impl SuitePreference {
         }
     }
 
-    fn provider(self) -> CryptoProvider {
+    fn provider(self, exchange: Exchange) -> CryptoProvider {
         let mut provider = rustls::crypto::ring::default_provider();
+        if exchange == Exchange::Hybrid {
+            // Alone: rustls takes the client's first group that it finds here, also if the client sent no share for it.
+            provider.kx_groups = vec![X25519MLKEM768];
+        }
         // TLS 1.3 before 1.2; AES-128 before AES-256, as browsers have it: it is quicker, and nobody breaks it. A stable sort keeps
         // ring's own order otherwise, ECDSA before RSA.
         provider.cipher_suites.sort_by_key(|suite| {
@@ -71,8 +77,25 @@ impl SuitePreference {
     }
 }
 
+/// Which groups a configuration has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exchange {
+    /// ring's.
+    Classical,
+    /// X25519MLKEM768 and nothing else, for hellos that offer it.
+    Hybrid,
+}
+
 /// The configurations that answer with one certificate.
 pub(crate) struct Configs {
+    classical: BySuites,
+    /// None if no hello gets it.
+    hybrid: Option<BySuites>,
+    post_quantum: PostQuantum,
+}
+
+/// By what leads.
+struct BySuites {
     aes: Arc<ServerConfig>,
     chacha: Arc<ServerConfig>,
 }
@@ -86,13 +109,12 @@ impl Configs {
     pub(crate) fn new(
         key: &Arc<CertifiedKey>,
         preference: SuitePreference,
+        post_quantum: PostQuantum,
         ticketer: &Arc<impl ProducesTickets + 'static>,
     ) -> Result<Self, rustls::Error> {
-        let config =
-            |preference| server_config(Arc::clone(key), preference, Arc::clone(ticketer) as _).map(Arc::new);
-        let chacha = config(SuitePreference::Chacha)?;
-        let aes = if preference == SuitePreference::Aes { config(preference)? } else { Arc::clone(&chacha) };
-        Ok(Self { aes, chacha })
+        let of = |exchange| BySuites::new(key, preference, exchange, ticketer);
+        let hybrid = (post_quantum != PostQuantum::Off).then(|| of(Exchange::Hybrid)).transpose()?;
+        Ok(Self { classical: of(Exchange::Classical)?, hybrid, post_quantum })
     }
 
     /// To answer a tls-alpn-01 challenge with `key`: no other protocol, and nothing to resume (RFC 8737 §3).
@@ -100,28 +122,49 @@ impl Configs {
     /// # Errors
     /// As for [`Self::new`].
     pub(crate) fn for_challenge(key: &Arc<CertifiedKey>) -> Result<Self, rustls::Error> {
-        let mut config = with_certificate(Arc::clone(key), SuitePreference::Chacha)?;
+        let mut config = with_certificate(Arc::clone(key), SuitePreference::Chacha, Exchange::Classical)?;
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.send_tls13_tickets = 0;
         let config = Arc::new(config);
-        Ok(Self { aes: Arc::clone(&config), chacha: config })
+        let classical = BySuites { aes: Arc::clone(&config), chacha: config };
+        Ok(Self { classical, hybrid: None, post_quantum: PostQuantum::Off })
     }
 
-    pub(crate) fn for_suites(&self, suites: &[CipherSuite]) -> &Arc<ServerConfig> {
+    /// For a hello with these suites, which came in these records.
+    pub(crate) fn for_hello(&self, suites: &[CipherSuite], records: &[u8]) -> &Arc<ServerConfig> {
+        let hybrid = self.hybrid.as_ref().filter(|_| Offer::of(records).is_taken(self.post_quantum));
+        let configs = hybrid.unwrap_or(&self.classical);
         if SuitePreference::wanted(suites) == Some(SuitePreference::Chacha) {
-            &self.chacha
+            &configs.chacha
         } else {
-            &self.aes
+            &configs.aes
         }
+    }
+}
+
+impl BySuites {
+    fn new(
+        key: &Arc<CertifiedKey>,
+        preference: SuitePreference,
+        exchange: Exchange,
+        ticketer: &Arc<impl ProducesTickets + 'static>,
+    ) -> Result<Self, rustls::Error> {
+        let config = |preference| {
+            server_config(Arc::clone(key), preference, exchange, Arc::clone(ticketer) as _).map(Arc::new)
+        };
+        let chacha = config(SuitePreference::Chacha)?;
+        let aes = if preference == SuitePreference::Aes { config(preference)? } else { Arc::clone(&chacha) };
+        Ok(Self { aes, chacha })
     }
 }
 
 fn server_config(
     key: Arc<CertifiedKey>,
     preference: SuitePreference,
+    exchange: Exchange,
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let mut config = with_certificate(key, preference)?;
+    let mut config = with_certificate(key, preference, exchange)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = ticketer;
     config.send_tls13_tickets = 1;
@@ -132,8 +175,9 @@ fn server_config(
 fn with_certificate(
     key: Arc<CertifiedKey>,
     preference: SuitePreference,
+    exchange: Exchange,
 ) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(preference.provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(preference.provider(exchange)))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
@@ -164,7 +208,12 @@ mod tests {
     #[test]
     fn the_order_of_suites_follows_the_lead() {
         let names = |preference: SuitePreference| {
-            preference.provider().cipher_suites.iter().map(|s| format!("{:?}", s.suite())).collect::<Vec<_>>()
+            preference
+                .provider(Exchange::Classical)
+                .cipher_suites
+                .iter()
+                .map(|s| format!("{:?}", s.suite()))
+                .collect::<Vec<_>>()
         };
         let (aes, chacha) = (names(SuitePreference::Aes), names(SuitePreference::Chacha));
         assert!(aes[0].starts_with("TLS13_AES_"), "{aes:?}");

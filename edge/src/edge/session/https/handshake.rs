@@ -61,6 +61,8 @@ pub(super) async fn handshake(
     match timeout(time, accept).await {
         Ok(Ok((client, (identity, place)))) => {
             shared.counters.handshakes_total.increment();
+            let (is_tls13, group, is_resumed) = client.negotiated();
+            shared.handshakes_by.count(is_tls13, group, is_resumed);
             drop(place);
             match identity {
                 Some(identity) => return Some((client, identity)),
