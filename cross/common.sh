@@ -77,7 +77,8 @@ zig_compiler() {
 
 # What the link is told, in $linking. rustc would look for start files that only rustup's target component has; zig brings its own.
 # zig ignores rustc's -static-pie, so a position-independent program needs -pie.
-read_linking() { linking="-C link-self-contained=no -C link-arg=-pie"; }
+# keccak (of ML-KEM) would also bring code for processors with SHA-3 instructions, which no Raspberry Pi has.
+read_linking() { linking='-C link-self-contained=no -C link-arg=-pie --cfg keccak_backend="soft"'; }
 
 zig_flags() {
   read_linking

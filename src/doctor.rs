@@ -15,6 +15,7 @@ pub mod explain;
 mod foreign_certificate;
 pub(crate) mod holder;
 pub(crate) mod home_network;
+mod hybrid;
 mod journal;
 mod local;
 pub(crate) mod managed;

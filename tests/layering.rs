@@ -158,6 +158,7 @@ const ORDER: &[&str] = &[
     "doctor/managed.rs",
     "doctor/options.rs",
     "doctor/tls.rs",
+    "doctor/hybrid.rs",
     "doctor/check.rs",
     "doctor/explain.rs",
     "doctor/journal.rs",

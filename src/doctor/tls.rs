@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::check::Finding;
 use super::explain::Code;
+use super::hybrid::Probe;
 use crate::excerpt::Excerpt;
 use crate::names::Host;
 
-/// Protocol names that make a hello of 1.8 KB.
-const LARGE_NAMES: usize = 6;
-/// Length of each; 255 is the longest (RFC 7301 §3.1).
+/// Of the name of a protocol that makes the hello as long as a browser's; 255 is the longest (RFC 7301 §3.1).
 const LARGE_NAME_BYTES: usize = 250;
 
 /// A client configuration with its record.
@@ -47,6 +47,7 @@ pub(super) enum NoTls {
 pub(super) struct Session {
     pub(super) version: String,
     pub(super) suite: String,
+    /// Of the key exchange.
     pub(super) group: String,
     pub(super) resumed: bool,
 }
@@ -84,9 +85,15 @@ pub(super) struct Shown {
 impl TlsClient {
     /// For the versions given; `None` where ring cannot do them, which it can.
     pub(super) fn new(versions: &[&'static rustls::SupportedProtocolVersion]) -> Option<Self> {
+        Self::with(rustls::crypto::ring::default_provider(), versions)
+    }
+
+    fn with(
+        provider: CryptoProvider,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Option<Self> {
         let seen = Arc::new(Recorder::default());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .ok()?
             .dangerous()
@@ -96,13 +103,13 @@ impl TlsClient {
         Some(Self { config: Arc::new(config), is_large: false, seen })
     }
 
-    /// With a hello as long as a browser's (post-quantum key exchange): the names of protocols that nobody speaks fill it.
+    /// With the hello of a browser: shares for X25519MLKEM768 and X25519. The name of a protocol that nobody speaks makes it as long.
     pub(super) fn large() -> Option<Self> {
-        let mut client = Self::new(rustls::ALL_VERSIONS)?;
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.kx_groups.insert(0, &Probe);
+        let mut client = Self::with(provider, rustls::ALL_VERSIONS)?;
         let mut config = ClientConfig::clone(&client.config);
-        let filling =
-            (0..LARGE_NAMES).map(|at| format!("{at:0>width$}", width = LARGE_NAME_BYTES).into_bytes());
-        config.alpn_protocols.extend(filling);
+        config.alpn_protocols.push(vec![b'-'; LARGE_NAME_BYTES]);
         (client.config, client.is_large) = (Arc::new(config), true);
         Some(client)
     }

@@ -13,7 +13,7 @@ const say = (event, more = {}) => process.stdout.write(JSON.stringify({ event, .
 const scenarios = {
   // The demo's page connects, measures, sends, and hears what was sent.
   async demo(context) {
-    const page = await visit(context, parameters.url)
+    const [page, group] = await visitWithGroup(context, parameters.url)
     await page.waitForSelector('#state[data-open]')
     await page.waitForFunction(() => Number(document.getElementById('count').textContent) >= 5)
     for (const id of ['last', 'median']) {
@@ -28,7 +28,7 @@ const scenarios = {
     await second.fill('#text', 'from the second')
     await second.click('button')
     await page.waitForFunction(() => document.querySelector('#heard div')?.textContent === 'from the second')
-    say('measured', { median: await page.textContent('#median'), count: await page.textContent('#count') })
+    say('measured', { median: await page.textContent('#median'), count: await page.textContent('#count'), group })
   },
 
   // A page of one origin with Socket.IO's client, a server of another: cookies and CORS with credentials.
@@ -271,6 +271,16 @@ const scenarios = {
     await second.goto(parameters.url)
     await second.waitForFunction(() => /A link opens one session/.test(document.querySelector('#why').textContent))
   },
+}
+
+// The same, and the group of the key exchange that the page came by, as the developer tools show it.
+async function visitWithGroup(context, url) {
+  const tools = await context.newCDPSession(await context.newPage())
+  await tools.send('Network.enable')
+  const seen = new Promise(resolve => tools.on('Network.responseReceived', ({ response }) => resolve(response.securityDetails)))
+  await tools.send('Page.navigate', { url })
+  const { keyExchangeGroup } = await seen
+  return [await visit(context, url), keyExchangeGroup]
 }
 
 async function visit(context, url) {

@@ -19,8 +19,8 @@ use sanedge::bundle::file::{self, ReadError, WriteError};
 use sanedge::bundle::open::OpenError;
 use sanedge::bundle::wire::{self, Broken, EncodeError, FormatError, Payload};
 use sanedge::bundle::{
-    Admin, Bundle, Certificate, HostEntry, Listen, Origins, PendingHost, Redirect, Route, Site, SiteHeader,
-    SuiteOrder, Upstream,
+    Admin, Bundle, Certificate, HostEntry, Listen, Origins, PendingHost, PostQuantum, Redirect, Route, Site,
+    SiteHeader, SuiteOrder, Upstream,
 };
 use sanedge::excerpt::Excerpt;
 use sanedge::limits::{Drain, Limits, Rules};

@@ -42,6 +42,11 @@ fn proxy_protocol() {
 }
 
 #[test]
+fn hybrid_share() {
+    replay("hybrid_share", sanedge::fuzz::parsers::fuzz_hybrid_share, 16);
+}
+
+#[test]
 fn pem() {
     replay("pem", sanedge::fuzz::commands::fuzz_pem, 30);
 }

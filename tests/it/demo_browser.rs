@@ -79,6 +79,7 @@ fn the_page_connects_sends_hears_and_shows_round_trips() {
     let demo = Demo::start();
     let Some(said) = interop.browse(test, &demo.ca, "demo", &json!({ "url": demo.url })) else { return };
     println!("{}", said[0]);
+    assert_eq!(said[0]["group"], "X25519MLKEM768", "Chromium offers it since version 131");
     demo.stop();
 }
 

@@ -55,6 +55,7 @@ mod local;
 mod origins;
 mod plain_listener;
 mod polling_exchanges;
+mod post_quantum;
 mod proxy_protocol;
 mod reloads_and_drains;
 mod renewal;

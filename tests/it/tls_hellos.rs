@@ -80,6 +80,15 @@ impl Parts {
         parts.with(51, vector::<2>(&share))
     }
 
+    /// One with these shares, whose groups are in the same order.
+    fn sharing(shares: &[(u16, &[u8])]) -> Self {
+        let groups: Vec<u8> = shares.iter().flat_map(|(group, _)| group.to_be_bytes()).collect();
+        let entry = |(group, share): &(u16, &[u8])| [&group.to_be_bytes()[..], &vector::<2>(share)].concat();
+        let entries: Vec<u8> = shares.iter().flat_map(entry).collect();
+        let parts = Self::tls13().without(10).without(51);
+        parts.with(10, vector::<2>(&groups)).with(51, vector::<2>(&entries))
+    }
+
     fn with(mut self, kind: u16, body: Vec<u8>) -> Self {
         self.extensions.push((kind, body));
         self
@@ -135,6 +144,12 @@ fn record(kind: u8, version: [u8; 2], body: &[u8]) -> Vec<u8> {
     [&[kind][..], &version, &vector::<2>(body)].concat()
 }
 
+/// A hello with shares but without `supported_versions`: a client that is not understood so can still have TLS 1.2.
+fn sharing_in_tls12(hybrid: &[u8], point: &[u8]) -> Vec<u8> {
+    let parts = Parts::sharing(&[(0x11ec, hybrid), (29, point)]).without(43);
+    parts.change(|parts| parts.suites = vec![0xc02b]).record()
+}
+
 /// What the edge answers to `bytes`; after an alert comes the end, and nothing but it.
 async fn answer(edge: &Edge, bytes: &[u8], end: bool) -> Answer {
     let mut client = TcpStream::connect(edge.https).await.unwrap();
@@ -179,6 +194,10 @@ async fn every_odd_hello_gets_its_alert() {
     let name = |bytes: &[u8]| v13().named(names(&[bytes])).record();
     let suites = |some: &[u16]| v12().change(|parts| parts.suites = some.to_vec()).record();
     let sslv2 = [&[0x80, 0x2e, 1, 3, 3, 0, 3, 0, 0, 0, 32, 0, 0xc0, 0x2b][..], &[7; 32]].concat();
+    // X25519MLKEM768, 0x11ec: an encapsulation key whose coefficients are all 0, and the base point.
+    let point = [&[9][..], &[0; 31]].concat();
+    let hybrid = [&[0; 1184][..], &point].concat();
+    let sharing = |share: &[u8]| Parts::sharing(&[(0x11ec, share), (29, &*point)]).record();
     let rows: Vec<(&str, Vec<u8>, Answer)> = vec![
         ("TLS 1.2", v12().record(), Taken),
         ("TLS 1.3", v13().record(), Taken),
@@ -293,6 +312,34 @@ async fn every_odd_hello_gets_its_alert() {
             v13().without(51).with(51, vector::<2>(&[0, 29, 0, 2, 1, 2])).record(),
             ILLEGAL_PARAMETER,
         ),
+        ("a hybrid share", sharing(&hybrid), Taken),
+        ("a hybrid share alone", Parts::sharing(&[(0x11ec, &*hybrid)]).record(), Taken),
+        ("a hybrid share, a byte a record", Parts::sharing(&[(0x11ec, &*hybrid)]).records(1), Taken),
+        ("an empty hybrid share", sharing(b""), DECODE_ERROR),
+        ("a hybrid share without its last byte", sharing(&hybrid[..1215]), ILLEGAL_PARAMETER),
+        ("a hybrid share and a byte", sharing(&[&*hybrid, &[0]].concat()), ILLEGAL_PARAMETER),
+        (
+            "a hybrid share whose last coefficient is the modulus",
+            // 3329 in the upper 12 bits of the last two of 1,152 bytes (FIPS 203 §4.2.1).
+            sharing(&[&hybrid[..1150], &[0x10, 0xd0], &hybrid[1152..]].concat()),
+            ILLEGAL_PARAMETER,
+        ),
+        (
+            "a hybrid share whose last coefficient is one less",
+            sharing(&[&hybrid[..1150], &[0x00, 0xd0], &hybrid[1152..]].concat()),
+            Taken,
+        ),
+        ("a hybrid share with point 0", sharing(&[0; 1216]), ILLEGAL_PARAMETER),
+        ("a hybrid share twice", Parts::sharing(&[(0x11ec, &*hybrid); 2]).record(), ILLEGAL_PARAMETER),
+        (
+            "a hybrid share without its group",
+            Parts::sharing(&[(0x11ec, &*hybrid), (29, &*point)])
+                .without(10)
+                .with(10, vec![0, 2, 0, 29])
+                .record(),
+            Taken,
+        ),
+        ("a hybrid share and TLS 1.2 alone", sharing_in_tls12(&hybrid, &point), Taken),
         ("two names", v13().named(names(&[HOST.as_bytes(), b"other.test"])).record(), DECODE_ERROR),
         ("an empty list of names", v13().named(vec![0, 0]).record(), DECODE_ERROR),
         ("an empty name", name(b""), DECODE_ERROR),
@@ -317,8 +364,34 @@ async fn every_odd_hello_gets_its_alert() {
         open.get(HOST, "/", "").await.assert_apps(200, "ok");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(rows.len(), 70);
+    assert_eq!(rows.len(), 82);
     drop(open);
+    edge.stop();
+}
+
+/// The group in the ServerHello: of two shares the edge takes the hybrid one, wherever it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_shares_does_not_matter() {
+    let (edge, _upstream) = edge().await;
+    let point = [&[9][..], &[0; 31]].concat();
+    let hybrid = [&[0; 1184][..], &point].concat();
+    for (shares, group) in [
+        (&[(0x11ec, &*hybrid), (29, &*point)][..], [0x11, 0xec]),
+        (&[(29, &*point), (0x11ec, &*hybrid)], [0x11, 0xec]),
+        (&[(29, &*point)], [0, 29]),
+    ] {
+        let mut client = TcpStream::connect(edge.https).await.unwrap();
+        client.write_all(&Parts::sharing(shares).record()).await.unwrap();
+        let mut header = [0; 5];
+        client.read_exact(&mut header).await.unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
+        client.read_exact(&mut hello).await.unwrap();
+        // `key_share` with the group and a share of its length (RFC 8446 §4.2.8).
+        let length: u16 = if group == [0, 29] { 32 } else { 1120 };
+        let [high, low] = length.to_be_bytes();
+        let wanted = [&[0, 51][..], &(length + 4).to_be_bytes(), &group, &[high, low]].concat();
+        assert!(hello.windows(wanted.len()).any(|bytes| bytes == wanted), "{group:?}: {hello:?}");
+    }
     edge.stop();
 }
 

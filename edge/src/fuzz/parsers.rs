@@ -4,9 +4,12 @@
 
 use std::net::SocketAddr;
 
+use crate::bundle::PostQuantum;
 use crate::bundle::alpn;
 use crate::bundle::wire;
 use crate::engineio::{Asks, KEEP_MAX, LOOK_BYTES_MAX, Observed, OpenObserver, SID_BYTES_MAX};
+use crate::hybrid::X25519MLKEM768;
+use crate::hybrid::offer::Offer;
 use crate::proxy_protocol::{Progress, V1_BYTES_MAX, V2_BYTES_MAX, header, parse};
 
 /// Opens `data` as a file, and as a payload behind a header that fits it. Fuzz entry: nothing may panic.
@@ -79,6 +82,37 @@ pub fn fuzz_engineio_open(data: &[u8]) {
     if let Asks::Session(sid) = Asks::by_query(&query) {
         // A byte that is no UTF-8 becomes a character of three.
         assert!((1..=3 * SID_BYTES_MAX).contains(&sid.len()));
+    }
+}
+
+/// What a client sends of X25519MLKEM768. Fuzz entry: a share is answered or refused, and the hello that offers it is read as rustls reads it.
+pub fn fuzz_hybrid_share(data: &[u8]) {
+    match X25519MLKEM768.start_and_complete(data) {
+        Ok(done) => {
+            assert_eq!((data.len(), done.pub_key.len(), done.secret.secret_bytes().len()), (1216, 1120, 64));
+        }
+        Err(error) => assert_eq!(error, rustls::PeerMisbehaved::InvalidKeyShare.into()),
+    }
+    let offer = Offer::of(data);
+    assert!(offer.is_taken(PostQuantum::Prefer) || !offer.is_taken(PostQuantum::Auto));
+    assert!(!offer.is_taken(PostQuantum::Off));
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut rest = data;
+    while !rest.is_empty() && acceptor.read_tls(&mut rest).is_ok_and(|count| count > 0) {}
+    if let Ok(Some(accepted)) = acceptor.accept() {
+        let hello = accepted.client_hello();
+        let group =
+            hello.named_groups().is_some_and(|groups| groups.contains(&rustls::NamedGroup::X25519MLKEM768));
+        assert_eq!(offer.group, group, "rustls reads other groups");
+        // The same message in records of another size.
+        if let [22, _, _, high, low, message @ ..] = data
+            && let Some(message) = message.get(..usize::from(u16::from_be_bytes([*high, *low])))
+        {
+            let pieces =
+                message.chunks(7).flat_map(|piece| [&[22, 3, 1, 0, piece.len() as u8], piece].concat());
+            let cut: Vec<u8> = pieces.chain(data.iter().skip(5 + message.len()).copied()).collect();
+            assert_eq!(Offer::of(&cut), offer, "the offer depends on where it is cut");
+        }
     }
 }
 

