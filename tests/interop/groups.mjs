@@ -13,6 +13,9 @@ for (const options of clients) {
   const protocol = await new Promise((resolve, reject) => {
     socket.once('secureConnect', () => resolve(socket.getProtocol())).once('error', reject)
   })
+  // Only with an answer is the handshake over for the server as well.
+  socket.write(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`)
+  await new Promise((resolve, reject) => socket.once('data', resolve).once('error', reject))
   say({ event: 'connected', protocol })
   socket.destroy()
 }

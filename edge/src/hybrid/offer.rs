@@ -114,3 +114,94 @@ fn vector<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 fn number<const N: usize>(bytes: &[u8; N]) -> usize {
     bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<const N: usize>(content: &[u8]) -> Vec<u8> {
+        [&(content.len() as u64).to_be_bytes()[8 - N..], content].concat()
+    }
+
+    /// A hello with these extensions, in records of so many bytes of it.
+    fn hello(extensions: &[(u8, Vec<u8>)], size: usize) -> Vec<u8> {
+        let extensions: Vec<u8> =
+            extensions.iter().flat_map(|(kind, body)| [vec![0, *kind], bytes::<2>(body)].concat()).collect();
+        let body = [&[3, 3][..], &[7; 32], &[0], &bytes::<2>(&[0x13, 1]), &[1, 0], &bytes::<2>(&extensions)];
+        let message = [vec![1], bytes::<3>(&body.concat())].concat();
+        message.chunks(size).flat_map(|piece| [&[22, 3, 1][..], &bytes::<2>(piece)].concat()).collect()
+    }
+
+    fn versions(list: &[u8]) -> (u8, Vec<u8>) {
+        (43, bytes::<1>(list))
+    }
+
+    fn groups(list: &[u8]) -> (u8, Vec<u8>) {
+        (10, bytes::<2>(list))
+    }
+
+    fn shares(list: &[([u8; 2], usize)]) -> (u8, Vec<u8>) {
+        let entry =
+            |(group, length): &([u8; 2], usize)| [&group[..], &bytes::<2>(&vec![0; *length])].concat();
+        (51, bytes::<2>(&list.iter().flat_map(entry).collect::<Vec<u8>>()))
+    }
+
+    fn whole() -> Vec<(u8, Vec<u8>)> {
+        vec![versions(&[3, 4, 3, 3]), groups(&[0, 29, 0x11, 0xec]), shares(&[([0, 29], 32), (GROUP, 1216)])]
+    }
+
+    #[test]
+    fn what_is_offered_is_found_in_records_of_any_size() {
+        let all = Offer { tls13: true, group: true, share: true };
+        for size in [1, 4, 5, 100, 16_384] {
+            let records = hello(&whole(), size);
+            assert_eq!(Offer::of(&records), all, "{size}");
+            assert_eq!(Offer::of(&[&*records, b"more"].concat()), all, "{size}");
+            assert_eq!(Offer::of(&records[..records.len() - 1]), Offer::default(), "{size}");
+        }
+        let one = |at: usize, other| {
+            let mut extensions = whole();
+            extensions[at] = other;
+            Offer::of(&hello(&extensions, 16_384))
+        };
+        assert_eq!(one(0, versions(&[3, 3])), Offer { tls13: false, ..all });
+        assert_eq!(one(1, groups(&[0, 29])), Offer { group: false, ..all });
+        assert_eq!(one(2, shares(&[([0, 29], 32)])), Offer { share: false, ..all });
+        assert_eq!(one(2, shares(&[])), Offer { share: false, ..all });
+        // Across two numbers, and within another's share.
+        assert_eq!(one(1, groups(&[0, 0x11, 0xec, 0])), Offer { group: false, ..all });
+        let inside = (51, bytes::<2>(&[&[0, 29][..], &bytes::<2>(&[0x11, 0xec, 0, 0])].concat()));
+        assert_eq!(one(2, inside), Offer { share: false, ..all });
+    }
+
+    #[test]
+    fn what_is_no_hello_offers_nothing() {
+        let records = hello(&whole(), 16_384);
+        let with = |at: usize, byte| {
+            let mut other = records.clone();
+            other[at] = byte;
+            Offer::of(&other)
+        };
+        assert_ne!(with(0, 22), Offer::default());
+        assert_eq!((with(0, 23), with(5, 2)), (Offer::default(), Offer::default()));
+        for other in [&b""[..], b"GET / HTTP/1.1", &[22, 3, 1, 0, 0], &[22, 3, 1, 0, 4, 1, 0, 0, 0]] {
+            assert_eq!(Offer::of(other), Offer::default(), "{other:?}");
+        }
+        // A list that is longer than its extension.
+        let longer = [(43, vec![4, 3, 4]), whole().remove(1)];
+        assert_eq!(Offer::of(&hello(&longer, 16_384)), Offer::default());
+    }
+
+    #[test]
+    fn each_choice_takes_what_it_says() {
+        use PostQuantum::{Auto, Off, Prefer};
+        let taken = |tls13, group, share| {
+            let offer = Offer { tls13, group, share };
+            [Auto, Prefer, Off].map(|choice| offer.is_taken(choice))
+        };
+        assert_eq!(taken(true, true, true), [true, true, false]);
+        assert_eq!(taken(true, true, false), [false, true, false]);
+        assert_eq!(taken(true, false, true), [false; 3]);
+        assert_eq!(taken(false, true, true), [false; 3]);
+    }
+}
