@@ -1,8 +1,8 @@
 //! The client's part of X25519MLKEM768, to see whether a server takes it: for connections that carry nothing.
 //!
-//! The ML-KEM key in its share is the one whose polynomials are 0. Every server encapsulates for it, and its secret is no secret: the
+//! The ML-KEM key in its share is the one whose polynomials are 0. Every server encapsulates for it, but the secret is not secret: the
 //! message stands in the ciphertext, beside a little noise. X25519 alone protects such a connection. This needs none of the code that
-//! makes keys and decapsulates, which would be a third of what a board's program may still grow.
+//! makes keys and decapsulates, 16 KB of a program.
 
 use rustls::crypto::ring::kx_group::X25519;
 use rustls::crypto::{ActiveKeyExchange, SharedSecret, SupportedKxGroup};
