@@ -337,30 +337,34 @@ fn keys(board: &Board, folder: &str) -> Vec<String> {
     files.map(key).collect()
 }
 
+/// The processes that strace has stopped: `renew`, or a program that it has started.
+fn stopped_in(trace: &Path) -> Vec<i32> {
+    let said = std::fs::read_to_string(trace).unwrap_or_default();
+    let lines = said.lines().filter(|line| line.ends_with("--- stopped by SIGSTOP ---"));
+    lines.filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+}
+
 /// Stops the run at the step, has another one try meanwhile, and lets the first go on.
 fn stopped(board: &Board, trial: &Trial<'_>, step: &Step, trace: &Path) -> Result<(), String> {
     let _ = std::fs::remove_file(trace);
     let mut command = strace(board, trace, trial.options, Some((step, "STOP")));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let strace = child.id();
     let stopped = loop {
-        let children =
-            std::fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).unwrap_or_default();
-        let mut pids = children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
         let is_stopped = |pid: &i32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let said = std::fs::read_to_string(trace).unwrap_or_default();
-            stat.contains(") t ") && said.contains("--- stopped by SIGSTOP ---")
+            stat.contains(") t ")
         };
-        if let Some(pid) = pids.find(is_stopped) {
-            break Some(pid);
+        if stopped_in(trace).iter().any(is_stopped) {
+            break true;
         }
         if child.try_wait().unwrap().is_some() {
-            break None;
+            break false;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     };
-    let Some(pid) = stopped else { return Ok(()) };
+    if !stopped {
+        return Ok(());
+    }
     let (clock, renew) = (&board.clock, board.renew(trial.options));
     let ((status, said), first) = std::thread::scope(|scope| {
         let second = scope.spawn(move || clock.run(renew));
@@ -369,9 +373,11 @@ fn stopped(board: &Board, trial: &Trial<'_>, step: &Step, trace: &Path) -> Resul
         while !second.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // A second time where another thread comes to its call of that number.
+        // More than once where another thread or program comes to its call of that number.
         let first = loop {
-            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::CONT);
+            for pid in stopped_in(trace).into_iter().filter_map(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::CONT);
+            }
             match child.try_wait().unwrap() {
                 Some(first) => break first,
                 None => std::thread::sleep(Duration::from_millis(20)),
