@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot create an event queue: {error}"))?;
     let sections = runtime.block_on(look(&plan, options, now));
-    // A resolver that hangs hangs in a thread of its own, which nobody waits for.
+    // A resolver that hangs does so in its own thread, which no task waits for.
     runtime.shutdown_background();
     Ok(Report { sections: [plan.files, sections].concat() })
 }

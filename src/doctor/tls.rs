@@ -103,7 +103,7 @@ impl TlsClient {
         Some(Self { config: Arc::new(config), is_large: false, seen })
     }
 
-    /// With the hello of a browser: shares for X25519MLKEM768 and X25519. The name of a protocol that nobody speaks makes it as long.
+    /// With the hello of a browser: shares for X25519MLKEM768 and X25519. An ALPN name that no server knows makes the hello as long.
     pub(super) fn large() -> Option<Self> {
         let mut provider = rustls::crypto::ring::default_provider();
         provider.kx_groups.insert(0, &Probe);

@@ -83,7 +83,7 @@ pub(crate) fn renew_now() -> Result<bool, Box<Problem>> {
     let state = programs::run("systemctl", &["is-active", RENEWAL], PROGRAM_TIME);
     let is_busy = state.is_ok_and(|said| said.text().starts_with("activating"));
     start_renewals()?;
-    // It talks to the CA, for which nobody waits here.
+    // The renewal talks to the CA, which can take minutes: this call does not wait for it.
     match asked(&["start", "--no-block"], &[RENEWAL]) {
         complaint if complaint.is_empty() => Ok(!is_busy),
         complaint => Err(failure(RENEWAL, &complaint)),

@@ -94,7 +94,7 @@ pub struct Shared {
     pub beat_interval: Duration,
     /// Makes every worker give one at once. A lock, taken by a worker as often as it beats.
     pub roll_call: watch::Sender<()>,
-    /// Woken by each of those signs. An atomic while nobody waits.
+    /// Woken by each of those signs. An atomic while no task waits.
     pub beats: Notify,
     pub(crate) balance: Balance,
     /// Set once the drain has begun: sessions see it at once, not only when their worker wakes.
