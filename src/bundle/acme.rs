@@ -192,6 +192,9 @@ const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
+/// What Let's Encrypt writes before the names of its staging CAs.
+pub const STAGING_MARK: &str = "(STAGING)";
+
 /// The URL of a `directory` in sanedge.toml, which is a name or a URL.
 pub fn directory(written: &str) -> Option<String> {
     let known = DIRECTORIES.iter().find(|(name, ..)| *name == written).map(|(_, url, _)| (*url).to_owned());

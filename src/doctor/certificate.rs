@@ -10,6 +10,7 @@ use super::foreign_certificate::foreign_certificate;
 use super::home_network::{is_home, is_related};
 use super::target::Named;
 use super::tls::Session;
+use crate::bundle::acme::STAGING_MARK;
 use crate::bundle::acme::local::{ISSUER_NAME, ROOT_NAME};
 use crate::bundle::compile::{Presented, day, moment, presented};
 use crate::bundle::finding::{self, Code as ChainCode, listed};
@@ -413,6 +414,7 @@ fn chain_finding(host: &Host, code: Code, seen: &finding::Finding, found: &Prese
             "the intermediate certificate is missing: serve fullchain.pem instead of cert.pem".to_owned()
         }
         Code::TlsSelfSigned if is_home(host) => format!("the certificate is self-signed, so no client trusts it: create one with a CA of your own (`mkcert {host}`), and install its root on every client"),
+        Code::TlsUnknownCa if found.issuer.contains(STAGING_MARK) => format!("the certificate is for trials, and no client trusts its CA `{}`: request one from the CA's production directory (certbot: without --staging, --test-cert and --dry-run; sanedge: remove `directory` from [acme])", found.issuer),
         Code::TlsUnknownCa if is_home(host) => format!("clients do not know the authority `{}` that issued the certificate: install its root on every client", found.issuer),
         Code::TlsSelfSigned => "the certificate is self-signed, so no client trusts it: get one from a CA (`certbot certonly`, free of charge)".to_owned(),
         Code::TlsUnknownCa => format!("clients do not know the authority `{}` that issued the certificate: get one from a public CA (`certbot certonly`), or install this root on every client", found.issuer),

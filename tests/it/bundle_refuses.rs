@@ -1509,6 +1509,23 @@ fn a_chain_that_misses_the_trusted_ca_is_reported_with_both_ends_and_both_causes
 }
 
 #[test]
+fn a_certificate_of_a_staging_ca_is_told_from_one_of_a_private_ca() {
+    let remedy = |name: &'static str| {
+        let outcome = run(|f| {
+            let ca = Ca::new(name);
+            let intermediate = ca.subordinate(name);
+            f.install(&intermediate.issue(&["recre.store"]).and(&intermediate.pem));
+            f.change("trust = \"ca.pem\"\n", "");
+        });
+        of(&outcome, Code::UnknownCa).remedy.clone()
+    };
+    let trial = remedy("(STAGING) Pretend Pear X1");
+    assert!(trial.contains("renew --now") && trial.contains("--test-cert"), "{trial}");
+    let private = remedy("Home CA");
+    assert!(private.contains("trust = ") && !private.contains("trials"), "{private}");
+}
+
+#[test]
 fn a_remedy_carries_the_value_that_was_found() {
     let rows: [(&str, &str, &str); 7] = [
         ("[\"127.0.0.1:3000\"]", "\"127.0.0.1:3002\"", "Write upstream = [\"127.0.0.1:3002\"]."),

@@ -3,6 +3,7 @@
 use super::anchors::Anchors;
 use super::context::Subject;
 use super::facts::{Facts, Link};
+use crate::bundle::acme::STAGING_MARK;
 use crate::bundle::file::word;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::shell::shell_word;
@@ -93,11 +94,16 @@ fn ends_at(last: &Link) -> &str {
 
 fn unknown_ca(subject: &Subject<'_>, last: &Link) -> Finding {
     let issuer = ends_at(last);
+    let remedy = if issuer.contains(STAGING_MARK) {
+        "It is for trials. Request one of the CA's production directory: for a certificate of [acme], remove `directory` there, apply the file, and type `sudo sanedge renew --now`; with certbot, request it again without --staging, --test-cert or --dry-run."
+    } else {
+        "If this is your own CA, name its root at the top of sanedge.toml, trust = \"ca.pem\", and install it on every client."
+    };
     Finding::new(Code::UnknownCa, format!("clients do not trust the CA of `{}` by default", subject.label))
         .certificate(subject.label)
         .expected("a chain that ends at a root of Mozilla's list, or of the file in `trust`")
         .found(format!("it ends at {issuer}"))
-        .remedy("If this is your own CA, name its root at the top of sanedge.toml, trust = \"ca.pem\", and install it on every client.")
+        .remedy(remedy)
 }
 
 pub(super) fn root_included(subject: &Subject<'_>, last: &Link) -> Finding {

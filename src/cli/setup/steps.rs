@@ -16,7 +16,7 @@ use super::told::{Stop, Told};
 use super::write::{self, Change, Written};
 use crate::acme;
 use crate::bundle::acme::local::ROOT;
-use crate::bundle::acme::{Local, Plan};
+use crate::bundle::acme::{Local, Plan, STAGING_MARK};
 use crate::bundle::compile::{self, PEM_BYTES_MAX};
 use crate::bundle::file::word;
 use crate::bundle::finding::Severity;
@@ -45,8 +45,6 @@ const LISTEN: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80),
 ];
-/// The names of issuers at Let's Encrypt's staging CA begin with this.
-const TRIALS: &[u8] = b"(STAGING)";
 /// The default of the commands that take `--acme`.
 const PLAN: &str = "/etc/sanedge/sanedge.acme";
 /// This machine's name, which mDNS announces.
@@ -467,7 +465,8 @@ impl Setup<'_> {
         let entry = self.entry();
         let entry = entry.as_ref();
         // A certificate for trials is replaced if the file names another CA.
-        let is_trial = |der: &CertificateDer<'_>| der.windows(TRIALS.len()).any(|part| part == TRIALS);
+        let mark = STAGING_MARK.as_bytes();
+        let is_trial = |der: &CertificateDer<'_>| der.windows(mark.len()).any(|part| part == mark);
         let entry =
             entry.filter(|der| !is_trial(der) || plan.as_ref().is_none_or(|plan| plan.ca.is_staging()));
         let result = match (entry, &plan) {
@@ -477,9 +476,7 @@ impl Setup<'_> {
                 Ok(())
             }
             (None, Some(plan)) => self.obtain(plan),
-            (None, None) => {
-                Err(self.problem(Code::Certificate, "the host has no certificate, and the file names no CA"))
-            }
+            (None, None) => Err(self.without_plan()),
         };
         // Enabled after a failure as well: the timer tries again.
         let renewals = if self.options.no_units || plan.is_none() { Ok(()) } else { units::start_renewals() };
@@ -489,6 +486,15 @@ impl Setup<'_> {
     /// What `apply` has written for `sanedge renew`.
     fn plan(&self) -> Option<Plan> {
         acme::read_plan(&Plan::beside(&self.bundle_file())).ok()
+    }
+
+    /// `apply` succeeded, and what it wrote for `sanedge renew` is missing or damaged.
+    fn without_plan(&self) -> Box<Problem> {
+        let why = acme::read_plan(&Plan::beside(&self.bundle_file())).err().map(|stop| stop.message);
+        self.problem(
+            Code::NoPlan,
+            format!("{} has no certificate: {}", self.wish.host, why.unwrap_or_default()),
+        )
     }
 
     /// The host's certificate in the bundle.

@@ -101,7 +101,9 @@ impl Talker {
         let (sender, receiver): (_, Receiver<Value>) = channel();
         self.waiting.lock().unwrap().insert(id, sender);
         writeln!(self.child.lock().unwrap().1, "{request}").unwrap();
-        receiver.recv_timeout(VISIT_TIME).expect("the client's program answers")
+        receiver.recv_timeout(VISIT_TIME).unwrap_or_else(
+            |error| json!({ "ok": false, "why": format!("the client's program is silent: {error}") }),
+        )
     }
 }
 

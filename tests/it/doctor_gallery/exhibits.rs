@@ -306,6 +306,10 @@ fn certificates(house: &mut House) {
     house.certificate_fault("tls-strict-clients", &lax);
     house.certificate_fault("tls-self-signed", &self_signed(leaf_params(&[&host("tls-self-signed")])));
     house.certificate_fault("tls-unknown-ca", &good(&Ca::new("Somebody's CA"), &host("tls-unknown-ca")));
+    let trial = Ca::new("(STAGING) Pretend Pear X1");
+    house.nginx_with("trial.recre.store", &good(&trial, "trial.recre.store"), &to(4004));
+    house.exhibit("tls-unknown-ca", &["https://trial.recre.store"]);
+    house.says(&["the certificate is for trials", "(STAGING) Pretend Pear X1"]);
     let client = odd(&house.ca, &host("tls-no-server-auth"), |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
     });
