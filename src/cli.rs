@@ -267,7 +267,7 @@ pub fn run() -> ExitCode {
         ),
         Command::Apply { file, settle: true, json, .. } => apply::tell::settled(&file, json),
         Command::Apply { file, dry_run, restart, json, .. } => {
-            apply::tell::told(&apply::Request { file: &file, edit: None, dry_run, restart }, json)
+            apply::tell::told(&apply::Request { file: &file, edit: None, dry_run, restart }, None, json)
         }
         Command::Renew { file, host, now, deploy, dry_run, every, json } => {
             let options = acme::Options { file, hosts: host, now, dry_run };

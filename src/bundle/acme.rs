@@ -255,6 +255,12 @@ impl Ca {
 }
 
 impl Plan {
+    /// What `sanedge renew --host` calls the certificate of `host`.
+    pub fn renewed_as<'a>(&'a self, host: &'a str) -> &'a str {
+        let wanted = self.certificates.iter().find(|wanted| wanted.names.iter().any(|name| name == host));
+        wanted.map_or(host, Wanted::name)
+    }
+
     /// For the bundle at `bundle`.
     #[must_use]
     pub fn for_bundle(self, bundle: &Path) -> Self {

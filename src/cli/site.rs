@@ -21,7 +21,7 @@ use edit::{Unchanged, Wanted};
 /// What is done with the hosts.
 #[derive(Subcommand, Debug)]
 pub(super) enum Action {
-    /// Add a [[site]] for a host, and put the change to use as `sanedge apply` does.
+    /// Add a [[site]] for a host, put the change to use as `sanedge apply` does, and obtain its certificate under [acme] or [local].
     Add {
         /// The host.
         host: String,
@@ -66,12 +66,12 @@ pub(super) fn site(action: &Action, file: &Path, json: bool) -> ExitCode {
             Ok(host) => {
                 let app = app.as_deref().map(address).unwrap_or_default();
                 let wanted = Wanted { host, app, path: path.clone(), redirect: redirect.clone() };
-                change(file, *how, json, &|text, source| edit::add(text, source, &wanted))
+                change(file, *how, json, Some(&wanted.host), &|text, source| edit::add(text, source, &wanted))
             }
             Err(failure) => usage(&failure, json),
         },
         Action::Remove { host, how } => match named(host) {
-            Ok(host) => change(file, *how, json, &|text, source| edit::remove(text, source, &host)),
+            Ok(host) => change(file, *how, json, None, &|text, source| edit::remove(text, source, &host)),
             Err(failure) => usage(&failure, json),
         },
     }
@@ -99,9 +99,9 @@ fn address(app: &str) -> String {
 
 pub(super) type Change<'a> = &'a dyn Fn(&str, &Source) -> Result<String, Unchanged>;
 
-fn change(file: &Path, how: How, json: bool, change: Change<'_>) -> ExitCode {
+fn change(file: &Path, how: How, json: bool, added: Option<&Host>, change: Change<'_>) -> ExitCode {
     let edit = |text: Option<&str>| edited(file, text, change);
-    tell::told(&Request { file, edit: Some(&edit), dry_run: how.dry_run, restart: how.restart }, json)
+    tell::told(&Request { file, edit: Some(&edit), dry_run: how.dry_run, restart: how.restart }, added, json)
 }
 
 /// The text of the file after a change.

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// Limit for `sanedge renew`: an order takes seconds, and a failed validation a minute or two.
+pub(crate) const RENEW_TIME: Duration = Duration::from_secs(15 * 60);
 /// How often the end of a program is looked for once it has closed its output.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Longest output that is kept, of each stream.

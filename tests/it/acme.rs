@@ -229,6 +229,61 @@ fn over_port_443_alone_an_empty_state_ends_with_all_hosts_served() {
 
 /// An open WebSocket does not notice that the certificate under it is renewed; the next connection gets the new one.
 #[test]
+fn site_add_obtains_the_certificate_of_its_host_and_of_no_other() {
+    if without_pebble("site_add_obtains_the_certificate_of_its_host_and_of_no_other") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let desk = Edge::certified_for(&[]).write();
+    let blocked = "blocked.localhost";
+    let settings = serde_json::json!({ "tlsPort": port, "domainBlocklist": [blocked] });
+    let pebble = Pebble::with(&desk.path(""), 1, &[], &settings);
+    std::fs::write(desk.path("trust.pem"), &pebble.trust).unwrap();
+    let toml = format!(
+        "board = \"host\"\n[listen]\nhttps = [\"127.0.0.1:{port}\"]\nadmin = \"unix:admin.sock\"\npublic_https_port = 443\n\
+         [acme]\nterms = \"agreed\"\ndirectory = \"{}\"\ntrust = \"trust.pem\"\nstate = \"state\"\n\
+         challenges = \"challenges\"\n[[site]]\nhosts = [\"{A}\"]\nupstream = [\"127.0.0.1:1\"]\n",
+        pebble.directory(),
+    );
+    std::fs::write(desk.toml(), toml).unwrap();
+    let edge = desk.serve_on(&Sockets::new().with("https", listener));
+    let add = |words: &[&str]| {
+        let mut command = sanedge();
+        command.args(["site", "add"]).args(words).args(["--app", "1", "--file"]).arg(edge.desk().toml());
+        command.output().unwrap()
+    };
+    let output = add(&[B]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}\n{}", edge.log());
+    assert!(said.contains(&format!("Obtaining that of {B} now")) && said.contains("serving"), "{said}");
+    handshake(&pebble.root, B, port).unwrap();
+    assert!(handshake(&pebble.root, A, port).is_err(), "it was not added");
+
+    // The host stays: only its certificate is missing.
+    let output = add(&[blocked, "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{document:#}");
+    assert_eq!((&document["ok"], &document["state"]), (&true.into(), &"reloaded".into()), "{document:#}");
+    assert_eq!(document["renewal"]["ok"], false, "{document:#}");
+    assert!(document["renewal"]["code"].as_str().unwrap().starts_with("acme-"), "{document:#}");
+    let file = std::fs::read_to_string(edge.desk().toml()).unwrap();
+    assert!(file.contains(blocked), "{file}");
+    handshake(&pebble.root, B, port).unwrap();
+
+    let output =
+        sanedge().args(["site", "remove", blocked, "--file"]).arg(edge.desk().toml()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let output = add(&[blocked]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("to try earlier, type `sanedge renew"), "{}", text(&output));
+    // A dry run asks nobody.
+    let output = add(&["c.localhost", "--dry-run"]);
+    assert!(output.status.success() && !text(&output).contains("Obtaining"), "{}", text(&output));
+    edge.stop();
+}
+
+#[test]
 fn a_websocket_lives_through_a_renewal() {
     if without_pebble("a_websocket_lives_through_a_renewal") {
         return;

@@ -2,12 +2,14 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
 use super::settle::{self, Settled};
 use super::{Report, Request, State, Talk, WAITING, exit_code, run};
+use crate::acme;
+use crate::bundle::acme::Plan;
 use crate::bundle::commands::renew_command;
 use crate::bundle::compare::Difference;
 use crate::bundle::compile::Outcome;
@@ -18,31 +20,75 @@ use crate::cli::failure::Failure;
 use crate::cli::output::DONE_IN_PART;
 use crate::cli::terminal::{complain, exit, print};
 use crate::excerpt::number;
+use crate::names::Host;
 use crate::ops::log;
+use crate::setup::programs::{self, RENEW_TIME};
 
 /// Longest answer to a question.
 const ANSWER_BYTES_MAX: u64 = 64;
 
-/// Runs the change and prints its result.
-pub(in crate::cli) fn told(request: &Request<'_>, json: bool) -> ExitCode {
+/// Runs the change and prints its result. If `added` waits for a certificate that `sanedge renew` obtains, that runs as well.
+pub(in crate::cli) fn told(request: &Request<'_>, added: Option<&Host>, json: bool) -> ExitCode {
     let (report, state) = match json {
         true => run(request, &mut Silent),
         false => run(request, &mut Terminal),
     };
+    let is_served = matches!(state, Ok(State::Reloaded | State::Restarted));
+    let renewal = added.filter(|_| is_served).and_then(|host| renewal(request, &report, host));
     if json {
-        let printed = print(&format!("{:#}\n", document(request, &report, &state)));
-        return code(&report, &state, printed);
+        let mut document = document(request, &report, &state);
+        let renewed = renewal.map(|mut command| in_document(&mut command, &mut document));
+        let printed = print(&format!("{document:#}\n"));
+        return in_part(code(&report, &state, printed), renewed);
     }
     match &state {
         Ok(state) => {
-            let printed = print(&format!("{}\n", report::escaped(&sentence(request, &report, *state, None))));
-            code(&report, &Ok(*state), printed)
+            let now = renewal.as_ref().zip(added).map(|(_, host)| format!("Obtaining that of {host} now"));
+            let said = sentence(request, &report, *state, now.as_deref());
+            let printed = print(&format!("{}\n", report::escaped(&said)));
+            let renewed = renewal.map(|mut command| command.status().is_ok_and(|status| status.success()));
+            if renewed == Some(false) {
+                let later = renew_command(&request.file.with_extension("bundle"));
+                complain(&format!(
+                    "note the host is in use without a certificate. The timer tries again; to try earlier, type `{later}`\n"
+                ));
+            }
+            in_part(code(&report, &Ok(*state), printed), renewed)
         }
         Err(failure) => {
             let _ = failure.tell(false);
             code(&report, &state, true)
         }
     }
+}
+
+/// Obtains the certificate of `host`; none if it has one, or if that needs another user.
+fn renewal(request: &Request<'_>, report: &Report, host: &Host) -> Option<Command> {
+    let host = host.to_string();
+    let bundle = request.file.with_extension("bundle");
+    let waits = report.outcome.hosts.iter().any(|one| one.pending && one.host == host);
+    let may = rustix::process::geteuid().is_root() || !renew_command(&bundle).starts_with("sudo");
+    let plan = Plan::beside(&bundle);
+    let name = acme::read_plan(&plan).ok().filter(|_| waits && may)?.renewed_as(&host).to_owned();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("renew").arg(plan).args(["--now", "--host", &name]).stdin(Stdio::null());
+    Some(command)
+}
+
+/// Runs `renew --json` and adds its document to that of the change; false if it fails.
+fn in_document(command: &mut Command, document: &mut Value) -> bool {
+    let said = programs::ended(command.arg("--json"), &[], RENEW_TIME);
+    let renewed: Value =
+        said.as_ref().ok().and_then(|said| serde_json::from_slice(&said.stdout).ok()).unwrap_or_default();
+    if let Some(members) = document.as_object_mut() {
+        members.insert("renewal".to_owned(), renewed);
+    }
+    said.is_ok_and(|said| said.succeeded)
+}
+
+/// The change is in use also if the certificate was not obtained.
+fn in_part(code: ExitCode, renewed: Option<bool>) -> ExitCode {
+    if code == ExitCode::SUCCESS && renewed == Some(false) { ExitCode::from(DONE_IN_PART) } else { code }
 }
 
 /// Settles an interrupted change of `file` and prints what became of it; nothing if there is none.

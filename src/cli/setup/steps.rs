@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -36,10 +36,9 @@ use crate::setup::edit::{self, Issuer, Wish};
 use crate::setup::look::{Look, Question};
 use crate::setup::ports::{self, Port};
 use crate::setup::problem::{Code, Problem};
-use crate::setup::{programs, units};
+use crate::setup::programs::{self, RENEW_TIME};
+use crate::setup::units;
 
-/// Limit for `sanedge renew`: an order takes seconds, and a failed validation a minute or two.
-const RENEW_TIME: Duration = Duration::from_secs(15 * 60);
 /// The listeners in the file that setup writes.
 const LISTEN: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443),
@@ -547,8 +546,7 @@ impl Setup<'_> {
     /// Runs `sanedge renew`, which talks to the CA as its own user and deploys as this one.
     fn obtain(&mut self, plan: &Plan) -> Result<(), Box<Problem>> {
         let host = self.wish.host.to_string();
-        let wanted = plan.certificates.iter().find(|wanted| wanted.names.contains(&host));
-        let name = wanted.map_or(host.as_str(), |wanted| wanted.name());
+        let name = plan.renewed_as(&host);
         self.told.say(&format!("{:12}contacting {} …\n", "", report::escaped(&plan.ca.directory)));
         let begin = Instant::now();
         let (said, document) = self.renew(name)?;
