@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -717,6 +717,62 @@ fn a_run_that_is_cut_at_any_step_is_finished_by_the_next() {
         board.is_served().unwrap();
         board.edge.stop();
     }
+}
+
+/// Runs setup, kills the process that it starts with `word` among its arguments, and returns the exit code and the document.
+fn without_helper(mut command: Command, word: &str) -> (Option<i32>, Value) {
+    let setup = command.args(["--yes", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let setup = setup.stderr(Stdio::null()).spawn().unwrap();
+    let parent = format!("PPid:\t{}\n", setup.id());
+    let until = Instant::now() + PATIENCE;
+    let helper = loop {
+        let found = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(|process| {
+            let read = |name: &str| std::fs::read_to_string(process.join(name)).unwrap_or_default();
+            read("status").contains(&parent) && read("cmdline").split('\0').any(|argument| argument == word)
+        });
+        if let Some(found) = found {
+            break found.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        }
+        assert!(Instant::now() < until, "setup starts no process with {word}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    kill_process(Pid::from_raw(helper).unwrap(), Signal::KILL).unwrap();
+    let output = setup.wait_with_output().unwrap();
+    (output.status.code(), document(&output))
+}
+
+#[test]
+fn a_process_of_setup_that_is_killed_is_a_failure_of_its_step() {
+    if without_pebble("a_process_of_setup_that_is_killed_is_a_failure_of_its_step") {
+        return;
+    }
+    // Accepts and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let board = Board::before(1);
+    let (exit, found) = without_helper(board.command(&[HOST, "--app", &port.to_string()]), "--look");
+    assert_eq!(
+        (exit, &found["code"], &found["step"]),
+        (Some(1), &json!("setup-look-failed"), &json!("app")),
+        "{found}"
+    );
+    assert!(found["do"].as_str().unwrap().contains("sanedge doctor --upstream"), "{found}");
+    assert_eq!(board.file(), board.text_before());
+    board.edge.stop();
+
+    let Some((_app, app)) = app("a_process_of_setup_that_is_killed_is_a_failure_of_its_step") else { return };
+    let board = Board::before(app);
+    let other =
+        board.text_before().replace(&board.pebble.directory(), &format!("https://localhost:{port}/dir"));
+    std::fs::write(board.edge.desk().toml(), &other).unwrap();
+    let (exit, found) = without_helper(board.command(&[HOST, "--app", &app.to_string()]), "renew");
+    assert_eq!(
+        (exit, &found["code"], &found["step"]),
+        (Some(1), &json!("setup-certificate"), &json!("certificate")),
+        "{found}"
+    );
+    assert!(found["do"].as_str().unwrap().contains("sudo sanedge renew "), "{found}");
+    board.edge.stop();
 }
 
 #[test]
