@@ -138,6 +138,12 @@ impl Answer {
         self.fields.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The coding of its body, if it names one; a request offers none.
+    pub(super) fn coding(&self) -> Option<Excerpt> {
+        let coding = self.field("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        coding.map(Excerpt::of)
+    }
+
     /// Who made this answer, as far as it says.
     pub(super) fn author(&self) -> String {
         if let Some(code) = self.field("sanedge-error") {
@@ -272,6 +278,7 @@ impl Connector {
         let fields = response.headers().clone();
         if fields.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
             != Some(&handshake::accept(key.as_bytes()))
+            || refused_field(&fields, style.deflate).is_some()
         {
             return Ok(Err(Answer { status: 101, fields, body: String::new(), is_cut: false }));
         }
@@ -282,6 +289,39 @@ impl Connector {
         let upgraded = self.in_time(ANSWER_TIME, hyper::upgrade::on(response)).await?.map_err(trouble)?;
         Ok(Ok(Socket::new(self, upgraded, style.deflate, compresses).await))
     }
+}
+
+/// The field of a 101 with an answer to the key because of which browsers and Node refuse it, with what is wrong (RFC 6455 §4.1).
+pub(super) fn refused_field(fields: &HeaderMap, deflate: bool) -> Option<String> {
+    let all =
+        |name: HeaderName| fields.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let shown = |name: HeaderName| Excerpt::of(&all(name).collect::<Vec<_>>().join(", ")).to_string();
+    let upgrade: Vec<_> = all(header::UPGRADE).collect();
+    if !matches!(upgrade.as_slice(), [one] if one.eq_ignore_ascii_case("websocket")) {
+        return Some(match upgrade.as_slice() {
+            [] => "comes without `Upgrade: websocket`".to_owned(),
+            _ => format!("has `Upgrade: {}` instead of `Upgrade: websocket`", shown(header::UPGRADE)),
+        });
+    }
+    let is_upgrade = |value: std::borrow::Cow<'_, str>| {
+        value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+    };
+    if !all(header::CONNECTION).any(is_upgrade) {
+        return Some("comes without `Connection: Upgrade`".to_owned());
+    }
+    if fields.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        let protocol = shown(header::SEC_WEBSOCKET_PROTOCOL);
+        return Some(format!("has `Sec-WebSocket-Protocol: {protocol}`, and the client asked for none"));
+    }
+    let extensions: Vec<_> = all(header::SEC_WEBSOCKET_EXTENSIONS).collect();
+    let is_known = |value: &str| deflate && value.trim().starts_with("permessage-deflate");
+    if extensions.iter().any(|value| !is_known(value)) {
+        let extension = shown(header::SEC_WEBSOCKET_EXTENSIONS);
+        return Some(format!(
+            "has `Sec-WebSocket-Extensions: {extension}`, and the client offered no such extension"
+        ));
+    }
+    None
 }
 
 impl Body for Outgoing {

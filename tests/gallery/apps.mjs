@@ -10,6 +10,7 @@ import { createServer, request as httpRequest } from 'node:http'
 import { createSecureServer, createServer as createHttp2Server } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
 import { connect, createServer as createTcpServer } from 'node:net'
+import { gzipSync } from 'node:zlib'
 import { Server } from 'socket.io'
 import { WebSocketServer } from 'ws'
 import socketio2 from 'socket.io-2'
@@ -100,6 +101,7 @@ filter(4080, { up: 'held back' })
 filter(4081, {})
 listen(createServer((request, response) => response.writeHead(400).end('400: Bad Request')), 4082) // trusts no proxy
 listen(createServer((_, response) => response.writeHead(200, { 'Content-Length': 200 }).write('0{"sid":"x"', () => response.destroy())), 4085) // cuts answers short
+listen(createServer((_, response) => response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(gzipSync('0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000}'))), 4086) // asked or not
 
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
 const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))

@@ -37,6 +37,19 @@ impl Client<'_> {
             let message = "the answer to the handshake ends before its announced end: a proxy on the way, or the app, cuts responses short";
             return self.answered(self.worded(Code::EioGarbled, message), answer);
         }
+        if matches!(body, Body::Open(..)) && answer.status != 200 {
+            let status = answer.status;
+            let message = format!(
+                "the answer to the handshake is Engine.IO's, with the status {status}: a proxy changes it from 200, and clients accept no other"
+            );
+            return self.answered(self.worded(Code::EioGarbled, message), answer);
+        }
+        if let Some(coding) = answer.coding().filter(|_| answer.status == 200) {
+            let message = format!(
+                "the answer to the handshake is compressed (`Content-Encoding: {coding}`), and this client offers no compression, as Node's does not: a proxy compresses every response"
+            );
+            return self.answered(self.worded(Code::EioGarbled, message), answer);
+        }
         if let Some(finding) = self.refusal(answer).await {
             return finding;
         }

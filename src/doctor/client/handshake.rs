@@ -65,6 +65,12 @@ impl Client<'_> {
         }
         seat.eio = eio;
         self.describe_session(eio, &open, section);
+        if let Some(coding) = answer.coding() {
+            let message = format!(
+                "the answer to the handshake says `Content-Encoding: {coding}` and is not compressed: browsers cannot read it, Node and other programs can"
+            );
+            section.found(self.answered(self.worded(Code::EioGarbled, message), answer));
+        }
         self.cors(answer, section).await;
         self.mixed_content(section);
         self.post(eio, open, section).await

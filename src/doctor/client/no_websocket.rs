@@ -4,7 +4,7 @@ use super::origin::says_origin;
 use super::refusal::Part;
 use super::websocket::{Opening, is_python};
 use super::{Client, Seat, describe, engine_error, known, silence};
-use crate::doctor::ask::{Answer, Ask, Style};
+use crate::doctor::ask::{Answer, Ask, Style, refused_field};
 use crate::doctor::check::Finding;
 use crate::doctor::connection::Trouble;
 use crate::doctor::explain::Code;
@@ -109,8 +109,10 @@ impl Client<'_> {
     fn no_upgrade(&self, answer: &Answer, seat: &Seat) -> Finding {
         let by = self.who(answer);
         let polls = seat.open.is_some();
+        let refused = refused_field(&answer.fields, false);
         match (engine_error(answer).map(|error| error.code), answer.status) {
             (_, 101) if answer.field("upgrade").is_none() => self.worded(Code::WsAccept, format!("the 101 comes without `Upgrade: websocket` ({by}): the program in front of the app does not support WebSockets, or drops these fields")),
+            (_, 101) if refused.is_some() => self.worded(Code::WsAccept, format!("the 101 {} ({by}): clients refuse it", refused.unwrap_or_default())),
             (_, 101) => self.worded(Code::WsAccept, "the 101 does not answer this handshake (Sec-WebSocket-Accept): a cache or a proxy generates it"),
             (Some(3), _) => self.worded(Code::WsUpgradeLost, "the proxy loses `Upgrade: websocket`, so the app sees a plain request: enable its WebSocket support (nginx: proxy_set_header Upgrade $http_upgrade)"),
             // Engine.IO never answers 200 to `transport=websocket`: another program serves the path.

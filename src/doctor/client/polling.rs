@@ -109,6 +109,10 @@ impl Client<'_> {
             (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
             (None, 502..=504) => self.strange_status(&Body::Other, answer),
+            (None, status @ 201..=299) => {
+                let code = if method == "GET" { Code::EioPollRefused } else { Code::EioPostLost };
+                self.worded(code, format!("the answer to a {method} of the session has the status {status}: a proxy changes it from 200, and clients accept no other"))
+            }
             (None, status) if method == "GET" => self.worded(Code::EioPollRefused, format!("the handshake works, but a waiting poll on its session does not ({status}): check the log of the server that answered")),
             (_, status) => self.worded(Code::EioPostLost, format!("the handshake works, but a POST on its session does not ({status}): check the log of the server that answered")),
         };

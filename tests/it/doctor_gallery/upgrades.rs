@@ -1,12 +1,13 @@
 //! Polls pass and WebSockets do not: another rule, a platform without WebSockets, frames that are changed or held back.
 
-use super::house::{House, SOCKETIO, to};
+use super::house::{Beside, House, SOCKETIO, to};
 
 pub fn hang(house: &mut House) {
     another_rule(house);
     switched_off(house);
     after_the_handshake(house);
     refusals(house);
+    changed_responses(house);
 }
 
 fn url(host: &str) -> String {
@@ -129,4 +130,51 @@ fn refusals(house: &mut House) {
     house.exhibit("eio-wrong-path", &[&url("path-as-namespace"), "--namespace", "/my/place"]);
     house.says(&["is a namespace, not a path", "Socket.IO answers at /my/place/socket.io/"]);
     house.exhibit("healthy-kind", &[&url("path-as-namespace"), "--path", "/my/place/socket.io/"]);
+}
+
+/// Fields and status of the app's responses are changed, so that clients refuse them.
+fn changed_responses(house: &mut House) {
+    let with = |rule: &str| format!("location / {{ {SOCKETIO} {rule} {APP} }}");
+    // The 101 (RFC 6455 §4.1).
+    house.nginx("ws-protocol.recre.store", &with("add_header Sec-WebSocket-Protocol chat always;"));
+    house.exhibit("ws-accept", &[&url("ws-protocol")]);
+    house.says(&["`Sec-WebSocket-Protocol: chat`, and the client asked for none"]);
+    house.nginx(
+        "ws-extensions.recre.store",
+        &with("add_header Sec-WebSocket-Extensions x-webkit-frame always;"),
+    );
+    house.exhibit("ws-accept", &[&url("ws-extensions")]);
+    house.says(&["`Sec-WebSocket-Extensions: x-webkit-frame`"]);
+    house.nginx(
+        "ws-other-upgrade.recre.store",
+        &with("proxy_hide_header Upgrade; add_header Upgrade 'websocket, h2c' always;"),
+    );
+    house.exhibit("ws-accept", &[&url("ws-other-upgrade")]);
+    house.says(&["has `Upgrade: websocket, h2c` instead of"]);
+    // A field of the 101 that no client minds.
+    house.nginx(
+        "ws-odd-field.recre.store",
+        &with("add_header X-Protocol chat always; add_header Vary Upgrade always;"),
+    );
+    house.exhibit("healthy-kind", &[&url("ws-odd-field")]);
+
+    // Polls.
+    house.nginx("coding-named.recre.store", &with("add_header Content-Encoding gzip always;"));
+    house.exhibit("eio-garbled", &[&url("coding-named")]);
+    house.beside(Beside::Succeeds("browsers decode a body by this field, Node's XMLHttpRequest does not"));
+    house.says(&["says `Content-Encoding: gzip` and is not compressed"]);
+    house.nginx("coding-identity.recre.store", &with("add_header Content-Encoding identity always;"));
+    house.exhibit("healthy-kind", &[&url("coding-identity")]);
+    house.exhibit("eio-garbled", &["http://127.0.0.1:4086"]);
+    house.says(&["is compressed (`Content-Encoding: gzip`)"]);
+    let open = "0{\"sid\":\"a\",\"upgrades\":[],\"pingInterval\":25000,\"pingTimeout\":20000,\"maxPayload\":1000000}";
+    house.nginx(
+        "status-203.recre.store",
+        &format!("location / {{ default_type text/plain; return 203 '{open}'; }}"),
+    );
+    house.exhibit("eio-garbled", &[&url("status-203")]);
+    house.says(&["with the status 203"]);
+    house.nginx("post-204.recre.store", &with("if ($request_method = POST) { return 204; }"));
+    house.exhibit("eio-post-lost", &[&url("post-204")]);
+    house.says(&["has the status 204", "clients accept no other"]);
 }
