@@ -310,6 +310,15 @@ pub(super) fn silence(trouble: &Trouble, to: &str) -> Finding {
             "the server accepts the request and does not answer: the app behind it hangs",
         )
         .question("does the app answer on its own port? Give it with --upstream 127.0.0.1:PORT on the board"),
+        // hyper names the part that it cannot parse.
+        Trouble::Malformed(why)
+            if ["header", "content-length", "transfer-encoding"].iter().any(|part| why.contains(part)) =>
+        {
+            Finding::new(
+                Code::HttpMalformed,
+                "the answer is HTTP with a field that HTTP does not allow, so clients refuse it: check what sets response fields in the app and the proxy",
+            )
+        }
         Trouble::Malformed(_) => Finding::new(
             Code::HttpMalformed,
             "the answer is not HTTP: another program than the app is behind this port",

@@ -102,6 +102,7 @@ filter(4081, {})
 listen(createServer((request, response) => response.writeHead(400).end('400: Bad Request')), 4082) // trusts no proxy
 listen(createServer((_, response) => response.writeHead(200, { 'Content-Length': 200 }).write('0{"sid":"x"', () => response.destroy())), 4085) // cuts answers short
 listen(createServer((_, response) => response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(gzipSync('0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000}'))), 4086) // asked or not
+listen(createTcpServer(socket => socket.on('error', () => {}).once('data', () => socket.end('HTTP/1.1 200 OK\r\nBad Name: x\r\nContent-Length: 2\r\n\r\nok'))), 4087)
 
 // A server that is an hour behind, and one that knows the day on which its certificate will be good.
 const dated = (date, server) => server.prependListener('request', (_, response) => response.setHeader('Date', date.toUTCString()))

@@ -11,14 +11,11 @@ use crate::names::Origin;
 
 impl Client<'_> {
     pub(super) async fn cors(&self, answer: &Answer, section: &mut Section) {
-        let Some(page) = self.options.origin.as_ref().filter(|origin| is_of_a_page(origin)) else { return };
+        let Some(page) = self.other_page() else { return };
         let add = match page.as_str() {
             "null" => "serve the page over https, and add that origin to `cors.origin` of the server",
             _ => "add it to `cors.origin` of the server",
         };
-        if self.connector.tls.is_some() && *page == format!("https://{}", self.connector.authority) {
-            return; // the same origin needs no permission
-        }
         let allowed: Vec<&str> = answer
             .fields
             .get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN)
@@ -42,6 +39,26 @@ impl Client<'_> {
             [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): {add}", Excerpt::of(other))),
         };
         section.found(finding.seen("allowed", Excerpt::of(&allowed.join(", "))));
+    }
+
+    /// The origin of the page, if it is not this server's own, which needs no permission.
+    fn other_page(&self) -> Option<&String> {
+        let page = self.options.origin.as_ref().filter(|origin| is_of_a_page(origin))?;
+        let is_own = self.connector.tls.is_some() && *page == format!("https://{}", self.connector.authority);
+        (!is_own).then_some(page)
+    }
+
+    /// Reports an answer of a session that a page may not read, although it may read that to the handshake.
+    pub(super) fn later_cors(&self, method: &str, answer: &Answer, section: &mut Section) {
+        let Some(page) = self.other_page() else { return };
+        let is_known = |finding: &Finding| finding.code.as_str().starts_with("cors-");
+        if allows(answer, page) || section.findings().any(is_known) {
+            return;
+        }
+        let message = format!(
+            "the answer to a {method} of the session does not allow pages of `{page}` (CORS), and that to the handshake does: the proxy or a middleware of the app sets Access-Control-Allow-Origin for some requests only"
+        );
+        section.found(self.answered(self.worded(Code::CorsMissing, message), answer));
     }
 
     /// A browser asks for permission (OPTIONS) before a page sends fields of its own (`extraHeaders`). Names go along, no

@@ -15,8 +15,6 @@ use crate::excerpt::Excerpt;
 
 /// Limit for the answer to a noop; then a heartbeat is tried.
 const NOOP_TIME: Duration = Duration::from_secs(1);
-/// The sentence for a POST that arrived.
-const POST_TAKEN: &str = "POST on the session works";
 /// Polls for one answer: the server may send other packets first.
 const POLLS_MAX: usize = 4;
 /// Shortest wait of a poll at the end of a hold.
@@ -28,7 +26,7 @@ const NO_NAMESPACE: &str = "/sanedge-doctor";
 
 /// The result of a poll that waits for a namespace.
 enum Polled {
-    Joined(Joined),
+    Joined(Joined, Answer),
     /// An answer that is not Engine.IO's.
     Turned(Answer),
     Failed(Trouble),
@@ -44,8 +42,8 @@ impl Client<'_> {
         let said = match timeout(NOOP_TIME, &mut noop).await {
             Ok(said) => said,
             Err(_) => match self.heartbeat(eio).await {
-                Ok(fresh) => {
-                    section.passed(Group::Polling, POST_TAKEN);
+                Ok((fresh, answer)) => {
+                    self.taken(&answer, section);
                     return Some(fresh);
                 }
                 Err(Some(turned)) => Ok(turned),
@@ -54,14 +52,14 @@ impl Client<'_> {
         };
         let finding = match said {
             Ok(answer) if is_taken(&answer) => {
-                section.passed(Group::Polling, POST_TAKEN);
+                self.taken(&answer, section);
                 return Some(open);
             }
             Ok(answer) => {
                 // Engine.IO's own errors, and a proxy's, do not depend on the packet.
                 let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
-                if refuses_noop && let Ok(fresh) = self.heartbeat(eio).await {
-                    section.passed(Group::Polling, POST_TAKEN);
+                if refuses_noop && let Ok((fresh, answer)) = self.heartbeat(eio).await {
+                    self.taken(&answer, section);
                     return Some(fresh);
                 }
                 self.turned_away(&open, "POST", &answer).await
@@ -77,6 +75,11 @@ impl Client<'_> {
         None
     }
 
+    fn taken(&self, answer: &Answer, section: &mut Section) {
+        section.passed(Group::Polling, "POST on the session works");
+        self.later_cors("POST", answer, section);
+    }
+
     pub(super) async fn deliver(
         &self,
         eio: Eio,
@@ -90,10 +93,10 @@ impl Client<'_> {
     /// Sends a heartbeat on a new session, which has as little effect as a noop. Some servers want it: socketioxide refuses a noop, and
     /// python-engineio ends its session and waits for a poll before it answers.
     /// If it is refused: the answer.
-    async fn heartbeat(&self, eio: Eio) -> Result<Open, Option<Answer>> {
+    async fn heartbeat(&self, eio: Eio) -> Result<(Open, Answer), Option<Answer>> {
         let Met::Open(_, fresh, _) = self.meet(eio, self.path).await else { return Err(None) };
         match self.deliver(eio, &fresh, eio.heartbeat()).await {
-            Ok(answer) if is_taken(&answer) => Ok(fresh),
+            Ok(answer) if is_taken(&answer) => Ok((fresh, answer)),
             Ok(answer) => Err(Some(answer)),
             Err(_) => Err(None),
         }
@@ -174,14 +177,17 @@ impl Client<'_> {
                 section.found(self.turned_away(open, "POST", &answer).await);
                 return false;
             }
-            Err(trouble) if !matches!(polled, Polled::Joined(_)) => {
+            Err(trouble) if !matches!(polled, Polled::Joined(..)) => {
                 section.found(super::silence(&trouble, "POST on the session"));
                 return false;
             }
             _ => {}
         }
         match polled {
-            Polled::Joined(joined) => self.judge_polled(joined, namespace, section),
+            Polled::Joined(joined, answer) => {
+                self.later_cors("GET", &answer, section);
+                self.judge_polled(joined, namespace, section)
+            }
             Polled::Turned(answer) => {
                 section.found(self.turned_away(open, "GET", &answer).await);
                 false
@@ -253,13 +259,15 @@ impl Client<'_> {
                 Ok(answer) => {
                     for packet in packets::packets(eio, &answer.body) {
                         if let Some(joined) = packets::joined(packet, namespace) {
-                            return Polled::Joined(joined);
+                            return Polled::Joined(joined, answer.clone());
                         }
                         if packets::joined(packet, NO_NAMESPACE).is_some() {
                             return Polled::Nothing;
                         }
                         match packet {
-                            "3" if eio == Eio::V3 && namespace == "/" => return Polled::Joined(Joined::Yes),
+                            "3" if eio == Eio::V3 && namespace == "/" => {
+                                return Polled::Joined(Joined::Yes, answer.clone());
+                            }
                             "2" => drop(self.deliver(eio, open, eio.heartbeat()).await),
                             _ => {}
                         }

@@ -177,4 +177,35 @@ fn changed_responses(house: &mut House) {
     house.nginx("post-204.recre.store", &with("if ($request_method = POST) { return 204; }"));
     house.exhibit("eio-post-lost", &[&url("post-204")]);
     house.says(&["has the status 204", "clients accept no other"]);
+
+    // The fields of CORS, on some methods only.
+    let page = ["--origin", "https://page.recre.store"];
+    let allows =
+        |rule: &str| with(&format!("{rule} add_header Access-Control-Allow-Origin $allowed_page always;"));
+    house.nginx_line("map $request_method $page_by_method { default https://page.recre.store; POST ''; }");
+    house.nginx_line("map $arg_sid $page_without_sid { '' https://page.recre.store; default ''; }");
+    house.nginx_line("map $request_method$arg_sid $page_before_polls { GET https://page.recre.store; '~^POST' https://page.recre.store; default ''; }");
+    for (host, page_of, says) in [
+        ("cors-not-on-post", "$page_by_method", "the answer to a POST of the session does not allow"),
+        ("cors-not-on-sid", "$page_without_sid", "the answer to a POST of the session does not allow"),
+        ("cors-not-on-polls", "$page_before_polls", "the answer to a GET of the session does not allow"),
+    ] {
+        house.nginx(&format!("{host}.recre.store"), &allows("").replace("$allowed_page", page_of));
+        house.exhibit("cors-missing", &[&[url(host).as_str()], &page[..]].concat());
+        house.says(&[says]);
+    }
+    house.exhibit(
+        "cors-missing",
+        &[&[url("cors-not-on-polls").as_str(), "--transport", "polling"], &page[..]].concat(),
+    );
+    house.says(&["the answer to a GET of the session does not allow"]);
+    house.nginx(
+        "cors-everywhere.recre.store",
+        &allows("").replace("$allowed_page", "https://page.recre.store"),
+    );
+    house.exhibit("healthy-kind", &[&[url("cors-everywhere").as_str()], &page[..]].concat());
+
+    // Straight to Node: nginx would answer 502.
+    house.exhibit("http-malformed", &["http://127.0.0.1:4087"]);
+    house.says(&["HTTP with a field that HTTP does not allow"]);
 }
