@@ -88,7 +88,7 @@ async fn a_response_goes_out_while_half_a_key_update_is_in() {
         records.seal(HANDSHAKE, &[24, 0]), // key_update, and the first byte of its length
     ];
     stream.write_all(&half.concat()).await.unwrap();
-    // A ticket's record, and the response's, which its length tells apart from an alert.
+    // The tickets' record, and the response's, which its length tells apart from an alert.
     let mut header = [0; 5];
     let mut lengths = Vec::new();
     while lengths.iter().all(|length| !(55..120).contains(length)) {

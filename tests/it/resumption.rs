@@ -6,9 +6,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use rustls::client::{
+    ClientSessionStore, Resumption, TicketRequest, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::{ClientConnection, HandshakeKind, NamedGroup, Stream};
+use rustls_pki_types::ServerName;
 
 use crate::support::SOCKET_HOST as HOST;
-use crate::support::edge::{Edge, PATIENCE, text};
+use crate::support::edge::{Edge, PATIENCE, client_config_with, text};
 use crate::support::node::{has, skip};
 
 const OTHER: &str = "recre.store";
@@ -215,5 +223,79 @@ fn nothing_is_kept_on_a_disk() {
     let edge = edge.restarted();
     assert!(!resumes(&edge, "-tls1_3", HOST, &session));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    edge.stop();
+}
+
+/// Counts the tickets of TLS 1.3 that it is given, and hands out the last one.
+#[derive(Debug, Default)]
+struct Counter {
+    count: AtomicUsize,
+    last: std::sync::Mutex<Option<Tls13ClientSessionValue>>,
+}
+
+impl ClientSessionStore for Counter {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.count.fetch_add(1, SeqCst);
+        *self.last.lock().unwrap() = Some(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.last.lock().unwrap().take()
+    }
+}
+
+/// How many tickets a full handshake and one that resumes it bring, to a client that requests so many for either.
+fn tickets(edge: &Edge, request: Option<(u8, u8)>) -> [usize; 2] {
+    let store = Arc::new(Counter::default());
+    let mut config = client_config_with(rustls::crypto::ring::default_provider(), &edge.desk().ca.pem);
+    config.resumption = Resumption::store(store.clone());
+    config.send_ticket_request = request
+        .map(|(new_session_count, resumption_count)| TicketRequest { new_session_count, resumption_count });
+    let config = Arc::new(config);
+    [HandshakeKind::Full, HandshakeKind::Resumed].map(|kind| {
+        let has_ticket = store.last.lock().unwrap().is_some();
+        let name = ServerName::try_from(HOST).unwrap();
+        let mut client = ClientConnection::new(config.clone(), name).unwrap();
+        let mut stream = std::net::TcpStream::connect(edge.https).unwrap();
+        let mut tls = Stream::new(&mut client, &mut stream);
+        let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+        tls.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut tls, &mut answer).unwrap();
+        assert!(answer.ends_with("here"), "{answer}");
+        assert_eq!(client.handshake_kind(), Some(if has_ticket { kind } else { HandshakeKind::Full }));
+        store.count.swap(0, SeqCst)
+    })
+}
+
+#[test]
+fn a_client_gets_two_tickets_or_as_many_as_it_requests_up_to_six() {
+    let edge = Edge::certified_for(&[HOST]).site(&[HOST], upstream()).start();
+    for (request, wanted) in [
+        (None, [2, 2]),
+        (Some((1, 1)), [1, 1]),
+        (Some((3, 0)), [3, 0]),
+        (Some((6, 1)), [6, 1]),
+        (Some((7, 7)), [6, 6]),
+        (Some((255, 255)), [6, 6]),
+        // Without a ticket, the second handshake is a full one as well.
+        (Some((0, 3)), [0, 0]),
+    ] {
+        assert_eq!(tickets(&edge, request), wanted, "{request:?}");
+    }
     edge.stop();
 }

@@ -129,7 +129,9 @@ mod tests {
         for suites in [[0x1301.into()], [0x1303.into()]] {
             let config = configs.for_hello(&suites, b"");
             assert_eq!(config.alpn_protocols, [PROTOCOL.to_vec()]);
-            assert!(config.send_tls13_tickets == 0 && !config.ticketer.enabled());
+            assert!(
+                config.send_tls13_tickets == 0 && config.max_tls13_tickets == 0 && !config.ticketer.enabled()
+            );
             assert!(!config.session_storage.can_cache());
         }
     }

@@ -12,6 +12,11 @@ use crate::bundle::{PostQuantum, SuiteOrder};
 use crate::hybrid::X25519MLKEM768;
 use crate::hybrid::offer::Offer;
 
+/// Tickets after a handshake of TLS 1.3: Chromium keeps two, and resumes no more with more of them (docs/measurements.md).
+const TICKETS: usize = 2;
+/// The most tickets for a client that requests a number of them (RFC 9149): a browser opens at most six connections to a host.
+const REQUESTED_TICKETS_MAX: usize = 6;
+
 /// The family of suites that the edge prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SuitePreference {
@@ -167,7 +172,8 @@ fn server_config(
     let mut config = with_certificate(key, preference, exchange)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = ticketer;
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = TICKETS;
+    config.max_tls13_tickets = REQUESTED_TICKETS_MAX;
     Ok(config)
 }
 
