@@ -99,3 +99,92 @@ async fn testssl_finds_nothing_above_low_but_what_is_the_test_cas() {
     assert_as_written("testssl.txt", &lines.join("\n"));
     edge.stop();
 }
+
+/// One line of testssl.sh for a simulated client: its name, and what it gets.
+fn simulated(line: &str) -> Option<(String, String)> {
+    let (name, result) = line.strip_prefix(' ')?.split_at_checked(29)?;
+    let result = match result.split_once(' ') {
+        Some(("No", "connection")) => "none".to_owned(),
+        Some((version, suite)) => {
+            let version = version.strip_prefix("TLSv")?;
+            let (suite, group) = (suite.split(',').next()?, suite.split_once('(')?.1.strip_suffix(')')?);
+            let cipher =
+                suite.split_once("SA-").map_or(suite.trim_start_matches("TLS_"), |(_, cipher)| cipher);
+            let cipher =
+                cipher.trim_end_matches("SHA256").trim_end_matches("SHA384").trim_end_matches(['-', '_']);
+            let cipher = cipher.replace('_', "-").replace("AES-", "AES");
+            format!("{version}, {cipher}, {group}")
+        }
+        None => return None,
+    };
+    Some((name.trim_end().to_owned(), result))
+}
+
+/// The table of docs/tls.md: neighbours of one family that get the same are one row.
+fn table(ecdsa: &[(String, String)], rsa: &[(String, String)]) -> String {
+    let mut rows: Vec<(&str, &str, &str, &str)> = Vec::new();
+    for ((name, with_ecdsa), (same, with_rsa)) in ecdsa.iter().zip(rsa) {
+        assert_eq!(name, same);
+        let family = |name: &str| name.split(' ').next().map(str::to_owned);
+        match rows.last_mut() {
+            Some(row) if (row.2, row.3, family(row.0)) == (with_ecdsa, with_rsa, family(name)) => {
+                row.1 = name
+            }
+            _ => rows.push((name, name, with_ecdsa, with_rsa)),
+        }
+    }
+    let row = |(first, last, ecdsa, rsa): &(&str, &str, &str, &str)| {
+        let names = if first == last { (*first).to_owned() } else { format!("{first} to {last}") };
+        format!("| {names} | {ecdsa} | {} |\n", if rsa == ecdsa { "the same" } else { rsa })
+    };
+    let rows: String = rows.iter().map(row).collect();
+    format!("| client | with an ECDSA certificate (P-256) | with an RSA certificate |\n|---|---|---|\n{rows}")
+}
+
+/// `tests/scanners/clients`: each client that testssl.sh can simulate gets what docs/tls.md says.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: tests/scanners/clients"]
+async fn simulated_clients_get_what_docs_tls_md_says() {
+    if !has("testssl", "--version") {
+        return skip("simulated_clients_get_what_docs_tls_md_says", "it needs testssl.sh");
+    }
+    let upstream = Upstream::answering(APP).await;
+    // The order of suites for a processor with instructions for AES.
+    let edge_with = |key: rcgen::KeyPair| {
+        let desk = Edge::certified_for(&[HOST]).top("suite_order = \"aes\"").site(&[HOST], &upstream).write();
+        let issued = desk.ca.issue_with(leaf_params(&[HOST]), key);
+        fs::write(desk.path("0.pem"), issued.chain_pem).unwrap();
+        fs::write(desk.path("0.key"), issued.key_pem).unwrap();
+        desk.serve()
+    };
+    let rsa = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/valid/rsa2048.key");
+    let rsa = rcgen::KeyPair::from_pem(&fs::read_to_string(rsa).unwrap()).unwrap();
+    let edges = [rcgen::KeyPair::generate().unwrap(), rsa].map(edge_with);
+    let running = edges.each_ref().map(|edge| {
+        let mut command = Command::new("testssl");
+        command.args(["--client-simulation", "--ip", "127.0.0.1", "--nodns", "none", "--warnings", "off"]);
+        command.args(["--color", "0", "--quiet", &edge.url(HOST)]).env("ALL_CLIENTS", "true");
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    });
+    let mut found = Vec::new();
+    for output in running {
+        let said = text(&output.await.unwrap());
+        let clients: Vec<_> = said.lines().filter_map(simulated).collect();
+        assert!(clients.len() > 150, "few clients were simulated: {said}");
+        found.push(clients);
+    }
+    let wanted = table(&found[0], &found[1]);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tls.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (before, rest) = text.split_once("<!-- clients -->\n").unwrap();
+    let (written, after) = rest.split_once("<!-- /clients -->").unwrap();
+    if std::env::var_os("SANEDGE_WRITE_DOCS").is_some() {
+        let text = format!("{before}<!-- clients -->\n{wanted}<!-- /clients -->{after}");
+        fs::write(page, text).unwrap();
+    } else {
+        assert_eq!(written, wanted, "run SANEDGE_WRITE_DOCS=1 tests/scanners/clients");
+    }
+    for edge in edges {
+        edge.stop();
+    }
+}
