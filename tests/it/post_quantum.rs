@@ -3,23 +3,26 @@
 
 mod client;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use client::X25519MLKEM768;
 
 use crate::support::HOST;
-use crate::support::edge::{Edge, PATIENCE, client_config_with};
+use crate::support::edge::{Edge, PATIENCE, client_config_with, sanedge};
 use crate::support::node::{Interop, has, skip};
 use crate::support::upstream::{Connection, Upstream};
 
@@ -41,13 +44,26 @@ async fn edge(choice: &str) -> (Edge, Upstream) {
 }
 
 fn config(edge: &Edge, groups: Groups<'_>) -> Arc<rustls::ClientConfig> {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.kx_groups = groups.to_vec();
-    Arc::new(client_config_with(provider, &edge.desk().ca.pem))
+    Arc::new(client_config_with(provider(groups), &edge.desk().ca.pem))
 }
 
-/// One exchange over a connection, which gives the client its tickets.
+fn provider(groups: Groups<'_>) -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.kx_groups = groups.to_vec();
+    provider
+}
+
+/// One exchange over a connection with TLS 1.3, which gives the client its tickets.
 async fn exchange(edge: &Edge, config: Arc<rustls::ClientConfig>) -> std::io::Result<Got> {
+    let tls = exchanged(edge, config).await?;
+    let session = tls.get_ref().1;
+    assert_eq!(session.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    let group = session.negotiated_key_exchange_group().unwrap().name();
+    Ok(Got(group, session.handshake_kind().unwrap()))
+}
+
+/// The same with any version: the connection at its end.
+async fn exchanged(edge: &Edge, config: Arc<rustls::ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(edge.https).await?;
     let name = ServerName::try_from(HOST).unwrap();
     let mut tls = TlsConnector::from(config).connect(name, stream).await?;
@@ -56,10 +72,7 @@ async fn exchange(edge: &Edge, config: Arc<rustls::ClientConfig>) -> std::io::Re
     let mut answer = String::new();
     tls.read_to_string(&mut answer).await?;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let session = tls.get_ref().1;
-    assert_eq!(session.protocol_version(), Some(ProtocolVersion::TLSv1_3));
-    let group = session.negotiated_key_exchange_group().unwrap().name();
-    Ok(Got(group, session.handshake_kind().unwrap()))
+    Ok(tls)
 }
 
 /// Waits until `status` counts this, without zeros: a client may be done before the edge is.
@@ -130,6 +143,62 @@ async fn a_resumed_session_exchanges_keys_anew() {
     let said = crate::support::edge::text(&edge.desk().ask(&["status"]));
     assert!(said.contains("1.3 x25519mlkem768 resumed") && !said.contains("secp256r1"), "{said}");
     edge.stop();
+}
+
+/// The samples of the metric of handshakes, without zeros: labels and value.
+fn samples(edge: &Edge) -> Vec<String> {
+    let mut socket = UnixStream::connect(edge.desk().path("admin.sock")).unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    let samples = text.lines().filter_map(|line| line.strip_prefix("sanedge_tls_handshakes_total"));
+    let mut samples: Vec<_> = samples.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect();
+    samples.sort_unstable();
+    samples
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_have_a_sample_for_each_version_group_and_resumption() {
+    let (edge, _upstream) = edge("auto").await;
+    let hybrid = config(&edge, &[X25519MLKEM768]);
+    for config in [hybrid.clone(), hybrid, config(&edge, &[SECP256R1])] {
+        exchange(&edge, config).await.unwrap();
+    }
+    // Without suites of TLS 1.3 it is a client of 1.2.
+    let mut older = provider(&[SECP384R1]);
+    older.cipher_suites.retain(|suite| suite.tls13().is_none());
+    let older = Arc::new(client_config_with(older, &edge.desk().ca.pem));
+    for _ in 0..2 {
+        exchanged(&edge, older.clone()).await.unwrap();
+    }
+    let wanted = json!({ "1.3 x25519mlkem768": 1, "1.3 x25519mlkem768 resumed": 1, "1.3 secp256r1": 1, "1.2 secp384r1": 1, "1.2 none resumed": 1 });
+    assert_counted(&edge, &wanted);
+    let wanted = [
+        r#"{version="1.2",group="none",resumed="true"} 1"#,
+        r#"{version="1.2",group="secp384r1",resumed="false"} 1"#,
+        r#"{version="1.3",group="secp256r1",resumed="false"} 1"#,
+        r#"{version="1.3",group="x25519mlkem768",resumed="false"} 1"#,
+        r#"{version="1.3",group="x25519mlkem768",resumed="true"} 1"#,
+    ];
+    assert_eq!(samples(&edge), wanted);
+    edge.stop();
+}
+
+/// Doctor reports the group that a browser would get.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_names_the_group_of_a_browsers_key_exchange() {
+    for (choice, group) in [("auto", "X25519MLKEM768"), ("off", "X25519")] {
+        let (edge, _upstream) = edge(choice).await;
+        let (url, resolve, ca) = (edge.url(HOST), format!("{HOST}:127.0.0.1"), edge.desk().ca_file());
+        let mut doctor = sanedge();
+        doctor.args(["doctor", &url, "--resolve", &resolve, "--ca"]).arg(ca);
+        let output = tokio::task::spawn_blocking(move || doctor.output().unwrap()).await.unwrap();
+        let said = crate::support::edge::text(&output);
+        let line =
+            said.lines().find(|line| line.contains("TLS 1.3 and 1.2, ")).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains(&format!(" with {group}, ")), "{choice}: {line}");
+        edge.stop();
+    }
 }
 
 /// OpenSSL sends shares for X25519MLKEM768 and X25519 since version 3.5. Before, it knows nothing of the first.
