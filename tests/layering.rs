@@ -234,6 +234,7 @@ const ORDER: &[&str] = &[
     "edge/net/transport.rs",
     "edge/net/tls.rs",
     "edge/net/hello.rs",
+    "edge/net/records.rs",
     "edge/net/send_buffer.rs",
     "edge/net/upstream.rs",
     "edge/net/socket.rs",
@@ -276,9 +277,9 @@ const ORDER: &[&str] = &[
     "bundle/compile/encode.rs",
     "bundle/compile/carry.rs",
     "bundle/compile/managed.rs",
+    "bundle/compile/sites.rs",
     "bundle/compile/cover.rs",
     "bundle/compile/network.rs",
-    "bundle/compile/sites.rs",
     "bundle/compile/presented.rs",
     "bundle/compile/chain.rs",
     "bundle/compile/clients.rs",
@@ -440,7 +441,7 @@ const PROMISES: &[(&[&str], &[&str], &[&str])] = &[
     // edge.rs: state across workers does nothing by itself, and but for the file of `Shared` gets its time.
     (&["edge/shared"], &[], NO_SOCKETS),
     (&["edge/shared"], &["edge/shared/state.rs"], NO_CLOCK),
-    (&["edge/session/pace.rs", "edge/net/send_buffer.rs"], &[], NO_CLOCK),
+    (&["edge/session/pace.rs", "edge/net/records.rs", "edge/net/send_buffer.rs"], &[], NO_CLOCK),
     // machine.rs: whatever waits in a session is a machine, stepped with the time and its ends as arguments.
     (
         &[

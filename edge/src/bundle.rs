@@ -180,6 +180,8 @@ pub struct Site {
     pub redirect: Option<Redirect>,
     /// `max-age` of Strict-Transport-Security in seconds, where the edge sends it.
     pub hsts_s: Option<u32>,
+    /// `record_bytes_max`, if it is set.
+    pub record_bytes_max: Option<u16>,
     /// Each request that is redirected gets a line in the access log; false for a site with routes.
     pub access_log: bool,
     /// Fields that its responses get or lose, sorted by their names in lower case.

@@ -28,6 +28,7 @@ pub(crate) mod net {
     pub(super) mod hello;
     pub(super) mod linger;
     pub(super) mod pool;
+    mod records;
     pub(crate) mod retry;
     pub(crate) mod send_buffer;
     pub(super) mod socket;

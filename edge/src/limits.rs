@@ -17,7 +17,7 @@ pub use memory::{
 };
 pub use range::{LimitError, Preset, Range, Unit, Value, parse_duration, parse_size};
 pub use row::Row;
-pub use rules::{DRAIN, Drain, HSTS, HSTS_PRESET, RULES, Rules};
+pub use rules::{DRAIN, Drain, HSTS, RECORD_BYTES_MAX, RULES, Rules, SITE};
 pub use table::{FIELDS_MAX, LIMITS, Limits, PROCESS_DESCRIPTORS, RESPONSE_FIELDS_MAX};
 
 /// How many seconds' worth of a rate may be used at once.
@@ -31,7 +31,7 @@ pub fn ranges<T>(rows: &'static [Row<T>]) -> Vec<(&'static Range, &'static Prese
 /// Range and default of `key`, in whichever table it is.
 pub fn bounded(key: &str) -> Option<(&'static Range, &'static Preset)> {
     let all = [ranges(&LIMITS), ranges(&RULES), ranges(&DRAIN)];
-    all.into_iter().flatten().chain([(&HSTS, &HSTS_PRESET)]).find(|(range, _)| range.key == key)
+    all.into_iter().flatten().chain(SITE).find(|(range, _)| range.key == key)
 }
 
 #[cfg(test)]
@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn every_row_has_a_key_a_meaning_and_a_default_in_range() {
-        let all = [ranges(&LIMITS), ranges(&RULES), ranges(&DRAIN)].concat();
-        assert_eq!(all.len(), 23 + 10 + 2);
+        let all = [ranges(&LIMITS), ranges(&RULES), ranges(&DRAIN), SITE.to_vec()].concat();
+        assert_eq!(all.len(), 23 + 10 + 2 + 2);
         for (range, preset) in &all {
             assert!(!range.key.is_empty() && !range.key.ends_with("_ms"), "{}", range.key);
             assert!(range.means.ends_with('.') && !range.means.contains("  "), "{}", range.means);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn every_number_is_taken_at_its_bounds_and_refused_beyond() {
-        let all = [ranges(&LIMITS), ranges(&RULES), ranges(&DRAIN)].concat();
+        let all = [ranges(&LIMITS), ranges(&RULES), ranges(&DRAIN), SITE.to_vec()].concat();
         for (range, _) in all {
             assert_eq!(range.check(range.min), Ok(range.min));
             assert_eq!(range.check(range.max), Ok(range.max));

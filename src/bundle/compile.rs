@@ -157,6 +157,7 @@ fn prove(source: &Source, findings: Vec<Finding>, in_place: Option<&InPlace>, no
         keys.extend(more);
         carry.tell(&mut context, &candidates, &chosen);
     }
+    sites::handshake_records(&mut context, source, &candidates, &chosen);
     let carried = carry.as_ref().map(|carry| &*carry.carried).unwrap_or_default();
     let pending: Vec<Host> = context
         .hosts

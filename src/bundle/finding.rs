@@ -92,6 +92,8 @@ codes! {
     HstsAddress = "hsts-address", Warning;
     /// `hsts`, and clients connect to another port than 443.
     HstsPort = "hsts-port", Warning;
+    /// `record_bytes_max` for clients with small buffers, which a handshake of the site does not fit.
+    HandshakeRecord = "handshake-record", Warning;
     /// Two listeners want the same address.
     ListenConflict = "listen-conflict", Error;
     /// The admin listener may be reached from other machines.

@@ -469,7 +469,7 @@ pub static SITE: Table = Table {
     ),
     settings: || {
         let rules = limits::ranges(&limits::RULES).into_iter();
-        rules.chain([(&limits::HSTS, &limits::HSTS_PRESET)]).collect()
+        rules.chain(limits::SITE).collect()
     },
 };
 

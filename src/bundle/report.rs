@@ -15,7 +15,7 @@ use super::{Admin, Bundle, Certificate, Route, Site, SiteHeader};
 use crate::excerpt::Excerpt;
 pub use crate::excerpt::visible as escaped;
 use crate::http::changes::HSTS_FIELD;
-use crate::limits::{DRAIN, LIMITS, Limits, RULES, Row, Unit};
+use crate::limits::{DRAIN, LIMITS, Limits, RECORD_BYTES_MAX, RULES, Row, Unit};
 
 /// Findings for a terminal, one paragraph each, and a last line that counts them.
 pub fn findings(findings: &[Finding], colour: bool) -> String {
@@ -349,11 +349,16 @@ pub(super) fn site_json(site: &Site) -> Map<String, Value> {
     let redirect = site.redirect.as_ref().map(shown_redirect);
     let hsts_ms = site.hsts_s.map(|seconds| u64::from(seconds) * 1000);
     let access_log = site.redirect.as_ref().map(|_| json!(site.access_log));
-    [("redirect", json!(redirect)), ("hsts_ms", json!(hsts_ms))]
-        .into_iter()
-        .chain(access_log.map(|value| ("access_log", value)))
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+    let record_bytes_max = site.record_bytes_max.map_or(RECORD_BYTES_MAX.max, u64::from);
+    [
+        ("redirect", json!(redirect)),
+        ("hsts_ms", json!(hsts_ms)),
+        (RECORD_BYTES_MAX.key, json!(record_bytes_max)),
+    ]
+    .into_iter()
+    .chain(access_log.map(|value| ("access_log", value)))
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
 }
 
 fn headers_json(site: &Site) -> Value {

@@ -229,6 +229,7 @@ fn full() -> (Bundle, Vec<PrivateKeyDer<'static>>) {
         Site {
             routes: vec![busy, plain],
             hsts_s: Some(31_536_000),
+            record_bytes_max: Some(4_096),
             headers: vec![header("Server", None), header("X-Frame-Options", Some("DENY"))],
             redirect: None,
             access_log: false,
@@ -574,6 +575,15 @@ fn fields_and_hsts_of_a_site_keep_their_rules() {
     for seconds in [0, 300, 63_072_000] {
         let (mut bundle, keys) = full();
         bundle.sites[0].hsts_s = Some(seconds);
+        bundle.encode(&keys).unwrap();
+    }
+    for bytes in [0, 511, 16_385, u16::MAX] {
+        let found = broken(|b| b.sites[0].record_bytes_max = Some(bytes));
+        assert!(matches!(found, Broken::Limit(_)), "{bytes}: {found}");
+    }
+    for bytes in [512, 16_384] {
+        let (mut bundle, keys) = full();
+        bundle.sites[0].record_bytes_max = Some(bytes);
         bundle.encode(&keys).unwrap();
     }
     let header =

@@ -31,6 +31,11 @@ fn row(code: Code, what: &'static str, bad: Change, good: Change) -> Row {
 
 fn as_is(_: &mut Folder) {}
 
+/// An extension of so many bytes.
+fn padding(bytes: usize) -> rcgen::CustomExtension {
+    rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0; bytes])
+}
+
 fn run(change: impl FnOnce(&mut Folder)) -> Outcome {
     let mut folder = Folder::good();
     change(&mut folder);
@@ -389,6 +394,30 @@ fn network_rows() -> Vec<Row> {
             "hsts beside another port",
             |f| drop(f.change("https =", "public_https_port = 8443\nhttps =").append("hsts = \"5m\"\n")),
             |f| drop(f.change("https =", "public_https_port = 8443\nhttps =").append("hsts = \"0s\"\n")),
+        ),
+        row(
+            Code::HandshakeRecord,
+            "small records, and a chain of 4 KiB",
+            |f| {
+                f.issue_with(|params| params.custom_extensions.push(padding(3_500)));
+                f.append("record_bytes_max = 4096\n");
+            },
+            |f| {
+                f.issue_with(|params| params.custom_extensions.push(padding(3_500)));
+                f.append("record_bytes_max = 4097\n");
+            },
+        ),
+        row(
+            Code::HandshakeRecord,
+            "the smallest records, and a chain of 4 KiB",
+            |f| {
+                f.issue_with(|params| params.custom_extensions.push(padding(3_500)));
+                f.append("record_bytes_max = 512\n");
+            },
+            |f| {
+                f.issue_with(|params| params.custom_extensions.push(padding(1_000)));
+                f.append("record_bytes_max = 512\n");
+            },
         ),
         row(
             Code::ListenConflict,

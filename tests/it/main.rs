@@ -57,6 +57,7 @@ mod plain_listener;
 mod polling_exchanges;
 mod post_quantum;
 mod proxy_protocol;
+mod records;
 mod reloads_and_drains;
 mod renewal;
 mod resumption;

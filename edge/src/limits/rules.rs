@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::range::Preset::{Absent, Board, Fixed};
 use super::range::{
-    DAY, GIB, HOUR, LimitError, MINUTE, Preset, Range, SECOND, SWITCH, Value, bytes, count, time,
+    DAY, GIB, HOUR, KIB, LimitError, MINUTE, Preset, Range, SECOND, SWITCH, Value, bytes, count, time,
 };
 use super::row::{self, Row, Stored, key_of, settings};
 
@@ -55,7 +55,23 @@ pub static HSTS: Range = Range {
 };
 
 /// Its default.
-pub static HSTS_PRESET: Preset = Absent("not sent");
+static HSTS_PRESET: Preset = Absent("not sent");
+
+/// `record_bytes_max` of a site: its clients share connections between routes.
+pub static RECORD_BYTES_MAX: Range = Range {
+    key: "record_bytes_max",
+    means: "Most plaintext of a TLS record that the edge sends with responses and WebSocket messages, for clients with small buffers. The \
+        server name of the handshake chooses the site. Handshake messages are not bounded by it.",
+    reason: "16 KiB is TLS's own bound (RFC 8446 §5.1), and 512 the smallest that a client can negotiate elsewhere (RFC 6066 §4)",
+    ..bytes(512, 16 * KIB)
+};
+
+/// Its default.
+static RECORD_BYTES_MAX_PRESET: Preset = Fixed(16 * KIB);
+
+/// Ranges and defaults of the keys that a site has and its routes do not.
+pub static SITE: [(&Range, &Preset); 2] =
+    [(&HSTS, &HSTS_PRESET), (&RECORD_BYTES_MAX, &RECORD_BYTES_MAX_PRESET)];
 
 impl Default for Rules {
     fn default() -> Self {

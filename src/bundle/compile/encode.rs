@@ -136,6 +136,7 @@ fn site(site: &source::Site, websocket: WebSocketBounds) -> Site {
         routes,
         redirect: site.redirect.as_ref().map(|to| to.value.clone()),
         hsts_s: site.hsts_s.as_ref().map(|seconds| seconds.value),
+        record_bytes_max: site.record_bytes_max.as_ref().map(|bytes| bytes.value),
         access_log: site.access_log,
         headers: site.headers.clone(),
     }

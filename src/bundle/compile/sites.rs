@@ -1,12 +1,23 @@
-//! Redirects of sites, and what `hsts` does to the site's own hosts.
+//! Redirects of sites, what `hsts` does to the site's own hosts, and whether small clients can read the handshake.
+
+use std::collections::BTreeMap;
 
 use super::context::Context;
+use super::cover::Candidate;
+use super::facts::{KeyKind, Link};
 use crate::bundle::Redirect;
 use crate::bundle::finding::{Code, Finding, listed};
 use crate::bundle::redirect::circle;
 use crate::bundle::source::{Site, Source};
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Excerpt, number};
+use crate::limits::RECORD_BYTES_MAX;
 use crate::names::Host;
+
+/// A `record_bytes_max` up to this is for clients with small buffers, which are 4 KiB in most of them.
+const SMALL_RECORD_BYTES: u16 = 4_096;
+/// What is in one record with the Certificate message and the signature, in TLS 1.2 and with P-384 at most: ServerHello,
+/// ServerKeyExchange and ServerHelloDone. rustls sends its first messages together.
+const HANDSHAKE_REST_BYTES: usize = 200;
 
 /// Every proof about them.
 pub(super) fn check(context: &mut Context, source: &Source) {
@@ -108,6 +119,64 @@ fn hsts(context: &mut Context, source: &Source, site: &Site) {
         .remedy("Remove `hsts`, or let the router map port 443 to this edge, with public_https_port = 443 in [listen].");
         context.push(hsts.line, finding);
     }
+}
+
+/// The handshake is not split into records of `record_bytes_max`: mbedTLS and BearSSL need it so.
+pub(super) fn handshake_records(
+    context: &mut Context,
+    source: &Source,
+    candidates: &[Candidate<'_>],
+    chosen: &BTreeMap<Host, usize>,
+) {
+    for site in &source.sites {
+        let Some(set) = site.record_bytes_max.as_ref().filter(|set| set.value <= SMALL_RECORD_BYTES) else {
+            continue;
+        };
+        let of_host = |host: &Host| {
+            let candidate = candidates.get(*chosen.get(host)?)?;
+            Some((handshake_record_bytes(&candidate.chain), host.clone(), candidate))
+        };
+        let hosts = site.hosts.iter().filter_map(|host| of_host(&host.value));
+        let longest = hosts.max_by_key(|(bytes, ..)| *bytes);
+        let Some((bytes, host, candidate)) =
+            longest.filter(|(bytes, ..)| *bytes > usize::from(SMALL_RECORD_BYTES))
+        else {
+            continue;
+        };
+        let finding = Finding::new(
+            Code::HandshakeRecord,
+            format!("a client with buffers of {SMALL_RECORD_BYTES} bytes cannot read the handshake of `{host}`"),
+        )
+        .host(&host)
+        .expected(format!(
+            "a handshake record of at most {SMALL_RECORD_BYTES} bytes, as `{}` is {}: it does not split the handshake",
+            RECORD_BYTES_MAX.key, set.value
+        ))
+        .found(format!(
+            "up to {bytes} bytes, {} of them the Certificate message with {}",
+            certificate_message_bytes(&candidate.chain),
+            number(candidate.chain.len(), "certificate")
+        ))
+        .remedy(
+            "Use a certificate with an ECDSA key and with fewer names, or a CA with a shorter chain. If no client of the site has such \
+             small buffers, remove `record_bytes_max`.",
+        );
+        context.push(set.line, finding);
+    }
+}
+
+/// The longest record of a full handshake with this chain. In TLS 1.3 it is shorter: the key exchange is in a record of its own.
+fn handshake_record_bytes(chain: &[Link]) -> usize {
+    let signature_bytes = match chain.first().map(|link| &link.facts.key) {
+        Some(KeyKind::Rsa(bits)) => bits.div_ceil(8),
+        _ => 104, // ECDSA P-384 at most
+    };
+    certificate_message_bytes(chain) + signature_bytes + HANDSHAKE_REST_BYTES
+}
+
+/// RFC 5246 §7.4.2: its header, the length of the list, and that of each certificate.
+fn certificate_message_bytes(chain: &[Link]) -> usize {
+    4 + 3 + chain.iter().map(|link| 3 + link.der.len()).sum::<usize>()
 }
 
 fn named_hosts(site: &Site) -> impl Iterator<Item = &Host> {

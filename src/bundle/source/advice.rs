@@ -6,7 +6,7 @@ use crate::bundle::keys::{TABLES, TOP, Table};
 use crate::excerpt::Excerpt;
 
 /// Other programs' words for sanedge's keys.
-const ELSEWHERE: [(&str, &str); 65] = [
+const ELSEWHERE: [(&str, &str); 66] = [
     ("server", "upstream"),
     ("servers", "upstream"),
     ("backend", "upstream"),
@@ -33,6 +33,7 @@ const ELSEWHERE: [(&str, &str); 65] = [
     ("redirection_host", "redirect"),
     ("www_redirect", "redirect"),
     ("redirect_www", "redirect"),
+    ("ssl_buffer_size", "record_bytes_max"),
     ("hsts_enabled", "hsts"),
     ("strict_transport_security", "hsts"),
     ("sts_seconds", "hsts"),

@@ -1,4 +1,4 @@
-//! `redirect`, `hsts` and `[site.headers]` of a site.
+//! `redirect`, `hsts`, `record_bytes_max` and `[site.headers]` of a site.
 
 use toml::de::{DeTable, DeValue};
 
@@ -12,10 +12,11 @@ use crate::excerpt::Excerpt;
 use crate::http::changes::{
     HSTS_FIELD, LINES_BYTES_MAX, NAME_BYTES_MAX, is_name, is_value, line_bytes, reserved,
 };
-use crate::limits::HSTS;
+use crate::limits::{HSTS, RECORD_BYTES_MAX, Range};
 
 /// Keys that mean something where no app is.
-const WITHOUT_APP: [&str; 7] = ["hosts", "acme", "local", "redirect", "hsts", "headers", "access_log"];
+const WITHOUT_APP: [&str; 8] =
+    ["hosts", "acme", "local", "redirect", "hsts", "record_bytes_max", "headers", "access_log"];
 
 impl Reader<'_> {
     /// Says so where a site that redirects has keys of an app.
@@ -42,9 +43,19 @@ impl Reader<'_> {
 
     /// `hsts` in whole seconds.
     pub(super) fn hsts(&mut self, table: &DeTable<'_>) -> Option<Lined<u32>> {
-        let line = table.get(HSTS.key).map_or(0, |value| self.line_of(value));
-        let milliseconds = self.ranged(table, &HSTS)?;
-        Some(Lined { value: u32::try_from(milliseconds / 1000).unwrap_or(u32::MAX), line })
+        let Lined { value, line } = self.lined(table, &HSTS)?;
+        Some(Lined { value: u32::try_from(value / 1000).unwrap_or(u32::MAX), line })
+    }
+
+    pub(super) fn record_bytes_max(&mut self, table: &DeTable<'_>) -> Option<Lined<u16>> {
+        let Lined { value, line } = self.lined(table, &RECORD_BYTES_MAX)?;
+        Some(Lined { value: u16::try_from(value).ok()?, line })
+    }
+
+    /// The value of `range`'s key, with its line.
+    fn lined(&mut self, table: &DeTable<'_>, range: &Range) -> Option<Lined<u64>> {
+        let line = table.get(range.key).map_or(0, |value| self.line_of(value));
+        Some(Lined { value: self.ranged(table, range)?, line })
     }
 
     /// `[site.headers]`; `hsts` sets a field already.

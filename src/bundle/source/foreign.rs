@@ -173,7 +173,7 @@ const FEATURES: &[Feature] = &[
                ssl_min_ver ssl_ciphers ciphers cipher_suites ciphersuites ssl_conf_command curves curvepreferences \
                ssl_ecdh_curve ssl_dhparam dhparam ssl_prefer_server_ciphers ssl_session_cache ssl_session_tickets \
                ssl_session_timeout ssl_session_ticket_key ssl_early_data early_data tls_options tlsoptions \
-               ssl_buffer_size snistrict sni_strict",
+               snistrict sni_strict",
         reason: "it has TLS 1.2 and 1.3 with rustls's cipher suites, all of them strong, an alert for unknown names, and \
             rotating ticket keys",
         instead: "`suite_order` and `post_quantum` are the only choices",

@@ -162,6 +162,8 @@ pub struct Site {
     pub redirect: Option<Lined<Redirect>>,
     /// `hsts`, in seconds.
     pub hsts_s: Option<Lined<u32>>,
+    /// `record_bytes_max`.
+    pub record_bytes_max: Option<Lined<u16>>,
     /// `access_log`, where it redirects; each route has its own.
     pub access_log: bool,
     /// `[site.headers]`, sorted by the names in lower case.

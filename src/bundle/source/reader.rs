@@ -186,6 +186,7 @@ impl Reader<'_> {
             redirect: self.one(table, "redirect", "\"https://recre.store\"", parse_redirect),
             headers: self.headers(table, hsts_s.is_some()),
             hsts_s,
+            record_bytes_max: self.record_bytes_max(table),
         })
     }
 

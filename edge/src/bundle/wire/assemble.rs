@@ -21,7 +21,7 @@ use crate::bundle::redirect::circle;
 use crate::bundle::{self, Bundle};
 use crate::excerpt::Excerpt;
 use crate::http::changes::{HSTS_FIELD, LINES_BYTES_MAX, line_bytes};
-use crate::limits::HSTS;
+use crate::limits::{HSTS, RECORD_BYTES_MAX};
 use crate::names;
 
 /// Turns a payload into what serving wants, and checks every rule on the way.
@@ -255,13 +255,16 @@ fn site(row: &Site<'_>) -> Result<bundle::Site, Broken> {
     if let Some(seconds) = row.hsts_s {
         HSTS.check(u64::from(seconds) * 1000)?;
     }
+    if let Some(bytes) = row.record_bytes_max {
+        RECORD_BYTES_MAX.check(bytes.into())?;
+    }
     let redirect = |to: &Redirect<'_>| {
         let (host, port) = (to.host.parse("redirect.host")?, port("redirect.port", to.port)?);
         Ok::<_, Broken>(bundle::Redirect { host, port, path: value::redirect_path(to.path)? })
     };
     let redirect = row.redirect.as_ref().map(redirect).transpose()?;
-    let access_log = row.access_log;
-    Ok(bundle::Site { redirect, hsts_s: row.hsts_s, access_log, ..bundle::Site::default() })
+    let Site { hsts_s, record_bytes_max, access_log, .. } = *row;
+    Ok(bundle::Site { redirect, hsts_s, record_bytes_max, access_log, ..bundle::Site::default() })
 }
 
 /// Gives each site its fields.

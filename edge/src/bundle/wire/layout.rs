@@ -180,6 +180,7 @@ impl<'a> Site<'a> {
         Self {
             redirect: site.redirect.as_ref().map(redirect),
             hsts_s: site.hsts_s,
+            record_bytes_max: site.record_bytes_max,
             access_log: site.access_log,
         }
     }

@@ -222,6 +222,8 @@ pub struct Site<'a> {
     pub redirect: Option<Redirect<'a>>,
     /// `max-age` of Strict-Transport-Security in seconds.
     pub hsts_s: Option<u32>,
+    /// Most plaintext of a record of application data.
+    pub record_bytes_max: Option<u16>,
     /// Each request that is redirected gets a line in the access log. Of a site with routes, each route says so itself.
     pub access_log: bool,
 }

@@ -1,6 +1,6 @@
 //! TLS behind one small stream type of ours, and the alert for a name that we do not serve. How rustls is driven, nothing outside this file knows.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -23,20 +23,26 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub(crate) use crate::edge::net::hello::{Alert, Asked};
 use crate::edge::net::hello::{Unread, in_turn, invalid, is_fallback, read_hello};
+use crate::edge::net::records::Records;
 use crate::edge::net::send_buffer::{Pending, forward};
 use crate::edge::net::socket::offer;
 use crate::edge::shared::tls_config::Configs;
 
 /// Largest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
 const RECORD_BYTES_MAX: usize = 5 + 16_384 + 2_048;
+/// Most plaintext of a record (RFC 8446 §5.1).
+const PLAIN_BYTES_MAX: u16 = 16_384;
 /// Room for one read of the kernel behind a partial record.
 const INCOMING_BYTES: usize = 64 * 1024 + RECORD_BYTES_MAX;
 /// Most plaintext that one write takes, and room for its records.
 const OUTGOING_PLAIN_BYTES: usize = 80 * 1024;
 const OUTGOING_BYTES: usize = OUTGOING_PLAIN_BYTES + 4 * 1024;
+/// Most that a record adds to its plaintext: header, nonce and tag of AES-GCM in TLS 1.2 (RFC 5288 §3).
+const RECORD_EXTRA_BYTES: u32 = 5 + 8 + 16;
 /// What may wait for the next write, to go in one segment with it: tickets, an answer to a KeyUpdate.
 const JOINED_BYTES_MAX: usize = 1024;
 
@@ -61,6 +67,8 @@ struct Buffers {
 thread_local! {
     /// Steps of handshakes that a worker may take between two looks at the kernel: see [`in_turn`].
     static TURN: Rc<Semaphore> = Rc::new(Semaphore::new(1));
+    /// From when on [`Records`] count milliseconds.
+    static CLOCK_START: Cell<Instant> = Cell::new(Instant::now());
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         incoming: vec![0; INCOMING_BYTES].into_boxed_slice(),
         outgoing: vec![0; OUTGOING_BYTES].into_boxed_slice(),
@@ -80,8 +88,9 @@ pub(crate) struct TlsStream {
     plain: Pending,
     /// Records that the kernel has not taken yet.
     unsent: Pending,
-    /// Most bytes that a write takes; with the record headers and [`JOINED_BYTES_MAX`], the bound of `unsent`.
-    write_bytes_max: usize,
+    /// Most bytes that a write takes; with under 1 KiB of record headers and [`JOINED_BYTES_MAX`], the bound of `unsent`.
+    write_bytes_max: u32,
+    records: Records,
     /// close_notify or FIN has come, or what came was wrong: nothing more is read.
     ended: bool,
     /// It was close_notify.
@@ -127,13 +136,22 @@ impl TlsStream {
             partial: Box::default(),
             plain: Pending::default(),
             unsent: Pending::default(),
-            write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES),
+            write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES) as u32, // lossless: it is 80 KiB
+            records: Records::new(PLAIN_BYTES_MAX),
             ended: false,
             goodbye: false,
             close_sent: false,
         };
         client.handshake(hello).await.map_err(Refused::Handshake)?;
         Ok((client, chosen))
+    }
+
+    /// Bounds the plaintext of each record of application data, but not of the handshake.
+    pub(crate) fn bound_records(&mut self, bytes_max: u16) {
+        self.records = Records::new(bytes_max);
+        // What the headers of more records add, a write takes less.
+        let more = |bytes: u32| bytes / u32::from(bytes_max).max(1) - bytes / u32::from(PLAIN_BYTES_MAX);
+        self.write_bytes_max -= more(self.write_bytes_max) * RECORD_EXTRA_BYTES;
     }
 
     async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
@@ -223,8 +241,19 @@ impl TlsStream {
         if self.close_sent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let taken = bytes.get(..self.write_bytes_max).unwrap_or(bytes);
-        self.seal(cx, |traffic, outgoing| traffic.encrypt(taken, outgoing))?;
+        let taken = bytes.get(..self.write_bytes_max as usize).unwrap_or(bytes);
+        let mut records = self.records;
+        records.begin(taken.len(), now_ms);
+        self.seal(cx, |traffic, outgoing| {
+            let (mut rest, mut end) = (taken, 0);
+            while !rest.is_empty() {
+                let (record, later) = rest.split_at(records.next(rest.len()));
+                end += traffic.encrypt(record, outgoing.get_mut(end..).unwrap_or_default())?;
+                rest = later;
+            }
+            Ok(end)
+        })?;
+        self.records = records;
         if let Poll::Ready(sent) = self.poll_flush(cx) {
             sent?;
         }
@@ -432,6 +461,11 @@ fn write(io: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Res
     }
 }
 
+/// The time for [`Records`]: a session stays on its worker, and so with one clock.
+fn now_ms() -> u32 {
+    CLOCK_START.get().elapsed().as_millis() as u32 // wraps around
+}
+
 /// Puts a handshake record or an alert behind what is unsent.
 fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Pending) -> io::Result<()> {
     // Asked with no room, rustls says how much it needs.
@@ -469,5 +503,154 @@ mod tests {
             }
             assert!(looks < 110, "none is left out while somebody waits: {looks}");
         });
+    }
+
+    /// Serves a client that reads record by record; `write` writes what it reads. Lengths of the records' plaintext.
+    fn lengths(
+        version: &'static rustls::SupportedProtocolVersion,
+        bytes_max: Option<u16>,
+        writes: &[Write],
+    ) -> Vec<usize> {
+        use std::io::Read;
+
+        use rustls::pki_types::{PrivateKeyDer, ServerName};
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let own = rcgen::generate_simple_self_signed(["recre.store".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let key = rustls::sign::CertifiedKey::new(vec![own.cert.der().clone()], key);
+        // It sends no tickets.
+        let configs = Arc::new(Configs::for_challenge(&Arc::new(key)).unwrap());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![crate::bundle::alpn::PROTOCOL.to_vec()];
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let name = ServerName::try_from("recre.store").unwrap();
+        let client = std::thread::spawn(move || {
+            let mut tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let mut lengths = Vec::new();
+            loop {
+                while tls.wants_write() {
+                    tls.write_tls(&mut stream).unwrap();
+                }
+                let mut record = vec![0; 5];
+                if stream.read_exact(&mut record).is_err() {
+                    return lengths;
+                }
+                record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
+                stream.read_exact(&mut record[5..]).unwrap();
+                let mut rest = &record[..];
+                while !rest.is_empty() {
+                    tls.read_tls(&mut rest).unwrap();
+                }
+                let length = tls.process_new_packets().unwrap().plaintext_bytes_to_read();
+                let mut piece = vec![0; length];
+                tls.reader().read_exact(&mut piece).unwrap();
+                assert!(piece.iter().all(|byte| *byte == b'x'));
+                lengths.extend((length > 0).then_some(length));
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let (stream, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
+            let (mut server, ()) =
+                TlsStream::accept(stream, 64 * 1024, |_| Ok::<_, (Alert, ())>((Arc::clone(&configs), ())))
+                    .await
+                    .unwrap();
+            if let Some(bytes) = bytes_max {
+                server.bound_records(bytes);
+            }
+            for write in writes {
+                match write {
+                    Write::Bytes(count) => {
+                        let all = vec![b'x'; *count];
+                        let mut rest = &all[..];
+                        while !rest.is_empty() {
+                            let taken = poll_fn(|cx| server.poll_write(cx, rest)).await.unwrap();
+                            rest = &rest[taken..];
+                        }
+                    }
+                    Write::Pause(ms) => {
+                        CLOCK_START.set(CLOCK_START.get() - std::time::Duration::from_millis(*ms))
+                    }
+                }
+            }
+            poll_fn(|cx| server.poll_shutdown(cx)).await.unwrap();
+        });
+        client.join().unwrap()
+    }
+
+    enum Write {
+        Bytes(usize),
+        /// So many milliseconds pass.
+        Pause(u64),
+    }
+
+    #[test]
+    fn records_on_the_wire_are_short_first_and_again_after_a_pause() {
+        use rustls::version::{TLS12, TLS13};
+        let short = |count| vec![1_300; count];
+        for version in [&TLS12, &TLS13] {
+            let writes = [
+                Write::Bytes(50_000),
+                Write::Bytes(20_000),
+                Write::Pause(1_000),
+                Write::Bytes(1_300),
+                Write::Bytes(5_000),
+                Write::Bytes(40_000),
+            ];
+            let wanted = [
+                short(26),
+                vec![16_200], // 50,000 in all
+                vec![16_384, 3_616],
+                vec![1_300],
+                short(3),
+                vec![1_100],
+                short(23),
+                vec![10_100],
+            ];
+            assert_eq!(lengths(version, None, &writes), wanted.concat(), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn records_on_the_wire_are_bounded() {
+        use rustls::version::{TLS12, TLS13};
+        for version in [&TLS12, &TLS13] {
+            for bytes_max in [512, 513] {
+                // A write takes less than 64 KiB, so that records and headers are no more than with long records.
+                let taken = 64 * 1024 - (64 * 1024 / u32::from(bytes_max) - 4) * RECORD_EXTRA_BYTES;
+                let full = usize::from(bytes_max);
+                let mut wanted = Vec::new();
+                for bytes in [taken as usize, 70_000 - taken as usize] {
+                    wanted.extend(vec![full; bytes / full]);
+                    wanted.extend((bytes % full > 0).then_some(bytes % full));
+                }
+                let found = lengths(version, Some(bytes_max), &[Write::Bytes(70_000)]);
+                assert_eq!(found, wanted, "{version:?}, {bytes_max}");
+            }
+            let mut wanted = vec![1_300; 26];
+            wanted.extend([16_384, 15_352, 4_464]); // 64 KiB in one write, then the rest
+            assert_eq!(lengths(version, Some(16_384), &[Write::Bytes(70_000)]), wanted, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn the_records_of_a_write_always_have_room() {
+        for bytes_max in 512..=16_384_u32 {
+            let most = OUTGOING_PLAIN_BYTES as u32;
+            let taken = most - (most / bytes_max - most / 16_384) * RECORD_EXTRA_BYTES;
+            let records = taken / bytes_max + 1 + if bytes_max > 1_300 { 26 } else { 0 };
+            assert!(taken + records * RECORD_EXTRA_BYTES <= OUTGOING_BYTES as u32 - 1_024, "{bytes_max}");
+        }
     }
 }

@@ -155,8 +155,8 @@ impl ActiveConfig {
         })
     }
 
-    /// Configuration and identity for a hello with this server name, or without one.
-    pub(crate) fn identify(&self, name: Option<&str>) -> Option<(Arc<Configs>, Identity)> {
+    /// For a hello with this server name, or without one: configuration, identity, and `record_bytes_max` if its site sets it.
+    pub(crate) fn identify(&self, name: Option<&str>) -> Option<(Arc<Configs>, Identity, Option<u16>)> {
         let name = name.map(Host::parse).transpose().ok()?;
         let entry = match &name {
             Some(name) => self.bundle.host(name),
@@ -167,7 +167,8 @@ impl ActiveConfig {
         let certificate = usize::from(entry.certificate);
         let config = Arc::clone(self.tls.get(certificate)?);
         let covered = Arc::clone(self.covered.get(certificate)?);
-        Some((config, Identity { name: name.map(Box::new), covered }))
+        let record_bytes_max = self.bundle.sites.get(usize::from(entry.site))?.record_bytes_max;
+        Some((config, Identity { name: name.map(Box::new), covered }, record_bytes_max))
     }
 
     /// Whether no limit by address holds for `address`.

@@ -59,13 +59,18 @@ pub(super) async fn handshake(
         Ok((config, (identity, place)))
     });
     match timeout(time, accept).await {
-        Ok(Ok((client, (identity, place)))) => {
+        Ok(Ok((mut client, (identity, place)))) => {
             shared.counters.handshakes_total.increment();
             let (is_tls13, group, is_resumed) = client.negotiated();
             shared.handshakes_by.count(is_tls13, group, is_resumed);
             drop(place);
             match identity {
-                Some(identity) => return Some((client, identity)),
+                Some((identity, record_bytes_max)) => {
+                    if let Some(bytes) = record_bytes_max {
+                        client.bound_records(bytes);
+                    }
+                    return Some((client, identity));
+                }
                 None => Box::pin(close(worker, client)).await,
             }
         }
@@ -113,19 +118,22 @@ pub(super) async fn handshake(
     None
 }
 
+/// An identity, with `record_bytes_max` of its site if that is set.
+type Identified = (Identity, Option<u16>);
+
 /// What answers a hello. Without identity: a proof for a CA.
 fn choose(
     shared: &Shared,
     active: &ActiveConfig,
     asked: &Asked<'_>,
-) -> Result<(Arc<Configs>, Option<Identity>), (Alert, Unanswered)> {
+) -> Result<(Arc<Configs>, Option<Identified>), (Alert, Unanswered)> {
     let identified = active.identify(asked.name);
     if asked.proof {
         let is_served = identified.is_some();
         return proof(shared, active, asked.name, is_served).map(|configs| (configs, None));
     }
     let unknown = || (Alert::UnrecognizedName, Unanswered::Unknown(asked.name.map(str::to_owned)));
-    identified.map(|(configs, identity)| (configs, Some(identity))).ok_or_else(unknown)
+    identified.map(|(configs, identity, records)| (configs, Some((identity, records)))).ok_or_else(unknown)
 }
 
 /// The certificate that proves `name`, if `sanedge renew` wants that now and the bundle has the name.
