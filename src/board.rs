@@ -5,10 +5,9 @@
 use std::fs;
 use std::io;
 
-use serde::Deserialize;
-
 use crate::excerpt::Excerpt;
 use crate::limits::{self, LimitError, Limits, Machine, Rules, Value, WebSocketBounds};
+use crate::toml_file::{self, Keys, Wrong};
 
 /// The name for the machine that compiles the bundle.
 pub const HOST: &str = "host";
@@ -69,8 +68,6 @@ pub enum BoardError {
 include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
 /// A profile as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Profile {
     description: String,
     target: String,
@@ -83,14 +80,36 @@ struct Profile {
 }
 
 /// The limits that a profile sets, written as in `sanedge.toml`; all others follow from its memory.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ProfileLimits {
     sessions_max: i64,
     workers: i64,
     head_bytes_max: String,
     frame_bytes_max: String,
     message_bytes_max: String,
+}
+
+impl Profile {
+    fn read(keys: &mut Keys<'_>) -> Result<Self, Wrong> {
+        let mut limits = keys.table("limits")?;
+        let profile = Self {
+            description: keys.text("description")?.to_owned(),
+            target: keys.text("target")?.to_owned(),
+            target_cpu: keys.text_if("target_cpu")?.map(str::to_owned),
+            ram: keys.text("ram")?.to_owned(),
+            cores: keys.integer("cores")?.try_into().map_err(|_| Wrong(0))?,
+            aes_instructions: keys.flag("aes_instructions")?,
+            budget: keys.text("budget")?.to_owned(),
+            limits: ProfileLimits {
+                sessions_max: limits.integer("sessions_max")?,
+                workers: limits.integer("workers")?,
+                head_bytes_max: limits.text("head_bytes_max")?.to_owned(),
+                frame_bytes_max: limits.text("frame_bytes_max")?.to_owned(),
+                message_bytes_max: limits.text("message_bytes_max")?.to_owned(),
+            },
+        };
+        limits.end()?;
+        Ok(profile)
+    }
 }
 
 impl Board {
@@ -148,7 +167,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Board, String> {
-    let profile: Profile = toml::from_str(text).map_err(|error| error.to_string())?;
+    let profile = toml_file::read(text, Profile::read).map_err(|wrong| {
+        let line = toml_file::line(text, wrong);
+        let found = text.lines().nth(line - 1).unwrap_or_default();
+        format!("line {line} is not as expected, or a key is missing: {}", Excerpt::of(found))
+    })?;
     board(name, profile).map_err(|error| error.to_string())
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod import;
 mod local;
 pub mod setup;
 pub mod system;
+mod toml_file;
 
 pub use sanedge_edge::{
     decision, edge, engineio, excerpt, http, hybrid, limits, names, ops, proxy_protocol, reason, route, ws,

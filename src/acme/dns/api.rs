@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -16,6 +15,7 @@ use crate::acme::state::TxtRecord;
 use crate::bundle::acme::Provider;
 use crate::bundle::file::word;
 use crate::excerpt::{Excerpt, may_hold_key};
+use crate::toml_file::{Keys, Wrong};
 
 /// The shortest one that deSEC accepts.
 const DESEC_TTL_S: u32 = 3600;
@@ -26,8 +26,6 @@ const ACME_DNS_VALUES: usize = 2;
 /// Longest part of an answer that is shown, in words.
 const SAID_WORDS_MAX: usize = 20;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct AcmeDns {
     url: String,
     username: String,
@@ -51,10 +49,19 @@ pub(super) fn acme_dns_name(file: &Path) -> Result<Option<String>, DnsError> {
 
 impl Checked for AcmeDns {
     const EXAMPLE: &'static str = "url = \"https://auth.acme-dns.io\", and username, password and subdomain, as the registration there gave them";
+
+    fn of(keys: &mut Keys<'_>) -> Result<Self, Wrong> {
+        Ok(Self {
+            url: keys.text("url")?.to_owned(),
+            username: keys.text("username")?.to_owned(),
+            password: Zeroizing::new(keys.text("password")?.to_owned()),
+            subdomain: keys.text("subdomain")?.to_owned(),
+            fulldomain: keys.text_if("fulldomain")?.map(str::to_owned),
+            trust: keys.text_if("trust")?.map(PathBuf::from),
+        })
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Token {
     token: Zeroizing<String>,
     /// Base URL of the interface, if it is not the provider's own: a proxy, or a server for tests.
@@ -64,6 +71,14 @@ struct Token {
 
 impl Checked for Token {
     const EXAMPLE: &'static str = "token = \"…\", as the provider's web site gave it";
+
+    fn of(keys: &mut Keys<'_>) -> Result<Self, Wrong> {
+        Ok(Self {
+            token: Zeroizing::new(keys.text("token")?.to_owned()),
+            url: keys.text_if("url")?.map(str::to_owned),
+            trust: keys.text_if("trust")?.map(PathBuf::from),
+        })
+    }
 }
 
 /// One provider.

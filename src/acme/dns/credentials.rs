@@ -5,11 +5,11 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::error::DnsError;
 use crate::bundle::file::word;
+use crate::toml_file::{self, Keys, Wrong};
 
 /// Largest file.
 const BYTES_MAX: u64 = 16 * 1024;
@@ -17,18 +17,19 @@ const BYTES_MAX: u64 = 16 * 1024;
 const OTHERS: u32 = 0o007;
 
 /// The content of a file for one provider.
-pub(super) trait Checked: DeserializeOwned {
+pub(super) trait Checked: Sized {
     /// The keys that it needs, as an example.
     const EXAMPLE: &'static str;
+
+    fn of(keys: &mut Keys<'_>) -> Result<Self, Wrong>;
 }
 
 /// Reads the file; returns its content and its path.
 pub(super) fn read<T: Checked>(file: &Path) -> Result<(T, &Path), DnsError> {
     let wrong = |what: String| DnsError::Credentials(format!("{} {what}", word(file)));
     let text = text(file).map_err(wrong)?;
-    toml::from_str(&text).map(|content| (content, file)).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
+    toml_file::read(&text, T::of).map(|content| (content, file)).map_err(|error| {
+        let line = toml_file::line(&text, error);
         wrong(format!("cannot be read at line {line}; expected {}", T::EXAMPLE))
     })
 }

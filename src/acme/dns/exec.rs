@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
@@ -16,6 +15,7 @@ use super::error::DnsError;
 use crate::acme::state::TxtRecord;
 use crate::bundle::file::word;
 use crate::excerpt::Excerpt;
+use crate::toml_file::{Keys, Wrong};
 
 /// Limit for one call.
 const CALL_TIME: Duration = Duration::from_secs(120);
@@ -25,14 +25,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const SAID_BYTES_MAX: usize = 4096;
 
 /// The file of credentials.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
     program: PathBuf,
 }
 
 impl Checked for Credentials {
     const EXAMPLE: &'static str = "program = \"/usr/local/bin/dns-hook\"";
+
+    fn of(keys: &mut Keys<'_>) -> Result<Self, Wrong> {
+        Ok(Self { program: keys.text("program")?.into() })
+    }
 }
 
 /// The program.

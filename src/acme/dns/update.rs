@@ -12,22 +12,22 @@ use domain::base::{Message, MessageBuilder, Rtype, Ttl};
 use domain::rdata::Txt;
 use domain::rdata::tsig::Time48;
 use domain::tsig::{Algorithm, ClientTransaction, Key, KeyName, ValidationError};
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::credentials::{self, Checked};
 use super::error::DnsError;
 use super::lookup::{self, Lookup, Name, TTL_S};
 use crate::acme::state::TxtRecord;
+use crate::toml_file::{Keys, Wrong};
+
+/// What tsig-keygen makes unless told otherwise.
+const USUAL_ALGORITHM: &str = "hmac-sha256";
 
 /// The file of credentials.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
     /// Address of the primary server of the zone.
     server: String,
     key_name: String,
-    #[serde(default = "usual_algorithm")]
     algorithm: String,
     /// In base64, as `tsig-keygen` prints it.
     secret: Zeroizing<String>,
@@ -37,10 +37,16 @@ pub(super) struct Credentials {
 
 impl Checked for Credentials {
     const EXAMPLE: &'static str = "server = \"192.0.2.1:53\", key_name = \"sanedge\", algorithm = \"hmac-sha256\" and secret = \"…\", as tsig-keygen prints them";
-}
 
-fn usual_algorithm() -> String {
-    "hmac-sha256".to_owned()
+    fn of(keys: &mut Keys<'_>) -> Result<Self, Wrong> {
+        Ok(Self {
+            server: keys.text("server")?.to_owned(),
+            key_name: keys.text("key_name")?.to_owned(),
+            algorithm: keys.text_if("algorithm")?.unwrap_or(USUAL_ALGORITHM).to_owned(),
+            secret: Zeroizing::new(keys.text("secret")?.to_owned()),
+            zone: keys.text_if("zone")?.map(str::to_owned),
+        })
+    }
 }
 
 /// The zone that the file of credentials names.

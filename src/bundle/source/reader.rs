@@ -368,9 +368,9 @@ fn origins_twice(text: &str, at: usize) -> Option<String> {
 
 /// What a line of `origins` lists, where each entry is an origin.
 fn origins_of(line: &str) -> Option<Vec<Origin>> {
-    let table: toml::Table = line.parse().ok()?;
-    let entries = table.get("origins")?.as_array()?;
-    entries.iter().map(|entry| Origin::parse(entry.as_str()?).ok()).collect()
+    let table = DeTable::parse(line).ok()?;
+    let entries = table.get_ref().get("origins")?.get_ref().as_array()?;
+    entries.iter().map(|entry| Origin::parse(entry.get_ref().as_str()?).ok()).collect()
 }
 
 /// Whether `key` stands in one of the tables, where it has a finding of its own.
