@@ -1,5 +1,7 @@
 //! A small TOML file with a fixed set of keys. serde's code for one type has more bytes than all of this, and a board's program has no room.
 
+use std::borrow::Cow;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -7,15 +9,17 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wrong(pub(crate) usize);
 
-/// A table, of which all keys are read.
+/// A table, of which all keys are read. A key that is missing is an error at the [end](Self::end) only: a misspelt one says more.
 pub(crate) struct Keys<'t> {
-    table: &'t DeTable<'t>,
+    /// None if the table itself is missing.
+    table: Option<&'t DeTable<'t>>,
     read: Vec<&'static str>,
+    is_missing: bool,
 }
 
 impl<'t> Keys<'t> {
     pub(crate) fn of(table: &'t DeTable<'t>) -> Self {
-        Self { table, read: Vec::new() }
+        Self { table: Some(table), read: Vec::new(), is_missing: false }
     }
 
     /// The value of `key`, if it is there and of the type that `read` wants.
@@ -25,7 +29,7 @@ impl<'t> Keys<'t> {
         read: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
     ) -> Result<Option<T>, Wrong> {
         self.read.push(key);
-        let Some(value) = self.table.get(key) else { return Ok(None) };
+        let Some(value) = self.table.and_then(|table| table.get(key)) else { return Ok(None) };
         read(value.get_ref()).map(Some).ok_or(Wrong(value.span().start))
     }
 
@@ -34,7 +38,8 @@ impl<'t> Keys<'t> {
     }
 
     pub(crate) fn text(&mut self, key: &'static str) -> Result<&'t str, Wrong> {
-        self.text_if(key)?.ok_or(Wrong(0))
+        let text = self.text_if(key)?;
+        Ok(self.or_missing(text, ""))
     }
 
     /// A decimal number.
@@ -42,24 +47,33 @@ impl<'t> Keys<'t> {
         let decimal = |value: &DeValue<'_>| {
             value.as_integer().filter(|number| number.radix() == 10)?.as_str().parse::<i64>().ok()
         };
-        self.value(key, decimal)?.ok_or(Wrong(0))
+        let number = self.value(key, decimal)?;
+        Ok(self.or_missing(number, 0))
     }
 
     pub(crate) fn flag(&mut self, key: &'static str) -> Result<bool, Wrong> {
-        self.value(key, DeValue::as_bool)?.ok_or(Wrong(0))
+        let flag = self.value(key, DeValue::as_bool)?;
+        Ok(self.or_missing(flag, false))
     }
 
     pub(crate) fn table(&mut self, key: &'static str) -> Result<Keys<'t>, Wrong> {
-        self.value(key, DeValue::as_table)?.map(Keys::of).ok_or(Wrong(0))
+        let table = self.value(key, DeValue::as_table)?.map(Keys::of);
+        Ok(self.or_missing(table, Keys { table: None, read: Vec::new(), is_missing: false }))
     }
 
-    /// No other key is there.
+    fn or_missing<T>(&mut self, value: Option<T>, default: T) -> T {
+        self.is_missing |= value.is_none();
+        value.unwrap_or(default)
+    }
+
+    /// No other key is there, and none is missing.
     pub(crate) fn end(self) -> Result<(), Wrong> {
-        let other = |key: &&Spanned<_>| {
-            let key: &std::borrow::Cow<'_, str> = key.get_ref();
-            !self.read.contains(&&**key)
-        };
-        self.table.keys().find(other).map_or(Ok(()), |key| Err(Wrong(key.span().start)))
+        let other = |key: &&Spanned<Cow<'_, str>>| !self.read.contains(&key.get_ref().as_ref());
+        match self.table.and_then(|table| table.keys().find(other)) {
+            Some(key) => Err(Wrong(key.span().start)),
+            None if self.is_missing => Err(Wrong(0)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -108,6 +122,7 @@ mod tests {
             ("flag = true\n", "flag = true\nmore = 1\n", 4),
             ("flag = true\n", "", 1), // a missing key has no line
             ("flag = true", "flag", 3),
+            ("number", "nuber", 2),
         ] {
             assert!(good.contains(from));
             assert_eq!(wrong(&good.replace(from, to)), at, "{to}");

@@ -34,6 +34,9 @@ pub(super) enum Action {
         /// Instead of an app: redirect the host to this https URL (key `redirect`).
         #[arg(long, value_name = "URL", conflicts_with = "app")]
         redirect: Option<String>,
+        /// Leave the certificate to the timer, for a name that does not resolve to this machine yet.
+        #[arg(long)]
+        no_renew: bool,
         #[command(flatten)]
         how: How,
     },
@@ -62,11 +65,13 @@ pub(super) struct How {
 pub(super) fn site(action: &Action, file: &Path, json: bool) -> ExitCode {
     match action {
         Action::List => list(file, json),
-        Action::Add { host, app, path, redirect, how } => match named(host) {
+        Action::Add { host, app, path, redirect, no_renew, how } => match named(host) {
             Ok(host) => {
                 let app = app.as_deref().map(address).unwrap_or_default();
                 let wanted = Wanted { host, app, path: path.clone(), redirect: redirect.clone() };
-                change(file, *how, json, Some(&wanted.host), &|text, source| edit::add(text, source, &wanted))
+                change(file, *how, json, (!no_renew).then_some(&wanted.host), &|text, source| {
+                    edit::add(text, source, &wanted)
+                })
             }
             Err(failure) => usage(&failure, json),
         },

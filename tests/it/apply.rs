@@ -886,7 +886,7 @@ fn after_a_power_cut_the_file_and_its_bundle_are_of_one_state() {
         let output = apply(desk, &[]);
         assert!(output.status.success(), "{}", text(&output));
     };
-    let words = ["site", "add", NEW, "--app", "3002", "--file"];
+    let words = ["site", "add", NEW, "--app", "3002", "--no-renew", "--file"];
     Cut { words: &words, file: desk.toml(), old: &old, prepare: &|| {} }.at_each_step(&edge);
     edge.stop();
 }
@@ -934,7 +934,7 @@ fn the_settling_may_be_cut_as_well() {
     let clean = image.path().join("clean");
     copy(&desk.path(""), &clean);
     let name = desk.toml().file_name().unwrap().to_owned();
-    let words = ["site", "add", NEW, "--app", "3002", "--file"];
+    let words = ["site", "add", NEW, "--app", "3002", "--no-renew", "--file"];
     let whole = image.path().join("whole");
     copy(&clean, &whole);
     let all = steps(&words, &whole.join(&name), &desk);
