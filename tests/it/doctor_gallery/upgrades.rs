@@ -180,8 +180,11 @@ fn changed_responses(house: &mut House) {
 
     // The fields of CORS, on some methods only.
     let page = ["--origin", "https://page.recre.store"];
-    let allows =
-        |rule: &str| with(&format!("{rule} add_header Access-Control-Allow-Origin $allowed_page always;"));
+    // The page's client sends cookies.
+    let allows = |page: &str| {
+        let credentials = "add_header Access-Control-Allow-Credentials true always;";
+        with(&format!("{credentials} add_header Access-Control-Allow-Origin {page} always;"))
+    };
     house.nginx_line("map $request_method $page_by_method { default https://page.recre.store; POST ''; }");
     house.nginx_line("map $arg_sid $page_without_sid { '' https://page.recre.store; default ''; }");
     house.nginx_line("map $request_method$arg_sid $page_before_polls { GET https://page.recre.store; '~^POST' https://page.recre.store; default ''; }");
@@ -190,7 +193,7 @@ fn changed_responses(house: &mut House) {
         ("cors-not-on-sid", "$page_without_sid", "the answer to a POST of the session does not allow"),
         ("cors-not-on-polls", "$page_before_polls", "the answer to a GET of the session does not allow"),
     ] {
-        house.nginx(&format!("{host}.recre.store"), &allows("").replace("$allowed_page", page_of));
+        house.nginx(&format!("{host}.recre.store"), &allows(page_of));
         house.exhibit("cors-missing", &[&[url(host).as_str()], &page[..]].concat());
         house.says(&[says]);
     }
@@ -199,10 +202,7 @@ fn changed_responses(house: &mut House) {
         &[&[url("cors-not-on-polls").as_str(), "--transport", "polling"], &page[..]].concat(),
     );
     house.says(&["the answer to a GET of the session does not allow"]);
-    house.nginx(
-        "cors-everywhere.recre.store",
-        &allows("").replace("$allowed_page", "https://page.recre.store"),
-    );
+    house.nginx("cors-everywhere.recre.store", &allows("https://page.recre.store"));
     house.exhibit("healthy-kind", &[&[url("cors-everywhere").as_str()], &page[..]].concat());
 
     // Straight to Node: nginx would answer 502.
