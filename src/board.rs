@@ -1,6 +1,6 @@
 //! Board profiles: one TOML per board under `boards/`, compiled into the binary, each giving default limits.
 //!
-//! Depends on `limits` only. A profile says what a board *is*; [`Limits::default_for`] derives the limits.
+//! Depends on `limits`, `toml_file` and `excerpt` only. A profile says what a board *is*; [`Limits::default_for`] derives the limits.
 
 use std::fs;
 use std::io;

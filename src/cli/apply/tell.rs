@@ -70,8 +70,8 @@ fn renewal(request: &Request<'_>, report: &Report, host: &Host) -> Option<Comman
     let may = rustix::process::geteuid().is_root() || !renew_command(&bundle).starts_with("sudo");
     let plan = Plan::beside(&bundle);
     let name = acme::read_plan(&plan).ok().filter(|_| waits && may)?.renewed_as(&host).to_owned();
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("renew").arg(plan).args(["--now", "--host", &name]).stdin(Stdio::null());
+    let mut command = programs::renewal(&plan, &name);
+    command.stdin(Stdio::null());
     Some(command)
 }
 

@@ -534,9 +534,7 @@ impl Setup<'_> {
     /// Runs `sanedge renew` for a name; what it has said, and its document.
     fn renew(&self, name: &str) -> Result<(programs::Said, Value), Box<Problem>> {
         let file = Plan::beside(&self.bundle_file());
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("renew").arg(file).args(["--now", "--json", "--host", name]);
-        let said = programs::ended(&mut command, &[], RENEW_TIME);
+        let said = programs::ended(programs::renewal(&file, name).arg("--json"), &[], RENEW_TIME);
         let said =
             said.map_err(|error| self.problem(Code::Certificate, format!("sanedge renew: {error}")))?;
         let document = serde_json::from_slice(&said.stdout).unwrap_or_default();
