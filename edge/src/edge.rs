@@ -25,6 +25,7 @@ pub mod session {
 
 /// Byte streams to clients and upstreams.
 pub(crate) mod net {
+    pub(crate) mod handshake;
     pub(super) mod hello;
     pub(super) mod linger;
     pub(super) mod pool;
@@ -48,5 +49,6 @@ pub mod shared {
     pub(crate) mod sticky;
     pub mod tickets;
     pub(super) mod tls_config;
+    pub(crate) mod traffic_secrets;
     pub mod upstreams;
 }

@@ -4,6 +4,7 @@
 pub(crate) mod link;
 pub mod messages;
 pub mod parsers;
+pub mod records;
 pub mod session;
 pub mod simulated_edge;
 mod sloppy;

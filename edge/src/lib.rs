@@ -1,6 +1,6 @@
 //! What runs for each connection of sanedge.
 //!
-//! `names`, `limits`, `excerpt`, `bundle`, `hybrid`, `http`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are
+//! `names`, `limits`, `excerpt`, `bundle`, `hybrid`, `http`, `record`, `ws`, `reason`, `route`, `decision`, `engineio` and `proxy_protocol` are
 //! the core: no sockets, no tasks, no clock; bytes and time are arguments. `edge` has the sockets of sessions, their tasks and the clock.
 //! `ops` counts and logs.
 //!
@@ -22,5 +22,6 @@ pub mod names;
 pub mod ops;
 pub mod proxy_protocol;
 pub mod reason;
+pub mod record;
 pub mod route;
 pub mod ws;

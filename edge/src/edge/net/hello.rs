@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use crate::bundle::alpn::PROTOCOL;
+use crate::record::Alert;
 
 /// Reads of hellos between two looks for what open sessions have: together they cost about what a signature does.
 const HELLOS_AT_ONCE: usize = 4;
@@ -22,29 +23,6 @@ const HELLOS_AT_ONCE: usize = 4;
 const HELLO_BYTES: usize = 2 * 1024;
 /// Longest ClientHello, its record headers included. rustls has 64 KiB; no client needs a fourth of that.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
-
-/// A fatal alert (RFC 8446 §6) in a plaintext record: rustls has no call for it before a configuration is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Alert {
-    /// RFC 6066 §3.
-    UnrecognizedName = 112,
-    /// Nothing is wrong with the hello.
-    InternalError = 80,
-    /// RFC 7301 §3.2.
-    NoApplicationProtocol = 120,
-    /// RFC 7507 §3.
-    InappropriateFallback = 86,
-    UnexpectedMessage = 10,
-    RecordOverflow = 22,
-    HandshakeFailure = 40,
-    DecodeError = 50,
-}
-
-impl Alert {
-    pub(super) fn record(self) -> [u8; 7] {
-        [21, 3, 3, 0, 2, 2, self as u8]
-    }
-}
 
 /// What a hello asks for, as far as it decides what answers it.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +52,7 @@ pub(super) async fn read_hello(io: &mut TcpStream) -> Result<(Accepted, Vec<u8>)
     let mut hello = Vec::new();
     loop {
         if hello.len() >= HELLO_BYTES_MAX {
-            let _ = io.write_all(&Alert::DecodeError.record()).await;
+            let _ = io.write_all(&Alert::DecodeError.plaintext_record()).await;
             let _ = io.shutdown().await;
             return Err(invalid("a ClientHello longer than any client sends").into());
         }
@@ -123,7 +101,7 @@ fn take_hello(
     }
     if let Some(alert) = refused_record(hello) {
         let error = rustls::Error::General("the first record does not begin a ClientHello".to_owned());
-        return Ok(Hello::Bad(error, alert.record().to_vec()));
+        return Ok(Hello::Bad(error, alert.plaintext_record().to_vec()));
     }
     let mut news = hello.get(before..).unwrap_or_default();
     while !news.is_empty() {
@@ -167,7 +145,7 @@ fn alert_for(hello: &[u8], of_rustls: Vec<u8>) -> Vec<u8> {
         Some([22, ..]) => Alert::DecodeError,
         _ => Alert::UnexpectedMessage,
     };
-    alert.record().to_vec()
+    alert.plaintext_record().to_vec()
 }
 
 /// Why there is no hello.

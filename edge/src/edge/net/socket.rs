@@ -1,10 +1,13 @@
 //! Options of sockets, to clients and to upstreams, and the write that both share.
 
 use std::io;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 /// Silence before the first probe, time between probes, and how many may stay without an answer.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
@@ -35,6 +38,15 @@ pub(crate) fn offer(bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<usize>
     match write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
         written => Poll::Ready(written),
+    }
+}
+
+/// Writes what the kernel takes.
+#[inline]
+pub(super) fn write(io: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match offer(bytes, |bytes| io.try_write(bytes)) {
+        Poll::Pending => Pin::new(io).poll_write(cx, bytes),
+        written => written,
     }
 }
 

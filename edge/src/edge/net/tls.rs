@@ -1,4 +1,4 @@
-//! TLS behind one small stream type of ours, and the alert for a name that we do not serve. How rustls is driven, nothing outside this file knows.
+//! TLS behind one small stream type of ours, and the alert for a name that we do not serve.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -14,35 +13,30 @@ use rustix::event::{self, PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::time::Timespec;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
-use rustls::{HandshakeKind, ProtocolVersion};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub(crate) use crate::edge::net::hello::{Alert, Asked};
-use crate::edge::net::hello::{Unread, in_turn, invalid, is_fallback, read_hello};
+pub(crate) use crate::edge::net::handshake::Negotiated;
+use crate::edge::net::handshake::{Established, Handshake};
+pub(crate) use crate::edge::net::hello::Asked;
+use crate::edge::net::hello::{Unread, invalid, is_fallback, read_hello};
 use crate::edge::net::records::Records;
 use crate::edge::net::send_buffer::{Pending, forward};
-use crate::edge::net::socket::offer;
+use crate::edge::net::socket::write;
 use crate::edge::shared::tls_config::Configs;
+pub(crate) use crate::record::Alert;
+use crate::record::{
+    Answer, Fault, MESSAGE_BYTES_MAX, Opened, Opener, PLAIN_BYTES_MAX, RECORD_BYTES_MAX, RECORD_EXTRA_BYTES,
+    RecordLayer,
+};
 
-/// Largest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
-const RECORD_BYTES_MAX: usize = 5 + 16_384 + 2_048;
-/// Most plaintext of a record (RFC 8446 §5.1).
-const PLAIN_BYTES_MAX: u16 = 16_384;
 /// Room for one read of the kernel behind a partial record.
 const INCOMING_BYTES: usize = 64 * 1024 + RECORD_BYTES_MAX;
 /// Most plaintext that one write takes, and room for its records.
 const OUTGOING_PLAIN_BYTES: usize = 80 * 1024;
 const OUTGOING_BYTES: usize = OUTGOING_PLAIN_BYTES + 4 * 1024;
-/// Most that a record adds to its plaintext: header, nonce and tag of AES-GCM in TLS 1.2 (RFC 5288 §3).
-const RECORD_EXTRA_BYTES: u32 = 5 + 8 + 16;
 /// What may wait for the next write, to go in one segment with it: tickets, an answer to a KeyUpdate.
 const JOINED_BYTES_MAX: usize = 1024;
 
@@ -65,8 +59,6 @@ struct Buffers {
 }
 
 thread_local! {
-    /// Steps of handshakes that a worker may take between two looks at the kernel: see [`in_turn`].
-    static TURN: Rc<Semaphore> = Rc::new(Semaphore::new(1));
     /// From when on [`Records`] count milliseconds.
     static CLOCK_START: Cell<Instant> = Cell::new(Instant::now());
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
@@ -76,12 +68,9 @@ thread_local! {
 }
 
 /// A client connection after its TLS handshake.
-///
-/// Inside is rustls's unbuffered connection: a buffered one keeps a 4 KiB record buffer for life that no call frees.
 pub(crate) struct TlsStream {
     io: TcpStream,
-    // Boxed: moving 1 KB through every future's state costs more than the pointer.
-    tls: Box<UnbufferedServerConnection>,
+    layer: Box<RecordLayer>,
     /// The beginning of a record whose end has not come yet.
     partial: Box<[u8]>,
     /// Decrypted bytes that did not fit the reader's buffer.
@@ -97,6 +86,8 @@ pub(crate) struct TlsStream {
     goodbye: bool,
     /// close_notify or a fatal alert is said: nothing more is sealed.
     close_sent: bool,
+    /// An answer to a KeyUpdate is in `unsent`: further ones get none (RFC 8446 §4.6.3), so that it stays within bounds.
+    answer_unsent: bool,
 }
 
 impl TlsStream {
@@ -106,7 +97,7 @@ impl TlsStream {
         mut io: TcpStream,
         write_bytes_max: usize,
         choose: impl FnOnce(&Asked<'_>) -> Result<(Arc<Configs>, C), (Alert, R)>,
-    ) -> Result<(Self, C), Refused<R>> {
+    ) -> Result<(Self, Negotiated, C), Refused<R>> {
         let (accepted, hello) = match read_hello(&mut io).await {
             Ok(hello) => hello,
             Err(Unread::PlainHttp) => return Err(Refused::PlainHttp(io)),
@@ -115,13 +106,13 @@ impl TlsStream {
         let (configs, chosen) = match choose(&Asked::by(&accepted.client_hello())) {
             Ok(chosen) => chosen,
             Err((alert, reason)) => {
-                let _ = io.write_all(&alert.record()).await;
+                let _ = io.write_all(&alert.plaintext_record()).await;
                 let _ = io.shutdown().await;
                 return Err(Refused::Name(reason));
             }
         };
         if is_fallback(accepted.client_hello().cipher_suites()) {
-            let _ = io.write_all(&Alert::InappropriateFallback.record()).await;
+            let _ = io.write_all(&Alert::InappropriateFallback.plaintext_record()).await;
             let _ = io.shutdown().await;
             return Err(Refused::Handshake(invalid(
                 "a ClientHello that fell back from a newer version to TLS 1.2",
@@ -129,73 +120,39 @@ impl TlsStream {
         }
         let config = Arc::clone(configs.for_hello(accepted.client_hello().cipher_suites(), &hello));
         drop((accepted, configs));
-        let tls = UnbufferedServerConnection::new(config).map_err(|e| Refused::Handshake(invalid(e)))?;
+        let handshake = Handshake::new(io, config, hello).map_err(Refused::Handshake)?;
+        let Established { io, layer, negotiated, mut input, unsent } =
+            handshake.run().await.map_err(Refused::Handshake)?;
         let mut client = Self {
             io,
-            tls: Box::new(tls),
+            layer,
             partial: Box::default(),
             plain: Pending::default(),
-            unsent: Pending::default(),
+            unsent,
             write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES) as u32, // lossless: it is 80 KiB
-            records: Records::new(PLAIN_BYTES_MAX),
+            records: Records::new(PLAIN_BYTES_MAX as u16),                     // lossless: it is 16 KiB
             ended: false,
             goodbye: false,
             close_sent: false,
+            answer_unsent: false,
         };
-        client.handshake(hello).await.map_err(Refused::Handshake)?;
-        Ok((client, chosen))
+        // A client may say its first request and its close_notify in one breath with Finished.
+        match client.open(&mut input, &mut []) {
+            Ok((used, _)) => client.partial = input.get(used..).unwrap_or_default().into(),
+            Err(error) => {
+                let _ = poll_fn(|cx| client.poll_flush(cx)).await;
+                return Err(Refused::Handshake(error));
+            }
+        }
+        Ok((client, negotiated, chosen))
     }
 
     /// Bounds the plaintext of each record of application data, but not of the handshake.
     pub(crate) fn bound_records(&mut self, bytes_max: u16) {
         self.records = Records::new(bytes_max);
         // What the headers of more records add, a write takes less.
-        let more = |bytes: u32| bytes / u32::from(bytes_max).max(1) - bytes / u32::from(PLAIN_BYTES_MAX);
-        self.write_bytes_max -= more(self.write_bytes_max) * RECORD_EXTRA_BYTES;
-    }
-
-    async fn handshake(&mut self, mut hello: Vec<u8>) -> io::Result<()> {
-        let processed = in_turn(&TURN, |cx| {
-            let processed = self.process(&mut hello, &mut [])?;
-            // At once: signed for and then sent away in the yield would be for nothing.
-            if let Poll::Ready(sent) = self.poll_flush(cx) {
-                sent?;
-            }
-            Ok(processed)
-        })
-        .await;
-        let (used, _) = self.or_alert(processed).await?;
-        self.partial = hello.get(used..).unwrap_or_default().into();
-        drop(hello);
-        loop {
-            // What is unsent then, tickets above all, goes in one segment with the first answer, or when there is
-            // nothing to read.
-            if !self.tls.is_handshaking() {
-                return Ok(());
-            }
-            poll_fn(|cx| self.poll_flush(cx)).await?;
-            // Only here: a client may say its first request and its close_notify in one breath with Finished.
-            if self.ended {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            // Before the turn: who has nothing to say holds nobody up.
-            self.io.readable().await?;
-            if let Poll::Ready(result) = in_turn(&TURN, |cx| self.poll_records(cx, &mut [])).await {
-                result?;
-            }
-        }
-    }
-
-    /// Sends the alert that goes with an error of the first step, then gives the error back.
-    async fn or_alert<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        if result.is_err() {
-            // rustls says none where no suite and signature goes with the key.
-            if self.unsent.is_empty() {
-                self.unsent.push(&Alert::HandshakeFailure.record());
-            }
-            let _ = poll_fn(|cx| self.poll_flush(cx)).await;
-        }
-        result
+        let more = |bytes: u32| bytes / u32::from(bytes_max).max(1) - bytes / PLAIN_BYTES_MAX as u32;
+        self.write_bytes_max -= more(self.write_bytes_max) * RECORD_EXTRA_BYTES as u32;
     }
 
     /// Reads decrypted bytes; 0 is the peer's close, with or without close_notify: for framed messages and
@@ -212,15 +169,6 @@ impl TlsStream {
                 return Poll::Ready(Ok(count));
             }
         }
-    }
-
-    /// After the handshake: whether it is TLS 1.3, the group of its key exchange (0: there was none) and whether a session is resumed.
-    pub(crate) fn negotiated(&self) -> (bool, u16, bool) {
-        (
-            self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            self.tls.negotiated_key_exchange_group().map_or(0, |group| group.name().into()),
-            self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
-        )
     }
 
     /// Whether close_notify has come: what was said before it was all. By itself it closes one direction only (RFC 8446 §6.1).
@@ -242,22 +190,59 @@ impl TlsStream {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let taken = bytes.get(..self.write_bytes_max as usize).unwrap_or(bytes);
-        let mut records = self.records;
-        records.begin(taken.len(), now_ms);
-        self.seal(cx, |traffic, outgoing| {
-            let (mut rest, mut end) = (taken, 0);
-            while !rest.is_empty() {
-                let (record, later) = rest.split_at(records.next(rest.len()));
-                end += traffic.encrypt(record, outgoing.get_mut(end..).unwrap_or_default())?;
+        if taken.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.records.begin(taken.len(), now_ms);
+        if self.layer.is_worn() {
+            self.rekey(cx)?;
+        }
+        BUFFERS.with_borrow_mut(|buffers| {
+            let (mut rest, records) = (taken, &mut self.records);
+            let next = || {
+                let (record, later) = rest.split_at_checked(records.next(rest.len()))?;
                 rest = later;
-            }
-            Ok(end)
+                (!record.is_empty()).then_some(record)
+            };
+            let count = self.layer.seal_data(next, &mut buffers.outgoing).map_err(invalid)?;
+            self.send(cx, buffers.outgoing.get(..count).unwrap_or_default())
         })?;
-        self.records = records;
         if let Poll::Ready(sent) = self.poll_flush(cx) {
             sent?;
         }
         Poll::Ready(Ok(taken.len()))
+    }
+
+    /// Hands records to the kernel; keeps what it does not take.
+    #[inline]
+    fn send(&mut self, cx: &mut Context<'_>, records: &[u8]) -> io::Result<()> {
+        match forward(&mut self.unsent, records, |bytes| write(&mut self.io, cx, bytes)) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Takes new keys, or says goodbye where there are none.
+    #[cold]
+    fn rekey(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut record = [0; MESSAGE_BYTES_MAX];
+        match self.layer.rekey(&mut record) {
+            Ok(count) => self.send(cx, record.get(..count).unwrap_or_default()),
+            Err(fault) => {
+                self.queue(|layer, record| layer.close(record));
+                self.close_sent = true;
+                let _ = self.poll_flush(cx);
+                Err(invalid(fault))
+            }
+        }
+    }
+
+    /// Puts a message of TLS itself behind what is unsent.
+    fn queue(&mut self, seal: impl FnOnce(&mut RecordLayer, &mut [u8]) -> Result<usize, Fault>) {
+        let mut record = [0; MESSAGE_BYTES_MAX];
+        if let Ok(count) = seal(&mut self.layer, &mut record) {
+            self.unsent.push(record.get(..count).unwrap_or_default());
+        }
     }
 
     /// Ready when the kernel has everything.
@@ -267,7 +252,9 @@ impl TlsStream {
             return Poll::Ready(Ok(()));
         }
         let io = &mut self.io;
-        self.unsent.poll_drain(|bytes| write(io, cx, bytes)).map_ok(drop)
+        ready!(self.unsent.poll_drain(|bytes| write(io, cx, bytes)))?;
+        self.answer_unsent = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Bytes of records that the kernel has not taken.
@@ -308,7 +295,7 @@ impl TlsStream {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.close_sent {
             self.close_sent = true;
-            self.seal(cx, |traffic, outgoing| traffic.queue_close_notify(outgoing))?;
+            self.queue(|layer, record| layer.close(record));
         }
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
@@ -335,129 +322,61 @@ impl TlsStream {
             }
             let records = buffers.incoming.get_mut(..front + count).unwrap_or_default();
             records.get_mut(..front).unwrap_or_default().copy_from_slice(&self.partial);
-            let processed = self.process(records, plain);
+            let processed = self.open(records, plain);
             if processed.is_err() {
-                let _ = self.poll_flush(cx); // the alert: nobody comes back for it
+                let _ = self.poll_flush(cx); // the alert; there is no second try
             }
             let (used, opened) = processed?;
-            // Also after the handshake: a message over many records is held until its end.
-            let rest = records.get(used..).filter(|_| !self.ended).unwrap_or_default();
-            if rest.len() >= RECORD_BYTES_MAX {
-                (self.ended, self.close_sent) = (true, true);
-                return Poll::Ready(Err(invalid("a handshake message longer than any client sends")));
-            }
-            self.partial = rest.into();
+            self.partial = records.get(used..).filter(|_| !self.ended).unwrap_or_default().into();
             Poll::Ready(Ok(opened))
         })
     }
 
-    /// Lets rustls work through `records`: plaintext goes to `plain`, and where that is full to `self.plain`; what
-    /// rustls wants to say goes to `unsent`. Returns bytes of `records` used, and bytes put into `plain`.
-    fn process(&mut self, records: &mut [u8], plain: &mut [u8]) -> io::Result<(usize, usize)> {
-        let (mut used, mut opened) = (0, 0);
-        // rustls has encoded something, and not been told yet that it is on its way.
-        let mut encoded = false;
-        loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.tls.process_tls_records(records.get_mut(used..).unwrap_or_default());
-            let (mut opens, mut is_idle) = (false, false);
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    opens = true;
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(invalid)?;
-                        discard += record.discard;
-                        let room = plain.get_mut(opened..).unwrap_or_default();
-                        let (now, later) = record.payload.split_at(record.payload.len().min(room.len()));
-                        room.get_mut(..now.len()).unwrap_or_default().copy_from_slice(now);
-                        opened += now.len();
-                        self.plain.push(later);
-                    }
+    /// Opens the complete records of `records`: plaintext goes to `plain`, and where that is full to `self.plain`; what it calls for
+    /// goes to `unsent`. Returns bytes of `records` used, and bytes put into `plain`.
+    #[inline]
+    fn open(&mut self, records: &mut [u8], plain: &mut [u8]) -> io::Result<(usize, usize)> {
+        let (mut used, mut filled, mut opener) = (0, 0, Opener::default());
+        while !self.ended {
+            let record = records.get_mut(used..).unwrap_or_default();
+            let (count, opened) = self.layer.open(&mut opener, record).map_err(|fault| self.fail(fault))?;
+            used += count;
+            match opened {
+                Opened::Partial => break,
+                Opened::Nothing => {}
+                Opened::Data(place) => {
+                    let data = record.get(place).unwrap_or_default();
+                    let room = plain.get_mut(filled..).unwrap_or_default();
+                    let (now, later) = data.split_at(data.len().min(room.len()));
+                    room.get_mut(..now.len()).unwrap_or_default().copy_from_slice(now);
+                    filled += now.len();
+                    self.plain.push(later);
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    encode(&mut data, &mut self.unsent)?;
-                    encoded = true;
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => {
-                    transmit.done(); // it waits in `unsent`, which is sent before anything else
-                    encoded = false;
-                }
-                Ok(ConnectionState::PeerClosed) => (self.ended, self.goodbye) = (true, true),
-                Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => is_idle = true,
-                Ok(ConnectionState::Closed) => (self.ended, is_idle) = (true, true),
-                Ok(_) => return Err(invalid("early data, which was never offered")),
-                Err(error) => {
-                    self.queue_alert();
-                    return Err(invalid(error));
-                }
+                Opened::CloseNotify => (self.ended, self.goodbye) = (true, true),
+                Opened::Answer(answer) => self.answer(answer),
             }
-            used += discard;
-            // Behind the last record rustls has nothing to add but what it wants to write: it need not be asked again.
-            is_idle |= opens && !encoded && used >= records.len() && !self.tls.wants_write();
-            if is_idle {
-                return Ok((used, opened));
-            }
+        }
+        Ok((used, filled))
+    }
+
+    #[cold]
+    fn answer(&mut self, answer: Answer) {
+        // Nothing is sealed behind close_notify, also no answer.
+        let is_said = answer == Answer::KeyUpdate && self.answer_unsent;
+        if !is_said && !self.close_sent {
+            self.queue(|layer, record| layer.answer(answer, record));
+            self.answer_unsent |= answer == Answer::KeyUpdate;
         }
     }
 
-    /// After an error rustls still has its alert to say. Asked for more than that, it would read the records that it
-    /// refused once more.
-    fn queue_alert(&mut self) {
+    /// Reads nothing more, and says why.
+    #[cold]
+    fn fail(&mut self, fault: Fault) -> io::Error {
+        if let Some(alert) = fault.alert().filter(|_| !self.close_sent) {
+            self.queue(|layer, record| layer.alert(alert, record));
+        }
         (self.ended, self.close_sent) = (true, true);
-        while self.tls.wants_write() {
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(&mut []).state
-            else {
-                break;
-            };
-            if encode(&mut data, &mut self.unsent).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Makes records and hands them to the kernel; keeps what it does not take.
-    fn seal(
-        &mut self,
-        cx: &mut Context<'_>,
-        make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
-    ) -> io::Result<()> {
-        // Not with nothing: the partial record may hold a fragment of a handshake message; see `queue_alert`.
-        let mut partial = std::mem::take(&mut self.partial).into_vec();
-        let sealed = self.seal_beside(&mut partial, cx, make);
-        self.partial = partial.into_boxed_slice();
-        sealed
-    }
-
-    fn seal_beside(
-        &mut self,
-        partial: &mut Vec<u8>,
-        cx: &mut Context<'_>,
-        make: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
-    ) -> io::Result<()> {
-        if self.tls.wants_write() {
-            let (used, _) = self.process(partial, &mut [])?;
-            partial.drain(..used.min(partial.len()));
-        }
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = self.tls.process_tls_records(partial).state
-        else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        BUFFERS.with_borrow_mut(|buffers| {
-            let count = make(&mut traffic, &mut buffers.outgoing).map_err(invalid)?;
-            let records = buffers.outgoing.get(..count).unwrap_or_default();
-            match forward(&mut self.unsent, records, |bytes| write(&mut self.io, cx, bytes)) {
-                Poll::Ready(result) => result,
-                Poll::Pending => Ok(()),
-            }
-        })
-    }
-}
-
-#[inline]
-fn write(io: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    match offer(bytes, |bytes| io.try_write(bytes)) {
-        Poll::Pending => Pin::new(io).poll_write(cx, bytes),
-        written => written,
+        invalid(fault)
     }
 }
 
@@ -466,44 +385,10 @@ fn now_ms() -> u32 {
     CLOCK_START.get().elapsed().as_millis() as u32 // wraps around
 }
 
-/// Puts a handshake record or an alert behind what is unsent.
-fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Pending) -> io::Result<()> {
-    // Asked with no room, rustls says how much it needs.
-    let mut record = Vec::new();
-    if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut record) {
-        record.resize(needed.required_size, 0);
-        data.encode(&mut record).map_err(invalid)?;
-    }
-    unsent.push(&record);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::task::yield_now;
-
     use super::*;
-
-    #[test]
-    fn one_step_of_all_handshakes_between_two_looks_at_the_kernel() {
-        use std::cell::Cell;
-        let steps = Rc::new(Cell::new(0));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            for _ in 0..100 {
-                let steps = Rc::clone(&steps);
-                tokio::task::spawn_local(async move { in_turn(&TURN, |_| steps.set(steps.get() + 1)).await });
-            }
-            let mut looks = 0;
-            while steps.get() < 100 {
-                let before = steps.get();
-                yield_now().await;
-                assert!(steps.get() <= before + 1, "{before} and then {}", steps.get());
-                looks += 1;
-            }
-            assert!(looks < 110, "none is left out while somebody waits: {looks}");
-        });
-    }
+    use crate::record::WRITE_RECORDS_MAX;
 
     /// Serves a client that reads record by record; `write` writes what it reads. Lengths of the records' plaintext.
     fn lengths(
@@ -562,7 +447,7 @@ mod tests {
         runtime.block_on(async {
             listener.set_nonblocking(true).unwrap();
             let (stream, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
-            let (mut server, ()) =
+            let (mut server, _, ()) =
                 TlsStream::accept(stream, 64 * 1024, |_| Ok::<_, (Alert, ())>((Arc::clone(&configs), ())))
                     .await
                     .unwrap();
@@ -628,10 +513,10 @@ mod tests {
         for version in [&TLS12, &TLS13] {
             for bytes_max in [512, 513] {
                 // A write takes less than 64 KiB, so that records and headers are no more than with long records.
-                let taken = 64 * 1024 - (64 * 1024 / u32::from(bytes_max) - 4) * RECORD_EXTRA_BYTES;
+                let taken = 64 * 1024 - (64 * 1024 / usize::from(bytes_max) - 4) * RECORD_EXTRA_BYTES;
                 let full = usize::from(bytes_max);
                 let mut wanted = Vec::new();
-                for bytes in [taken as usize, 70_000 - taken as usize] {
+                for bytes in [taken, 70_000 - taken] {
                     wanted.extend(vec![full; bytes / full]);
                     wanted.extend((bytes % full > 0).then_some(bytes % full));
                 }
@@ -646,11 +531,12 @@ mod tests {
 
     #[test]
     fn the_records_of_a_write_always_have_room() {
-        for bytes_max in 512..=16_384_u32 {
-            let most = OUTGOING_PLAIN_BYTES as u32;
-            let taken = most - (most / bytes_max - most / 16_384) * RECORD_EXTRA_BYTES;
+        for bytes_max in 512..=PLAIN_BYTES_MAX {
+            let most = OUTGOING_PLAIN_BYTES;
+            let taken = most - (most / bytes_max - most / PLAIN_BYTES_MAX) * RECORD_EXTRA_BYTES;
             let records = taken / bytes_max + 1 + if bytes_max > 1_300 { 26 } else { 0 };
-            assert!(taken + records * RECORD_EXTRA_BYTES <= OUTGOING_BYTES as u32 - 1_024, "{bytes_max}");
+            assert!(taken + records * RECORD_EXTRA_BYTES <= OUTGOING_BYTES - 1_024, "{bytes_max}");
+            assert!(records as u64 <= WRITE_RECORDS_MAX, "{bytes_max}");
         }
     }
 }

@@ -9,6 +9,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::bundle::alpn::PROTOCOL;
 use crate::bundle::{PostQuantum, SuiteOrder};
+use crate::edge::shared::traffic_secrets;
 use crate::hybrid::X25519MLKEM768;
 use crate::hybrid::offer::Offer;
 
@@ -188,6 +189,9 @@ fn with_certificate(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.ignore_client_order = true;
+    // The connection ends with its handshake; its secrets go to our own record layer.
+    config.enable_secret_extraction = true;
+    config.key_log = Arc::new(traffic_secrets::Taken);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

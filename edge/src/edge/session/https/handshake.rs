@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::edge::net::linger::finish;
-use crate::edge::net::tls::{Alert, Asked, Refused, TlsStream};
+use crate::edge::net::tls::{Alert, Asked, Negotiated, Refused, TlsStream};
 use crate::edge::net::transport::Woken;
 use crate::edge::session::driver::{Alarm, drive};
 use crate::edge::session::https::last::Closing;
@@ -59,9 +59,9 @@ pub(super) async fn handshake(
         Ok((config, (identity, place)))
     });
     match timeout(time, accept).await {
-        Ok(Ok((mut client, (identity, place)))) => {
+        Ok(Ok((mut client, negotiated, (identity, place)))) => {
             shared.counters.handshakes_total.increment();
-            let (is_tls13, group, is_resumed) = client.negotiated();
+            let Negotiated { is_tls13, group, is_resumed } = negotiated;
             shared.handshakes_by.count(is_tls13, group, is_resumed);
             drop(place);
             match identity {
