@@ -47,6 +47,11 @@ fn hybrid_share() {
 }
 
 #[test]
+fn tls_records() {
+    replay("tls_records", sanedge::fuzz::records::fuzz_records, 40);
+}
+
+#[test]
 fn pem() {
     replay("pem", sanedge::fuzz::commands::fuzz_pem, 30);
 }
