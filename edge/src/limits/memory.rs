@@ -26,8 +26,8 @@ pub const HANDSHAKE_BYTES: u64 = 144 * KIB;
 /// User memory of an idle WebSocket session: measured at about 10 KiB, assumed to be 12.
 pub const IDLE_SESSION_BYTES: u64 = 12 * KIB;
 
-/// Input that rustls can hold for a client: one incomplete record (18 KiB), and decrypted bytes up to its 16 KiB mark
-/// plus those of the last read (18 KiB). This bound is its own; no setting changes it.
+/// Input that TLS can hold for a client: one incomplete record (18 KiB), and decrypted bytes that the reader had no room for (34 KiB, of
+/// one read and of the incomplete record before it). No setting changes it.
 pub const TLS_RECEIVE_BYTES: u64 = 52 * KIB;
 
 /// The program before its first session: code, tables, bundle with up to 64 certificates and 512 KiB of response fields, runtime.
@@ -45,7 +45,7 @@ pub(super) const CERTIFICATE_BYTES: u64 = 32 * KIB;
 pub struct Memory {
     /// Handshaking sessions × what a handshake can hold.
     pub handshake_bytes: u64,
-    /// The process, workers' scratch buffers, and open sessions × (rustls's buffers + ours).
+    /// The process, workers' scratch buffers, and open sessions × the buffers of each.
     pub session_bytes: u64,
     /// The kernel's socket buffers: two sockets a session, both directions.
     pub kernel_bytes: u64,

@@ -67,7 +67,7 @@ thread_local! {
     });
 }
 
-/// A client connection after its TLS handshake.
+/// A client connection after its TLS handshake: a socket, keys, and what is under way. rustls is gone.
 pub(crate) struct TlsStream {
     io: TcpStream,
     layer: Box<RecordLayer>,
@@ -248,11 +248,10 @@ impl TlsStream {
     /// Ready when the kernel has everything.
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent.is_empty() {
-            return Poll::Ready(Ok(()));
+        if !self.unsent.is_empty() {
+            let io = &mut self.io;
+            ready!(self.unsent.poll_drain(|bytes| write(io, cx, bytes)))?;
         }
-        let io = &mut self.io;
-        ready!(self.unsent.poll_drain(|bytes| write(io, cx, bytes)))?;
         self.answer_unsent = false;
         Poll::Ready(Ok(()))
     }
