@@ -267,6 +267,7 @@ const ORDER: &[&str] = &[
     "route.rs",
     "record.rs",
     "record/messages.rs",
+    "record/ciphers.rs",
     "record/keys.rs",
     "record/fault.rs",
     "hybrid.rs",

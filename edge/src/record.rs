@@ -4,12 +4,12 @@
 //! rustls does the handshake, and is gone afterwards: its connection is 3 KiB for each session, of which 240 bytes are keys and counters.
 //! The primitives are ring's.
 
+mod ciphers;
 mod fault;
 mod keys;
 mod messages;
 
-use ring::aead::LessSafeKey;
-
+pub use ciphers::Ciphers;
 pub use fault::{Alert, Fault};
 pub use keys::{Aead, PLAIN_BYTES_MAX, RECORD_EXTRA_BYTES, Version};
 use keys::{HEADER_BYTES, Keys, Protection};
@@ -63,10 +63,6 @@ pub struct Secrets<'a> {
     pub sequence: u64,
 }
 
-/// A cipher object that lasts as long as a wake: making it costs more than opening a short record.
-#[derive(Default)]
-pub struct Opener(Option<LessSafeKey>);
-
 /// All that a connection keeps of TLS.
 pub struct RecordLayer {
     protection: Protection,
@@ -96,7 +92,7 @@ impl RecordLayer {
     /// # Errors
     /// What ends the connection; its alert is to be sent.
     #[inline]
-    pub fn open(&mut self, opener: &mut Opener, bytes: &mut [u8]) -> Result<(usize, Opened), Fault> {
+    pub fn open(&mut self, ciphers: &mut Ciphers, bytes: &mut [u8]) -> Result<(usize, Opened), Fault> {
         let [content, major, _, high, low, ..] = *bytes else { return Ok((0, Opened::Partial)) };
         let version = self.protection.version;
         match content {
@@ -113,22 +109,19 @@ impl RecordLayer {
             return Err(Fault::TooLong);
         }
         let Some(record) = bytes.get_mut(..HEADER_BYTES + length) else { return Ok((0, Opened::Partial)) };
-        let cipher = match &mut opener.0 {
-            Some(cipher) => cipher,
-            none => none.insert(self.read.cipher(self.protection.aead)?),
-        };
+        let cipher = ciphers.of(&self.read, self.protection.aead)?;
         let (content, plain) = self.read.open(self.protection, cipher, record)?;
         let opened = if content == APPLICATION_DATA && !self.message.is_partial() {
             self.patience.data(plain.len())?;
             Opened::Data(plain)
         } else {
-            self.message(opener, content, record.get(plain).unwrap_or_default())?
+            self.message(content, record.get(plain).unwrap_or_default())?
         };
         Ok((HEADER_BYTES + length, opened))
     }
 
     #[cold]
-    fn message(&mut self, opener: &mut Opener, content: u8, bytes: &[u8]) -> Result<Opened, Fault> {
+    fn message(&mut self, content: u8, bytes: &[u8]) -> Result<Opened, Fault> {
         let Protection { version, aead } = self.protection;
         Ok(match content {
             HANDSHAKE => match self.message.take(version, &mut self.patience, bytes)? {
@@ -136,7 +129,6 @@ impl RecordLayer {
                 Some(Wish::Renegotiation) => Opened::Answer(Answer::NoRenegotiation),
                 Some(Wish::KeyUpdate(answer)) => {
                     self.read.update(aead)?;
-                    *opener = Opener::default();
                     answer.map_or(Opened::Nothing, Opened::Answer)
                 }
             },
@@ -191,7 +183,7 @@ impl RecordLayer {
         self.seal(ALERT, &CLOSE_NOTIFY_ALERT, out)
     }
 
-    /// Seals application data with one cipher object: `next` gives the plaintext of each record until there is none. Returns the bytes
+    /// Seals application data: `next` gives the plaintext of each record until there is none. Returns the bytes
     /// put into `out`. At most [`WRITE_RECORDS_MAX`] records, after a look at [`Self::is_worn`].
     ///
     /// # Errors
@@ -199,14 +191,15 @@ impl RecordLayer {
     #[inline]
     pub fn seal_data<'a>(
         &mut self,
+        ciphers: &mut Ciphers,
         mut next: impl FnMut() -> Option<&'a [u8]>,
         out: &mut [u8],
     ) -> Result<usize, Fault> {
-        let cipher = self.write.cipher(self.protection.aead)?;
+        let cipher = ciphers.of(&self.write, self.protection.aead)?;
         let mut end = 0;
         while let Some(plain) = next() {
             let room = out.get_mut(end..).unwrap_or_default();
-            end += self.write.seal(self.protection, &cipher, APPLICATION_DATA, plain, room)?;
+            end += self.write.seal(self.protection, cipher, APPLICATION_DATA, plain, room)?;
         }
         Ok(end)
     }
@@ -268,7 +261,7 @@ mod tests {
     /// What the record at the front is, with the data where it is such.
     fn opened(layer: &mut RecordLayer, mut record: Vec<u8>) -> Result<(Opened, Vec<u8>), Fault> {
         let length = record.len();
-        let (count, opened) = layer.open(&mut Opener::default(), &mut record)?;
+        let (count, opened) = layer.open(&mut Ciphers::default(), &mut record)?;
         assert_eq!(count, length);
         let data = match &opened {
             Opened::Data(place) => record[place.clone()].to_vec(),
@@ -321,7 +314,7 @@ mod tests {
             let (mut server, mut client) = pair(version, aead, 0);
             let mut record = sealed(&mut server, APPLICATION_DATA, b"hello");
             for end in 0..record.len() {
-                let partial = client.open(&mut Opener::default(), &mut record[..end]);
+                let partial = client.open(&mut Ciphers::default(), &mut record[..end]);
                 assert_eq!(partial, Ok((0, Opened::Partial)), "{version:?} {aead:?} {end}");
             }
             assert_eq!(opened(&mut client, record.clone()).unwrap().1, b"hello");
@@ -338,7 +331,7 @@ mod tests {
                 let mut changed = record.clone();
                 changed[bit / 8] ^= 1 << (bit % 8);
                 let (_, mut client) = pair(version, aead, 0);
-                let found = client.open(&mut Opener::default(), &mut changed);
+                let found = client.open(&mut Ciphers::default(), &mut changed);
                 let is_legacy_version = version == Version::Tls13 && (8..24).contains(&bit);
                 match found {
                     // A longer record.
@@ -487,6 +480,29 @@ mod tests {
         }
         let (server, _) = pair(Version::Tls12, Aead::Chacha20Poly1305, 1 << 60);
         assert!(!server.is_worn());
+    }
+
+    #[test]
+    fn keys_that_share_a_place_among_ciphers_are_not_mixed_up() {
+        // Of three suites, whose keys all begin with the same bytes.
+        let mut ciphers = Ciphers::default();
+        let mut pairs: Vec<_> = suites().map(|(version, aead)| pair(version, aead, 0)).collect();
+        for turn in 0..3_u8 {
+            for (server, client) in &mut pairs {
+                for (from, to) in [(0, 1), (1, 0)] {
+                    let ends = [&mut *server, &mut *client];
+                    let mut out = [0; 64];
+                    let mut plain = Some([turn; 5]);
+                    let kept = [turn; 5];
+                    let count = ends[from]
+                        .seal_data(&mut ciphers, || plain.take().map(|_| &kept[..]), &mut out)
+                        .unwrap();
+                    let (_, opened) = ends[to].open(&mut ciphers, &mut out[..count]).unwrap();
+                    let Opened::Data(place) = opened else { panic!("{opened:?}") };
+                    assert_eq!(out[place], kept);
+                }
+            }
+        }
     }
 
     #[test]

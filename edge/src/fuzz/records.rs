@@ -21,7 +21,7 @@ use rustls::{
 
 use crate::edge::net::handshake::Extracted;
 use crate::edge::shared::traffic_secrets;
-use crate::record::{Answer, Fault, MESSAGE_BYTES_MAX, Opened, Opener, RECORD_EXTRA_BYTES, RecordLayer};
+use crate::record::{Answer, Ciphers, Fault, MESSAGE_BYTES_MAX, Opened, RECORD_EXTRA_BYTES, RecordLayer};
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -67,6 +67,7 @@ struct Seen {
 
 struct Ours {
     layer: RecordLayer,
+    ciphers: Ciphers,
     input: Vec<u8>,
     seen: Seen,
     fault: Option<Fault>,
@@ -94,6 +95,7 @@ impl Both {
             is_tls13: handshake.version.version == rustls::ProtocolVersion::TLSv1_3,
             ours: Ours {
                 layer: keys.server().expect("the recorded handshake"),
+                ciphers: Ciphers::default(),
                 input: Vec::new(),
                 seen: Seen::default(),
                 fault: None,
@@ -246,10 +248,10 @@ fn alert(fault: Fault) -> Option<u8> {
 
 /// Opens what a server has sent, and follows its KeyUpdates.
 fn read(layer: &mut RecordLayer, wire: &mut Vec<u8>) -> (Vec<u8>, Option<Fault>) {
-    let (mut plain, mut used, mut opener) = (Vec::new(), 0, Opener::default());
+    let (mut plain, mut used, mut ciphers) = (Vec::new(), 0, Ciphers::default());
     let fault = loop {
         let record = &mut wire[used..];
-        match layer.open(&mut opener, record) {
+        match layer.open(&mut ciphers, record) {
             Ok((_, Opened::Partial)) => break None,
             Ok((count, opened)) => {
                 used += count;
@@ -299,10 +301,10 @@ impl Client {
 impl Ours {
     fn take(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        let (mut used, mut opener) = (0, Opener::default());
+        let mut used = 0;
         while self.fault.is_none() && !self.seen.has_close_notify {
             let record = &mut self.input[used..];
-            match self.layer.open(&mut opener, record) {
+            match self.layer.open(&mut self.ciphers, record) {
                 Ok((_, Opened::Partial)) => break,
                 Ok((count, opened)) => {
                     used += count;
@@ -340,7 +342,10 @@ impl Ours {
         let mut out = vec![0; plain.len() + (plain.len() / 16_384 + 1) * (RECORD_EXTRA_BYTES + 1)];
         self.has_answered = false;
         let mut pieces = plain.chunks(16_384);
-        let count = self.layer.seal_data(|| pieces.next(), &mut out).expect("room for the records");
+        let count = self
+            .layer
+            .seal_data(&mut self.ciphers, || pieces.next(), &mut out)
+            .expect("room for the records");
         self.sent.extend_from_slice(&out[..count]);
     }
 }

@@ -18,7 +18,7 @@ const TAG_BYTES: usize = 16;
 const EXPLICIT_NONCE_BYTES: usize = 8;
 /// Longest traffic secret: an output of SHA-384.
 const SECRET_BYTES_MAX: usize = 48;
-const KEY_BYTES_MAX: usize = 32;
+pub(super) const KEY_BYTES_MAX: usize = 32;
 /// Content type of all protected records of TLS 1.3.
 const APPLICATION_DATA: u8 = 23;
 
@@ -88,7 +88,7 @@ impl Protection {
 pub(super) struct Keys {
     /// Of TLS 1.3, from which the next one is made.
     secret: [u8; SECRET_BYTES_MAX],
-    key: [u8; KEY_BYTES_MAX],
+    pub(super) key: [u8; KEY_BYTES_MAX],
     /// In TLS 1.2 with AES-GCM: the salt, and where explicit nonces begin.
     iv: [u8; NONCE_LEN],
     /// Of the next record.
@@ -139,8 +139,7 @@ impl Keys {
         Ok(())
     }
 
-    /// The cipher object: 560 bytes that a connection at rest does not keep, made for each wake.
-    #[inline]
+    /// The cipher object: see [`super::Ciphers`].
     pub(super) fn cipher(&self, aead: Aead) -> Result<LessSafeKey, Fault> {
         let algorithm = aead.algorithm();
         let key = self.key.get(..algorithm.key_len()).ok_or(Fault::Keys)?;

@@ -28,7 +28,7 @@ use crate::edge::net::socket::write;
 use crate::edge::shared::tls_config::Configs;
 pub(crate) use crate::record::Alert;
 use crate::record::{
-    Answer, Fault, MESSAGE_BYTES_MAX, Opened, Opener, PLAIN_BYTES_MAX, RECORD_BYTES_MAX, RECORD_EXTRA_BYTES,
+    Answer, Ciphers, Fault, MESSAGE_BYTES_MAX, Opened, PLAIN_BYTES_MAX, RECORD_BYTES_MAX, RECORD_EXTRA_BYTES,
     RecordLayer,
 };
 
@@ -51,11 +51,12 @@ pub(crate) enum Refused<R> {
     Handshake(io::Error),
 }
 
-/// What every connection of a worker passes through on its way: nothing stays in it between two polls, so that an
+/// What every connection of a worker passes through on its way: no byte of it stays between two polls, so that an
 /// idle connection owns no buffer.
 struct Buffers {
     incoming: Box<[u8]>,
     outgoing: Box<[u8]>,
+    ciphers: Ciphers,
 }
 
 thread_local! {
@@ -64,6 +65,7 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         incoming: vec![0; INCOMING_BYTES].into_boxed_slice(),
         outgoing: vec![0; OUTGOING_BYTES].into_boxed_slice(),
+        ciphers: Ciphers::default(),
     });
 }
 
@@ -137,7 +139,7 @@ impl TlsStream {
             answer_unsent: false,
         };
         // A client may say its first request and its close_notify in one breath with Finished.
-        match client.open(&mut input, &mut []) {
+        match BUFFERS.with_borrow_mut(|buffers| client.open(&mut buffers.ciphers, &mut input, &mut [])) {
             Ok((used, _)) => client.partial = input.get(used..).unwrap_or_default().into(),
             Err(error) => {
                 let _ = poll_fn(|cx| client.poll_flush(cx)).await;
@@ -197,15 +199,15 @@ impl TlsStream {
         if self.layer.is_worn() {
             self.rekey(cx)?;
         }
-        BUFFERS.with_borrow_mut(|buffers| {
+        BUFFERS.with_borrow_mut(|Buffers { outgoing, ciphers, .. }| {
             let (mut rest, records) = (taken, &mut self.records);
             let next = || {
                 let (record, later) = rest.split_at_checked(records.next(rest.len()))?;
                 rest = later;
                 (!record.is_empty()).then_some(record)
             };
-            let count = self.layer.seal_data(next, &mut buffers.outgoing).map_err(invalid)?;
-            self.send(cx, buffers.outgoing.get(..count).unwrap_or_default())
+            let count = self.layer.seal_data(ciphers, next, outgoing).map_err(invalid)?;
+            self.send(cx, outgoing.get(..count).unwrap_or_default())
         })?;
         if let Poll::Ready(sent) = self.poll_flush(cx) {
             sent?;
@@ -303,12 +305,12 @@ impl TlsStream {
     /// Reads once from the kernel and opens the records that are complete; bytes of plaintext put into `plain`.
     #[inline]
     fn poll_records(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
-        BUFFERS.with_borrow_mut(|buffers| {
+        BUFFERS.with_borrow_mut(|Buffers { incoming, ciphers, .. }| {
             let front = self.partial.len();
             // No more than the reader can take, but always room for a whole record.
             let most = front.saturating_add(plain.len().max(RECORD_BYTES_MAX));
-            let room = buffers.incoming.len().min(most);
-            let mut read = ReadBuf::new(buffers.incoming.get_mut(front..room).unwrap_or_default());
+            let room = incoming.len().min(most);
+            let mut read = ReadBuf::new(incoming.get_mut(front..room).unwrap_or_default());
             if Pin::new(&mut self.io).poll_read(cx, &mut read)?.is_pending() {
                 // Tickets and the like have waited for an answer to go with; none is coming now.
                 ready!(self.poll_flush(cx))?;
@@ -319,9 +321,9 @@ impl TlsStream {
                 self.ended = true;
                 return Poll::Ready(Ok(0));
             }
-            let records = buffers.incoming.get_mut(..front + count).unwrap_or_default();
+            let records = incoming.get_mut(..front + count).unwrap_or_default();
             records.get_mut(..front).unwrap_or_default().copy_from_slice(&self.partial);
-            let processed = self.open(records, plain);
+            let processed = self.open(ciphers, records, plain);
             if processed.is_err() {
                 let _ = self.poll_flush(cx); // the alert; there is no second try
             }
@@ -334,11 +336,16 @@ impl TlsStream {
     /// Opens the complete records of `records`: plaintext goes to `plain`, and where that is full to `self.plain`; what it calls for
     /// goes to `unsent`. Returns bytes of `records` used, and bytes put into `plain`.
     #[inline]
-    fn open(&mut self, records: &mut [u8], plain: &mut [u8]) -> io::Result<(usize, usize)> {
-        let (mut used, mut filled, mut opener) = (0, 0, Opener::default());
+    fn open(
+        &mut self,
+        ciphers: &mut Ciphers,
+        records: &mut [u8],
+        plain: &mut [u8],
+    ) -> io::Result<(usize, usize)> {
+        let (mut used, mut filled) = (0, 0);
         while !self.ended {
             let record = records.get_mut(used..).unwrap_or_default();
-            let (count, opened) = self.layer.open(&mut opener, record).map_err(|fault| self.fail(fault))?;
+            let (count, opened) = self.layer.open(ciphers, record).map_err(|fault| self.fail(fault))?;
             used += count;
             match opened {
                 Opened::Partial => break,
