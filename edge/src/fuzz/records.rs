@@ -222,7 +222,8 @@ impl Both {
 }
 
 /// Whether ours refuses at the first byte that can tell, with the alert of the standard, what rustls refuses once all of it has come, with
-/// another alert, or not at all: an outer content type other than application_data in TLS 1.3, and handshake records without content.
+/// another alert, or not at all: an outer content type other than application_data in TLS 1.3, handshake records without content, empty
+/// records with KeyUpdates between them.
 fn is_earlier(fault: Fault) -> bool {
     matches!(
         fault,
@@ -235,6 +236,7 @@ fn is_earlier(fault: Fault) -> bool {
             | Fault::HandshakeLength
             | Fault::KeyUpdateInside
             | Fault::TooManyKeyUpdates
+            | Fault::TooManyEmptyRecords
             | Fault::AlertLength
     )
 }

@@ -131,6 +131,9 @@ impl Message {
                     continue;
                 }
             } else if version == Version::Tls13 {
+                if !rest.is_empty() {
+                    return Err(Fault::KeyUpdateInside);
+                }
                 wish = Some(Wish::KeyUpdate(match first {
                     0 => None,
                     1 => Some(Answer::KeyUpdate),
@@ -148,7 +151,6 @@ impl Message {
             // A message is complete.
             *self = Self::default();
             match version {
-                Version::Tls13 if !bytes.is_empty() => return Err(Fault::KeyUpdateInside),
                 Version::Tls13 => less(&mut patience.key_updates, Fault::TooManyKeyUpdates)?,
                 Version::Tls12 => {
                     less(&mut patience.renegotiations, Fault::Renegotiation)?;
