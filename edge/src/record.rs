@@ -14,7 +14,7 @@ pub use fault::{Alert, Fault};
 pub use keys::{Aead, PLAIN_BYTES_MAX, RECORD_EXTRA_BYTES, Version};
 use keys::{HEADER_BYTES, Keys, Protection};
 pub use messages::Answer;
-use messages::{CLOSE_NOTIFY_ALERT, Message, NO_RENEGOTIATION_ALERT, Patience, Wish, key_update};
+use messages::{Allowance, CLOSE_NOTIFY_ALERT, Message, NO_RENEGOTIATION_ALERT, Request, key_update};
 
 /// Longest record on the wire: header, 2^14 bytes, and what TLS 1.2 allows on top (RFC 5246 §6.2.3).
 pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + body_bytes_max(Version::Tls12);
@@ -59,14 +59,14 @@ pub struct Secrets<'a> {
     pub key: &'a [u8],
     /// 12 bytes; in TLS 1.2 with AES-GCM the salt and the first explicit nonce.
     pub iv: &'a [u8],
-    /// Of the next record.
+    /// The number of the next record.
     pub sequence: u64,
 }
 
 /// All that a connection keeps of TLS.
 pub struct RecordLayer {
     protection: Protection,
-    patience: Patience,
+    allowance: Allowance,
     message: Message,
     read: Keys,
     write: Keys,
@@ -80,7 +80,7 @@ impl RecordLayer {
         let keys = |of: Secrets<'_>| Keys::new(protection, of.traffic, of.key, of.iv, of.sequence);
         Ok(Self {
             protection,
-            patience: Patience::default(),
+            allowance: Allowance::default(),
             message: Message::default(),
             read: keys(read)?,
             write: keys(write)?,
@@ -112,28 +112,29 @@ impl RecordLayer {
         let cipher = ciphers.of(&self.read, self.protection.aead)?;
         let (content, plain) = self.read.open(self.protection, cipher, record)?;
         let opened = if content == APPLICATION_DATA && !self.message.is_partial() {
-            self.patience.data(plain.len())?;
+            self.allowance.data(plain.len())?;
             Opened::Data(plain)
         } else {
-            self.message(content, record.get(plain).unwrap_or_default())?
+            self.message(ciphers, content, record.get(plain).unwrap_or_default())?
         };
         Ok((HEADER_BYTES + length, opened))
     }
 
     #[cold]
-    fn message(&mut self, content: u8, bytes: &[u8]) -> Result<Opened, Fault> {
-        let Protection { version, aead } = self.protection;
+    fn message(&mut self, ciphers: &mut Ciphers, content: u8, bytes: &[u8]) -> Result<Opened, Fault> {
+        let version = self.protection.version;
         Ok(match content {
-            HANDSHAKE => match self.message.take(version, &mut self.patience, bytes)? {
+            HANDSHAKE => match self.message.take(version, &mut self.allowance, bytes)? {
                 None => Opened::Nothing,
-                Some(Wish::Renegotiation) => Opened::Answer(Answer::NoRenegotiation),
-                Some(Wish::KeyUpdate(answer)) => {
-                    self.read.update(aead)?;
+                Some(Request::Renegotiation) => Opened::Answer(Answer::NoRenegotiation),
+                Some(Request::KeyUpdate(answer)) => {
+                    ciphers.forget(&self.read);
+                    self.read.update(self.protection)?;
                     answer.map_or(Opened::Nothing, Opened::Answer)
                 }
             },
             ALERT | APPLICATION_DATA if self.message.is_partial() => return Err(Fault::Interleaved),
-            ALERT if self.patience.alert(version, bytes)? => Opened::CloseNotify,
+            ALERT if self.allowance.alert(version, bytes)? => Opened::CloseNotify,
             ALERT => Opened::Nothing,
             _ => return Err(Fault::ContentType(content)),
         })
@@ -149,20 +150,21 @@ impl RecordLayer {
     ///
     /// # Errors
     /// [`Fault::Exhausted`] in TLS 1.2, which has no other keys: the connection ends.
-    pub fn rekey(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
+    pub fn rekey(&mut self, ciphers: &mut Ciphers, out: &mut [u8]) -> Result<usize, Fault> {
         if self.protection.version == Version::Tls12 {
             return Err(Fault::Exhausted);
         }
-        self.seal_key_update(true, out)
+        self.allowance.awaits_key_update = true;
+        self.seal_key_update(ciphers, true, out)
     }
 
     /// Seals the answer to a message of the peer.
     ///
     /// # Errors
     /// [`Fault::NoRoom`].
-    pub fn answer(&mut self, answer: Answer, out: &mut [u8]) -> Result<usize, Fault> {
+    pub fn answer(&mut self, ciphers: &mut Ciphers, answer: Answer, out: &mut [u8]) -> Result<usize, Fault> {
         match answer {
-            Answer::KeyUpdate => self.seal_key_update(false, out),
+            Answer::KeyUpdate => self.seal_key_update(ciphers, false, out),
             Answer::NoRenegotiation => self.seal(ALERT, &NO_RENEGOTIATION_ALERT, out),
         }
     }
@@ -204,14 +206,26 @@ impl RecordLayer {
         Ok(end)
     }
 
-    fn seal_key_update(&mut self, is_requested: bool, out: &mut [u8]) -> Result<usize, Fault> {
+    fn seal_key_update(
+        &mut self,
+        ciphers: &mut Ciphers,
+        is_requested: bool,
+        out: &mut [u8],
+    ) -> Result<usize, Fault> {
         let count = self.seal(HANDSHAKE, &key_update(is_requested), out)?;
+        ciphers.forget(&self.write);
         self.update_write()?;
         Ok(count)
     }
 
     pub(crate) fn update_write(&mut self) -> Result<(), Fault> {
-        self.write.update(self.protection.aead)
+        self.write.update(self.protection)
+    }
+
+    /// Drops the cipher objects of the connection.
+    pub fn forget(&self, ciphers: &mut Ciphers) {
+        ciphers.forget(&self.read);
+        ciphers.forget(&self.write);
     }
 
     pub(crate) fn seal(&mut self, content: u8, plain: &[u8], out: &mut [u8]) -> Result<usize, Fault> {
@@ -350,7 +364,7 @@ mod tests {
     fn what_costs_us_something_is_bounded() {
         let key_update = |client: &mut RecordLayer| {
             let mut out = [0; MESSAGE_BYTES_MAX];
-            let count = client.rekey(&mut out).unwrap();
+            let count = client.rekey(&mut Ciphers::default(), &mut out).unwrap();
             out[..count].to_vec()
         };
         let (count, fault, all) = until_fault(Version::Tls13, key_update);
@@ -381,7 +395,7 @@ mod tests {
                 return sealed(client, APPLICATION_DATA, b"");
             }
             let mut out = [0; MESSAGE_BYTES_MAX];
-            let count = client.answer(Answer::KeyUpdate, &mut out).unwrap();
+            let count = client.answer(&mut Ciphers::default(), Answer::KeyUpdate, &mut out).unwrap();
             out[..count].to_vec()
         });
         // 16 KeyUpdates and as many empty records, the byte, and 32 more of each.
@@ -466,16 +480,23 @@ mod tests {
             let (mut server, mut client) = pair(Version::Tls13, aead, bound);
             assert!(server.is_worn());
             let mut out = [0; MESSAGE_BYTES_MAX];
-            let count = server.rekey(&mut out).unwrap();
+            let count = server.rekey(&mut Ciphers::default(), &mut out).unwrap();
             assert!(!server.is_worn());
             let requested = opened(&mut client, out[..count].to_vec()).unwrap().0;
             assert_eq!(requested, Opened::Answer(Answer::KeyUpdate), "the client is to take new keys too");
             let record = sealed(&mut server, APPLICATION_DATA, b"with the new keys");
             assert_eq!(opened(&mut client, record).unwrap().1, b"with the new keys");
+            // The answer to it is not one of the 32 that the client may send of itself.
+            for _ in 0..33 {
+                let count = client.answer(&mut Ciphers::default(), Answer::KeyUpdate, &mut out).unwrap();
+                opened(&mut server, out[..count].to_vec()).unwrap();
+            }
+            let count = client.answer(&mut Ciphers::default(), Answer::KeyUpdate, &mut out).unwrap();
+            assert_eq!(opened(&mut server, out[..count].to_vec()), Err(Fault::TooManyKeyUpdates));
 
             let (mut server, _) = pair(Version::Tls12, aead, bound);
             assert!(server.is_worn());
-            assert_eq!(server.rekey(&mut out), Err(Fault::Exhausted));
+            assert_eq!(server.rekey(&mut Ciphers::default(), &mut out), Err(Fault::Exhausted));
             assert!(server.close(&mut out).is_ok(), "close_notify still has room");
         }
         let (server, _) = pair(Version::Tls12, Aead::Chacha20Poly1305, 1 << 60);
@@ -500,6 +521,9 @@ mod tests {
                     let (_, opened) = ends[to].open(&mut ciphers, &mut out[..count]).unwrap();
                     let Opened::Data(place) = opened else { panic!("{opened:?}") };
                     assert_eq!(out[place], kept);
+                    if turn == 1 {
+                        ends[to].forget(&mut ciphers);
+                    }
                 }
             }
         }

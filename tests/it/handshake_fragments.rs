@@ -103,6 +103,26 @@ async fn a_response_goes_out_while_half_a_key_update_is_in() {
     edge.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_update_that_requests_one_is_answered_though_there_is_nothing_to_write() {
+    // Type and length of the message, its value, its type behind it, and the tag.
+    const KEY_UPDATE: usize = 4 + 1 + 1 + 16;
+    let edge = edge().await;
+    let (mut stream, mut records) = Records::open(&edge).await;
+    stream.write_all(&records.seal(HANDSHAKE, &[24, 0, 0, 1, 1])).await.unwrap();
+    // Tickets come before it.
+    let mut lengths = Vec::new();
+    while lengths.last() != Some(&KEY_UPDATE) {
+        let mut header = [0; 5];
+        let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut header)).await;
+        read.unwrap_or_else(|_| panic!("no answer: {lengths:?}")).unwrap();
+        let mut record = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
+        stream.read_exact(&mut record).await.unwrap();
+        lengths.push(record.len());
+    }
+    edge.stop();
+}
+
 /// Sends the header of a key_update of `length` bytes and nothing of it; then waits for the edge to end the connection. The lengths of
 /// the records that it sent until then.
 async fn ended_after(edge: &Edge, length: u16) -> Vec<usize> {

@@ -15,13 +15,15 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, ServerConfig, SignatureAlgorithm,
-    SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage, NamedGroup, ServerConfig,
+    SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
 };
 
 use crate::edge::net::handshake::Extracted;
 use crate::edge::shared::traffic_secrets;
-use crate::record::{Answer, Ciphers, Fault, MESSAGE_BYTES_MAX, Opened, RECORD_EXTRA_BYTES, RecordLayer};
+use crate::record::{
+    Answer, Ciphers, Fault, MESSAGE_BYTES_MAX, Opened, PLAIN_BYTES_MAX, RECORD_EXTRA_BYTES, RecordLayer,
+};
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -44,6 +46,8 @@ pub fn fuzz_records(data: &[u8]) {
 /// The same connection twice, and its client.
 struct Both {
     is_tls13: bool,
+    /// The ClientHello of the handshake, a message.
+    hello: Vec<u8>,
     ours: Ours,
     rustls: Rustls,
     client: Client,
@@ -56,6 +60,31 @@ struct Client {
     reads_rustls: RecordLayer,
     /// Sealed, and not given to the servers yet.
     wire: Vec<u8>,
+    did: Did,
+}
+
+/// What the client has done so far that a server may refuse.
+#[derive(Default)]
+struct Did {
+    /// Bytes of its own instead of records, or contents other than data, whole KeyUpdates and whole ClientHellos.
+    is_wild: bool,
+    has_sent_too_much: bool,
+    /// The most at once without data between them.
+    key_updates: Run,
+    empty_records: Run,
+}
+
+#[derive(Default)]
+struct Run {
+    now: usize,
+    longest: usize,
+}
+
+impl Run {
+    fn one_more(&mut self) {
+        self.now += 1;
+        self.longest = self.longest.max(self.now);
+    }
 }
 
 /// What a server has made of what it was given.
@@ -93,6 +122,7 @@ impl Both {
         let client = || keys.client().expect("the recorded handshake");
         Self {
             is_tls13: handshake.version.version == rustls::ProtocolVersion::TLSv1_3,
+            hello: handshake.flights[0][5..].to_vec(),
             ours: Ours {
                 layer: keys.server().expect("the recorded handshake"),
                 ciphers: Ciphers::default(),
@@ -109,6 +139,7 @@ impl Both {
                 reads_ours: client(),
                 reads_rustls: client(),
                 wire: Vec::new(),
+                did: Did::default(),
             },
         }
     }
@@ -118,6 +149,7 @@ impl Both {
         let amount = usize::from(step >> 4);
         let (front, rest) = bytes.split_at(bytes.len().min(amount));
         let byte = |at: usize| front.get(at).copied().unwrap_or_default();
+        self.client.did.is_wild |= matches!(step & 15, 2..=5 | 8..=10) || (step & 15 == 7 && byte(1) > 1);
         match step & 15 {
             0 => self.client.seal(APPLICATION_DATA, front),
             // Long: around the bound of a record.
@@ -132,7 +164,13 @@ impl Both {
             5 => self.client.seal(HANDSHAKE, front),
             6 if self.is_tls13 => self.client.key_update(byte(0) & 1 == 1),
             7 if self.is_tls13 => self.client.key_update_in_pieces(byte(0), byte(1)),
-            6 | 7 => self.client.seal(HANDSHAKE, &CLIENT_HELLO_HEAD[..amount.min(CLIENT_HELLO_HEAD.len())]),
+            // In two pieces, or in one.
+            6 | 7 => {
+                let (first, rest) = self.hello.split_at(usize::from(byte(0)) % self.hello.len());
+                [first, rest].into_iter().filter(|piece| !piece.is_empty()).for_each(|piece| {
+                    self.client.seal(HANDSHAKE, piece);
+                });
+            }
             8 => {
                 // A bit of what is on its way.
                 let at = usize::from(u16::from_be_bytes([byte(0), byte(1)]));
@@ -169,21 +207,24 @@ impl Both {
         }
         self.ours.write(plain);
         self.rustls.write(plain);
-        for (layer, sent, name) in [
+        let [ours, theirs] = [
             (&mut self.client.reads_ours, &mut self.ours.sent, "ours"),
             (&mut self.client.reads_rustls, &mut self.rustls.sent, "rustls"),
-        ] {
-            let (read, fault) = read(layer, sent);
+        ]
+        .map(|(layer, sent, name)| {
+            let (read, messages, fault) = read(layer, sent);
             assert_eq!(fault, None, "{name}: what was written is not read");
             assert_eq!(read.len(), plain.len(), "{name}");
             assert!(read == plain, "{name}: another plaintext");
-        }
+            messages
+        });
+        assert_eq!(ours, theirs, "one answers what the other does not");
     }
 
     /// Panics if the servers differ in what they should not; whether one of them is over.
     fn compare(&mut self) -> bool {
         let (ours, theirs) = (&mut self.ours, &mut self.rustls);
-        if ours.has_renegotiated && theirs.fault.is_some() {
+        if ours.has_renegotiated && self.client.did.is_wild && theirs.fault.is_some() {
             return true; // we do not read the body of a ClientHello that is refused anyway
         }
         match (ours.fault, &theirs.fault) {
@@ -192,7 +233,7 @@ impl Both {
                 ours.seen.has_close_notify
             }
             (Some(fault), theirs_fault) => {
-                let (_, our_alert) = read(&mut self.client.reads_ours, &mut ours.sent);
+                let (_, _, our_alert) = read(&mut self.client.reads_ours, &mut ours.sent);
                 let our_alert = our_alert.and_then(alert);
                 assert_eq!(
                     our_alert,
@@ -203,21 +244,42 @@ impl Both {
                     theirs.seen.plain.starts_with(&ours.seen.plain),
                     "what came before {fault:?} is not what rustls read before {theirs_fault:?}"
                 );
+                assert!(self.client.did.explains(fault), "{fault:?}, and the client did nothing of the kind");
                 if is_earlier(fault) {
                     return true; // rustls says so too, later or in another word
                 }
                 assert!(theirs_fault.is_some(), "{fault:?}, and rustls goes on");
                 assert_eq!(ours.seen, theirs.seen, "{fault:?} beside {theirs_fault:?}");
-                let (_, their_alert) = read(&mut self.client.reads_rustls, &mut theirs.sent);
-                if let Some(their_alert) = their_alert.and_then(alert) {
+                let (_, _, their_alert) = read(&mut self.client.reads_rustls, &mut theirs.sent);
+                let is_empty = matches!(
+                    theirs_fault,
+                    Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload))
+                );
+                if let Some(their_alert) = their_alert.and_then(alert)
+                    && !is_empty
+                {
                     assert_eq!(our_alert, Some(their_alert), "{fault:?} beside {theirs_fault:?}");
                 }
+                true
+            }
+            // rustls takes no record of this length, which RFC 5246 §6.2.3 allows.
+            (None, Some(rustls::Error::InvalidMessage(InvalidMessage::MessageTooLarge)))
+                if ours.input.starts_with(&longest_header(&ours.input)) =>
+            {
                 true
             }
             // We look at a header once all of it has come.
             (None, Some(rustls::Error::InvalidMessage(_))) if ours.input.len() < 5 => true,
             (None, Some(fault)) => panic!("rustls: {fault:?}, and ours goes on"),
         }
+    }
+}
+
+/// That of a record of 2^14 + 2,048 bytes with the content type and the version at the front of `input`.
+fn longest_header(input: &[u8]) -> [u8; 5] {
+    match *input {
+        [content, major, minor, ..] => [content, major, minor, 0x48, 0],
+        _ => [0; 5],
     }
 }
 
@@ -248,31 +310,51 @@ fn alert(fault: Fault) -> Option<u8> {
     }
 }
 
-/// Opens what a server has sent, and follows its KeyUpdates.
-fn read(layer: &mut RecordLayer, wire: &mut Vec<u8>) -> (Vec<u8>, Option<Fault>) {
+impl Did {
+    /// Whether a server that does nothing wrong could refuse this so. The wild ones are compared with what rustls says.
+    fn explains(&self, fault: Fault) -> bool {
+        self.is_wild
+            || match fault {
+                Fault::TooLong => self.has_sent_too_much,
+                Fault::TooManyKeyUpdates => self.key_updates.longest > 32,
+                Fault::TooManyEmptyRecords => self.empty_records.longest > 32,
+                Fault::Renegotiation => true,
+                _ => false,
+            }
+    }
+}
+
+/// Opens what a server has sent, and follows its KeyUpdates; also how many records were none of data.
+fn read(layer: &mut RecordLayer, wire: &mut Vec<u8>) -> (Vec<u8>, usize, Option<Fault>) {
     let (mut plain, mut used, mut ciphers) = (Vec::new(), 0, Ciphers::default());
+    let mut messages = 0;
     let fault = loop {
         let record = &mut wire[used..];
         match layer.open(&mut ciphers, record) {
             Ok((_, Opened::Partial)) => break None,
             Ok((count, opened)) => {
                 used += count;
-                if let Opened::Data(place) = opened {
-                    plain.extend_from_slice(&record[place]);
+                match opened {
+                    Opened::Data(place) => plain.extend_from_slice(&record[place]),
+                    _ => messages += 1,
                 }
             }
             Err(fault) => break Some(fault),
         }
     };
     wire.clear();
-    (plain, fault)
+    (plain, messages, fault)
 }
-
-/// The message head of a ClientHello of 2 bytes, and those.
-const CLIENT_HELLO_HEAD: [u8; 6] = [1, 0, 0, 2, 3, 3];
 
 impl Client {
     fn seal(&mut self, content: u8, plain: &[u8]) {
+        let did = &mut self.did;
+        did.has_sent_too_much |= plain.len() > PLAIN_BYTES_MAX;
+        match (content, plain) {
+            (APPLICATION_DATA, []) => did.empty_records.one_more(),
+            (APPLICATION_DATA, _) => (did.key_updates.now, did.empty_records.now) = (0, 0),
+            _ => {}
+        }
         let mut record = vec![0; plain.len() + RECORD_EXTRA_BYTES + 1];
         if let Ok(count) = self.layer.seal(content, plain, &mut record) {
             self.wire.extend_from_slice(&record[..count]);
@@ -280,16 +362,18 @@ impl Client {
     }
 
     fn key_update(&mut self, is_requested: bool) {
+        self.did.key_updates.one_more();
         let mut record = [0; MESSAGE_BYTES_MAX];
         let sealed = match is_requested {
-            true => self.layer.rekey(&mut record),
-            false => self.layer.answer(Answer::KeyUpdate, &mut record),
+            true => self.layer.rekey(&mut Ciphers::default(), &mut record),
+            false => self.layer.answer(&mut Ciphers::default(), Answer::KeyUpdate, &mut record),
         };
         self.wire.extend_from_slice(&record[..sealed.expect("the keys of TLS 1.3 have others after them")]);
     }
 
     /// The first piece of so many bytes, the other with the rest.
     fn key_update_in_pieces(&mut self, first: u8, value: u8) {
+        self.did.key_updates.one_more();
         let message = [24, 0, 0, 1, value];
         let (first, rest) = message.split_at(usize::from(first) % message.len());
         [first, rest]
@@ -317,7 +401,7 @@ impl Ours {
                             self.has_renegotiated |= answer == Answer::NoRenegotiation;
                             // One for all of them, as rustls, and as the edge does while it is unsent.
                             if !std::mem::replace(&mut self.has_answered, true) {
-                                self.seal(|layer, out| layer.answer(answer, out));
+                                self.seal(|layer, ciphers, out| layer.answer(ciphers, answer, out));
                             }
                         }
                         Opened::Partial | Opened::Nothing => {}
@@ -326,7 +410,7 @@ impl Ours {
                 Err(fault) => {
                     self.fault = Some(fault);
                     if let Some(alert) = fault.alert() {
-                        self.seal(|layer, out| layer.alert(alert, out));
+                        self.seal(|layer, _, out| layer.alert(alert, out));
                     }
                 }
             }
@@ -334,9 +418,9 @@ impl Ours {
         self.input.drain(..used);
     }
 
-    fn seal(&mut self, seal: impl FnOnce(&mut RecordLayer, &mut [u8]) -> Result<usize, Fault>) {
+    fn seal(&mut self, seal: impl FnOnce(&mut RecordLayer, &mut Ciphers, &mut [u8]) -> Result<usize, Fault>) {
         let mut out = [0; MESSAGE_BYTES_MAX];
-        let count = seal(&mut self.layer, &mut out).expect("room for a message");
+        let count = seal(&mut self.layer, &mut self.ciphers, &mut out).expect("room for a message");
         self.sent.extend_from_slice(&out[..count]);
     }
 

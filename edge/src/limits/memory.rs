@@ -164,7 +164,8 @@ pub(super) fn kernel_shared_bytes(limits: &Limits, machine: &Machine) -> u64 {
     if limits.socket_buffer_bytes == 0 { machine.ram_bytes / 32 * 3 } else { 0 }
 }
 
-/// The table of addresses; scratch in both directions, and half a MiB for each worker's stack, runtime and allocator.
+/// The table of addresses; scratch in both directions, and half a MiB for each worker's TLS buffers and cipher objects, stack, runtime and
+/// allocator.
 pub(super) fn process_bytes(limits: &Limits) -> u64 {
     let addresses = limits.address_rows() * ADDRESS_ROW_BYTES;
     PROCESS_BYTES + addresses + u64::from(limits.workers) * (2 * u64::from(limits.read_bytes()) + MIB / 2)

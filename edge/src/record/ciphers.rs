@@ -35,6 +35,14 @@ impl Ciphers {
         }
         place.as_deref().map(|cipher| &cipher.object).ok_or(Fault::Keys)
     }
+
+    /// Drops the one of these keys: they are not used any more.
+    pub(super) fn forget(&mut self, keys: &Keys) {
+        let [slot, ..] = keys.key;
+        if let Some(place) = self.0.get_mut(usize::from(slot)) {
+            place.take_if(|cipher| *cipher.key == keys.key);
+        }
+    }
 }
 
 #[cold]

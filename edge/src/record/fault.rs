@@ -1,4 +1,6 @@
-//! What ends a connection, and the alert that says so.
+//! What ends a connection, and the alert for it.
+
+use std::fmt;
 
 /// Fatal alerts (RFC 8446 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +46,16 @@ pub enum Fault {
     #[error("a record that does not decrypt")]
     Undecryptable,
     /// record_overflow.
-    #[error("a record longer than 2^14 bytes")]
+    #[error("a record of more than 16,384 bytes of plaintext, or longer than such a record can be")]
     TooLong,
     /// RFC 8446 §5.4.
     #[error("a record without a content type")]
     NoContentType,
     /// With its type.
-    #[error("a record of the unexpected type {0}")]
+    #[error("a record of type {0}, which may not come here")]
     ContentType(u8),
     /// The first byte of its version is not 3.
-    #[error("a record of no version of TLS")]
+    #[error("a record that is not of TLS: expected version 3.x")]
     Version,
     /// RFC 8446 §5.1.
     #[error("another record within a handshake message")]
@@ -65,37 +67,37 @@ pub enum Fault {
     #[error("a handshake message of type {0} after the handshake")]
     HandshakeMessage(u8),
     /// Of a message that may come.
-    #[error("a handshake message of a wrong length")]
+    #[error("a handshake message after the handshake with a length that it cannot have")]
     HandshakeLength,
     /// RFC 8446 §4.6.3.
-    #[error("a KeyUpdate that neither requests one nor does not")]
+    #[error("a KeyUpdate with an unknown value: expected 0 or 1")]
     KeyUpdate,
     /// RFC 8446 §5.1.
     #[error("a KeyUpdate that does not end its record")]
     KeyUpdateInside,
-    /// More than 32.
-    #[error("too many KeyUpdates without data between them")]
+    /// The limit of BoringSSL and rustls.
+    #[error("more than 32 KeyUpdates without data between them")]
     TooManyKeyUpdates,
-    /// More than 32.
-    #[error("too many empty records without data between them")]
+    /// The limit of BoringSSL and rustls for empty records in a row.
+    #[error("more than 32 empty records without data between them")]
     TooManyEmptyRecords,
-    /// More than 4.
-    #[error("too many warnings")]
+    /// The limit of BoringSSL and rustls.
+    #[error("more than 4 alerts that are warnings")]
     TooManyWarnings,
     /// After the first, which is answered with no_renegotiation.
     #[error("a second attempt to renegotiate")]
     Renegotiation,
     /// A fatal one, with its description.
-    #[error("the client sent the fatal alert {0}")]
+    #[error("the client sent the fatal alert {}", AlertName(*.0))]
     Alert(u8),
     /// TLS 1.3 has none, with its description.
-    #[error("the client sent the alert {0} as a warning, which TLS 1.3 does not have")]
+    #[error("the client sent the alert {} as a warning, which TLS 1.3 does not have", AlertName(*.0))]
     Warning(u8),
     /// With its description.
-    #[error("the client sent the alert {0} with an unknown level")]
+    #[error("the client sent the alert {} with an unknown level", AlertName(*.0))]
     AlertLevel(u8),
     /// It is not 2 bytes long.
-    #[error("an alert of a wrong length")]
+    #[error("an alert of a wrong length: expected 2 bytes")]
     AlertLength,
     /// All records that a key may seal are sealed, and TLS 1.2 has no other.
     #[error("the keys of the connection have sealed as many records as they may")]
@@ -109,7 +111,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What the peer is told; none where it has said itself that it is over.
+    /// The alert to send; none if the peer has ended the connection with one itself.
     pub fn alert(self) -> Option<Alert> {
         Some(match self {
             Self::Alert(_) => return None,
@@ -131,5 +133,35 @@ impl Fault {
             | Self::TooManyWarnings
             | Self::Renegotiation => Alert::UnexpectedMessage,
         })
+    }
+}
+
+/// The number of an alert, and the name that RFC 8446 §6 or RFC 5246 §7.2 gives to those that clients send.
+struct AlertName(u8);
+
+impl fmt::Display for AlertName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            10 => "unexpected_message",
+            20 => "bad_record_mac",
+            22 => "record_overflow",
+            40 => "handshake_failure",
+            42 => "bad_certificate",
+            43 => "unsupported_certificate",
+            44 => "certificate_revoked",
+            45 => "certificate_expired",
+            46 => "certificate_unknown",
+            47 => "illegal_parameter",
+            48 => "unknown_ca",
+            49 => "access_denied",
+            50 => "decode_error",
+            51 => "decrypt_error",
+            70 => "protocol_version",
+            80 => "internal_error",
+            90 => "user_canceled",
+            100 => "no_renegotiation",
+            _ => return write!(f, "{}", self.0),
+        };
+        write!(f, "{} ({name})", self.0)
     }
 }

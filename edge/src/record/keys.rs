@@ -58,7 +58,8 @@ impl Aead {
         }
     }
 
-    /// Most records that one key may seal: about 2^24.5 with AES-GCM, no bound that is ever reached with ChaCha20 (RFC 8446 §5.5).
+    /// Most records that one key may seal: RFC 8446 §5.5 allows about 2^24.5 with AES-GCM, of which 2^24 are used, and with ChaCha20 more
+    /// than any connection sends.
     pub(super) fn records_max(self) -> u64 {
         match self {
             Self::Aes128Gcm | Self::Aes256Gcm => 1 << 24,
@@ -91,7 +92,7 @@ pub(super) struct Keys {
     pub(super) key: [u8; KEY_BYTES_MAX],
     /// In TLS 1.2 with AES-GCM: the salt, and where explicit nonces begin.
     iv: [u8; NONCE_LEN],
-    /// Of the next record.
+    /// The number of the next record.
     pub(super) sequence: u64,
 }
 
@@ -118,8 +119,14 @@ impl Keys {
         Ok(Self { secret: padded(secret)?, key: padded(key)?, iv, sequence })
     }
 
-    /// Replaces the keys by the next ones (RFC 8446 §7.2). Only TLS 1.3 has such.
-    pub(super) fn update(&mut self, aead: Aead) -> Result<(), Fault> {
+    /// Replaces the keys by the next ones (RFC 8446 §7.2).
+    ///
+    /// # Errors
+    /// In TLS 1.2, which has none.
+    pub(super) fn update(&mut self, Protection { version, aead }: Protection) -> Result<(), Fault> {
+        if version == Version::Tls12 {
+            return Err(Fault::Exhausted);
+        }
         let hash = aead.hash();
         let current = self.secret.get(..hash.len()).ok_or(Fault::Keys)?;
         let mut next = [0; SECRET_BYTES_MAX];

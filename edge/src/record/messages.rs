@@ -1,4 +1,4 @@
-//! What may still come besides data once the handshake is over: alerts, KeyUpdate, and in TLS 1.2 a wish to negotiate again.
+//! What may still come besides data once the handshake is over: alerts, KeyUpdate, and in TLS 1.2 an attempt to renegotiate.
 
 use super::fault::Fault;
 use super::keys::Version;
@@ -32,24 +32,27 @@ pub(super) fn key_update(is_requested: bool) -> [u8; 5] {
 const WARNINGS_MAX: u8 = 4;
 /// KeyUpdates without data between them, as many as BoringSSL and rustls take.
 const KEY_UPDATES_MAX: u8 = 32;
-/// Empty records without data between them, as many as BoringSSL and rustls take in a row.
+/// Empty records without data between them; BoringSSL and rustls take as many in a row.
 const EMPTY_RECORDS_MAX: u8 = 32;
 
-/// What a peer may still do that costs us something and brings it nothing.
-pub(super) struct Patience {
+/// How often a peer may still send what costs work and carries no data.
+pub(super) struct Allowance {
     warnings: u8,
     key_updates: u8,
     empty_records: u8,
     renegotiations: u8,
+    /// A KeyUpdate of ours requests one, which does not count.
+    pub(super) awaits_key_update: bool,
 }
 
-impl Default for Patience {
+impl Default for Allowance {
     fn default() -> Self {
         Self {
             warnings: WARNINGS_MAX,
             key_updates: KEY_UPDATES_MAX,
             empty_records: EMPTY_RECORDS_MAX,
             renegotiations: 1,
+            awaits_key_update: false,
         }
     }
 }
@@ -59,7 +62,7 @@ fn less(left: &mut u8, fault: Fault) -> Result<(), Fault> {
     Ok(())
 }
 
-impl Patience {
+impl Allowance {
     /// A record of application data of so many bytes has come.
     #[inline]
     pub(super) fn data(&mut self, bytes: usize) -> Result<(), Fault> {
@@ -92,8 +95,7 @@ impl Patience {
     }
 }
 
-/// A handshake message that comes in pieces; 8 bytes, since idle connections keep it. Only two types may come, and of neither must more
-/// be kept than how far it is.
+/// A handshake message that comes in pieces; 8 bytes, since idle connections keep it. Only the progress is kept, not the body.
 #[derive(Default)]
 pub(super) struct Message {
     head: [u8; 4],
@@ -109,17 +111,17 @@ impl Message {
         self.head_bytes > 0
     }
 
-    /// Takes a record of handshake messages; what the last complete one in it wants, besides new keys for reading.
+    /// Takes a record of handshake messages; what the last complete message in it requests.
     pub(super) fn take(
         &mut self,
         version: Version,
-        patience: &mut Patience,
+        allowance: &mut Allowance,
         mut bytes: &[u8],
-    ) -> Result<Option<Wish>, Fault> {
+    ) -> Result<Option<Request>, Fault> {
         if bytes.is_empty() {
             return Err(Fault::EmptyHandshake);
         }
-        let mut wish = None;
+        let mut request = None;
         while let [first, rest @ ..] = bytes {
             let at = usize::from(self.head_bytes);
             if let Some(byte) = self.head.get_mut(at) {
@@ -134,7 +136,7 @@ impl Message {
                 if !rest.is_empty() {
                     return Err(Fault::KeyUpdateInside);
                 }
-                wish = Some(Wish::KeyUpdate(match first {
+                request = Some(Request::KeyUpdate(match first {
                     0 => None,
                     1 => Some(Answer::KeyUpdate),
                     _ => return Err(Fault::KeyUpdate),
@@ -151,14 +153,15 @@ impl Message {
             // A message is complete.
             *self = Self::default();
             match version {
-                Version::Tls13 => less(&mut patience.key_updates, Fault::TooManyKeyUpdates)?,
+                Version::Tls13 if std::mem::take(&mut allowance.awaits_key_update) => {}
+                Version::Tls13 => less(&mut allowance.key_updates, Fault::TooManyKeyUpdates)?,
                 Version::Tls12 => {
-                    less(&mut patience.renegotiations, Fault::Renegotiation)?;
-                    wish = Some(Wish::Renegotiation);
+                    less(&mut allowance.renegotiations, Fault::Renegotiation)?;
+                    request = Some(Request::Renegotiation);
                 }
             }
         }
-        Ok(wish)
+        Ok(request)
     }
 
     fn check_head(&mut self, version: Version) -> Result<(), Fault> {
@@ -180,8 +183,8 @@ impl Message {
     }
 }
 
-/// What a handshake message wants.
-pub(super) enum Wish {
+/// What a handshake message requests.
+pub(super) enum Request {
     KeyUpdate(Option<Answer>),
     Renegotiation,
 }

@@ -44,7 +44,7 @@ pub(super) struct Handshake {
     ended: bool,
 }
 
-/// What it comes to.
+/// What a handshake leaves.
 pub(super) struct Established {
     pub(super) io: TcpStream,
     pub(super) layer: Box<RecordLayer>,
@@ -129,11 +129,17 @@ impl Handshake {
     fn step(&mut self) -> io::Result<()> {
         while self.tls.is_handshaking() {
             let rest = self.input.get(self.seen..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
             let whole = record_bytes(rest).filter(|bytes| *bytes <= rest.len());
             // Also a part of a record: its header may be wrong already.
             let end = self.seen + whole.unwrap_or(rest.len());
-            let used = self.process(end)?;
-            self.secrets = traffic_secrets::take().or(self.secrets.take());
+            let used = self.process(end);
+            // In any case, so that none stays for the step of another connection.
+            let made = traffic_secrets::take();
+            self.secrets = self.secrets.take().or(made);
+            let used = used?;
             self.input.drain(..used);
             // What is seen and not used is a part of a message.
             self.seen = if whole.is_some() { end - used } else { self.seen.saturating_sub(used) };

@@ -47,12 +47,12 @@ pub(crate) enum Refused<R> {
     Name(R),
     /// It looks like HTTP in the clear; to be answered in kind.
     PlainHttp(TcpStream),
-    /// Not TLS, no common version, a broken peer, or gone. Holds what rustls or the kernel says.
+    /// Not TLS, no common version, a broken peer, or gone. Holds what rustls, the record layer or the kernel says.
     Handshake(io::Error),
 }
 
-/// What every connection of a worker passes through on its way: no byte of it stays between two polls, so that an
-/// idle connection owns no buffer.
+/// What the connections of a worker share, so that an idle connection owns no buffer: no byte of a connection stays in the first two
+/// between two polls.
 struct Buffers {
     incoming: Box<[u8]>,
     outgoing: Box<[u8]>,
@@ -88,8 +88,9 @@ pub(crate) struct TlsStream {
     goodbye: bool,
     /// close_notify or a fatal alert is said: nothing more is sealed.
     close_sent: bool,
-    /// An answer to a KeyUpdate is in `unsent`: further ones get none (RFC 8446 §4.6.3), so that it stays within bounds.
-    answer_unsent: bool,
+    /// Bytes of `unsent` up to the end of an answer to a KeyUpdate: further ones get none until it is sent (RFC 8446 §4.6.3), so that
+    /// `unsent` stays within bounds.
+    answer_bytes: u32,
 }
 
 impl TlsStream {
@@ -136,9 +137,9 @@ impl TlsStream {
             ended: false,
             goodbye: false,
             close_sent: false,
-            answer_unsent: false,
+            answer_bytes: 0,
         };
-        // A client may say its first request and its close_notify in one breath with Finished.
+        // A client may send its first request and its close_notify in one segment with Finished.
         match BUFFERS.with_borrow_mut(|buffers| client.open(&mut buffers.ciphers, &mut input, &mut [])) {
             Ok((used, _)) => client.partial = input.get(used..).unwrap_or_default().into(),
             Err(error) => {
@@ -196,10 +197,10 @@ impl TlsStream {
             return Poll::Ready(Ok(0));
         }
         self.records.begin(taken.len(), now_ms);
-        if self.layer.is_worn() {
-            self.rekey(cx)?;
-        }
-        BUFFERS.with_borrow_mut(|Buffers { outgoing, ciphers, .. }| {
+        let sealed = BUFFERS.with_borrow_mut(|Buffers { outgoing, ciphers, .. }| {
+            if self.layer.is_worn() {
+                self.rekey(cx, ciphers)?;
+            }
             let (mut rest, records) = (taken, &mut self.records);
             let next = || {
                 let (record, later) = rest.split_at_checked(records.next(rest.len()))?;
@@ -208,7 +209,12 @@ impl TlsStream {
             };
             let count = self.layer.seal_data(ciphers, next, outgoing).map_err(invalid)?;
             self.send(cx, outgoing.get(..count).unwrap_or_default())
-        })?;
+        });
+        if sealed.is_err() {
+            // What was sealed is lost; nothing behind it could be opened.
+            self.close_sent = true;
+            sealed?;
+        }
         if let Poll::Ready(sent) = self.poll_flush(cx) {
             sent?;
         }
@@ -224,11 +230,11 @@ impl TlsStream {
         }
     }
 
-    /// Takes new keys, or says goodbye where there are none.
+    /// Takes new keys, or sends close_notify where there are none.
     #[cold]
-    fn rekey(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn rekey(&mut self, cx: &mut Context<'_>, ciphers: &mut Ciphers) -> io::Result<()> {
         let mut record = [0; MESSAGE_BYTES_MAX];
-        match self.layer.rekey(&mut record) {
+        match self.layer.rekey(ciphers, &mut record) {
             Ok(count) => self.send(cx, record.get(..count).unwrap_or_default()),
             Err(fault) => {
                 self.queue(|layer, record| layer.close(record));
@@ -250,12 +256,13 @@ impl TlsStream {
     /// Ready when the kernel has everything.
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.unsent.is_empty() {
-            let io = &mut self.io;
-            ready!(self.unsent.poll_drain(|bytes| write(io, cx, bytes)))?;
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        self.answer_unsent = false;
-        Poll::Ready(Ok(()))
+        let (io, before) = (&mut self.io, self.unsent.len());
+        let drained = self.unsent.poll_drain(|bytes| write(io, cx, bytes)).map_ok(drop);
+        self.sent(before);
+        drained
     }
 
     /// Bytes of records that the kernel has not taken.
@@ -266,12 +273,19 @@ impl TlsStream {
     /// Offers the kernel what is unsent though it has not asked for more: it does so only once a third of its buffer
     /// is free, megabytes for a client that had been fast. What it takes, a client has read that reads slowly.
     pub(crate) fn nudge(&mut self) {
-        let io = self.io.as_fd();
+        let (io, before) = (self.io.as_fd(), self.unsent.len());
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let _ = self.unsent.poll_drain(|bytes| match rustix::net::send(io, bytes, flags) {
             Err(Errno::AGAIN) => Poll::Pending,
             sent => Poll::Ready(Ok(sent?)),
         });
+        self.sent(before);
+    }
+
+    /// `before`: bytes that were unsent then.
+    fn sent(&mut self, before: usize) {
+        let count = before - self.unsent.len().min(before);
+        self.answer_bytes = self.answer_bytes.saturating_sub(count as u32); // lossless: see `write_bytes_max`
     }
 
     /// Whether all that the kernel took is on the wire, as far as the client's window and the network allowed. Costs
@@ -359,19 +373,21 @@ impl TlsStream {
                     self.plain.push(later);
                 }
                 Opened::CloseNotify => (self.ended, self.goodbye) = (true, true),
-                Opened::Answer(answer) => self.answer(answer),
+                Opened::Answer(answer) => self.answer(ciphers, answer),
             }
         }
         Ok((used, filled))
     }
 
     #[cold]
-    fn answer(&mut self, answer: Answer) {
+    fn answer(&mut self, ciphers: &mut Ciphers, answer: Answer) {
         // Nothing is sealed behind close_notify, also no answer.
-        let is_said = answer == Answer::KeyUpdate && self.answer_unsent;
+        let is_said = answer == Answer::KeyUpdate && self.answer_bytes > 0;
         if !is_said && !self.close_sent {
-            self.queue(|layer, record| layer.answer(answer, record));
-            self.answer_unsent |= answer == Answer::KeyUpdate;
+            self.queue(|layer, record| layer.answer(ciphers, answer, record));
+            if answer == Answer::KeyUpdate {
+                self.answer_bytes = self.unsent.len() as u32; // lossless: see `write_bytes_max`
+            }
         }
     }
 
@@ -383,6 +399,17 @@ impl TlsStream {
         }
         (self.ended, self.close_sent) = (true, true);
         invalid(fault)
+    }
+}
+
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        // At the end of the thread there are no buffers, and so no cipher objects.
+        let _ = BUFFERS.try_with(|buffers| {
+            if let Ok(mut buffers) = buffers.try_borrow_mut() {
+                self.layer.forget(&mut buffers.ciphers);
+            }
+        });
     }
 }
 
