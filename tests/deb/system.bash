@@ -17,8 +17,7 @@ finish() {
   fi
   # shellcheck disable=SC2046,SC2086 # a word for each
   kill -KILL $booted $(jobs -p) 2>/dev/null || true
-  end_networks
-  wait 2>/dev/null || true
+  { end_networks; wait; } 2>/dev/null || true # bash says of each that it was killed
   if [ -n "$cgroup" ]; then
     for _ in {1..100}; do # until the last of its processes is gone
       find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null && break
