@@ -69,9 +69,12 @@ pub fn has(command: &str, argument: &str) -> bool {
     said(command, argument).is_some()
 }
 
-/// What a command prints that ends with success; of each the first answer is kept.
-fn said(command: &str, argument: &str) -> Option<Arc<[u8]>> {
-    static SAID: Mutex<BTreeMap<[String; 2], Option<Arc<[u8]>>>> = Mutex::new(BTreeMap::new());
+/// What a command prints that ends with success.
+type Said = Option<Arc<[u8]>>;
+
+/// Of each command the first answer is kept.
+fn said(command: &str, argument: &str) -> Said {
+    static SAID: Mutex<BTreeMap<[String; 2], Said>> = Mutex::new(BTreeMap::new());
     let mut said = SAID.lock().unwrap();
     said.entry([command, argument].map(str::to_owned))
         .or_insert_with(|| {
