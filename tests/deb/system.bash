@@ -6,7 +6,8 @@ builds=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$builds"
 scratch=$(mktemp -d)
 root=$scratch/root
-booted='' cgroup=''
+booted='' cgroup='' networks=()
+held='' # set by the last line of a trial: after a signal the status is that of the command before
 units='sanedge-https.socket sanedge-http.socket sanedge-admin.socket sanedge.service'
 
 finish() {
@@ -16,7 +17,7 @@ finish() {
   fi
   # shellcheck disable=SC2046,SC2086 # a word for each
   kill -KILL $booted $(jobs -p) 2>/dev/null || true
-  wait 2>/dev/null || true
+  { end_networks; wait; } 2>/dev/null || true # bash says of each that it was killed
   if [ -n "$cgroup" ]; then
     for _ in {1..100}; do # until the last of its processes is gone
       find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null && break
@@ -25,9 +26,25 @@ finish() {
   fi
   if mountpoint -q "$root"; then umount -l "$root"; fi
   rm -rf "$scratch"
-  [ "$status" -eq 0 ] && printf 'all of it holds\n' || printf 'FAILED\n'
+  [ "$status" -eq 0 ] && [ -n "$held" ] && printf 'all of it holds\n' || printf 'FAILED\n'
 }
 trap finish EXIT
+
+# The servers of a trial are on the network of the system that was booted and otherwise outside of it: they end neither with it nor with
+# the shell that started them. Again until none is found, because one that is killed may have started another.
+end_networks() {
+  local number processes
+  for number in "${networks[@]}"; do
+    for _ in {1..100}; do
+      processes=$({ find /proc/[0-9]*/ns/net -maxdepth 0 -printf '%l %p\n' 2>/dev/null || true; } |
+        sed -n "s|^net:\[$number\] /proc/\([0-9]*\)/.*|\1|p")
+      [ -n "$processes" ] || break
+      # shellcheck disable=SC2086 # a word for each
+      kill -KILL $processes 2>/dev/null || true
+      sleep 0.1
+    done
+  done
+}
 
 step() { printf '%3d s  %s\n' "$SECONDS" "$*"; }
 fail() { printf '%s: %s\n' "$0" "$*" >&2; exit 1; }
@@ -75,6 +92,9 @@ boot() {
   "$(dirname "${BASH_SOURCE[0]}")/boot" "$root" "$cgroup" >"$scratch/console" 2>&1 </dev/null &
   boot=$!
   until_true 20 is_systemd
+  # As long as a process is in it, the number is of no other network.
+  on_its_network sleep infinity &
+  networks+=("$(stat -Lc %i "/proc/$booted/ns/net")")
   until_true 60 is_up
   on_its_network ip link set lo up
 }

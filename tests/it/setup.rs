@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -773,6 +774,67 @@ fn a_process_of_setup_that_is_killed_is_a_failure_of_its_step() {
     );
     assert!(found["do"].as_str().unwrap().contains("sudo sanedge renew "), "{found}");
     board.edge.stop();
+}
+
+/// Another program has the admin socket and passes everything on. After the first reload, before setup sees its end, it does this to
+/// the file that apply has just written for `sanedge renew`.
+fn spoils_plan(board: &Board, spoil: fn(&Path)) {
+    let desk = board.edge.desk();
+    let (socket, of_edge) = (desk.path("admin.sock"), desk.path("admin.edge"));
+    let plan = desk.bundle_file().with_extension("acme");
+    std::fs::rename(&socket, &of_edge).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut spoil = Some(spoil);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut edge = UnixStream::connect(&of_edge).unwrap();
+            let (mut request, mut answer) = (Vec::new(), Vec::new());
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            edge.write_all(&request).unwrap();
+            edge.read_to_end(&mut answer).unwrap();
+            if request.starts_with(b"POST /reload ")
+                && let Some(spoil) = spoil.take()
+            {
+                spoil(&plan);
+            }
+            let _ = client.write_all(&answer);
+        }
+    });
+}
+
+#[test]
+fn a_plan_that_another_program_spoils_after_apply_is_named_and_the_advice_repairs_it() {
+    let test = "a_plan_that_another_program_spoils_after_apply_is_named_and_the_advice_repairs_it";
+    let Some((_app, port)) = app(test) else { return };
+    let gone: fn(&Path) = |plan| std::fs::remove_file(plan).unwrap();
+    let damaged: fn(&Path) = |plan| std::fs::write(plan, "board = ").unwrap();
+    for (spoil, why) in [(gone, "cannot be read"), (damaged, "is damaged")] {
+        let board = Board::before(port);
+        spoils_plan(&board, spoil);
+        let output = board.setup(port, &["--yes", "--json"]);
+        let found = document(&output);
+        assert_eq!(
+            (output.status.code(), &found["code"], &found["step"]),
+            (Some(1), &json!("setup-no-plan"), &json!("certificate")),
+            "{found}"
+        );
+        assert!(found["message"].as_str().unwrap().contains(why), "{why} in {found}");
+        let file = board.edge.desk().toml();
+        let advice = format!("sudo sanedge apply {}\n", file.display());
+        assert!(found["do"].as_str().unwrap().contains(&advice), "{advice} in {found}");
+        // The file has the site, and the advice is followed.
+        assert_eq!(board.file(), board.with_site(port));
+        let output = sanedge().arg("apply").arg(&file).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let output = board.setup(port, &["--yes"]);
+        assert!(output.status.success(), "{}", text(&output));
+        board.is_served().unwrap();
+        board.edge.stop();
+    }
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //!
 //! Where node, npm or python is missing a test says so on stderr and passes; with `SANEDGE_REQUIRE_ALL=1` it fails.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -62,10 +64,24 @@ pub fn everything_required() -> bool {
     std::env::var_os("SANEDGE_REQUIRE_ALL").is_some_and(|value| value == "1")
 }
 
-/// Is a command there, and does it answer to `argument`?
+/// Is a command there, and does it answer to `argument`? Each is started once: `npm --version` takes a third of a second.
 pub fn has(command: &str, argument: &str) -> bool {
-    let status = Command::new(command).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+    said(command, argument).is_some()
+}
+
+/// What a command prints that ends with success.
+type Said = Option<Arc<[u8]>>;
+
+/// Of each command the first answer is kept.
+fn said(command: &str, argument: &str) -> Said {
+    static SAID: Mutex<BTreeMap<[String; 2], Said>> = Mutex::new(BTreeMap::new());
+    let mut said = SAID.lock().unwrap();
+    said.entry([command, argument].map(str::to_owned))
+        .or_insert_with(|| {
+            let output = Command::new(command).arg(argument).stderr(Stdio::null()).output();
+            output.ok().filter(|output| output.status.success()).map(|output| output.stdout.into())
+        })
+        .clone()
 }
 
 impl Interop {
@@ -281,7 +297,6 @@ impl Drop for Program {
 }
 
 fn node_major() -> Option<u32> {
-    let output = Command::new("node").arg("--version").output().ok()?;
-    let version = String::from_utf8(output.stdout).ok()?;
-    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+    let version = said("node", "--version")?;
+    std::str::from_utf8(&version).ok()?.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
