@@ -149,6 +149,7 @@ const ORDER: &[&str] = &[
     "doctor/client/known.rs",
     "doctor/client/origin.rs",
     "doctor/csp.rs",
+    "doctor/head_lines.rs",
     "doctor/packets.rs",
     "doctor/ask.rs",
     "doctor/socket.rs",

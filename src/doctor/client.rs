@@ -182,6 +182,10 @@ impl Client<'_> {
 
     fn target(&self, eio: Eio, path: &str, transport: &str, sid: Option<&str>) -> String {
         let mut target = format!("{path}?EIO={}&transport={transport}", eio.number());
+        if transport == "polling" && eio == Eio::V3 {
+            // Packets as text, as clients without binary XMLHttpRequest ask for them.
+            target += "&b64=1";
+        }
         if transport == "polling" {
             // Clients add it against caches (`timestampParam`).
             target += &format!("&t={}", self.jar.stamp());
@@ -268,12 +272,15 @@ impl Client<'_> {
 
     /// Who made an answer, as far as anybody can say.
     fn who(&self, answer: &Answer) -> String {
-        let author = Excerpt::of(&answer.author());
+        let mut author = Excerpt::of(&answer.author()).to_string();
+        if let Some(title) = answer.title() {
+            author += &format!(", page `{title}`");
+        }
         match (answer.field("sanedge-error"), self.between) {
             (Some(code), _) => format!("sanedge itself, code {}", Excerpt::of(code)),
             (None, Between::Sanedge) => format!("the app behind sanedge, {author}"),
             (None, Between::Nobody) => format!("the app, {author}"),
-            (None, Between::Somebody) => author.into(),
+            (None, Between::Somebody) => author,
         }
     }
 

@@ -120,8 +120,16 @@ impl Body {
     }
 }
 
-/// `LENGTH:packet` of version 3, its first packet. Lengths count UTF-16 units, and an open packet is ASCII.
+/// `LENGTH:packet` of version 3, its first packet. Lengths count UTF-16 units, and an open packet is ASCII. Engine.IO 1.x
+/// and old ones of Python send the binary form: 0, digits as bytes, 255 (which is no UTF-8), packet.
 fn first_of_v3(body: &str) -> Option<&str> {
+    if let Some(binary) = body.strip_prefix('\0') {
+        let (digits, packets) = binary.split_once(char::REPLACEMENT_CHARACTER)?;
+        let length = digits
+            .chars()
+            .fold(0_usize, |length, digit| length.saturating_mul(10).saturating_add(digit as usize));
+        return packets.get(..length);
+    }
     let (length, rest) = body.split_once(':')?;
     rest.get(..length.parse().ok()?)
 }
@@ -212,6 +220,15 @@ pub(crate) fn error_in_words(body: &str) -> Option<EngineError> {
 pub(crate) fn is_of_python(body: &str) -> bool {
     let text = body.trim();
     text == "\"Bad Request\"" || text.starts_with('"') && error_in_words(text).is_some()
+}
+
+/// Whether a message disconnects the client from `namespace`.
+pub(crate) fn leaves(message: &str, namespace: &str) -> bool {
+    let own = if namespace == "/" { "" } else { namespace };
+    message
+        .strip_prefix("41")
+        .and_then(|rest| rest.strip_prefix(own))
+        .is_some_and(|rest| rest.trim_end_matches(',').is_empty())
 }
 
 /// Whether a body has the fields of an open packet, in whatever state.

@@ -119,7 +119,7 @@ impl Client<'_> {
             503 => self.worded(Code::HttpUnavailable, format!("the proxy has no working server behind it (503, {by}): is the app running?")),
             504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Check its log")),
             500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): check its log")),
-            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: forward {path} to the app")),
+            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path} ({by}), where Socket.IO should be: forward {path} to the app")),
             200 if packets::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged Engine.IO packet: a program on the way changes it"),
             200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or does Socket.IO have another path?")),
             _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): check the log of the server that answered")),
@@ -209,17 +209,35 @@ impl Client<'_> {
             );
             return self.worded(Code::HttpRedirectLoop, message).word("location", location);
         }
-        if known::is_login(path) {
-            let message = format!(
+        let (host, behind) = match path.split_once("://") {
+            Some((_, rest)) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None => ("", path),
+        };
+        let is_here = host.is_empty() || host.eq_ignore_ascii_case(&self.connector.authority);
+        let text = if is_here && self.path.strip_suffix('/') == Some(behind) {
+            format!(
+                "the server redirects to its path without the last slash, `{behind}`, which clients do not follow: set `addTrailingSlash: false` in client and server, or let the server keep the slash (Next.js: `skipTrailingSlashRedirect: true`)"
+            )
+        } else if is_here && behind != self.path && behind.ends_with(self.path) {
+            format!(
+                "a middleware of the app or the proxy puts something in front of the path, as for languages (it redirects to `{location}`): exempt {} from it",
+                self.path
+            )
+        } else if self.connector.tls.is_none() && path.starts_with("https://") {
+            format!(
+                "plain http is redirected to https (`{location}`), which clients do not follow: give the client the address with https://"
+            )
+        } else if known::is_login(path) {
+            format!(
                 "a login is in front of {} (it redirects to `{location}`), which a Socket.IO client cannot pass: exempt the path from it",
                 self.path
-            );
-            return self.worded(Code::EioRedirected, message).word("location", location);
-        }
-        let message = format!(
-            "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or remove the redirect"
-        );
-        self.worded(Code::EioRedirected, message).word("location", location)
+            )
+        } else {
+            format!(
+                "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or remove the redirect"
+            )
+        };
+        self.worded(Code::EioRedirected, text).word("location", location)
     }
 
     /// Whether a WebSocket at the same path reaches Socket.IO.

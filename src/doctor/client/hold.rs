@@ -14,6 +14,9 @@ use crate::excerpt::Excerpt;
 /// Socket.IO disconnects a client without a namespace after 45 s (`connectTimeout`).
 const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
 
+/// So long a client stays in its namespace before it is believed to have been accepted.
+const STAY_TIME: Duration = Duration::from_millis(500);
+
 impl Client<'_> {
     pub(super) async fn over_websocket(&self, mut socket: Socket, seat: &Seat, section: &mut Section) {
         if let Some(namespace) = self.namespace {
@@ -36,9 +39,13 @@ impl Client<'_> {
                 Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
                 Heard::Text(text) => match packets::joined(&text, namespace) {
                     Some(Joined::Yes) => {
+                        let joined_after = begin.elapsed();
+                        if let Some(finding) = self.thrown_out(socket, namespace).await {
+                            break finding;
+                        }
                         section.passed(Group::Namespace, format!("{namespace} is joined"));
                         if let Some(spoken) = &mut section.spoken {
-                            spoken.joined_after = Some(begin.elapsed());
+                            spoken.joined_after = Some(joined_after);
                         }
                         return;
                     }
@@ -50,6 +57,38 @@ impl Client<'_> {
             }
         };
         section.found(finding.word("namespace", namespace));
+    }
+
+    /// An app may accept a client and disconnect it at once.
+    async fn thrown_out(&self, socket: &mut Socket, namespace: &str) -> Option<Finding> {
+        let until = Instant::now() + STAY_TIME;
+        loop {
+            match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
+                Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
+                Heard::Text(text) if packets::leaves(&text, namespace) => {
+                    return Some(self.left_again(namespace));
+                }
+                Heard::Text(_) => {}
+                Heard::Closed(how) | Heard::Cut(how) => {
+                    let message = format!(
+                        "the app accepts the client in `{namespace}`, and the connection ends at once: its `connection` handler closes it, or fails"
+                    );
+                    return Some(
+                        self.worded(Code::NsRefused, message)
+                            .question("does the app's log show an error, or a start of the app, at the time of this run? Then the handler fails; otherwise it disconnects this client (`socket.disconnect(true)`)")
+                            .seen("closed", Excerpt::of(&how)),
+                    );
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    pub(super) fn left_again(&self, namespace: &str) -> Finding {
+        let message = format!(
+            "the app accepts the client in `{namespace}` and disconnects it at once (`socket.disconnect()`, \"io server disconnect\" at the client): look for the reason in its `connection` handler, such as a missing token"
+        );
+        self.lost_field(self.worded(Code::NsRefused, message))
     }
 
     /// python-socketio refuses an unknown namespace with its own text.

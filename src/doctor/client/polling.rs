@@ -64,6 +64,13 @@ impl Client<'_> {
                 }
                 self.turned_away(&open, "POST", &answer).await
             }
+            Err(trouble @ Trouble::Closed) => self
+                .worded(
+                    Code::EioPostRefused,
+                    "the handshake works, but a POST on its session gets no answer, because the connection is closed: a proxy or filter refuses POST (nginx: `return 444`), or the app fails on it",
+                )
+                .question("does the app's log show an error at the time of this run? Then the app fails; otherwise the proxy refuses")
+                .seen("seen", describe(&trouble)),
             Err(trouble) => self
                 .worded(
                     Code::EioPostLost,
@@ -109,7 +116,9 @@ impl Client<'_> {
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (Some(1), _) => self.session_unknown(open).await,
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
-            (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
+            // Engine.IO's answer to a POST without `sid`.
+            (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but `sid`, the part of the query with the session, is lost on its way to the app: a proxy or CDN forwards only some parts of the query: let it forward all of them"),
+            (None, 401 | 403 | 405 | 406 | 415 | 501) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
             (None, 502..=504) => self.strange_status(&Body::Other, answer),
             (None, status @ 201..=299) => {
@@ -130,7 +139,7 @@ impl Client<'_> {
             return self.cached(&answer);
         }
         self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make sessions sticky, or run one process")
-            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts")
+            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts, or whether a rule of the proxy changes the URL (lower case)")
     }
 
     pub(super) fn cached(&self, answer: &Answer) -> Finding {
