@@ -107,8 +107,11 @@ impl Ask {
             .method(self.method)
             .uri(&self.target)
             .header(header::HOST, &connector.authority)
-            .header(header::USER_AGENT, concat!("sanedge-doctor/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT, "*/*");
+        if !self.fields.iter().any(|(name, _)| *name == header::USER_AGENT) {
+            request =
+                request.header(header::USER_AGENT, concat!("sanedge-doctor/", env!("CARGO_PKG_VERSION")));
+        }
         if self.method == "POST" {
             request = request.header(header::CONTENT_TYPE, "text/plain;charset=UTF-8");
         }

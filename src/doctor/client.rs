@@ -34,6 +34,8 @@ pub(super) use cookies::Jar;
 
 /// For a packet that the server owes at once.
 const PACKET_TIME: Duration = Duration::from_secs(4);
+/// For an app that may ask a database whether a client is allowed.
+const JOIN_TIME: Duration = Duration::from_secs(8);
 /// For the first answer: a server that slept may have to wake up.
 const FIRST_ANSWER_TIME: Duration = Duration::from_secs(8);
 
@@ -41,6 +43,8 @@ const FIRST_ANSWER_TIME: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub(super) struct Client<'a> {
     pub(super) connector: &'a Connector,
+    /// The way to another address of the name, for a WebSocket that fails here.
+    pub(super) other: Option<Connector>,
     pub(super) path: &'a str,
     /// What goes along: empty where nothing private may be sent.
     pub(super) query: &'a [(String, String)],

@@ -91,11 +91,13 @@ impl Eio {
         }
     }
 
-    /// The CONNECT packet of a namespace. The query of v2 stands behind its name.
-    pub(super) fn connect(self, namespace: &str, query: &str) -> String {
+    /// The CONNECT packet of a namespace. The query of v2 stands behind its name, and `auth` (JSON or empty) of v4 behind
+    /// the comma.
+    pub(super) fn connect(self, namespace: &str, query: &str, auth: &str) -> String {
         match (self, query) {
             (Self::V3, query) if !query.is_empty() => format!("40{namespace}?{query},"),
-            _ => format!("40{namespace},"),
+            (Self::V3, _) => format!("40{namespace},"),
+            (Self::V4, _) => format!("40{namespace},{auth}"),
         }
     }
 }
@@ -307,6 +309,28 @@ mod tests {
         ] {
             assert_eq!(heard(&body), read(&body), "{body}");
         }
+    }
+
+    #[test]
+    fn the_binary_form_of_old_servers_is_read() {
+        let packet = format!("0{JSON}");
+        let digits: String = packet.len().to_string().bytes().map(|digit| char::from(digit - b'0')).collect();
+        let body = format!("\0{digits}\u{fffd}{packet}");
+        assert!(matches!(Body::read(&body), Body::Open(Eio::V3, open) if open.sid == "x"));
+        for bad in ["\0", "\0\u{fffd}", "\0\u{1}\u{fffd}", "\0\u{fffe}\u{fffe}\u{fffe}\u{fffe}\u{fffd}0{}"] {
+            assert_eq!(Body::read(bad), Body::Other, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn auth_stands_behind_the_comma_of_version_4() {
+        assert_eq!(Eio::V4.connect("/", "a=b", ""), "40/,");
+        assert_eq!(Eio::V4.connect("/x", "", "{\"t\":\"1\"}"), "40/x,{\"t\":\"1\"}");
+        assert_eq!(Eio::V3.connect("/x", "a=b", "{}"), "40/x?a=b,");
+        assert!(leaves("41", "/") && leaves("41/x,", "/x") && leaves("41/x", "/x"));
+        assert!(
+            !leaves("41/x,", "/") && !leaves("41", "/x") && !leaves("42[]", "/") && !leaves("41/xy,", "/x")
+        );
     }
 
     const JSON: &str = r#"{"sid":"x","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;

@@ -70,6 +70,7 @@ impl Client<'_> {
                     None => self.alike(answer, finding).await,
                 }
             }
+            Code::EioRefused if let Some(found) = self.only_browsers().await => found,
             Code::EioRefused | Code::EioUnauthorized => self.lost_field(finding),
             Code::HttpUnavailable if answer.is_nginx_itself() => self.for_every_name(answer, finding).await,
             _ => finding,
@@ -108,11 +109,12 @@ impl Client<'_> {
                 .question("does the app's own log show the request? Then the app refuses it, not the proxy"),
             404 if alone => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
             404 if known::repeats(&answer.body, path) => self.worded(Code::EioNotFound, format!("the app itself answers 404 and repeats {path}, so the proxy forwards it unchanged ({by}): Socket.IO is not attached to the server that listens (`app.listen()` instead of `httpServer.listen()`), or has another `path`")),
+            404 if let Some(app) = known::app_that_answers(answer) => self.worded(Code::EioNotFound, format!("the app itself answers 404 at {path} ({app}), so the proxy forwards it: Socket.IO is not attached to this app, or has another path (JavaScript: `path`; python-socketio: `socketio_path`, and the place where its ASGI or WSGI app is mounted)")),
             404 if known::is_of_a_file_server(answer) => self.worded(Code::EioNotFound, format!("the web server itself answers 404 ({by}), as for a missing file: it has no rule that forwards {path} to the app (nginx: a `location` with `proxy_pass` and without `try_files`)")),
             404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy forwards it to the wrong app, or Socket.IO has another path"))
                 .question("does the app's own log show the request? Then the app has Socket.IO at another path; otherwise the proxy forwards it elsewhere"),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
-            429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}): raise it for {path}, where every client makes five requests at once")),
+            429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}), or of the app: raise it for {path}, where every client makes five requests at once")),
             502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?"))
                 .question("does `curl http://127.0.0.1:PORT/socket.io/?EIO=4&transport=polling` answer on the board? If yes, compare host, port and scheme (http or https) with the proxy's upstream address"),
             503 if answer.is_nginx_itself() => self.worded(Code::HttpUnavailable, "nginx itself answers 503, at every attempt: a rule for maintenance (`return 503`) or a limit (`limit_req`, `limit_conn`) is in force"),

@@ -57,6 +57,12 @@ impl Client<'_> {
         section: &mut Section,
     ) -> Option<Open> {
         let mut open = open;
+        // Only Engine.IO 6 announces it.
+        if eio == Eio::V3 && self.version() == Eio::V4 && open.max_payload.is_some() {
+            let message = "the server supports EIO=4, which this client sent, and answers as to EIO=3: this part of the query is lost on its way to the app";
+            section.found(self.answered(self.worded(Code::EioTransportUnknown, message), answer));
+            return None;
+        }
         if eio != self.version() {
             if self.options.eio == Some(4) {
                 let message = "the server is Socket.IO 2.x: a client of 3.x or 4.x cannot connect to it";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Client, PACKET_TIME, Seat};
+use super::{Client, JOIN_TIME, Seat};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{self, Eio, Joined};
@@ -31,9 +31,9 @@ impl Client<'_> {
     async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
         let begin = Instant::now();
         if eio == Eio::V4 || namespace != "/" {
-            socket.say(self.connector, &eio.connect(namespace, &self.query_text())).await;
+            socket.say(self.connector, &eio.connect(namespace, &self.query_text(), &self.auth_text())).await;
         }
-        let until = begin + PACKET_TIME;
+        let until = begin + JOIN_TIME;
         let finding = loop {
             match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
                 Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
@@ -52,7 +52,7 @@ impl Client<'_> {
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),
                     None => {}
                 },
-                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
+                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).question("does the server have a `parser` of its own (socket.io-msgpack-parser)? Then only a client with the same parser can join").seen("closed", Excerpt::of(&how)),
                 _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}`: does a middleware never call next()?")),
             }
         };
@@ -62,7 +62,8 @@ impl Client<'_> {
     /// An app may accept a client and disconnect it at once.
     async fn thrown_out(&self, socket: &mut Socket, namespace: &str) -> Option<Finding> {
         let until = Instant::now() + STAY_TIME;
-        loop {
+        // An app may send without a pause.
+        while Instant::now() < until {
             match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
                 Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
                 Heard::Text(text) if packets::leaves(&text, namespace) => {
@@ -82,6 +83,7 @@ impl Client<'_> {
                 _ => return None,
             }
         }
+        None
     }
 
     pub(super) fn left_again(&self, namespace: &str) -> Finding {
@@ -99,7 +101,14 @@ impl Client<'_> {
             self.worded(Code::NsUnknown, format!("the Python app has no namespace `{namespace}`: a handler with `namespace=\"{namespace}\"` is missing, or a path was meant"))
         } else {
             let message = format!("the app refuses the namespace `{namespace}`: {}", Excerpt::of(why));
-            self.lost_field(self.worded(Code::NsRefused, message))
+            let finding = self.lost_field(self.worded(Code::NsRefused, message));
+            if self.options.auth.is_empty() {
+                finding.question(
+                    "does your client send `auth` (a token)? This run did not: --auth KEY=VALUE sends it",
+                )
+            } else {
+                finding
+            }
         };
         finding.word("namespace", namespace)
     }

@@ -227,6 +227,55 @@ const ROWS: &[Row] = &[
     row(
         &[403],
         NO_FIELD,
+        &["does not have permission to get URL"],
+        Code::EioUnauthorized,
+        "Google's platform requires a sign-in here: let Cloud Run (App Engine, IAP) accept requests without authentication",
+    ),
+    row(
+        &[403],
+        NO_FIELD,
+        &["RBAC: access denied"],
+        Code::EioRefused,
+        "Istio refuses the request (RBAC: access denied): add {path} to the rules of the AuthorizationPolicy",
+    ),
+    row(
+        &[502, 503],
+        NO_FIELD,
+        &["reset reason: protocol error", "TLS_error", "TLS error"],
+        Code::HttpBadGateway,
+        "the gateway (Envoy) reaches the app, and the two do not speak the same protocol: https and http, or HTTP/2 and HTTP/1.1 (Istio: the name of the Service's port, `http-…` or `https-…`, and the DestinationRule)",
+    ),
+    row(
+        &[500, 502],
+        NO_FIELD,
+        &["DNS lookup failure for"],
+        Code::HttpBadGateway,
+        "Apache cannot resolve the app's address in its ProxyPass (it is in the evidence): often the slash at its end is missing: `ProxyPass / http://127.0.0.1:3002/`",
+    ),
+    row(
+        &[404],
+        ("server", "cloudflare"),
+        &["\0"],
+        Code::EioNotFound,
+        "nothing answers at {path} (404 through Cloudflare, without a body, as `cloudflared` sends it if no ingress rule covers a request): give `{host}` and {path} a rule of the tunnel, or let the app have Socket.IO there",
+    ),
+    row(
+        &[200],
+        NO_FIELD,
+        &["/@vite/client"],
+        Code::EioNotSocketio,
+        "Vite's dev server answers {path} with its page: add an entry for it to `server.proxy` with `ws: true`, or connect to the app's own port",
+    ),
+    row(
+        &[200],
+        NO_FIELD,
+        &["/static/js/bundle.js"],
+        Code::EioNotSocketio,
+        "the dev server of the page (webpack) answers {path} with its page: add a proxy for it with `ws: true`, or connect to the app's own port",
+    ),
+    row(
+        &[403],
+        NO_FIELD,
         &["this web app is stopped", "The web app you have attempted to reach is currently stopped"],
         Code::TunnelError,
         "Azure App Service says that the app is stopped (or has used up its quota): start it",
@@ -673,8 +722,35 @@ pub(super) fn is_of_a_file_server(answer: &Answer) -> bool {
     let empty_of_caddy =
         server == "Caddy" && answer.body.is_empty() && answer.field("x-powered-by").is_none();
     let lighttpd = server.starts_with("lighttpd") && answer.body.contains("<h1>404");
-    let words = ["was not found on this server.", "404 - File or directory not found", "HTTP Error 404.0"];
+    let words = [
+        "requested URL was not found on this server.",
+        "404 - File or directory not found",
+        "HTTP Error 404.0",
+    ];
     answer.is_nginx_itself() || empty_of_caddy || lighttpd || words.iter().any(|w| answer.body.contains(w))
+}
+
+/// The framework whose own 404 this is.
+pub(super) fn app_that_answers(answer: &Answer) -> Option<&'static str> {
+    let server = answer.field("server").unwrap_or_default().to_ascii_lowercase();
+    let by_server =
+        ["aiohttp", "uvicorn", "werkzeug", "gunicorn", "daphne", "hypercorn", "kestrel", "tornado", "jetty"];
+    if let Some(name) = by_server.into_iter().find(|name| server.contains(name)) {
+        return Some(name);
+    }
+    if answer.field("x-powered-by") == Some("Next.js") {
+        return Some("Next.js");
+    }
+    let body = answer.body.trim();
+    let words = [
+        ("{\"detail\":\"Not Found\"}", "FastAPI or Starlette"),
+        ("If you entered the URL manually please check your spelling", "Flask"),
+        ("The requested resource was not found on this server.", "Django"),
+        ("\"statusCode\":404", "hapi or Nest"),
+        ("404: Not Found", "aiohttp or Tornado"),
+    ];
+    let known = words.into_iter().find(|(words, _)| body.contains(words)).map(|(_, name)| name);
+    known.or_else(|| (body == "Not Found").then_some("in the words of Koa and Starlette"))
 }
 
 /// Whether an answer repeats the requested path, which shows that its sender received it.
