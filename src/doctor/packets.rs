@@ -253,7 +253,7 @@ pub(crate) fn joined(message: &str, namespace: &str) -> Option<Joined> {
     };
     match kind {
         "40" if namespace != "/" || !rest.starts_with('/') => Some(Joined::Yes),
-        "44" => Some(Joined::No(refusal(rest))),
+        "44" if namespace != "/" || !rest.starts_with('/') => Some(Joined::No(refusal(rest))),
         _ => None,
     }
 }
@@ -327,6 +327,8 @@ mod tests {
         assert_eq!(Eio::V4.connect("/", "a=b", ""), "40/,");
         assert_eq!(Eio::V4.connect("/x", "", "{\"t\":\"1\"}"), "40/x,{\"t\":\"1\"}");
         assert_eq!(Eio::V3.connect("/x", "a=b", "{}"), "40/x?a=b,");
+        assert_eq!(joined("44/other,{\"message\":\"no\"}", "/"), None);
+        assert_eq!(joined("44{\"message\":\"no\"}", "/"), Some(Joined::No("no".to_owned())));
         assert!(leaves("41", "/") && leaves("41/x,", "/x") && leaves("41/x", "/x"));
         assert!(
             !leaves("41/x,", "/") && !leaves("41", "/x") && !leaves("42[]", "/") && !leaves("41/xy,", "/x")

@@ -123,6 +123,7 @@ impl Client<'_> {
             500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): check its log")),
             200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path} ({by}), where Socket.IO should be: forward {path} to the app")),
             200 if packets::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged Engine.IO packet: a program on the way changes it"),
+            200 if answer.body.is_empty() => self.worded(Code::EioGarbled, format!("the answer to the handshake is empty (200, {by}): the app or a proxy sends it without its body (`Content-Length: 0`), or another app answers at {path}")),
             200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or does Socket.IO have another path?")),
             _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): check the log of the server that answered")),
         }

@@ -748,6 +748,7 @@ pub(super) fn app_that_answers(answer: &Answer) -> Option<&'static str> {
         ("The requested resource was not found on this server.", "Django"),
         ("\"statusCode\":404", "hapi or Nest"),
         ("404: Not Found", "aiohttp or Tornado"),
+        ("\"status\":404,\"error\":\"Not Found\"", "Rails or Spring"),
     ];
     let known = words.into_iter().find(|(words, _)| body.contains(words)).map(|(_, name)| name);
     known.or_else(|| (body == "Not Found").then_some("in the words of Koa and Starlette"))

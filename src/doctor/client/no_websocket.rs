@@ -18,7 +18,10 @@ impl Client<'_> {
             Opening::Answered(answer) => {
                 let finding = match self.only_upgrades_fail(&answer, seat).await {
                     Some(finding) => finding,
-                    None => self.no_upgrade(&answer, seat),
+                    None => match self.unknown_path(&answer, seat).await {
+                        Some(finding) => finding,
+                        None => self.no_upgrade(&answer, seat),
+                    },
                 };
                 self.answered(finding, &answer)
             }
@@ -27,6 +30,19 @@ impl Client<'_> {
             Opening::Trouble(trouble) => self.no_answer(&trouble),
             Opening::Open(..) => self.worded(Code::WsStatus, "the WebSocket opens now and did not before"),
         }
+    }
+
+    /// Starlette and others refuse a WebSocket of a path that they do not know with 403.
+    async fn unknown_path(&self, answer: &Answer, seat: &Seat) -> Option<Finding> {
+        if answer.status != 403 || seat.open.is_some() {
+            return None;
+        }
+        let plain = Ask::get(self.target(seat.eio, self.path, "websocket", None)).with(&self.fields());
+        let plain = self.connector.ask(&plain).await.ok().filter(|plain| plain.status == 404)?;
+        Some(
+            self.strange_status(&Body::read(&plain.body), &plain)
+                .seen("the same without Upgrade", plain.shown()),
+        )
     }
 
     /// Polling works.
@@ -138,7 +154,7 @@ impl Client<'_> {
                 .question("does the server's log say `No supported WebSocket library detected`? If not, it says what fails"),
             (None, 400) if let Some(field) = handshake_field(answer) => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library refuses the field `{field}` of the handshake, which this client sent correctly: a proxy on the way changes it, or two proxies set it")),
             (None, 400) if says_origin(answer) => self.origin_refused(answer),
-            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, but the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
+            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, but the WebSocket is refused (403, {by}): look for a rule about `Upgrade`, `transport=websocket` or Origin there"))
                 .question("does the app's own log show the upgrade? Then the app checks the Origin; otherwise a rule of the proxy refuses"),
             (None, 400 | 426) if polls && answer.field("sec-websocket-version").is_some() => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library sees no handshake ({}, Sec-WebSocket-Version): a proxy on the way drops `Upgrade` or `Connection`, or uses HTTP/2 to the app, where they do not exist: let it use HTTP/1.1 for {}", answer.status, self.path)),
             (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that the client sent (426): the proxy does not forward it"),

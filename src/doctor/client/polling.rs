@@ -139,6 +139,7 @@ impl Client<'_> {
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
             // Engine.IO's answer to a POST without `sid`.
             (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but `sid`, the part of the query with the session, is lost on its way to the app: a proxy or CDN forwards only some parts of the query: let it forward all of them"),
+            (None, 400 | 403 | 419) if method == "POST" && answer.body.to_ascii_lowercase().contains("csrf") => self.worded(Code::EioPostRefused, format!("a protection of the app against CSRF refuses POST ({}), with which polling clients send: exempt {} from it", answer.status, self.path)),
             (None, 401 | 403 | 405 | 406 | 415 | 501) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
             (None, 502..=504) => self.strange_status(&Body::Other, answer),
