@@ -219,7 +219,7 @@ impl Client<'_> {
         let is_here = host.is_empty() || host.eq_ignore_ascii_case(&self.connector.authority);
         let text = if is_here && self.path.strip_suffix('/') == Some(behind) {
             format!(
-                "the server redirects to its path without the last slash, `{behind}`, which clients do not follow: set `addTrailingSlash: false` in client and server, or let the server keep the slash (Next.js: `skipTrailingSlashRedirect: true`)"
+                "the server redirects to its path without the last slash, `{behind}`: set `addTrailingSlash: false` in client and server, or keep the slash (Next.js: `skipTrailingSlashRedirect: true`)"
             )
         } else if is_here && behind != self.path && behind.ends_with(self.path) {
             format!(

@@ -76,7 +76,7 @@ impl Client<'_> {
                     );
                     return Some(
                         self.worded(Code::NsRefused, message)
-                            .question("does the app's log show an error, or a start of the app, at the time of this run? Then the handler fails; otherwise it disconnects this client (`socket.disconnect(true)`)")
+                            .question("does the app's log show an error or a start at the time of this run? If not, the handler disconnects this client")
                             .seen("closed", Excerpt::of(&how)),
                     );
                 }
@@ -88,7 +88,7 @@ impl Client<'_> {
 
     pub(super) fn left_again(&self, namespace: &str) -> Finding {
         let message = format!(
-            "the app accepts the client in `{namespace}` and disconnects it at once (`socket.disconnect()`, \"io server disconnect\" at the client): look for the reason in its `connection` handler, such as a missing token"
+            "the app accepts the client in `{namespace}` and disconnects it at once (`socket.disconnect()`, \"io server disconnect\" at the client): its `connection` handler has the reason, such as a missing token"
         );
         self.lost_field(self.worded(Code::NsRefused, message))
     }

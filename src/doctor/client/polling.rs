@@ -71,9 +71,9 @@ impl Client<'_> {
             Err(trouble @ Trouble::Closed) => self
                 .worded(
                     Code::EioPostRefused,
-                    "the handshake works, but a POST on its session gets no answer, because the connection is closed: a proxy or filter refuses POST (nginx: `return 444`), or the app fails on it",
+                    "the connection is closed at a POST on the session: a proxy or filter refuses POST (nginx: `return 444`), or the app fails on it",
                 )
-                .question("does the app's log show an error at the time of this run? Then the app fails; otherwise the proxy refuses")
+                .question("does the app's log show an error at the time of this run? If not, the proxy refuses")
                 .seen("seen", describe(&trouble)),
             Err(trouble) => self
                 .worded(
@@ -96,10 +96,10 @@ impl Client<'_> {
         if made_up.status != answer.status || made_up.body != answer.body {
             return None;
         }
-        let message = "the second request gets the same answer (400) as one of a session that does not exist, in words of a proxy: it reached another process than the handshake: make sessions sticky, or run one process";
+        let message = "the second request gets the same 400 as one of a session that does not exist, in a proxy's words: it reached another process than the handshake: make sessions sticky, or run one process";
         Some(
             self.answered(self.worded(Code::EioSidUnknown, message), answer)
-                .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? Otherwise see what the app itself answers: the proxy replaces it (nginx: proxy_intercept_errors)"),
+                .question("does more than one process of the app run? If not, see what the app answers: the proxy replaces it (nginx: proxy_intercept_errors)"),
         )
     }
 
@@ -138,7 +138,7 @@ impl Client<'_> {
             (Some(1), _) => self.session_unknown(open).await,
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
             // Engine.IO's answer to a POST without `sid`.
-            (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but `sid`, the part of the query with the session, is lost on its way to the app: a proxy or CDN forwards only some parts of the query: let it forward all of them"),
+            (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but `sid`, the part of the query with the session, is lost on its way to the app: let the proxy or CDN forward the whole query"),
             (None, 400 | 403 | 419) if method == "POST" && answer.body.to_ascii_lowercase().contains("csrf") => self.worded(Code::EioPostRefused, format!("a protection of the app against CSRF refuses POST ({}), with which polling clients send: exempt {} from it", answer.status, self.path)),
             (None, 401 | 403 | 405 | 406 | 415 | 501) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
