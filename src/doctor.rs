@@ -13,6 +13,7 @@ mod csp;
 pub(crate) mod dns;
 pub mod explain;
 mod foreign_certificate;
+mod head_lines;
 pub(crate) mod holder;
 pub(crate) mod home_network;
 mod hybrid;

@@ -152,6 +152,7 @@ const ORDER: &[&str] = &[
     "doctor/packets.rs",
     "doctor/ask.rs",
     "doctor/socket.rs",
+    "doctor/head_lines.rs",
     "doctor/connection.rs",
     "doctor/foreign_certificate.rs",
     "doctor/home_network.rs",

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
 use super::connection::{ANSWER_TIME, Connector, Trouble};
+use super::head_lines::{Lines, Watched};
 use super::journal::masked_sid;
 use super::socket::Socket;
 use crate::excerpt::Excerpt;
@@ -29,6 +30,9 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(60);
 const SHOWN_WORDS_MAX: usize = 64;
 /// What of a page is not for people.
 const NO_TEXT: [&str; 2] = ["script", "style"];
+
+/// What Node takes as the head of a response (`--max-http-header-size`); browsers take more.
+const NODE_HEAD_BYTES: usize = 16 * 1024;
 
 /// A request without what every request has.
 #[derive(Clone, Debug)]
@@ -57,6 +61,8 @@ pub(super) struct Answer {
     pub(super) body: String,
     /// The body ended before its announced end.
     pub(super) is_cut: bool,
+    /// A line of the head ends with a bare LF.
+    pub(super) has_bare_lf: bool,
 }
 
 /// What different clients put into a WebSocket handshake.
@@ -101,8 +107,11 @@ impl Ask {
             .method(self.method)
             .uri(&self.target)
             .header(header::HOST, &connector.authority)
-            .header(header::USER_AGENT, concat!("sanedge-doctor/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT, "*/*");
+        if !self.fields.iter().any(|(name, _)| *name == header::USER_AGENT) {
+            request =
+                request.header(header::USER_AGENT, concat!("sanedge-doctor/", env!("CARGO_PKG_VERSION")));
+        }
         if self.method == "POST" {
             request = request.header(header::CONTENT_TYPE, "text/plain;charset=UTF-8");
         }
@@ -138,6 +147,24 @@ impl Answer {
         self.fields.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// What of its head Node refuses and browsers accept.
+    pub(super) fn refused_by_node(&self) -> Option<String> {
+        let fields = &self.fields;
+        let bytes: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let lengths = fields.get_all(header::CONTENT_LENGTH).iter().count();
+        Some(match () {
+            () if bytes >= NODE_HEAD_BYTES => {
+                format!("has {} KiB of fields, and Node takes less than 16", bytes / 1024)
+            }
+            () if lengths > 1 => "has Content-Length twice".to_owned(),
+            () if lengths > 0 && fields.contains_key(header::TRANSFER_ENCODING) => {
+                "has both Content-Length and Transfer-Encoding".to_owned()
+            }
+            () if self.has_bare_lf => "has lines that end with LF instead of CR LF".to_owned(),
+            () => return None,
+        })
+    }
+
     /// The coding of its body, if it names one; a request offers none.
     pub(super) fn coding(&self) -> Option<Excerpt> {
         let coding = self.field("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
@@ -157,6 +184,15 @@ impl Answer {
             (None, Some(by)) => format!("X-Powered-By: {}", Excerpt::of(by)),
             (None, None) => "no Server field".to_owned(),
         }
+    }
+
+    /// The title of a page, unless it only repeats the status.
+    pub(super) fn title(&self) -> Option<Excerpt> {
+        let at = self.body.to_ascii_lowercase().find("<title")?;
+        let (title, _) = self.body.get(at..)?.split_once('>')?.1.split_once('<')?;
+        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_status = title.is_empty() || title.starts_with(|first: char| first.is_ascii_digit());
+        (!is_status).then(|| Excerpt::of(&title))
     }
 
     /// A page of nginx's own, not one that it passes on.
@@ -226,10 +262,13 @@ impl Connector {
         let turn = self.journal.turn(Instant::now());
         self.in_time(TURN_TIME_MAX, tokio::time::sleep_until(turn)).await?;
         let connection = self.open().await?;
+        let (watched, lines) = Watched::new(connection.io);
         let (mut sender, driver) =
-            hyper::client::conn::http1::handshake(TokioIo::new(connection.io)).await.map_err(trouble)?;
+            hyper::client::conn::http1::handshake(TokioIo::new(watched)).await.map_err(trouble)?;
         tokio::spawn(driver.with_upgrades());
-        self.in_time(ask.time, sender.send_request(request)).await?.map_err(trouble)
+        let mut response = self.in_time(ask.time, sender.send_request(request)).await?.map_err(trouble)?;
+        response.extensions_mut().insert(lines);
+        Ok(response)
     }
 
     async fn read(&self, response: Response<hyper::body::Incoming>) -> Result<Answer, Trouble> {
@@ -239,7 +278,8 @@ impl Connector {
         let is_cut = whole.as_ref().is_err_and(|error| !error.is::<LengthLimitError>());
         let body = whole.map(|body| body.to_bytes()).unwrap_or_default();
         let body = String::from_utf8_lossy(&body).into_owned();
-        Ok(Answer { status: head.status.as_u16(), fields: head.headers, body, is_cut })
+        let has_bare_lf = head.extensions.get::<Lines>().is_some_and(Lines::has_bare_lf);
+        Ok(Answer { status: head.status.as_u16(), fields: head.headers, body, is_cut, has_bare_lf })
     }
 
     /// Asks for a WebSocket; an answer other than a 101 comes back as it is.
@@ -276,11 +316,17 @@ impl Connector {
             return self.read(response).await.map(Err);
         }
         let fields = response.headers().clone();
-        if fields.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
-            != Some(&handshake::accept(key.as_bytes()))
+        let accepts: Vec<_> = fields.get_all(header::SEC_WEBSOCKET_ACCEPT).iter().collect();
+        if !matches!(accepts.as_slice(), [one] if one.as_bytes() == handshake::accept(key.as_bytes()))
             || refused_field(&fields, style.deflate).is_some()
         {
-            return Ok(Err(Answer { status: 101, fields, body: String::new(), is_cut: false }));
+            return Ok(Err(Answer {
+                status: 101,
+                fields,
+                body: String::new(),
+                is_cut: false,
+                has_bare_lf: false,
+            }));
         }
         let compresses = fields
             .get_all(header::SEC_WEBSOCKET_EXTENSIONS)

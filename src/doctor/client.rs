@@ -34,6 +34,8 @@ pub(super) use cookies::Jar;
 
 /// For a packet that the server owes at once.
 const PACKET_TIME: Duration = Duration::from_secs(4);
+/// For an app that may ask a database whether a client is allowed.
+const JOIN_TIME: Duration = Duration::from_secs(8);
 /// For the first answer: a server that slept may have to wake up.
 const FIRST_ANSWER_TIME: Duration = Duration::from_secs(8);
 
@@ -41,6 +43,8 @@ const FIRST_ANSWER_TIME: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub(super) struct Client<'a> {
     pub(super) connector: &'a Connector,
+    /// The way to another address of the name, for a WebSocket that fails here.
+    pub(super) other: Option<Connector>,
     pub(super) path: &'a str,
     /// What goes along: empty where nothing private may be sent.
     pub(super) query: &'a [(String, String)],
@@ -182,6 +186,10 @@ impl Client<'_> {
 
     fn target(&self, eio: Eio, path: &str, transport: &str, sid: Option<&str>) -> String {
         let mut target = format!("{path}?EIO={}&transport={transport}", eio.number());
+        if transport == "polling" && eio == Eio::V3 {
+            // Packets as text, as clients without binary XMLHttpRequest ask for them.
+            target += "&b64=1";
+        }
         if transport == "polling" {
             // Clients add it against caches (`timestampParam`).
             target += &format!("&t={}", self.jar.stamp());
@@ -268,12 +276,15 @@ impl Client<'_> {
 
     /// Who made an answer, as far as anybody can say.
     fn who(&self, answer: &Answer) -> String {
-        let author = Excerpt::of(&answer.author());
+        let mut author = Excerpt::of(&answer.author()).to_string();
+        if let Some(title) = answer.title() {
+            author += &format!(", page `{title}`");
+        }
         match (answer.field("sanedge-error"), self.between) {
             (Some(code), _) => format!("sanedge itself, code {}", Excerpt::of(code)),
             (None, Between::Sanedge) => format!("the app behind sanedge, {author}"),
             (None, Between::Nobody) => format!("the app, {author}"),
-            (None, Between::Somebody) => author.into(),
+            (None, Between::Somebody) => author,
         }
     }
 

@@ -45,6 +45,9 @@ pub struct Options {
     /// Send this in the query, as in the client's `query` option; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub query: Vec<(String, String)>,
+    /// Send this when joining the namespace, as in the client's `auth` option; may be repeated. The report masks its value.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair, requires = "namespace")]
+    pub auth: Vec<(String, String)>,
     /// Connect as a page of this origin, with the browser's CORS checks, or as a program that sends this Origin: `wss://host`, `file://`.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub origin: Option<String>,
@@ -115,6 +118,7 @@ impl Options {
             (!self.header.is_empty(), "header"),
             (self.cookie.is_some(), "cookie"),
             (self.namespace.is_some(), "namespace"),
+            (!self.auth.is_empty(), "auth"),
         ];
         given.into_iter().filter_map(|(given, name)| given.then_some(name)).collect()
     }

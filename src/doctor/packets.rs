@@ -91,11 +91,13 @@ impl Eio {
         }
     }
 
-    /// The CONNECT packet of a namespace. The query of v2 stands behind its name.
-    pub(super) fn connect(self, namespace: &str, query: &str) -> String {
+    /// The CONNECT packet of a namespace. The query of v2 stands behind its name, and `auth` (JSON or empty) of v4 behind
+    /// the comma.
+    pub(super) fn connect(self, namespace: &str, query: &str, auth: &str) -> String {
         match (self, query) {
             (Self::V3, query) if !query.is_empty() => format!("40{namespace}?{query},"),
-            _ => format!("40{namespace},"),
+            (Self::V3, _) => format!("40{namespace},"),
+            (Self::V4, _) => format!("40{namespace},{auth}"),
         }
     }
 }
@@ -120,8 +122,16 @@ impl Body {
     }
 }
 
-/// `LENGTH:packet` of version 3, its first packet. Lengths count UTF-16 units, and an open packet is ASCII.
+/// `LENGTH:packet` of version 3, its first packet. Lengths count UTF-16 units, and an open packet is ASCII. Engine.IO 1.x
+/// and old ones of Python send the binary form: 0, digits as bytes, 255 (which is no UTF-8), packet.
 fn first_of_v3(body: &str) -> Option<&str> {
+    if let Some(binary) = body.strip_prefix('\0') {
+        let (digits, packets) = binary.split_once(char::REPLACEMENT_CHARACTER)?;
+        let length = digits
+            .chars()
+            .fold(0_usize, |length, digit| length.saturating_mul(10).saturating_add(digit as usize));
+        return packets.get(..length);
+    }
     let (length, rest) = body.split_once(':')?;
     rest.get(..length.parse().ok()?)
 }
@@ -214,6 +224,15 @@ pub(crate) fn is_of_python(body: &str) -> bool {
     text == "\"Bad Request\"" || text.starts_with('"') && error_in_words(text).is_some()
 }
 
+/// Whether a message disconnects the client from `namespace`.
+pub(crate) fn leaves(message: &str, namespace: &str) -> bool {
+    let own = if namespace == "/" { "" } else { namespace };
+    message
+        .strip_prefix("41")
+        .and_then(|rest| rest.strip_prefix(own))
+        .is_some_and(|rest| rest.trim_end_matches(',').is_empty())
+}
+
 /// Whether a body has the fields of an open packet, in whatever state.
 pub(crate) fn looks_like_open(body: &str) -> bool {
     body.contains("\"sid\"") && (body.contains("\"upgrades\"") || body.contains("\"pingInterval\""))
@@ -234,7 +253,7 @@ pub(crate) fn joined(message: &str, namespace: &str) -> Option<Joined> {
     };
     match kind {
         "40" if namespace != "/" || !rest.starts_with('/') => Some(Joined::Yes),
-        "44" => Some(Joined::No(refusal(rest))),
+        "44" if namespace != "/" || !rest.starts_with('/') => Some(Joined::No(refusal(rest))),
         _ => None,
     }
 }
@@ -290,6 +309,30 @@ mod tests {
         ] {
             assert_eq!(heard(&body), read(&body), "{body}");
         }
+    }
+
+    #[test]
+    fn the_binary_form_of_old_servers_is_read() {
+        let packet = format!("0{JSON}");
+        let digits: String = packet.len().to_string().bytes().map(|digit| char::from(digit - b'0')).collect();
+        let body = format!("\0{digits}\u{fffd}{packet}");
+        assert!(matches!(Body::read(&body), Body::Open(Eio::V3, open) if open.sid == "x"));
+        for bad in ["\0", "\0\u{fffd}", "\0\u{1}\u{fffd}", "\0\u{fffe}\u{fffe}\u{fffe}\u{fffe}\u{fffd}0{}"] {
+            assert_eq!(Body::read(bad), Body::Other, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn auth_stands_behind_the_comma_of_version_4() {
+        assert_eq!(Eio::V4.connect("/", "a=b", ""), "40/,");
+        assert_eq!(Eio::V4.connect("/x", "", "{\"t\":\"1\"}"), "40/x,{\"t\":\"1\"}");
+        assert_eq!(Eio::V3.connect("/x", "a=b", "{}"), "40/x?a=b,");
+        assert_eq!(joined("44/other,{\"message\":\"no\"}", "/"), None);
+        assert_eq!(joined("44{\"message\":\"no\"}", "/"), Some(Joined::No("no".to_owned())));
+        assert!(leaves("41", "/") && leaves("41/x,", "/x") && leaves("41/x", "/x"));
+        assert!(
+            !leaves("41/x,", "/") && !leaves("41", "/x") && !leaves("42[]", "/") && !leaves("41/xy,", "/x")
+        );
     }
 
     const JSON: &str = r#"{"sid":"x","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use super::connection::{ANSWER_TIME, Connector};
 
 /// Largest WebSocket message that is read.
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of the first message that are needed; the rest of a longer one is not read.
 const BEGINNING_BYTES_MAX: usize = 4096;
 /// Limit for the first message, which a server sends at once.

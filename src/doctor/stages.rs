@@ -87,7 +87,8 @@ impl Stages<'_> {
             return self.with_tls(&open, section).await;
         }
         let connector = self.plain_connector(*open.first()?);
-        let engine = self.engine(&connector, true);
+        let other = open.get(1).map(|address| self.plain_connector(*address));
+        let engine = Client { other, ..self.engine(&connector, true) };
         self.in_the_clear(&engine, section);
         let met = engine.begin().await;
         engine.go_on(met, section).await;
@@ -140,6 +141,10 @@ impl Stages<'_> {
         if let Some(cookie) = &options.cookie {
             self.journal.hide(&String::from_utf8_lossy(cookie.as_bytes()), "***");
         }
+        for (_, value) in &options.auth {
+            let quoted = serde_json::Value::from(value.as_str()).to_string();
+            self.journal.hide(quoted.trim_matches('"'), "***");
+        }
         for (key, value) in &self.target.query {
             let escaped = super::packets::escape(value);
             self.journal.hide(&format!("{key}={escaped}"), &format!("{key}=***"));
@@ -158,6 +163,7 @@ impl Stages<'_> {
         }
         Client {
             connector,
+            other: None,
             path: &self.target.path,
             query: if open { &self.target.query } else { &[] },
             fields,

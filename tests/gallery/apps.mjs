@@ -199,6 +199,56 @@ const wary = createServer((request, response) => {
 })
 listen(wary, 4047)
 
+// What is in front of the app or in its place, with the fields of its maker.
+function says(port, status, fields, body = '') {
+  const server = createServer((_, response) => response.writeHead(status, { 'Content-Length': body.length, ...fields }).end(body))
+  server.on('upgrade', (_, socket) => socket.on('error', () => {}).end(`HTTP/1.1 ${status} no\r\n${Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`).join('')}Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`))
+  listen(server, port)
+}
+says(4091, 403, { Server: 'AmazonS3' }, '<Error><Code>AccessDenied</Code></Error>')
+says(4092, 404, { server: 'istio-envoy' })
+says(4093, 404, { 'apigw-requestid': 'x' }, '{"message":"Not Found"}')
+says(4094, 404, { Server: 'cloudflare' })
+says(4095, 400, { Server: 'Microsoft-HTTPAPI/2.0' }, '<h2>Bad Request - Invalid Hostname</h2>')
+four(4096, { allowEIO3: true })
+four(4124, { path: '/socket.io', addTrailingSlash: false })
+four(4098).on('connection', socket => socket.disconnect())
+four(4099).on('connection', socket => socket.conn.close())
+four(4117).use((socket, next) => next(socket.handshake.auth.token === 'a "secret"' ? undefined : new Error('who are you?')))
+four(4119).use((_, next) => setTimeout(next, 4500))
+four(4120, { cors: { origin: 'https://page.recre.store/', credentials: true } })
+four(4121, { cors: { origin: 'https://page.recre.store, https://other.recre.store', credentials: true } })
+four(4122, { cors: { origin: 'https://page.recre.store' } })
+four(4123).on('connection', socket => socket.emit('state', 'x'.repeat(2e6)))
+
+// A proxy in front of the good app that changes the heads of its answers: the first one of each connection.
+function heads(port, change) {
+  listen(createTcpServer(client => client.once('data', request => {
+    const server = connect(4004, '127.0.0.1', () => server.write(request))
+    let head = Buffer.alloc(0)
+    server.on('data', data => {
+      if (!head) return client.write(data)
+      head = Buffer.concat([head, data])
+      const end = head.indexOf('\r\n\r\n')
+      if (end < 0) return
+      client.write(change(`${head.subarray(0, end + 2)}`, `${request}`))
+      client.write(change.body ? change.body(head.subarray(end + 4), `${request}`) : head.subarray(end + 4))
+      head = undefined
+    })
+    client.on('data', data => server.write(data))
+    for (const [end, other] of [[client, server], [server, client]]) end.on('error', () => {}).on('close', () => other.destroy())
+  })), port)
+}
+const long = kibibytes => 'X-Policy: ' + 'x'.repeat(1000) + '\r\n' + ('X-More: ' + 'y'.repeat(1024) + '\r\n').repeat(kibibytes - 1)
+heads(4112, head => head.replace(/(content-length: \d+\r\n)/i, '$1$1') + '\r\n')
+heads(4113, head => head + long(17) + '\r\n')
+heads(4114, head => head.replaceAll('\r\n', '\n') + '\n')
+heads(4115, head => head + long(14) + '\r\n')
+heads(4116, head => head.replace(/(sec-websocket-accept: .*\r\n)/i, '$1$1') + '\r\n')
+const emptied = (head, request) => (request.startsWith('POST') ? head.replace(/content-length: \d+/i, 'Content-Length: 0') : head) + '\r\n'
+emptied.body = (body, request) => request.startsWith('POST') ? '' : body
+heads(4118, emptied)
+
 process.stdin.on('end', () => process.exit(0)).resume()
 await Promise.all(waiting)
 process.stdout.write('{"event":"listening"}\n')

@@ -7,6 +7,7 @@
 
 mod clients;
 mod exhibits;
+mod gateways;
 mod house;
 mod kinds;
 mod reports;

@@ -70,6 +70,7 @@ impl Client<'_> {
                     None => self.alike(answer, finding).await,
                 }
             }
+            Code::EioRefused if let Some(found) = self.only_browsers().await => found,
             Code::EioRefused | Code::EioUnauthorized => self.lost_field(finding),
             Code::HttpUnavailable if answer.is_nginx_itself() => self.for_every_name(answer, finding).await,
             _ => finding,
@@ -108,19 +109,21 @@ impl Client<'_> {
                 .question("does the app's own log show the request? Then the app refuses it, not the proxy"),
             404 if alone => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
             404 if known::repeats(&answer.body, path) => self.worded(Code::EioNotFound, format!("the app itself answers 404 and repeats {path}, so the proxy forwards it unchanged ({by}): Socket.IO is not attached to the server that listens (`app.listen()` instead of `httpServer.listen()`), or has another `path`")),
+            404 if let Some(app) = known::app_that_answers(answer) => self.worded(Code::EioNotFound, format!("the app itself answers 404 at {path} ({app}), so the proxy forwards it: Socket.IO is not attached to this app, or has another path (JavaScript: `path`; python-socketio: `socketio_path`, and the place where its ASGI or WSGI app is mounted)")),
             404 if known::is_of_a_file_server(answer) => self.worded(Code::EioNotFound, format!("the web server itself answers 404 ({by}), as for a missing file: it has no rule that forwards {path} to the app (nginx: a `location` with `proxy_pass` and without `try_files`)")),
             404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy forwards it to the wrong app, or Socket.IO has another path"))
                 .question("does the app's own log show the request? Then the app has Socket.IO at another path; otherwise the proxy forwards it elsewhere"),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
-            429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}): raise it for {path}, where every client makes five requests at once")),
+            429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}), or of the app: raise it for {path}, where every client makes five requests at once")),
             502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?"))
                 .question("does `curl http://127.0.0.1:PORT/socket.io/?EIO=4&transport=polling` answer on the board? If yes, compare host, port and scheme (http or https) with the proxy's upstream address"),
             503 if answer.is_nginx_itself() => self.worded(Code::HttpUnavailable, "nginx itself answers 503, at every attempt: a rule for maintenance (`return 503`) or a limit (`limit_req`, `limit_conn`) is in force"),
             503 => self.worded(Code::HttpUnavailable, format!("the proxy has no working server behind it (503, {by}): is the app running?")),
             504 => self.worded(Code::HttpGatewayTimeout, format!("the app behind the proxy does not answer in time (504, {by}): does it hang? Check its log")),
             500..=599 => self.worded(Code::HttpError, format!("the server fails on the handshake ({status}, {by}): check its log")),
-            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path}, where Socket.IO should be: forward {path} to the app")),
+            200 if *body == Body::Html => self.worded(Code::EioNotSocketio, format!("a web page answers at {path} ({by}), where Socket.IO should be: forward {path} to the app")),
             200 if packets::looks_like_open(&answer.body) => self.worded(Code::EioGarbled, "the answer to the handshake is a damaged Engine.IO packet: a program on the way changes it"),
+            200 if answer.body.is_empty() => self.worded(Code::EioGarbled, format!("the answer to the handshake is empty (200, {by}): the app or a proxy sends it without its body (`Content-Length: 0`), or another app answers at {path}")),
             200 | 426 => self.worded(Code::EioNotSocketio, format!("what answers at {path} is not Socket.IO ({status}, {by}): is another app on that port, or does Socket.IO have another path?")),
             _ => self.worded(Code::EioStatus, format!("status {status} to the handshake at {path} ({by}): check the log of the server that answered")),
         }
@@ -209,17 +212,35 @@ impl Client<'_> {
             );
             return self.worded(Code::HttpRedirectLoop, message).word("location", location);
         }
-        if known::is_login(path) {
-            let message = format!(
+        let (host, behind) = match path.split_once("://") {
+            Some((_, rest)) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None => ("", path),
+        };
+        let is_here = host.is_empty() || host.eq_ignore_ascii_case(&self.connector.authority);
+        let text = if is_here && self.path.strip_suffix('/') == Some(behind) {
+            format!(
+                "the server redirects to its path without the last slash, `{behind}`: set `addTrailingSlash: false` in client and server, or keep the slash (Next.js: `skipTrailingSlashRedirect: true`)"
+            )
+        } else if is_here && behind != self.path && behind.ends_with(self.path) {
+            format!(
+                "a middleware of the app or the proxy puts something in front of the path, as for languages (it redirects to `{location}`): exempt {} from it",
+                self.path
+            )
+        } else if self.connector.tls.is_none() && path.starts_with("https://") {
+            format!(
+                "plain http is redirected to https (`{location}`), which clients do not follow: give the client the address with https://"
+            )
+        } else if known::is_login(path) {
+            format!(
                 "a login is in front of {} (it redirects to `{location}`), which a Socket.IO client cannot pass: exempt the path from it",
                 self.path
-            );
-            return self.worded(Code::EioRedirected, message).word("location", location);
-        }
-        let message = format!(
-            "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or remove the redirect"
-        );
-        self.worded(Code::EioRedirected, message).word("location", location)
+            )
+        } else {
+            format!(
+                "the handshake is redirected to `{location}`, which a WebSocket does not follow: connect there, or remove the redirect"
+            )
+        };
+        self.worded(Code::EioRedirected, text).word("location", location)
     }
 
     /// Whether a WebSocket at the same path reaches Socket.IO.

@@ -97,7 +97,7 @@ mod tests {
         for cookie in cookies {
             fields.append(header::SET_COOKIE, cookie.parse().unwrap());
         }
-        Answer { status: 200, fields, body: String::new(), is_cut: false }
+        Answer { status: 200, fields, body: String::new(), is_cut: false, has_bare_lf: false }
     }
 
     #[test]

@@ -27,8 +27,10 @@ impl Client<'_> {
         let credentials = answer.field("access-control-allow-credentials") == Some("true");
         let finding = match allowed.as_slice() {
             [] => self.worded(Code::CorsMissing, format!("the server does not allow pages of `{page}` (CORS): {add}")),
+            [_, _, ..] if answer.fields.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter().count() == 1 => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin is a list, so browsers refuse it: name the pages in `cors.origin` as an array, not in one string, or remove the field from the proxy"),
             [_, _, ..] => self.worded(Code::CorsTwice, "Access-Control-Allow-Origin has more than one value, so browsers refuse it: remove it from the proxy, because the app sends it"),
             ["*"] if credentials || self.options.cookie.is_some() => self.worded(Code::CorsStar, format!("the server allows `*`, which browsers refuse together with credentials: {add}")),
+            [one] if one == page && !credentials && self.options.cookie.is_some() => self.worded(Code::CorsMissing, format!("the server allows pages of `{page}`, but not with cookies (Access-Control-Allow-Credentials is missing): set `cors.credentials: true` in the server")),
             [one] if *one == "*" || one == page => {
                 match self.preflight(page).await {
                     Some(finding) => section.found(finding),
@@ -36,6 +38,7 @@ impl Client<'_> {
                 }
                 return;
             }
+            [other] if other.strip_suffix('/') == Some(page) => self.worded(Code::CorsOther, format!("the server allows `{}`, with a slash at the end, which no page's origin has: write `{page}` into `cors.origin` of the server", Excerpt::of(other))),
             [other] => self.worded(Code::CorsOther, format!("the server allows pages of `{}`, not of `{page}` (CORS): {add}", Excerpt::of(other))),
         };
         section.found(finding.seen("allowed", Excerpt::of(&allowed.join(", "))));

@@ -17,6 +17,14 @@ impl Client<'_> {
         let met = self.once_more(met, section).await;
         match met {
             Met::Open(eio, open, answer) => self.opened(eio, open, &answer, seat, section).await,
+            // python-engineio before 4 refuses what is not version 3.
+            Met::Error(error, answer) if error.code == 5 && self.version() == Eio::V4 => {
+                if let Met::Open(Eio::V3, open, answer) = self.meet(Eio::V3, self.path).await {
+                    return self.opened(Eio::V3, open, &answer, seat, section).await;
+                }
+                self.refused(&error, &answer, section).await;
+                None
+            }
             Met::Error(error, answer) => {
                 match self.refusal(&answer).await {
                     Some(finding) => section.found(finding),
@@ -49,6 +57,12 @@ impl Client<'_> {
         section: &mut Section,
     ) -> Option<Open> {
         let mut open = open;
+        // Only Engine.IO 6 announces it.
+        if eio == Eio::V3 && self.version() == Eio::V4 && open.max_payload.is_some() {
+            let message = "the server supports EIO=4, which this client sent, and answers as to EIO=3: this part of the query is lost on its way to the app";
+            section.found(self.answered(self.worded(Code::EioTransportUnknown, message), answer));
+            return None;
+        }
         if eio != self.version() {
             if self.options.eio == Some(4) {
                 let message = "the server is Socket.IO 2.x: a client of 3.x or 4.x cannot connect to it";
@@ -70,6 +84,12 @@ impl Client<'_> {
                 "the answer to the handshake says `Content-Encoding: {coding}` and is not compressed: browsers cannot read it, Node and other programs can"
             );
             section.found(self.answered(self.worded(Code::EioGarbled, message), answer));
+        }
+        if let Some(what) = answer.refused_by_node() {
+            let message = format!(
+                "the head of the answer {what}: clients in Node refuse it (browsers do not): find out which program on the way writes it"
+            );
+            section.found(self.worded(Code::HttpMalformed, message).seen("answered by", self.who(answer)));
         }
         self.cors(answer, section).await;
         self.mixed_content(section);

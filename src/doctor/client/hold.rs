@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Client, PACKET_TIME, Seat};
+use super::{Client, JOIN_TIME, Seat};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{self, Eio, Joined};
@@ -13,6 +13,9 @@ use crate::excerpt::Excerpt;
 
 /// Socket.IO disconnects a client without a namespace after 45 s (`connectTimeout`).
 const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
+
+/// So long a client stays in its namespace before it is believed to have been accepted.
+const STAY_TIME: Duration = Duration::from_millis(500);
 
 impl Client<'_> {
     pub(super) async fn over_websocket(&self, mut socket: Socket, seat: &Seat, section: &mut Section) {
@@ -28,28 +31,66 @@ impl Client<'_> {
     async fn join(&self, socket: &mut Socket, namespace: &str, eio: Eio, section: &mut Section) {
         let begin = Instant::now();
         if eio == Eio::V4 || namespace != "/" {
-            socket.say(self.connector, &eio.connect(namespace, &self.query_text())).await;
+            socket.say(self.connector, &eio.connect(namespace, &self.query_text(), &self.auth_text())).await;
         }
-        let until = begin + PACKET_TIME;
+        let until = begin + JOIN_TIME;
         let finding = loop {
             match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
                 Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
                 Heard::Text(text) => match packets::joined(&text, namespace) {
                     Some(Joined::Yes) => {
+                        let joined_after = begin.elapsed();
+                        if let Some(finding) = self.thrown_out(socket, namespace).await {
+                            break finding;
+                        }
                         section.passed(Group::Namespace, format!("{namespace} is joined"));
                         if let Some(spoken) = &mut section.spoken {
-                            spoken.joined_after = Some(begin.elapsed());
+                            spoken.joined_after = Some(joined_after);
                         }
                         return;
                     }
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),
                     None => {}
                 },
-                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).seen("closed", Excerpt::of(&how)),
+                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).question("does the server have a `parser` of its own (socket.io-msgpack-parser)? Then only a client with the same parser can join").seen("closed", Excerpt::of(&how)),
                 _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}`: does a middleware never call next()?")),
             }
         };
         section.found(finding.word("namespace", namespace));
+    }
+
+    /// An app may accept a client and disconnect it at once.
+    async fn thrown_out(&self, socket: &mut Socket, namespace: &str) -> Option<Finding> {
+        let until = Instant::now() + STAY_TIME;
+        // An app may send without a pause.
+        while Instant::now() < until {
+            match socket.hear(self.connector, until.saturating_duration_since(Instant::now())).await {
+                Heard::Text(text) if text == "2" => socket.say(self.connector, "3").await,
+                Heard::Text(text) if packets::leaves(&text, namespace) => {
+                    return Some(self.left_again(namespace));
+                }
+                Heard::Text(_) => {}
+                Heard::Closed(how) | Heard::Cut(how) => {
+                    let message = format!(
+                        "the app accepts the client in `{namespace}`, and the connection ends at once: its `connection` handler closes it, or fails"
+                    );
+                    return Some(
+                        self.worded(Code::NsRefused, message)
+                            .question("does the app's log show an error or a start at the time of this run? If not, the handler disconnects this client")
+                            .seen("closed", Excerpt::of(&how)),
+                    );
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    pub(super) fn left_again(&self, namespace: &str) -> Finding {
+        let message = format!(
+            "the app accepts the client in `{namespace}` and disconnects it at once (`socket.disconnect()`, \"io server disconnect\" at the client): its `connection` handler has the reason, such as a missing token"
+        );
+        self.lost_field(self.worded(Code::NsRefused, message))
     }
 
     /// python-socketio refuses an unknown namespace with its own text.
@@ -60,7 +101,14 @@ impl Client<'_> {
             self.worded(Code::NsUnknown, format!("the Python app has no namespace `{namespace}`: a handler with `namespace=\"{namespace}\"` is missing, or a path was meant"))
         } else {
             let message = format!("the app refuses the namespace `{namespace}`: {}", Excerpt::of(why));
-            self.lost_field(self.worded(Code::NsRefused, message))
+            let finding = self.lost_field(self.worded(Code::NsRefused, message));
+            if self.options.auth.is_empty() {
+                finding.question(
+                    "does your client send `auth` (a token)? This run did not: --auth KEY=VALUE sends it",
+                )
+            } else {
+                finding
+            }
         };
         finding.word("namespace", namespace)
     }

@@ -29,6 +29,9 @@ const fn row(
 }
 
 const NO_FIELD: (&str, &str) = ("", "");
+const STATIC_HOSTING: &str = "a host for files answers at {path}, on which no Socket.IO server can run: give the client the address of your server";
+const API_GATEWAY: &str =
+    "AWS API Gateway has no such path or refuses it: Socket.IO needs a load balancer (ALB) instead";
 
 const ROWS: &[Row] = &[
     // --- the proxy sets Upgrade on every request
@@ -143,6 +146,27 @@ const ROWS: &[Row] = &[
         "ngrok itself answers with an error: its code is in the evidence (https://ngrok.com/docs/errors)",
     ),
     row(
+        &[404],
+        NO_FIELD,
+        &["Faithfully yours, frp"],
+        Code::TunnelError,
+        "frp's server has no running proxy for `{host}`: start frpc on the board, and compare its `customDomains` with this name",
+    ),
+    row(
+        &[404, 502, 503],
+        NO_FIELD,
+        &["no tunnel here", "tunnel not found", "tunnel is not connected", "tunnel not connected"],
+        Code::TunnelError,
+        "the tunnel's server has no running tunnel for `{host}`: start its client on the board",
+    ),
+    row(
+        &[],
+        NO_FIELD,
+        &["X-Tunnel-Skip-AntiPhishing-Page", "about to connect to a developer tunnel"],
+        Code::TunnelError,
+        "the tunnel's warning page for visitors is in front of the app: send the field `X-Tunnel-Skip-AntiPhishing-Page: true`",
+    ),
+    row(
         &[401, 403, 408, 502, 503, 504, 511],
         NO_FIELD,
         &["bypass-tunnel-reminder", "loca.lt", "localtunnel"],
@@ -178,9 +202,16 @@ const ROWS: &[Row] = &[
         "Vercel itself answers with an error; its functions hold no WebSockets or sessions: run the Socket.IO server elsewhere",
     ),
     row(
+        &[404],
+        NO_FIELD,
+        &["no-such-app"],
+        Code::TunnelError,
+        "Heroku has no app for `{host}`: check the app's name and its domains (`heroku domains`)",
+    ),
+    row(
         &[503],
         NO_FIELD,
-        &["herokucdn.com/error-pages", "no-such-app"],
+        &["herokucdn.com/error-pages"],
         Code::TunnelError,
         "Heroku itself answers: the app crashed or does not listen on the port in the variable PORT: see `heroku logs`",
     ),
@@ -191,12 +222,67 @@ const ROWS: &[Row] = &[
         Code::HttpUnavailable,
         "the AWS load balancer has no healthy target (503): see the health check of its target group: Socket.IO answers 404 on `/` and 400 on `/socket.io/`",
     ),
+    row(&[403], ("x-amzn-errortype", ""), &[], Code::TunnelError, API_GATEWAY),
+    row(&[400, 403, 404], ("apigw-requestid", ""), &[], Code::TunnelError, API_GATEWAY),
     row(
         &[403],
-        ("x-amzn-errortype", ""),
-        &[],
+        NO_FIELD,
+        &["does not have permission to get URL"],
+        Code::EioUnauthorized,
+        "Google's platform requires a sign-in here: let Cloud Run (App Engine, IAP) accept requests without authentication",
+    ),
+    row(
+        &[403],
+        NO_FIELD,
+        &["RBAC: access denied"],
+        Code::EioRefused,
+        "Istio refuses the request (RBAC: access denied): add {path} to the rules of the AuthorizationPolicy",
+    ),
+    row(
+        &[502, 503],
+        NO_FIELD,
+        &["reset reason: protocol error", "TLS_error", "TLS error"],
+        Code::HttpBadGateway,
+        "Envoy reaches the app, and the two speak different protocols: https and http, or HTTP/2 and HTTP/1.1 (Istio: the name of the Service's port, `http-…` or `https-…`)",
+    ),
+    row(
+        &[500, 502],
+        NO_FIELD,
+        &["DNS lookup failure for"],
+        Code::HttpBadGateway,
+        "Apache cannot resolve the app's address in its ProxyPass: often the slash at its end is missing: `ProxyPass / http://127.0.0.1:3002/`",
+    ),
+    row(
+        &[404],
+        ("server", "cloudflare"),
+        &["\0"],
+        Code::EioNotFound,
+        "nothing answers at {path} (404 through Cloudflare, without a body, as `cloudflared` sends it without a rule): give `{host}` a rule of the tunnel, or the app Socket.IO at this path",
+    ),
+    row(
+        &[200],
+        NO_FIELD,
+        &["/@vite/client"],
+        Code::EioNotSocketio,
+        "Vite's dev server answers with its page: give {path} an entry in `server.proxy` with `ws: true`, or connect to the app's own port",
+    ),
+    row(
+        &[403],
+        NO_FIELD,
+        &["this web app is stopped", "The web app you have attempted to reach is currently stopped"],
         Code::TunnelError,
-        "AWS API Gateway has no such path or refuses it: Socket.IO needs a load balancer (ALB) instead",
+        "Azure App Service says that the app is stopped (or has used up its quota): start it",
+    ),
+    // --- only files
+    row(&[403, 404, 405], ("server", "AmazonS3"), &[], Code::EioNotFound, STATIC_HOSTING),
+    row(&[404, 405], ("server", "Netlify"), &[], Code::EioNotFound, STATIC_HOSTING),
+    row(&[404, 405], ("server", "GitHub.com"), &[], Code::EioNotFound, STATIC_HOSTING),
+    row(
+        &[403, 404, 405],
+        NO_FIELD,
+        &["<Code>NoSuchKey</Code>", "<Code>AccessDenied</Code>", "GitHub Pages"],
+        Code::EioNotFound,
+        STATIC_HOSTING,
     ),
     row(
         &[511],
@@ -280,15 +366,62 @@ const ROWS: &[Row] = &[
         &[403, 409, 429, 503],
         NO_FIELD,
         &[
-            "error code: 1020",
+            "error code: 1005",
             "error code: 1006",
             "error code: 1007",
             "error code: 1008",
+            "error code: 1009",
             "error code: 1010",
+            "error code: 1012",
             "error code: 1015",
+            "error code: 1020",
+            "error code: 1106",
         ],
         Code::HttpChallenge,
         "a rule of Cloudflare refuses this client (the number is in the evidence): see Security, Events, and exempt {path}",
+    ),
+    row(
+        &[403, 409, 530],
+        NO_FIELD,
+        &["error code: 1000", "error code: 1001", "error code: 1002", "error code: 1004", "error code: 1014"],
+        Code::CdnOrigin,
+        "the record at Cloudflare has an address that Cloudflare does not serve, such as one of its own: put that of your server into it",
+    ),
+    row(
+        &[403],
+        NO_FIELD,
+        &["error code: 1003"],
+        Code::CdnOrigin,
+        "the request reaches Cloudflare by an address, and not by the name of a site (1003): connect to the name, and let each proxy forward it as Host",
+    ),
+    row(
+        &[],
+        NO_FIELD,
+        &["error code: 1101", "error code: 1102"],
+        Code::CdnOrigin,
+        "a Worker of Cloudflare in front of the app fails (error 1101, 1102): see its log, or exempt {path} from its route",
+    ),
+    // --- filters of a network
+    row(
+        &[200, 403, 503],
+        NO_FIELD,
+        &[
+            "FortiGuard",
+            "Web Page Blocked",
+            "zscaler",
+            "Cisco Umbrella",
+            "ERR_ACCESS_DENIED",
+            "internet usage policy",
+        ],
+        Code::HttpChallenge,
+        "a web filter answers, of this network or in front of the server: let it permit `{host}`, or try from another network",
+    ),
+    row(
+        &[200, 403, 406],
+        NO_FIELD,
+        &["The requested URL was rejected", "Your support ID is", "generated by Mod_Security"],
+        Code::HttpChallenge,
+        "a web application firewall in front of the app refuses the request: exempt {path}",
     ),
     // --- bot checks
     row(
@@ -402,9 +535,89 @@ const ROWS: &[Row] = &[
             "Caddy works!",
             "Test Page for the HTTP Server",
             "Default Web Site Page",
+            "Domain Default page",
+            "Synology Web Station",
+            "web station has been enabled",
+            "<title>Web Server's Default Page</title>",
+            "Welcome to CentOS",
+            "Welcome to OpenResty",
         ],
         Code::HttpDefaultSite,
         "the default page of the proxy answers: it has no site for `{host}`, or this site does not forward {path} to the app",
+    ),
+    row(
+        &[301, 302],
+        ("location", "/cgi-sys/defaultwebpage.cgi"),
+        &[],
+        Code::HttpDefaultSite,
+        "the default page of cPanel answers: it has no site for `{host}` at this address",
+    ),
+    row(
+        &[200, 403],
+        NO_FIELD,
+        &[
+            "\"/lander\"",
+            "sedoparking",
+            "parkingcrew",
+            "parklogic",
+            "bodis.com",
+            "domain is parked",
+            "domain is for sale",
+            "domain may be for sale",
+            "parked free",
+        ],
+        Code::HttpDefaultSite,
+        "the registrar's page for unused domains answers: put the address of your server into the A record of `{host}`",
+    ),
+    row(
+        &[400],
+        NO_FIELD,
+        &["Invalid Hostname", "request hostname is invalid"],
+        Code::HttpDefaultSite,
+        "IIS has no site for `{host}`: add the name to the bindings of the site",
+    ),
+    row(
+        &[404],
+        NO_FIELD,
+        &["404 Web Site not found", "Microsoft Azure Web App - Error 404"],
+        Code::HttpDefaultSite,
+        "Azure App Service has no app for `{host}`: add the name as a custom domain, or let the proxy send the app's own name as Host",
+    ),
+    row(
+        &[404],
+        NO_FIELD,
+        &["no Route matched with those values"],
+        Code::HttpDefaultSite,
+        "Kong has no route for `{host}` and {path}: add one, with `strip_path: false`",
+    ),
+    row(
+        &[404],
+        ("server", "envoy"),
+        &["\0"],
+        Code::HttpDefaultSite,
+        "Envoy itself answers 404: none of its routes has `{host}` with this path (Istio: VirtualService and Gateway; HTTPRoute)",
+    ),
+    // --- an old server
+    row(
+        &[200],
+        NO_FIELD,
+        &["Welcome to socket.io"],
+        Code::EioOldServer,
+        "the server is Socket.IO 0.9, to which no client of 1.x or later can connect: update it",
+    ),
+    row(
+        &[503],
+        NO_FIELD,
+        &["maintenance", "Be right back"],
+        Code::HttpUnavailable,
+        "a maintenance page answers (503): end the maintenance mode of the app or the proxy",
+    ),
+    row(
+        &[500],
+        ("server", "Apache"),
+        &["internal error or"],
+        Code::HttpError,
+        "Apache itself fails (500), and its error log says why: often a module is missing (`a2enmod proxy_http proxy_wstunnel`)",
     ),
     row(
         &[200],
@@ -443,7 +656,8 @@ pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
     let fits = |row: &&Row| {
         let (name, value) = row.field;
         (row.statuses.is_empty() || row.statuses.contains(&answer.status))
-            && (name.is_empty() || answer.field(name).is_some_and(|there| there.contains(value)))
+            && (name.is_empty()
+                || answer.field(name).is_some_and(|there| holds(&there.to_ascii_lowercase(), value)))
             && (row.body.is_empty() || row.body.iter().any(|part| holds(&body, part)))
     };
     let found = ROWS.iter().find(fits)?;
@@ -457,7 +671,7 @@ pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
     Some((found.code, says))
 }
 
-/// Whether `body` contains `part`; the part `\0` stands for an empty body.
+/// Whether `body`, in small letters, contains `part`; the part `\0` stands for an empty body.
 fn holds(body: &str, part: &str) -> bool {
     if part == "\0" { body.is_empty() } else { body.contains(&part.to_ascii_lowercase()) }
 }
@@ -501,8 +715,36 @@ pub(super) fn is_of_a_file_server(answer: &Answer) -> bool {
     let empty_of_caddy =
         server == "Caddy" && answer.body.is_empty() && answer.field("x-powered-by").is_none();
     let lighttpd = server.starts_with("lighttpd") && answer.body.contains("<h1>404");
-    let words = ["was not found on this server.", "404 - File or directory not found", "HTTP Error 404.0"];
+    let words = [
+        "requested URL was not found on this server.",
+        "404 - File or directory not found",
+        "HTTP Error 404.0",
+    ];
     answer.is_nginx_itself() || empty_of_caddy || lighttpd || words.iter().any(|w| answer.body.contains(w))
+}
+
+/// The framework whose own 404 this is.
+pub(super) fn app_that_answers(answer: &Answer) -> Option<&'static str> {
+    let server = answer.field("server").unwrap_or_default().to_ascii_lowercase();
+    let by_server =
+        ["aiohttp", "uvicorn", "werkzeug", "gunicorn", "daphne", "hypercorn", "kestrel", "tornado", "jetty"];
+    if let Some(name) = by_server.into_iter().find(|name| server.contains(name)) {
+        return Some(name);
+    }
+    if answer.field("x-powered-by") == Some("Next.js") {
+        return Some("Next.js");
+    }
+    let body = answer.body.trim();
+    let words = [
+        ("{\"detail\":\"Not Found\"}", "FastAPI or Starlette"),
+        ("If you entered the URL manually please check your spelling", "Flask"),
+        ("The requested resource was not found on this server.", "Django"),
+        ("\"statusCode\":404", "hapi or Nest"),
+        ("404: Not Found", "aiohttp or Tornado"),
+        ("\"status\":404,\"error\":\"Not Found\"", "Rails or Spring"),
+    ];
+    let known = words.into_iter().find(|(words, _)| body.contains(words)).map(|(_, name)| name);
+    known.or_else(|| (body == "Not Found").then_some("in the words of Koa and Starlette"))
 }
 
 /// Whether an answer repeats the requested path, which shows that its sender received it.
@@ -531,7 +773,7 @@ mod tests {
         if !field.0.is_empty() {
             fields.insert(HeaderName::from_bytes(field.0.as_bytes()).unwrap(), field.1.parse().unwrap());
         }
-        Answer { status, fields, body: body.to_owned(), is_cut: false }
+        Answer { status, fields, body: body.to_owned(), is_cut: false, has_bare_lf: false }
     }
 
     fn code(status: u16, field: (&str, &str), body: &str) -> Option<Code> {

@@ -18,7 +18,10 @@ impl Client<'_> {
             Opening::Answered(answer) => {
                 let finding = match self.only_upgrades_fail(&answer, seat).await {
                     Some(finding) => finding,
-                    None => self.no_upgrade(&answer, seat),
+                    None => match self.unknown_path(&answer, seat).await {
+                        Some(finding) => finding,
+                        None => self.no_upgrade(&answer, seat),
+                    },
                 };
                 self.answered(finding, &answer)
             }
@@ -27,6 +30,19 @@ impl Client<'_> {
             Opening::Trouble(trouble) => self.no_answer(&trouble),
             Opening::Open(..) => self.worded(Code::WsStatus, "the WebSocket opens now and did not before"),
         }
+    }
+
+    /// Starlette and others refuse a WebSocket of a path that they do not know with 403.
+    async fn unknown_path(&self, answer: &Answer, seat: &Seat) -> Option<Finding> {
+        if answer.status != 403 || seat.open.is_some() {
+            return None;
+        }
+        let plain = Ask::get(self.target(seat.eio, self.path, "websocket", None)).with(&self.fields());
+        let plain = self.connector.ask(&plain).await.ok().filter(|plain| plain.status == 404)?;
+        Some(
+            self.strange_status(&Body::read(&plain.body), &plain)
+                .seen("the same without Upgrade", plain.shown()),
+        )
     }
 
     /// Polling works.
@@ -60,6 +76,7 @@ impl Client<'_> {
             return Some(self.worded(Code::WsElsewhere, message));
         }
         let leads_elsewhere = match answer.status {
+            401 => false,
             502 | 504 if answer.field("cf-ray").is_some() => false,
             200 | 300..=399 | 404 | 502 | 504 => true,
             403 | 405 | 501 | 503 | 505 if !answer.may_be_limit() => false,
@@ -76,7 +93,10 @@ impl Client<'_> {
         }
         let (status, by, path) = (answer.status, self.who(answer), self.path);
         let asked = known::path_asked(&answer.body).filter(|asked| asked != path);
+        let location = answer.field("location").unwrap_or_default();
         let finding = match (asked, leads_elsewhere) {
+            _ if answer.status == 401 => self.worded(Code::EioUnauthorized, format!("polls of {path} reach the app, but a WebSocket handshake needs a sign-in (401, {by}): the login in front of the app exempts polls and not WebSockets: exempt both")),
+            _ if (300..400).contains(&answer.status) && known::is_login(location) => self.worded(Code::EioRedirected, format!("polls of {path} reach the app, but a WebSocket handshake is redirected to a login (`{}`): exempt WebSockets of the path from it as well", Excerpt::of(location))).word("location", Excerpt::of(location)),
             (Some(asked), _) => self.worded(Code::WsElsewhere, format!("polls reach the app at {path}, but the proxy's rule for WebSockets forwards `{}`: let both rules forward the same path", Excerpt::of(&asked))),
             (None, true) => self.worded(Code::WsElsewhere, format!("polls of {path} reach the app, but a WebSocket handshake at the same path gets {status} ({by}): the proxy's rule for WebSockets forwards to another path, port or Host than its rule for polls"))
                 .question("is there a rule of its own for WebSockets (a RewriteRule, an ACL on Upgrade, a second route)? If not, the proxy cannot forward an upgrade"),
@@ -134,10 +154,11 @@ impl Client<'_> {
                 .question("does the server's log say `No supported WebSocket library detected`? If not, it says what fails"),
             (None, 400) if let Some(field) = handshake_field(answer) => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library refuses the field `{field}` of the handshake, which this client sent correctly: a proxy on the way changes it, or two proxies set it")),
             (None, 400) if says_origin(answer) => self.origin_refused(answer),
-            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, but the WebSocket is refused (403, {by}): look for a rule about `Upgrade` or Origin there"))
+            (_, 403) if polls => self.worded(Code::WsForbidden, format!("polling works, but the WebSocket is refused (403, {by}): look for a rule about `Upgrade`, `transport=websocket` or Origin there"))
                 .question("does the app's own log show the upgrade? Then the app checks the Origin; otherwise a rule of the proxy refuses"),
             (None, 400 | 426) if polls && answer.field("sec-websocket-version").is_some() => self.worded(Code::WsUpgradeLost, format!("the app's WebSocket library sees no handshake ({}, Sec-WebSocket-Version): a proxy on the way drops `Upgrade` or `Connection`, or uses HTTP/2 to the app, where they do not exist: let it use HTTP/1.1 for {}", answer.status, self.path)),
             (_, 426) => self.worded(Code::WsUpgradeRequired, "the server asks for the upgrade that the client sent (426): the proxy does not forward it"),
+            (_, 500) if polls && known::read(answer, true).is_some_and(|(code, _)| code == Code::HttpError) => self.worded(Code::WsOff, "polls reach the app, but Apache itself fails on the WebSocket handshake (500): its module for WebSockets is missing: `a2enmod proxy_wstunnel`, then restart Apache (\"No protocol handler was valid\" in its error log)"),
             (_, 500) if polls => self.worded(Code::WsStatus, format!("polling works, but the WebSocket handshake fails (500, {by}) in a middleware that cannot handle an upgrade (compression, buffering, a cache), or the app: check both logs")),
             (_, status) if polls => self.worded(Code::WsStatus, format!("polling works, but the WebSocket handshake gets {status} ({by}) instead of 101: look for a rule there that matches upgrades")),
             _ => self.strange_status(&Body::read(&answer.body), answer),

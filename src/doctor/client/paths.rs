@@ -106,7 +106,9 @@ impl Client<'_> {
         // The part after the host in a client's URL is a namespace, but often a path was meant.
         let namespace = self.namespace.filter(|name| *name != "/").map(|name| format!("{name}/socket.io/"));
         let bare = self.bare();
-        let paths = ["/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
+        // With `addTrailingSlash: false`.
+        let short = self.path.strip_suffix('/').filter(|short| !short.is_empty()).unwrap_or("/socket.io");
+        let paths = [short, "/socket.io/", &doubled, "/api/socket.io/", "/ws/socket.io/", "/engine.io/"];
         let paths = namespace.as_deref().into_iter().chain(paths).filter(|path| *path != self.path);
         let paths: Vec<&str> = paths.collect();
         let tries = paths.iter().map(|path| bare.meet(self.version(), path));
@@ -116,6 +118,13 @@ impl Client<'_> {
             let message = format!(
                 "Socket.IO answers at {found}; the part after the host in a client's URL is a namespace, not a path: io(\"{}\", {{ path: \"{found}\" }})",
                 self.own_origin()
+            );
+            return Some(self.worded(Code::EioWrongPath, message).word("found_path", *found));
+        }
+        if *found == short {
+            let message = format!(
+                "nothing answers at {}, but Socket.IO answers at `{found}` without the last slash: give the client `addTrailingSlash: false`, or let the router forward both",
+                self.path
             );
             return Some(self.worded(Code::EioWrongPath, message).word("found_path", *found));
         }
@@ -139,7 +148,11 @@ impl Client<'_> {
         let ask = Ask::get(self.target(self.version(), self.path, "polling", None));
         let Ok(other) = connector.ask(&ask).await else { return finding };
         if other.status != answer.status || other.body != answer.body {
-            return finding.seen("for another name", other.shown());
+            let message = format!(
+                "nginx itself answers 503 for `{}` and not for another name: it has a site for it, and no working server (Kubernetes: the Service has no ready endpoints), or a limit or a rule for maintenance",
+                self.connector.authority
+            );
+            return self.worded(finding.code, message).seen("for another name", other.shown());
         }
         let message = format!(
             "nginx itself answers {} for every name: it has no site for `{}` (nginx-proxy: VIRTUAL_HOST of the app's container), or a rule for everything is in force (`return 503`, a limit)",

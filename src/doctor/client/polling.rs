@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{Client, Met, PACKET_TIME, Seat, describe, engine_error};
+use super::{Client, JOIN_TIME, Met, PACKET_TIME, Seat, describe, engine_error};
 use crate::doctor::ask::{Answer, Ask};
 use crate::doctor::check::{Finding, Section};
 use crate::doctor::connection::Trouble;
@@ -56,6 +56,10 @@ impl Client<'_> {
                 return Some(open);
             }
             Ok(answer) => {
+                if let Some(finding) = self.hidden_error(&answer).await {
+                    section.found(finding);
+                    return None;
+                }
                 // Engine.IO's own errors, and a proxy's, do not depend on the packet.
                 let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
                 if refuses_noop && let Ok((fresh, answer)) = self.heartbeat(eio).await {
@@ -64,6 +68,13 @@ impl Client<'_> {
                 }
                 self.turned_away(&open, "POST", &answer).await
             }
+            Err(trouble @ Trouble::Closed) => self
+                .worded(
+                    Code::EioPostRefused,
+                    "the connection is closed at a POST on the session: a proxy or filter refuses POST (nginx: `return 444`), or the app fails on it",
+                )
+                .question("does the app's log show an error at the time of this run? If not, the proxy refuses")
+                .seen("seen", describe(&trouble)),
             Err(trouble) => self
                 .worded(
                     Code::EioPostLost,
@@ -73,6 +84,23 @@ impl Client<'_> {
         };
         section.found(finding);
         None
+    }
+
+    /// Engine.IO's 400 to an unknown session, where a proxy replaces its text: that to a made-up session is the same.
+    async fn hidden_error(&self, answer: &Answer) -> Option<Finding> {
+        if answer.status != 400 || engine_error(answer).is_some() || answer.body.is_empty() {
+            return None;
+        }
+        let target = self.target(self.version(), self.path, "polling", Some("sanedge-doctor"));
+        let made_up = self.connector.ask(&Ask::get(target).with(&self.fields())).await.ok()?;
+        if made_up.status != answer.status || made_up.body != answer.body {
+            return None;
+        }
+        let message = "the second request gets the same 400 as one of a session that does not exist, in a proxy's words: it reached another process than the handshake: make sessions sticky, or run one process";
+        Some(
+            self.answered(self.worded(Code::EioSidUnknown, message), answer)
+                .question("does more than one process of the app run? If not, see what the app answers: the proxy replaces it (nginx: proxy_intercept_errors)"),
+        )
     }
 
     fn taken(&self, answer: &Answer, section: &mut Section) {
@@ -109,7 +137,10 @@ impl Client<'_> {
             _ if self.by_edge(answer).is_some() => self.strange_status(&Body::Other, answer),
             (Some(1), _) => self.session_unknown(open).await,
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
-            (None, 401 | 403 | 405) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
+            // Engine.IO's answer to a POST without `sid`.
+            (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but `sid`, the part of the query with the session, is lost on its way to the app: let the proxy or CDN forward the whole query"),
+            (None, 400 | 403 | 419) if method == "POST" && answer.body.to_ascii_lowercase().contains("csrf") => self.worded(Code::EioPostRefused, format!("a protection of the app against CSRF refuses POST ({}), with which polling clients send: exempt {} from it", answer.status, self.path)),
+            (None, 401 | 403 | 405 | 406 | 415 | 501) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
             (None, 502..=504) => self.strange_status(&Body::Other, answer),
             (None, status @ 201..=299) => {
@@ -130,7 +161,7 @@ impl Client<'_> {
             return self.cached(&answer);
         }
         self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make sessions sticky, or run one process")
-            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts")
+            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts, or whether a rule of the proxy changes the URL (lower case)")
     }
 
     pub(super) fn cached(&self, answer: &Answer) -> Finding {
@@ -168,7 +199,7 @@ impl Client<'_> {
         let packet = if greets {
             eio.heartbeat().to_owned()
         } else {
-            eio.framed(&eio.connect(namespace, &self.query_text()))
+            eio.framed(&eio.connect(namespace, &self.query_text(), &self.auth_text()))
         };
         let (posted, polled) =
             tokio::join!(self.deliver(eio, open, packet), self.poll_with_a_second(eio, open, namespace),);
@@ -186,6 +217,12 @@ impl Client<'_> {
         match polled {
             Polled::Joined(joined, answer) => {
                 self.later_cors("GET", &answer, section);
+                if self.namespace.is_some()
+                    && packets::packets(eio, &answer.body).any(|packet| packets::leaves(packet, namespace))
+                {
+                    section.found(self.left_again(namespace).word("namespace", namespace));
+                    return false;
+                }
                 self.judge_polled(joined, namespace, section)
             }
             Polled::Turned(answer) => {
@@ -225,7 +262,7 @@ impl Client<'_> {
         match timeout(SECOND_TIME, &mut polled).await {
             Ok(polled) => polled,
             Err(_) => {
-                let second = eio.framed(&eio.connect(NO_NAMESPACE, ""));
+                let second = eio.framed(&eio.connect(NO_NAMESPACE, "", ""));
                 let (_, polled) = tokio::join!(self.deliver(eio, open, second), polled);
                 polled
             }
@@ -250,10 +287,12 @@ impl Client<'_> {
 
     /// Polls until the namespace answers.
     async fn poll_for(&self, eio: Eio, open: &Open, namespace: &str) -> Polled {
-        let until = Instant::now() + PACKET_TIME;
+        let until = Instant::now() + if self.namespace.is_some() { JOIN_TIME } else { PACKET_TIME };
+        let mut arrives = false;
         for _ in 0..POLLS_MAX {
             let time = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
             match self.poll(eio, open, time).await {
+                Err(trouble) if arrives && trouble.is_silent() => return Polled::Nothing,
                 Err(trouble) => return Polled::Failed(trouble),
                 Ok(answer) if answer.status != 200 => return Polled::Turned(answer),
                 Ok(answer) => {
@@ -262,7 +301,11 @@ impl Client<'_> {
                             return Polled::Joined(joined, answer.clone());
                         }
                         if packets::joined(packet, NO_NAMESPACE).is_some() {
-                            return Polled::Nothing;
+                            // The app may ask a database first.
+                            arrives = true;
+                            if self.namespace.is_none() {
+                                return Polled::Nothing;
+                            }
                         }
                         match packet {
                             "3" if eio == Eio::V3 && namespace == "/" => {
@@ -348,6 +391,15 @@ impl Client<'_> {
         }
     }
 
+    /// The client's `auth` option as JSON; empty where there is none, or nothing private may be sent.
+    pub(super) fn auth_text(&self) -> String {
+        if self.namespace.is_none() || self.options.auth.is_empty() {
+            return String::new();
+        }
+        let pairs = self.options.auth.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+        serde_json::Value::Object(pairs.collect()).to_string()
+    }
+
     pub(super) fn query_text(&self) -> String {
         let pairs = self.query.iter();
         let pairs = pairs.map(|(key, value)| format!("{}={}", packets::escape(key), packets::escape(value)));
@@ -355,7 +407,8 @@ impl Client<'_> {
     }
 }
 
-/// Engine.IO's answer to a POST; python-engineio writes it in capitals.
+/// Engine.IO's answer to a POST; python-engineio writes it in capitals. Clients look at the status alone.
 pub(super) fn is_taken(answer: &Answer) -> bool {
-    answer.status == 200 && answer.body.eq_ignore_ascii_case("ok")
+    let body = answer.body.trim();
+    answer.status == 200 && (body.is_empty() || body.eq_ignore_ascii_case("ok"))
 }

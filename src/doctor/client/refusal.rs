@@ -8,6 +8,9 @@ use crate::doctor::ask::Answer;
 use crate::doctor::check::Finding;
 use crate::doctor::explain::Code;
 
+/// A browser's User-Agent.
+const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
+
 /// A part of the request that comes from the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -70,6 +73,21 @@ impl Client<'_> {
             }
         }
         Some(self.forwarded(Lost::Host, &page))
+    }
+
+    /// Whether a filter accepts the same from a browser: it refuses programs by their User-Agent.
+    pub(super) async fn only_browsers(&self) -> Option<Finding> {
+        let mut browser = self.clone();
+        browser.fields.retain(|(name, _)| *name != header::USER_AGENT);
+        browser.fields.push((header::USER_AGENT, HeaderValue::from_static(BROWSER)));
+        if !opens(&browser.meet(self.version(), self.path).await) {
+            return None;
+        }
+        let message = format!(
+            "a filter refuses this program by its User-Agent, and accepts a browser's: Node, Python and phones may be refused as well: exempt {} from it",
+            self.path
+        );
+        Some(self.worded(Code::HttpChallenge, message).seen("with a browser's User-Agent", "a session opens"))
     }
 
     fn sends(&self, part: Part) -> bool {

@@ -6,7 +6,7 @@ use super::origin::{Lost, says_origin, seen_by_the_app};
 use super::{Client, PACKET_TIME, Seat};
 use crate::doctor::ask::{Answer, Ask, Style};
 use crate::doctor::check::{Finding, Section};
-use crate::doctor::connection::Trouble;
+use crate::doctor::connection::{Place, Trouble};
 use crate::doctor::explain::{Code, Group};
 use crate::doctor::packets::{self, Eio, Open};
 use crate::doctor::socket::{Heard, Socket};
@@ -113,12 +113,33 @@ impl Client<'_> {
                 let crashed = matches!(failed, Opening::Trouble(Trouble::Connect(_)));
                 let finding = match self.own_page_of(&failed, seat).await {
                     Some(finding) => finding,
-                    None => self.no_websocket(failed, seat).await,
+                    None => match self.only_here(&failed, seat).await {
+                        Some(finding) => finding,
+                        None => self.no_websocket(failed, seat).await,
+                    },
                 };
                 section.found(finding);
                 (None, crashed)
             }
         }
+    }
+
+    /// Another address of the name opens a WebSocket: it leads to another server.
+    async fn only_here(&self, failed: &Opening, seat: &Seat) -> Option<Finding> {
+        let other = self.other.as_ref().filter(|_| seat.open.is_some())?;
+        let there = Client { connector: other, other: None, jar: super::Jar::closed(), ..self.clone() };
+        let Opening::Open(socket, _) = there.attempt(seat.eio, Style::PLAIN, None).await else { return None };
+        socket.close(other).await;
+        let (Place::Tcp(here), Place::Tcp(good)) = (&self.connector.place, &other.place) else { return None };
+        let message = format!(
+            "a WebSocket opens at {}, and not at {}, another address of the same name: another server answers there: correct the name's addresses, or the server (a name such as localhost: let it listen on both)",
+            good.ip(),
+            here.ip()
+        );
+        Some(
+            self.worded(Code::NameAddressesDiffer, message)
+                .seen("at the second one", Excerpt::of(&failed.told())),
+        )
     }
 
     /// With `--origin` of this very host, and polls of it are taken.

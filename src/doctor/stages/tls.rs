@@ -78,7 +78,9 @@ impl Stages<'_> {
             ("TLS 1.3", false) => "TLS 1.3",
             _ => "TLS 1.2",
         };
-        self.converse(look, (&session, versions), nobody, section).await?;
+        let other = looks.iter().find(|other| other.acceptable && other.address != look.address);
+        let other = other.map(|other| other.connector.clone());
+        self.converse(look, other, (&session, versions), nobody, section).await?;
         let others: Vec<SocketAddr> = open.iter().copied().filter(|other| *other != look.address).collect();
         if looks.iter().all(|look| look.acceptable) && self.target.redirect.is_none() {
             let all: Vec<SocketAddr> = std::iter::once(look.address).chain(others).collect();
@@ -165,6 +167,7 @@ impl Stages<'_> {
     async fn converse(
         &self,
         look: &Look,
+        other: Option<Connector>,
         (session, versions): (&Session, &str),
         nobody: Option<CertificateDer<'static>>,
         section: &mut Section,
@@ -178,7 +181,7 @@ impl Stages<'_> {
         let open = look.acceptable || self.options.insecure;
         let ours = self.target.expected.as_ref().is_some_and(|own| shown.chain.first() == Some(own));
         let between = if ours { Between::Sanedge } else { Between::Somebody };
-        let engine = Client { between, ..self.engine(connector, open) };
+        let engine = Client { between, other, ..self.engine(connector, open) };
         let met = engine.begin().await;
         let resumed = self.resumes(connector, met.as_ref().is_none_or(|met| met.answer().is_some())).await;
         let case = Case {

@@ -174,6 +174,11 @@ impl<'a> Target<'a> {
         if !query.is_empty() {
             options["query"] = json!(query);
         }
+        let auth: HashMap<&str, &str> =
+            self.all("--auth").into_iter().filter_map(|pair| pair.split_once('=')).collect();
+        if !auth.is_empty() {
+            options["auth"] = json!(auth);
+        }
         if let Some(transport) = self.value("--transport") {
             options["transports"] = json!([transport]);
         }

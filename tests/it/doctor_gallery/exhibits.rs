@@ -36,6 +36,7 @@ pub fn hang(house: &mut House) -> (Value, Vec<Edge>) {
     super::kinds::hang(house);
     super::reports::hang(house);
     super::upgrades::hang(house);
+    super::gateways::hang(house);
     board(house, &mut edges);
     let apps = apps(house);
     for exhibit in &mut house.exhibits {
