@@ -146,7 +146,8 @@ impl Board {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let ram_bytes = rounded(memory(&fs::read_to_string("/proc/meminfo")?)?);
         let cores = u16::try_from(cores).unwrap_or(u16::MAX);
-        let machine = Machine { cores, ram_bytes, budget_bytes: ram_bytes / 4 };
+        let handshakes_per_s = Machine::handshakes_per_s(cfg!(target_arch = "arm"));
+        let machine = Machine { cores, ram_bytes, budget_bytes: ram_bytes / 4, handshakes_per_s };
         Ok(Self {
             name: HOST.to_owned(),
             description: "the machine that compiled the bundle".to_owned(),
@@ -176,16 +177,18 @@ fn parse(name: &str, text: &str) -> Result<Board, String> {
 }
 
 fn board(name: &str, profile: Profile) -> Result<Board, LimitError> {
+    let is_32_bit_arm = profile.target.starts_with("arm");
     let machine = Machine {
         cores: profile.cores,
         ram_bytes: limits::parse_size(&profile.ram)?,
         budget_bytes: limits::parse_size(&profile.budget)?,
+        handshakes_per_s: Machine::handshakes_per_s(is_32_bit_arm),
     };
     let (limits, websocket) = settled(&profile.limits, &machine)?;
     Ok(Board {
         name: name.to_owned(),
         description: profile.description,
-        rsa_is_slow: profile.target.starts_with("arm"),
+        rsa_is_slow: is_32_bit_arm,
         target: profile.target,
         target_cpu: profile.target_cpu,
         machine,
@@ -201,7 +204,7 @@ fn settled(written: &ProfileLimits, machine: &Machine) -> Result<(Limits, WebSoc
     limits.set("workers", Value::Integer(written.workers))?;
     limits.set("head_bytes_max", Value::Text(&written.head_bytes_max))?;
     limits.set("sessions_max", Value::Integer(written.sessions_max))?;
-    limits.follow(|_| false);
+    limits.follow(machine, |_| false);
     limits.check()?;
     let mut rules = Rules::default();
     rules.set("frame_bytes_max", Value::Text(&written.frame_bytes_max))?;
@@ -289,6 +292,8 @@ mod tests {
             assert!(memory.holds(), "{name}:\n{memory}");
             assert!(limits.sessions_max >= 128, "{name}: {} sessions", limits.sessions_max);
             assert_eq!(limits.workers, machine.cores, "{name}");
+            let each = if board.target.starts_with("aarch64") { 100 } else { 50 };
+            assert_eq!(limits.handshakes_per_s_max, each * u32::from(limits.workers), "{name}");
             let followed = Limits::default_for(machine);
             let least = followed.sessions_max / 8 * 5;
             let expected = least..=followed.sessions_max;

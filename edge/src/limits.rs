@@ -39,7 +39,7 @@ mod tests {
     use super::*;
     use range::GIB;
 
-    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB };
+    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB, handshakes_per_s: 100 };
 
     /// Each bound of each row is one that its field holds.
     fn fit<T: Clone>(rows: &'static [Row<T>], settings: &T) {

@@ -127,7 +127,7 @@ pub(super) fn status(
 
 /// The process's own part of the memory equation; the kernel's buffers are not in its RSS.
 fn memory_at_worst(limits: &Limits) -> u64 {
-    let any = Machine { cores: 1, ram_bytes: 0, budget_bytes: 0 };
+    let any = Machine { cores: 1, ram_bytes: 0, budget_bytes: 0, handshakes_per_s: 0 };
     let memory = Memory::of(limits, &any, 0);
     memory.handshake_bytes + memory.session_bytes
 }

@@ -14,6 +14,9 @@
 #[allow(dead_code)] // the tests of `it` use all of it
 mod support;
 
+#[path = "../it/post_quantum/client.rs"]
+mod post_quantum;
+
 mod busy_memory;
 mod chaos;
 mod handshake_storm;

@@ -176,7 +176,8 @@ impl SimulatedEdge {
     /// For `host`, with these routes.
     pub fn new(host: &str, routes: Vec<Route>, limits: HeadLimits) -> Self {
         let host = Host::parse(host).unwrap();
-        let machine = Machine { cores: 4, ram_bytes: 4 << 30, budget_bytes: 1536 << 20 };
+        let machine =
+            Machine { cores: 4, ram_bytes: 4 << 30, budget_bytes: 1536 << 20, handshakes_per_s: 100 };
         let tally = HostTallies::new(&Arc::default()).of(&host);
         let changes = [("X-Frame-Options", Some("DENY")), ("Server", None)];
         let changes = FieldChanges::of(changes.into_iter()).map(Arc::new);

@@ -15,12 +15,12 @@ impl Limits {
         limits.socket_buffer_bytes = narrow(socket_buffer_default(machine.ram_bytes));
         limits.tls_buffer_bytes = narrow(if machine.ram_bytes <= GIB { 32 * KIB } else { 64 * KIB });
         limits.sessions_max = sessions_default(&limits, machine);
-        limits.follow(|_| false);
+        limits.follow(machine, |_| false);
         limits
     }
 
     /// Recomputes the limits that follow from `sessions_max` and `workers`, except those that `is_written` in the file.
-    pub fn follow(&mut self, is_written: impl Fn(&str) -> bool) {
+    pub fn follow(&mut self, machine: &Machine, is_written: impl Fn(&str) -> bool) {
         let sessions_max = self.sessions_max;
         if !is_written("handshakes_max") {
             self.handshakes_max = handshakes_default(sessions_max);
@@ -29,7 +29,7 @@ impl Limits {
             self.address_sessions_max = (sessions_max - sessions_max / 4).min(512);
         }
         if !is_written("handshakes_per_s_max") {
-            self.handshakes_per_s_max = 100 * u32::from(self.workers);
+            self.handshakes_per_s_max = machine.handshakes_per_s * u32::from(self.workers);
         }
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     use crate::limits::range::Preset::Fixed;
     use crate::limits::table::LIMITS;
 
-    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB };
+    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB, handshakes_per_s: 100 };
 
     #[test]
     fn fixed_defaults_are_the_tables_and_in_range() {
@@ -124,13 +124,16 @@ mod tests {
             (100_000, 64, (1024, 512, 6400)),
         ] {
             (limits.sessions_max, limits.workers) = (sessions_max, workers);
-            limits.follow(|_| false);
+            limits.follow(&PI, |_| false);
             assert_eq!(of(&limits), wanted, "{sessions_max}");
             limits.check().unwrap();
         }
         (limits.sessions_max, limits.address_sessions_max) = (10, 7);
-        limits.follow(|key| key == "address_sessions_max");
+        limits.follow(&PI, |key| key == "address_sessions_max");
         assert_eq!(of(&limits), (16, 7, 6400));
+        let slow = Machine { handshakes_per_s: 50, ..PI };
+        limits.follow(&slow, |key| key == "address_sessions_max");
+        assert_eq!(of(&limits), (16, 7, 3200));
         assert_eq!(limits.address_rows(), 1024);
         limits.sessions_max = 513;
         assert_eq!(limits.address_rows(), 1026);

@@ -14,6 +14,16 @@ pub struct Machine {
     pub ram_bytes: u64,
     /// The part of it that the edge may use in the worst case, in bytes, including the kernel's socket buffers.
     pub budget_bytes: u64,
+    /// TLS handshakes per second that leave a core most of its time.
+    pub handshakes_per_s: u32,
+}
+
+impl Machine {
+    /// [`Self::handshakes_per_s`]: a handshake with X25519MLKEM768 takes 1.8 million instructions on aarch64, and 6.1 million on ARMv6,
+    /// which executes at most one in a cycle.
+    pub fn handshakes_per_s(is_32_bit_arm: bool) -> u32 {
+        if is_32_bit_arm { 50 } else { 100 }
+    }
 }
 
 /// Memory of one row of the table of client addresses, of which there are [`Limits::address_rows`].
@@ -176,7 +186,7 @@ mod tests {
     use super::*;
     use crate::limits::range::GIB;
 
-    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB };
+    const PI: Machine = Machine { cores: 4, ram_bytes: 4 * GIB, budget_bytes: GIB, handshakes_per_s: 100 };
 
     #[test]
     fn the_memory_equation_adds_up() {

@@ -32,7 +32,7 @@ settings! {
         handshakes_max: u32 = count(1, 100_000), Board("a quarter of sessions_max, 16 to 1024"),
             "a handshake can hold ten times the memory of an idle session, and takes most of the CPU time";
         /// TLS handshakes begun per second, over all addresses; bursts of up to ten seconds' worth are allowed.
-        handshakes_per_s_max: u32 = count(1, 100_000).or_zero("no bound"), Board("100 for each worker"),
+        handshakes_per_s_max: u32 = count(1, 100_000).or_zero("no bound"), Board("100 for each worker, 50 on 32-bit ARM"),
             "leaves CPU time for open sessions, and lets all clients reconnect after a restart";
         /// New connections of one client address per second; bursts of up to ten seconds' worth are allowed, a further connection is
         /// closed before its handshake.

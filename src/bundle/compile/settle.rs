@@ -6,7 +6,7 @@ use crate::bundle::finding::{Code, Finding};
 use crate::bundle::source::{LimitValue, Source, out_of_bounds};
 use crate::bundle::wire;
 use crate::excerpt::Excerpt;
-use crate::limits::{self, Limits, Memory, WebSocketBounds};
+use crate::limits::{self, Limits, Machine, Memory, WebSocketBounds};
 
 /// Limits that hold, and what they cost.
 pub(super) struct Settled {
@@ -21,7 +21,7 @@ pub(super) fn settle(context: &mut Context, source: &Source) -> Option<Settled> 
     let board = board(context, source)?;
     context.rsa_is_slow = board.rsa_is_slow;
     let machine = board.machine();
-    let limits = written_over(context, source, board.default_limits());
+    let limits = written_over(context, source, &machine, board.default_limits());
     let upstreams = distinct_upstreams(source);
     let cost =
         |limits: &Limits| Memory::of(limits, &machine, upstreams).with_certificates(certificates(source));
@@ -45,7 +45,7 @@ fn distinct_upstreams(source: &Source) -> u64 {
     all.len() as u64
 }
 
-fn written_over(context: &mut Context, source: &Source, mut limits: Limits) -> Limits {
+fn written_over(context: &mut Context, source: &Source, machine: &Machine, mut limits: Limits) -> Limits {
     for setting in &source.limits {
         let (name, line) = (&setting.name.value, setting.name.line);
         if let Err(error) = limits.set(name, setting.value.borrowed()) {
@@ -57,7 +57,8 @@ fn written_over(context: &mut Context, source: &Source, mut limits: Limits) -> L
         }
     }
     // Not the handshakes: their number is the board's also where fewer or more sessions are written.
-    limits.follow(|key| key == "handshakes_max" || source.limits.iter().any(|s| s.name.value == key));
+    limits
+        .follow(machine, |key| key == "handshakes_max" || source.limits.iter().any(|s| s.name.value == key));
     if let Err(error) = limits.check() {
         contradiction(context, source, &error);
     }
