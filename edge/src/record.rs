@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn data_between_key_updates_takes_the_bound_away_but_empty_records_do_not() {
+    fn data_resets_the_bound_on_key_updates_and_empty_records_do_not() {
         let mut turn = 0;
         let (count, fault, _) = until_fault(Version::Tls13, |client| {
             turn += 1;
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_client_hello_in_pieces_is_refused_politely_once() {
+    fn a_long_client_hello_in_pieces_gets_no_renegotiation_once() {
         let (mut server, mut client) = pair(Version::Tls12, Aead::Aes256Gcm, 0);
         let hello = [&[1, 0, 0x50, 0][..], &[7; 0x5000]].concat();
         let mut found = Vec::new();

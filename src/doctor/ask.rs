@@ -31,7 +31,7 @@ const SHOWN_WORDS_MAX: usize = 64;
 /// What of a page is not for people.
 const NO_TEXT: [&str; 2] = ["script", "style"];
 
-/// What Node takes as the head of a response (`--max-http-header-size`); browsers take more.
+/// From this size of names and values on, Node refuses a response head (`--max-http-header-size`); browsers accept more.
 const NODE_HEAD_BYTES: usize = 16 * 1024;
 
 /// A request without what every request has.
@@ -160,7 +160,7 @@ impl Answer {
             () if lengths > 0 && fields.contains_key(header::TRANSFER_ENCODING) => {
                 "has both Content-Length and Transfer-Encoding".to_owned()
             }
-            () if self.has_bare_lf => "has lines that end with LF instead of CR LF".to_owned(),
+            () if self.has_bare_lf => "has lines that end with a bare LF instead of CR LF".to_owned(),
             () => return None,
         })
     }

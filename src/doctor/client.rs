@@ -43,7 +43,7 @@ const FIRST_ANSWER_TIME: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub(super) struct Client<'a> {
     pub(super) connector: &'a Connector,
-    /// The way to another address of the name, for a WebSocket that fails here.
+    /// A connector to another address of the name, for a WebSocket that fails here.
     pub(super) other: Option<Connector>,
     pub(super) path: &'a str,
     /// What goes along: empty where nothing private may be sent.

@@ -14,7 +14,7 @@ use super::connection::Io;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines(Arc<AtomicBool>);
 
-/// A connection whose first head is looked at.
+/// A connection that inspects its first response head.
 pub(super) struct Watched {
     io: Box<dyn Io>,
     lines: Lines,

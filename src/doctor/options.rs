@@ -45,7 +45,8 @@ pub struct Options {
     /// Send this in the query, as in the client's `query` option; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub query: Vec<(String, String)>,
-    /// Send this when joining the namespace, as in the client's `auth` option; may be repeated. The report masks its value.
+    /// Send this when joining the namespace, as in the client's `auth` option; may be repeated. Socket.IO 2.x has no `auth`. The output
+    /// masks values of four or more characters.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair, requires = "namespace")]
     pub auth: Vec<(String, String)>,
     /// Connect as a page of this origin, with the browser's CORS checks, or as a program that sends this Origin: `wss://host`, `file://`.

@@ -123,7 +123,7 @@ impl Body {
 }
 
 /// `LENGTH:packet` of version 3, its first packet. Lengths count UTF-16 units, and an open packet is ASCII. Engine.IO 1.x
-/// and old ones of Python send the binary form: 0, digits as bytes, 255 (which is no UTF-8), packet.
+/// and old ones of Python send the binary form: 0, digits as bytes, 255 (which is not UTF-8), packet.
 fn first_of_v3(body: &str) -> Option<&str> {
     if let Some(binary) = body.strip_prefix('\0') {
         let (digits, packets) = binary.split_once(char::REPLACEMENT_CHARACTER)?;

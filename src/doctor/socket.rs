@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 use super::connection::{ANSWER_TIME, Connector};
 
-/// Largest WebSocket message that is read.
+/// Largest WebSocket message that is read: an app may send its whole state first, and a board has memory for one such message.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of the first message that are needed; the rest of a longer one is not read.
 const BEGINNING_BYTES_MAX: usize = 4096;

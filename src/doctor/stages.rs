@@ -142,8 +142,11 @@ impl Stages<'_> {
             self.journal.hide(&String::from_utf8_lossy(cookie.as_bytes()), "***");
         }
         for (_, value) in &options.auth {
+            self.journal.hide(value, "***");
+            // Its form in a packet.
             let quoted = serde_json::Value::from(value.as_str()).to_string();
-            self.journal.hide(quoted.trim_matches('"'), "***");
+            let quoted = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            self.journal.hide(quoted.unwrap_or_default(), "***");
         }
         for (key, value) in &self.target.query {
             let escaped = super::packets::escape(value);

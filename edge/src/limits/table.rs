@@ -30,7 +30,7 @@ settings! {
             "60 players behind one address have eight connections each";
         /// Connections in their TLS handshake at once; at the limit the one that has been in its handshake longest is closed.
         handshakes_max: u32 = count(1, 100_000), Board("a quarter of sessions_max, 16 to 1024"),
-            "a handshake can hold ten times the memory of an idle session, and takes most of the CPU time";
+            "a handshake can hold up to 144 KiB, an idle session about 2, and it takes most of the CPU time";
         /// TLS handshakes begun per second, over all addresses; bursts of up to ten seconds' worth are allowed.
         handshakes_per_s_max: u32 = count(1, 100_000).or_zero("no bound"), Board("100 for each worker, 50 on 32-bit ARM"),
             "leaves CPU time for open sessions, and lets all clients reconnect after a restart";

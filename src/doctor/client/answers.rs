@@ -110,11 +110,13 @@ impl Client<'_> {
             404 if alone => self.worded(Code::EioNotFound, format!("the app answers 404 at {path} ({by}): Socket.IO is not attached to the server that listens, or is at another path")),
             404 if known::repeats(&answer.body, path) => self.worded(Code::EioNotFound, format!("the app itself answers 404 and repeats {path}, so the proxy forwards it unchanged ({by}): Socket.IO is not attached to the server that listens (`app.listen()` instead of `httpServer.listen()`), or has another `path`")),
             404 if let Some(app) = known::app_that_answers(answer) => self.worded(Code::EioNotFound, format!("the app itself answers 404 at {path} ({app}), so the proxy forwards it: Socket.IO is not attached to this app, or has another path (JavaScript: `path`; python-socketio: `socketio_path`, and the place where its ASGI or WSGI app is mounted)")),
+            404 if answer.body.trim() == "Not Found" => self.worded(Code::EioNotFound, format!("404 at {path} with the body `Not Found`, which python-socketio, Koa and Starlette send ({by}): Socket.IO has another path there (python-socketio: `socketio_path`), or the proxy forwards {path} to another app"))
+                .question("does the app's own log show the request? Then the app has Socket.IO at another path; otherwise the proxy forwards it elsewhere"),
             404 if known::is_of_a_file_server(answer) => self.worded(Code::EioNotFound, format!("the web server itself answers 404 ({by}), as for a missing file: it has no rule that forwards {path} to the app (nginx: a `location` with `proxy_pass` and without `try_files`)")),
             404 => self.worded(Code::EioNotFound, format!("nothing answers at {path} (404, {by}): the proxy forwards it to the wrong app, or Socket.IO has another path"))
                 .question("does the app's own log show the request? Then the app has Socket.IO at another path; otherwise the proxy forwards it elsewhere"),
             421 => self.worded(Code::HttpMisdirected, "the proxy says that this name is not served on this connection (421): add it to the site there"),
-            429 => self.worded(Code::HttpLimited, format!("a limit of the proxy refuses the request (429, {by}), or of the app: raise it for {path}, where every client makes five requests at once")),
+            429 => self.limited(answer),
             502 => self.worded(Code::HttpBadGateway, format!("the proxy works and cannot reach the app behind it (502, {by}): is the app running, and on that port?"))
                 .question("does `curl http://127.0.0.1:PORT/socket.io/?EIO=4&transport=polling` answer on the board? If yes, compare host, port and scheme (http or https) with the proxy's upstream address"),
             503 if answer.is_nginx_itself() => self.worded(Code::HttpUnavailable, "nginx itself answers 503, at every attempt: a rule for maintenance (`return 503`) or a limit (`limit_req`, `limit_conn`) is in force"),
@@ -212,23 +214,25 @@ impl Client<'_> {
             );
             return self.worded(Code::HttpRedirectLoop, message).word("location", location);
         }
-        let (host, behind) = match path.split_once("://") {
-            Some((_, rest)) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
-            None => ("", path),
+        let (host, behind) = match path.split_once("//") {
+            Some((scheme, rest)) if scheme.is_empty() || scheme.ends_with(':') => {
+                rest.split_at(rest.find('/').unwrap_or(rest.len()))
+            }
+            _ => ("", path),
         };
         let is_here = host.is_empty() || host.eq_ignore_ascii_case(&self.connector.authority);
         let text = if is_here && self.path.strip_suffix('/') == Some(behind) {
             format!(
-                "the server redirects to its path without the last slash, `{behind}`: set `addTrailingSlash: false` in client and server, or keep the slash (Next.js: `skipTrailingSlashRedirect: true`)"
+                "the server redirects to its path without the trailing slash, `{behind}`: set `addTrailingSlash: false` in client and server (Socket.IO 4.6 or later), or keep the slash (Next.js: `skipTrailingSlashRedirect: true`)"
             )
         } else if is_here && behind != self.path && behind.ends_with(self.path) {
             format!(
-                "a middleware of the app or the proxy puts something in front of the path, as for languages (it redirects to `{location}`): exempt {} from it",
+                "a middleware of the app or the proxy adds a prefix to the path, such as a language (it redirects to `{location}`): exempt {} from it",
                 self.path
             )
         } else if self.connector.tls.is_none() && path.starts_with("https://") {
             format!(
-                "plain http is redirected to https (`{location}`), which clients do not follow: give the client the address with https://"
+                "plain http is redirected to https (`{location}`), which a WebSocket does not follow: give the client the address with https://"
             )
         } else if known::is_login(path) {
             format!(

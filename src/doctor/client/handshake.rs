@@ -59,7 +59,7 @@ impl Client<'_> {
         let mut open = open;
         // Only Engine.IO 6 announces it.
         if eio == Eio::V3 && self.version() == Eio::V4 && open.max_payload.is_some() {
-            let message = "the server supports EIO=4, which this client sent, and answers as to EIO=3: this part of the query is lost on its way to the app";
+            let message = "the server answers in EIO=3 although this client sent EIO=4, which the server supports: the query parameter `EIO` is lost on the way to the app: let the proxy or CDN forward the whole query";
             section.found(self.answered(self.worded(Code::EioTransportUnknown, message), answer));
             return None;
         }
@@ -87,7 +87,7 @@ impl Client<'_> {
         }
         if let Some(what) = answer.refused_by_node() {
             let message = format!(
-                "the head of the answer {what}: clients in Node refuse it (browsers do not): find out which program on the way writes it"
+                "the response head {what}: clients in Node refuse it, browsers accept it: correct it in the app or in the proxy that writes it (too many fields: shorten cookies and Content-Security-Policy)"
             );
             section.found(self.worded(Code::HttpMalformed, message).seen("answered by", self.who(answer)));
         }

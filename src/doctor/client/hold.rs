@@ -14,7 +14,7 @@ use crate::excerpt::Excerpt;
 /// Socket.IO disconnects a client without a namespace after 45 s (`connectTimeout`).
 const HOLD_WITHOUT_NAMESPACE: Duration = Duration::from_secs(40);
 
-/// So long a client stays in its namespace before it is believed to have been accepted.
+/// A client that is still in its namespace after this time counts as accepted.
 const STAY_TIME: Duration = Duration::from_millis(500);
 
 impl Client<'_> {
@@ -53,7 +53,7 @@ impl Client<'_> {
                     None => {}
                 },
                 Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).question("does the server have a `parser` of its own (socket.io-msgpack-parser)? Then only a client with the same parser can join").seen("closed", Excerpt::of(&how)),
-                _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}`: does a middleware never call next()?")),
+                _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}` within 8 s: does a middleware never call next(), or take longer?")),
             }
         };
         section.found(finding.word("namespace", namespace));
@@ -76,7 +76,7 @@ impl Client<'_> {
                     );
                     return Some(
                         self.worded(Code::NsRefused, message)
-                            .question("does the app's log show an error or a start at the time of this run? If not, the handler disconnects this client")
+                            .question("does the app's log show an error or a restart at the time of this run? If not, the handler disconnects this client")
                             .seen("closed", Excerpt::of(&how)),
                     );
                 }

@@ -29,7 +29,7 @@ const fn row(
 }
 
 const NO_FIELD: (&str, &str) = ("", "");
-const STATIC_HOSTING: &str = "a host for files answers at {path}, on which no Socket.IO server can run: give the client the address of your server";
+const STATIC_HOSTING: &str = "static hosting answers at {path}, where no Socket.IO server can run: give the client the address of your server, or forward {path} to it (CloudFront: a behavior for this path)";
 const API_GATEWAY: &str =
     "AWS API Gateway has no such path or refuses it: Socket.IO needs a load balancer (ALB) instead";
 
@@ -223,7 +223,13 @@ const ROWS: &[Row] = &[
         "the AWS load balancer has no healthy target (503): see the health check of its target group: Socket.IO answers 404 on `/` and 400 on `/socket.io/`",
     ),
     row(&[403], ("x-amzn-errortype", ""), &[], Code::TunnelError, API_GATEWAY),
-    row(&[400, 403, 404], ("apigw-requestid", ""), &[], Code::TunnelError, API_GATEWAY),
+    row(
+        &[400, 403, 404],
+        ("apigw-requestid", ""),
+        &["{\"message\":\"Not Found\"}", "{\"message\":\"Forbidden\"}", "{\"message\":\"Bad Request\"}"],
+        Code::TunnelError,
+        API_GATEWAY,
+    ),
     row(
         &[403],
         NO_FIELD,
@@ -241,9 +247,16 @@ const ROWS: &[Row] = &[
     row(
         &[502, 503],
         NO_FIELD,
-        &["reset reason: protocol error", "TLS_error", "TLS error"],
+        &["reset reason: protocol error", "OPENSSL_internal:WRONG_VERSION_NUMBER"],
         Code::HttpBadGateway,
         "Envoy reaches the app, and the two speak different protocols: https and http, or HTTP/2 and HTTP/1.1 (Istio: the name of the Service's port, `http-…` or `https-…`)",
+    ),
+    row(
+        &[502, 503],
+        NO_FIELD,
+        &["OPENSSL_internal:CERTIFICATE_VERIFY_FAILED"],
+        Code::HttpBadGateway,
+        "Envoy reaches the app and does not accept its certificate: give Envoy the app's CA (Istio: the DestinationRule's `tls`), or use plain HTTP to the app",
     ),
     row(
         &[500, 502],
@@ -257,7 +270,7 @@ const ROWS: &[Row] = &[
         ("server", "cloudflare"),
         &["\0"],
         Code::EioNotFound,
-        "nothing answers at {path} (404 through Cloudflare, without a body, as `cloudflared` sends it without a rule): give `{host}` a rule of the tunnel, or the app Socket.IO at this path",
+        "nothing answers at {path} (404 through Cloudflare, without a body, as `cloudflared` sends it without a rule): add an ingress rule for `{host}` to the tunnel, or check the app's Socket.IO path",
     ),
     row(
         &[200],
@@ -280,7 +293,7 @@ const ROWS: &[Row] = &[
     row(
         &[403, 404, 405],
         NO_FIELD,
-        &["<Code>NoSuchKey</Code>", "<Code>AccessDenied</Code>", "GitHub Pages"],
+        &["<Code>NoSuchKey</Code>", "<Code>AccessDenied</Code>", "There isn't a GitHub Pages site here"],
         Code::EioNotFound,
         STATIC_HOSTING,
     ),
@@ -385,7 +398,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &["error code: 1000", "error code: 1001", "error code: 1002", "error code: 1004", "error code: 1014"],
         Code::CdnOrigin,
-        "the record at Cloudflare has an address that Cloudflare does not serve, such as one of its own: put that of your server into it",
+        "Cloudflare cannot use its DNS record of `{host}` (the number is in the evidence; 1000, 1002: the address is Cloudflare's own or private; 1001, 1014: the CNAME does not resolve, or belongs to another account): let the record point to your server",
     ),
     row(
         &[403],
@@ -574,7 +587,7 @@ const ROWS: &[Row] = &[
         NO_FIELD,
         &["Invalid Hostname", "request hostname is invalid"],
         Code::HttpDefaultSite,
-        "IIS has no site for `{host}`: add the name to the bindings of the site",
+        "IIS has no site for `{host}`, or an ASP.NET Core app does not allow it: add the name to the bindings of the site (ASP.NET Core: `AllowedHosts`)",
     ),
     row(
         &[404],
@@ -608,7 +621,13 @@ const ROWS: &[Row] = &[
     row(
         &[503],
         NO_FIELD,
-        &["maintenance", "Be right back"],
+        &[
+            "under maintenance",
+            "maintenance mode",
+            "scheduled maintenance",
+            "down for maintenance",
+            "Be right back",
+        ],
         Code::HttpUnavailable,
         "a maintenance page answers (503): end the maintenance mode of the app or the proxy",
     ),
@@ -653,9 +672,12 @@ const ROWS: &[Row] = &[
 /// The row that an answer matches; its sentence still has `{path}` and `{host}`.
 pub(super) fn read(answer: &Answer, tls: bool) -> Option<(Code, &'static str)> {
     let body = answer.body.to_ascii_lowercase();
+    // Envoy also puts its name on the app's responses, and adds this field to those alone.
+    let is_of_envoys_app = answer.field("x-envoy-upstream-service-time").is_some();
     let fits = |row: &&Row| {
         let (name, value) = row.field;
         (row.statuses.is_empty() || row.statuses.contains(&answer.status))
+            && !(is_of_envoys_app && value == "envoy")
             && (name.is_empty()
                 || answer.field(name).is_some_and(|there| holds(&there.to_ascii_lowercase(), value)))
             && (row.body.is_empty() || row.body.iter().any(|part| holds(&body, part)))
@@ -743,8 +765,7 @@ pub(super) fn app_that_answers(answer: &Answer) -> Option<&'static str> {
         ("404: Not Found", "aiohttp or Tornado"),
         ("\"status\":404,\"error\":\"Not Found\"", "Rails or Spring"),
     ];
-    let known = words.into_iter().find(|(words, _)| body.contains(words)).map(|(_, name)| name);
-    known.or_else(|| (body == "Not Found").then_some("in the words of Koa and Starlette"))
+    words.into_iter().find(|(words, _)| body.contains(words)).map(|(_, name)| name)
 }
 
 /// Whether an answer repeats the requested path, which shows that its sender received it.
@@ -802,6 +823,11 @@ mod tests {
             (400, "{\"code\":1,\"message\":\"Session ID unknown\"}"),
             (502, "<center>nginx</center>"),
             (503, "no server is available to handle this request"),
+            // Apache's, if the app is down.
+            (
+                503,
+                "The server is temporarily unable to service your request due to maintenance downtime or capacity problems.",
+            ),
             (403, "forbidden"),
             (200, ""),
             (200, "<!doctype html><div id=app></div>"),

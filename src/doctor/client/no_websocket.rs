@@ -95,7 +95,8 @@ impl Client<'_> {
         let asked = known::path_asked(&answer.body).filter(|asked| asked != path);
         let location = answer.field("location").unwrap_or_default();
         let finding = match (asked, leads_elsewhere) {
-            _ if answer.status == 401 => self.worded(Code::EioUnauthorized, format!("polls of {path} reach the app, but a WebSocket handshake needs a sign-in (401, {by}): the login in front of the app exempts polls and not WebSockets: exempt both")),
+            _ if answer.status == 401 => self.worded(Code::EioUnauthorized, format!("polls of {path} reach the app, but a WebSocket handshake gets 401 ({by}): a login in front of the app covers WebSockets and not polls, or the app requires a token for WebSockets: exempt {path} from the login, or send the token"))
+                .question("does the app's own log show the upgrade? Then the app refuses it; otherwise the login does"),
             _ if (300..400).contains(&answer.status) && known::is_login(location) => self.worded(Code::EioRedirected, format!("polls of {path} reach the app, but a WebSocket handshake is redirected to a login (`{}`): exempt WebSockets of the path from it as well", Excerpt::of(location))).word("location", Excerpt::of(location)),
             (Some(asked), _) => self.worded(Code::WsElsewhere, format!("polls reach the app at {path}, but the proxy's rule for WebSockets forwards `{}`: let both rules forward the same path", Excerpt::of(&asked))),
             (None, true) => self.worded(Code::WsElsewhere, format!("polls of {path} reach the app, but a WebSocket handshake at the same path gets {status} ({by}): the proxy's rule for WebSockets forwards to another path, port or Host than its rule for polls"))

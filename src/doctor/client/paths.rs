@@ -25,7 +25,7 @@ impl Client<'_> {
         Some(self.worded(Code::EioPathRewritten, message).word("asked", Excerpt::of(&asked)))
     }
 
-    /// nginx redirects from a path without its last slash only if a `location` with the slash forwards to a server
+    /// nginx redirects from a path without its trailing slash only if a `location` with the slash forwards to a server
     /// (`ngx_http_core_module`, `location`). The rule exists, so what it forwards is wrong.
     pub(super) async fn own_rule(&self, answer: &Answer) -> Option<Finding> {
         let short = self.path.strip_suffix('/').filter(|short| !short.is_empty())?;
@@ -49,7 +49,7 @@ impl Client<'_> {
             self.worded(Code::EioPathRewritten, message)
                 .question("does `proxy_pass` have a path after the port? If not, it forwards to another app")
                 .seen(
-                    "GET without the last slash",
+                    "GET without the trailing slash",
                     format!("301 of nginx itself to {}", Excerpt::of(location)),
                 ),
         )
@@ -123,7 +123,7 @@ impl Client<'_> {
         }
         if *found == short {
             let message = format!(
-                "nothing answers at {}, but Socket.IO answers at `{found}` without the last slash: give the client `addTrailingSlash: false`, or let the router forward both",
+                "nothing answers at {}, but Socket.IO answers at `{found}` without the trailing slash: give the client `addTrailingSlash: false`, or let the router forward both",
                 self.path
             );
             return Some(self.worded(Code::EioWrongPath, message).word("found_path", *found));
@@ -149,7 +149,7 @@ impl Client<'_> {
         let Ok(other) = connector.ask(&ask).await else { return finding };
         if other.status != answer.status || other.body != answer.body {
             let message = format!(
-                "nginx itself answers 503 for `{}` and not for another name: it has a site for it, and no working server (Kubernetes: the Service has no ready endpoints), or a limit or a rule for maintenance",
+                "nginx itself answers 503 for `{}` and not for another name: a limit (`limit_req`, `limit_conn`) or a maintenance rule (`return 503`) of this site is in force; in Kubernetes, its Service has no ready endpoints",
                 self.connector.authority
             );
             return self.worded(finding.code, message).seen("for another name", other.shown());

@@ -56,17 +56,16 @@ impl Client<'_> {
                 return Some(open);
             }
             Ok(answer) => {
-                if let Some(finding) = self.hidden_error(&answer).await {
-                    section.found(finding);
-                    return None;
-                }
                 // Engine.IO's own errors, and a proxy's, do not depend on the packet.
                 let refuses_noop = answer.status == 400 && engine_error(&answer).is_none();
                 if refuses_noop && let Ok((fresh, answer)) = self.heartbeat(eio).await {
                     self.taken(&answer, section);
                     return Some(fresh);
                 }
-                self.turned_away(&open, "POST", &answer).await
+                match self.hidden_error(&answer).await {
+                    Some(finding) => finding,
+                    None => self.turned_away(&open, "POST", &answer).await,
+                }
             }
             Err(trouble @ Trouble::Closed) => self
                 .worded(
@@ -96,7 +95,7 @@ impl Client<'_> {
         if made_up.status != answer.status || made_up.body != answer.body {
             return None;
         }
-        let message = "the second request gets the same 400 as one of a session that does not exist, in a proxy's words: it reached another process than the handshake: make sessions sticky, or run one process";
+        let message = "a POST on the session gets the same 400 as one of a session that does not exist, and a proxy replaces the app's text: the request reached another process than the handshake: make sessions sticky, or run one process";
         Some(
             self.answered(self.worded(Code::EioSidUnknown, message), answer)
                 .question("does more than one process of the app run? If not, see what the app answers: the proxy replaces it (nginx: proxy_intercept_errors)"),
@@ -138,7 +137,7 @@ impl Client<'_> {
             (Some(1), _) => self.session_unknown(open).await,
             (_, 413) => self.worded(Code::EioPostTooLarge, "the proxy refuses even a tiny POST as too large (413): raise its limit for bodies"),
             // Engine.IO's answer to a POST without `sid`.
-            (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but `sid`, the part of the query with the session, is lost on its way to the app: let the proxy or CDN forward the whole query"),
+            (Some(2), _) if method == "POST" => self.worded(Code::EioTransportUnknown, "the handshake works, but the query parameter `sid` (the session) is lost on the way to the app: let the proxy or CDN forward the whole query"),
             (None, 400 | 403 | 419) if method == "POST" && answer.body.to_ascii_lowercase().contains("csrf") => self.worded(Code::EioPostRefused, format!("a protection of the app against CSRF refuses POST ({}), with which polling clients send: exempt {} from it", answer.status, self.path)),
             (None, 401 | 403 | 405 | 406 | 415 | 501) if method == "POST" => self.worded(Code::EioPostRefused, format!("the proxy allows GET and refuses POST ({}), with which polling clients send: allow it there", answer.status)),
             (None, 429 | 503) if answer.may_be_limit() || answer.status == 429 => self.limited(answer),
@@ -161,7 +160,7 @@ impl Client<'_> {
             return self.cached(&answer);
         }
         self.worded(Code::EioSidUnknown, "\"Session ID unknown\": the second request reached another process than the handshake: make sessions sticky, or run one process")
-            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts, or whether a rule of the proxy changes the URL (lower case)")
+            .question("is more than one process of the app running (pm2 -i, gunicorn -w, replicas)? With one, check whether it restarts, or whether a rule of the proxy writes the URL in lower case")
     }
 
     pub(super) fn cached(&self, answer: &Answer) -> Finding {
@@ -173,7 +172,7 @@ impl Client<'_> {
     /// Reports a refusal of one of the requests that every client sends at once.
     pub(super) fn limited(&self, answer: &Answer) -> Finding {
         let message = format!(
-            "a limit of the proxy refuses a client's first requests ({}, {}): raise it for {}, where every client makes five requests at once",
+            "a limit of the proxy or the app refuses a client's first requests ({}, {}): raise it for {}, where every client makes five requests at once",
             answer.status,
             self.who(answer),
             self.path
@@ -247,7 +246,7 @@ impl Client<'_> {
             }
             Polled::Nothing => {
                 let message = format!(
-                    "the app does not answer for the namespace `{namespace}`: does a middleware never call next()?"
+                    "the app does not answer for the namespace `{namespace}` within 8 s: does a middleware never call next(), or take longer?"
                 );
                 section.found(self.worded(Code::NsSilent, message).word("namespace", namespace));
                 false

@@ -84,7 +84,7 @@ impl Client<'_> {
             return None;
         }
         let message = format!(
-            "a filter refuses this program by its User-Agent, and accepts a browser's: Node, Python and phones may be refused as well: exempt {} from it",
+            "a filter refuses this program by its User-Agent, and accepts a browser's: clients in Node, Python and on phones may be refused as well: exempt {} from the filter",
             self.path
         );
         Some(self.worded(Code::HttpChallenge, message).seen("with a browser's User-Agent", "a session opens"))

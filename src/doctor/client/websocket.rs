@@ -132,13 +132,13 @@ impl Client<'_> {
         socket.close(other).await;
         let (Place::Tcp(here), Place::Tcp(good)) = (&self.connector.place, &other.place) else { return None };
         let message = format!(
-            "a WebSocket opens at {}, and not at {}, another address of the same name: another server answers there: correct the name's addresses, or the server (a name such as localhost: let it listen on both)",
+            "a WebSocket opens at {} and fails at {here}, both addresses of this name: compare the proxies at the two addresses, or remove {here} from the name's DNS records (localhost: let the server listen on 127.0.0.1 and ::1)",
             good.ip(),
-            here.ip()
+            here = here.ip()
         );
         Some(
             self.worded(Code::NameAddressesDiffer, message)
-                .seen("at the second one", Excerpt::of(&failed.told())),
+                .seen("at the address that fails", Excerpt::of(&failed.told())),
         )
     }
 

@@ -27,7 +27,7 @@ fn with(rule: &str) -> String {
 fn in_place_of_the_app(house: &mut House) {
     // With fields that nginx does not send.
     for (code, port, says) in [
-        ("eio-not-found", 4091, "a host for files answers"),
+        ("eio-not-found", 4091, "static hosting answers"),
         ("http-default-site", 4092, "Envoy itself answers 404"),
         ("tunnel-error", 4093, "AWS API Gateway"),
         ("eio-not-found", 4094, "as `cloudflared` sends it"),
@@ -90,7 +90,7 @@ fn redirects(house: &mut House) {
         &format!("location = /socket.io {{ {SOCKETIO} proxy_pass http://127.0.0.1:4124; }} location / {{ return 404; }}"),
     );
     house.exhibit("eio-wrong-path", &[&url("no-slash")]);
-    house.says(&["answers at `/socket.io` without the last slash"]);
+    house.says(&["answers at `/socket.io` without the trailing slash"]);
     house.nginx("empty-200.recre.store", "location / { return 200; }");
     house.exhibit("eio-garbled", &[&url("empty-200")]);
     house.says(&["is empty (200"]);
@@ -99,7 +99,7 @@ fn redirects(house: &mut House) {
     house.says(&["the same without Upgrade"]);
     house.nginx("language.recre.store", "location / { return 307 /en$request_uri; }");
     house.exhibit("eio-redirected", &[&url("language")]);
-    house.says(&["puts something in front of the path"]);
+    house.says(&["adds a prefix to the path"]);
     // A login that exempts polls only.
     for (code, host, answer) in [
         ("eio-unauthorized", "ws-needs-login", "return 401;"),
@@ -131,13 +131,13 @@ fn refused(house: &mut House) {
 fn lost_parts(house: &mut House) {
     house.nginx("sid-lost.recre.store", &with("set $args EIO=$arg_EIO&transport=$arg_transport;"));
     house.exhibit("eio-transport-unknown", &[&url("sid-lost")]);
-    house.says(&["`sid`, the part of the query with the session"]);
+    house.says(&["the query parameter `sid` (the session)"]);
     house.nginx(
         "eio-lost.recre.store",
         &format!("location / {{ {SOCKETIO} set $args transport=$arg_transport&sid=$arg_sid; proxy_pass http://127.0.0.1:4096; }}"),
     );
     house.exhibit("eio-transport-unknown", &[&url("eio-lost")]);
-    house.says(&["answers as to EIO=3"]);
+    house.says(&["answers in EIO=3"]);
     house.nginx("eio-both.recre.store", &to(4096));
     house.exhibit("healthy-kind", &[&url("eio-both")]);
     house.exhibit("healthy-kind", &[&url("eio-both"), "--eio", "3"]);
@@ -183,7 +183,9 @@ fn accepted_and_disconnected(house: &mut House) {
 
 /// Heads that Node refuses and browsers accept.
 fn heads(house: &mut House) {
-    for (port, says) in [(4112, "has Content-Length twice"), (4113, "KiB of fields"), (4114, "end with LF")] {
+    for (port, says) in
+        [(4112, "has Content-Length twice"), (4113, "KiB of fields"), (4114, "end with a bare LF")]
+    {
         house.exhibit("http-malformed", &[&format!("http://127.0.0.1:{port}")]);
         house.says(&[says]);
     }

@@ -1,5 +1,4 @@
-//! The handshake of a connection, by rustls; what it leaves is keys and what came behind its last record. How rustls is driven, nothing
-//! outside this file knows.
+//! The handshake of a connection, by rustls. It leaves keys, and the bytes behind its last record. Only this file drives rustls.
 
 use std::future::poll_fn;
 use std::io;
@@ -76,7 +75,7 @@ impl Handshake {
     pub(super) async fn run(mut self: Box<Self>) -> io::Result<Established> {
         let stepped = in_turn(&TURN, |cx| {
             self.step()?;
-            // At once: signed for and then sent away in the yield would be for nothing.
+            // Before the yield of `in_turn`: if the connection is evicted there, its signature was computed for nothing.
             match self.poll_flush(cx) {
                 Poll::Ready(sent) => sent,
                 Poll::Pending => Ok(()),
