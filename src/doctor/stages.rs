@@ -129,10 +129,12 @@ impl Stages<'_> {
         .into_iter()
         .for_each(|text| self.journal.vouch(text));
         let values = [
-            Some(&target.path),
-            target.stripped_path.as_ref(),
-            options.namespace.as_ref(),
-            options.origin.as_ref(),
+            Some(target.path.as_str()),
+            // This is requested too.
+            target.path.strip_suffix('/'),
+            target.stripped_path.as_deref(),
+            options.namespace.as_deref(),
+            options.origin.as_deref(),
         ];
         values.into_iter().flatten().for_each(|value| self.journal.excerpt(value));
         for (_, value) in &options.header {

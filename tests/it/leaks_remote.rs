@@ -249,7 +249,7 @@ fn a_key_that_a_server_sends_is_in_no_report() {
 fn a_key_on_the_command_line_is_in_no_report() {
     let secret = Secret::new();
     let shapes = secret.shapes();
-    let arguments = ["--path", "--namespace", "--origin", "--query", "--header", "--cookie"];
+    let arguments = ["--path", "--namespace", "--origin", "--query", "--header", "--cookie", "--auth"];
     let jobs: Vec<_> = arguments
         .iter()
         .flat_map(|argument| (0..shapes.len()).map(move |shape| (*argument, shape)))
@@ -259,7 +259,7 @@ fn a_key_on_the_command_line_is_in_no_report() {
         let (shape, text) = &shapes[*shape];
         let value = match *argument {
             "--namespace" => format!("/{text}"),
-            "--query" => format!("token={text}"),
+            "--query" | "--auth" => format!("token={text}"),
             "--header" => format!("X-Token: {text}"),
             "--cookie" => format!("a={text}"),
             _ => text.clone(),
@@ -267,7 +267,10 @@ fn a_key_on_the_command_line_is_in_no_report() {
         let value = format!("{argument}={value}");
         for says in [SAYS[15].1, polled] {
             let server = Server::start(says, "44{\"message\":\"not you\"}");
-            let said = reports(&[&format!("http://{}", server.address), &value]);
+            let url = format!("http://{}", server.address);
+            let mut words = vec![url.as_str(), value.as_str()];
+            words.extend((*argument == "--auth").then_some("--namespace=/chat"));
+            let said = reports(&words);
             *tried.lock().unwrap() += usize::from(said.len() > 200);
             if let Some(part) = secret.shown_in(said.as_bytes()) {
                 panic!("{shape} as {argument}: shows {part}\n{said}");
