@@ -224,7 +224,8 @@ impl Both {
     /// Panics if the servers differ in what they should not; whether one of them is over.
     fn compare(&mut self) -> bool {
         let (ours, theirs) = (&mut self.ours, &mut self.rustls);
-        if ours.has_renegotiated && self.client.did.is_wild && theirs.fault.is_some() {
+        let renegotiates = ours.has_renegotiated || ours.fault == Some(Fault::Renegotiation);
+        if renegotiates && self.client.did.is_wild && theirs.fault.is_some() {
             return true; // we do not read the body of a ClientHello that is refused anyway
         }
         match (ours.fault, &theirs.fault) {
