@@ -52,7 +52,7 @@ impl Client<'_> {
                     Some(Joined::No(why)) => break self.not_joined(namespace, &why),
                     None => {}
                 },
-                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection instead of joining `{namespace}`")).question("does the server have a `parser` of its own (socket.io-msgpack-parser)? Then only a client with the same parser can join").seen("closed", Excerpt::of(&how)),
+                Heard::Closed(how) | Heard::Cut(how) => break self.worded(Code::NsRefused, format!("the app closes the connection when the client joins `{namespace}`")).question("does the server have a `parser` of its own (socket.io-msgpack-parser)? Then only a client with the same parser can join").seen("closed", Excerpt::of(&how)),
                 _ => break self.worded(Code::NsSilent, format!("the app does not answer for the namespace `{namespace}` within 8 s: does a middleware never call next(), or take longer?")),
             }
         };

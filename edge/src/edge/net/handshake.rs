@@ -1,4 +1,5 @@
-//! The handshake of a connection, by rustls. It leaves keys, and the bytes behind its last record. Only this file drives rustls.
+//! The handshake of a connection, by rustls. It leaves keys, and the bytes behind its last record. `hello.rs` parses the ClientHello with
+//! rustls; nothing else drives it.
 
 use std::future::poll_fn;
 use std::io;
