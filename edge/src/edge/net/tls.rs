@@ -74,7 +74,7 @@ pub(crate) struct TlsStream {
     io: TcpStream,
     layer: Box<RecordLayer>,
     /// The beginning of a record whose end has not come yet.
-    partial: Box<[u8]>,
+    partial: Pending,
     /// Decrypted bytes that did not fit the reader's buffer.
     plain: Pending,
     /// Records that the kernel has not taken yet.
@@ -129,7 +129,7 @@ impl TlsStream {
         let mut client = Self {
             io,
             layer,
-            partial: Box::default(),
+            partial: Pending::default(),
             plain: Pending::default(),
             unsent,
             write_bytes_max: write_bytes_max.min(OUTGOING_PLAIN_BYTES) as u32, // lossless: it is 80 KiB
@@ -336,7 +336,7 @@ impl TlsStream {
                 return Poll::Ready(Ok(0));
             }
             let records = incoming.get_mut(..front + count).unwrap_or_default();
-            records.get_mut(..front).unwrap_or_default().copy_from_slice(&self.partial);
+            self.partial.take(records.get_mut(..front).unwrap_or_default());
             let processed = self.open(ciphers, records, plain);
             if processed.is_err() {
                 let _ = self.poll_flush(cx); // the alert; there is no second try
