@@ -5,6 +5,7 @@
 mod challenges;
 mod descriptors;
 mod expiry;
+mod hand_over;
 mod health;
 mod main_thread;
 mod serve_error;

@@ -45,6 +45,7 @@ pub mod shared {
     pub(super) mod balance;
     pub mod challenges;
     pub(super) mod eviction;
+    pub mod handover;
     pub mod state;
     pub(crate) mod sticky;
     pub mod tickets;

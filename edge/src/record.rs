@@ -9,6 +9,8 @@ mod fault;
 mod keys;
 mod messages;
 
+use serde::{Deserialize, Serialize};
+
 pub use ciphers::Ciphers;
 pub use fault::{Alert, Fault};
 pub use keys::{Aead, PLAIN_BYTES_MAX, RECORD_EXTRA_BYTES, Version};
@@ -64,6 +66,7 @@ pub struct Secrets<'a> {
 }
 
 /// All that a connection keeps of TLS.
+#[derive(Serialize, Deserialize)]
 pub struct RecordLayer {
     protection: Protection,
     allowance: Allowance,
@@ -297,6 +300,46 @@ mod tests {
                 Err(fault) => return (all.len(), fault, all),
             }
             assert!(all.len() < 100, "no fault");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_was_written_down_goes_on_in_both_directions() {
+        for (version, aead) in suites() {
+            let (mut server, mut client) = pair(version, aead, 3);
+            let hand_over = |layer: &RecordLayer| -> RecordLayer {
+                postcard::from_bytes(&postcard::to_stdvec(layer).unwrap()).unwrap()
+            };
+            for round in 0..4 {
+                server = hand_over(&server);
+                let from_server = sealed(&mut server, APPLICATION_DATA, b"down");
+                assert_eq!(
+                    opened(&mut client, from_server).unwrap().1,
+                    b"down",
+                    "{version:?} {aead:?} {round}"
+                );
+                let from_client = sealed(&mut client, APPLICATION_DATA, b"up");
+                let again = from_client.clone();
+                assert_eq!(
+                    opened(&mut server, from_client).unwrap().1,
+                    b"up",
+                    "{version:?} {aead:?} {round}"
+                );
+                server = hand_over(&server);
+                assert_eq!(opened(&mut server, again), Err(Fault::Undecryptable), "each record once");
+                if version == Version::Tls13 {
+                    // New keys of both directions, asked for before a hand-over and answered behind it.
+                    let mut ciphers = Ciphers::default();
+                    let mut update = vec![0; MESSAGE_BYTES_MAX];
+                    let count = server.rekey(&mut ciphers, &mut update).unwrap();
+                    server = hand_over(&server);
+                    let asked = opened(&mut client, update[..count].to_vec()).unwrap().0;
+                    assert_eq!(asked, Opened::Answer(Answer::KeyUpdate));
+                    let mut answer = vec![0; MESSAGE_BYTES_MAX];
+                    let count = client.answer(&mut ciphers, Answer::KeyUpdate, &mut answer).unwrap();
+                    assert_eq!(opened(&mut server, answer[..count].to_vec()).unwrap().0, Opened::Nothing);
+                }
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use crate::bundle::{Admin, Bundle, Upstream};
 use crate::control::challenges;
 use crate::control::descriptors::fit_descriptors;
 use crate::control::expiry::{Expiry, wall_clock};
+use crate::control::hand_over::{self, Outcome, Workers};
 use crate::control::health;
 use crate::control::serve_error::{ServeError, listen_error};
 use crate::control::watchdog::{self, Watchdog};
@@ -28,6 +29,7 @@ use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
 use crate::ops::metrics::Counter;
+use crate::system::descriptor_store;
 use crate::system::sandbox::Needs;
 use crate::system::sockets::AdminListener;
 use crate::system::started::Started;
@@ -74,11 +76,13 @@ pub(crate) struct Control {
     pub(crate) tickets_folder: PathBuf,
     /// What the process has given up, in words.
     pub(crate) sandbox: String,
+    /// Where workers get sessions to go on with. Empty once the edge drains.
+    pub(crate) session_takers: Workers,
 }
 
 impl Control {
     pub(crate) async fn run(
-        self,
+        mut self,
         inherited_admin: Option<AdminListener>,
         mut signals: Signals,
         mut ended: mpsc::Receiver<io::Result<()>>,
@@ -99,6 +103,8 @@ impl Control {
             (watchdog::every(challenges::INTERVAL), challenges::Look::default());
         // Sessions when the drain began.
         let mut drained = None;
+        let (handed_over, mut outcomes) = mpsc::channel(1);
+        let mut stored = 0;
         loop {
             let draining = drained.is_some();
             tokio::select! {
@@ -109,11 +115,23 @@ impl Control {
                 _ = async { tokio::select! { _ = signals.terminate.recv() => {}, _ = signals.interrupt.recv() => {} } } => {
                     if draining { return Err(self.cut_short()); }
                     let (time, spread) = self.drain_times();
-                    drained = Some(self.drain(time, spread, GOING_AWAY));
+                    self.session_takers.clear();
+                    drained = Some(self.drain(time, spread, GOING_AWAY, false));
                 }
                 _ = signals.restart.recv() => {
                     if draining { return Err(self.cut_short()); }
-                    drained = Some(self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART));
+                    let workers = std::mem::take(&mut self.session_takers);
+                    let hands_over = descriptor_store::is_possible();
+                    drained = Some(self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART, hands_over));
+                    if hands_over {
+                        let (shared, sender) = (Arc::clone(&self.shared), handed_over.clone());
+                        tokio::spawn(async move { sender.send(hand_over::hand_over(shared, workers).await).await });
+                    }
+                }
+                Some(Outcome { stored: all, returned }) = outcomes.recv() => {
+                    stored = all;
+                    // What remains has had its time, and the next process waits for the end of this one.
+                    if returned == 0 { break; }
                 }
                 Some(ask) = asks.recv() => match ask {
                     Ask::Reload(answer) => {
@@ -150,17 +168,17 @@ impl Control {
             }
         }
         drop(admin);
-        self.say_drained(drained.unwrap_or_default());
+        self.say_drained(drained.unwrap_or_default(), stored as u64);
         Ok(())
     }
 
     /// How many of the `sessions` that were open ended how. The others' clients went away, or were in their handshake.
-    fn say_drained(&self, sessions: u32) {
+    fn say_drained(&self, sessions: u32, handed_over: u64) {
         let endings = &self.shared.endings;
         let all = [&endings.idle, &endings.exchanges, &endings.websockets, &endings.cut];
         let [idle, exchanges, websockets, cut] = all.map(Counter::value);
-        let others = u64::from(sessions).saturating_sub(idle + exchanges + websockets + cut);
-        info!(sessions, idle, exchanges, websockets, others, cut, "drained");
+        let others = u64::from(sessions).saturating_sub(idle + exchanges + websockets + cut + handed_over);
+        info!(sessions, idle, exchanges, websockets, handed_over, others, cut, "drained");
     }
 
     /// A second signal: what is open now is cut.
@@ -176,11 +194,13 @@ impl Control {
     }
 
     /// Tells every worker to stop accepting and to be done by `time` from now. Gives the sessions that are open.
-    fn drain(&self, time: Duration, spread: Duration, close: (u16, &'static str)) -> u32 {
+    fn drain(&self, time: Duration, spread: Duration, close: (u16, &'static str), hands_over: bool) -> u32 {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
         // First: what the log says has happened.
-        let _ = self.shared.drain.set(Drain { deadline: Instant::now() + time, spread, close });
+        let more = if hands_over { hand_over::TIME_MAX } else { Duration::ZERO };
+        let deadline = Instant::now() + time + more;
+        let _ = self.shared.drain.set(Drain { deadline, spread, close, hands_over });
         self.shared.drain_begins.send_replace(());
         info!(
             sessions,

@@ -20,6 +20,7 @@ use crate::system::started::Started;
 use crate::system::systemd;
 
 use crate::control::descriptors::fit_descriptors;
+use crate::control::hand_over::{self, Workers};
 use crate::control::main_thread::{Control, Signals};
 use crate::control::serve_error::{ServeError, listen_error};
 use crate::edge::accept::accept_loop;
@@ -68,18 +69,27 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let shared = Arc::new(Shared::new(bundle, access, tickets, (sessions_max, beat_interval))?);
     count_panics(&shared);
     let inherited_admin = inherited.admin.take();
+    let inherited_sessions = std::mem::take(&mut inherited.sessions);
     let listeners = open_listeners(inherited, &listen, socket_buffer_bytes)?;
     // Before the first thread: a signal that arrives early must find its handler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     // Before the first thread: those that come inherit it.
     let sandbox = Sandbox::enter(&needs);
-    let ended = start_workers(&shared, scratch_bytes, &listeners)?;
+    let (ended, session_takers) = start_workers(&shared, scratch_bytes, &listeners)?;
     drop(listeners);
+    hand_over::take(inherited_sessions, &session_takers);
     let path = path.to_owned();
     let started = Started::new(&listen, &limits, sandbox.reach);
-    let control =
-        Control { shared, path, admin: listen.admin, started, tickets_folder, sandbox: sandbox.summary };
+    let control = Control {
+        shared,
+        path,
+        admin: listen.admin,
+        started,
+        tickets_folder,
+        sandbox: sandbox.summary,
+        session_takers,
+    };
     runtime.block_on(control.run(inherited_admin, signals, ended))
 }
 
@@ -123,17 +133,20 @@ fn start_workers(
     shared: &Arc<Shared>,
     scratch_bytes: usize,
     listeners: &[(Kind, TcpListener)],
-) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+) -> io::Result<(mpsc::Receiver<io::Result<()>>, Workers)> {
     let (sender, ended) = mpsc::channel(shared.workers);
+    let mut takers = Vec::new();
     for index in 0..shared.workers {
         let cloned = listeners.iter().map(|(kind, listener)| Ok((*kind, listener.try_clone()?)));
         let cloned = cloned.collect::<io::Result<Vec<_>>>()?;
         let (shared, sender) = (Arc::clone(shared), sender.clone());
+        let (taker, sessions) = mpsc::unbounded_channel();
+        takers.push(taker);
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             // A panic outside any session drops the sender without a word: also an end.
-            let result = accept_loop::run_worker(shared, index, scratch_bytes, cloned);
+            let result = accept_loop::run_worker(shared, index, scratch_bytes, cloned, sessions);
             let _ = sender.blocking_send(result);
         })?;
     }
-    Ok(ended)
+    Ok((ended, takers))
 }

@@ -223,12 +223,17 @@ impl HostTally {
         Self::CLASSES.into_iter().zip(&self.responses).map(|(class, count)| (class, count.value()))
     }
 
-    /// Counts a WebSocket for as long as the value lives.
+    /// Counts a new WebSocket, which is open for as long as the value lives.
     pub fn websocket(self: Arc<Self>) -> OpenWebSocket {
-        for count in [&self.websockets_total, &self.websockets_open] {
+        for count in [&self.websockets_total, &self.all.websockets_total] {
             count.increment();
         }
-        for count in [&self.all.websockets_total, &self.all.websockets_open] {
+        self.websocket_again()
+    }
+
+    /// The same for one that another process has opened.
+    pub fn websocket_again(self: Arc<Self>) -> OpenWebSocket {
+        for count in [&self.websockets_open, &self.all.websockets_open] {
             count.increment();
         }
         OpenWebSocket(self)
@@ -238,6 +243,13 @@ impl HostTally {
 /// An open WebSocket of a host.
 #[derive(Debug)]
 pub struct OpenWebSocket(Arc<HostTally>);
+
+impl OpenWebSocket {
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.0.host
+    }
+}
 
 impl Drop for OpenWebSocket {
     fn drop(&mut self) {

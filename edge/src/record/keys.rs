@@ -2,6 +2,7 @@
 
 use ring::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{self, KeyType, Prk};
+use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::fault::Fault;
@@ -23,7 +24,7 @@ pub(super) const KEY_BYTES_MAX: usize = 32;
 const APPLICATION_DATA: u8 = 23;
 
 /// The versions that the edge speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// RFC 5246.
     Tls12,
@@ -32,7 +33,7 @@ pub enum Version {
 }
 
 /// What protects records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Aead {
     /// With SHA-256 in TLS 1.3.
     Aes128Gcm,
@@ -69,7 +70,7 @@ impl Aead {
 }
 
 /// How the records of a connection are protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Protection {
     pub(super) version: Version,
     pub(super) aead: Aead,
@@ -85,10 +86,10 @@ impl Protection {
 }
 
 /// Keys for one direction; wiped when they are dropped or replaced.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
 pub(super) struct Keys {
-    /// Of TLS 1.3, from which the next one is made.
-    secret: [u8; SECRET_BYTES_MAX],
+    /// Of TLS 1.3, from which the next one is made. In two halves, because serde takes arrays of up to 32 bytes.
+    secret: [[u8; SECRET_BYTES_MAX / 2]; 2],
     pub(super) key: [u8; KEY_BYTES_MAX],
     /// In TLS 1.2 with AES-GCM: the salt, and where explicit nonces begin.
     iv: [u8; NONCE_LEN],
@@ -115,8 +116,10 @@ impl Keys {
         if secret.len() != secret_bytes || key.len() != protection.aead.algorithm().key_len() {
             return Err(Fault::Keys);
         }
+        let mut halves = [[0; SECRET_BYTES_MAX / 2]; 2];
+        halves.as_flattened_mut().get_mut(..secret.len()).ok_or(Fault::Keys)?.copy_from_slice(secret);
         let iv = iv.try_into().map_err(|_| Fault::Keys)?;
-        Ok(Self { secret: padded(secret)?, key: padded(key)?, iv, sequence })
+        Ok(Self { secret: halves, key: padded(key)?, iv, sequence })
     }
 
     /// Replaces the keys by the next ones (RFC 8446 §7.2).
@@ -128,17 +131,17 @@ impl Keys {
             return Err(Fault::Exhausted);
         }
         let hash = aead.hash();
-        let current = self.secret.get(..hash.len()).ok_or(Fault::Keys)?;
+        let current = self.secret.as_flattened().get(..hash.len()).ok_or(Fault::Keys)?;
         let mut next = [0; SECRET_BYTES_MAX];
         expand(hash, current, b"traffic upd", next.get_mut(..hash.len()).ok_or(Fault::Keys)?)?;
-        self.secret.copy_from_slice(&next);
+        self.secret.as_flattened_mut().copy_from_slice(&next);
         next.zeroize();
         self.derive(aead)
     }
 
     fn derive(&mut self, aead: Aead) -> Result<(), Fault> {
         let hash = aead.hash();
-        let secret = self.secret.get(..hash.len()).ok_or(Fault::Keys)?;
+        let secret = self.secret.as_flattened().get(..hash.len()).ok_or(Fault::Keys)?;
         let key = self.key.get_mut(..aead.algorithm().key_len()).ok_or(Fault::Keys)?;
         expand(hash, secret, b"key", key)?;
         expand(hash, secret, b"iv", &mut self.iv)?;

@@ -1,5 +1,7 @@
 //! What may still come besides data once the handshake is over: alerts, KeyUpdate, and in TLS 1.2 an attempt to renegotiate.
 
+use serde::{Deserialize, Serialize};
+
 use super::fault::Fault;
 use super::keys::Version;
 
@@ -36,6 +38,7 @@ const KEY_UPDATES_MAX: u8 = 32;
 const EMPTY_RECORDS_MAX: u8 = 32;
 
 /// How often a peer may still send what costs work and carries no data.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Allowance {
     warnings: u8,
     key_updates: u8,
@@ -96,7 +99,7 @@ impl Allowance {
 }
 
 /// A handshake message that comes in pieces; 8 bytes, since idle connections keep it. Only the progress is kept, not the body.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Message {
     head: [u8; 4],
     head_bytes: u8,

@@ -13,6 +13,8 @@
 use std::num::NonZeroU64;
 use std::ops::Deref;
 
+use serde::{Deserialize, Serialize};
+
 use super::frame::{
     CONTROL_BYTES_MAX, Decoded, HEADER_BYTES_MAX, Header, Opcode, PingPayload, Violation, decode,
     is_close_code,
@@ -25,11 +27,18 @@ mod tests;
 pub const HELD_BYTES_MAX: usize = HEADER_BYTES_MAX - 1;
 
 /// The unfinished start of a frame; dereferences to its bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     bytes: [u8; HELD_BYTES_MAX],
     count: u8,
 }
+
+/// Not the state of a tracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsound;
+
+/// RFC 6455 §5.2.
+const PAYLOAD_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// What a Close without a code counts as (RFC 6455 §7.1.5).
 const NO_STATUS: u16 = 1005;
@@ -37,7 +46,7 @@ const NO_STATUS: u16 = 1005;
 const UNMASKED_BYTES: usize = 256;
 
 /// The sender of the frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// The client's, which are masked.
     FromClient,
@@ -60,7 +69,7 @@ pub struct Rules {
 }
 
 /// The extensions that use the reserved bits (RFC 6455 §5.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extensions {
     /// None: the bits are 0.
     #[default]
@@ -103,13 +112,16 @@ pub enum Then {
 }
 
 /// The frames of one direction, however their bytes are cut.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tracker {
     phase: Phase,
     direction: Direction,
     /// The fields of [`Rules`], separately: an idle relay has two of these, and the struct would add padding.
+    #[serde(skip)]
     frame_bytes_max: u64,
+    #[serde(skip)]
     message_bytes_max: u64,
+    #[serde(skip)]
     check_utf8: bool,
     extensions: Extensions,
     message: Message,
@@ -121,7 +133,7 @@ pub struct Tracker {
     ping: Option<NonZeroU64>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Phase {
     /// The receiver is between frames.
     Between(Held),
@@ -135,7 +147,7 @@ enum Phase {
 }
 
 /// The rest of a frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Payload {
     left: u64,
     /// Rotated so that its first byte applies to the next byte; zeros without a mask.
@@ -144,7 +156,7 @@ struct Payload {
 }
 
 /// What is checked in a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Skipped,
     Text { fin: bool },
@@ -152,7 +164,7 @@ enum Kind {
 }
 
 /// The position in a fragmented message (RFC 6455 §5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Message {
     None,
     Open { examined: bool },
@@ -183,6 +195,23 @@ impl Tracker {
             utf8: Utf8::default(),
             ping: None,
         }
+    }
+
+    /// Goes on with a tracker that was read from a record: bounds are not in it, they are those of today.
+    ///
+    /// # Errors
+    /// It is of another direction, or no tracker of ours could have become this.
+    pub fn resume(self, direction: Direction, rules: &Rules) -> Result<Self, Unsound> {
+        let is_sound = match self.phase {
+            Phase::Between(held) => usize::from(held.count) <= HELD_BYTES_MAX,
+            Phase::Payload(payload) => payload.left <= PAYLOAD_BYTES_MAX,
+            Phase::Closed { .. } | Phase::Broken { .. } => true,
+        };
+        if !is_sound || self.direction != direction || self.message_bytes > PAYLOAD_BYTES_MAX {
+            return Err(Unsound);
+        }
+        let Rules { frame_bytes_max, message_bytes_max, check_utf8, extensions: _ } = *rules;
+        Ok(Self { frame_bytes_max, message_bytes_max, check_utf8, ..self })
     }
 
     /// Checks the next bytes of this direction. After [`Then::OurPong`], call again for the rest of them.
@@ -499,7 +528,7 @@ impl Payload {
 }
 
 /// Whether bytes that arrive in pieces are UTF-8 (RFC 3629).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Utf8 {
     /// The beginning of an unfinished character.
     unfinished: heapless::Vec<u8, 3, u8>,

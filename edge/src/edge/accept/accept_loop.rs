@@ -16,12 +16,15 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::edge::accept::listeners::Kind;
 use crate::edge::session::worker::Worker;
-use crate::edge::session::{https, port80};
+use crate::edge::session::{https, port80, relay};
+use crate::edge::shared::handover::Frozen;
 use crate::edge::shared::state::Shared;
 use crate::ops::metrics::Reason;
 
@@ -126,7 +129,24 @@ impl AcceptLoop {
         }
     }
 
-    async fn run(self: Rc<Self>, listeners: Vec<(Kind, TcpListener)>) {
+    /// Goes on with sessions that come as data, until there is no sender of them.
+    async fn resume_all(self: Rc<Self>, mut sessions: UnboundedReceiver<Frozen>) {
+        while let Some(session) = sessions.recv().await {
+            let resumed = relay::resume(&self.worker, session).map(|run| drop(spawn_local(run)));
+            self.worker.shared.hand_over.came(&resumed);
+        }
+    }
+
+    /// While the drain hands sessions over: wakes them when that begins, and waits for those that come back.
+    async fn hand_over(&self, mut changes: watch::Receiver<()>, resuming: JoinHandle<()>) {
+        while !self.worker.shared.hand_over.is_over() && changes.changed().await.is_ok() {
+            self.worker.begin_drain();
+        }
+        let _ = resuming.await;
+    }
+
+    async fn run(self: Rc<Self>, listeners: Vec<(Kind, TcpListener)>, sessions: UnboundedReceiver<Frozen>) {
+        let resuming = spawn_local(Rc::clone(&self).resume_all(sessions));
         spawn_local(Rc::clone(&self).beat());
         let shared = &self.worker.shared;
         let mut begins = shared.drain_begins.subscribe();
@@ -140,6 +160,9 @@ impl AcceptLoop {
             task.abort();
         }
         self.worker.begin_drain();
+        if drain.hands_over {
+            self.hand_over(begins, resuming).await;
+        }
         self.worker.wait_for_sessions(drain.deadline).await;
     }
 }
@@ -156,7 +179,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM | Errno::NETUNREACH))
 }
 
-/// Runs a worker on this thread until a drain has ended.
+/// Runs a worker on this thread until a drain has ended. `sessions` are those that it goes on with.
 ///
 /// # Errors
 /// The runtime cannot be made.
@@ -165,11 +188,12 @@ pub fn run_worker(
     index: usize,
     scratch_bytes: usize,
     listeners: Vec<(Kind, TcpListener)>,
+    sessions: UnboundedReceiver<Frozen>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let worker = Worker::new(shared, index, scratch_bytes);
     let tally = Arc::clone(&worker.tally);
-    block_on(&runtime, Rc::new(AcceptLoop { worker }).run(listeners));
+    block_on(&runtime, Rc::new(AcceptLoop { worker }).run(listeners, sessions));
     tally.ended();
     Ok(())
 }

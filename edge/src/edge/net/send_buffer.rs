@@ -3,6 +3,8 @@
 use std::io;
 use std::task::{Poll, ready};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Bytes that a side has not taken yet. Owns memory only while there are any, and is small while there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Pending(Option<Box<Waiting>>);
@@ -73,6 +75,18 @@ impl Pending {
         if waiting.taken >= waiting.bytes.len() {
             self.0 = None;
         }
+    }
+}
+
+impl Serialize for Pending {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.rest())
+    }
+}
+
+impl<'de> Deserialize<'de> for Pending {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Self::from)
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +13,8 @@ use rustix::event::{self, PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::time::Timespec;
+use serde::Deserialize;
+use serde::ser::{Serialize, Serializer};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -148,6 +150,31 @@ impl TlsStream {
             }
         }
         Ok((client, negotiated, chosen))
+    }
+
+    /// Goes on with the stream that was `saved`, on its socket.
+    pub(crate) fn resume(io: TcpStream, saved: SavedTls, write_bytes_max: usize) -> Self {
+        let SavedTls(layer, partial, [plain, unsent], records, [ended, goodbye, close_sent], answer_bytes) =
+            saved;
+        let write_bytes_max = write_bytes_max.min(OUTGOING_PLAIN_BYTES) as u32; // lossless: it is 80 KiB
+        Self {
+            io,
+            layer,
+            partial,
+            plain,
+            unsent,
+            write_bytes_max,
+            records,
+            ended,
+            goodbye,
+            close_sent,
+            answer_bytes,
+        }
+    }
+
+    /// Bytes that came and are not read, and bytes that are not sent.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.partial.len() + self.plain.len() + self.unsent.len()
     }
 
     /// Bounds the plaintext of each record of application data, but not of the handshake.
@@ -399,6 +426,25 @@ impl TlsStream {
         }
         (self.ended, self.close_sent) = (true, true);
         invalid(fault)
+    }
+}
+
+/// All of a stream but its socket.
+#[derive(Deserialize)]
+pub(crate) struct SavedTls(Box<RecordLayer>, Pending, [Pending; 2], Records, [bool; 3], u32);
+
+/// As [`SavedTls`]. Nothing may be read from the stream or written to it afterwards: a record that is sealed twice repeats its nonce.
+impl Serialize for TlsStream {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { io: _, layer, partial, plain, unsent, write_bytes_max: _, records, .. } = self;
+        let flags = [self.ended, self.goodbye, self.close_sent];
+        (layer, partial, [plain, unsent], records, flags, self.answer_bytes).serialize(serializer)
+    }
+}
+
+impl AsFd for TlsStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -173,12 +173,25 @@ impl UpstreamStream {
         either!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 
+    /// Goes on with a connection that another process made.
+    pub(crate) fn resume(socket: OwnedFd) -> io::Result<Self> {
+        Ok(match rustix::net::sockopt::socket_domain(&socket)? {
+            AddressFamily::UNIX => Self::Unix(UnixStream::from_std(socket.into())?),
+            _ => Self::Tcp(TcpStream::from_std(socket.into())?),
+        })
+    }
+
     /// Whether an idle connection has neither ended nor spoken out of turn. Asks the kernel, since the runtime may
     /// not have seen the news yet.
     pub(crate) fn is_quiet(&self) -> bool {
-        let fd = either!(self, stream => stream.as_fd());
-        let peeked = rustix::net::recv(fd, &mut [0u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let peeked = rustix::net::recv(self, &mut [0u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         peeked.is_err_and(|error| error == rustix::io::Errno::AGAIN)
+    }
+}
+
+impl AsFd for UpstreamStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, stream => stream.as_fd())
     }
 }
 

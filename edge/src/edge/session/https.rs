@@ -13,7 +13,6 @@ mod phase;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ use crate::edge::session::machine::Step;
 use crate::edge::session::proxy_header;
 use crate::edge::session::relay::Relay;
 use crate::edge::session::worker::{EVICTED, Permit, Worker, unless_evicted};
-use crate::edge::shared::active_config::RouteState;
 use crate::edge::shared::eviction::Evictable;
 use crate::http::answer::Problem;
 use crate::http::forward::Plan;
@@ -80,17 +78,17 @@ pub(crate) async fn run(
         Poll::Ready(())
     })
     .await;
-    if let Some((relay, route)) = Box::pin(session.serve()).await {
+    if let Some(relay) = Box::pin(session.serve()).await {
         permit.sleep_on();
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
-        spawn_local(relay.run(permit, &route.rules));
+        spawn_local(relay.run(permit));
     }
 }
 
 impl Session {
     /// Serves requests until the connection ends, or becomes a WebSocket.
     #[allow(clippy::manual_async_fn)] // that would keep `self` twice, and so each idle connection
-    fn serve(mut self) -> impl Future<Output = Option<(Relay, Arc<RouteState>)>> {
+    fn serve(mut self) -> impl Future<Output = Option<Relay>> {
         async move {
             // Made in place for each request: too large to be moved.
             let mut plan = Plan::default();
@@ -108,7 +106,7 @@ impl Session {
             self.input.compact(&*self.worker);
             let Upgraded { upstream, switched, route, client, open } = *upgraded?;
             let streams = (self.client, upstream);
-            Some((Relay::new(streams, switched, &route.rules, client, open, &self.worker), route))
+            Some(Relay::new(streams, switched, route, client, open, &self.worker))
         }
     }
 

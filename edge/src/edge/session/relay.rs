@@ -4,6 +4,7 @@
 //!
 //! What it does is the [`Machine`]'s; here are its streams, its task and its timer.
 
+mod frozen;
 mod lane;
 pub(crate) mod machine;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod timers;
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -19,12 +21,16 @@ use crate::bundle::Route;
 use crate::edge::net::tls::TlsStream;
 use crate::edge::net::transport::Woken;
 use crate::edge::net::upstream::UpstreamStream;
-use crate::edge::session::driver::{Alarm, drive};
+use crate::edge::session::driver::{Alarm, Now, drive};
 use crate::edge::session::exchange::Switched;
 use crate::edge::session::machine::{Step, Surroundings};
 use crate::edge::session::worker::{Permit, Worker};
+use crate::edge::shared::active_config::RouteState;
+use crate::edge::shared::handover::HandOver;
+use crate::edge::shared::state::Drain;
 use crate::ops::metrics::OpenWebSocket;
-use crate::ws::tracker::Rules;
+use crate::ws::tracker::{Extensions, Rules};
+pub(crate) use frozen::resume;
 use machine::{Machine, random};
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
@@ -32,41 +38,49 @@ pub(crate) struct Relay {
     client: TlsStream,
     upstream: UpstreamStream,
     machine: Machine,
+    /// `None`: no route is left for it, and it is being closed.
+    route: Option<Arc<RouteState>>,
     /// Counts it.
-    _open: OpenWebSocket,
+    open: OpenWebSocket,
 }
 
 impl Relay {
     pub(crate) fn new(
         (client, upstream): (TlsStream, UpstreamStream),
         switched: Switched,
-        route: &Route,
+        route: Arc<RouteState>,
         peer: IpAddr,
         open: OpenWebSocket,
         worker: &Worker,
     ) -> Self {
-        let machine = begin(Instant::now(), switched, route, peer, worker);
-        Self { client, upstream, machine, _open: open }
+        let now = Instant::now();
+        let mut machine = begin(now, switched, &route.rules, peer, worker);
+        machine.start(now, route.rules.idle_timeout, route.rules.ping_interval);
+        Self { client, upstream, machine, route: Some(route), open }
     }
 
     /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
-    /// Close between two frames.
+    /// Close between two frames, or the next process goes on with them.
     // No `async`: that would keep beside the relay what it waits for and by what it is polled, a fourth of its size.
-    pub(crate) fn run(mut self, permit: Permit, rules: &Route) -> impl Future<Output = ()> + use<> {
-        self.machine.start(Instant::now(), rules.idle_timeout, rules.ping_interval);
+    pub(crate) fn run(mut self, permit: Permit) -> impl Future<Output = ()> {
         drive(Alarm::default(), move |now, waker| {
             permit.wake_at_drain(waker);
-            let Self { client, upstream, machine, _open } = &mut self;
             let worker = &*permit.worker;
-            if let (false, Some(drain)) = (machine.is_draining(), worker.drain()) {
-                machine.drain(now.get() + drain.spread.mul_f32(fraction()));
+            if let (false, Some(drain)) = (self.machine.is_draining(), worker.drain())
+                && self.is_frozen_for(&drain, now, &worker.shared.hand_over)
+            {
+                return Step::Over(());
             }
+            let Self { client, upstream, machine, .. } = &mut self;
             let (mut client, mut upstream) = (Woken::by(waker, client), Woken::by(waker, upstream));
             let step =
                 machine.step(now, &mut client, &mut upstream, &mut worker.scratch.borrow_mut(), worker);
             if matches!(step, Step::Over(())) {
-                if machine.is_draining() {
+                if let (true, Some(drain)) = (machine.is_draining(), worker.drain()) {
                     worker.shared.endings.websockets.increment();
+                    if drain.hands_over {
+                        worker.shared.hand_over.has_ended();
+                    }
                 }
                 if !machine.has_ended() {
                     worker.count_close(machine.close_code(worker));
@@ -74,6 +88,24 @@ impl Relay {
             }
             step
         })
+    }
+
+    /// The edge drains: `true` where the next process has the session now, and nothing may be read or written any more.
+    #[cold]
+    fn is_frozen_for(&mut self, drain: &Drain, now: &Now, hand_over: &HandOver) -> bool {
+        if !drain.hands_over {
+            self.machine.drain(now.get() + drain.spread.mul_f32(fraction()));
+            return false;
+        }
+        let Some(taker) = hand_over.taker() else { return false }; // until then it goes on
+        if let Some(frozen) = self.freeze(now.get())
+            && taker.send(frozen).is_ok()
+        {
+            return true;
+        }
+        hand_over.stays();
+        self.machine.drain(now.get());
+        false
     }
 }
 
@@ -86,13 +118,16 @@ pub(crate) fn begin(
     world: &impl Surroundings,
 ) -> Machine {
     let Switched { up, behind, unsent, extensions, observer } = switched;
-    let rules = Rules {
+    Machine::new(now, rules_of(route, extensions), (&up, &behind, unsent), observer, peer, world)
+}
+
+fn rules_of(route: &Route, extensions: Extensions) -> Rules {
+    Rules {
         frame_bytes_max: route.frame_bytes_max.unwrap_or(u64::MAX),
         message_bytes_max: route.message_bytes_max.unwrap_or(u64::MAX),
         check_utf8: route.check_utf8,
         extensions,
-    };
-    Machine::new(now, rules, (&up, &behind, unsent), observer, peer, world)
+    }
 }
 
 /// Evenly between 0 and 1.

@@ -81,16 +81,27 @@ impl Worker {
         let most = self.shared.sessions_max.load(Relaxed);
         if before >= most && !self.shared.eviction.evict() {
             sessions.fetch_sub(1, Relaxed);
-            place.into_iter().for_each(|place| self.shared.addresses.leave(place));
+            self.shared.addresses.leave(place);
             return Err((
                 Reason::Full,
                 "sessions_max reached, and every connection has a request or a WebSocket",
             ));
         }
-        self.shared.sessions_peak.raise(u64::from((before + 1).min(most)));
+        Ok(self.begin_session(place, (before + 1).min(most)))
+    }
+
+    /// The same for a session that another process has permitted: it is counted, whatever the limits are now.
+    pub(crate) fn permit_again(self: &Rc<Self>, peer: IpAddr) -> Permit {
+        let place = self.shared.place_again(peer);
+        let before = self.shared.sessions.fetch_add(1, Relaxed);
+        self.begin_session(place, before + 1)
+    }
+
+    fn begin_session(self: &Rc<Self>, place: Slot, sessions: u32) -> Permit {
+        self.shared.sessions_peak.raise(u64::from(sessions));
         self.sessions.set(self.sessions.get() + 1);
         self.shared.balance.tell();
-        Ok(Permit { worker: Rc::clone(self), place, sleeper: Cell::new(None) })
+        Permit { worker: Rc::clone(self), place, sleeper: Cell::new(AWAKE) }
     }
 
     /// Wakes every session that sleeps until then.
@@ -143,16 +154,19 @@ impl Surroundings for Worker {
 /// The right to be a session; given back when dropped.
 pub(crate) struct Permit {
     pub(crate) worker: Rc<Worker>,
-    /// `None`: no limit by address holds for it.
-    place: Option<Slot>,
-    /// Its place among the worker's sleepers.
-    sleeper: Cell<Option<u32>>,
+    /// Of its address.
+    place: Slot,
+    /// Its place among the worker's sleepers, or [`AWAKE`].
+    sleeper: Cell<u32>,
 }
+
+/// No place among the sleepers.
+const AWAKE: u32 = u32::MAX;
 
 impl Permit {
     /// Whether limits of handshakes hold for this session.
     pub(crate) fn is_limited(&self) -> bool {
-        self.place.is_some()
+        self.place.is_limited()
     }
 
     /// Counts the session for the client that a proxy has named; the proxy's own address has no place.
@@ -163,22 +177,20 @@ impl Permit {
         let place = self.worker.shared.place(client)?;
         // There is one already where a reload between has just made the peer a proxy.
         let before = std::mem::replace(&mut self.place, place);
-        before.into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
+        self.worker.shared.addresses.leave(before);
         Ok(())
     }
 
     /// Has the task of `waker`, which stays the same until [`Self::sleep_on`], woken when the drain begins.
     pub(crate) fn wake_at_drain(&self, waker: &Waker) {
-        if self.sleeper.get().is_none() {
-            self.sleeper.set(Some(self.worker.sleepers.borrow_mut().enter(waker.clone())));
+        if self.sleeper.get() == AWAKE {
+            self.sleeper.set(self.worker.sleepers.borrow_mut().enter(waker.clone()));
         }
     }
 
     /// Another task goes on with the session.
     pub(crate) fn sleep_on(&self) {
-        if let Some(place) = self.sleeper.take() {
-            self.worker.sleepers.borrow_mut().leave(place);
-        }
+        self.worker.sleepers.borrow_mut().leave(self.sleeper.replace(AWAKE));
     }
 }
 
@@ -217,7 +229,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.sleep_on();
         self.worker.shared.sessions.fetch_sub(1, Relaxed);
-        self.place.take().into_iter().for_each(|place| self.worker.shared.addresses.leave(place));
+        self.worker.shared.addresses.leave(std::mem::replace(&mut self.place, Slot::EXEMPT));
         self.worker.sessions.set(self.worker.sessions.get() - 1);
         self.worker.shared.balance.tell();
         if self.worker.sessions.get() == 0 {

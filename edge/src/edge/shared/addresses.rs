@@ -49,9 +49,9 @@ pub(crate) enum Over {
     Rate,
 }
 
-/// An open session's row, to be given back by [`Addresses::leave`].
+/// An open session's row, to be given back by [`Addresses::leave`]. 4 bytes, since each session keeps it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Slot(Option<u32>);
+pub(crate) struct Slot(u32);
 
 /// A rate's memory: the time, in microseconds, at which all of it will be saved up again (a generic cell rate algorithm).
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +82,9 @@ impl From<IpAddr> for Source {
 }
 
 impl Quota {
+    /// Whatever it is, it is counted.
+    pub(crate) const UNBOUNDED: Self = Self { sessions_max: u32::MAX, connections_per_s_max: 0 };
+
     /// As `limits` say.
     pub(crate) fn of(limits: &Limits) -> Self {
         Self {
@@ -92,9 +95,19 @@ impl Quota {
 }
 
 impl Slot {
+    /// No limit by address holds.
+    pub(crate) const EXEMPT: Self = Self(u32::MAX);
+    /// The source found no row.
+    const UNKNOWN: Self = Self(u32::MAX - 1);
+
     /// Whether the source found a row.
     pub(crate) fn is_known(&self) -> bool {
-        self.0.is_some()
+        *self != Self::UNKNOWN
+    }
+
+    /// Whether limits by address hold.
+    pub(crate) fn is_limited(&self) -> bool {
+        *self != Self::EXEMPT
     }
 }
 
@@ -155,13 +168,14 @@ impl Addresses {
             row.sessions += 1;
             Ok(())
         });
-        let Some((at, entered)) = entered else { return Ok(Slot(None)) };
-        entered.map(|()| Slot(Some(at)))
+        let Some((at, entered)) = entered else { return Ok(Slot::UNKNOWN) };
+        entered.map(|()| Slot(at))
     }
 
     /// Gives an open session's row back.
     pub(crate) fn leave(&self, place: Slot) {
-        let Some(at) = place.0.map(|at| at as usize) else { return };
+        // What has no row is beyond them all.
+        let at = place.0 as usize;
         let Some(shard) = self.shards.get(at % SHARDS) else { return };
         if let Some(row) = lock(shard).get_mut(at / SHARDS) {
             row.sessions = row.sessions.saturating_sub(1);

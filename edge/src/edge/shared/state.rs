@@ -16,6 +16,7 @@ use crate::edge::shared::addresses::{Addresses, Over, Quota, SharedMeter, Slot, 
 use crate::edge::shared::balance::Balance;
 use crate::edge::shared::challenges::Challenges;
 use crate::edge::shared::eviction::EvictionQueue;
+use crate::edge::shared::handover::HandOver;
 use crate::edge::shared::sticky::Sids;
 use crate::edge::shared::tickets::Tickets;
 use crate::edge::shared::upstreams::Upstreams;
@@ -36,6 +37,8 @@ pub struct Drain {
     pub spread: Duration,
     /// What that Close says: code and reason.
     pub close: (u16, &'static str),
+    /// WebSockets go on until [`Shared::hand_over`] takes them, and get a Close only if it cannot.
+    pub hands_over: bool,
 }
 
 /// How many sessions a drain ended how; plain atomics.
@@ -99,7 +102,9 @@ pub struct Shared {
     pub(crate) balance: Balance,
     /// Set once the drain has begun: sessions see it at once, not only when their worker wakes.
     pub drain: OnceLock<Drain>,
-    /// Wakes the workers once [`Self::drain`] is set.
+    /// Takes WebSockets as data for the next process, once it wants them.
+    pub hand_over: HandOver,
+    /// Wakes the workers once [`Self::drain`] or [`Self::hand_over`] is set.
     pub drain_begins: watch::Sender<()>,
     /// A mutex, taken when a bundle is taken into use.
     pub upstreams: Upstreams,
@@ -155,6 +160,7 @@ impl Shared {
             beats: Notify::new(),
             balance: Balance::default(),
             drain: OnceLock::new(),
+            hand_over: HandOver::default(),
             drain_begins: watch::Sender::new(()),
             upstreams,
             sids: Arc::new(Sids::new(Instant::now())),
@@ -191,22 +197,31 @@ impl Shared {
         self.refusals.count_silently(reason);
     }
 
-    /// Counts a new connection of `peer` in the table of addresses; `None`: no limit by address holds for it.
+    /// Counts a new connection of `peer` in the table of addresses.
     ///
     /// # Errors
     /// Which limit it is over.
-    pub(crate) fn place(&self, peer: IpAddr) -> Result<Option<Slot>, (Reason, &'static str)> {
+    pub(crate) fn place(&self, peer: IpAddr) -> Result<Slot, (Reason, &'static str)> {
+        let quota = Quota::of(&self.active.load().bundle.limits);
+        self.place_within(&quota, peer)
+    }
+
+    /// The same for a connection that is open already, whatever its address has.
+    pub(crate) fn place_again(&self, peer: IpAddr) -> Slot {
+        self.place_within(&Quota::UNBOUNDED, peer).unwrap_or(Slot::EXEMPT) // never: it has no bound
+    }
+
+    fn place_within(&self, quota: &Quota, peer: IpAddr) -> Result<Slot, (Reason, &'static str)> {
         let active = self.active.load();
         if active.is_exempt(&peer) || active.is_proxy(&peer) {
-            return Ok(None);
+            return Ok(Slot::EXEMPT);
         }
-        let quota = Quota::of(&active.bundle.limits);
-        match self.addresses.enter(Source::from(peer), &quota, self.uptime()) {
+        match self.addresses.enter(Source::from(peer), quota, self.uptime()) {
             Ok(place) => {
                 if !place.is_known() {
                     self.counters.addresses_unknown_total.increment();
                 }
-                Ok(Some(place))
+                Ok(place)
             }
             Err(Over::Sessions) => Err((Reason::AddressSessions, "address_sessions_max reached")),
             Err(Over::Rate) => Err((Reason::AddressHandshakes, "address_handshakes_per_s_max reached")),

@@ -3,29 +3,32 @@
 use std::io;
 use std::task::{Poll, ready};
 
+use serde::{Deserialize, Serialize};
+
 use crate::edge::net::send_buffer::{Pending, put};
 use crate::edge::net::transport::Transport;
 use crate::edge::session::driver::Now;
 use crate::edge::shared::sticky::SidObserver;
 use crate::ops::metrics::Flow;
 use crate::ws::frame::{ControlFrame, Violation};
-use crate::ws::tracker::{Direction, Rules, Then, Tracker};
+use crate::ws::tracker::{Direction, Rules, Then, Tracker, Unsound};
 
 /// A control frame of ours that waits for the end of the frame that is passing.
+#[derive(Serialize, Deserialize)]
 pub(super) enum Insert {
     Ping(ControlFrame),
     Close(ControlFrame),
 }
 
 /// Where a direction comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Source {
     Open,
     Ended,
 }
 
 /// Where a direction leads to, in the order of its life; it may skip some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Sink {
     /// What the source says passes.
     Open,
@@ -52,12 +55,14 @@ impl Sink {
 }
 
 /// One direction of a relay, from its source to its sink.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Lane {
     direction: Direction,
     pub(super) tracker: Tracker,
     pub(super) pending: Pending,
     pub(super) insert: Option<Box<Insert>>,
-    /// Observes the beginning of what the source sends.
+    /// Observes the beginning of what the source sends. Not handed over.
+    #[serde(skip)]
     pub(super) observer: Option<Box<SidObserver>>,
     pub(super) source: Source,
     pub(super) sink: Sink,
@@ -80,6 +85,17 @@ impl Lane {
             passed: false,
             heard: false,
         }
+    }
+
+    /// Goes on with a lane that was read from a record.
+    ///
+    /// # Errors
+    /// It is of another direction, or no lane could have become this.
+    pub(super) fn resume(self, direction: Direction, rules: &Rules) -> Result<Self, Unsound> {
+        if self.direction != direction {
+            return Err(Unsound);
+        }
+        Ok(Self { tracker: self.tracker.resume(direction, rules)?, ..self })
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -5,10 +5,11 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::lane::{Insert, Lane, Sink, Source, Stop};
-use super::timers::{Due, Timers};
+use super::timers::{Due, Remaining, Timers};
 use crate::edge::net::send_buffer::Pending;
 use crate::edge::net::transport::{ClientTransport, Transport};
 use crate::edge::session::driver::Now;
@@ -16,13 +17,13 @@ use crate::edge::session::machine::{Step, Surroundings, TURNS};
 use crate::edge::shared::sticky::SidObserver;
 use crate::ops::metrics::Reason;
 use crate::ws::frame::{ControlFrame, Violation, close_frame, ping_frame};
-use crate::ws::tracker::{Direction, Rules};
+use crate::ws::tracker::{Direction, Rules, Unsound};
 
 /// Going away (RFC 6455 §7.4.1).
-const GOING_AWAY: u16 = 1001;
+pub(super) const GOING_AWAY: u16 = 1001;
 
 /// What became of our last Ping.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Ping {
     /// There was none, or the client has been heard since.
     None,
@@ -33,9 +34,11 @@ enum Ping {
 }
 
 /// A relay between two steps.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Machine {
     up: Lane,
     down: Lane,
+    #[serde(skip)]
     timers: Timers,
     /// For the log.
     peer: IpAddr,
@@ -96,6 +99,47 @@ impl Machine {
         ping_interval: Option<Duration>,
     ) {
         self.timers = Timers::new(now, idle_timeout, ping_interval);
+    }
+
+    /// Goes on with a relay that was read from a record, by the rules of today.
+    ///
+    /// # Errors
+    /// No relay that [`Self::is_portable`] could have become this.
+    pub(super) fn resume(
+        self,
+        now: Instant,
+        rules: &Rules,
+        (idle_timeout, ping_interval): (Option<Duration>, Option<Duration>),
+        remaining: Remaining,
+    ) -> Result<Self, Unsound> {
+        let timers = Timers::resume(now, idle_timeout, ping_interval, remaining);
+        let up = self.up.resume(Direction::FromClient, rules)?;
+        let down = self.down.resume(Direction::FromUpstream, rules)?;
+        let relay = Self { up, down, timers, ..self };
+        if relay.is_portable() { Ok(relay) } else { Err(Unsound) }
+    }
+
+    /// Whether another process can go on with it: neither side has ended, and neither is told to.
+    pub(super) fn is_portable(&self) -> bool {
+        let is_open = |lane: &Lane| {
+            lane.source == Source::Open
+                && lane.sink == Sink::Open
+                && !matches!(lane.insert.as_deref(), Some(Insert::Close(_)))
+        };
+        is_open(&self.up) && is_open(&self.down) && !self.ended && !self.drains && !self.leaving
+    }
+
+    /// Bytes that either side has yet to take.
+    pub(super) fn waiting_bytes_of_both(&self) -> usize {
+        self.up.pending.len() + self.down.pending.len()
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    pub(super) fn remaining(&self, now: Instant) -> Remaining {
+        self.timers.remaining(now)
     }
 
     /// The edge drains: the client gets its Close at `at`.
@@ -272,7 +316,7 @@ impl Machine {
     }
 
     /// A time is over: both sides are told, where they have had no Close; `code` is for the count.
-    fn part(&mut self, world: &impl Surroundings, code: Option<u16>, reason: &str) {
+    pub(super) fn part(&mut self, world: &impl Surroundings, code: Option<u16>, reason: &str) {
         self.end(world, code, close_frame(GOING_AWAY, reason, None), reason);
     }
 

@@ -130,6 +130,14 @@ impl Bed {
         [&self.client, &self.app].into_iter().for_each(|peer| peer.set_now(self.now));
     }
 
+    /// Writes the relay down, and goes on with what is read of that.
+    fn hand_over(&mut self, (idle_timeout, ping_interval): (Option<Duration>, Option<Duration>)) {
+        let record = postcard::to_stdvec(&(&self.machine, self.machine.remaining(self.now))).unwrap();
+        let (machine, remaining): (Machine, _) = postcard::from_bytes(&record).unwrap();
+        let times = (idle_timeout, ping_interval);
+        self.machine = machine.resume(self.now, &RULES, times, remaining).unwrap();
+    }
+
     /// Seconds since the start at which it was over.
     fn over_after(&mut self, at_most: Duration) -> Option<f32> {
         self.pass(at_most);
@@ -165,12 +173,108 @@ fn closes(bytes: &[u8]) -> Vec<u16> {
 
 #[test]
 fn what_an_open_websocket_keeps_fits_a_small_task() {
-    fn size_of_output<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+    fn size_of_output<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
-    let bytes = size_of_output(|relay: Relay, permit, rules: Box<Route>| relay.run(permit, &rules));
+    let bytes = size_of_output(|relay: Relay, permit| relay.run(permit));
     // With its own 104 bytes tokio rounds a task up to a multiple of 128.
     assert!(bytes <= 512 - 104, "{bytes} bytes: the next size is 640 for each open WebSocket");
+}
+
+#[test]
+fn frames_pass_unchanged_wherever_the_relay_is_handed_over() {
+    let text = "é€𐍈".repeat(20);
+    let up = [frame(0x01, text.as_bytes(), MASK), frame(0x80, b"end", MASK), frame(0x82, &[7; 300], MASK)]
+        .concat();
+    let down = [frame(0x02, &[9; 900], None), frame(0x00, &[], None), frame(0x80, b"x", None)].concat();
+    for cut in [1, 3, 50] {
+        let mut bed = Bed::new(None, None);
+        [&bed.client, &bed.app].into_iter().for_each(|peer| peer.cut_reads(cut));
+        for at in 0..up.len().max(down.len()) {
+            up.get(at..=at).into_iter().for_each(|byte| bed.client.say(byte));
+            down.get(at..=at).into_iter().for_each(|byte| bed.app.say(byte));
+            bed.pass(Duration::from_millis(50));
+            bed.hand_over((None, None));
+        }
+        bed.pass(seconds(1));
+        assert!(bed.app.got() == up && bed.client.got() == down, "cut at {cut}");
+        assert_eq!(bed.over, None);
+        // A message that is open stays open, and what is broken behind a hand-over is seen.
+        bed.client.say(&frame(0x01, b"begins", MASK));
+        bed.pass(seconds(1));
+        bed.hand_over((None, None));
+        bed.client.say(&frame(0x81, b"another", MASK));
+        bed.pass(seconds(1));
+        assert_eq!(closes(&bed.client.got()), [1002]);
+    }
+}
+
+#[test]
+fn times_go_on_behind_a_hand_over_by_the_rules_of_then() {
+    let (idle, ping) = (Some(seconds(100)), Some(seconds(40)));
+    let mut bed = Bed::new(idle, ping);
+    bed.pass(seconds(30));
+    bed.hand_over((idle, ping));
+    bed.pass(seconds(9));
+    assert_eq!(frames(&bed.client.got()), []);
+    bed.pass(seconds(2));
+    let [(Opcode::Ping, payload)] = &frames(&bed.client.got())[..] else { panic!("no Ping after 40 s") };
+    // Its answer comes to the process that did not send it.
+    bed.hand_over((idle, ping));
+    bed.client.say(&frame(0x8A, payload, MASK));
+    bed.pass(seconds(5));
+    assert!(bed.app.got().is_empty(), "the Pong is ours");
+    let mut bed = Bed::new(idle, None);
+    bed.pass(seconds(60));
+    bed.hand_over((idle, None));
+    assert_eq!(bed.over_after(seconds(39)), None);
+    bed.hand_over((Some(seconds(10)), None));
+    bed.pass(seconds(2));
+    assert_eq!(closes(&bed.client.got()), [1001], "1 s was left");
+}
+
+#[test]
+fn what_the_client_does_not_take_goes_on_with_it() {
+    let message = frame(0x82, &[5; 1000], None);
+    let mut bed = Bed::new(None, None);
+    bed.client.reads(false);
+    (0..200).for_each(|_| bed.app.say(&message));
+    bed.pass(seconds(5));
+    bed.hand_over((None, None));
+    bed.client.reads(true);
+    bed.pass(seconds(600));
+    assert_eq!(bed.client.got(), message.repeat(200));
+}
+
+#[test]
+fn no_record_that_was_changed_harms_the_process() {
+    let mut bed = Bed::new(Some(seconds(60)), Some(seconds(20)));
+    bed.client.say(&frame(0x01, "é€".as_bytes(), MASK)[..7]);
+    bed.app.say(&frame(0x82, &[1; 300], None)[..100]);
+    bed.pass(seconds(21));
+    let record = postcard::to_stdvec(&(&bed.machine, bed.machine.remaining(bed.now))).unwrap();
+    let (mut resumed, mut refused) = (0, 0);
+    for at in 0..record.len() {
+        for bit in 0..8 {
+            let mut changed = record.clone();
+            changed[at] ^= 1 << bit;
+            let read = postcard::from_bytes::<(Machine, _)>(&changed).ok();
+            let machine = read.and_then(|(machine, remaining)| {
+                machine.resume(bed.now, &RULES, (Some(seconds(60)), Some(seconds(20))), remaining).ok()
+            });
+            let Some(machine) = machine else {
+                refused += 1;
+                continue;
+            };
+            resumed += 1;
+            let mut other = Bed::new(None, None);
+            other.machine = machine;
+            other.client.say(&frame(0x81, b"hello", MASK).repeat(3));
+            other.app.say(&frame(0x81, b"hello", None).repeat(3));
+            other.pass(seconds(300));
+        }
+    }
+    assert!(resumed > 0 && refused > 0, "{resumed} {refused}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::edge::session::driver::Now;
@@ -44,12 +45,45 @@ struct Times {
     backlog: Option<Backlog>,
 }
 
+/// What is left of them. What waits for the client begins anew: `stall_timeout` is longer than any restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Remaining {
+    quiet: Option<Duration>,
+    ping: Option<Duration>,
+}
+
 impl Timers {
     pub(super) fn new(now: Instant, idle_timeout: Option<Duration>, ping_interval: Option<Duration>) -> Self {
         let mut timers = Self::default();
         if idle_timeout.is_some() || ping_interval.is_some() {
             let ping_at = ping_interval.map(|interval| now + interval);
             *timers.times() = Times { idle_timeout, ping_interval, ping_at, ..Times::default() };
+        }
+        timers
+    }
+
+    /// What is left of the times of a relay that is not ending.
+    pub(super) fn remaining(&self, now: Instant) -> Remaining {
+        let left = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now));
+        let times = self.0.as_deref();
+        Remaining {
+            quiet: left(times.and_then(|times| times.quiet_until)),
+            ping: left(times.and_then(|times| times.ping_at)),
+        }
+    }
+
+    /// Goes on with what was left, by the times that the route has now.
+    pub(super) fn resume(
+        now: Instant,
+        idle_timeout: Option<Duration>,
+        ping_interval: Option<Duration>,
+        remaining: Remaining,
+    ) -> Self {
+        let mut timers = Self::new(now, idle_timeout, ping_interval);
+        if let Some(times) = &mut timers.0 {
+            let at = |left: Option<Duration>, most: Option<Duration>| Some(now + left?.min(most?));
+            times.quiet_until = at(remaining.quiet, idle_timeout);
+            times.ping_at = at(remaining.ping, ping_interval).or(times.ping_at);
         }
         timers
     }

@@ -1,0 +1,122 @@
+//! A relay as data with two sockets: written down by one process, and resumed by the next.
+
+use std::future::Future;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::net::sockopt::socket_cookie;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::machine::{GOING_AWAY, Machine};
+use super::timers::Remaining;
+use super::{Relay, rules_of};
+use crate::edge::net::tls::{SavedTls, TlsStream};
+use crate::edge::net::upstream::UpstreamStream;
+use crate::edge::session::worker::Worker;
+use crate::edge::shared::active_config::{ActiveConfig, RouteState};
+use crate::edge::shared::handover::{FORMAT, Frozen, Head};
+use crate::names::Host;
+use crate::ops::metrics::HostTally;
+use crate::route;
+use crate::ws::tracker::{Extensions, Rules};
+
+/// Room that a record needs where nothing is under way, so that no copy of its keys is left behind in memory that was too small.
+const RECORD_BYTES: usize = 1024;
+/// Where no route has rules for it any more.
+const NO_BOUNDS: Rules = Rules {
+    frame_bytes_max: u64::MAX,
+    message_bytes_max: u64::MAX,
+    check_utf8: false,
+    extensions: Extensions::None,
+};
+
+impl Relay {
+    /// Writes the session down, with its sockets; `None` where it cannot go on elsewhere. If this is used, the relay may not be.
+    pub(super) fn freeze(&self, now: Instant) -> Option<Frozen> {
+        let route = self.route.as_ref().filter(|_| self.machine.is_portable())?;
+        let sockets = [self.client.as_fd(), self.upstream.as_fd()];
+        let descriptors = sockets.iter().map(|socket| socket.try_clone_to_owned());
+        let descriptors: Vec<OwnedFd> = descriptors.collect::<Result<_, _>>().ok()?;
+        let [client, upstream] = sockets.map(socket_cookie);
+        let host = self.open.host().to_string();
+        let head = Head {
+            format: FORMAT,
+            cookies: [client.ok()?, upstream.ok()?],
+            host: &host,
+            path: &route.rules.path,
+            peer: self.machine.peer(),
+        };
+        let state = (head, &self.client, &self.machine, self.machine.remaining(now));
+        let waiting = self.client.waiting_bytes() + self.machine.waiting_bytes_of_both();
+        let room = Vec::with_capacity(RECORD_BYTES + waiting);
+        let record = Zeroizing::new(postcard::to_extend(&state, room).ok()?);
+        Some(Frozen { record, descriptors })
+    }
+}
+
+/// Goes on with a session, on this worker.
+///
+/// # Errors
+/// Why not. Its sockets are closed then: without its keys it cannot get a Close.
+pub(crate) fn resume(
+    worker: &Rc<Worker>,
+    Frozen { record, descriptors }: Frozen,
+) -> Result<impl Future<Output = ()> + use<>, &'static str> {
+    let (format, _) = postcard::take_from_bytes::<u16>(&record).map_err(|_| "its record is damaged")?;
+    if format != FORMAT {
+        return Err("its record has the format of another version");
+    }
+    let state: (Head<'_>, SavedTls, Machine, Remaining) =
+        postcard::from_bytes(&record).map_err(|_| "its record is damaged")?;
+    let (head, tls, machine, remaining) = state;
+    let sockets: [OwnedFd; 2] = descriptors.try_into().map_err(|_| "it has not two sockets")?;
+    if sockets.each_ref().map(socket_cookie) != head.cookies.map(Ok) {
+        return Err("its sockets are not those of its record");
+    }
+    let [client, upstream] = sockets;
+    let unusable = "its socket cannot be used";
+    let client = tokio::net::TcpStream::from_std(TcpStream::from(client)).map_err(|_| unusable)?;
+    let upstream = UpstreamStream::resume(upstream).map_err(|_| unusable)?;
+
+    let active = worker.shared.active.load();
+    let tls_buffer_bytes = active.bundle.limits.tls_buffer_bytes as usize;
+    let client = TlsStream::resume(client, tls, tls_buffer_bytes);
+    let host = Host::parse(head.host).map_err(|_| "its record is damaged")?;
+    let place = place(&active, &host, head.path, head.peer);
+    let (route, tally) = match place {
+        Some((route, tally)) => (Some(route), tally),
+        None => (None, worker.shared.tallies.of(&host)),
+    };
+    let rules = route.as_ref().map_or(NO_BOUNDS, |route| rules_of(&route.rules, Extensions::None));
+    let times = route.as_ref().map(|route| (route.rules.idle_timeout, route.rules.ping_interval));
+    let now = Instant::now();
+    let machine = machine.resume(now, &rules, times.unwrap_or_default(), remaining);
+    let mut machine = machine.map_err(|_| "its record is damaged")?;
+    if route.is_none() {
+        machine.part(&**worker, Some(GOING_AWAY), "this address is not served any more");
+    } else if worker.drain().is_some() {
+        // It comes back, because the next process cannot have it.
+        worker.shared.hand_over.stays();
+        machine.drain(now);
+    }
+    let relay = Relay { client, upstream, machine, route, open: tally.websocket_again() };
+    Ok(relay.run(worker.permit_again(head.peer)))
+}
+
+/// The route of a session in this bundle, where there is one that its client may use.
+fn place(
+    active: &ActiveConfig,
+    host: &Host,
+    path: &str,
+    peer: IpAddr,
+) -> Option<(Arc<RouteState>, Arc<HostTally>)> {
+    let position = active.bundle.position(host)?;
+    let (site, routes) = active.site(host)?;
+    let (index, rules) = route::find(site, path.as_bytes()).ok().flatten()?;
+    let may_come = rules.allow.is_empty() || rules.allow.iter().any(|network| network.contains(&peer));
+    let (route, tally) = (routes.get(index)?, active.tally(position)?);
+    may_come.then(|| (Arc::clone(route), Arc::clone(tally)))
+}
