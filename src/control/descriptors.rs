@@ -2,26 +2,20 @@
 
 use std::collections::HashSet;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::bundle::Bundle;
+use crate::system::process::raise_open_files;
 
 /// Raises the soft limit of open files to what `bundle` needs, or lowers its `sessions_max`, which this gives, to what it allows.
 pub(crate) fn fit_descriptors(bundle: &Bundle) -> u32 {
     let sessions_max = bundle.limits.sessions_max;
     let others = bundle.limits.other_descriptors(bundle.upstreams().collect::<HashSet<_>>().len() as u64);
     let needed = u64::from(sessions_max) * 2 + others;
-    let limit = getrlimit(Resource::Nofile);
-    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if needed <= soft {
+    let got = raise_open_files(needed);
+    if needed <= got {
         return sessions_max;
     }
-    let raised = needed.min(hard);
-    let got = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
-        Ok(()) => raised,
-        Err(_) => soft,
-    };
     let fits = u32::try_from(got.saturating_sub(others) / 2).unwrap_or(u32::MAX).max(1);
     if fits < sessions_max {
         warn!(

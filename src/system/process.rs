@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::fs::Dir;
 use rustix::param::page_size;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Of `/proc/self`, held open: a sandboxed process cannot open it any more.
@@ -50,6 +50,20 @@ pub fn open_files() -> u64 {
 /// Limit of open file descriptors.
 pub fn open_files_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the soft limit of open files to `needed`, or as far as the hard limit allows. What the limit is then.
+pub fn raise_open_files(needed: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    let raised = needed.min(hard);
+    if raised <= soft {
+        return soft;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
+        Ok(()) => raised,
+        Err(_) => soft,
+    }
 }
 
 #[cfg(test)]

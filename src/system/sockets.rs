@@ -2,20 +2,24 @@
 //!
 //! They are the listeners then, and `[listen]` must say the same: a port that is bound and not served, or served and not
 //! bound, is refused at start. Nothing is taken that was meant for another process (`LISTEN_PID`).
+//!
+//! Beside them are the descriptors that the last process stored: `sessions`. Others are of another version, and are closed.
 
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use listenfd::ListenFd;
 use socket2::{Domain, SockRef, Socket, Type};
+use tracing::warn;
 
 use crate::admin;
 use crate::bundle::{Admin, Listen};
 use crate::excerpt::Excerpt;
+use crate::system::descriptor_store;
 
 /// What was handed over; empty without a service manager.
 #[derive(Debug, Default)]
@@ -26,6 +30,8 @@ pub struct Inherited {
     pub http: Vec<TcpListener>,
     /// The socket named `admin`.
     pub admin: Option<AdminListener>,
+    /// Sockets named `sessions`, which the last process stored.
+    pub sessions: Vec<OwnedFd>,
 }
 
 /// The admin listener is of either kind.
@@ -91,7 +97,7 @@ impl Inherited {
     /// Takes the sockets. To be called once, before the first thread: it changes the environment.
     ///
     /// # Errors
-    /// A promise of the environment that does not hold, an unknown name, or no listening socket behind a known one.
+    /// A promise of the environment that does not hold, a listening socket with an unknown name, or none behind a known one.
     pub fn take() -> Result<Self, SocketsError> {
         // Counted first: the names may be another process's, and would be found too many.
         if sd_notify::listen_fds().map_err(SocketsError::Environment)?.len() == 0 {
@@ -108,7 +114,15 @@ impl Inherited {
                     inherited.admin = Some(either(&mut sockets, index, descriptor)?);
                 }
                 "admin" => return Err(one_admin(descriptor)),
-                _ => return Err(SocketsError::Name { name, descriptor }),
+                _ => {
+                    let is_ours = name == descriptor_store::NAME;
+                    let parcel =
+                        is_ours.then(|| stored(&mut sockets, index, (Domain::UNIX, Type::SEQPACKET)));
+                    match parcel.flatten() {
+                        Some(parcel) => inherited.sessions.push(parcel),
+                        None => ignore(&mut sockets, index, name, descriptor)?,
+                    }
+                }
             }
         }
         Ok(inherited)
@@ -166,6 +180,31 @@ fn either(sockets: &mut ListenFd, index: usize, descriptor: RawFd) -> Result<Adm
     }
     let (expected, found) = ("a listening Unix socket", "one that is not listening".to_owned());
     Err(SocketsError::Kind { name: "admin", descriptor, expected, found })
+}
+
+/// A socket of this kind, if it is one. Another is left where it is.
+fn stored(sockets: &mut ListenFd, index: usize, (domain, kind): (Domain, Type)) -> Option<OwnedFd> {
+    sockets.take_custom(index, domain.into(), kind.into(), "socket").ok().flatten()
+}
+
+/// Closes a socket that another version may have stored. One that listens was meant to be served. Other descriptors stay open and unread:
+/// only `unsafe` closes one by its number.
+fn ignore(sockets: &mut ListenFd, index: usize, name: String, descriptor: RawFd) -> Result<(), SocketsError> {
+    let kinds = [
+        // Both families of the internet.
+        (Domain::IPV4, Type::STREAM),
+        (Domain::UNIX, Type::STREAM),
+        (Domain::UNIX, Type::SEQPACKET),
+        (Domain::UNIX, Type::DGRAM),
+        (Domain::IPV4, Type::DGRAM),
+    ];
+    let socket = kinds.into_iter().find_map(|kind| stored(sockets, index, kind));
+    if socket.as_ref().is_some_and(|socket| is_listening(SockRef::from(socket))) {
+        return Err(SocketsError::Name { name, descriptor });
+    }
+    let name = Excerpt::of(&name);
+    warn!(%name, descriptor, "an inherited descriptor with an unknown name is not used");
+    Ok(())
 }
 
 fn is_listening(socket: SockRef<'_>) -> bool {

@@ -35,6 +35,7 @@ mod client_rules;
 mod console;
 mod corpus_replay;
 mod demo_browser;
+mod descriptor_store;
 mod docs;
 mod doctor;
 mod doctor_gallery;

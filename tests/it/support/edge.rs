@@ -435,6 +435,13 @@ impl Edge {
         self
     }
 
+    /// Serves the folder of an edge that has ended, by this program, as [`Desk::serve_by`].
+    pub fn succeeded_by(mut self, command: Command) -> Self {
+        (self.child, self.log) = self.desk.spawn(command);
+        self.wait_until_ready();
+        self
+    }
+
     /// SIGUSR1, as systemd sends it for a restart, and the same folder served again.
     pub fn restarted(mut self) -> Self {
         self.signal(Signal::USR1);

@@ -17,6 +17,7 @@ pub mod program;
 pub mod prometheus;
 pub mod raw;
 pub mod secret;
+pub mod service_manager;
 pub mod stopped;
 pub mod upstream;
 

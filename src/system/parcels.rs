@@ -1,0 +1,188 @@
+//! The messages in which open sessions pass from one process to the next. Bytes and time are arguments.
+//!
+//! A parcel is one message with descriptors beside its bytes (SCM_RIGHTS):
+//!
+//! ```text
+//! head      magic [8]  version u16  CLOCK_BOOTTIME in ns u64  sessions u16  descriptors u16
+//! table     for each session: descriptors u8  length of the record u32  digest [8]
+//! records   one after the other
+//! ```
+//!
+//! Numbers are little-endian. The descriptors follow the order of the sessions. A record is the business of who froze the session.
+
+use std::time::Duration;
+
+use ring::digest::{Context, SHA256};
+use zeroize::Zeroizing;
+
+use crate::edge::handover::Frozen;
+
+/// How many descriptors the kernel takes with a message (SCM_MAX_FD of unix(7)).
+pub const DESCRIPTORS_MAX: usize = 253;
+/// A session has a client, an upstream, and room for two more.
+pub const SESSION_DESCRIPTORS_MAX: usize = 4;
+/// Bytes of a message. Below 212,960, what a socket takes by default (`net.core.wmem_default`, less 32).
+pub const MESSAGE_BYTES_MAX: usize = 150_000;
+/// A parcel with so many bytes gets no further session: the kernel needs no large contiguous piece of memory for it (17 pages and 16 KiB).
+pub const FULL_BYTES: usize = 80_000;
+/// The bytes that [`Head::read`] wants.
+pub const HEAD_BYTES: usize = 22;
+
+const MAGIC: [u8; 8] = *b"sanedgeS";
+const VERSION: u16 = 1;
+const ROW_BYTES: usize = 13;
+/// A restart takes seconds. After half a minute, clients have given up.
+const AGE_MAX: Duration = Duration::from_secs(30);
+
+/// Why a parcel is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Its bytes are not in the format above.
+    #[error("their message is damaged")]
+    Damaged,
+    /// Another format.
+    #[error("a version of sanedge with another format stored them")]
+    Version,
+    /// Too old, or of another boot.
+    #[error("they were stored more than 30 s ago")]
+    Old,
+    /// The clock has gone back, which it does not.
+    #[error("the time at which they were stored is in the future")]
+    Future,
+}
+
+/// The beginning of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// How many there are.
+    pub sessions: usize,
+    /// Of all sessions.
+    pub descriptors: usize,
+}
+
+/// A session in a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// How many are its own.
+    pub descriptors: usize,
+    /// None where the bytes are not those that were written.
+    pub record: Option<&'a [u8]>,
+}
+
+/// Groups sessions into parcels; apart, those that fit into none.
+pub fn pack(sessions: Vec<Frozen>) -> (Vec<Vec<Frozen>>, Vec<Frozen>) {
+    let (mut parcels, mut misfits) = (Vec::<Vec<Frozen>>::new(), Vec::new());
+    let (mut bytes, mut descriptors) = (usize::MAX, 0);
+    for session in sessions {
+        let (more_bytes, more) = (ROW_BYTES + session.record.len(), session.descriptors.len());
+        if !(1..=SESSION_DESCRIPTORS_MAX).contains(&more) || HEAD_BYTES + more_bytes > MESSAGE_BYTES_MAX {
+            misfits.push(session);
+            continue;
+        }
+        let fits = bytes.saturating_add(more_bytes) <= FULL_BYTES && descriptors + more <= DESCRIPTORS_MAX;
+        match parcels.last_mut().filter(|_| fits) {
+            Some(parcel) => {
+                parcel.push(session);
+                (bytes, descriptors) = (bytes + more_bytes, descriptors + more);
+            }
+            None => {
+                parcels.push(vec![session]);
+                (bytes, descriptors) = (HEAD_BYTES + more_bytes, more);
+            }
+        }
+    }
+    (parcels, misfits)
+}
+
+/// The message of one parcel: `sessions` with the number of descriptors and the record of each, within the bounds above.
+pub fn write<'a>(
+    now: Duration,
+    sessions: impl ExactSizeIterator<Item = (usize, &'a [u8])> + Clone,
+) -> Zeroizing<Vec<u8>> {
+    let bytes: usize = sessions.clone().map(|(_, record)| ROW_BYTES + record.len()).sum();
+    let descriptors: usize = sessions.clone().map(|(descriptors, _)| descriptors).sum();
+    // At once: a vector that grows leaves copies behind.
+    let mut message = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + bytes));
+    message.extend_from_slice(&MAGIC);
+    message.extend_from_slice(&VERSION.to_le_bytes());
+    message.extend_from_slice(&(now.as_nanos() as u64).to_le_bytes());
+    message.extend_from_slice(&(sessions.len() as u16).to_le_bytes());
+    message.extend_from_slice(&(descriptors as u16).to_le_bytes());
+    for (descriptors, record) in sessions.clone() {
+        message.push(descriptors as u8);
+        message.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        message.extend_from_slice(&digest(descriptors as u8, record));
+    }
+    for (_, record) in sessions {
+        message.extend_from_slice(record);
+    }
+    message
+}
+
+impl Head {
+    /// Reads it, and checks everything that can be known before a session is touched.
+    ///
+    /// # Errors
+    /// Why the parcel is not to be used at `now` (CLOCK_BOOTTIME).
+    pub fn read(message: &[u8], now: Duration) -> Result<Self, Fault> {
+        let mut rest = message;
+        if take(&mut rest)? != MAGIC {
+            return Err(Fault::Damaged);
+        }
+        if u16::from_le_bytes(take(&mut rest)?) != VERSION {
+            return Err(Fault::Version);
+        }
+        let stored = Duration::from_nanos(u64::from_le_bytes(take(&mut rest)?));
+        match now.checked_sub(stored) {
+            None => return Err(Fault::Future),
+            Some(age) if age > AGE_MAX => return Err(Fault::Old),
+            Some(_) => {}
+        }
+        let sessions = usize::from(u16::from_le_bytes(take(&mut rest)?));
+        let descriptors = usize::from(u16::from_le_bytes(take(&mut rest)?));
+        let possible = sessions <= descriptors && descriptors <= DESCRIPTORS_MAX;
+        if possible { Ok(Self { sessions, descriptors }) } else { Err(Fault::Damaged) }
+    }
+}
+
+/// The sessions of a parcel. A damaged record ends its own session only; where a session begins and which descriptors it has must be
+/// beyond doubt.
+///
+/// # Errors
+/// Why the parcel is not to be used.
+pub fn read(message: &[u8], now: Duration) -> Result<Vec<Entry<'_>>, Fault> {
+    let head = Head::read(message, now)?;
+    let mut rows = message.get(HEAD_BYTES..).unwrap_or_default();
+    let mut records = rows.get(head.sessions * ROW_BYTES..).ok_or(Fault::Damaged)?;
+    let mut descriptors_left = head.descriptors;
+    let mut entries = Vec::with_capacity(head.sessions);
+    for _ in 0..head.sessions {
+        let [descriptors] = take(&mut rows)?;
+        let length = u32::from_le_bytes(take(&mut rows)?);
+        let expected: [u8; 8] = take(&mut rows)?;
+        let length = usize::try_from(length).map_err(|_| Fault::Damaged)?;
+        let (record, rest) = records.split_at_checked(length).ok_or(Fault::Damaged)?;
+        records = rest;
+        let count = usize::from(descriptors);
+        if !(1..=SESSION_DESCRIPTORS_MAX).contains(&count) {
+            return Err(Fault::Damaged);
+        }
+        descriptors_left = descriptors_left.checked_sub(count).ok_or(Fault::Damaged)?;
+        let record = Some(record).filter(|record| digest(descriptors, record) == expected);
+        entries.push(Entry { descriptors: count, record });
+    }
+    if records.is_empty() && descriptors_left == 0 { Ok(entries) } else { Err(Fault::Damaged) }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Fault> {
+    let (taken, after) = rest.split_first_chunk().ok_or(Fault::Damaged)?;
+    *rest = after;
+    Ok(*taken)
+}
+
+fn digest(descriptors: u8, record: &[u8]) -> [u8; 8] {
+    let mut context = Context::new(&SHA256);
+    context.update(&[descriptors]);
+    context.update(record);
+    context.finish().as_ref().first_chunk().copied().unwrap_or_default()
+}
