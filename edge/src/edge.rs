@@ -9,8 +9,6 @@ pub mod accept {
     pub mod listeners;
 }
 
-pub mod handover;
-
 /// One connection: PROXY header, handshake, requests one after the other, WebSocket; or one request on port 80.
 pub mod session {
     pub(crate) mod buffers;

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::parcels::{self, DESCRIPTORS_MAX, Fault, HEAD_BYTES, Head, MESSAGE_BYTES_MAX};
 use super::process::{open_files, raise_open_files};
-use crate::edge::handover::Frozen;
+use crate::edge::shared::handover::Frozen;
 
 /// `FDNAME=` of parcels.
 pub const NAME: &str = "sessions";

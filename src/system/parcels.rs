@@ -15,7 +15,7 @@ use std::time::Duration;
 use ring::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
-use crate::edge::handover::Frozen;
+use crate::edge::shared::handover::Frozen;
 
 /// How many descriptors the kernel takes with a message (SCM_MAX_FD of unix(7)).
 pub const DESCRIPTORS_MAX: usize = 253;

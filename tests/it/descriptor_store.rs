@@ -93,7 +93,7 @@ mod alone {
     use rustix::net::sockopt::socket_send_buffer_size;
     use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
     use rustix::time::{ClockId, clock_gettime};
-    use sanedge::edge::handover::Frozen;
+    use sanedge::edge::shared::handover::Frozen;
     use sanedge::system::descriptor_store::{Manager, NAME};
     use sanedge::system::parcels::{self, FULL_BYTES, HEAD_BYTES, MESSAGE_BYTES_MAX};
     use sanedge::system::process::raise_open_files;

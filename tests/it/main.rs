@@ -42,6 +42,7 @@ mod doctor_gallery;
 mod doctor_reach;
 mod doctor_renewal;
 mod drains;
+mod hand_over;
 mod handshake_fragments;
 mod hostile_clients;
 mod import;
