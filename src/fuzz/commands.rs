@@ -1,10 +1,11 @@
-//! What the commands read: what holds for any bytes of a file, or that a server sends the doctor.
+//! What the commands read: what holds for any bytes of a file, or that a server sends the doctor; and of a message with sessions.
 
 #![allow(clippy::panic)] // a fuzz entry has no other way to say no
 
 use crate::bundle::acme::{Plan, file_name, told};
 use crate::bundle::pem;
 use crate::doctor::{dns, packets as client};
+use crate::system::parcels::{self, DESCRIPTORS_MAX, SESSION_DESCRIPTORS_MAX};
 
 /// Reads an answer; for fuzzing: it may not panic, whatever comes.
 pub fn fuzz_dns(bytes: &[u8]) {
@@ -70,5 +71,23 @@ pub fn fuzz_acme_plan(data: &[u8]) {
             assert_eq!(Plan::decode(&plan.encode()), Ok(plan), "what was read is written as something else");
         }
         Err(error) => assert!(error.is_ascii() && error.len() < 200, "{error}"),
+    }
+}
+
+/// Reads a message with sessions, as of the time at which it says that it was stored; for fuzzing: it may not panic, each session has
+/// descriptors and a record of its own, and what is read is written again as the same bytes.
+pub fn fuzz_parcels(bytes: &[u8]) {
+    let stored = bytes.get(10..).and_then(<[u8]>::first_chunk).map_or(0, |time| u64::from_le_bytes(*time));
+    let now = std::time::Duration::from_nanos(stored);
+    let head = parcels::Head::read(bytes, now);
+    let Ok(sessions) = parcels::read(bytes, now) else { return };
+    let descriptors: usize = sessions.iter().map(|session| session.descriptors).sum();
+    assert!(descriptors <= DESCRIPTORS_MAX);
+    assert_eq!(head, Ok(parcels::Head { sessions: sessions.len(), descriptors }));
+    assert!(sessions.iter().all(|session| (1..=SESSION_DESCRIPTORS_MAX).contains(&session.descriptors)));
+    let whole: Option<Vec<(usize, &[u8])>> =
+        sessions.iter().map(|session| Some((session.descriptors, session.record?))).collect();
+    if let Some(whole) = whole {
+        assert!(*parcels::write(now, whole.into_iter()) == bytes, "read and written again, it is another");
     }
 }

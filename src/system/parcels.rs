@@ -186,3 +186,69 @@ fn digest(descriptors: u8, record: &[u8]) -> [u8; 8] {
     context.update(record);
     context.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORED: Duration = Duration::from_secs(1_000);
+
+    fn message() -> Zeroizing<Vec<u8>> {
+        let sessions: [(usize, &[u8]); 3] = [(2, b"one"), (1, b""), (4, b"three")];
+        write(STORED, sessions.into_iter())
+    }
+
+    fn session(record_bytes: usize, descriptors: usize) -> Frozen {
+        let open = || std::fs::File::open("/dev/null").unwrap().into();
+        Frozen {
+            record: Zeroizing::new(vec![0; record_bytes]),
+            descriptors: (0..descriptors).map(|_| open()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let message = message();
+        let entries = read(&message, STORED).unwrap();
+        let found: Vec<_> = entries.iter().map(|entry| (entry.descriptors, entry.record.unwrap())).collect();
+        assert_eq!(found, [(2, b"one".as_slice()), (1, b""), (4, b"three")]);
+        assert_eq!(Head::read(&message[..HEAD_BYTES], STORED), Ok(Head { sessions: 3, descriptors: 7 }));
+        assert_eq!(message.len(), message.capacity(), "it grew, and left copies of records behind");
+    }
+
+    #[test]
+    fn every_prefix_is_damaged() {
+        let message = message();
+        for end in 0..message.len() {
+            assert_eq!(read(&message[..end], STORED), Err(Fault::Damaged), "{end}");
+        }
+    }
+
+    #[test]
+    fn half_a_minute_is_the_limit() {
+        let message = message();
+        let read_after = |age: Duration| Head::read(&message, STORED + age).err();
+        assert_eq!(read_after(AGE_MAX), None);
+        assert_eq!(read_after(AGE_MAX + Duration::from_nanos(1)), Some(Fault::Old));
+        assert_eq!(Head::read(&message, STORED - Duration::from_nanos(1)), Err(Fault::Future));
+    }
+
+    #[test]
+    fn parcels_are_filled_up_to_their_bounds() {
+        let packed = |sessions: Vec<Frozen>| {
+            let (parcels, misfits) = pack(sessions);
+            (parcels.iter().map(Vec::len).collect::<Vec<_>>(), misfits.len())
+        };
+        let many = |count, bytes, descriptors| (0..count).map(|_| session(bytes, descriptors)).collect();
+        assert_eq!(packed(vec![]), (vec![], 0));
+        assert_eq!(packed(many(127, 10, 2)), (vec![126, 1], 0));
+        assert_eq!(packed(many(254, 10, 1)), (vec![253, 1], 0));
+        assert_eq!(packed(many(3, 10, SESSION_DESCRIPTORS_MAX)), (vec![3], 0));
+        assert_eq!(packed(vec![session(10, 0), session(10, 5), session(10, 1)]), (vec![1], 2));
+        let half = (FULL_BYTES - HEAD_BYTES) / 2 - ROW_BYTES;
+        assert_eq!(packed(many(2, half, 1)), (vec![2], 0));
+        assert_eq!(packed(many(2, half + 1, 1)), (vec![1, 1], 0));
+        let most = MESSAGE_BYTES_MAX - HEAD_BYTES - ROW_BYTES;
+        assert_eq!(packed(vec![session(most, 1), session(0, 1), session(most + 1, 1)]), (vec![1, 1], 1));
+    }
+}

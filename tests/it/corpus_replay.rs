@@ -100,3 +100,8 @@ fn acme_status() {
 fn acme_plan() {
     replay("acme_plan", sanedge::fuzz::commands::fuzz_acme_plan, 10);
 }
+
+#[test]
+fn parcels() {
+    replay("parcels", sanedge::fuzz::commands::fuzz_parcels, 20);
+}

@@ -96,7 +96,6 @@ mod alone {
     use sanedge::edge::shared::handover::Frozen;
     use sanedge::system::descriptor_store::{Manager, NAME};
     use sanedge::system::parcels::{self, FULL_BYTES, HEAD_BYTES, MESSAGE_BYTES_MAX};
-    use sanedge::system::process::raise_open_files;
     use zeroize::Zeroizing;
 
     use crate::support::service_manager::{ServiceManager, send};

@@ -174,6 +174,9 @@ fn units_and_program_have_the_same_defaults() {
     let service = unit("sanedge.service");
     assert_eq!(values(&service, "ExecStart"), ["/usr/bin/sanedge serve /etc/sanedge/sanedge.bundle"]);
     assert_eq!(values(&service, "RestartKillSignal"), ["SIGUSR1"]);
+    // Its store takes descriptors from the edge alone.
+    assert_eq!(values(&service, "FileDescriptorStoreMax"), ["256"]);
+    assert_eq!(values(&service, "NotifyAccess"), ["main"]);
     let stop = values(&service, "TimeoutStopSec");
     let stop: u64 = stop[0].strip_suffix('s').unwrap().parse().unwrap();
     let drain = bounded("drain_timeout").unwrap();
