@@ -1,6 +1,7 @@
 //! What must hold for any bytes: entries of the fuzz targets, which unit tests and the replay of the corpora use too. No part
 //! of the program imports this.
 
+pub mod frozen;
 pub(crate) mod link;
 pub mod messages;
 pub mod parsers;

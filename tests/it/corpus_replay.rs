@@ -72,6 +72,11 @@ fn session() {
 }
 
 #[test]
+fn frozen() {
+    replay("frozen", sanedge::fuzz::frozen::fuzz_frozen, 8);
+}
+
+#[test]
 fn engineio_open() {
     replay("engineio_open", sanedge::fuzz::parsers::fuzz_engineio_open, 16);
 }

@@ -121,7 +121,7 @@ async fn the_rules_are_those_of_the_new_bundle() {
     let at = toml.find(&format!("[[site]]\nhosts = [\"{OTHER}\"]")).unwrap();
     let behind = toml[at..].find("\n[limits]").map_or("", |behind| &toml[at + behind..]);
     let toml = [&toml[..at], behind].concat().replace("workers = 2", "workers = 1");
-    let toml = toml.replace("[[site.route]]", "[[site.route]]\nframe_bytes_max = 100");
+    let toml = toml.replace("upstream = ", "frame_bytes_max = 100\nupstream = ");
     std::fs::write(edge.desk().toml(), toml).unwrap();
     edge.desk().bundled();
     let edge = manager.restart(edge);

@@ -167,7 +167,6 @@ impl Peer {
     }
 
     /// When something arrives at the edge.
-    #[cfg(test)]
     pub(crate) fn next(&self) -> Option<Instant> {
         let state = self.0.borrow();
         state.arriving.front().map(|(at, _)| (*at).max(state.now))

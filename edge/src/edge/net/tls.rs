@@ -433,6 +433,12 @@ impl TlsStream {
 #[derive(Deserialize)]
 pub(crate) struct SavedTls(Box<RecordLayer>, Pending, [Pending; 2], Records, [bool; 3], u32);
 
+impl SavedTls {
+    pub(crate) fn layer(&mut self) -> &mut RecordLayer {
+        &mut self.0
+    }
+}
+
 /// As [`SavedTls`]. Nothing may be read from the stream or written to it afterwards: a record that is sealed twice repeats its nonce.
 impl Serialize for TlsStream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

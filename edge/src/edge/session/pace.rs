@@ -19,7 +19,6 @@ impl Pace {
         Self { stall, bytes_per_s_min: limits.body_bytes_per_s_min }
     }
 
-    #[cfg(test)]
     pub(crate) fn new(stall: Duration, bytes_per_s_min: u32) -> Self {
         Self { stall, bytes_per_s_min }
     }

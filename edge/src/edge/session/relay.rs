@@ -30,7 +30,7 @@ use crate::edge::shared::handover::HandOver;
 use crate::edge::shared::state::Drain;
 use crate::ops::metrics::OpenWebSocket;
 use crate::ws::tracker::{Extensions, Rules};
-pub(crate) use frozen::resume;
+pub(crate) use frozen::{read_record, resume};
 use machine::{Machine, random};
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.

@@ -25,6 +25,7 @@ use crate::ws::tracker::{Extensions, Rules};
 
 /// Room that a record needs where nothing is under way, so that no copy of its keys is left behind in memory that was too small.
 const RECORD_BYTES: usize = 1024;
+const DAMAGED: &str = "its record is damaged";
 /// Where no route has rules for it any more.
 const NO_BOUNDS: Rules = Rules {
     frame_bytes_max: u64::MAX,
@@ -57,6 +58,19 @@ impl Relay {
     }
 }
 
+/// What a record holds.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn read_record(record: &[u8]) -> Result<(Head<'_>, SavedTls, Machine, Remaining), &'static str> {
+    // First: the rest may have another layout.
+    match postcard::take_from_bytes::<u16>(record) {
+        Ok((FORMAT, _)) => postcard::from_bytes(record).map_err(|_| DAMAGED),
+        Ok(_) => Err("its record has the format of another version"),
+        Err(_) => Err(DAMAGED),
+    }
+}
+
 /// Goes on with a session, on this worker.
 ///
 /// # Errors
@@ -65,13 +79,7 @@ pub(crate) fn resume(
     worker: &Rc<Worker>,
     Frozen { record, descriptors }: Frozen,
 ) -> Result<impl Future<Output = ()> + use<>, &'static str> {
-    let (format, _) = postcard::take_from_bytes::<u16>(&record).map_err(|_| "its record is damaged")?;
-    if format != FORMAT {
-        return Err("its record has the format of another version");
-    }
-    let state: (Head<'_>, SavedTls, Machine, Remaining) =
-        postcard::from_bytes(&record).map_err(|_| "its record is damaged")?;
-    let (head, tls, machine, remaining) = state;
+    let (head, tls, machine, remaining) = read_record(&record)?;
     let sockets: [OwnedFd; 2] = descriptors.try_into().map_err(|_| "it has not two sockets")?;
     if sockets.each_ref().map(socket_cookie) != head.cookies.map(Ok) {
         return Err("its sockets are not those of its record");
@@ -84,7 +92,7 @@ pub(crate) fn resume(
     let active = worker.shared.active.load();
     let tls_buffer_bytes = active.bundle.limits.tls_buffer_bytes as usize;
     let client = TlsStream::resume(client, tls, tls_buffer_bytes);
-    let host = Host::parse(head.host).map_err(|_| "its record is damaged")?;
+    let host = Host::parse(head.host).map_err(|_| DAMAGED)?;
     let place = place(&active, &host, head.path, head.peer);
     let (route, tally) = match place {
         Some((route, tally)) => (Some(route), tally),
@@ -94,7 +102,7 @@ pub(crate) fn resume(
     let times = route.as_ref().map(|route| (route.rules.idle_timeout, route.rules.ping_interval));
     let now = Instant::now();
     let machine = machine.resume(now, &rules, times.unwrap_or_default(), remaining);
-    let mut machine = machine.map_err(|_| "its record is damaged")?;
+    let mut machine = machine.map_err(|_| DAMAGED)?;
     if route.is_none() {
         machine.part(&**worker, Some(GOING_AWAY), "this address is not served any more");
     } else if worker.drain().is_some() {

@@ -105,7 +105,7 @@ impl Machine {
     ///
     /// # Errors
     /// No relay that [`Self::is_portable`] could have become this.
-    pub(super) fn resume(
+    pub(crate) fn resume(
         self,
         now: Instant,
         rules: &Rules,

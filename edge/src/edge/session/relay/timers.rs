@@ -47,7 +47,7 @@ struct Times {
 
 /// What is left of them. What waits for the client begins anew: `stall_timeout` is longer than any restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Remaining {
+pub(crate) struct Remaining {
     quiet: Option<Duration>,
     ping: Option<Duration>,
 }

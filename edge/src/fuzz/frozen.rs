@@ -1,0 +1,53 @@
+//! What must hold for the record of a session, whatever its bytes are.
+
+use std::time::Duration;
+
+use crate::edge::session::machine::Step;
+use crate::edge::session::pace::Pace;
+use crate::edge::session::relay::read_record;
+use crate::fuzz::link::{epoch, link};
+use crate::fuzz::simulated_edge::World;
+use crate::record::{Ciphers, MESSAGE_BYTES_MAX};
+use crate::ws::tracker::{Extensions, Rules};
+
+const RULES: Rules =
+    Rules { frame_bytes_max: 1000, message_bytes_max: 2000, check_utf8: true, extensions: Extensions::None };
+const TIMES: (Option<Duration>, Option<Duration>) =
+    (Some(Duration::from_secs(90)), Some(Duration::from_secs(25)));
+
+/// A record, its length in two bytes before it, and what client and upstream send then: nothing panics, and it comes to an end.
+pub fn fuzz_frozen(data: &[u8]) {
+    let Some((length, data)) = data.split_first_chunk::<2>() else { return };
+    let Some((record, said)) = data.split_at_checked(u16::from_le_bytes(*length).into()) else { return };
+    let Ok((_, mut tls, machine, remaining)) = read_record(record) else { return };
+    let mut ciphers = Ciphers::default();
+    let mut bytes = said.to_vec();
+    let _ = tls.layer().open(&mut ciphers, &mut bytes);
+    let _ = tls.layer().rekey(&mut ciphers, &mut [0; MESSAGE_BYTES_MAX]);
+    let _ = tls.layer().close(&mut [0; MESSAGE_BYTES_MAX]);
+
+    let mut now = epoch();
+    let Ok(mut machine) = machine.resume(now, &RULES, TIMES, remaining) else { return };
+    let world = World::new(Pace::new(Duration::from_secs(60), 256));
+    let delay = Duration::from_millis(1);
+    let ((client, mut client_end), (app, mut app_end)) = (link(now, delay), link(now, delay));
+    let (up, down) = said.split_at(said.len() / 2);
+    [(&client, up), (&app, down)]
+        .into_iter()
+        .filter(|(_, said)| !said.is_empty())
+        .for_each(|(peer, said)| peer.say(said));
+    let mut scratch = vec![0; 4096];
+    for _ in 0..10_000 {
+        [&client, &app].into_iter().for_each(|peer| peer.set_now(now));
+        let step = machine.step(&now.into(), &mut client_end, &mut app_end, &mut scratch, &world);
+        let Step::Wait(deadline, more) = step else { return };
+        let arrives = [client.next(), app.next()].into_iter().flatten().filter(|at| *at > now);
+        let next = deadline.into_iter().chain(arrives).min();
+        now = match next {
+            _ if more => now,
+            Some(next) => next,
+            None => return,
+        };
+    }
+    unreachable!("nobody answers a Ping: it ends")
+}
