@@ -73,6 +73,9 @@ pub struct Status {
     pub bundle_file: String,
     /// A drain has begun.
     pub draining: bool,
+    /// A restart hands open WebSockets over to the next process.
+    #[serde(default)]
+    pub hands_over: bool,
     /// The wall clock is not before the beginning of a certificate. Where it is, days left are not known.
     pub clock_believable: bool,
     /// Open client connections.

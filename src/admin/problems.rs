@@ -239,6 +239,7 @@ mod tests {
             bundle: String::new(),
             bundle_file: "/etc/sanedge/my board.bundle".into(),
             draining: false,
+            hands_over: false,
             clock_believable: true,
             sessions: 0,
             sessions_peak: 0,

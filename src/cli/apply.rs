@@ -81,7 +81,7 @@ pub(crate) struct Report {
     pub(crate) differences: Vec<Difference>,
     /// Why a new process is necessary; empty if a reload is enough.
     pub(crate) restart: Vec<String>,
-    /// Open WebSockets.
+    /// WebSockets that a restart closes.
     pub(crate) websockets: u64,
 }
 

@@ -98,11 +98,17 @@ async fn store(sessions: Vec<Frozen>) -> Stored {
     }
 }
 
-/// Goes on with the sessions of the process before.
-pub(crate) fn take(sockets: Vec<OwnedFd>, workers: &Workers) {
-    if sockets.is_empty() {
-        return;
+/// Goes on with the sessions of the process before, and finds out whether there will be a process after.
+pub(crate) fn begin(shared: &Shared, sockets: Vec<OwnedFd>, workers: &Workers) {
+    if !sockets.is_empty() {
+        take(sockets, workers);
     }
+    if descriptor_store::is_confirmed() {
+        shared.hand_over.allow();
+    }
+}
+
+fn take(sockets: Vec<OwnedFd>, workers: &Workers) {
     let Taken { sessions, ended, why } = descriptor_store::take(sockets);
     let (websockets, why) = (sessions.len(), why.as_deref());
     match ended {

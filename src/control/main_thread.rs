@@ -29,7 +29,6 @@ use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
 use crate::ops::metrics::Counter;
-use crate::system::descriptor_store;
 use crate::system::sandbox::Needs;
 use crate::system::sockets::AdminListener;
 use crate::system::started::Started;
@@ -121,7 +120,7 @@ impl Control {
                 _ = signals.restart.recv() => {
                     if draining { return Err(self.cut_short()); }
                     let workers = std::mem::take(&mut self.session_takers);
-                    let hands_over = descriptor_store::is_possible();
+                    let hands_over = self.shared.hand_over.is_allowed();
                     drained = Some(self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART, hands_over));
                     if hands_over {
                         let (shared, sender) = (Arc::clone(&self.shared), handed_over.clone());

@@ -78,7 +78,7 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let sandbox = Sandbox::enter(&needs);
     let (ended, session_takers) = start_workers(&shared, scratch_bytes, &listeners)?;
     drop(listeners);
-    hand_over::take(inherited_sessions, &session_takers);
+    hand_over::begin(&shared, inherited_sessions, &session_takers);
     let path = path.to_owned();
     let started = Started::new(&listen, &limits, sandbox.reach);
     let control = Control {

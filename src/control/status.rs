@@ -92,6 +92,7 @@ pub(super) fn status(
         bundle: digest(shared),
         bundle_file: Excerpt::of_path(bundle_file).to_string(),
         draining: shared.drain.get().is_some(),
+        hands_over: shared.hand_over.is_allowed(),
         clock_believable: expiry::is_believable(&active.bundle, now),
         sessions: shared.sessions.load(Relaxed),
         sessions_peak: shared.sessions_peak.value(),

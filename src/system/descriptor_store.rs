@@ -28,6 +28,8 @@ use crate::edge::shared::handover::Frozen;
 
 /// `FDNAME=` of parcels.
 pub const NAME: &str = "sessions";
+/// `FDNAME=` of a descriptor that is stored for a moment. If the process ends meanwhile, the next one closes it.
+const PROBE: &str = "probe";
 
 /// How long the service manager has for a message, and for a barrier (sd_notify_barrier(3)).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,9 +83,9 @@ pub fn take(sockets: Vec<OwnedFd>) -> Taken {
     }
 }
 
-/// Whether a service manager listens that may have a store.
-pub fn is_possible() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
+/// Whether a service manager listens that keeps descriptors, which a descriptor tells. Blocks, for 5 s if the manager does not answer.
+pub fn is_confirmed() -> bool {
+    Manager::from_env().is_ok_and(|manager| manager.keeps().unwrap_or(false))
 }
 
 /// The service manager's end of sd_notify(3).
@@ -172,6 +174,22 @@ impl Manager {
         let theirs: Vec<BorrowedFd<'_>> = parcels.iter().map(|parcel| parcel.theirs.as_fd()).collect();
         theirs.chunks(DESCRIPTORS_MAX).try_for_each(|some| self.say(&state, some))?;
         self.barrier()
+    }
+
+    /// [`is_confirmed`] with this manager.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn keeps(&self) -> io::Result<bool> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        self.say(&format!("FDSTORE=1\nFDNAME={PROBE}\nFDPOLL=0"), &[theirs.as_fd()])?;
+        drop(theirs);
+        self.barrier()?;
+        thread::sleep(REFUSAL_TIME);
+        let is_kept = !hung_up(&[ours]).contains(&true);
+        self.say(&format!("FDSTOREREMOVE=1\nFDNAME={PROBE}"), &[])?;
+        Ok(is_kept)
     }
 
     /// [`take`] from this manager.

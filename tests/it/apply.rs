@@ -280,7 +280,7 @@ async fn what_needs_a_new_process_ends_no_websocket_unless_somebody_wants_it() {
             (&document["code"], &document["restart"]["needed"]),
             (&"needs-restart".into(), &true.into())
         );
-        assert_eq!(document["restart"]["websockets_open"], 3, "{document:#}");
+        assert_eq!(document["restart"]["websockets_closed"], 3, "{document:#}");
         let planned = systemd.apply(edge.desk(), &["--dry-run"]);
         assert!(planned.status.success() && text(&planned).contains(why), "{}", text(&planned));
         assert_eq!((files(edge.desk()), in_use(&edge)), (before, used.clone()), "{why}");

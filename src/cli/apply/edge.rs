@@ -48,7 +48,7 @@ pub(super) struct Edge {
     draining: bool,
     /// `None`: the edge has another version.
     started: Option<Started>,
-    /// WebSockets that are open.
+    /// WebSockets that a restart closes.
     pub(super) websockets: u64,
     /// systemd runs it.
     pub(super) has_unit: bool,
@@ -90,6 +90,7 @@ impl Edge {
             started: serde_json::from_value(started).ok(),
             websockets: status
                 .pointer("/counters/websockets_open")
+                .filter(|_| status.get("hands_over") != Some(&Value::Bool(true)))
                 .and_then(Value::as_u64)
                 .unwrap_or_default(),
             has_unit,

@@ -165,9 +165,9 @@ pub(in crate::cli) fn sentence(
         State::Planned => {
             let open = number(usize::try_from(report.websockets).unwrap_or(usize::MAX), "WebSocket");
             let why = report.restart.join("; ");
-            format!(
-                "nothing was written (--dry-run); a new process is necessary ({why}), and {open} would be closed"
-            )
+            let closed =
+                if report.websockets == 0 { String::new() } else { format!(", and {open} would be closed") };
+            format!("nothing was written (--dry-run); a new process is necessary ({why}){closed}")
         }
     };
     said + &wait
@@ -185,7 +185,7 @@ fn document(request: &Request<'_>, report: &Report, state: &Result<State, Failur
         "restart": {
             "needed": !report.restart.is_empty(),
             "reasons": report.restart,
-            "websockets_open": report.websockets,
+            "websockets_closed": report.websockets,
         },
     });
     if let (Some(document), Value::Object(members)) = (document.as_object_mut(), members) {

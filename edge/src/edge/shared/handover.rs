@@ -44,10 +44,21 @@ pub struct HandOver {
     resumed: Counter,
     /// Sessions that came from the process before, and did not go on.
     lost: Counter,
+    is_allowed: AtomicBool,
     is_over: AtomicBool,
 }
 
 impl HandOver {
+    /// A restart hands sessions over, as far as is known.
+    pub fn allow(&self) {
+        self.is_allowed.store(true, SeqCst);
+    }
+
+    /// Whether a restart hands sessions over.
+    pub fn is_allowed(&self) -> bool {
+        self.is_allowed.load(SeqCst)
+    }
+
     /// From now on sessions freeze, and go to `taker`.
     pub fn begin(&self, taker: UnboundedSender<Frozen>) {
         let _ = self.taker.set(taker);
