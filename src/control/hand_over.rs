@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
@@ -38,10 +39,10 @@ pub(crate) struct Outcome {
 pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome {
     let begun = Instant::now();
     let websockets = &shared.counters.websockets_open;
+    let accepts = || (shared.hand_over.closed_workers() as usize) < shared.workers;
     // The gauges are read one after the other: an upgrade between them only lets it look once more.
-    while begun.elapsed() < EXCHANGES_TIME
-        && u64::from(shared.sessions.load(std::sync::atomic::Ordering::Relaxed)) > websockets.value()
-    {
+    let has_others = || u64::from(shared.sessions.load(Relaxed)) > websockets.value();
+    while begun.elapsed() < EXCHANGES_TIME && (accepts() || has_others()) {
         sleep(LOOK_INTERVAL).await;
     }
     let (taker, taken) = unbounded_channel();

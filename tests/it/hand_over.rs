@@ -121,16 +121,16 @@ async fn the_rules_are_those_of_the_new_bundle() {
     let at = toml.find(&format!("[[site]]\nhosts = [\"{OTHER}\"]")).unwrap();
     let behind = toml[at..].find("\n[limits]").map_or("", |behind| &toml[at + behind..]);
     let toml = [&toml[..at], behind].concat().replace("workers = 2", "workers = 1");
-    let toml = toml.replace("upstream = ", "frame_bytes_max = 100\nupstream = ");
+    let toml = toml.replace("upstream = ", "frame_bytes_max = 200\nupstream = ");
     std::fs::write(edge.desk().toml(), toml).unwrap();
     edge.desk().bundled();
     let edge = manager.restart(edge);
     assert_eq!(frame(&mut goes).await.close().0, 1001);
     assert_echoes(&mut stays).await;
     assert_eq!(edge.status()["workers"], 1);
-    stays.send(client_frame(2, true, &[1; 100])).await;
-    assert_eq!(frame(&mut stays).await.payload, [1; 100]);
-    stays.send(client_frame(2, true, &[1; 101])).await;
+    stays.send(client_frame(2, true, &[1; 200])).await;
+    assert_eq!(frame(&mut stays).await.payload, [1; 200]);
+    stays.send(client_frame(2, true, &[1; 201])).await;
     assert_eq!(frame(&mut stays).await.close().0, 1009);
 }
 

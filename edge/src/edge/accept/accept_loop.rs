@@ -159,6 +159,7 @@ impl AcceptLoop {
         for task in accepting {
             task.abort();
         }
+        shared.hand_over.worker_closed();
         self.worker.begin_drain();
         if drain.hands_over {
             self.hand_over(begins, resuming).await;

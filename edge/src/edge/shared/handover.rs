@@ -45,6 +45,8 @@ pub struct HandOver {
     /// Sessions that came from the process before, and did not go on.
     lost: Counter,
     is_allowed: AtomicBool,
+    /// Workers that accept no connection any more.
+    closed_workers: AtomicU32,
     is_over: AtomicBool,
 }
 
@@ -57,6 +59,15 @@ impl HandOver {
     /// Whether a restart hands sessions over.
     pub fn is_allowed(&self) -> bool {
         self.is_allowed.load(SeqCst)
+    }
+
+    /// Workers that accept no connection any more.
+    pub fn closed_workers(&self) -> u32 {
+        self.closed_workers.load(SeqCst)
+    }
+
+    pub(crate) fn worker_closed(&self) {
+        self.closed_workers.fetch_add(1, SeqCst);
     }
 
     /// From now on sessions freeze, and go to `taker`.
