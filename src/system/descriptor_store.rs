@@ -33,7 +33,7 @@ const PROBE: &str = "probe";
 
 /// How long the service manager has for a message, and for a barrier (sd_notify_barrier(3)).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long refused descriptors may stay open after the barrier: systemd 254 and later close them in a thread of their own.
+/// How long refused descriptors may stay open after the barrier: systemd 254 and later close them beside their main loop.
 const REFUSAL_TIME: Duration = Duration::from_millis(20);
 /// Room for other descriptors beside those of the sessions.
 const OTHER_DESCRIPTORS: u64 = 64;
