@@ -54,7 +54,10 @@ const SIGNALS: Lines = &[
         "SIGTERM, SIGINT",
         "Drain: every WebSocket gets Close 1001 within `drain_spread`; the process exits within `drain_timeout`.",
     ),
-    ("SIGUSR1", "Drain for a restart, within 2 s: every WebSocket gets Close 1012."),
+    (
+        "SIGUSR1",
+        "End for a restart: exchanges have 2 s, and WebSockets go to the next process through systemd, or get Close 1012.",
+    ),
     ("a second SIGTERM, SIGINT or SIGUSR1", "Exit at once."),
 ];
 

@@ -2,7 +2,7 @@
 //! line out.
 //!
 //! Upstreams do not count: no restart of the edge brings an app back. Nor does a certificate that ends soon, or one bad host among
-//! good ones: a restart for it would close the WebSockets of all.
+//! good ones: a restart for it would interrupt the sessions of all.
 
 use super::Health;
 use super::problems::named;

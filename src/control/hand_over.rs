@@ -19,8 +19,10 @@ use crate::system::descriptor_store::{self, Stored, Taken};
 pub(crate) const EXCHANGES_TIME: Duration = Duration::from_secs(2);
 /// How long workers may take to freeze their sessions.
 const FREEZE_TIME: Duration = Duration::from_secs(2);
-/// Longest that all of it takes: the service manager may take 5 s to answer.
-pub(crate) const TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a session that cannot be handed over has for its Close. Those that are stored wait meanwhile.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// Longest that all of it takes behind the exchanges: the service manager may take 5 s to answer, and 1 s to take each of three messages.
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(12);
 /// How often is looked whether the exchanges are over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -61,7 +63,7 @@ pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome 
     }
     give(not_stored, &workers);
     drop(workers);
-    shared.hand_over.end();
+    shared.hand_over.end(Instant::now() + CLOSE_TIME);
     shared.drain_begins.send_replace(());
     Outcome { stored, returned }
 }
@@ -82,6 +84,11 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
         if let Ok(Some(session)) = timeout(LOOK_INTERVAL, taken.recv()).await {
             sessions.push(session);
         }
+    }
+    // A session that comes later stays, and gets a Close.
+    taken.close();
+    while let Ok(session) = taken.try_recv() {
+        sessions.push(session);
     }
     sessions
 }
@@ -110,11 +117,17 @@ pub(crate) fn begin(shared: &Shared, sockets: Vec<OwnedFd>, workers: &Workers) {
 }
 
 fn take(sockets: Vec<OwnedFd>, workers: &Workers) {
-    let Taken { sessions, ended, why } = descriptor_store::take(sockets);
+    let Taken { mut sessions, mut ended, mut why } = descriptor_store::take(sockets);
+    let all = sessions.len();
+    sessions.retain(Frozen::is_readable);
+    if sessions.len() < all {
+        ended += all - sessions.len();
+        why = Some("another version stored them".to_owned());
+    }
     let (websockets, why) = (sessions.len(), why.as_deref());
     match ended {
-        0 => info!(websockets, "taken over from the process before"),
-        _ => warn!(websockets, ended, why, "taken over from the process before"),
+        0 => info!(websockets, "received from the process before"),
+        _ => warn!(websockets, ended, why, "received from the process before; some could not be used"),
     }
     give(sessions, workers);
 }

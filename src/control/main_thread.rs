@@ -129,8 +129,8 @@ impl Control {
                 }
                 Some(Outcome { stored: all, returned }) = outcomes.recv() => {
                     stored = all;
-                    // What remains has had its time, and the next process waits for the end of this one.
-                    if returned == 0 { break; }
+                    // Exchanges have had their time, and the next process waits for the end of this one. A Close gets a second.
+                    if returned == 0 && self.shared.hand_over.staying() == 0 { break; }
                 }
                 Some(ask) = asks.recv() => match ask {
                     Ask::Reload(answer) => {
@@ -167,6 +167,9 @@ impl Control {
             }
         }
         drop(admin);
+        if let Ok(outcome) = outcomes.try_recv() {
+            stored = outcome.stored;
+        }
         self.say_drained(drained.unwrap_or_default(), stored as u64);
         Ok(())
     }
@@ -197,8 +200,8 @@ impl Control {
         let sessions = self.shared.sessions.load(Relaxed);
         let websockets = self.shared.counters.websockets_open.value();
         // First: what the log says has happened.
-        let more = if hands_over { hand_over::TIME_MAX } else { Duration::ZERO };
-        let deadline = Instant::now() + time + more;
+        let time = if hands_over { time + hand_over::TIME_MAX } else { time };
+        let deadline = Instant::now() + time;
         let _ = self.shared.drain.set(Drain { deadline, spread, close, hands_over });
         self.shared.drain_begins.send_replace(());
         info!(

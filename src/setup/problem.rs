@@ -134,7 +134,7 @@ NoEdge = "setup-no-edge";
 NotReloaded = "setup-needs-restart";
     title: "the change needs a restart of the edge";
     see: "No change: clients see what they saw before.";
-    why: "A running edge cannot open other listeners, and cannot connect to a port that no upstream had when it started. A restart closes its WebSockets; clients reconnect.";
+    why: "A running edge cannot open other listeners, and cannot connect to a port that no upstream had when it started. Where systemd does not run it, a restart closes its WebSockets; clients reconnect.";
     fix: "Let setup restart it:\n  {command} --restart\nWithout sanedge's units: stop the edge, type the command below, start the edge, and run setup again:\n  sanedge apply {file}";
 NoPlan = "setup-no-plan";
     title: "the file that tells `sanedge renew` what to obtain cannot be read";

@@ -34,7 +34,11 @@ const PROBE: &str = "probe";
 /// How long the service manager has for a message, and for a barrier (sd_notify_barrier(3)).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long refused descriptors may stay open after the barrier: systemd 254 and later close them beside their main loop.
-const REFUSAL_TIME: Duration = Duration::from_millis(20);
+const REFUSAL_TIME: Duration = Duration::from_millis(200);
+/// The same where there is room for all, as far as is known.
+const ROOMY_REFUSAL_TIME: Duration = Duration::from_millis(20);
+/// How long the service manager may take no message.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Room for other descriptors beside those of the sessions.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -117,12 +121,15 @@ impl Manager {
             path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
         };
         socket.connect_addr(&address)?;
-        socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        socket.set_write_timeout(Some(MESSAGE_TIMEOUT))?;
         Ok(Self(socket))
     }
 
     /// [`store`] with this manager.
     pub fn store(&self, sessions: Vec<Frozen>) -> Stored {
+        // The smallest first: a few with much data must not take the room of all others.
+        let mut sessions = sessions;
+        sessions.sort_by_key(|session| session.record.len());
         let (packed, misfits) = parcels::pack(sessions);
         let why = (!misfits.is_empty()).then(|| "a session has too much data for a message".to_owned());
         let mut stored = Stored { not_stored: misfits, why, ..Stored::default() };
@@ -154,7 +161,9 @@ impl Manager {
         }
         let (ours, sessions): (Vec<_>, Vec<_>) =
             sent.into_iter().map(|Parcel { sessions, ours, .. }| (ours, sessions)).unzip();
-        thread::sleep(REFUSAL_TIME);
+        // Systemd 252 does not tell, and refuses at once.
+        let is_roomy = told_room().is_none_or(|room| ours.len() < room);
+        thread::sleep(if is_roomy { ROOMY_REFUSAL_TIME } else { REFUSAL_TIME });
         for (sessions, refused) in sessions.into_iter().zip(hung_up(&ours)) {
             if refused {
                 stored.why =
@@ -186,7 +195,7 @@ impl Manager {
         self.say(&format!("FDSTORE=1\nFDNAME={PROBE}\nFDPOLL=0"), &[theirs.as_fd()])?;
         drop(theirs);
         self.barrier()?;
-        thread::sleep(REFUSAL_TIME);
+        thread::sleep(told_room().map_or(REFUSAL_TIME, |_| ROOMY_REFUSAL_TIME));
         let is_kept = !hung_up(&[ours]).contains(&true);
         self.say(&format!("FDSTOREREMOVE=1\nFDNAME={PROBE}"), &[])?;
         Ok(is_kept)
@@ -248,6 +257,11 @@ impl Manager {
         drop(theirs);
         if has_hung_up(&ours) { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
+}
+
+/// `FileDescriptorStoreMax=`, as systemd 254 and later tell it where it is not 0.
+fn told_room() -> Option<usize> {
+    std::env::var("FDSTORE").ok()?.parse().ok()
 }
 
 fn forget() -> String {
@@ -318,7 +332,10 @@ fn receive(socket: &OwnedFd, bytes: usize, now: Duration) -> io::Result<Vec<Froz
         }
     }
     let damaged = |fault: Fault| io::Error::other(fault);
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::other("their sockets do not fit the limit of open files (LimitNOFILE=)"));
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(damaged(Fault::Damaged));
     }
     let entries = parcels::read(&message, now).map_err(damaged)?;

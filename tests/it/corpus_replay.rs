@@ -74,6 +74,12 @@ fn session() {
 #[test]
 fn frozen() {
     replay("frozen", sanedge::fuzz::frozen::fuzz_frozen, 8);
+    // After a change of the layout: another FORMAT, and new seeds.
+    let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/frozen/idle");
+    assert!(
+        sanedge::fuzz::frozen::round_trips(&fs::read(seed).unwrap()),
+        "the layout of records has changed"
+    );
 }
 
 #[test]

@@ -71,7 +71,7 @@ async fn websockets_of_every_suite_live_through_restarts() {
             client.send(&message[..20]).await;
         }
         edge = manager.restart(edge);
-        edge.wait_for_log("taken over from the process before websockets=6", PATIENCE);
+        edge.wait_for_log("received from the process before websockets=6", PATIENCE);
         for client in &mut clients {
             let message = client_frame(2, true, &[round; 70]);
             client.send(&message[20..]).await;
@@ -79,6 +79,7 @@ async fn websockets_of_every_suite_live_through_restarts() {
             assert_echoes(client).await;
         }
         assert_eq!(edge.status()["counters"]["websockets_open"], 6);
+        assert_eq!(edge.status()["hands_over"], true);
     }
     assert_eq!(upstream.connections(), 6);
     // Stop and start is no restart.
@@ -98,6 +99,7 @@ async fn what_the_service_manager_does_not_keep_gets_a_close() {
         let upstream = Upstream::switching(echo).await;
         let edge = manager.serve(site(&upstream).write());
         let mut client = websocket(&edge, HOST).await;
+        assert_eq!(edge.status()["hands_over"], true, "it had room at the start");
         manager.store_at_most(room);
         manager.answer_barriers(answers);
         edge.signal(Signal::USR1);
@@ -132,6 +134,40 @@ async fn the_rules_are_those_of_the_new_bundle() {
     assert_eq!(frame(&mut stays).await.payload, [1; 200]);
     stays.send(client_frame(2, true, &[1; 201])).await;
     assert_eq!(frame(&mut stays).await.close().0, 1009);
+}
+
+/// Where nothing keeps sessions, a restart is a drain.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_store_the_edge_knows_at_its_start() {
+    let test = "without_a_store_the_edge_knows_at_its_start";
+    let Some(manager) = ServiceManager::ready(test) else { return };
+    manager.store_at_most(0);
+    let upstream = Upstream::switching(echo).await;
+    let edge = manager.serve(site(&upstream).write());
+    assert_eq!(edge.status()["hands_over"], false);
+    let mut client = websocket(&edge, HOST).await;
+    edge.signal(Signal::USR1);
+    assert_eq!(frame(&mut client).await.close().0, 1012);
+    assert_eq!(manager.stored(), [""; 0]);
+}
+
+/// A second signal ends the process, whatever the first has begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let Some(manager) = ServiceManager::ready("a_second_signal_ends_it_at_once") else { return };
+    let upstream = Upstream::switching(echo).await;
+    let edge = manager.serve(site(&upstream).write());
+    let mut client = websocket(&edge, HOST).await;
+    manager.answer_barriers(false);
+    edge.signal(Signal::USR1);
+    manager.wait_for("FDNAME=sessions");
+    edge.signal(Signal::TERM);
+    edge.wait_for_log("ended at once by a second signal", PATIENCE);
+    // The service manager has the session: without it, its sockets are closed.
+    assert!(!manager.stored().is_empty());
+    drop(manager);
+    let _ = client.try_send(b"x").await;
+    client.closed().await;
 }
 
 /// Bytes that either side has not taken yet go on with the session.
@@ -250,7 +286,7 @@ async fn an_end_that_goes_meanwhile_ends_its_own_session() {
     assert_eq!(frame(&mut closes).await.close().0, 1000);
     assert_eq!(frame(&mut floods).await.payload, [9; 60_000]);
     assert_echoes(&mut stays).await;
-    edge.wait_for_log("taken over from the process before websockets=5", PATIENCE);
+    edge.wait_for_log("received from the process before websockets=5", PATIENCE);
     let open = || edge.status()["counters"]["websockets_open"].as_u64().unwrap();
     let until = Instant::now() + PATIENCE;
     while open() > 2 {
@@ -259,7 +295,7 @@ async fn an_end_that_goes_meanwhile_ends_its_own_session() {
     }
 }
 
-/// Changes each byte of a record, one in each session. Digests are right: what is checked here is behind them.
+/// Changes a byte in each of many records, all over them. Their digests are right: what is checked here is behind them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_was_changed_ends_its_own_session() {
     const PLACES: usize = 150;
@@ -291,7 +327,7 @@ async fn a_record_that_was_changed_ends_its_own_session() {
     assert!(whole == 1 && longest < 700, "{longest} bytes");
     assert_eq!(stored.store(sessions).sessions, PLACES + 1);
     let edge = manager.start_again(edge);
-    edge.wait_for_log("taken over from the process before", PATIENCE);
+    edge.wait_for_log("received from the process before", PATIENCE);
     let mut living = 0;
     for client in &mut clients {
         // Nothing of what it says may pass as something else.

@@ -18,12 +18,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::edge::accept::listeners::Kind;
+use crate::edge::session::relay::frozen;
 use crate::edge::session::worker::Worker;
-use crate::edge::session::{https, port80, relay};
+use crate::edge::session::{https, port80};
 use crate::edge::shared::handover::Frozen;
 use crate::edge::shared::state::Shared;
 use crate::ops::metrics::Reason;
@@ -132,17 +133,20 @@ impl AcceptLoop {
     /// Goes on with sessions that come as data, until there is no sender of them.
     async fn resume_all(self: Rc<Self>, mut sessions: UnboundedReceiver<Frozen>) {
         while let Some(session) = sessions.recv().await {
-            let resumed = relay::resume(&self.worker, session).map(|run| drop(spawn_local(run)));
-            self.worker.shared.hand_over.came(&resumed);
+            match frozen::resume(&self.worker, session) {
+                Ok(run) => drop(spawn_local(run)),
+                Err(why) => self.worker.shared.hand_over.count_lost(why),
+            }
         }
     }
 
-    /// While the drain hands sessions over: wakes them when that begins, and waits for those that come back.
-    async fn hand_over(&self, mut changes: watch::Receiver<()>, resuming: JoinHandle<()>) {
-        while !self.worker.shared.hand_over.is_over() && changes.changed().await.is_ok() {
+    /// While the drain hands sessions over: wakes them when that begins, until nothing more comes back. When what is left ends.
+    async fn hand_over(&self, mut changes: watch::Receiver<()>) -> Option<Instant> {
+        let hand_over = &self.worker.shared.hand_over;
+        while hand_over.over_at().is_none() && changes.changed().await.is_ok() {
             self.worker.begin_drain();
         }
-        let _ = resuming.await;
+        hand_over.over_at()
     }
 
     async fn run(self: Rc<Self>, listeners: Vec<(Kind, TcpListener)>, sessions: UnboundedReceiver<Frozen>) {
@@ -161,10 +165,15 @@ impl AcceptLoop {
         }
         shared.hand_over.worker_closed();
         self.worker.begin_drain();
-        if drain.hands_over {
-            self.hand_over(begins, resuming).await;
+        let mut deadline = drain.deadline;
+        if drain.hands_over
+            && let Ok(Some(over_at)) = timeout_at(deadline, self.hand_over(begins)).await
+        {
+            deadline = deadline.min(over_at);
         }
-        self.worker.wait_for_sessions(drain.deadline).await;
+        // Those that have come and were not looked at yet; the main thread sends no more.
+        let _ = timeout_at(deadline, resuming).await;
+        self.worker.wait_for_sessions(deadline).await;
     }
 }
 

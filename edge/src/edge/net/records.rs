@@ -3,8 +3,6 @@
 //! A client opens a record once all of it has come. At the start of a connection, and after a pause (RFC 5681 §4.1), TCP sends about
 //! ten segments per round trip, so that a record of 16 KiB takes two of them before the client sees its first byte.
 
-use serde::{Deserialize, Serialize};
-
 /// Plaintext of a record that fits one segment: of a packet of 1,420 bytes (WireGuard; Ethernet has 1,500), 40 are IPv6, 32 TCP with
 /// timestamps and at most 29 the record's header and tag, which leaves 1,319.
 const SHORT_BYTES: usize = 1_300;
@@ -15,13 +13,12 @@ const SHORT_TOTAL_BYTES: u16 = 32 * 1024;
 const PAUSE_MS: u32 = 1_000;
 
 /// How long the records of one connection are; 8 bytes, since idle connections keep them.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Records {
     bytes_max: u16,
     /// Plaintext that still goes in short records.
     short_left: u16,
-    /// When the last write of several records began. Of the clock of one worker.
-    #[serde(skip)]
+    /// When the last write of several records began.
     begun_ms: u32,
 }
 

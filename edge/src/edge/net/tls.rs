@@ -13,8 +13,7 @@ use rustix::event::{self, PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::time::Timespec;
-use serde::Deserialize;
-use serde::ser::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -154,8 +153,7 @@ impl TlsStream {
 
     /// Goes on with the stream that was `saved`, on its socket.
     pub(crate) fn resume(io: TcpStream, saved: SavedTls, write_bytes_max: usize) -> Self {
-        let SavedTls(layer, partial, [plain, unsent], records, [ended, goodbye, close_sent], answer_bytes) =
-            saved;
+        let SavedTls(layer, partial, [plain, unsent], [ended, goodbye, close_sent], answer_bytes) = saved;
         let write_bytes_max = write_bytes_max.min(OUTGOING_PLAIN_BYTES) as u32; // lossless: it is 80 KiB
         Self {
             io,
@@ -164,7 +162,7 @@ impl TlsStream {
             plain,
             unsent,
             write_bytes_max,
-            records,
+            records: Records::new(PLAIN_BYTES_MAX as u16), // lossless: it is 16 KiB
             ended,
             goodbye,
             close_sent,
@@ -429,9 +427,9 @@ impl TlsStream {
     }
 }
 
-/// All of a stream but its socket.
-#[derive(Deserialize)]
-pub(crate) struct SavedTls(Box<RecordLayer>, Pending, [Pending; 2], Records, [bool; 3], u32);
+/// All of a stream but its socket, and the bounds of today.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedTls(Box<RecordLayer>, Pending, [Pending; 2], [bool; 3], u32);
 
 impl SavedTls {
     pub(crate) fn layer(&mut self) -> &mut RecordLayer {
@@ -442,9 +440,9 @@ impl SavedTls {
 /// As [`SavedTls`]. Nothing may be read from the stream or written to it afterwards: a record that is sealed twice repeats its nonce.
 impl Serialize for TlsStream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { io: _, layer, partial, plain, unsent, write_bytes_max: _, records, .. } = self;
+        let Self { layer, partial, plain, unsent, .. } = self;
         let flags = [self.ended, self.goodbye, self.close_sent];
-        (layer, partial, [plain, unsent], records, flags, self.answer_bytes).serialize(serializer)
+        (layer, partial, [plain, unsent], flags, self.answer_bytes).serialize(serializer)
     }
 }
 

@@ -175,6 +175,7 @@ impl UpstreamStream {
 
     /// Goes on with a connection that another process made.
     pub(crate) fn resume(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(match rustix::net::sockopt::socket_domain(&socket)? {
             AddressFamily::UNIX => Self::Unix(UnixStream::from_std(socket.into())?),
             _ => Self::Tcp(TcpStream::from_std(socket.into())?),

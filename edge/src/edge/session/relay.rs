@@ -4,7 +4,7 @@
 //!
 //! What it does is the [`Machine`]'s; here are its streams, its task and its timer.
 
-mod frozen;
+pub(crate) mod frozen;
 mod lane;
 pub(crate) mod machine;
 #[cfg(test)]
@@ -30,7 +30,6 @@ use crate::edge::shared::handover::HandOver;
 use crate::edge::shared::state::Drain;
 use crate::ops::metrics::OpenWebSocket;
 use crate::ws::tracker::{Extensions, Rules};
-pub(crate) use frozen::{read_record, resume};
 use machine::{Machine, random};
 
 /// What a 101 leaves behind: two streams, and the bytes that either side already sent behind its head.
@@ -67,7 +66,7 @@ impl Relay {
             permit.wake_at_drain(waker);
             let worker = &*permit.worker;
             if let (false, Some(drain)) = (self.machine.is_draining(), worker.drain())
-                && self.is_frozen_for(&drain, now, &worker.shared.hand_over)
+                && self.hand_over_or_drain(&drain, now, &worker.shared.hand_over)
             {
                 return Step::Over(());
             }
@@ -79,7 +78,7 @@ impl Relay {
                 if let (true, Some(drain)) = (machine.is_draining(), worker.drain()) {
                     worker.shared.endings.websockets.increment();
                     if drain.hands_over {
-                        worker.shared.hand_over.has_ended();
+                        worker.shared.hand_over.staying_ended();
                     }
                 }
                 if !machine.has_ended() {
@@ -92,18 +91,18 @@ impl Relay {
 
     /// The edge drains: `true` where the next process has the session now, and nothing may be read or written any more.
     #[cold]
-    fn is_frozen_for(&mut self, drain: &Drain, now: &Now, hand_over: &HandOver) -> bool {
+    fn hand_over_or_drain(&mut self, drain: &Drain, now: &Now, hand_over: &HandOver) -> bool {
         if !drain.hands_over {
             self.machine.drain(now.get() + drain.spread.mul_f32(fraction()));
             return false;
         }
-        let Some(taker) = hand_over.taker() else { return false }; // until then it goes on
+        let Some(receiver) = hand_over.receiver() else { return false }; // until then it goes on
         if let Some(frozen) = self.freeze(now.get())
-            && taker.send(frozen).is_ok()
+            && receiver.send(frozen).is_ok()
         {
             return true;
         }
-        hand_over.stays();
+        hand_over.count_staying();
         self.machine.drain(now.get());
         false
     }

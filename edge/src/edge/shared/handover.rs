@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -34,20 +35,27 @@ pub(crate) struct Head<'a> {
     pub(crate) peer: IpAddr,
 }
 
-/// Where sessions go once the next process is about to start.
+impl Frozen {
+    /// Whether this version reads its record.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        matches!(postcard::take_from_bytes::<u16>(&self.record), Ok((FORMAT, _)))
+    }
+}
+
+/// The hand-over of WebSockets to the next process, and from the process before.
 #[derive(Default)]
 pub struct HandOver {
-    taker: OnceLock<UnboundedSender<Frozen>>,
-    /// Sessions that cannot be handed over and have not ended yet.
-    staying: AtomicU32,
-    /// Sessions that came from the process before, and went on.
-    resumed: Counter,
-    /// Sessions that came from the process before, and did not go on.
-    lost: Counter,
     is_allowed: AtomicBool,
     /// Workers that accept no connection any more.
     closed_workers: AtomicU32,
-    is_over: AtomicBool,
+    receiver: OnceLock<UnboundedSender<Frozen>>,
+    /// Sessions that cannot be handed over and have not ended yet.
+    staying: AtomicU32,
+    /// When what is left ends; nothing more comes back.
+    over_at: OnceLock<Instant>,
+    /// Sessions of the process before that could not go on.
+    lost: Counter,
 }
 
 impl HandOver {
@@ -70,9 +78,13 @@ impl HandOver {
         self.closed_workers.fetch_add(1, SeqCst);
     }
 
-    /// From now on sessions freeze, and go to `taker`.
-    pub fn begin(&self, taker: UnboundedSender<Frozen>) {
-        let _ = self.taker.set(taker);
+    /// From now on sessions freeze, and go to `receiver`.
+    pub fn begin(&self, receiver: UnboundedSender<Frozen>) {
+        let _ = self.receiver.set(receiver);
+    }
+
+    pub(crate) fn receiver(&self) -> Option<&UnboundedSender<Frozen>> {
+        self.receiver.get()
     }
 
     /// Sessions that cannot be handed over and have not ended yet.
@@ -80,38 +92,28 @@ impl HandOver {
         self.staying.load(SeqCst)
     }
 
-    /// Nothing more comes back: what is left of the drain is an ordinary one.
-    pub fn end(&self) {
-        self.is_over.store(true, SeqCst);
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(SeqCst)
-    }
-
-    /// Counts a session that came here.
-    pub(crate) fn came(&self, result: &Result<(), &'static str>) {
-        match result {
-            Ok(()) => self.resumed.increment(),
-            Err(why) => {
-                // A record of another version is like the next one: one line is enough.
-                if self.lost.value() == 0 {
-                    warn!(why, "a WebSocket of the process before is closed");
-                }
-                self.lost.increment();
-            }
-        }
-    }
-
-    pub(crate) fn taker(&self) -> Option<&UnboundedSender<Frozen>> {
-        self.taker.get()
-    }
-
-    pub(crate) fn stays(&self) {
+    pub(crate) fn count_staying(&self) {
         self.staying.fetch_add(1, SeqCst);
     }
 
-    pub(crate) fn has_ended(&self) {
+    pub(crate) fn staying_ended(&self) {
         self.staying.fetch_sub(1, SeqCst);
+    }
+
+    /// Nothing more comes back: what is left has until `at`.
+    pub fn end(&self, at: Instant) {
+        let _ = self.over_at.set(at);
+    }
+
+    pub(crate) fn over_at(&self) -> Option<Instant> {
+        self.over_at.get().copied()
+    }
+
+    /// Counts a session that could not go on here, and logs the first.
+    pub(crate) fn count_lost(&self, why: &'static str) {
+        if self.lost.value() == 0 {
+            warn!(why, "a WebSocket of the process before is closed");
+        }
+        self.lost.increment();
     }
 }

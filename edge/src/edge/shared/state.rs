@@ -102,7 +102,7 @@ pub struct Shared {
     pub(crate) balance: Balance,
     /// Set once the drain has begun: sessions see it at once, not only when their worker wakes.
     pub drain: OnceLock<Drain>,
-    /// Takes WebSockets as data for the next process, once it wants them.
+    /// Hands WebSockets over to the next process. Atomics.
     pub hand_over: HandOver,
     /// Wakes the workers once [`Self::drain`] or [`Self::hand_over`] is set.
     pub drain_begins: watch::Sender<()>,

@@ -1,4 +1,4 @@
-//! A relay as data with two sockets: written down by one process, and resumed by the next.
+//! A relay as data with two sockets: serialised by one process, and resumed by the next.
 
 use std::future::Future;
 use std::net::{IpAddr, TcpStream};
@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::net::sockopt::socket_cookie;
+use rustix::net::sockopt::{socket_cookie, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -23,7 +24,7 @@ use crate::ops::metrics::HostTally;
 use crate::route;
 use crate::ws::tracker::{Extensions, Rules};
 
-/// Room that a record needs where nothing is under way, so that no copy of its keys is left behind in memory that was too small.
+/// Room for a record, but for names and buffered bytes. All of it at once: a vector that grows leaves copies of keys behind.
 const RECORD_BYTES: usize = 1024;
 const DAMAGED: &str = "its record is damaged";
 /// Where no route has rules for it any more.
@@ -35,7 +36,7 @@ const NO_BOUNDS: Rules = Rules {
 };
 
 impl Relay {
-    /// Writes the session down, with its sockets; `None` where it cannot go on elsewhere. If this is used, the relay may not be.
+    /// Serialises the session, with its sockets; `None` where it cannot go on elsewhere. The relay may not be stepped afterwards.
     pub(super) fn freeze(&self, now: Instant) -> Option<Frozen> {
         let route = self.route.as_ref().filter(|_| self.machine.is_portable())?;
         let sockets = [self.client.as_fd(), self.upstream.as_fd()];
@@ -52,8 +53,10 @@ impl Relay {
         };
         let state = (head, &self.client, &self.machine, self.machine.remaining(now));
         let waiting = self.client.waiting_bytes() + self.machine.waiting_bytes_of_both();
-        let room = Vec::with_capacity(RECORD_BYTES + waiting);
-        let record = Zeroizing::new(postcard::to_extend(&state, room).ok()?);
+        let room_bytes = RECORD_BYTES + host.len() + route.rules.path.len() + waiting;
+        let mut record = Zeroizing::new(vec![0; room_bytes]);
+        let used = postcard::to_slice(&state, &mut record).ok()?.len();
+        record.truncate(used);
         Some(Frozen { record, descriptors })
     }
 }
@@ -61,7 +64,7 @@ impl Relay {
 /// What a record holds.
 ///
 /// # Errors
-/// Why it is none.
+/// Why it cannot be read.
 pub(crate) fn read_record(record: &[u8]) -> Result<(Head<'_>, SavedTls, Machine, Remaining), &'static str> {
     // First: the rest may have another layout.
     match postcard::take_from_bytes::<u16>(record) {
@@ -80,19 +83,29 @@ pub(crate) fn resume(
     Frozen { record, descriptors }: Frozen,
 ) -> Result<impl Future<Output = ()> + use<>, &'static str> {
     let (head, tls, machine, remaining) = read_record(&record)?;
-    let sockets: [OwnedFd; 2] = descriptors.try_into().map_err(|_| "it has not two sockets")?;
+    let sockets: [OwnedFd; 2] = descriptors.try_into().map_err(|_| "expected two sockets")?;
     if sockets.each_ref().map(socket_cookie) != head.cookies.map(Ok) {
         return Err("its sockets are not those of its record");
     }
     let [client, upstream] = sockets;
+    let is_tcp = matches!(socket_domain(&client), Ok(AddressFamily::INET | AddressFamily::INET6));
+    let are_streams = [&client, &upstream].map(socket_type) == [Ok(SocketType::STREAM); 2];
+    if !is_tcp || !are_streams {
+        return Err("its sockets are of another kind");
+    }
     let unusable = "its socket cannot be used";
-    let client = tokio::net::TcpStream::from_std(TcpStream::from(client)).map_err(|_| unusable)?;
+    let client = TcpStream::from(client);
+    client.set_nonblocking(true).map_err(|_| unusable)?;
+    let client = tokio::net::TcpStream::from_std(client).map_err(|_| unusable)?;
     let upstream = UpstreamStream::resume(upstream).map_err(|_| unusable)?;
 
     let active = worker.shared.active.load();
     let tls_buffer_bytes = active.bundle.limits.tls_buffer_bytes as usize;
-    let client = TlsStream::resume(client, tls, tls_buffer_bytes);
+    let mut client = TlsStream::resume(client, tls, tls_buffer_bytes);
     let host = Host::parse(head.host).map_err(|_| DAMAGED)?;
+    if let Some(bytes) = active.site(&host).and_then(|(site, _)| site.record_bytes_max) {
+        client.bound_records(bytes);
+    }
     let place = place(&active, &host, head.path, head.peer);
     let (route, tally) = match place {
         Some((route, tally)) => (Some(route), tally),
@@ -105,9 +118,9 @@ pub(crate) fn resume(
     let mut machine = machine.map_err(|_| DAMAGED)?;
     if route.is_none() {
         machine.part(&**worker, Some(GOING_AWAY), "this address is not served any more");
-    } else if worker.drain().is_some() {
+    } else if worker.shared.hand_over.receiver().is_some() {
         // It comes back, because the next process cannot have it.
-        worker.shared.hand_over.stays();
+        worker.shared.hand_over.count_staying();
         machine.drain(now);
     }
     let relay = Relay { client, upstream, machine, route, open: tally.websocket_again() };
