@@ -1,0 +1,270 @@
+// The clients of tests/handover/run, in one or more processes:
+//
+//   node --require ./resolve.cjs clients.mjs '{"url": …, "app": …, "ca": …, "clients": 1000, "processes": 2, "interval": 2000, "poll": 0}'
+//
+// Reads commands from stdin, one a line, and answers each with one line. socket.io-client does everything by itself, also the
+// reconnection; nothing here helps it.
+//
+//   open             connects all; what was negotiated with how many
+//   mark, unmark     begin and end of what is measured
+//   figures          since `mark`: disconnects lost duplicated reordered damaged silence_ms p50_ms p99_ms max_ms down_max_ms late
+//   back SECONDS     waits until all are connected: how many are, and after how many ms the last one was
+//   settle           stops, waits for what is in flight, and counts the whole time since the last one: messages disconnects lost
+//                    duplicated reordered damaged connections codes; then begins at 0 again
+import { fork } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import https from 'node:https'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { io } from 'socket.io-client'
+import { Tracker, add, content, intact, now } from './messages.mjs'
+
+const parameters = JSON.parse(process.argv[2])
+const AT_ONCE = 10 // opened by each process
+const SETTLED_WITHIN = 15_000
+const AROUND = 300 // ms before and after a restart of which the messages count for it
+const SLOW_EVERY = 5_000, SLOW_FOR = 2_500
+
+// Two of each, with and without resumption.
+const suites = [
+  { ciphers: 'TLS_AES_128_GCM_SHA256', minVersion: 'TLSv1.3' },
+  { ciphers: 'TLS_CHACHA20_POLY1305_SHA256', minVersion: 'TLSv1.3' },
+  { ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256', maxVersion: 'TLSv1.2' },
+  { ciphers: 'ECDHE-ECDSA-CHACHA20-POLY1305', maxVersion: 'TLSv1.2' },
+  { ciphers: 'TLS_AES_256_GCM_SHA384', minVersion: 'TLSv1.3' },
+]
+// Of 20 clients. Those with much to say are few: the machine is shared.
+const kinds = ['text', 'binary', 'deflate', 'climb', 'text', 'binary', 'text', 'bulk', 'text', 'climb',
+  'text', 'binary', 'deflate', 'text', 'text', 'binary', 'text', 'slow', 'text', 'text']
+
+class Client {
+  constructor(number, agents) {
+    // So that each suite meets each kind.
+    const kind = this.kind = number < parameters.poll ? 'poll' : kinds[Math.floor(number / suites.length) % kinds.length]
+    this.agent = agents[number % agents.length]
+    this.name = `client-${number}`
+    this.sent = 0
+    this.waiting = new Map()
+    this.heard = new Tracker()
+    this.acknowledged = new Tracker()
+    this.busy = kind === 'bulk' || kind === 'slow' // its own delays say nothing about the edge
+    const transports = kind === 'poll' ? ['polling'] : kind === 'climb' ? ['polling', 'websocket'] : ['websocket']
+    this.socket = io(parameters.url, {
+      forceNew: true, transports, agent: this.agent, auth: { name: this.name, kind },
+      perMessageDeflate: kind === 'deflate' && { threshold: 0 },
+    })
+    this.socket.on('disconnect', (reason, details) => add(counts.codes, { [details?.context?.code ?? reason.replaceAll(' ', '-')]: 1 }))
+    this.socket.on('m', (of, m, sent, data) => {
+      if (of !== epoch) return void counts.stale++
+      this.heard.take(m, intact(kind, m, data))
+      if (!this.busy) arrived('down', sent)
+    })
+    setTimeout(() => setInterval(() => this.say(), parameters.interval), Math.random() * parameters.interval)
+    if (kind === 'slow') setInterval(() => this.rest(), SLOW_EVERY)
+  }
+
+  // Once it is connected, and no longer polls if it shall not.
+  async ready() {
+    const { socket } = this
+    while (!socket.connected || (this.kind !== 'poll' && this.transport.name !== 'websocket')) await sleep(20)
+  }
+
+  get transport() { return this.socket.io.engine.transport }
+
+  say() {
+    if (!talking || !this.socket.connected) return
+    const n = this.sent++, of = epoch, sent = now()
+    this.waiting.set(n, sent)
+    this.socket.emit('n', of, n, content(this.kind, n), back => {
+      if (of !== epoch) return void counts.stale++
+      this.waiting.delete(back)
+      this.acknowledged.take(back)
+      if (!this.busy) arrived('round', sent)
+    })
+  }
+
+  // It reads nothing for a while.
+  rest() {
+    const { ws } = this.transport
+    if (!ws || !talking) return
+    ws.pause()
+    setTimeout(() => ws.resume(), SLOW_FOR)
+  }
+
+  negotiated() {
+    const { ws } = this.transport
+    if (!ws) return this.kind
+    const { name, version } = ws._socket.getCipher()
+    return `${ws._socket.getProtocol()}/${name}${ws._socket.isSessionReused() ? '/resumed' : ''}${ws.extensions ? '/deflate' : ''}`.replaceAll(' ', '') + (version ? '' : '?')
+  }
+}
+
+// --- one process with its share of the clients ----------------------------------------------------------------------------------
+const clients = []
+const counts = { codes: {}, stale: 0 }
+let epoch = 0, talking = false
+const measured = { samples: { round: [], down: [] }, last: 0, silence: 0, on: false, codes: {} }
+
+function arrived(kind, sent) {
+  const at = now()
+  measured.samples[kind].push([sent, at - sent])
+  if (measured.on) measured.silence = Math.max(measured.silence, at - measured.last)
+  measured.last = at
+}
+
+const share = {
+  async open({ numbers }) {
+    const ca = readFileSync(parameters.ca)
+    const agents = [100, 0].flatMap(maxCachedSessions => suites.map(suite => new https.Agent({ ca, maxCachedSessions, ...suite })))
+    const negotiated = {}
+    for (let at = 0; at < numbers.length; at += AT_ONCE) {
+      const batch = numbers.slice(at, at + AT_ONCE).map(number => new Client(number, agents))
+      clients.push(...batch)
+      await Promise.all(batch.map(client => client.ready()))
+      for (const client of batch) add(negotiated, { [client.negotiated()]: 1 })
+    }
+    talking = true
+    return negotiated
+  },
+  mark() {
+    measured.from = now()
+    measured.last = measured.from
+    measured.silence = 0
+    measured.on = true
+    measured.codes = { ...counts.codes }
+    measured.samples = { round: [], down: [] }
+  },
+  unmark() {
+    measured.to = now()
+    measured.silence = Math.max(measured.silence, measured.to - measured.last)
+    measured.on = false
+  },
+  figures() {
+    const within = ([sent]) => sent >= measured.from - AROUND && sent <= measured.to + AROUND
+    const delays = kind => measured.samples[kind].filter(within).map(([, delay]) => delay)
+    const late = clients.flatMap(client => client.busy ? [] : Array.from(client.waiting.values())).filter(sent => sent < measured.to).length
+    return {
+      round: delays('round'), down: delays('down'), late, silence: measured.silence,
+      disconnects: total(counts.codes) - total(measured.codes),
+      faults: clients.reduce((sum, client) => add(add(sum, client.heard.faults()), client.acknowledged.faults()), {}),
+    }
+  },
+  connected: () => clients.filter(client => client.socket.connected).length,
+  stop() { talking = false },
+  // What each has sent, how many answers are still due, and how many of the app's messages it has had.
+  sent: () => ({
+    sent: Object.fromEntries(clients.map(client => [client.name, client.sent])),
+    waiting: clients.reduce((sum, client) => sum + client.waiting.size, 0),
+    received: clients.reduce((sum, client) => sum + client.heard.received, 0),
+  }),
+  faults: ({ sent }) => ({
+    ...counts,
+    faults: clients.reduce((sum, client) =>
+      add(add(sum, client.heard.faults(sent[client.name])), client.acknowledged.faults(client.sent)), {}),
+  }),
+  begin({ next }) {
+    epoch = next
+    counts.codes = {}
+    for (const client of clients) {
+      client.sent = 0
+      client.waiting.clear()
+      client.heard.reset()
+      client.acknowledged.reset()
+    }
+    talking = true
+  },
+}
+const total = codes => Object.values(codes).reduce((sum, count) => sum + count, 0)
+
+// --- all processes --------------------------------------------------------------------------------------------------------------
+function start() {
+  const child = fork(fileURLToPath(import.meta.url), [process.argv[2]], { env: { ...process.env, HANDOVER_SHARE: '1' } })
+  let settle
+  child.on('message', answer => settle(answer))
+  child.on('exit', () => process.exit(1))
+  return (command, more = {}) => new Promise(resolve => {
+    settle = resolve
+    child.send({ command, ...more })
+  })
+}
+
+async function ask(command, body) {
+  const response = await fetch(`${parameters.app}/control/${command}`, { method: 'POST', body: body && JSON.stringify(body) })
+  return response.json()
+}
+
+function trial() {
+  const processes = Array.from({ length: parameters.processes }, start)
+  const all = (command, more) => Promise.all(processes.map(process => process(command, more)))
+  const merged = figures => figures.reduce((sum, more) => add(sum, more), {})
+  const text = codes => Object.entries(codes).map(([code, count]) => `${code}:${count}`).join(',') || '-'
+  const inOrder = ({ lost = 0, duplicated = 0, reordered = 0, damaged = 0 }) => `${lost} ${duplicated} ${reordered} ${damaged}`
+  const tenths = ms => ms === undefined ? '-' : ms.toFixed(1)
+  let next = 0, connections = 0
+  return {
+    async open() {
+      const numbers = Array.from({ length: parameters.clients }, (_, number) => number)
+      const shares = processes.map((_, at) => numbers.filter(number => number % processes.length === at))
+      const negotiated = merged(await Promise.all(processes.map((process, at) => process('open', { numbers: shares[at] }))))
+      await ask('start')
+      return Object.entries(negotiated).sort().map(([what, count]) => `${count}*${what}`).join(' ')
+    },
+    async mark() { return void await all('mark') },
+    async unmark() { return void await all('unmark') },
+    async figures() {
+      const figures = await all('figures')
+      const app = await ask('figures')
+      const round = figures.flatMap(figure => figure.round).sort((a, b) => a - b)
+      const down = figures.flatMap(figure => figure.down)
+      const sum = name => figures.reduce((sum, figure) => sum + figure[name], 0)
+      const faults = merged([...figures.map(figure => figure.faults), app.faults])
+      return `${sum('disconnects')} ${inOrder(faults)} ${tenths(Math.max(...figures.map(figure => figure.silence)))} ` +
+        `${tenths(round[round.length >> 1])} ${tenths(round[Math.floor(round.length * 0.99)])} ${tenths(round.at(-1))} ` +
+        `${tenths(down.reduce((most, delay) => Math.max(most, delay), 0))} ${sum('late')}`
+    },
+    async back(seconds) {
+      const from = now()
+      let connected
+      do {
+        await sleep(50)
+        connected = (await all('connected')).reduce((sum, count) => sum + count)
+      } while (connected < parameters.clients && now() < from + seconds * 1000)
+      return `${connected} ${(now() - from).toFixed(0)}`
+    },
+    async settle() {
+      await Promise.all([all('stop'), ask('stop')])
+      const until = now() + SETTLED_WITHIN
+      let sent, app
+      do {
+        await sleep(200)
+        sent = await all('sent')
+        app = await ask('figures')
+      } while (now() < until && !(sent.every(({ waiting }) => waiting === 0) &&
+        total(app.sent) === sent.reduce((sum, { received }) => sum + received, 0)))
+      const theirs = await ask('figures', Object.assign({}, ...sent.map(({ sent }) => sent)))
+      const ours = await all('faults', { sent: theirs.sent })
+      const messages = total(theirs.sent) + sent.reduce((sum, { sent }) => sum + total(sent), 0)
+      const codes = merged(ours.map(({ codes }) => codes))
+      const faults = merged([...ours.map(({ faults }) => faults), theirs.faults])
+      const opened = theirs.connections - connections
+      connections = theirs.connections
+      next++
+      await ask('begin', next)
+      await all('begin', { next })
+      await ask('start')
+      return `${messages} ${total(codes)} ${inOrder(faults)} ${opened} ${text(codes)}`
+    },
+  }
+}
+
+if (process.env.HANDOVER_SHARE) {
+  process.on('message', async ({ command, ...more }) => process.send(await share[command](more) ?? {}))
+} else {
+  const commands = trial()
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [command, ...words] = line.split(' ')
+    console.log(await commands[command](...words) ?? 'done')
+  }
+  process.exit(0)
+}
