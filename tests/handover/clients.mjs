@@ -1,6 +1,6 @@
 // The clients of tests/handover/run, in one or more processes:
 //
-//   node --require ./resolve.cjs clients.mjs '{"url": …, "app": …, "ca": …, "clients": 1000, "processes": 2, "interval": 2000, "poll": 0}'
+//   node --require ./resolve.cjs clients.mjs '{"url": …, "app": …, "folder": …, "clients": 1000, "processes": 2, "interval": 2000, "poll": 0}'
 //
 // Reads commands from stdin, one a line, and answers each with one line. socket.io-client does everything by itself, also the
 // reconnection; nothing here helps it.
@@ -8,12 +8,17 @@
 //   open             connects all; what was negotiated with how many
 //   mark, unmark     begin and end of what is measured
 //   figures          since `mark`: disconnects lost duplicated reordered damaged silence_ms p50_ms p99_ms max_ms down_max_ms late
+//   rekey            KeyUpdate (RFC 8446 §4.6.3) both ways, by the clients that have openssl between them and the edge: how many
+//                    were sent, and how many came back
+//   leave N          so many clients end their TCP connection, each at some moment of the next second
 //   back SECONDS     waits until all are connected: how many are, and after how many ms the last one was
 //   settle           stops, waits for what is in flight, and counts the whole time since the last one: messages disconnects lost
 //                    duplicated reordered damaged connections codes; then begins at 0 again
-import { fork } from 'node:child_process'
+import { fork, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import https from 'node:https'
+import { join } from 'node:path'
+import { Duplex } from 'node:stream'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -21,9 +26,11 @@ import { io } from 'socket.io-client'
 import { Tracker, add, content, intact, now } from './messages.mjs'
 
 const parameters = JSON.parse(process.argv[2])
+const ca = join(parameters.folder, 'ca.pem')
 const AT_ONCE = 10 // opened by each process
-const SETTLED_WITHIN = 15_000
+const UNCHANGED_FOR = 6_000 // then what has not come is lost
 const AROUND = 300 // ms before and after a restart of which the messages count for it
+const EXPECTED = [1001, 1006, 1012] // with which sessions end in this trial, if they do; others are worth a line
 const SLOW_EVERY = 5_000, SLOW_FOR = 2_500
 
 // Two of each, with and without resumption.
@@ -38,11 +45,60 @@ const suites = [
 const kinds = ['text', 'binary', 'deflate', 'climb', 'text', 'binary', 'text', 'bulk', 'text', 'climb',
   'text', 'binary', 'deflate', 'text', 'text', 'binary', 'text', 'slow', 'text', 'text']
 
+// The stdin and stdout of a process. A frame is one write: openssl takes the first byte of what it reads for a command, and a frame begins
+// with none.
+class Piped extends Duplex {
+  constructor(child) {
+    super()
+    this.child = child
+    child.stdout.on('data', chunk => this.push(chunk))
+    child.stdout.on('end', () => this.push(null))
+    child.once('close', () => setImmediate(() => this.destroy()))
+  }
+
+  _read() {} // little comes
+  _write(chunk, _encoding, done) { this.child.stdin.write(chunk, () => done()) }
+  _writev(chunks, done) { this._write(Buffer.concat(chunks.map(({ chunk }) => Buffer.from(chunk))), '', done) }
+  _final(done) { this.child.stdin.end(done) }
+  _destroy(error, done) {
+    this.child.kill()
+    done(error)
+  }
+}
+
+// Node cannot ask for a KeyUpdate, `openssl s_client` can: a line `K` on its stdin. Each of these suites is that of one client.
+const UPDATED_WITHIN = 10_000
+class OverOpenssl extends https.Agent {
+  constructor(suite) {
+    super()
+    this.suite = suite
+    this.opened = this.asked = 0
+  }
+
+  createConnection({ host, port }) {
+    this.asked = 0
+    this.messages = join(parameters.folder, `${this.suite}.${++this.opened}`)
+    const child = this.child = spawn('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, '-servername', host, '-CAfile', ca,
+      '-verify_return_error', '-tls1_3', '-ciphersuites', this.suite, '-brief', '-msg', '-msgfile', this.messages], { stdio: ['pipe', 'pipe', 'ignore'] })
+    child.stdin.on('error', () => {})
+    return new Piped(child)
+  }
+
+  ask() {
+    this.asked++
+    this.child.stdin.write('K\n')
+  }
+
+  get answered() { return readFileSync(this.messages, 'utf8').match(/^<<< .*KeyUpdate/gm)?.length ?? 0 }
+}
+const updaters = ['TLS_AES_128_GCM_SHA256', 'TLS_CHACHA20_POLY1305_SHA256', 'TLS_AES_256_GCM_SHA384']
+
 class Client {
   constructor(number, agents) {
     // So that each suite meets each kind.
-    const kind = this.kind = number < parameters.poll ? 'poll' : kinds[Math.floor(number / suites.length) % kinds.length]
-    this.agent = agents[number % agents.length]
+    const kind = this.kind = number < updaters.length ? 'openssl' : number < updaters.length + parameters.poll ? 'poll'
+      : kinds[Math.floor(number / suites.length) % kinds.length]
+    this.agent = kind === 'openssl' ? new OverOpenssl(updaters[number]) : agents[number % agents.length]
     this.name = `client-${number}`
     this.sent = 0
     this.waiting = new Map()
@@ -54,7 +110,12 @@ class Client {
       forceNew: true, transports, agent: this.agent, auth: { name: this.name, kind },
       perMessageDeflate: kind === 'deflate' && { threshold: 0 },
     })
-    this.socket.on('disconnect', (reason, details) => add(counts.codes, { [details?.context?.code ?? reason.replaceAll(' ', '-')]: 1 }))
+    this.socket.on('disconnect', (reason, details) => {
+      const code = details?.context?.code
+      if (!EXPECTED.includes(code)) console.error(`       ${new Date().toISOString()} ${kind} ${this.name}: ${reason} ${code ?? ''} ${details?.description ?? ''}`)
+      // One that does not read may miss the Close frame.
+      add(counts.codes, { [kind === 'slow' ? kind : code ?? reason.replaceAll(' ', '-')]: 1 })
+    })
     this.socket.on('m', (of, m, sent, data) => {
       if (of !== epoch) return void counts.stale++
       this.heard.take(m, intact(kind, m, data))
@@ -73,7 +134,7 @@ class Client {
   get transport() { return this.socket.io.engine.transport }
 
   say() {
-    if (!talking || !this.socket.connected) return
+    if (!talking || this.updates || !this.socket.connected) return
     const n = this.sent++, of = epoch, sent = now()
     this.waiting.set(n, sent)
     this.socket.emit('n', of, n, content(this.kind, n), back => {
@@ -92,11 +153,28 @@ class Client {
     setTimeout(() => ws.resume(), SLOW_FOR)
   }
 
+  // The command of openssl must be the first in what it reads, and alone: nothing is said around it.
+  async rekey() {
+    this.updates = true
+    await sleep(200)
+    this.agent.ask()
+    const until = now() + UPDATED_WITHIN
+    do await sleep(200); while (this.agent.answered < this.agent.asked && now() < until)
+    this.updates = false
+    return { asked: this.agent.asked, answered: this.agent.answered }
+  }
+
+  leave() {
+    setTimeout(() => this.transport.ws._socket.destroy(), Math.random() * 1000)
+  }
+
   negotiated() {
     const { ws } = this.transport
-    if (!ws) return this.kind
-    const { name, version } = ws._socket.getCipher()
-    return `${ws._socket.getProtocol()}/${name}${ws._socket.isSessionReused() ? '/resumed' : ''}${ws.extensions ? '/deflate' : ''}`.replaceAll(' ', '') + (version ? '' : '?')
+    if (!ws || this.kind === 'openssl') return this.kind
+    const words = [ws._socket.getProtocol(), ws._socket.getCipher().name]
+    if (ws._socket.isSessionReused()) words.push('resumed')
+    if (ws.extensions) words.push('deflate')
+    return words.join('/')
   }
 }
 
@@ -115,8 +193,8 @@ function arrived(kind, sent) {
 
 const share = {
   async open({ numbers }) {
-    const ca = readFileSync(parameters.ca)
-    const agents = [100, 0].flatMap(maxCachedSessions => suites.map(suite => new https.Agent({ ca, maxCachedSessions, ...suite })))
+    const trusted = { ca: readFileSync(ca) }
+    const agents = [100, 0].flatMap(maxCachedSessions => suites.map(suite => new https.Agent({ ...trusted, maxCachedSessions, ...suite })))
     const negotiated = {}
     for (let at = 0; at < numbers.length; at += AT_ONCE) {
       const batch = numbers.slice(at, at + AT_ONCE).map(number => new Client(number, agents))
@@ -149,6 +227,11 @@ const share = {
       disconnects: total(counts.codes) - total(measured.codes),
       faults: clients.reduce((sum, client) => add(add(sum, client.heard.faults()), client.acknowledged.faults()), {}),
     }
+  },
+  rekey: async () =>
+    (await Promise.all(clients.filter(client => client.kind === 'openssl').map(client => client.rekey()))).reduce(add, {}),
+  leave({ count }) {
+    for (const client of clients.filter(({ kind }) => kind === 'text' || kind === 'binary').slice(0, count)) client.leave()
   },
   connected: () => clients.filter(client => client.socket.connected).length,
   stop() { talking = false },
@@ -223,6 +306,11 @@ function trial() {
         `${tenths(round[round.length >> 1])} ${tenths(round[Math.floor(round.length * 0.99)])} ${tenths(round.at(-1))} ` +
         `${tenths(down.reduce((most, delay) => Math.max(most, delay), 0))} ${sum('late')}`
     },
+    async rekey() {
+      const { asked, answered } = merged(await all('rekey'))
+      return `${asked} ${answered}`
+    },
+    async leave(count) { return void await processes[0]('leave', { count: Number(count) }) },
     async back(seconds) {
       const from = now()
       let connected
@@ -234,14 +322,15 @@ function trial() {
     },
     async settle() {
       await Promise.all([all('stop'), ask('stop')])
-      const until = now() + SETTLED_WITHIN
-      let sent, app
+      let sent, waiting, before, since = now()
       do {
         await sleep(200)
         sent = await all('sent')
-        app = await ask('figures')
-      } while (now() < until && !(sent.every(({ waiting }) => waiting === 0) &&
-        total(app.sent) === sent.reduce((sum, { received }) => sum + received, 0)))
+        const app = await ask('figures')
+        waiting = total(app.sent) + sent.reduce((sum, { waiting, received }) => sum + waiting - received, 0)
+        if (waiting !== before) since = now()
+        before = waiting
+      } while (waiting > 0 && now() < since + UNCHANGED_FOR)
       const theirs = await ask('figures', Object.assign({}, ...sent.map(({ sent }) => sent)))
       const ours = await all('faults', { sent: theirs.sent })
       const messages = total(theirs.sent) + sent.reduce((sum, { sent }) => sum + total(sent), 0)

@@ -1,4 +1,5 @@
 // What the app and its clients say to each other in tests/handover/run: numbered messages, and how each stream of them is checked.
+import { deepEqual } from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 
 // CLOCK_MONOTONIC in milliseconds, which all processes share.
@@ -14,7 +15,7 @@ const contents = {
   // Many TLS records; longer than the buffers of the sockets, so that a part of it waits in the edge.
   bulk: n => Buffer.alloc(20_000 + (n * 7919) % 180_000, n & 255),
 }
-contents.climb = contents.poll = contents.text
+contents.climb = contents.poll = contents.openssl = contents.text
 contents.slow = contents.bulk
 export const content = (kind, n) => contents[kind](n)
 
@@ -57,4 +58,12 @@ export class Tracker {
 export function add(sum, more) {
   for (const [name, value] of Object.entries(more)) sum[name] = (sum[name] ?? 0) + value
   return sum
+}
+
+// `node messages.mjs`: that each fault is seen.
+if (import.meta.main ?? process.argv[1] === import.meta.filename) {
+  const tracker = new Tracker()
+  for (const n of [0, 1, 4, 2, 2, 5]) tracker.take(n, n !== 5)
+  deepEqual(tracker.faults(8), { lost: 3, duplicated: 1, reordered: 1, damaged: 1 })
+  for (const kind of Object.keys(contents)) deepEqual([intact(kind, 9, content(kind, 9)), intact(kind, 9, content(kind, 8))], [true, false])
 }
