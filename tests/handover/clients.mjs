@@ -333,7 +333,8 @@ function trial() {
       } while (waiting > 0 && now() < since + UNCHANGED_FOR)
       const theirs = await ask('figures', Object.assign({}, ...sent.map(({ sent }) => sent)))
       const ours = await all('faults', { sent: theirs.sent })
-      const messages = total(theirs.sent) + sent.reduce((sum, { sent }) => sum + total(sent), 0)
+      // Each of the clients' has an acknowledgement, which is a message as well.
+      const messages = total(theirs.sent) + 2 * sent.reduce((sum, { sent }) => sum + total(sent), 0)
       const codes = merged(ours.map(({ codes }) => codes))
       const faults = merged([...ours.map(({ faults }) => faults), theirs.faults])
       const opened = theirs.connections - connections
