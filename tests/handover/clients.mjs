@@ -13,7 +13,8 @@
 //   leave N          so many clients end their TCP connection, each at some moment of the next second
 //   back SECONDS     waits until all are connected: how many are, and after how many ms the last one was
 //   settle           stops, waits for what is in flight, and counts the whole time since the last one: messages disconnects lost
-//                    duplicated reordered damaged connections codes; then begins at 0 again
+//                    duplicated reordered damaged opened closed codes, of which the app says how many were opened and closed; then
+//                    begins at 0 again
 import { fork, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import https from 'node:https'
@@ -284,7 +285,7 @@ function trial() {
   const text = codes => Object.entries(codes).map(([code, count]) => `${code}:${count}`).join(',') || '-'
   const inOrder = ({ lost = 0, duplicated = 0, reordered = 0, damaged = 0 }) => `${lost} ${duplicated} ${reordered} ${damaged}`
   const tenths = ms => ms === undefined ? '-' : ms.toFixed(1)
-  let next = 0, connections = 0
+  let next = 0, before = { opened: 0, closed: 0 }
   return {
     async open() {
       const numbers = Array.from({ length: parameters.clients }, (_, number) => number)
@@ -322,14 +323,14 @@ function trial() {
     },
     async settle() {
       await Promise.all([all('stop'), ask('stop')])
-      let sent, waiting, before, since = now()
+      let sent, waiting, last, since = now()
       do {
         await sleep(200)
         sent = await all('sent')
         const app = await ask('figures')
         waiting = total(app.sent) + sent.reduce((sum, { waiting, received }) => sum + waiting - received, 0)
-        if (waiting !== before) since = now()
-        before = waiting
+        if (waiting !== last) since = now()
+        last = waiting
       } while (waiting > 0 && now() < since + UNCHANGED_FOR)
       const theirs = await ask('figures', Object.assign({}, ...sent.map(({ sent }) => sent)))
       const ours = await all('faults', { sent: theirs.sent })
@@ -337,13 +338,13 @@ function trial() {
       const messages = total(theirs.sent) + 2 * sent.reduce((sum, { sent }) => sum + total(sent), 0)
       const codes = merged(ours.map(({ codes }) => codes))
       const faults = merged([...ours.map(({ faults }) => faults), theirs.faults])
-      const opened = theirs.connections - connections
-      connections = theirs.connections
+      const opened = theirs.connections - before.opened, closed = total(theirs.reasons) - before.closed
+      before = { opened: theirs.connections, closed: total(theirs.reasons) }
       next++
       await ask('begin', next)
       await all('begin', { next })
       await ask('start')
-      return `${messages} ${total(codes)} ${inOrder(faults)} ${opened} ${text(codes)}`
+      return `${messages} ${total(codes)} ${inOrder(faults)} ${opened} ${closed} ${text(codes)}`
     },
   }
 }
