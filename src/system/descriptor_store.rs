@@ -364,7 +364,7 @@ fn has_hung_up(pipe: &PipeReader) -> bool {
     let mut left = ANSWER_TIMEOUT;
     loop {
         let (mut asked, begun) = ([PollFd::new(pipe, PollFlags::empty())], boot_time());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let timeout = Timespec::try_from(left).unwrap_or_default();
         match poll(&mut asked, Some(&timeout)) {
             Ok(count) => return count > 0,
             // A signal.
