@@ -39,6 +39,8 @@ const REFUSAL_TIME: Duration = Duration::from_millis(200);
 const ROOMY_REFUSAL_TIME: Duration = Duration::from_millis(20);
 /// How long the service manager may take no message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A record with little or no buffered data.
+const LITTLE_BYTES: usize = 1024;
 /// Room for other descriptors beside those of the sessions.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -127,9 +129,10 @@ impl Manager {
 
     /// [`store`] with this manager.
     pub fn store(&self, sessions: Vec<Frozen>) -> Stored {
-        // The smallest first: a few with much data must not take the room of all others.
-        let mut sessions = sessions;
-        sessions.sort_by_key(|session| session.record.len());
+        // A few with much data must not take the room of all others.
+        let (mut sessions, much): (Vec<_>, Vec<_>) =
+            sessions.into_iter().partition(|session| session.record.len() <= LITTLE_BYTES);
+        sessions.extend(much);
         let (packed, misfits) = parcels::pack(sessions);
         let why = (!misfits.is_empty()).then(|| "a session has too much data for a message".to_owned());
         let mut stored = Stored { not_stored: misfits, why, ..Stored::default() };
