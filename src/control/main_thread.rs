@@ -180,7 +180,7 @@ impl Control {
         let all = [&endings.idle, &endings.exchanges, &endings.websockets, &endings.cut];
         let [idle, exchanges, websockets, cut] = all.map(Counter::value);
         let others = u64::from(sessions).saturating_sub(idle + exchanges + websockets + cut + handed_over);
-        info!(sessions, idle, exchanges, websockets, handed_over, others, cut, "drained");
+        info!(sessions, idle, exchanges, websockets, others, cut, handed_over, "drained");
     }
 
     /// A second signal: what is open now is cut.

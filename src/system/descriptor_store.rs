@@ -89,9 +89,11 @@ pub fn take(sockets: Vec<OwnedFd>) -> Taken {
     }
 }
 
-/// Whether a service manager listens that keeps descriptors, which a descriptor tells. Blocks, for 5 s if the manager does not answer.
+/// Whether systemd runs this process and keeps descriptors, which one of them tells. Blocks, for 5 s if it does not answer.
 pub fn is_confirmed() -> bool {
-    Manager::from_env().is_ok_and(|manager| manager.keeps().unwrap_or(false))
+    // Of all service managers, only systemd sets it (systemd.exec(5)); others may not answer.
+    std::env::var_os("INVOCATION_ID").is_some()
+        && Manager::from_env().is_ok_and(|manager| manager.keeps().unwrap_or(false))
 }
 
 /// The service manager's end of sd_notify(3).

@@ -167,7 +167,7 @@ async fn a_second_signal_ends_it_at_once() {
     assert!(!manager.stored().is_empty());
     drop(manager);
     let _ = client.try_send(b"x").await;
-    client.closed().await;
+    client.until_ended().await;
 }
 
 /// Bytes that either side has not taken yet go on with the session.

@@ -586,6 +586,7 @@ fn assert_honest(log: &str) {
         "idle",
         "exchanges",
         "others",
+        "handed_over",
         "cut",
         "certificate",
         "days_left",

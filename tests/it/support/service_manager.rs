@@ -169,7 +169,7 @@ impl ServiceManager {
         let _ = std::fs::remove_file(&path);
         command.args(["-c", LAUNCHER]).arg(&path).arg(program.get_program()).args(program.get_args());
         command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env("NOTIFY_SOCKET", self.address());
+        command.env("NOTIFY_SOCKET", self.address()).env("INVOCATION_ID", "0");
         command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
         let door = UnixListener::bind(path).unwrap();
         std::thread::spawn(move || {
