@@ -3,7 +3,7 @@
 //   node --require ./resolve.cjs clients.mjs '{"url": …, "app": …, "folder": …, "clients": 1000, "processes": 2, "interval": 2000, "poll": 0}'
 //
 // Reads commands from stdin, one a line, and answers each with one line. socket.io-client does everything by itself, also the
-// reconnection; nothing here helps it.
+// reconnection.
 //
 //   open             connects all; what was negotiated with how many
 //   mark, unmark     begin and end of what is measured
@@ -116,6 +116,8 @@ class Client {
       if (!EXPECTED.includes(code)) console.error(`       ${new Date().toISOString()} ${kind} ${this.name}: ${reason} ${code ?? ''} ${details?.description ?? ''}`)
       // One that does not read may miss the Close frame.
       add(counts.codes, { [kind === 'slow' ? kind : code ?? reason.replaceAll(' ', '-')]: 1 })
+      // It climbs once. When all come back at once, some would not get a WebSocket in time.
+      if (kind === 'climb') this.socket.io.opts.transports = ['websocket']
     })
     this.socket.on('m', (of, m, sent, data) => {
       if (of !== epoch) return void counts.stale++

@@ -12,11 +12,12 @@ const contents = {
   // Compressed, and partly noise, so that it is long on the wire as well.
   deflate: n => LINE.repeat(20) + createHash('sha512').update(String(n)).digest('hex').repeat(2) + n,
   binary: n => Buffer.alloc(1 + (n * 37) % 900, n & 255),
-  // Many TLS records; longer than the buffers of the sockets, so that a part of it waits in the edge.
-  bulk: n => Buffer.alloc(20_000 + (n * 7919) % 180_000, n & 255),
+  // Many TLS records.
+  bulk: n => Buffer.alloc(20_000 + (n * 7919) % 100_000, n & 255),
+  // To a client that does not read just now: longer than the buffers of the sockets, so that a part waits in the edge.
+  slow: n => Buffer.alloc(200_000 + (n * 7919) % 200_000, n & 255),
 }
 contents.climb = contents.poll = contents.openssl = contents.text
-contents.slow = contents.bulk
 export const content = (kind, n) => contents[kind](n)
 
 export function intact(kind, n, data) {
