@@ -56,7 +56,9 @@ pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome 
     let Stored { not_stored, sessions: stored, parcels, why } = store(sessions).await;
     let gap_ms = frozen_at.elapsed().as_millis() as u64; // lossless: a few seconds
     let returned = not_stored.len();
-    info!(websockets = stored, parcels, gap_ms, "handed over to the next process");
+    if stored > 0 {
+        info!(websockets = stored, parcels, gap_ms, "handed over to the next process");
+    }
     if stored < frozen {
         let why = why.as_deref();
         warn!(websockets = frozen - stored, why, "not handed over: these WebSockets are closed");
