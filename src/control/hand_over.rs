@@ -1,4 +1,4 @@
-//! WebSockets that outlive this process: at a restart they go to the next one through the service manager's descriptor store.
+//! At a restart, open WebSockets pass to the next process through the service manager's descriptor store.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::edge::shared::handover::Frozen;
 use crate::edge::shared::state::Shared;
 use crate::system::descriptor_store::{self, Stored, Taken};
 
-/// How long exchanges may go on before sessions are frozen; WebSockets do meanwhile.
+/// How long exchanges may run before sessions are frozen. WebSockets keep working during this time.
 pub(crate) const EXCHANGES_TIME: Duration = Duration::from_secs(2);
 /// How long workers may take to freeze their sessions.
 const FREEZE_TIME: Duration = Duration::from_secs(2);
-/// How long a session that cannot be handed over has for its Close. Those that are stored wait meanwhile.
+/// How long a session that cannot be handed over has for its Close. The stored sessions wait during this time.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// Longest that all of it takes behind the exchanges: the service manager may take 5 s to answer, and 1 s to take each of three messages.
+/// Upper bound for the hand-over after the exchanges: the service manager may take 5 s to answer, and 1 s to take each of three messages.
 pub(crate) const TIME_MAX: Duration = Duration::from_secs(12);
-/// How often is looked whether the exchanges are over.
+/// Interval between checks whether the exchanges have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Where each worker gets sessions to go on with.
+/// Delivers sessions to resume to each worker.
 pub(crate) type Workers = Vec<UnboundedSender<Frozen>>;
 
 /// What became of the WebSockets.
@@ -37,12 +37,12 @@ pub(crate) struct Outcome {
     pub(crate) returned: usize,
 }
 
-/// Hands the open WebSockets of a draining edge over. `workers` get back what cannot be.
+/// Hands the open WebSockets of a draining edge over. `workers` get back the sessions that cannot be handed over.
 pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome {
     let begun = Instant::now();
     let websockets = &shared.counters.websockets_open;
     let accepts = || (shared.hand_over.closed_workers() as usize) < shared.workers;
-    // The gauges are read one after the other: an upgrade between them only lets it look once more.
+    // The gauges are not read atomically. An upgrade between the two reads only causes one more check.
     let has_others = || u64::from(shared.sessions.load(Relaxed)) > websockets.value();
     while begun.elapsed() < EXCHANGES_TIME && (accepts() || has_others()) {
         sleep(LOOK_INTERVAL).await;
@@ -57,11 +57,11 @@ pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome 
     let gap_ms = frozen_at.elapsed().as_millis() as u64; // lossless: a few seconds
     let returned = not_stored.len();
     if stored > 0 {
-        info!(websockets = stored, parcels, gap_ms, "handed over to the next process");
+        info!(websockets = stored, parcels, gap_ms, "handed WebSockets over to the next process");
     }
     if stored < frozen {
         let why = why.as_deref();
-        warn!(websockets = frozen - stored, why, "not handed over: these WebSockets are closed");
+        warn!(websockets = frozen - stored, why, "could not hand over all WebSockets; the rest are closed");
     }
     give(not_stored, &workers);
     drop(workers);
@@ -75,7 +75,7 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
     let mut sessions = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < FREEZE_TIME {
-        // A session is sent before it is counted out.
+        // A session is sent to `taken` before `websockets_open` is decremented.
         let is_last = shared.counters.websockets_open.value() <= u64::from(shared.hand_over.staying());
         while let Ok(session) = taken.try_recv() {
             sessions.push(session);
@@ -87,7 +87,7 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
             sessions.push(session);
         }
     }
-    // A session that comes later stays, and gets a Close.
+    // A session that freezes after this stays in this process and gets a Close.
     taken.close();
     while let Ok(session) = taken.try_recv() {
         sessions.push(session);
@@ -108,7 +108,7 @@ async fn store(sessions: Vec<Frozen>) -> Stored {
     }
 }
 
-/// Goes on with the sessions of the process before, and finds out whether there will be a process after.
+/// Resumes the sessions of the previous process, and checks whether a restart can hand sessions over.
 pub(crate) fn begin(shared: &Shared, sockets: Vec<OwnedFd>, workers: &Workers) {
     if !sockets.is_empty() {
         take(sockets, workers);
@@ -124,12 +124,12 @@ fn take(sockets: Vec<OwnedFd>, workers: &Workers) {
     sessions.retain(Frozen::is_readable);
     if sessions.len() < all {
         ended += all - sessions.len();
-        why = Some("another version stored them".to_owned());
+        why = Some("another version of sanedge stored the sessions in another format".to_owned());
     }
     let (websockets, why) = (sessions.len(), why.as_deref());
     match ended {
-        0 => info!(websockets, "received from the process before"),
-        _ => warn!(websockets, ended, why, "received from the process before; some could not be used"),
+        0 => info!(websockets, "received WebSockets from the previous process"),
+        _ => warn!(websockets, ended, why, "received WebSockets from the previous process; some could not be used"),
     }
     give(sessions, workers);
 }

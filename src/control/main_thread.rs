@@ -75,7 +75,7 @@ pub(crate) struct Control {
     pub(crate) tickets_folder: PathBuf,
     /// What the process has given up, in words.
     pub(crate) sandbox: String,
-    /// Where workers get sessions to go on with. Empty once the edge drains.
+    /// Delivers sessions to resume to each worker. Empty once the edge drains.
     pub(crate) session_takers: Workers,
 }
 

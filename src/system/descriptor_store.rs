@@ -33,11 +33,11 @@ const PROBE: &str = "probe";
 
 /// How long the service manager has for a message, and for a barrier (sd_notify_barrier(3)).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long refused descriptors may stay open after the barrier: systemd 254 and later close them beside their main loop.
+/// How long to wait after the barrier for systemd to close refused descriptors: systemd 254 and later close them asynchronously.
 const REFUSAL_TIME: Duration = Duration::from_millis(200);
-/// The same where there is room for all, as far as is known.
+/// The same where the store is believed to have room for all descriptors.
 const ROOMY_REFUSAL_TIME: Duration = Duration::from_millis(20);
-/// How long the service manager may take no message.
+/// How long a send to the service manager may block.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A record with little or no buffered data.
 const LITTLE_BYTES: usize = 1024;
@@ -69,7 +69,7 @@ pub struct Taken {
 }
 
 /// Stores as many `sessions` as possible with the service manager of `NOTIFY_SOCKET`. Blocks, for 5 s if the manager does not answer.
-/// Nothing of a session may be sealed or read after it was frozen.
+/// After a session is frozen, this process must neither encrypt nor decrypt data for it.
 pub fn store(sessions: Vec<Frozen>) -> Stored {
     match Manager::from_env() {
         Ok(manager) => manager.store(sessions),
@@ -89,9 +89,9 @@ pub fn take(sockets: Vec<OwnedFd>) -> Taken {
     }
 }
 
-/// Whether systemd runs this process and keeps descriptors, which one of them tells. Blocks, for 5 s if it does not answer.
+/// Whether systemd runs this process and stores descriptors. Stores one to find out. Blocks, for up to 5 s if systemd does not answer.
 pub fn is_confirmed() -> bool {
-    // Of all service managers, only systemd sets it (systemd.exec(5)); others may not answer.
+    // Only systemd sets INVOCATION_ID (systemd.exec(5)). Other service managers may not answer.
     std::env::var_os("INVOCATION_ID").is_some()
         && Manager::from_env().is_ok_and(|manager| manager.keeps().unwrap_or(false))
 }
@@ -159,20 +159,20 @@ impl Manager {
         if let Err(error) = self.hand_over(&sent) {
             stored.why = Some(format!("the service manager does not confirm: {error}"));
             let _ = self.say(&forget(), &[]);
-            // It may have some of them all the same. A message that is received here is received nowhere else.
+            // The manager may hold some parcels nevertheless. A message that is received here cannot be received by another process.
             let received = sent.into_iter().filter(|parcel| discard(&parcel.theirs));
             stored.not_stored.extend(received.flat_map(|parcel| parcel.sessions));
             return stored;
         }
         let (ours, sessions): (Vec<_>, Vec<_>) =
             sent.into_iter().map(|Parcel { sessions, ours, .. }| (ours, sessions)).unzip();
-        // Systemd 252 does not tell, and refuses at once.
+        // systemd 252 does not set FDSTORE, and it closes refused descriptors before the barrier.
         let is_roomy = told_room().is_none_or(|room| ours.len() < room);
         thread::sleep(if is_roomy { ROOMY_REFUSAL_TIME } else { REFUSAL_TIME });
         for (sessions, refused) in sessions.into_iter().zip(hung_up(&ours)) {
             if refused {
                 stored.why =
-                    Some("the service manager has no room for them (FileDescriptorStoreMax=)".to_owned());
+                    Some("the service manager has no room for the sessions: raise FileDescriptorStoreMax=".to_owned());
                 stored.not_stored.extend(sessions);
             } else {
                 stored.sessions += sessions.len();
@@ -224,7 +224,7 @@ impl Manager {
             }
         }
         raise_open_files(open_files() + descriptors as u64 + OTHER_DESCRIPTORS);
-        // The next start must not get them again. Only then is the first one received.
+        // The next start must not get these sockets again. The first message is received only after systemd confirms that.
         if let Err(error) = self.say(&forget(), &[]).and_then(|()| self.barrier()) {
             let sockets: Vec<OwnedFd> = good.into_iter().map(|(socket, ..)| socket).chain(bad).collect();
             return end(&sockets, now, format!("the service manager does not confirm: {error}"));
@@ -264,7 +264,7 @@ impl Manager {
     }
 }
 
-/// `FileDescriptorStoreMax=`, as systemd 254 and later tell it where it is not 0.
+/// `FileDescriptorStoreMax=`, which systemd 254 and later pass in `FDSTORE` unless it is 0.
 fn told_room() -> Option<usize> {
     std::env::var("FDSTORE").ok()?.parse().ok()
 }
@@ -273,7 +273,7 @@ fn forget() -> String {
     format!("FDSTOREREMOVE=1\nFDNAME={NAME}")
 }
 
-/// Ends whatever is in `sockets`, wherever else these are open.
+/// Discards the parcels in `sockets`, which ends their sessions, even if another process holds copies of these sockets.
 fn end(sockets: &[OwnedFd], now: Duration, why: String) -> Taken {
     let mut ended = 0;
     for socket in sockets {
@@ -338,7 +338,7 @@ fn receive(socket: &OwnedFd, bytes: usize, now: Duration) -> io::Result<Vec<Froz
     }
     let damaged = |fault: Fault| io::Error::other(fault);
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("their sockets do not fit the limit of open files (LimitNOFILE=)"));
+        return Err(io::Error::other("the sockets of the sessions exceed the limit of open files: raise LimitNOFILE="));
     }
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(damaged(Fault::Damaged));

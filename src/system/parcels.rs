@@ -8,7 +8,7 @@
 //! records   one after the other
 //! ```
 //!
-//! Numbers are little-endian. The descriptors follow the order of the sessions. A record is the business of who froze the session.
+//! Numbers are little-endian. The descriptors follow the order of the sessions. `edge/session/relay/frozen.rs` defines what a record is.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub const DESCRIPTORS_MAX: usize = 253;
 pub const SESSION_DESCRIPTORS_MAX: usize = 4;
 /// Bytes of a message. Below 212,960, what a socket takes by default (`net.core.wmem_default`, less 32).
 pub const MESSAGE_BYTES_MAX: usize = 150_000;
-/// A parcel with so many bytes gets no further session: the kernel needs no large contiguous piece of memory for it (17 pages and 16 KiB).
+/// A parcel gets another session only while it stays within so many bytes, so that the kernel needs no large contiguous allocation (17 pages
+/// and 16 KiB).
 pub const FULL_BYTES: usize = 80_000;
 /// The bytes that [`Head::read`] wants.
 pub const HEAD_BYTES: usize = 22;
@@ -38,34 +39,34 @@ const AGE_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Its bytes are not in the format above.
-    #[error("their message is damaged")]
+    #[error("the stored message is damaged")]
     Damaged,
     /// Another format.
-    #[error("a version of sanedge with another format stored them")]
+    #[error("another version of sanedge stored the sessions in another format")]
     Version,
     /// Too old, or of another boot.
-    #[error("they were stored more than 30 s ago")]
+    #[error("the sessions were stored more than 30 s ago")]
     Old,
     /// The clock has gone back, which it does not.
-    #[error("the time at which they were stored is in the future")]
+    #[error("the sessions have a time in the future")]
     Future,
 }
 
 /// The beginning of a parcel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// How many there are.
+    /// Number of sessions.
     pub sessions: usize,
-    /// Of all sessions.
+    /// Number of descriptors of all sessions together.
     pub descriptors: usize,
 }
 
 /// A session in a parcel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// How many are its own.
+    /// Number of descriptors of this session.
     pub descriptors: usize,
-    /// None where the bytes are not those that were written.
+    /// `None` if its digest does not match.
     pub record: Option<&'a [u8]>,
 }
 
@@ -101,7 +102,7 @@ pub fn write<'a>(
 ) -> Zeroizing<Vec<u8>> {
     let bytes: usize = sessions.clone().map(|(_, record)| ROW_BYTES + record.len()).sum();
     let descriptors: usize = sessions.clone().map(|(descriptors, _)| descriptors).sum();
-    // At once: a vector that grows leaves copies behind.
+    // Allocated once: a growing vector leaves copies in freed memory.
     let mut message = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + bytes));
     message.extend_from_slice(&MAGIC);
     message.extend_from_slice(&VERSION.to_le_bytes());

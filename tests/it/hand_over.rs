@@ -1,4 +1,4 @@
-//! Open WebSockets outlive the process: at a restart the next one goes on with them. The service manager is the test.
+//! A restart hands open WebSockets over to the next process. The tests act as the service manager.
 
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ async fn websockets_of_every_suite_live_through_restarts() {
             client.send(&message[..20]).await;
         }
         edge = manager.restart(edge);
-        edge.wait_for_log("received from the process before websockets=6", PATIENCE);
+        edge.wait_for_log("received WebSockets from the previous process websockets=6", PATIENCE);
         for client in &mut clients {
             let message = client_frame(2, true, &[round; 70]);
             client.send(&message[20..]).await;
@@ -90,7 +90,7 @@ async fn websockets_of_every_suite_live_through_restarts() {
     edge.wait_until_ended();
 }
 
-/// What each way of failing leaves: a Close 1012, and an end of the process.
+/// If the hand-over fails, each WebSocket gets Close 1012 and the process ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_service_manager_does_not_keep_gets_a_close() {
     let test = "what_the_service_manager_does_not_keep_gets_a_close";
@@ -107,7 +107,7 @@ async fn what_the_service_manager_does_not_keep_gets_a_close() {
         client.send(client_frame(8, true, &1012_u16.to_be_bytes())).await;
         assert_eq!(client.rest().await, b"", "{what}");
         let log = edge.ended();
-        assert!(log.contains("not handed over: these WebSockets are closed"), "{what}: {log}");
+        assert!(log.contains("could not hand over all WebSockets; the rest are closed"), "{what}: {log}");
         manager.answer_barriers(true);
     }
 }
@@ -286,7 +286,7 @@ async fn an_end_that_goes_meanwhile_ends_its_own_session() {
     assert_eq!(frame(&mut closes).await.close().0, 1000);
     assert_eq!(frame(&mut floods).await.payload, [9; 60_000]);
     assert_echoes(&mut stays).await;
-    edge.wait_for_log("received from the process before websockets=5", PATIENCE);
+    edge.wait_for_log("received WebSockets from the previous process websockets=5", PATIENCE);
     let open = || edge.status()["counters"]["websockets_open"].as_u64().unwrap();
     let until = Instant::now() + PATIENCE;
     while open() > 2 {
@@ -295,7 +295,7 @@ async fn an_end_that_goes_meanwhile_ends_its_own_session() {
     }
 }
 
-/// Changes a byte in each of many records, all over them. Their digests are right: what is checked here is behind them.
+/// Changes one byte of each record, each at another position. The digests are computed again, so only later checks can reject a record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_was_changed_ends_its_own_session() {
     const PLACES: usize = 150;
@@ -317,7 +317,7 @@ async fn a_record_that_was_changed_ends_its_own_session() {
     let (mut longest, mut whole) = (0, 0);
     for (at, session) in sessions.iter_mut().enumerate() {
         longest = longest.max(session.record.len());
-        // Twice over the record, with other bits; the last one stays as it is.
+        // The positions cover the record twice, with a different bit changed each time. The last record is unchanged.
         let places = session.record.len();
         match session.record.get_mut(at * places * 2 / PLACES % places).filter(|_| at < PLACES) {
             Some(byte) => *byte ^= if at < PLACES / 2 { 0x01 } else { 0x80 },
@@ -327,10 +327,10 @@ async fn a_record_that_was_changed_ends_its_own_session() {
     assert!(whole == 1 && longest < 700, "{longest} bytes");
     assert_eq!(stored.store(sessions).sessions, PLACES + 1);
     let edge = manager.start_again(edge);
-    edge.wait_for_log("received from the process before", PATIENCE);
+    edge.wait_for_log("received WebSockets from the previous process", PATIENCE);
     let mut living = 0;
     for client in &mut clients {
-        // Nothing of what it says may pass as something else.
+        // Either the echo is correct or the connection ends.
         let _ = client.try_send(&client_frame(2, true, b"ping")).await;
         let mut answer = [0; 6];
         let read =

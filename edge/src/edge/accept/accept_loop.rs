@@ -130,7 +130,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Goes on with sessions that come as data, until there is no sender of them.
+    /// Resumes the sessions that come from `sessions`, until the channel is closed.
     async fn resume_all(self: Rc<Self>, mut sessions: UnboundedReceiver<Frozen>) {
         while let Some(session) = sessions.recv().await {
             match frozen::resume(&self.worker, session) {
@@ -140,7 +140,7 @@ impl AcceptLoop {
         }
     }
 
-    /// While the drain hands sessions over: wakes them when that begins, until nothing more comes back. When what is left ends.
+    /// Wakes the sessions whenever the hand-over changes state, until it is over. Returns when the remaining sessions end.
     async fn hand_over(&self, mut changes: watch::Receiver<()>) -> Option<Instant> {
         let hand_over = &self.worker.shared.hand_over;
         while hand_over.over_at().is_none() && changes.changed().await.is_ok() {
@@ -171,7 +171,7 @@ impl AcceptLoop {
         {
             deadline = deadline.min(over_at);
         }
-        // Those that have come and were not looked at yet; the main thread sends no more.
+        // Resumes the sessions that are still in the channel; the main thread sends no more.
         let _ = timeout_at(deadline, resuming).await;
         self.worker.wait_for_sessions(deadline).await;
     }
@@ -189,7 +189,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM | Errno::NETUNREACH))
 }
 
-/// Runs a worker on this thread until a drain has ended. `sessions` are those that it goes on with.
+/// Runs a worker on this thread until a drain has ended. `sessions` delivers sessions to resume.
 ///
 /// # Errors
 /// The runtime cannot be made.

@@ -39,7 +39,7 @@ pub(crate) struct Relay {
     machine: Machine,
     /// `None`: no route is left for it, and it is being closed.
     route: Option<Arc<RouteState>>,
-    /// Counts it.
+    /// Counts it as open.
     open: OpenWebSocket,
 }
 
@@ -58,8 +58,8 @@ impl Relay {
         Self { client, upstream, machine, route: Some(route), open }
     }
 
-    /// Relays until both sides have ended, one has failed, or a time is over. When the edge drains, both sides get a
-    /// Close between two frames, or the next process goes on with them.
+    /// Relays until both sides have ended, one has failed, or a timeout expires. When the edge drains, either both sides get a
+    /// Close between two frames, or the session is handed over to the next process.
     // No `async`: that would keep beside the relay what it waits for and by what it is polled, a fourth of its size.
     pub(crate) fn run(mut self, permit: Permit) -> impl Future<Output = ()> {
         drive(Alarm::default(), move |now, waker| {
@@ -89,7 +89,7 @@ impl Relay {
         })
     }
 
-    /// The edge drains: `true` where the next process has the session now, and nothing may be read or written any more.
+    /// The edge drains: hands the session over, or begins its end. `true`: it is frozen, and must not be read or written any more.
     #[cold]
     fn hand_over_or_drain(&mut self, drain: &Drain, now: &Now, hand_over: &HandOver) -> bool {
         if !drain.hands_over {

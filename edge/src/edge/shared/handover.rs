@@ -1,4 +1,4 @@
-//! WebSockets on their way to the next process: as data, with their sockets.
+//! WebSockets on their way from one process to the next: as data, with their sockets.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::ops::metrics::Counter;
 
-/// Of [`Frozen::record`]. Another number is another layout, and ends the session.
+/// Format version of [`Frozen::record`]. A session whose record has another version is closed.
 pub const FORMAT: u16 = 1;
 
 /// A session that no process runs.
@@ -24,11 +24,11 @@ pub struct Frozen {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// What a record begins with: what must hold before the rest is used.
+/// The start of a record, validated before the rest is used.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Head<'a> {
     pub(crate) format: u16,
-    /// SO_COOKIE of each socket: the kernel gives no other socket the same.
+    /// SO_COOKIE of each socket, which is unique.
     pub(crate) cookies: [u64; 2],
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
@@ -52,14 +52,14 @@ pub struct HandOver {
     receiver: OnceLock<UnboundedSender<Frozen>>,
     /// Sessions that cannot be handed over and have not ended yet.
     staying: AtomicU32,
-    /// When what is left ends; nothing more comes back.
+    /// When the remaining sessions end. Set once no session can come back from the hand-over.
     over_at: OnceLock<Instant>,
-    /// Sessions of the process before that could not go on.
+    /// Sessions of the previous process that could not be resumed.
     lost: Counter,
 }
 
 impl HandOver {
-    /// A restart hands sessions over, as far as is known.
+    /// Records that a restart can hand sessions over.
     pub fn allow(&self) {
         self.is_allowed.store(true, SeqCst);
     }
@@ -100,7 +100,7 @@ impl HandOver {
         self.staying.fetch_sub(1, SeqCst);
     }
 
-    /// Nothing more comes back: what is left has until `at`.
+    /// No session comes back from the hand-over after this. The remaining sessions have until `at` to end.
     pub fn end(&self, at: Instant) {
         let _ = self.over_at.set(at);
     }
@@ -109,10 +109,10 @@ impl HandOver {
         self.over_at.get().copied()
     }
 
-    /// Counts a session that could not go on here, and logs the first.
+    /// Counts a session that could not be resumed, and logs the first.
     pub(crate) fn count_lost(&self, why: &'static str) {
         if self.lost.value() == 0 {
-            warn!(why, "a WebSocket of the process before is closed");
+            warn!(why, "could not resume a WebSocket of the previous process; it is closed");
         }
         self.lost.increment();
     }

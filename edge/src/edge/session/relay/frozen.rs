@@ -24,10 +24,10 @@ use crate::ops::metrics::HostTally;
 use crate::route;
 use crate::ws::tracker::{Extensions, Rules};
 
-/// Room for a record, but for names and buffered bytes. All of it at once: a vector that grows leaves copies of keys behind.
+/// Room for a record, but for names and buffered bytes. Allocated once: a growing vector leaves copies of keys in freed memory.
 const RECORD_BYTES: usize = 1024;
 const DAMAGED: &str = "its record is damaged";
-/// Where no route has rules for it any more.
+/// Rules of a session whose route is no longer in the bundle.
 const NO_BOUNDS: Rules = Rules {
     frame_bytes_max: u64::MAX,
     message_bytes_max: u64::MAX,
@@ -36,7 +36,7 @@ const NO_BOUNDS: Rules = Rules {
 };
 
 impl Relay {
-    /// Serialises the session, with its sockets; `None` where it cannot go on elsewhere. The relay may not be stepped afterwards.
+    /// Serialises the session, with its sockets; `None` if another process cannot resume it. After `Some`, the relay must not be stepped.
     pub(super) fn freeze(&self, now: Instant) -> Option<Frozen> {
         let route = self.route.as_ref().filter(|_| self.machine.is_portable())?;
         let sockets = [self.client.as_fd(), self.upstream.as_fd()];
@@ -74,10 +74,10 @@ pub(crate) fn read_record(record: &[u8]) -> Result<(Head<'_>, SavedTls, Machine,
     }
 }
 
-/// Goes on with a session, on this worker.
+/// Resumes a session on this worker.
 ///
 /// # Errors
-/// Why not. Its sockets are closed then: without its keys it cannot get a Close.
+/// Why the session cannot be resumed. Its sockets are then closed without a Close, because no keys are known.
 pub(crate) fn resume(
     worker: &Rc<Worker>,
     Frozen { record, descriptors }: Frozen,
@@ -117,9 +117,9 @@ pub(crate) fn resume(
     let machine = machine.resume(now, &rules, times.unwrap_or_default(), remaining);
     let mut machine = machine.map_err(|_| DAMAGED)?;
     if route.is_none() {
-        machine.part(&**worker, Some(GOING_AWAY), "this address is not served any more");
+        machine.part(&**worker, Some(GOING_AWAY), "this address is no longer served");
     } else if worker.shared.hand_over.receiver().is_some() {
-        // It comes back, because the next process cannot have it.
+        // The hand-over failed, and this process got its own session back: it is closed.
         worker.shared.hand_over.count_staying();
         machine.drain(now);
     }
@@ -127,7 +127,7 @@ pub(crate) fn resume(
     Ok(relay.run(worker.permit_again(head.peer)))
 }
 
-/// The route of a session in this bundle, where there is one that its client may use.
+/// The route of a session in the current bundle, if there is one and `allow` permits the client.
 fn place(
     active: &ActiveConfig,
     host: &Host,
