@@ -129,7 +129,10 @@ fn take(sockets: Vec<OwnedFd>, workers: &Workers) {
     let (websockets, why) = (sessions.len(), why.as_deref());
     match ended {
         0 => info!(websockets, "received WebSockets from the previous process"),
-        _ => warn!(websockets, ended, why, "received WebSockets from the previous process; some could not be used"),
+        _ => warn!(
+            websockets,
+            ended, why, "received WebSockets from the previous process; some could not be used"
+        ),
     }
     give(sessions, workers);
 }

@@ -171,8 +171,10 @@ impl Manager {
         thread::sleep(if is_roomy { ROOMY_REFUSAL_TIME } else { REFUSAL_TIME });
         for (sessions, refused) in sessions.into_iter().zip(hung_up(&ours)) {
             if refused {
-                stored.why =
-                    Some("the service manager has no room for the sessions: raise FileDescriptorStoreMax=".to_owned());
+                stored.why = Some(
+                    "the service manager has no room for the sessions: raise FileDescriptorStoreMax="
+                        .to_owned(),
+                );
                 stored.not_stored.extend(sessions);
             } else {
                 stored.sessions += sessions.len();
@@ -338,7 +340,9 @@ fn receive(socket: &OwnedFd, bytes: usize, now: Duration) -> io::Result<Vec<Froz
     }
     let damaged = |fault: Fault| io::Error::other(fault);
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("the sockets of the sessions exceed the limit of open files: raise LimitNOFILE="));
+        return Err(io::Error::other(
+            "the sockets of the sessions exceed the limit of open files: raise LimitNOFILE=",
+        ));
     }
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(damaged(Fault::Damaged));
