@@ -204,10 +204,13 @@ fn cookies(house: &mut House) {
     let cookie = "cookie SRV insert indirect nocache";
     frontend(house, "cookie-needed", &format!("balance roundrobin\n {cookie}\n {servers}"));
     frontend(house, "by-address", &format!("balance source\n hash-type consistent\n {cookie}\n {servers}"));
+    // `sending` has the request before it connects: Node closes at the header of the PROXY protocol, and a request that comes after it would
+    // reset the connection before the answer is read.
     let configuration = format!(
         "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n timeout tunnel 1h\n{frontends}\
          frontend wary\n bind 127.0.0.1:4060 accept-proxy\n default_backend wary\nbackend wary\n server a 127.0.0.1:4004\n\
-         listen sending\n mode tcp\n bind 127.0.0.1:4083\n server a 127.0.0.1:4004 send-proxy\n"
+         listen sending\n mode tcp\n bind 127.0.0.1:4083\n tcp-request inspect-delay 5s\n \
+         tcp-request content accept if {{ req.len gt 0 }}\n server a 127.0.0.1:4004 send-proxy\n"
     );
     let file = house.path("haproxy-cookies.cfg");
     std::fs::write(&file, configuration).unwrap();
