@@ -76,7 +76,7 @@ function preview({ edit, changes, restart, websockets }) {
   }
   const label = at('restart-label')
   const closes = Number(websockets) > 0
-  if (restart.length && !closes) add(place, 'p', `The edge restarts, which this change needs (${restart.join('; ')}). No WebSocket is open.`)
+  if (restart.length && !closes) add(place, 'p', `The edge restarts, which this change needs (${restart.join('; ')}). This closes no WebSocket.`)
   label.hidden = !restart.length || !closes
   at('restart').checked = false
   label.lastElementChild.textContent = `Restart the edge, which this change needs (${restart.join('; ')}). Open WebSockets that this closes: ${websockets}.`
