@@ -15,7 +15,7 @@ use crate::edge::shared::handover::Frozen;
 use crate::edge::shared::state::Shared;
 use crate::system::descriptor_store::{self, Stored, Taken};
 
-/// How long exchanges may run before sessions are frozen. WebSockets keep working during this time.
+/// How long exchanges may run after a restart is requested. WebSockets that are handed over keep working during this time.
 pub(crate) const EXCHANGES_TIME: Duration = Duration::from_secs(2);
 /// How long workers may take to freeze their sessions.
 const FREEZE_TIME: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub(crate) type Workers = Vec<UnboundedSender<Frozen>>;
 pub(crate) struct Outcome {
     /// The next process has them.
     pub(crate) stored: usize,
-    /// They are here again, and get a Close.
+    /// They came back to this process, and get a Close.
     pub(crate) returned: usize,
 }
 
@@ -95,7 +95,7 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
     sessions
 }
 
-/// On a thread of its own: it waits for the service manager.
+/// Stores the sessions on a thread of its own, because that waits for the service manager.
 async fn store(sessions: Vec<Frozen>) -> Stored {
     let (sender, stored) = oneshot::channel();
     let spawned = thread::Builder::new().name("hand-over".to_owned()).spawn(move || {

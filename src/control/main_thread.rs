@@ -34,8 +34,7 @@ use crate::system::sockets::AdminListener;
 use crate::system::started::Started;
 use crate::system::systemd;
 
-/// How long a drain for a restart (SIGUSR1) lasts, and within what time every WebSocket gets its Close.
-const RESTART_DRAIN: Duration = Duration::from_secs(2);
+/// Within what time every WebSocket gets its Close at a restart (SIGUSR1) that does not hand it over.
 const RESTART_SPREAD: Duration = Duration::from_millis(800);
 /// What the Closes of the two drains say (RFC 6455 §7.4.1, and the registry of its §11.7).
 const GOING_AWAY: (u16, &str) = (1001, "the server is shutting down");
@@ -121,7 +120,7 @@ impl Control {
                     if draining { return Err(self.cut_short()); }
                     let workers = std::mem::take(&mut self.session_takers);
                     let hands_over = self.shared.hand_over.is_allowed();
-                    drained = Some(self.drain(RESTART_DRAIN, RESTART_SPREAD, SERVICE_RESTART, hands_over));
+                    drained = Some(self.drain(hand_over::EXCHANGES_TIME, RESTART_SPREAD, SERVICE_RESTART, hands_over));
                     if hands_over {
                         let (shared, sender) = (Arc::clone(&self.shared), handed_over.clone());
                         tokio::spawn(async move { sender.send(hand_over::hand_over(shared, workers).await).await });

@@ -47,7 +47,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// What became of sessions that were to be stored.
 #[derive(Default)]
 pub struct Stored {
-    /// Nobody else has these: this process may go on with them.
+    /// No other process has these sessions, so this one may resume them.
     pub not_stored: Vec<Frozen>,
     /// Sessions that the service manager has now.
     pub sessions: usize,
@@ -60,7 +60,7 @@ pub struct Stored {
 /// What the last process stored.
 #[derive(Default)]
 pub struct Taken {
-    /// Nobody else has these.
+    /// No other process has these sessions.
     pub sessions: Vec<Frozen>,
     /// How many ended because they could not be used, as far as that is known.
     pub ended: usize,
@@ -117,7 +117,7 @@ impl Manager {
     /// At a path, or at an abstract address, which begins with `@`.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// No socket is bound to the address.
     pub fn at(address: &[u8]) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         let address = match address {
@@ -360,7 +360,7 @@ fn receive(socket: &OwnedFd, bytes: usize, now: Duration) -> io::Result<Vec<Froz
     Ok(sessions.collect())
 }
 
-/// Which of `sockets` nobody has the other end of.
+/// Which of `sockets` have no open other end.
 fn hung_up(sockets: &[OwnedFd]) -> Vec<bool> {
     let mut asked: Vec<PollFd<'_>> =
         sockets.iter().map(|socket| PollFd::new(socket, PollFlags::empty())).collect();
