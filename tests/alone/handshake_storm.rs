@@ -246,7 +246,7 @@ async fn handshakes_beyond_capacity() {
     let seconds = std::env::var("SANEDGE_STORM_SECONDS").map_or(20, |text| text.parse().unwrap());
     let length = Duration::from_secs(seconds);
     let edge =
-        Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).limits("workers = 2").start();
+        Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).limits("workers = 1").start();
     let mut capacities = Vec::new();
     for group in [CLASSICAL, HYBRID] {
         let (answered, cpu_ms) = capacity(&edge, group).await;
