@@ -14,12 +14,14 @@ pub mod session {
     pub(crate) mod buffers;
     mod driver;
     pub(crate) mod exchange;
+    mod frozen;
     pub(crate) mod https;
     pub(crate) mod machine;
     pub(crate) mod pace;
     pub mod port80;
     mod proxy_header;
     pub(crate) mod relay;
+    pub(super) mod silent;
     pub(super) mod worker;
 }
 
@@ -47,7 +49,7 @@ pub mod shared {
     pub(super) mod eviction;
     pub mod handover;
     pub mod state;
-    pub(crate) mod sticky;
+    pub mod sticky;
     pub mod tickets;
     pub(super) mod tls_config;
     pub(crate) mod traffic_secrets;

@@ -1,4 +1,4 @@
-//! At a restart, open WebSockets pass to the next process through the service manager's descriptor store.
+//! At a restart, open WebSockets and other connections that wait pass to the next process through the service manager's descriptor store.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::edge::shared::handover::Frozen;
+use crate::edge::shared::handover::{Frozen, Kind};
 use crate::edge::shared::state::Shared;
 use crate::system::descriptor_store::{self, Stored, Taken};
 
@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Delivers sessions to resume to each worker.
 pub(crate) type Workers = Vec<UnboundedSender<Frozen>>;
 
-/// What became of the WebSockets.
+/// What became of the sessions.
 pub(crate) struct Outcome {
     /// The next process has them.
     pub(crate) stored: usize,
@@ -37,37 +37,60 @@ pub(crate) struct Outcome {
     pub(crate) returned: usize,
 }
 
-/// Hands the open WebSockets of a draining edge over. `workers` get back the sessions that cannot be handed over.
+/// Hands the sessions of a draining edge over. `workers` get back those that cannot be handed over.
 pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome {
     let begun = Instant::now();
     let websockets = &shared.counters.websockets_open;
     let accepts = || (shared.hand_over.closed_workers() as usize) < shared.workers;
     // The gauges are not read atomically. An upgrade between the two reads only causes one more check.
     let has_others = || u64::from(shared.sessions.load(Relaxed)) > websockets.value();
+    let (taker, taken) = unbounded_channel();
+    shared.hand_over.begin(taker);
+    shared.drain_begins.send_replace(());
     while begun.elapsed() < EXCHANGES_TIME && (accepts() || has_others()) {
         sleep(LOOK_INTERVAL).await;
     }
-    let (taker, taken) = unbounded_channel();
     let frozen_at = Instant::now();
-    shared.hand_over.begin(taker);
+    shared.hand_over.begin_websockets();
     shared.drain_begins.send_replace(());
-    let sessions = freeze(&shared, taken).await;
-    let frozen = sessions.len();
-    let Stored { not_stored, sessions: stored, parcels, why } = store(sessions).await;
+    let mut sessions = freeze(&shared, taken).await;
+    let all = Counts::of(&sessions);
+    sessions.extend(shared.sids.freeze(shared.active.load().upstreams(), Instant::now()));
+    let Stored { mut not_stored, sessions: stored, parcels, why } = store(sessions).await;
     let gap_ms = frozen_at.elapsed().as_millis() as u64; // lossless: a few seconds
-    let returned = not_stored.len();
+    not_stored.retain(|session| session.kind() != Some(Kind::Sids));
+    let rest = Counts::of(&not_stored);
     if stored > 0 {
-        info!(websockets = stored, parcels, gap_ms, "handed WebSockets over to the next process");
+        let (websockets, others) = (all.websockets - rest.websockets, all.others - rest.others);
+        info!(websockets, others, parcels, gap_ms, "handed open connections over to the next process");
     }
-    if stored < frozen {
-        let why = why.as_deref();
-        warn!(websockets = frozen - stored, why, "could not hand over all WebSockets; the rest are closed");
+    if let Some(why) = why {
+        let Counts { websockets, others } = rest;
+        warn!(websockets, others, why, "could not hand over all connections; the rest are closed");
     }
+    let returned = not_stored.len();
     give(not_stored, &workers);
     drop(workers);
     shared.hand_over.end(Instant::now() + CLOSE_TIME);
     shared.drain_begins.send_replace(());
+    // 0 also where the thread that stores them has failed, and nothing came back.
+    let stored = if stored == 0 { 0 } else { all.websockets + all.others - returned };
     Outcome { stored, returned }
+}
+
+/// Sessions by what they are.
+#[derive(Clone, Copy)]
+struct Counts {
+    websockets: usize,
+    others: usize,
+}
+
+impl Counts {
+    fn of(sessions: &[Frozen]) -> Self {
+        let is_websocket = |session: &&Frozen| session.kind() == Some(Kind::WebSocket);
+        let websockets = sessions.iter().filter(is_websocket).count();
+        Self { websockets, others: sessions.len() - websockets }
+    }
 }
 
 /// All sessions that freeze.
@@ -108,33 +131,45 @@ async fn store(sessions: Vec<Frozen>) -> Stored {
     }
 }
 
-/// Resumes the sessions of the previous process, and checks whether a restart can hand sessions over.
-pub(crate) fn begin(shared: &Shared, sockets: Vec<OwnedFd>, workers: &Workers) {
-    if !sockets.is_empty() {
-        take(sockets, workers);
+/// Takes what the previous process stored: its table of `sid`s goes to `shared`, and its sessions are for [`begin`]. Before the workers start.
+pub(crate) fn take(shared: &Shared, sockets: Vec<OwnedFd>) -> Vec<Frozen> {
+    if sockets.is_empty() {
+        return Vec::new();
     }
-    if descriptor_store::is_confirmed() {
-        shared.hand_over.allow();
-    }
-}
-
-fn take(sockets: Vec<OwnedFd>, workers: &Workers) {
     let Taken { mut sessions, mut ended, mut why } = descriptor_store::take(sockets);
     let all = sessions.len();
-    sessions.retain(Frozen::is_readable);
+    sessions.retain(|session| session.kind().is_some());
     if sessions.len() < all {
         ended += all - sessions.len();
         why = Some("another version of sanedge stored the sessions in another format".to_owned());
     }
-    let (websockets, why) = (sessions.len(), why.as_deref());
+    let active = shared.active.load();
+    sessions.retain(|session| {
+        let is_session = session.kind() != Some(Kind::Sids);
+        if !is_session
+            && let Err(why) = shared.sids.resume(&session.record, active.upstreams(), Instant::now())
+        {
+            warn!(why, "cannot use the previous process's table of Engine.IO sessions");
+        }
+        is_session
+    });
+    let (Counts { websockets, others }, why) = (Counts::of(&sessions), why.as_deref());
     match ended {
-        0 => info!(websockets, "received WebSockets from the previous process"),
+        0 => info!(websockets, others, "received open connections from the previous process"),
         _ => warn!(
             websockets,
-            ended, why, "received WebSockets from the previous process; some could not be used"
+            others, ended, why, "received open connections from the previous process; some could not be used"
         ),
     }
+    sessions
+}
+
+/// Resumes the `sessions` of the previous process, and checks whether a restart can hand sessions over.
+pub(crate) fn begin(shared: &Shared, sessions: Vec<Frozen>, workers: &Workers) {
     give(sessions, workers);
+    if descriptor_store::is_confirmed() {
+        shared.hand_over.allow();
+    }
 }
 
 /// Evenly to the workers.

@@ -76,9 +76,10 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     let signals = runtime.block_on(async { Signals::new() })?;
     // Before the first thread: those that come inherit it.
     let sandbox = Sandbox::enter(&needs);
+    let sessions = hand_over::take(&shared, inherited_sessions);
     let (ended, session_takers) = start_workers(&shared, scratch_bytes, &listeners)?;
     drop(listeners);
-    hand_over::begin(&shared, inherited_sessions, &session_takers);
+    hand_over::begin(&shared, sessions, &session_takers);
     let path = path.to_owned();
     let started = Started::new(&listen, &limits, sandbox.reach);
     let control = Control {

@@ -71,7 +71,10 @@ async fn websockets_of_every_suite_live_through_restarts() {
             client.send(&message[..20]).await;
         }
         edge = manager.restart(edge);
-        edge.wait_for_log("received WebSockets from the previous process websockets=6", PATIENCE);
+        edge.wait_for_log(
+            "received open connections from the previous process websockets=6 others=0",
+            PATIENCE,
+        );
         for client in &mut clients {
             let message = client_frame(2, true, &[round; 70]);
             client.send(&message[20..]).await;
@@ -107,7 +110,7 @@ async fn what_the_service_manager_does_not_keep_gets_a_close() {
         client.send(client_frame(8, true, &1012_u16.to_be_bytes())).await;
         assert_eq!(client.rest().await, b"", "{what}");
         let log = edge.ended();
-        assert!(log.contains("could not hand over all WebSockets; the rest are closed"), "{what}: {log}");
+        assert!(log.contains("could not hand over all connections; the rest are closed"), "{what}: {log}");
         manager.answer_barriers(true);
     }
 }
@@ -286,7 +289,7 @@ async fn an_end_that_goes_meanwhile_ends_its_own_session() {
     assert_eq!(frame(&mut closes).await.close().0, 1000);
     assert_eq!(frame(&mut floods).await.payload, [9; 60_000]);
     assert_echoes(&mut stays).await;
-    edge.wait_for_log("received WebSockets from the previous process websockets=5", PATIENCE);
+    edge.wait_for_log("received open connections from the previous process websockets=5 others=0", PATIENCE);
     let open = || edge.status()["counters"]["websockets_open"].as_u64().unwrap();
     let until = Instant::now() + PATIENCE;
     while open() > 2 {
@@ -327,7 +330,7 @@ async fn a_record_that_was_changed_ends_its_own_session() {
     assert!(whole == 1 && longest < 700, "{longest} bytes");
     assert_eq!(stored.store(sessions).sessions, PLACES + 1);
     let edge = manager.start_again(edge);
-    edge.wait_for_log("received WebSockets from the previous process", PATIENCE);
+    edge.wait_for_log("received open connections from the previous process", PATIENCE);
     let mut living = 0;
     for client in &mut clients {
         // Either the echo is correct or the connection ends.

@@ -32,6 +32,7 @@ mod bundle_open;
 mod bundle_refuses;
 mod carry_over;
 mod client_rules;
+mod connections_handed_over;
 mod console;
 mod corpus_replay;
 mod demo_browser;

@@ -337,7 +337,7 @@ impl<'d> Session<'d> {
         let head = self.drive(None, |now, client, _, _, (input, world)| head.step(now, client, input, world));
         let scanner = match head {
             Ok(scanner) => scanner,
-            Err(NoHead::Over | NoHead::Idle) => {
+            Err(NoHead::Over | NoHead::HandsOver | NoHead::Idle) => {
                 self.closes = true;
                 return false;
             }

@@ -22,10 +22,9 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::edge::accept::listeners::Kind;
-use crate::edge::session::relay::frozen;
-use crate::edge::session::worker::Worker;
-use crate::edge::session::{https, port80};
-use crate::edge::shared::handover::Frozen;
+use crate::edge::session::worker::{Permit, Worker};
+use crate::edge::session::{https, port80, relay, silent};
+use crate::edge::shared::handover::{self, Frozen};
 use crate::edge::shared::state::Shared;
 use crate::ops::metrics::Reason;
 
@@ -57,6 +56,10 @@ impl AcceptLoop {
                 "the kernel's limit of watched sockets",
             );
         };
+        self.run_session(stream, peer, kind, permit);
+    }
+
+    fn run_session(&self, stream: tokio::net::TcpStream, peer: IpAddr, kind: Kind, permit: Permit) {
         let (worker, evictable) = (Rc::clone(&self.worker), self.worker.shared.eviction.enter());
         match kind {
             Kind::Https => drop(spawn_local(https::run(worker, stream, peer, permit, evictable))),
@@ -133,11 +136,26 @@ impl AcceptLoop {
     /// Resumes the sessions that come from `sessions`, until the channel is closed.
     async fn resume_all(self: Rc<Self>, mut sessions: UnboundedReceiver<Frozen>) {
         while let Some(session) = sessions.recv().await {
-            match frozen::resume(&self.worker, session) {
-                Ok(run) => drop(spawn_local(run)),
-                Err(why) => self.worker.shared.hand_over.count_lost(why),
+            if let Err(why) = self.resume(session) {
+                self.worker.shared.hand_over.count_lost(why);
             }
         }
+    }
+
+    fn resume(&self, session: Frozen) -> Result<(), &'static str> {
+        match session.kind() {
+            Some(handover::Kind::WebSocket) => {
+                drop(spawn_local(relay::frozen::resume(&self.worker, session)?))
+            }
+            Some(handover::Kind::Http) => drop(spawn_local(https::frozen::resume(&self.worker, session)?)),
+            Some(kind @ (handover::Kind::Silent | handover::Kind::SilentPort80)) => {
+                let (stream, peer) = silent::resume(session)?;
+                let kind = if kind == handover::Kind::Silent { Kind::Https } else { Kind::Http };
+                self.run_session(stream, peer, kind, self.worker.permit_again(peer));
+            }
+            Some(handover::Kind::Sids) | None => return Err(handover::DAMAGED),
+        }
+        Ok(())
     }
 
     /// Wakes the sessions whenever the hand-over changes state, until it is over. Returns when the remaining sessions end.

@@ -21,6 +21,7 @@ use crate::edge::net::tls::TlsStream;
 use crate::edge::net::transport::Woken;
 use crate::edge::net::upstream::UpstreamStream;
 use crate::edge::session::driver::{Alarm, drive};
+use crate::edge::session::machine::Step;
 use crate::edge::session::worker::Worker;
 use crate::edge::shared::active_config::RouteState;
 use crate::edge::shared::sticky::SidObserver;
@@ -41,6 +42,8 @@ pub(crate) enum Complete {
     /// Two streams go on as a WebSocket.
     // Boxed: every exchange carries a `Complete` about, and few are upgrades.
     Upgraded(Box<Upgraded>),
+    /// The edge hands over, and the response has not begun: this is the upstream's connection.
+    Waits(Box<Connection>),
 }
 
 /// What the relay needs of an exchange that became a WebSocket, but for the client.
@@ -74,9 +77,18 @@ pub(crate) async fn run(
     let done = drive(alarm, |now, waker| {
         let (mut client, mut upstream) = (Woken::by(waker, &mut *client), Woken::by(waker, &mut io));
         let (mut scratch, mut out) = (worker.scratch.borrow_mut(), worker.out.borrow_mut());
-        exchange.step(now.get(), &mut client, &mut upstream, (&mut scratch, &mut out), worker)
+        let step = exchange.step(now.get(), &mut client, &mut upstream, (&mut scratch, &mut out), worker);
+        let receiver = worker.shared.hand_over.receiver();
+        match (step, receiver.and_then(|_| exchange.portable_at())) {
+            (Step::Wait(..), Some(at)) if at <= now.get() => Step::Over(Ok(Done::Waits)),
+            (Step::Wait(due, more), Some(at)) => Step::Wait(Some(due.map_or(at, |due| due.min(at))), more),
+            (step, _) => step,
+        }
     })
     .await?;
+    if done == Done::Waits {
+        return Ok(Complete::Waits(Box::new(Connection { io, upstream, reused, bound })));
+    }
     if done == Done::Upgraded {
         return Ok(Complete::Upgraded(Box::new(Upgraded {
             upstream: io,

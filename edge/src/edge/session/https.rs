@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod decide;
 mod forward;
+pub(crate) mod frozen;
 mod handshake;
 pub(crate) mod head;
 pub(crate) mod last;
@@ -12,6 +13,7 @@ mod phase;
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,8 +29,10 @@ use crate::edge::session::exchange::{Input, Upgraded};
 use crate::edge::session::machine::Step;
 use crate::edge::session::proxy_header;
 use crate::edge::session::relay::Relay;
+use crate::edge::session::silent::first_byte;
 use crate::edge::session::worker::{EVICTED, Permit, Worker, unless_evicted};
 use crate::edge::shared::eviction::Evictable;
+use crate::edge::shared::handover::Kind;
 use crate::http::answer::Problem;
 use crate::http::forward::Plan;
 use crate::http::head::HeadScanner;
@@ -51,9 +55,12 @@ pub(crate) async fn run(
     evictable: Evictable,
 ) {
     let handshaken = async {
+        let time = worker.shared.active.load().bundle.limits.handshake_timeout_ms;
+        let time = Duration::from_millis(time.into());
+        let time = first_byte(&permit, &stream, (Kind::Silent, peer), time).await?;
         let named = proxy_header::client(&worker, &mut stream, peer, &mut permit).await?;
         let (client, identity) =
-            handshake(&worker, stream, named.ip(), permit.is_limited(), &evictable).await?;
+            handshake(&worker, stream, named.ip(), permit.is_limited(), &evictable, time).await?;
         Some((named, client, identity))
     };
     let handshaken = unless_evicted(&worker, &evictable, peer, Box::pin(handshaken)).await;
@@ -73,12 +80,17 @@ pub(crate) async fn run(
         answered_in_drain: false,
         own: None,
     };
+    serve_to_the_end(Box::pin(session.serve(Phase::Head)), permit).await;
+}
+
+/// Runs what [`Session::serve`] gives, and the WebSocket that it may become.
+async fn serve_to_the_end(serving: Pin<Box<impl Future<Output = Option<Relay>>>>, permit: Permit) {
     poll_fn(|cx| {
         permit.wake_at_drain(cx.waker());
         Poll::Ready(())
     })
     .await;
-    if let Some(relay) = Box::pin(session.serve()).await {
+    if let Some(relay) = serving.await {
         permit.sleep_on();
         // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
         spawn_local(relay.run(permit));
@@ -88,11 +100,10 @@ pub(crate) async fn run(
 impl Session {
     /// Serves requests until the connection ends, or becomes a WebSocket.
     #[allow(clippy::manual_async_fn)] // that would keep `self` twice, and so each idle connection
-    fn serve(mut self) -> impl Future<Output = Option<Relay>> {
+    fn serve(mut self, mut phase: Phase) -> impl Future<Output = Option<Relay>> {
         async move {
             // Made in place for each request: too large to be moved.
             let mut plan = Plan::default();
-            let mut phase = Phase::Head;
             // By reference: a request moved out of its phase would have its place in this future twice.
             let upgraded = loop {
                 phase = match &mut phase {
@@ -124,6 +135,9 @@ impl Session {
     async fn await_request(&mut self, plan: &mut Plan) -> Phase {
         // A connection may rest for long: meanwhile it holds no bundle, and its next request asks the one of then.
         let head = self.read_head().await;
+        if let Err(NoHead::HandsOver) = head {
+            return self.hand_over(None).map_or(Phase::Close, |()| Phase::Over(None));
+        }
         let shared = &self.worker.shared;
         // Whatever comes now may take its time.
         if !shared.eviction.request_begins(&self.evictable) {
@@ -137,7 +151,7 @@ impl Session {
                 let active = shared.active.load_full();
                 return self.decide(&active, &scanner, plan);
             }
-            Err(NoHead::Over) => return Phase::Close,
+            Err(NoHead::Over | NoHead::HandsOver) => return Phase::Close,
             Err(NoHead::Idle) => {
                 shared.count(Reason::Idle);
                 return Phase::Close;
@@ -161,13 +175,18 @@ impl Session {
             let [head, idle] = times.map(|time| Duration::from_millis(time.into()));
             (active.head_limits, HeadTimes { head, idle })
         };
-        let Self { worker, client, input, alarm, evictable, newcomer_until, .. } = self;
+        let Self { worker, client, input, alarm, evictable, newcomer_until, own, .. } = self;
+        // An upstream's connection that is this client's alone cannot be handed over.
+        let is_portable = own.is_none();
         let mut await_head = AwaitHead::new(Instant::now(), input, limits, times, *newcomer_until);
         drive(alarm, move |now, waker| {
             let step = await_head.step(now.get(), &mut Woken::by(waker, &mut *client), input, &**worker);
             let waits = matches!(step, Step::Wait(..));
             if waits && evictable.poll_evicted(&mut Context::from_waker(waker)).is_ready() {
                 return Step::Over(Err(NoHead::Over));
+            }
+            if waits && is_portable && worker.shared.hand_over.receiver().is_some() {
+                return Step::Over(Err(NoHead::HandsOver));
             }
             step
         })

@@ -14,9 +14,11 @@ use tokio::time::timeout;
 use crate::bundle::Redirect;
 use crate::edge::net::linger::finish;
 use crate::edge::session::proxy_header;
+use crate::edge::session::silent::first_byte;
 use crate::edge::session::worker::{Permit, Worker, unless_evicted};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::eviction::Evictable;
+use crate::edge::shared::handover::Kind;
 use crate::http::answer::{self, AnswerForm, Detail, Problem};
 use crate::http::forward::origin_form;
 use crate::http::head::{HeadScanner, RequestHead, parse_request};
@@ -37,22 +39,25 @@ pub(crate) async fn run(
     evictable: Evictable,
 ) {
     let work = async {
+        let time = Duration::from_millis(worker.shared.active.load().bundle.limits.head_timeout_ms.into());
+        let first = first_byte(&permit, &stream, (Kind::SilentPort80, peer), time).await;
+        let Some(time) = first else { return };
         if let Some(client) = proxy_header::client(&worker, &mut stream, peer, &mut permit).await {
-            serve(&worker, stream, client.ip()).await;
+            serve(&worker, stream, client.ip(), time).await;
         }
     };
     let _ = unless_evicted(&worker, &evictable, peer, Box::pin(work)).await;
 }
 
-async fn serve(worker: &Worker, mut stream: TcpStream, peer: IpAddr) {
+async fn serve(worker: &Worker, mut stream: TcpStream, peer: IpAddr, time: Duration) {
     let active = worker.shared.active.load_full();
-    let time = Duration::from_millis(active.bundle.limits.head_timeout_ms.into());
     let Ok(answer) = timeout(time, answer_one(worker, &active, &mut stream, peer)).await else {
         worker.shared.refuse(Reason::RequestTimeout, peer, "plain request: head_timeout reached");
         return;
     };
     if !answer.is_empty() {
-        let _ = timeout(time, finish(stream, &answer)).await;
+        let head_time = Duration::from_millis(active.bundle.limits.head_timeout_ms.into());
+        let _ = timeout(head_time, finish(stream, &answer)).await;
     }
 }
 

@@ -96,7 +96,7 @@ impl Relay {
             self.machine.drain(now.get() + drain.spread.mul_f32(fraction()));
             return false;
         }
-        let Some(receiver) = hand_over.receiver() else { return false }; // until then it goes on
+        let Some(receiver) = hand_over.websocket_receiver() else { return false }; // until then it goes on
         if let Some(frozen) = self.freeze(now.get())
             && receiver.send(frozen).is_ok()
         {

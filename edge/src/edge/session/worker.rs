@@ -137,6 +137,9 @@ impl Surroundings for Worker {
     fn drain_close(&self) -> Option<(u16, &'static str)> {
         self.drain().map(|drain| drain.close)
     }
+    fn keeps_connections(&self) -> bool {
+        self.drain().is_none_or(|drain| drain.hands_over && self.shared.hand_over.over_at().is_none())
+    }
     fn flows(&self) -> (&Flow, &Flow) {
         (&self.tally.received, &self.tally.sent)
     }

@@ -192,6 +192,11 @@ impl ActiveConfig {
         self.routes.get(destination.site)?.get(destination.route)
     }
 
+    /// The upstreams of all routes.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<UpstreamState>> {
+        self.routes.iter().flatten().flat_map(|route| &route.upstreams)
+    }
+
     /// What the site of a host changes in the fields of its responses.
     pub(crate) fn changes(&self, host: &Host) -> Option<Arc<FieldChanges>> {
         self.site_state(host)?.changes.clone()

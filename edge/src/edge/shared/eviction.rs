@@ -57,6 +57,14 @@ impl EvictionQueue {
         Evictable(entry)
     }
 
+    /// A connection behind its handshake that another process has accepted.
+    pub(crate) fn enter_again(&self, has_requested: bool) -> Evictable {
+        let stage = if has_requested { IDLE } else { SILENT };
+        let entry = Arc::new(Entry { stage: AtomicU8::new(stage), waker: Mutex::default() });
+        self.push(stage, &entry);
+        Evictable(entry)
+    }
+
     /// Its ClientHello has come, and its handshake begins.
     pub(crate) fn handshake_begins(&self, evictable: &Evictable) {
         self.moves_on(evictable, CONNECTED, HANDSHAKING);

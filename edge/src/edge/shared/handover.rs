@@ -1,4 +1,4 @@
-//! WebSockets on their way from one process to the next: as data, with their sockets.
+//! Sessions on their way from one process to the next: as data, with their sockets.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -14,42 +14,88 @@ use zeroize::Zeroizing;
 use crate::ops::metrics::Counter;
 
 /// Format version of [`Frozen::record`]. A session whose record has another version is closed.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
-/// A session that no process runs.
+/// A session that no process runs, or another state that passes to the next process.
 pub struct Frozen {
     /// Its state, with its keys: used by one process only, and once.
     pub record: Zeroizing<Vec<u8>>,
-    /// The client's socket, then the upstream's.
+    /// The client's socket, then the upstream's if it has one.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// The start of a record, validated before the rest is used.
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// An open WebSocket.
+    WebSocket,
+    /// A connection after its handshake that waits for a request, or for the response to one.
+    Http,
+    /// A connection to the TLS port that has sent nothing.
+    Silent,
+    /// The same to port 80.
+    SilentPort80,
+    /// Where sessions of Engine.IO live. It has no sockets.
+    Sids,
+}
+
+/// The start of a session's record, validated before the rest is used.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Head<'a> {
     pub(crate) format: u16,
-    /// SO_COOKIE of each socket, which is unique.
+    pub(crate) kind: Kind,
+    /// SO_COOKIE of each socket, which is unique and not 0; 0: there is no such socket.
     pub(crate) cookies: [u64; 2],
+    /// The route of the WebSocket or request: its host and its path.
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
     pub(crate) peer: IpAddr,
 }
 
 impl Frozen {
-    /// Whether this version reads its record.
+    /// What it is; `None` if this version does not read its record.
     #[must_use]
-    pub fn is_readable(&self) -> bool {
-        matches!(postcard::take_from_bytes::<u16>(&self.record), Ok((FORMAT, _)))
+    pub fn kind(&self) -> Option<Kind> {
+        match postcard::take_from_bytes::<u16>(&self.record) {
+            Ok((FORMAT, rest)) => postcard::take_from_bytes(rest).ok().map(|(kind, _)| kind),
+            _ => None,
+        }
     }
 }
 
-/// The hand-over of WebSockets to the next process, and from the process before.
+/// Reads a record of this version.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read<'r, T: Deserialize<'r>>(record: &'r [u8]) -> Result<T, &'static str> {
+    // First: the rest may have another layout.
+    match postcard::take_from_bytes::<u16>(record) {
+        Ok((FORMAT, _)) => postcard::from_bytes(record).map_err(|_| DAMAGED),
+        Ok(_) => Err("its record has the format of another version"),
+        Err(_) => Err(DAMAGED),
+    }
+}
+
+/// Writes a record of at most `bytes_max`. It is allocated once: a growing vector leaves copies of keys in freed memory.
+pub(crate) fn write(state: &impl Serialize, bytes_max: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let mut record = Zeroizing::new(vec![0; bytes_max]);
+    let used = postcard::to_slice(state, &mut record).ok()?.len();
+    record.truncate(used);
+    Some(record)
+}
+
+/// Why a record cannot be read.
+pub(crate) const DAMAGED: &str = "its record is damaged";
+
+/// The hand-over of sessions to the next process, and from the process before.
 #[derive(Default)]
 pub struct HandOver {
     is_allowed: AtomicBool,
     /// Workers that accept no connection any more.
     closed_workers: AtomicU32,
     receiver: OnceLock<UnboundedSender<Frozen>>,
+    /// WebSockets freeze as well.
+    has_websockets: AtomicBool,
     /// Sessions that cannot be handed over and have not ended yet.
     staying: AtomicU32,
     /// When the remaining sessions end. Set once no session can come back from the hand-over.
@@ -78,13 +124,25 @@ impl HandOver {
         self.closed_workers.fetch_add(1, SeqCst);
     }
 
-    /// From now on sessions freeze, and go to `receiver`.
+    /// From now on connections that wait for their client or for a response freeze, and go to `receiver`.
     pub fn begin(&self, receiver: UnboundedSender<Frozen>) {
         let _ = self.receiver.set(receiver);
     }
 
+    /// From now on WebSockets freeze as well.
+    pub fn begin_websockets(&self) {
+        self.has_websockets.store(true, SeqCst);
+    }
+
+    /// Where a connection goes that waits for its client or for a response.
+    #[inline]
     pub(crate) fn receiver(&self) -> Option<&UnboundedSender<Frozen>> {
-        self.receiver.get()
+        self.receiver.get().filter(|receiver| !receiver.is_closed())
+    }
+
+    /// Where a WebSocket goes, which may be refused there.
+    pub(crate) fn websocket_receiver(&self) -> Option<&UnboundedSender<Frozen>> {
+        self.receiver.get().filter(|_| self.has_websockets.load(SeqCst))
     }
 
     /// Sessions that cannot be handed over and have not ended yet.
@@ -112,7 +170,7 @@ impl HandOver {
     /// Counts a session that could not be resumed, and logs the first.
     pub(crate) fn count_lost(&self, why: &'static str) {
         if self.lost.value() == 0 {
-            warn!(why, "could not resume a WebSocket of the previous process; it is closed");
+            warn!(why, "could not resume a connection of the previous process; it is closed");
         }
         self.lost.increment();
     }

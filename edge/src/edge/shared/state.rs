@@ -109,7 +109,7 @@ pub struct Shared {
     /// A mutex, taken when a bundle is taken into use.
     pub upstreams: Upstreams,
     /// Where sessions of Engine.IO live. Mutexes, each taken for one look-up, where a route has several upstreams.
-    pub(crate) sids: Arc<Sids>,
+    pub sids: Arc<Sids>,
     /// Outlives reloads, so that resumption does. Lock-free reads; replaced by the main thread alone.
     pub tickets: Arc<Tickets>,
     /// A mutex, taken by reloads and `status`.

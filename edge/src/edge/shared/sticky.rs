@@ -3,16 +3,20 @@
 //!
 //! Routes with one upstream never come here.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::edge::shared::active_config::RouteState;
+use crate::edge::shared::handover::{self, FORMAT, Frozen, Kind};
+use crate::edge::shared::upstreams::UpstreamState;
 use crate::engineio::{Asks, KEEP_MAX, Observed, Open, OpenObserver};
 use crate::http::head::RequestHead;
 
@@ -20,15 +24,55 @@ use crate::http::head::RequestHead;
 const SHARDS: usize = 16;
 /// Sessions of one part; twice as many of all parts as `sessions_max` is by default, at 1.6 MB when full.
 const SHARD_SESSIONS_MAX: usize = 2048;
+/// Most bytes of a session in a record, of an upstream without its text, and of the rest.
+const PLACE_BYTES: usize = 10 + 3 * 5;
+const RECORD_BYTES: usize = 64;
 /// Below this a part is not worth looking through for sessions that have expired.
 const SWEEP_MIN: usize = 64;
 
 /// Where sessions live. One for all workers: [`SHARDS`] mutexes, each held for a look-up.
-pub(crate) struct Sids {
+pub struct Sids {
     shards: [Mutex<Shard>; SHARDS],
-    /// Keyed by chance: nobody can make sids that meet.
-    hasher: RandomState,
+    /// Made for the first session, or that of the process before.
+    key: OnceLock<Key>,
     began: Instant,
+}
+
+/// Hashes sids. It is random: nobody can make sids that meet.
+struct Key {
+    bytes: [u8; 32],
+    hmac: hmac::Key,
+}
+
+impl Key {
+    fn new(bytes: [u8; 32]) -> Self {
+        Self { bytes, hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
+    }
+
+    /// A kernel without randomness could not have made a TLS session either.
+    fn random() -> Self {
+        let mut bytes = [0; 32];
+        let _ = SystemRandom::new().fill(&mut bytes);
+        Self::new(bytes)
+    }
+
+    fn hash(&self, sid: &str) -> u64 {
+        let tag = hmac::sign(&self.hmac, sid.as_bytes());
+        tag.as_ref().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+/// A part of the map for the next process.
+#[derive(Serialize, Deserialize)]
+struct Saved<'a> {
+    format: u16,
+    kind: Kind,
+    key: [u8; 32],
+    /// As written in sanedge.toml, by id: ids are of one process.
+    #[serde(borrow)]
+    upstreams: Vec<(u32, &'a str)>,
+    /// Hash, id of the upstream, and two times in seconds: how long it is kept from each request on, and what is left of that.
+    places: Vec<(u64, u32, u32, u32)>,
 }
 
 /// Sessions by the hash of their sid: a sid is a credential, and of any length.
@@ -50,12 +94,68 @@ struct Place {
 impl Sids {
     /// An empty map, whose times count from `now`.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), began: now }
+        Self { shards: Default::default(), key: OnceLock::new(), began: now }
+    }
+
+    fn hash(&self, sid: &str) -> u64 {
+        self.key.get_or_init(Key::random).hash(sid)
+    }
+
+    /// The map as records for the next process, where `upstreams` are those of the bundle.
+    pub fn freeze<'u>(
+        &self,
+        upstreams: impl Iterator<Item = &'u Arc<UpstreamState>>,
+        now: Instant,
+    ) -> Vec<Frozen> {
+        let Some(key) = self.key.get() else { return Vec::new() };
+        let texts: BTreeMap<u32, &str> = upstreams.map(|state| (state.id, state.text.as_str())).collect();
+        let texts_bytes: usize = texts.values().map(|text| text.len() + PLACE_BYTES).sum();
+        let now_s = self.seconds(now);
+        let part = |shard: &Mutex<Shard>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let living = shard.places.iter().filter(|(_, place)| now_s < place.until_s);
+            let living = living.filter(|(_, place)| texts.contains_key(&place.upstream));
+            let places: Vec<_> = living
+                .map(|(hash, place)| (*hash, place.upstream, place.keep_s, place.until_s - now_s))
+                .collect();
+            let bytes_max = RECORD_BYTES + texts_bytes + places.len() * PLACE_BYTES;
+            let upstreams = texts.iter().map(|(id, text)| (*id, *text)).collect();
+            let saved = Saved { format: FORMAT, kind: Kind::Sids, key: key.bytes, upstreams, places };
+            if saved.places.is_empty() { None } else { handover::write(&saved, bytes_max) }
+        };
+        let records = self.shards.iter().filter_map(part);
+        records.map(|record| Frozen { record, descriptors: Vec::new() }).collect()
+    }
+
+    /// Adds a record of the process before. Sessions of upstreams that the bundle no longer has are left out.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn resume<'u>(
+        &self,
+        record: &[u8],
+        upstreams: impl Iterator<Item = &'u Arc<UpstreamState>>,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let saved: Saved<'_> = handover::read(record)?;
+        if self.key.get_or_init(|| Key::new(saved.key)).bytes != saved.key {
+            return Err("a session was opened before");
+        }
+        let now_s = self.seconds(now);
+        let ids: BTreeMap<&str, u32> = upstreams.map(|state| (state.text.as_str(), state.id)).collect();
+        let ids: BTreeMap<u32, u32> =
+            saved.upstreams.iter().filter_map(|(id, text)| Some((*id, *ids.get(text)?))).collect();
+        for (hash, id, keep_s, left_s) in saved.places {
+            let Some(upstream) = ids.get(&id).copied() else { continue };
+            let place = Place { upstream, keep_s, until_s: now_s.saturating_add(left_s.min(keep_s)) };
+            self.shard(hash).insert(hash, place, now_s);
+        }
+        Ok(())
     }
 
     /// The id of the upstream where `sid` lives; it is remembered for its time from `now` on.
     fn find(&self, sid: &str, now: Instant) -> Option<u32> {
-        let (hash, now_s) = (self.hasher.hash_one(sid), self.seconds(now));
+        let (hash, now_s) = (self.hash(sid), self.seconds(now));
         let mut shard = self.shard(hash);
         let place = shard.places.get_mut(&hash).filter(|place| now_s < place.until_s)?;
         place.until_s = now_s.saturating_add(place.keep_s);
@@ -63,7 +163,7 @@ impl Sids {
     }
 
     fn keep(&self, open: &Open, upstream: u32, now: Instant) {
-        let (hash, now_s) = (self.hasher.hash_one(open.sid.as_str()), self.seconds(now));
+        let (hash, now_s) = (self.hash(&open.sid), self.seconds(now));
         let keep_s = open.keep.min(KEEP_MAX).as_secs() as u32 + 1;
         let place = Place { upstream, keep_s, until_s: now_s.saturating_add(keep_s) };
         self.shard(hash).insert(hash, place, now_s);

@@ -4,6 +4,7 @@ use std::io;
 use std::task::Poll;
 
 use crate::edge::net::transport::Transport;
+use crate::edge::session::buffers::SMALL_BUFFER_BYTES;
 use crate::edge::session::machine::Surroundings;
 
 /// Bytes read from the client and not used yet: the head of the request in hand, and what came behind it.
@@ -14,6 +15,17 @@ pub(crate) struct Input {
     end: usize,
 }
 
+impl From<&[u8]> for Input {
+    fn from(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self::default();
+        }
+        let mut buffer = vec![0; bytes.len().max(SMALL_BUFFER_BYTES)].into_boxed_slice();
+        buffer.get_mut(..bytes.len()).unwrap_or_default().copy_from_slice(bytes);
+        Self { buffer, start: 0, end: bytes.len() }
+    }
+}
+
 impl Input {
     /// Everything, the head in hand included.
     #[inline]
@@ -22,7 +34,7 @@ impl Input {
     }
 
     /// What came behind the part that is used.
-    pub(super) fn rest(&self) -> &[u8] {
+    pub(crate) fn rest(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 

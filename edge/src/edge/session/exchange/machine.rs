@@ -18,6 +18,9 @@ use crate::http::answer::Problem;
 use crate::http::forward::Plan;
 use crate::ops::metrics::Reason;
 
+/// A response that begins within this time is not delayed by a hand-over.
+const SHORT_TIME: Duration = Duration::from_millis(100);
+
 /// One request and its response, between two steps.
 pub(crate) struct Exchange<'s> {
     pub(super) request: &'s Request,
@@ -171,6 +174,20 @@ impl<'s> Exchange<'s> {
     pub(crate) fn reusable(&self) -> Option<(bool, Option<Duration>)> {
         let keep_alive = self.keep_upstream.filter(|_| self.up.sending == Sending::Done)?;
         Some((self.bound, keep_alive))
+    }
+
+    /// When another process can go on with it, if the upstream has the whole request and the response has not begun. Most responses begin
+    /// earlier, and are not delayed.
+    pub(crate) fn portable_at(&self) -> Option<Instant> {
+        let is_untouched = matches!(&self.down, Down::Head { held, interim: 0, .. } if held.is_empty());
+        let is_portable = is_untouched
+            && self.up.sending == Sending::Done
+            && self.unsent.is_empty()
+            && self.request.offer.is_none()
+            // Bound to this process: its table, and a connection of this client.
+            && self.observer.is_none()
+            && !self.bound;
+        is_portable.then(|| self.up.moved + SHORT_TIME)
     }
 
     /// What the WebSocket goes on with, once it is one.

@@ -217,7 +217,7 @@ impl Exchange<'_> {
         self.keep_client = self.request.keep_alive
             && self.up.sending == Sending::Done
             && !is_upgrade
-            && at.world.drain_close().is_none()
+            && at.world.keeps_connections()
             && framing_out != Framing::UntilClose;
         let own_time = head.keep_alive_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
         self.bound |= bound_auth::challenges(&head.fields);

@@ -86,6 +86,13 @@ pub(crate) struct ExchangeLimits {
     pub(crate) pool_idle_max: usize,
 }
 
+impl ExchangeLimits {
+    /// The same, and the upstream's connection is not kept.
+    pub(crate) fn without_pool(self) -> Self {
+        Self { pool_idle_max: 0, ..self }
+    }
+}
+
 /// How an exchange is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -95,6 +102,8 @@ pub(crate) enum Done {
     Close,
     /// The 101 is checked and on its way.
     Upgraded,
+    /// The next process goes on with it: see [`Exchange::portable_at`](super::Exchange::portable_at).
+    Waits,
 }
 
 /// Why an exchange has no whole response.

@@ -27,6 +27,16 @@ impl Access {
         Box::new(Self { host: head.host.clone(), client, method, target })
     }
 
+    /// The method and the target, as they are logged.
+    pub(super) fn request(&self) -> (&str, &str) {
+        (&self.method, &self.target)
+    }
+
+    /// The line of a request that another process has received.
+    pub(super) fn again(host: Host, client: IpAddr, method: &str, target: &str) -> Box<Self> {
+        Box::new(Self { host, client, method: method.to_owned(), target: target.to_owned() })
+    }
+
     pub(super) fn log(&self, worker: &Worker, status: u16, outcome: &str, time: Duration) {
         let Some(skipped) = worker.shared.access.admit(worker.shared.uptime()) else { return };
         worker.shared.access.write(&Line {
@@ -45,6 +55,7 @@ impl Access {
 /// How an exchange ended.
 pub(super) fn outcome(end: &Result<Complete, Fault>) -> &'static str {
     match end {
+        Ok(Complete::Waits(_)) => "handed-over", // not logged: the next process does that
         Ok(Complete::Upgraded(_)) => "upgraded",
         Err(Fault::Failed(problem, _) | Fault::BrokenOff(problem, _)) => problem.code(),
         Err(Fault::Broken) => "broken-off",

@@ -13,6 +13,7 @@ use crate::bundle::{Redirect, Route};
 use crate::decision::{self, Asker, Decision, Refusal};
 use crate::edge::net::upstream::Dial;
 use crate::edge::session::exchange::{ExchangeLimits, Request};
+use crate::edge::session::machine::Surroundings;
 use crate::edge::session::pace::Pace;
 use crate::edge::shared::active_config::{ActiveConfig, RouteState};
 use crate::engineio::Asks;
@@ -62,10 +63,10 @@ impl Session {
         match self.request(active, (head_bytes, keep_alive), head, plan) {
             Ok(request) => {
                 let access = request.route.rules.access_log.then(|| Access::new(head, request.client));
-                Phase::Forward(Forward { request, dial: dial(active), access })
+                Phase::Forward(Forward { request, dial: dial(active), access, resumed: None })
             }
             Err(says) => {
-                let form = decision::answer_form(head, keep_alive && self.worker.drain().is_none());
+                let form = decision::answer_form(head, keep_alive && self.worker.keeps_connections());
                 let changes = self.answer_changes(active, head, &says);
                 Phase::Answer(Answer { says, form, changes, access: self.refused_access(active, head) })
             }
@@ -167,13 +168,13 @@ impl Session {
     }
 }
 
-fn dial(active: &ActiveConfig) -> Dial {
+pub(super) fn dial(active: &ActiveConfig) -> Dial {
     let limits = &active.bundle.limits;
     let time = Duration::from_millis(limits.connect_timeout_ms.into());
     Dial { time, socket_buffer_bytes: limits.socket_buffer_bytes as usize }
 }
 
-fn exchange_limits(active: &ActiveConfig, rules: &Route) -> ExchangeLimits {
+pub(super) fn exchange_limits(active: &ActiveConfig, rules: &Route) -> ExchangeLimits {
     ExchangeLimits {
         head: active.head_limits,
         response_head: active.response_head_limits,

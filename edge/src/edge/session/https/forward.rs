@@ -1,10 +1,12 @@
 //! A request on its way: which upstream connection it takes, how often it is tried, and what its exchange came to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::access::outcome;
+use super::frozen::Waits;
 use super::phase::{Answer, Forward, Phase, Session};
 use crate::edge::net::pool::Connection;
 use crate::edge::net::retry::Want;
@@ -18,11 +20,19 @@ impl Session {
     /// Forwards a request, and says what comes next.
     pub(super) async fn forward(
         &mut self,
-        Forward { request, dial, access }: &Forward,
+        Forward { request, dial, access, resumed }: &mut Forward,
         plan: &Plan,
     ) -> Phase {
-        let started = access.as_ref().map(|_| Instant::now());
-        let end = self.exchange_somewhere(request, plan, *dial).await;
+        let (connection, waited) = resumed.take().map(|resumed| (resumed.connection, resumed.waited)).unzip();
+        let now = access.as_ref().map(|_| Instant::now());
+        let started = now.map(|now| now.checked_sub(waited.unwrap_or_default()).unwrap_or(now));
+        let end = self.exchange_somewhere(request, plan, *dial, connection).await;
+        if let Ok(Complete::Waits(connection)) = &end {
+            let waited = started.map_or(Duration::ZERO, |started| started.elapsed());
+            let (upstream, access) = (&connection.io, access.as_deref());
+            self.hand_over(Some(&Waits { request, upstream, access, waited }));
+            return Phase::Over(None);
+        }
         let status = match &end {
             Err(Fault::Failed(problem, _)) => problem.status(),
             _ => request.status.get(),
@@ -32,6 +42,7 @@ impl Session {
             access.log(&self.worker, status, outcome(&end), started.elapsed());
         }
         match end {
+            Ok(Complete::Waits(_)) => Phase::Over(None), // never: see above
             Ok(Complete::Upgraded(begun)) => Phase::Over(Some(begun)),
             Ok(Complete::Next) => self.responded(true),
             Ok(Complete::Close) | Err(Fault::Again) => self.responded(false),
@@ -49,9 +60,10 @@ impl Session {
         request: &Request,
         plan: &Plan,
         dial: Dial,
+        resumed: Option<Connection>,
     ) -> Result<Complete, Fault> {
         let preface = self.preface(request);
-        let mut own = self.own_connection(request);
+        let mut own = resumed.or_else(|| self.own_connection(request));
         let mut want = match own {
             Some(_) => Want::Idle,
             None => Want::first(request.repeatable, request.offer.is_some() || preface.is_some()),

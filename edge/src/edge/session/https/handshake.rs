@@ -31,19 +31,17 @@ enum Unanswered {
     Rate,
 }
 
-/// `None`: it came to nothing, which the log says, or it was a CA that looked for a proof.
+/// Takes at most `time`. `None`: it came to nothing, which the log says, or it was a CA that looked for a proof.
 pub(super) async fn handshake(
     worker: &Worker,
     stream: TcpStream,
     peer: IpAddr,
     is_limited: bool,
     evictable: &Evictable,
+    time: Duration,
 ) -> Option<(TlsStream, Identity)> {
     let shared = &worker.shared;
-    let (time, tls_buffer_bytes) = {
-        let limits = &shared.active.load().bundle.limits;
-        (Duration::from_millis(limits.handshake_timeout_ms.into()), limits.tls_buffer_bytes as usize)
-    };
+    let tls_buffer_bytes = shared.active.load().bundle.limits.tls_buffer_bytes as usize;
     let accept = TlsStream::accept(stream, tls_buffer_bytes, |asked| {
         let active = shared.active.load();
         // Only now: a connection that says nothing must not take the place of one that does.

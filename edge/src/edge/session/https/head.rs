@@ -15,6 +15,8 @@ use crate::http::head::{HeadError, HeadLimits, HeadScanner};
 pub(crate) enum NoHead {
     /// The client ended, it was evicted, or the edge drains: nothing to say.
     Over,
+    /// The next process goes on with the connection.
+    HandsOver,
     /// The keep-alive time ended: nothing to say.
     Idle,
     Slow,
@@ -76,7 +78,7 @@ impl AwaitHead {
                 Poll::Pending => break,
             }
         }
-        if !self.begun && world.drain_close().is_some() {
+        if !self.begun && !world.keeps_connections() {
             match self.newcomer_until.filter(|until| *until > now) {
                 Some(until) => self.due = until,
                 None => return Step::Over(Err(NoHead::Over)),

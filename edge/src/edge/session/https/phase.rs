@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::access::Access;
 use crate::decision::Refusal;
-use crate::edge::net::pool::OwnConnection;
+use crate::edge::net::pool::{Connection, OwnConnection};
 use crate::edge::net::tls::TlsStream;
 use crate::edge::net::upstream::Dial;
 use crate::edge::session::driver::Alarm;
@@ -39,6 +40,16 @@ pub(super) struct Forward {
     pub(super) request: Request,
     pub(super) dial: Dial,
     pub(super) access: Option<Box<Access>>,
+    /// If another process has sent it.
+    pub(super) resumed: Option<Box<Resumed>>,
+}
+
+/// What another process did with a request.
+pub(super) struct Resumed {
+    /// Where it was sent.
+    pub(super) connection: Connection,
+    /// How long it has been waiting for its response.
+    pub(super) waited: Duration,
 }
 
 pub(super) struct Session {
