@@ -35,7 +35,7 @@ pub(crate) mod net {
     pub(crate) mod retry;
     pub(crate) mod send_buffer;
     pub(super) mod socket;
-    pub(super) mod tls;
+    pub(crate) mod tls;
     pub(crate) mod transport;
     pub(super) mod upstream;
 }

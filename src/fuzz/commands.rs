@@ -74,7 +74,7 @@ pub fn fuzz_acme_plan(data: &[u8]) {
     }
 }
 
-/// Reads a message with sessions, at the time at which it says that it was stored; for fuzzing. It may not panic, each session has descriptors
+/// Reads a message with sessions, at the time at which it says that it was stored; for fuzzing. It may not panic, each session has at most four descriptors
 /// and a record of its own, and writing what was read gives the same bytes.
 pub fn fuzz_parcels(bytes: &[u8]) {
     let stored = bytes.get(10..).and_then(<[u8]>::first_chunk).map_or(0, |time| u64::from_le_bytes(*time));
@@ -84,7 +84,7 @@ pub fn fuzz_parcels(bytes: &[u8]) {
     let descriptors: usize = sessions.iter().map(|session| session.descriptors).sum();
     assert!(descriptors <= DESCRIPTORS_MAX);
     assert_eq!(head, Ok(parcels::Head { sessions: sessions.len(), descriptors }));
-    assert!(sessions.iter().all(|session| (1..=SESSION_DESCRIPTORS_MAX).contains(&session.descriptors)));
+    assert!(sessions.iter().all(|session| session.descriptors <= SESSION_DESCRIPTORS_MAX));
     let whole: Option<Vec<(usize, &[u8])>> =
         sessions.iter().map(|session| Some((session.descriptors, session.record?))).collect();
     if let Some(whole) = whole {

@@ -1,12 +1,16 @@
 //! A restart hands connections over that wait: for their client, or for a response. The tests act as the service manager.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use rustls_pki_types::ServerName;
+use sanedge::system::descriptor_store::{Manager, NAME};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::support::HOST;
@@ -366,4 +370,57 @@ async fn sessions_stay_with_their_upstream() {
         assert!(place == "two" || found.text() == place, "session {id}");
     }
     drop(edge);
+}
+
+/// Changes one byte of each record, each at another position. The digests are computed again, so only later checks can reject a record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_changed_ends_its_own_connection() {
+    const PLACES: usize = 120;
+    let Some(manager) = ServiceManager::ready("a_record_that_was_changed_ends_its_own_connection") else {
+        return;
+    };
+    let answer = Arc::new(Notify::new());
+    let upstream = slow(&answer).await;
+    let builder = Edge::certified_for(&[HOST]).site_with(&[HOST], &upstream, "access_log = true");
+    let mut edge = manager.serve(builder.limits("address_sessions_max = 1000").write());
+    let mut clients = Vec::new();
+    for at in 0..=PLACES {
+        let mut client = Raw::open(&edge, HOST).await;
+        if at % 2 == 0 {
+            client.send(get(HOST, "/slow")).await;
+        }
+        clients.push(client);
+    }
+    upstream.wait("the requests", |records| records.len() == PLACES / 2 + 1).await;
+    edge.signal(Signal::USR1);
+    edge.wait_until_ended();
+    let stored = Manager::at(manager.address().as_os_str().as_bytes()).unwrap();
+    let mut sessions = stored.take(manager.held(NAME)).sessions;
+    assert_eq!(sessions.len(), PLACES + 1);
+    for (at, session) in sessions.iter_mut().enumerate().take(PLACES) {
+        // The positions cover the record twice, with a different bit changed each time.
+        let places = session.record.len();
+        let byte = &mut session.record[at * places * 2 / PLACES % places];
+        *byte ^= if at < PLACES / 2 { 0x01 } else { 0x80 };
+    }
+    assert_eq!(stored.store(sessions).sessions, PLACES + 1);
+    let edge = manager.start_again(edge);
+    edge.wait_for_log("received open connections from the previous process", PATIENCE);
+    for _ in 0..=PLACES / 2 {
+        answer.notify_one();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut living = 0;
+    for (at, client) in clients.iter_mut().enumerate() {
+        // Either the response is right or the connection ends.
+        if at % 2 != 0 {
+            let _ = client.try_send(get(HOST, "/fast").as_bytes()).await;
+        }
+        let mut answer = [0; 12];
+        let read =
+            timeout(PATIENCE, client.stream.read_exact(&mut answer)).await.expect("it answers or ends");
+        living += usize::from(read.is_ok() && answer == *b"HTTP/1.1 200");
+    }
+    assert!((1..PLACES).contains(&living), "{living} go on");
+    assert_eq!(edge.status()["counters"]["panics_total"], 0);
 }

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
+use crate::bundle::Upstream;
+use crate::edge::net::tls::SavedTls;
+use crate::edge::session::https;
 use crate::edge::session::machine::Step;
 use crate::edge::session::pace::Pace;
 use crate::edge::session::relay::frozen::read_record;
+use crate::edge::shared::handover::{Frozen, Kind};
+use crate::edge::shared::sticky::{self, Sids};
+use crate::edge::shared::upstreams::Upstreams;
 use crate::fuzz::link::{epoch, link};
 use crate::fuzz::simulated_edge::World;
 use crate::record::{Ciphers, MESSAGE_BYTES_MAX};
@@ -17,21 +25,62 @@ const TIMES: (Option<Duration>, Option<Duration>) =
 
 /// Whether this version reads the record at the front of a seed, and writes the same.
 pub fn round_trips(seed: &[u8]) -> bool {
-    let Some((length, data)) = seed.split_first_chunk::<2>() else { return false };
-    let Some((record, _)) = data.split_at_checked(u16::from_le_bytes(*length).into()) else { return false };
-    read_record(record).is_ok_and(|read| postcard::to_stdvec(&read).is_ok_and(|written| written == record))
+    fn writes(read: Result<impl Serialize, &'static str>, record: &[u8]) -> bool {
+        read.is_ok_and(|read| postcard::to_stdvec(&read).is_ok_and(|written| written == record))
+    }
+    let Some((record, _)) = split(seed) else { return false };
+    match kind(record) {
+        Some(Kind::Http) => writes(https::frozen::read_record(record), record),
+        Some(Kind::Sids) => writes(sticky::read_record(record), record),
+        _ => writes(read_record(record), record),
+    }
+}
+
+/// A seed's record, whose length is in two bytes before it, and what follows.
+fn split(seed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, data) = seed.split_first_chunk::<2>()?;
+    data.split_at_checked(u16::from_le_bytes(*length).into())
+}
+
+fn kind(record: &[u8]) -> Option<Kind> {
+    Frozen { record: record.to_vec().into(), descriptors: Vec::new() }.kind()
+}
+
+/// What came opens or does not, and the layer can speak or cannot.
+fn exercise(tls: &mut SavedTls, said: &[u8]) {
+    let (mut ciphers, mut bytes) = (Ciphers::default(), said.to_vec());
+    let _ = tls.layer().open(&mut ciphers, &mut bytes);
+    let _ = tls.layer().rekey(&mut ciphers, &mut [0; MESSAGE_BYTES_MAX]);
+    let _ = tls.layer().close(&mut [0; MESSAGE_BYTES_MAX]);
+}
+
+/// A table goes where it came from: what it keeps is written again.
+fn resume_sids(record: &[u8]) {
+    let (upstreams, sids) = (Upstreams::default(), Sids::new(epoch()));
+    let state = upstreams.state(&Upstream::Address(([127, 0, 0, 1], 3002).into()));
+    if sids.resume(record, [&state].into_iter(), epoch()).is_ok() {
+        for again in sids.freeze([&state].into_iter(), epoch()) {
+            assert!(Sids::new(epoch()).resume(&again.record, [&state].into_iter(), epoch()).is_ok());
+        }
+    }
 }
 
 /// A record, its length in two bytes before it, and what client and upstream send then: nothing panics, and it comes to an end.
 pub fn fuzz_frozen(data: &[u8]) {
-    let Some((length, data)) = data.split_first_chunk::<2>() else { return };
-    let Some((record, said)) = data.split_at_checked(u16::from_le_bytes(*length).into()) else { return };
+    let Some((record, said)) = split(data) else { return };
+    match kind(record) {
+        Some(Kind::WebSocket) => {}
+        Some(Kind::Http) => {
+            if let Ok((_, mut tls)) = https::frozen::read_record(record) {
+                exercise(&mut tls, said);
+            }
+            return;
+        }
+        Some(Kind::Sids) => return resume_sids(record),
+        Some(Kind::Silent | Kind::SilentPort80) | None => return,
+    }
     let Ok((_, mut tls, machine, remaining)) = read_record(record) else { return };
-    let mut ciphers = Ciphers::default();
-    let mut bytes = said.to_vec();
-    let _ = tls.layer().open(&mut ciphers, &mut bytes);
-    let _ = tls.layer().rekey(&mut ciphers, &mut [0; MESSAGE_BYTES_MAX]);
-    let _ = tls.layer().close(&mut [0; MESSAGE_BYTES_MAX]);
+    exercise(&mut tls, said);
 
     let mut now = epoch();
     let Ok(mut machine) = machine.resume(now, &RULES, TIMES, remaining) else { return };

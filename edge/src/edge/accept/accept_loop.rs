@@ -147,7 +147,7 @@ impl AcceptLoop {
             Some(handover::Kind::WebSocket) => {
                 drop(spawn_local(relay::frozen::resume(&self.worker, session)?))
             }
-            Some(handover::Kind::Http) => drop(spawn_local(https::frozen::resume(&self.worker, session)?)),
+            Some(handover::Kind::Http) => drop(spawn_local(https::resume::resume(&self.worker, session)?)),
             Some(kind @ (handover::Kind::Silent | handover::Kind::SilentPort80)) => {
                 let (stream, peer) = silent::resume(session)?;
                 let kind = if kind == handover::Kind::Silent { Kind::Https } else { Kind::Http };

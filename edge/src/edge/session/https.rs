@@ -10,6 +10,7 @@ mod handshake;
 pub(crate) mod head;
 pub(crate) mod last;
 mod phase;
+pub(crate) mod resume;
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;

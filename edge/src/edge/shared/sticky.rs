@@ -64,7 +64,7 @@ impl Key {
 
 /// A part of the map for the next process.
 #[derive(Serialize, Deserialize)]
-struct Saved<'a> {
+pub(crate) struct Saved<'a> {
     format: u16,
     kind: Kind,
     key: [u8; 32],
@@ -137,7 +137,7 @@ impl Sids {
         upstreams: impl Iterator<Item = &'u Arc<UpstreamState>>,
         now: Instant,
     ) -> Result<(), &'static str> {
-        let saved: Saved<'_> = handover::read(record)?;
+        let saved = read_record(record)?;
         if self.key.get_or_init(|| Key::new(saved.key)).bytes != saved.key {
             return Err("a session was opened before");
         }
@@ -179,6 +179,14 @@ impl Sids {
         let shard = &self.shards[(hash >> 60) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a record holds.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read_record(record: &[u8]) -> Result<Saved<'_>, &'static str> {
+    handover::read(record)
 }
 
 impl Shard {
@@ -325,6 +333,49 @@ mod tests {
         assert_eq!(sids.find("b", start), None);
         sids.keep(&open("a", 60), 8, after(500));
         assert_eq!(sids.find("a", after(501)), Some(8));
+    }
+
+    #[test]
+    fn the_next_process_finds_sessions_for_the_time_that_is_left() {
+        use crate::bundle::Upstream;
+        use crate::edge::shared::upstreams::Upstreams;
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let address = |port: u16| Upstream::Address(([127, 0, 0, 1], port).into());
+        let before = Upstreams::default();
+        let [one, two, gone] = [1, 2, 3].map(|port| before.state(&address(port)));
+        let sids = Sids::new(start);
+        assert!(sids.freeze([&one].into_iter(), start).is_empty());
+        sids.keep(&open("expired", 10), one.id, start);
+        for n in 0..5_000 {
+            let id = [one.id, two.id, gone.id][n % 3];
+            sids.keep(&open(&format!("{n}"), 600), id, start);
+        }
+        // The bundle of the old process still has all of them, and that of the next one does not.
+        let records = sids.freeze([&one, &two, &gone].into_iter(), after(100));
+        assert_eq!(records.len(), SHARDS);
+        assert!(
+            records.iter().all(|record| record.kind() == Some(Kind::Sids) && record.descriptors.is_empty())
+        );
+        let (new, began) = (Upstreams::default(), after(102));
+        let [two_again, one_again] = [2, 1].map(|port| new.state(&address(port)));
+        let next = Sids::new(began);
+        for record in &records {
+            next.resume(&record.record, [&two_again, &one_again].into_iter(), began).unwrap();
+        }
+        let wanted = |n: usize| [Some(one_again.id), Some(two_again.id), None][n % 3];
+        for n in 0..5_000 {
+            // 501 s were left.
+            let at = after(102 + if n % 2 == 0 { 500 } else { 501 });
+            let found = next.find(&format!("{n}"), at);
+            assert_eq!(found, if n % 2 == 0 { wanted(n) } else { None }, "{n}");
+        }
+        assert_eq!(next.find("expired", began), None);
+        // A session was opened before: the table of another key is of no use.
+        let other = Sids::new(began);
+        other.keep(&open("new", 60), one_again.id, began);
+        assert!(other.resume(&records[0].record, [&one_again].into_iter(), began).is_err());
+        assert_eq!(other.find("new", began), Some(one_again.id));
     }
 
     #[test]
