@@ -53,7 +53,10 @@ pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome 
     let frozen_at = Instant::now();
     shared.hand_over.begin_websockets();
     shared.drain_begins.send_replace(());
-    let mut sessions = freeze(&shared, taken).await;
+    // WebSockets first: if the store is too small, others must not take their place.
+    let (mut sessions, others): (Vec<_>, Vec<_>) =
+        freeze(&shared, taken).await.into_iter().partition(is_websocket);
+    sessions.extend(others);
     let all = Counts::of(&sessions);
     sessions.extend(shared.sids.freeze(shared.active.load().upstreams(), Instant::now()));
     let Stored { mut not_stored, sessions: stored, parcels, why } = store(sessions).await;
@@ -85,10 +88,13 @@ struct Counts {
     others: usize,
 }
 
+fn is_websocket(session: &Frozen) -> bool {
+    session.kind() == Some(Kind::WebSocket)
+}
+
 impl Counts {
     fn of(sessions: &[Frozen]) -> Self {
-        let is_websocket = |session: &&Frozen| session.kind() == Some(Kind::WebSocket);
-        let websockets = sessions.iter().filter(is_websocket).count();
+        let websockets = sessions.iter().filter(|session| is_websocket(session)).count();
         Self { websockets, others: sessions.len() - websockets }
     }
 }

@@ -15,7 +15,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::support::HOST;
 use crate::support::edge::{Edge, EdgeBuilder, PATIENCE, client_config};
-use crate::support::raw::Raw;
+use crate::support::frames::{assert_echoes, echo};
+use crate::support::raw::{Raw, upgrade};
 use crate::support::service_manager::ServiceManager;
 use crate::support::upstream::{OK, Upstream};
 
@@ -423,4 +424,37 @@ async fn a_record_that_was_changed_ends_its_own_connection() {
     }
     assert!((1..PLACES).contains(&living), "{living} go on");
     assert_eq!(edge.status()["counters"]["panics_total"], 0);
+}
+
+/// Where the store has room for some sessions only, WebSockets come first.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_do_not_take_the_room_of_websockets() {
+    const WEBSOCKETS: usize = 60;
+    const OTHERS: usize = 200;
+    let test = "idle_connections_do_not_take_the_room_of_websockets";
+    let Some(manager) = ServiceManager::ready(test) else { return };
+    let upstream = Upstream::switching(echo).await;
+    let builder = Edge::certified_for(&[HOST]).site(&[HOST], &upstream);
+    let mut edge = manager.serve(builder.limits("address_sessions_max = 1000").write());
+    let mut silent = Vec::new();
+    for _ in 0..OTHERS {
+        silent.push(TcpStream::connect(edge.https).await.unwrap());
+    }
+    let mut websockets = Vec::new();
+    for _ in 0..WEBSOCKETS {
+        let mut client = Raw::open(&edge, HOST).await;
+        client.send(upgrade(HOST, "/", "")).await;
+        client.head().await;
+        websockets.push(client);
+    }
+    // One message has 253 sockets: all of the WebSockets' 120, and 133 others.
+    manager.store_at_most(1);
+    edge.signal(Signal::USR1);
+    let log = edge.wait_until_ended();
+    assert!(log.contains("websockets=60 others=133 parcels=1"), "{log}");
+    assert!(log.contains("websockets=0 others=67"), "{log}");
+    let _edge = manager.start_again(edge);
+    for client in &mut websockets {
+        assert_echoes(client).await;
+    }
 }
