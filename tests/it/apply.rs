@@ -265,7 +265,10 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        let _ = kill_process(self.pid(), Signal::KILL);
+        // The folder of an edge that was stopped is gone.
+        if self.folder.exists() {
+            let _ = kill_process(self.pid(), Signal::KILL);
+        }
     }
 }
 
@@ -463,7 +466,10 @@ async fn a_process_that_could_not_start_is_found_before_the_restart() {
     let systemd = systemd.reloading_by(&damaged);
     refused(&systemd, "a damaged program", "it ends at once");
     let systemd = systemd.reloading_by(sanedge().get_program()).with_sockets(&[("https", "127.0.0.1:1")]);
-    refused(&systemd, "socket units on another port", "make ListenStream= of sanedge-https.socket");
+    refused(&systemd, "a socket that systemd has closed", "nothing listens on 127.0.0.1:1");
+    let address = taken.local_addr().unwrap().to_string();
+    let systemd = systemd.with_sockets(&[("https", &address), ("http", &address)]);
+    refused(&systemd, "a socket unit that [listen] lacks", "systemctl disable --now sanedge-http.socket");
     socket.send(r#"42["echo","still here"]"#).await;
     assert_eq!(socket.text().await, r#"42["echo","still here"]"#);
     // The healthy twin.
