@@ -9,6 +9,8 @@
 #           ready, systemd runs `upgrade stopped`, which goes back to hold, and then starts the service again
 #   none    the new program starts
 #
+# If the edge runs, `upgrade try` first tries the new program beside it (docs/operations.md). If that fails, it goes back to hold.
+#
 # Each transition is the renaming or the removal of one file.
 # shellcheck disable=SC3013 # every sh of Debian has -ef
 set -e
@@ -97,6 +99,11 @@ restart() {
   else deb-systemd-invoke stop sanedge.service $closed && deb-systemd-invoke start $closed sanedge.service; fi
 }
 
+# Tries the new program in the sandbox of the unit. What cannot be tried (codes other than 1) is left to the restart.
+starts() {
+  "$program" apply --preflight "$toml" || [ $? -ne 1 ]
+}
+
 # While the system shuts down, nothing can be started.
 goes_down() { [ "$(systemctl is-system-running)" = stopping ]; }
 
@@ -110,8 +117,15 @@ try() {
   fi
   [ ! -e "$drop_in" ] || on_trial || put_on_trial
   [ -d /run/systemd/system ] || return 0
-  if systemctl --quiet is-active sanedge.service; then touch "$old_runs"; fi
   systemctl daemon-reload
+  if systemctl --quiet is-active sanedge.service; then
+    if ! goes_down && ! starts && ! goes_down; then
+      failed
+      say "the running process goes on, and nothing was restarted. \`dpkg-reconfigure sanedge\` tries the new program again"
+      return
+    fi
+    touch "$old_runs"
+  fi
   if ! goes_down && ! restart && ! goes_down; then
     say "it did not come up again; \`journalctl -u sanedge.service\` says why"
     failed

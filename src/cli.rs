@@ -33,6 +33,7 @@ use crate::admin::endpoints::STATUS;
 use crate::bundle::compile::{self, Outcome};
 use crate::bundle::finding::Code;
 use crate::bundle::{Admin, Bundle, file, freshness, report};
+use crate::control::{self, preflight};
 use crate::doctor;
 use crate::excerpt::{self, Excerpt};
 use crate::ops::access;
@@ -95,6 +96,9 @@ enum Command {
         /// Without one, do nothing.
         #[arg(long, conflicts_with_all = ["dry_run", "restart"])]
         settle: bool,
+        /// Only check that a new process could start with the current bundle, in the sandbox of its unit. Restart nothing.
+        #[arg(long, conflicts_with_all = ["dry_run", "restart", "settle"])]
+        preflight: bool,
         /// Print one JSON document.
         #[arg(long)]
         json: bool,
@@ -266,6 +270,7 @@ pub fn run() -> ExitCode {
             if json { Form::Json } else { Form::Text { verbose } },
         ),
         Command::Apply { file, settle: true, json, .. } => apply::tell::settled(&file, json),
+        Command::Apply { file, preflight: true, json, .. } => apply::tell::tried(&file, json),
         Command::Apply { file, dry_run, restart, json, .. } => {
             apply::tell::told(&apply::Request { file: &file, edit: None, dry_run, restart }, None, json)
         }
@@ -281,7 +286,13 @@ pub fn run() -> ExitCode {
         Command::Revoke { host, acme, json } => account::revoke(&host, &acme, json),
         Command::Show { bundle, check: true, source, json } => check(&bundle, source, json),
         Command::Show { bundle, json, .. } => show(&bundle, json),
-        Command::Reload { admin, bundle, json } => at(admin, bundle, json, |admin| reload(admin, json)),
+        Command::Reload { admin, bundle, json } => {
+            match bundle.as_deref().and_then(|file| preflight::answered(file, control::rehearse)) {
+                Some(Ok(())) => exit(print(&format!("{}\n", preflight::FINE))),
+                Some(Err(why)) => Failure::new("cannot-start", why).tell(json),
+                None => at(admin, bundle, json, |admin| reload(admin, json)),
+            }
+        }
         Command::Status { admin, bundle, check: true, json, .. } => {
             at(admin, bundle, json, |admin| running::check(admin, json))
         }

@@ -8,6 +8,8 @@ mod expiry;
 mod hand_over;
 mod health;
 mod main_thread;
+pub(crate) mod paths;
+pub(crate) mod preflight;
 mod serve_error;
 mod sources;
 mod startup;
@@ -15,4 +17,5 @@ mod status;
 mod watchdog;
 
 pub use serve_error::ServeError;
+pub(crate) use startup::rehearse;
 pub use startup::serve;

@@ -7,6 +7,7 @@ pub(super) mod commit;
 mod edge;
 mod journal;
 pub(super) mod lock;
+mod preflight;
 mod settle;
 mod signals;
 pub(super) mod tell;

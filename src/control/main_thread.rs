@@ -16,7 +16,7 @@ use crate::admin::problems::named;
 use crate::admin::{Ask, ReloadReport, server};
 use crate::bundle::commands::renew_command;
 use crate::bundle::open::OpenError;
-use crate::bundle::{Admin, Bundle, Upstream};
+use crate::bundle::{Admin, Bundle};
 use crate::control::challenges;
 use crate::control::descriptors::fit_descriptors;
 use crate::control::expiry::{Expiry, wall_clock};
@@ -24,7 +24,7 @@ use crate::control::hand_over::{self, Outcome, Workers};
 use crate::control::health;
 use crate::control::serve_error::{ServeError, listen_error};
 use crate::control::watchdog::{self, Watchdog};
-use crate::control::{sources, status};
+use crate::control::{paths, sources, status};
 use crate::edge::shared::active_config::ActiveConfig;
 use crate::edge::shared::state::{Drain, Shared};
 use crate::excerpt::Excerpt;
@@ -314,39 +314,10 @@ impl Control {
     /// Paths that the old bundle did not name must be open to this process's user.
     fn within_reach(&self, bundle: &Bundle) -> Result<(), Refused> {
         let active = self.shared.active.load();
-        let refused = |what: &str, path: &Path, error: io::Error| {
-            Refused::from(format!(
-                "needs a restart: {what} {} cannot be reached by this process ({error}); give its user access, add it to the \
-                    unit's sandbox if it is outside, then `systemctl restart sanedge`",
-                Excerpt::of_path(path)
-            ))
-        };
-        let (new, old) = (&bundle.listen, &active.bundle.listen);
-        // `sanedge renew` makes the folder of its challenges if it is not there yet.
-        let challenges = new.challenges.as_ref().filter(|folder| folder.exists());
-        let folders = [
-            ("[listen] acme_dir", new.acme_dir.as_ref(), &old.acme_dir),
-            ("[acme] challenges", challenges, &old.challenges),
-        ];
-        for (what, folder, before) in folders {
-            if let Some(folder) = folder.filter(|folder| before.as_ref() != Some(folder)) {
-                // To open a token of it by name, no more is wanted.
-                let open = rustix::fs::access(folder, rustix::fs::Access::EXEC_OK);
-                open.map_err(|error| refused(what, folder, error.into()))?;
-            }
-        }
-        let sockets =
-            unix_upstreams(bundle).filter(|path| unix_upstreams(&active.bundle).all(|old| old != *path));
-        for path in sockets {
-            match std::fs::metadata(path) {
-                // An app that is not up yet is no reason: its socket may come.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(refused("upstream", path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let mut paths = paths::added(bundle, &active.bundle);
+        paths
+            .try_for_each(|(what, path)| paths::check(what, path))
+            .map_err(|why| format!("needs a restart: {why}, then `systemctl restart sanedge`").into())
     }
 }
 
@@ -365,13 +336,6 @@ impl From<String> for Refused {
 fn needs_a_restart(what: &str) -> Refused {
     let message = format!("needs a restart: {what}; `systemctl restart sanedge`");
     Refused { code: "needs-restart", message }
-}
-
-fn unix_upstreams(bundle: &Bundle) -> impl Iterator<Item = &Path> {
-    bundle.upstreams().filter_map(|upstream| match upstream {
-        Upstream::Unix(path) => Some(path.as_path()),
-        _ => None,
-    })
 }
 
 /// Which file is at a path, and who may read it: told apart by inode, size and time, mode and owners. Not by ctime: the deploy hook

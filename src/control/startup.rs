@@ -1,7 +1,9 @@
 //! The start: everything that needs the process to have one thread, then the workers, then the main thread's work.
 
+use std::fs;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use crate::bundle::{Bundle, Listen};
+use crate::bundle::{Admin, Bundle, Listen};
+use crate::excerpt::Excerpt;
 use crate::ops::access::{AccessLog, Form, Place};
 use crate::ops::log::{self, Said};
 use crate::system::sandbox::{Needs, Sandbox};
@@ -22,6 +25,8 @@ use crate::system::systemd;
 use crate::control::descriptors::fit_descriptors;
 use crate::control::hand_over::{self, Workers};
 use crate::control::main_thread::{Control, Signals};
+use crate::control::paths;
+use crate::control::preflight::{self, Trial};
 use crate::control::serve_error::{ServeError, listen_error};
 use crate::edge::accept::accept_loop;
 use crate::edge::accept::listeners::{self, Kind};
@@ -36,7 +41,7 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// want it to `access`; takes SIGHUP, SIGTERM, SIGINT and SIGUSR1.
 pub fn serve(path: &Path, form: Option<log::Form>, access: (Form, Place)) -> ExitCode {
     log::start(form);
-    match run(path, access) {
+    match run(path, access, None) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServeError::Impatient { cut }) => {
             warn!(cut, "ended at once by a second signal; open connections are cut");
@@ -49,19 +54,29 @@ pub fn serve(path: &Path, form: Option<log::Form>, access: (Form, Place)) -> Exi
     }
 }
 
-fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
+/// Goes through the start as far as that leaves the serving process alone: everything but the listeners and the admin socket that this one
+/// has. The calling process gives up its rights for that.
+///
+/// # Errors
+/// Why a process could not start.
+pub(crate) fn rehearse(path: &Path, trial: &Trial) -> Result<(), ServeError> {
+    run(path, <_>::default(), Some(trial))
+}
+
+fn run(path: &Path, (form, place): (Form, Place), trial: Option<&Trial>) -> Result<(), ServeError> {
     // Before the first thread: it changes the environment.
     let mut inherited = Inherited::take()?;
     // As the edge will say it in answers to `sanedge reload`, whose folder is another.
     let path = &std::path::absolute(path)?;
     let bundle = Bundle::open(path)?;
-    let listen = bundle.listen.clone();
+    let mut listen = bundle.listen.clone();
     inherited.agree(&listen)?;
     let limits = bundle.limits.clone();
     let scratch_bytes = limits.read_bytes() as usize;
     let socket_buffer_bytes = limits.socket_buffer_bytes as usize;
     let tickets_folder = tickets::folder(listen.admin.as_ref(), std::env::var_os("RUNTIME_DIRECTORY"));
-    let tickets = Tickets::start(&tickets_folder)?;
+    // The keys in the folder are those of the serving process.
+    let tickets = Tickets::start(if trial.is_none() { &tickets_folder } else { Path::new("") })?;
     let access = AccessLog::open(form, &place).map_err(|error| ServeError::Access(place.clone(), error))?;
     let needs = Needs::of(path, &bundle, &tickets_folder);
     let sessions_max = fit_descriptors(&bundle);
@@ -70,7 +85,14 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
     count_panics(&shared);
     let inherited_admin = inherited.admin.take();
     let inherited_sessions = std::mem::take(&mut inherited.sessions);
+    if let Some(trial) = trial {
+        listen.https.retain(|address| trial.binds.contains(address));
+        listen.http.retain(|address| trial.binds.contains(address));
+    }
     let listeners = open_listeners(inherited, &listen, socket_buffer_bytes)?;
+    if let Some(trial) = trial {
+        return rehearse_rest(trial, &needs, &listen, shared.workers);
+    }
     // Before the first thread: a signal that arrives early must find its handler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
@@ -92,6 +114,33 @@ fn run(path: &Path, (form, place): (Form, Place)) -> Result<(), ServeError> {
         session_takers,
     };
     runtime.block_on(control.run(inherited_admin, signals, ended))
+}
+
+/// What a start does once it has its listeners.
+fn rehearse_rest(trial: &Trial, needs: &Needs, listen: &Listen, workers: usize) -> Result<(), ServeError> {
+    for (what, path) in &trial.paths {
+        paths::check(what, path).map_err(io::Error::other)?;
+    }
+    Sandbox::enter(needs);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let workers =
+        (0..workers).map(|_| thread::Builder::new().spawn(runtime)).collect::<io::Result<Vec<_>>>()?;
+    for worker in workers {
+        worker.join().map_err(|_| ServeError::Worker)??;
+    }
+    match &listen.admin {
+        Some(Admin::Tcp(address)) if trial.binds.contains(address) => {
+            TcpListener::bind(address).map_err(|error| listen_error(address.to_string(), error))?;
+        }
+        Some(Admin::Unix(path)) if trial.makes_admin => {
+            let beside = preflight::socket_of(path);
+            UnixListener::bind(&beside)
+                .and_then(|_| fs::remove_file(&beside))
+                .map_err(|error| listen_error(format!("unix:{}", Excerpt::of_path(path)), error))?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The inherited sockets, or those that `[listen]` asks for; with the options that accepted ones inherit.

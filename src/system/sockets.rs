@@ -141,13 +141,42 @@ impl Inherited {
     /// The first difference, with what to do about it.
     pub fn agree(&self, listen: &Listen) -> Result<(), SocketsError> {
         if self.serves() {
-            agree("https", &listen.https, &self.https)?;
-            agree("http", &listen.http, &self.http)?;
+            agree("https", &listen.https, self.https.iter().map(Bound::of).collect())?;
+            agree("http", &listen.http, self.http.iter().map(Bound::of).collect())?;
         }
         match &self.admin {
-            Some(admin) => agree_admin(listen.admin.as_ref(), admin),
+            Some(AdminListener::Unix(listener)) => {
+                let address = listener.local_addr().ok();
+                agree_admin(listen.admin.as_ref(), address.as_ref().and_then(|at| at.as_pathname()), None)
+            }
+            Some(AdminListener::Tcp(bound)) => {
+                agree_admin(listen.admin.as_ref(), None, Some(&Bound::of(bound)))
+            }
             None => Ok(()),
         }
+    }
+}
+
+/// The same check for the next process: `sockets` are name and address of each socket that the service manager will hand over.
+///
+/// # Errors
+/// The first difference, with what to do about it.
+pub fn will_agree(listen: &Listen, sockets: &[(&str, &str)]) -> Result<(), SocketsError> {
+    let bound = |address: &str| Bound { address: address.parse().ok(), only_v6: false };
+    let of = |name: &str| -> Vec<Bound> {
+        sockets.iter().filter(|socket| socket.0 == name).map(|socket| bound(socket.1)).collect()
+    };
+    let (https, http) = (of("https"), of("http"));
+    if !(https.is_empty() && http.is_empty()) {
+        agree("https", &listen.https, https)?;
+        agree("http", &listen.http, http)?;
+    }
+    match sockets.iter().find(|socket| socket.0 == "admin") {
+        Some((_, path)) if path.starts_with('/') => {
+            agree_admin(listen.admin.as_ref(), Some(Path::new(path)), None)
+        }
+        Some((_, address)) => agree_admin(listen.admin.as_ref(), None, Some(&bound(address))),
+        None => Ok(()),
     }
 }
 
@@ -217,10 +246,9 @@ fn one_admin(descriptor: RawFd) -> SocketsError {
 }
 
 /// Every address has its socket, and every socket its address.
-fn agree(name: &'static str, asked: &[SocketAddr], given: &[TcpListener]) -> Result<(), SocketsError> {
-    let mut rest: Vec<Bound> = given.iter().map(Bound::of).collect();
-    let differs =
-        || disagree(name, &listed(asked), &listed(&given.iter().map(Bound::of).collect::<Vec<_>>()));
+fn agree(name: &'static str, asked: &[SocketAddr], mut rest: Vec<Bound>) -> Result<(), SocketsError> {
+    let given = listed(&rest);
+    let differs = || disagree(name, &listed(asked), &given);
     // Those that take any port choose last.
     let (any, fixed): (Vec<&SocketAddr>, Vec<_>) = asked.iter().partition(|address| address.port() == 0);
     for address in fixed.into_iter().chain(any) {
@@ -230,26 +258,24 @@ fn agree(name: &'static str, asked: &[SocketAddr], given: &[TcpListener]) -> Res
     if rest.is_empty() { Ok(()) } else { Err(differs()) }
 }
 
-fn agree_admin(asked: Option<&Admin>, given: &AdminListener) -> Result<(), SocketsError> {
-    let path = |path: &Path| format!("unix:{}", Excerpt::of_path(path));
+/// An inherited socket has a path or an address.
+fn agree_admin(
+    asked: Option<&Admin>,
+    path: Option<&Path>,
+    bound: Option<&Bound>,
+) -> Result<(), SocketsError> {
+    let unix = |path: &Path| format!("unix:{}", Excerpt::of_path(path));
     let asked_text = match asked {
-        Some(Admin::Unix(asked)) => path(asked),
+        Some(Admin::Unix(asked)) => unix(asked),
         Some(Admin::Tcp(asked)) => asked.to_string(),
-        None => path(Path::new(admin::DEFAULT_PATH)),
+        None => unix(Path::new(admin::DEFAULT_PATH)),
     };
-    let (agrees, found) = match given {
-        AdminListener::Unix(listener) => {
-            let address = listener.local_addr().ok();
-            let found = address.as_ref().and_then(|address| address.as_pathname()).map(path);
-            (
-                found.as_ref() == Some(&asked_text),
-                found.unwrap_or_else(|| "a Unix socket without a path".to_owned()),
-            )
-        }
-        AdminListener::Tcp(listener) => {
-            let bound = Bound::of(listener);
+    let (agrees, found) = match (path.map(unix), bound) {
+        (Some(found), _) => (found == asked_text, found),
+        (None, Some(bound)) => {
             (matches!(asked, Some(Admin::Tcp(asked)) if bound.is(*asked)), bound.to_string())
         }
+        (None, None) => (false, "a Unix socket without a path".to_owned()),
     };
     if agrees { Ok(()) } else { Err(disagree("admin", &asked_text, &found)) }
 }

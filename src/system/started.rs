@@ -63,6 +63,17 @@ impl Started {
         }
     }
 
+    /// Addresses of `listen` that the process has not got.
+    pub fn lacks(&self, listen: &Listen) -> Vec<SocketAddr> {
+        let admin = match &listen.admin {
+            Some(Admin::Tcp(address)) if address.to_string() != self.admin => Some(*address),
+            _ => None,
+        };
+        let https = listen.https.iter().filter(|address| !self.https.contains(*address));
+        let http = listen.http.iter().filter(|address| !self.http.contains(*address));
+        https.chain(http).copied().chain(admin).collect()
+    }
+
     /// Limits of `bundle` that take effect only after a restart.
     pub fn keeps(&self, bundle: &Bundle) -> Vec<String> {
         let new = Self::new(&bundle.listen, &bundle.limits, Reach::default());

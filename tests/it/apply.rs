@@ -202,9 +202,13 @@ impl Systemd {
             &folder.join("systemctl"),
             &format!(
                 "echo \"$@\" >>{here}/calls\n\
-                 case $1 in\n\
-                 show) echo 'LoadState=loaded'; echo 'ActiveState=active'; echo 'ExecStart={{ path=/usr/bin/sanedge ; argv[]=/usr/bin/sanedge serve {bundle} ; }}' ;;\n\
-                 restart)\n\
+                 case $* in\n\
+                 *=ExecReload\\ *) echo \"ExecReload={{ code=exited ; status=$(cat {here}/reloaded) }}\" ;;\n\
+                 *=TriggeredBy\\ *) echo \"TriggeredBy=$(cat {here}/triggers 2>/dev/null)\" ;;\n\
+                 *=Id,*) cat {here}/sockets ;;\n\
+                 show*) echo 'LoadState=loaded'; echo 'ActiveState=active'; echo 'ExecStart={{ path=/usr/bin/sanedge ; argv[]=/usr/bin/sanedge serve {bundle} ; }}' ;;\n\
+                 reload*) [ ! -e {here}/program ] || {{ {here}/program reload --bundle {bundle} >/dev/null 2>&1; echo $? >{here}/reloaded; exit $(cat {here}/reloaded); }} ;;\n\
+                 restart*)\n\
                    old=$(cat {here}/pid); kill -USR1 $old\n\
                    while [ -e {admin} ]; do sleep 0.02; done\n\
                    setsid {program} serve {bundle} >/dev/null 2>>{here}/log </dev/null &\n\
@@ -214,6 +218,28 @@ impl Systemd {
             ),
         );
         Self { folder }
+    }
+
+    /// With the `ExecReload=` of the package, and this as the program on the disk.
+    fn reloading_by(self, program: impl AsRef<std::ffi::OsStr>) -> Self {
+        let place = self.folder.join("program");
+        let _ = fs::remove_file(&place);
+        std::os::unix::fs::symlink(program.as_ref(), &place).unwrap();
+        self
+    }
+
+    /// These socket units are active, on these addresses.
+    fn with_sockets(self, sockets: &[(&str, &str)]) -> Self {
+        let unit = |(name, address): &(&str, &str)| {
+            format!(
+                "Id={name}.socket\nActiveState=active\nFileDescriptorName={name}\nListen={address} (Stream)\n"
+            )
+        };
+        let units: Vec<_> = sockets.iter().map(unit).collect();
+        let names: String = sockets.iter().map(|(name, _)| format!("{name}.socket ")).collect();
+        fs::write(self.folder.join("sockets"), units.join("\n")).unwrap();
+        fs::write(self.folder.join("triggers"), names).unwrap();
+        self
     }
 
     fn path(&self) -> String {
@@ -239,7 +265,10 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        let _ = kill_process(self.pid(), Signal::KILL);
+        // The folder of an edge that was stopped is gone.
+        if self.folder.exists() {
+            let _ = kill_process(self.pid(), Signal::KILL);
+        }
     }
 }
 
@@ -373,6 +402,108 @@ fn a_new_process_that_does_not_start_brings_the_old_files_back() {
     assert_eq!(files(edge.desk()), before);
     assert_eq!((in_use(&edge), systemd.restarts()), (used, 2), "the old bundle is served by a new process");
     edge.wait_until_ended();
+}
+
+/// Edits that pass the checks of the file, and the part of a message that says why no process could start with them.
+fn unstartable(edge: &Edge, taken: &TcpListener) -> Vec<(&'static str, String, String)> {
+    let (desk, port) = (edge.desk(), taken.local_addr().unwrap().port());
+    let gone = desk.path("gone/admin.sock");
+    let admin = desk.path("admin.sock");
+    let listen = "https = [\"127.0.0.1:0\"]";
+    let mut edits = vec![(
+        "a port of another program",
+        format!("{listen}=>https = [\"127.0.0.1:0\", \"127.0.0.1:{port}\"]"),
+        format!("cannot listen on 127.0.0.1:{port}"),
+    )];
+    edits.push((
+        "no folder for the admin socket",
+        format!("{}=>{}", admin.display(), gone.display()),
+        format!("cannot listen on unix:{}", gone.display()),
+    ));
+    edits
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_could_not_start_is_found_before_the_restart() {
+    let app = serve_default().await;
+    let mut edge = Edge::certified_for(&[HOST]).site(&[HOST], app).limits("workers = 2").start();
+    let systemd = Systemd::of(&edge).reloading_by(sanedge().get_program());
+    let mut socket = Socket::open(&edge, HOST, "").await;
+    socket.join("/").await;
+    let (used, good) = (in_use(&edge), fs::read_to_string(edge.desk().toml()).unwrap());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bundle = fs::read(edge.desk().bundle_file()).unwrap();
+    let refused = |systemd: &Systemd, what: &str, why: &str| {
+        let before = files(edge.desk());
+        let output = systemd.apply(edge.desk(), &["--restart", "--json"]);
+        let document = json(&output);
+        assert_eq!(
+            (output.status.code(), &document["code"]),
+            (Some(1), &"cannot-start".into()),
+            "{what}: {document:#}"
+        );
+        let message = document["message"].as_str().unwrap();
+        assert!(
+            message.contains(why) && message.contains("Files and edge are as before"),
+            "{what}: {message}"
+        );
+        assert_eq!(
+            (files(edge.desk()), in_use(&edge), systemd.restarts()),
+            (before, used.clone(), 0),
+            "{what}"
+        );
+        assert_eq!(fs::read(edge.desk().bundle_file()).unwrap(), bundle, "{what}");
+    };
+    for (what, edited, why) in unstartable(&edge, &taken) {
+        let (from, to) = edited.split_once("=>").unwrap();
+        assert!(good.contains(from), "{what}: {good}");
+        fs::write(edge.desk().toml(), good.replace(from, to)).unwrap();
+        refused(&systemd, what, &why);
+    }
+    fs::write(edge.desk().toml(), good.replace("workers = 2", "workers = 3")).unwrap();
+    let damaged = edge.desk().path("systemd/damaged");
+    script(&damaged, "exit 203");
+    let systemd = systemd.reloading_by(&damaged);
+    refused(&systemd, "a damaged program", "it ends at once");
+    let systemd = systemd.reloading_by(sanedge().get_program()).with_sockets(&[("https", "127.0.0.1:1")]);
+    refused(&systemd, "a socket that systemd has closed", "nothing listens on 127.0.0.1:1");
+    let address = taken.local_addr().unwrap().to_string();
+    let systemd = systemd.with_sockets(&[("https", &address), ("http", &address)]);
+    refused(&systemd, "a socket unit that [listen] lacks", "systemctl disable --now sanedge-http.socket");
+    socket.send(r#"42["echo","still here"]"#).await;
+    assert_eq!(socket.text().await, r#"42["echo","still here"]"#);
+    // The healthy twin.
+    let systemd = systemd.with_sockets(&[]);
+    let output = systemd.apply(edge.desk(), &["--restart"]);
+    assert_eq!((output.status.code(), systemd.restarts()), (Some(0), 1), "{}", text(&output));
+    assert!(!text(&output).contains("could not be tried"), "{}", text(&output));
+    assert!(!names(edge.desk()).iter().any(|name| name.ends_with(".preflight")));
+    edge.wait_until_ended();
+}
+
+#[test]
+fn the_preflight_alone_restarts_nothing() {
+    let edge = builder().start();
+    let systemd = Systemd::of(&edge).reloading_by(sanedge().get_program());
+    let (used, log) = (in_use(&edge), edge.log_mark());
+    let output = systemd.apply(edge.desk(), &["--preflight"]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), ""));
+    let good = fs::read(edge.desk().bundle_file()).unwrap();
+    assert_eq!((in_use(&edge), systemd.restarts()), (used, 0));
+    assert!(!edge.log().lines().skip(log).any(|line| line.contains("reload")), "{}", edge.log());
+    // What a killed command left behind makes no reload a preflight.
+    let mut place = edge.desk().bundle_file().into_os_string();
+    place.push(".preflight");
+    drop(UnixListener::bind(&place).unwrap());
+    let reload = sanedge().args(["reload", "--bundle"]).arg(edge.desk().bundle_file()).output().unwrap();
+    assert!(reload.status.success() && text(&reload).contains("already in use"), "{}", text(&reload));
+    let damaged = edge.desk().path("systemd/damaged");
+    script(&damaged, "exit 203");
+    let systemd = systemd.reloading_by(&damaged);
+    let output = systemd.apply(edge.desk(), &["--preflight"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(fs::read(edge.desk().bundle_file()).unwrap(), good);
+    edge.stop();
 }
 
 /// What a stand-in of an edge does on a reload.

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::edge::Edge;
 use super::journal::{self, Change, Contents, Journal, Kind};
+use super::preflight;
 use super::signals::Deferred;
 use crate::bundle::Bundle;
 use crate::bundle::file::{folder_of, word};
@@ -115,7 +116,10 @@ impl<'a> Commit<'a> {
         });
         match done {
             Ok(state) => journal.end().map(|()| state),
-            Err(failure) => Err(self.undone(restarts, journal, failure)),
+            Err(failure) => {
+                let restarted = restarts && failure.code != preflight::CANNOT_START;
+                Err(self.undone(restarted, journal, failure))
+            }
         }
     }
 
@@ -127,6 +131,9 @@ impl<'a> Commit<'a> {
     ) -> Result<State, Failure> {
         let Some(edge) = &self.edge else { return Ok(State::Stored) };
         let state = if restarts {
+            if !preflight::passed(self.path, &self.bundle, self.before.as_ref(), edge.started.as_ref())? {
+                note(preflight::NOT_TRIED);
+            }
             note("restarting the edge");
             edge.restart()?;
             State::Restarted

@@ -22,11 +22,11 @@ use crate::setup::programs;
 use crate::system::started::Started;
 
 /// The service of the package.
-const UNIT: &str = "sanedge.service";
+pub(super) const UNIT: &str = "sanedge.service";
 /// Limit until the service has started, if something else starts it.
 const START_TIME: Duration = Duration::from_secs(30);
 /// Limit for a question to systemd.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// The code if it has not started by then.
 pub(super) const STARTING: &str = "starting";
 /// Limit for a restart, from the unit's limits for stop and start.
@@ -47,7 +47,7 @@ pub(super) struct Edge {
     digest: String,
     draining: bool,
     /// `None`: the edge has another version.
-    started: Option<Started>,
+    pub(super) started: Option<Started>,
     /// WebSockets that a restart closes.
     pub(super) websockets: u64,
     /// systemd runs it.
@@ -256,7 +256,7 @@ impl Unit {
 }
 
 /// Runs systemctl in a separate process group, so that Ctrl-C does not interrupt it.
-fn systemctl(verb: &str) -> Result<(), Failure> {
+pub(super) fn systemctl(verb: &str) -> Result<(), Failure> {
     let failed = |why: String| {
         let message = format!("`systemctl {verb} {UNIT}` failed: {why}; `journalctl -u {UNIT}` says more");
         Failure::new("systemd", message)

@@ -6,8 +6,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
+use super::preflight;
 use super::settle::{self, Settled};
-use super::{Report, Request, State, Talk, WAITING, exit_code, run};
+use super::{NOT_NOW, Report, Request, State, Talk, WAITING, exit_code, run};
 use crate::acme;
 use crate::bundle::acme::Plan;
 use crate::bundle::commands::renew_command;
@@ -89,6 +90,18 @@ fn in_document(command: &mut Command, document: &mut Value) -> bool {
 /// The change is in use also if the certificate was not obtained.
 fn in_part(code: ExitCode, renewed: Option<bool>) -> ExitCode {
     if code == ExitCode::SUCCESS && renewed == Some(false) { ExitCode::from(DONE_IN_PART) } else { code }
+}
+
+/// Tries whether a new process could start with the bundle of `file`: exit code 1 if not, 75 if that is not known.
+pub(in crate::cli) fn tried(file: &Path, json: bool) -> ExitCode {
+    match preflight::in_place(&file.with_extension("bundle")) {
+        Ok(()) if json => exit(print(&format!("{:#}\n", json!({ "ok": true })))),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = failure.tell(json);
+            ExitCode::from(if failure.code == preflight::CANNOT_START { 1 } else { NOT_NOW })
+        }
+    }
 }
 
 /// Settles an interrupted change of `file` and prints what became of it; nothing if there is none.
