@@ -22,6 +22,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::edge::accept::listeners::Kind;
+use crate::edge::session::https::Start;
 use crate::edge::session::worker::{Permit, Worker};
 use crate::edge::session::{https, port80, relay, silent};
 use crate::edge::shared::handover::{self, Frozen};
@@ -62,9 +63,13 @@ impl AcceptLoop {
     fn run_session(&self, stream: tokio::net::TcpStream, peer: IpAddr, kind: Kind, permit: Permit) {
         let (worker, evictable) = (Rc::clone(&self.worker), self.worker.shared.eviction.enter());
         match kind {
-            Kind::Https => drop(spawn_local(https::run(worker, stream, peer, permit, evictable))),
+            Kind::Https => self.run_https(Start::Connection(stream, peer, evictable), permit),
             Kind::Http => drop(spawn_local(port80::run(worker, stream, peer, permit, evictable))),
         }
+    }
+
+    fn run_https(&self, start: Start, permit: Permit) {
+        spawn_local(https::run(Rc::clone(&self.worker), start, permit));
     }
 
     async fn accept_all(self: Rc<Self>, listener: TcpListener, kind: Kind) -> io::Result<()> {
@@ -147,7 +152,10 @@ impl AcceptLoop {
             Some(handover::Kind::WebSocket) => {
                 drop(spawn_local(relay::frozen::resume(&self.worker, session)?))
             }
-            Some(handover::Kind::Http) => drop(spawn_local(https::resume::resume(&self.worker, session)?)),
+            Some(handover::Kind::Http) => {
+                let (serving, peer) = https::resume::resume(&self.worker, session)?;
+                self.run_https(Start::Resumed(serving), self.worker.permit_again(peer));
+            }
             Some(kind @ (handover::Kind::Silent | handover::Kind::SilentPort80)) => {
                 let (stream, peer) = silent::resume(session)?;
                 let kind = if kind == handover::Kind::Silent { Kind::Https } else { Kind::Http };

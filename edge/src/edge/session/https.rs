@@ -14,7 +14,7 @@ pub(crate) mod resume;
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,28 +47,60 @@ use phase::{Answer, Phase, Session};
 /// connection was taken, and what it is sending must not be lost.
 const NEWCOMER: Duration = Duration::from_secs(1);
 
-/// Runs a session from its first byte to its last.
-pub(crate) async fn run(
-    worker: Rc<Worker>,
+/// What [`Session::serve`] gives: a session to its end, or to the WebSocket that it becomes.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = Option<Relay>>>>;
+
+/// Where a session begins.
+pub(crate) enum Start {
+    /// With its first byte.
+    Connection(TcpStream, IpAddr, Evictable),
+    /// Where another process has left it.
+    Resumed(Serving),
+}
+
+/// Runs a session to its end.
+pub(crate) async fn run(worker: Rc<Worker>, start: Start, mut permit: Permit) {
+    let serving = match start {
+        Start::Resumed(serving) => Some(serving),
+        Start::Connection(stream, peer, evictable) => {
+            Box::pin(connected(&worker, stream, peer, &mut permit, evictable)).await
+        }
+    };
+    let Some(serving) = serving else { return };
+    poll_fn(|cx| {
+        permit.wake_at_drain(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    if let Some(relay) = serving.await {
+        permit.sleep_on();
+        // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
+        spawn_local(relay.run(permit));
+    }
+}
+
+/// A session after its handshake; `None`: there is none.
+async fn connected(
+    worker: &Rc<Worker>,
     mut stream: TcpStream,
     peer: IpAddr,
-    mut permit: Permit,
+    permit: &mut Permit,
     evictable: Evictable,
-) {
+) -> Option<Serving> {
     let handshaken = async {
         let time = worker.shared.active.load().bundle.limits.handshake_timeout_ms;
         let time = Duration::from_millis(time.into());
-        let time = first_byte(&permit, &stream, (Kind::Silent, peer), time).await?;
-        let named = proxy_header::client(&worker, &mut stream, peer, &mut permit).await?;
+        let time = first_byte(permit, &stream, (Kind::Silent, peer), time).await?;
+        let named = proxy_header::client(worker, &mut stream, peer, permit).await?;
         let (client, identity) =
-            handshake(&worker, stream, named.ip(), permit.is_limited(), &evictable, time).await?;
+            handshake(worker, stream, named.ip(), permit.is_limited(), &evictable, time).await?;
         Some((named, client, identity))
     };
-    let handshaken = unless_evicted(&worker, &evictable, peer, Box::pin(handshaken)).await;
-    let Some((named, client, identity)) = handshaken.flatten() else { return };
+    let handshaken = unless_evicted(worker, &evictable, peer, pin!(handshaken)).await;
+    let (named, client, identity) = handshaken.flatten()?;
     worker.shared.eviction.handshake_done(&evictable);
     let session = Session {
-        worker: Rc::clone(&worker),
+        worker: Rc::clone(worker),
         client,
         input: Input::default(),
         alarm: Alarm::default(),
@@ -81,21 +113,7 @@ pub(crate) async fn run(
         answered_in_drain: false,
         own: None,
     };
-    serve_to_the_end(Box::pin(session.serve(Phase::Head)), permit).await;
-}
-
-/// Runs what [`Session::serve`] gives, and the WebSocket that it may become.
-async fn serve_to_the_end(serving: Pin<Box<impl Future<Output = Option<Relay>>>>, permit: Permit) {
-    poll_fn(|cx| {
-        permit.wake_at_drain(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
-    if let Some(relay) = serving.await {
-        permit.sleep_on();
-        // A task of its own: this one's memory, sized for a handshake and an exchange, is freed.
-        spawn_local(relay.run(permit));
-    }
+    Some(Box::pin(session.serve(Phase::Head)))
 }
 
 impl Session {

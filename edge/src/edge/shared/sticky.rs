@@ -3,7 +3,7 @@
 //!
 //! Routes with one upstream never come here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -108,18 +108,18 @@ impl Sids {
         now: Instant,
     ) -> Vec<Frozen> {
         let Some(key) = self.key.get() else { return Vec::new() };
-        let texts: BTreeMap<u32, &str> = upstreams.map(|state| (state.id, state.text.as_str())).collect();
-        let texts_bytes: usize = texts.values().map(|text| text.len() + PLACE_BYTES).sum();
+        let upstreams: Vec<(u32, &str)> = upstreams.map(|state| (state.id, state.text.as_str())).collect();
+        let texts_bytes: usize = upstreams.iter().map(|(_, text)| text.len() + PLACE_BYTES).sum();
         let now_s = self.seconds(now);
         let part = |shard: &Mutex<Shard>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let living = shard.places.iter().filter(|(_, place)| now_s < place.until_s);
-            let living = living.filter(|(_, place)| texts.contains_key(&place.upstream));
+            let living = living.filter(|(_, place)| upstreams.iter().any(|(id, _)| *id == place.upstream));
             let places: Vec<_> = living
                 .map(|(hash, place)| (*hash, place.upstream, place.keep_s, place.until_s - now_s))
                 .collect();
             let bytes_max = RECORD_BYTES + texts_bytes + places.len() * PLACE_BYTES;
-            let upstreams = texts.iter().map(|(id, text)| (*id, *text)).collect();
+            let upstreams = upstreams.clone();
             let saved = Saved { format: FORMAT, kind: Kind::Sids, key: key.bytes, upstreams, places };
             if saved.places.is_empty() { None } else { handover::write(&saved, bytes_max) }
         };
@@ -142,11 +142,16 @@ impl Sids {
             return Err("a session was opened before");
         }
         let now_s = self.seconds(now);
-        let ids: BTreeMap<&str, u32> = upstreams.map(|state| (state.text.as_str(), state.id)).collect();
-        let ids: BTreeMap<u32, u32> =
-            saved.upstreams.iter().filter_map(|(id, text)| Some((*id, *ids.get(text)?))).collect();
+        let before = &saved.upstreams;
+        let ids = upstreams.filter_map(|state| {
+            let (id, _) = before.iter().find(|(_, text)| *text == state.text)?;
+            Some((*id, state.id))
+        });
+        let ids: Vec<(u32, u32)> = ids.collect();
         for (hash, id, keep_s, left_s) in saved.places {
-            let Some(upstream) = ids.get(&id).copied() else { continue };
+            let Some(upstream) = ids.iter().find(|(before, _)| *before == id).map(|(_, now)| *now) else {
+                continue;
+            };
             let place = Place { upstream, keep_s, until_s: now_s.saturating_add(left_s.min(keep_s)) };
             self.shard(hash).insert(hash, place, now_s);
         }

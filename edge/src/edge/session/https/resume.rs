@@ -1,16 +1,16 @@
 //! A connection that waited for a request, or for the response to one, goes on in this process.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Serving;
 use super::access::Access;
 use super::decide::{dial, exchange_limits};
 use super::frozen::{Waiting, read_record};
 use super::phase::{Forward, Phase, Resumed, Session};
-use super::serve_to_the_end;
 use crate::edge::net::pool::Connection;
 use crate::edge::net::tls::TlsStream;
 use crate::edge::net::upstream::UpstreamStream;
@@ -25,14 +25,14 @@ use crate::http::body::Framing;
 use crate::http::head::Version;
 use crate::names::Host;
 
-/// Resumes a connection on this worker. If its host or route is no longer served, the connection is closed.
+/// Resumes a connection on this worker, and names its peer. If its host or route is no longer served, the connection is closed.
 ///
 /// # Errors
 /// Why it cannot be resumed.
 pub(crate) fn resume(
     worker: &Rc<Worker>,
     Frozen { record, descriptors }: Frozen,
-) -> Result<impl Future<Output = ()> + use<>, &'static str> {
+) -> Result<(Serving, IpAddr), &'static str> {
     let (saved, tls) = read_record(&record)?;
     let (client, upstream) = frozen::resume(descriptors, &saved.head)?;
     let active = worker.shared.active.load();
@@ -69,7 +69,7 @@ pub(crate) fn resume(
         answered_in_drain: false,
         own: None,
     };
-    Ok(serve_to_the_end(Box::pin(session.serve(phase)), worker.permit_again(peer)))
+    Ok((Box::pin(session.serve(phase)), peer))
 }
 
 /// A request that goes on waiting for its response, by the rules of today; `None`: its route is no longer there for the client.
