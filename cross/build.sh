@@ -60,7 +60,7 @@ case $way in
     engine || die "cross needs a container engine that runs: docker or podman"
     if has_source rustc "+$toolchain"; then
       export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=$std_crates CARGO_UNSTABLE_BUILD_STD_FEATURES=$std_features
-      arguments=("${std_profile[@]}" "${no_places[@]}" "${arguments[@]}")
+      arguments=("${std_profile[@]}" "${terse[@]}" "${arguments[@]}")
     else
       ready_made "$toolchain"
     fi

@@ -51,8 +51,9 @@ std_profile=(--config profile.board.package.core.opt-level="\"s\"" --config prof
   --config profile.board.package.std.opt-level="\"s\"")
 
 # Each place in a library that may panic is 24 bytes beside its path. A panic there says <redacted> for its place, and a panic in code
-# of ours still names file and line. Takes RUSTC_BOOTSTRAP.
-no_places=(-Zprofile-rustflags --config 'profile.board.package."*".rustflags=["-Zlocation-detail=none"]')
+# of ours still names file and line. A derived `Debug` of a library prints the name of a variant without its fields: messages for users
+# take `Display`. Takes RUSTC_BOOTSTRAP.
+terse=(-Zprofile-rustflags --config 'profile.board.package."*".rustflags=["-Zlocation-detail=none", "-Zfmt-debug=shallow"]')
 
 # Whether the compiler that `"$@"` runs has the library's source.
 has_source() { [ -d "$("$@" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ]; }
@@ -70,7 +71,7 @@ zig_compiler() {
   local rustc
   for rustc in rustc /usr/bin/rustc; do
     has_source "$rustc" || continue
-    build_std=("-Zbuild-std=$std_crates" "-Zbuild-std-features=$std_features" "${no_places[@]}")
+    build_std=("-Zbuild-std=$std_crates" "-Zbuild-std-features=$std_features" "${terse[@]}")
     export RUSTC_BOOTSTRAP=1
     if [ "$rustc" = /usr/bin/rustc ]; then export RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo; fi
     return

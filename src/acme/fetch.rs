@@ -223,7 +223,7 @@ impl Client {
                     Trouble::Time(host.to_owned(), moment(super::clock::clock()))
                 }
                 Some(rustls::Error::InvalidCertificate(why)) => {
-                    Trouble::Untrusted(host.to_owned(), format!("{why:?}"))
+                    Trouble::Untrusted(host.to_owned(), why.to_string())
                 }
                 _ => Trouble::Unreachable(host.to_owned(), error.to_string()),
             }
