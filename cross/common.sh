@@ -45,9 +45,8 @@ zig_tools() {
 # budget has no room for it (docs/boards.md).
 std_crates=std,panic_unwind
 std_features=panic-unwind,optimize_for_size
-# What of it is in the path of a session is generic, and compiled with the crate that uses it, or in alloc; the rest is optimised for
-# size.
-std_profile=(--config profile.board.package.core.opt-level="\"s\"" --config profile.board.package.alloc.opt-level=3
+# What of it is in the path of a session is generic, and compiled with the crate that uses it; the rest is optimised for size.
+std_profile=(--config profile.board.package.core.opt-level="\"s\"" --config profile.board.package.alloc.opt-level="\"s\""
   --config profile.board.package.std.opt-level="\"s\"")
 
 # Each place in a library that may panic is 24 bytes beside its path. A panic there says <redacted> for its place, and a panic in code
