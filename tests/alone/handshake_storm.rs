@@ -11,6 +11,7 @@ use crate::post_quantum::X25519MLKEM768;
 use crate::support::HOST;
 use crate::support::edge::{Edge, client_config_with};
 use crate::support::engineio::{Socket, serve_default};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::crypto::ring::kx_group::X25519;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,11 +21,16 @@ const WEBSOCKETS: usize = 200;
 /// Between two messages of a WebSocket.
 const PAUSE: Duration = Duration::from_millis(100);
 const CAPACITY_TIME: Duration = Duration::from_secs(5);
-/// Connections of the flood that are open at once, at most.
-const FLOOD_OPEN_MAX: u64 = 3_000;
-/// How much more than the capacity is offered, and what that may add to the 99th percentile.
+/// Connections of the flood that are open at once, at most, and how long each waits for its answer. The edge and the kernel's queue hold
+/// about 5,000 of them: more must be open, or the flood would offer only as many as are answered.
+const FLOOD_OPEN_MAX: u64 = 15_000;
+const FLOOD_PATIENCE: Duration = Duration::from_secs(2);
+/// How much more than the capacity the generator is asked for, and what that may add to the 99th percentile.
 const TIMES: u64 = 5;
 const ADDED_MAX: Duration = Duration::from_millis(20);
+/// How many are offered at least for each that is answered. What is answered is what the edge can do beside the WebSockets, with the share
+/// of the cores that it has then: an edge that can do more answers all.
+const OFFERED_MIN: f64 = 2.0;
 
 /// The group of the hellos in the variable `FLOOD_GROUP`: with a share for X25519MLKEM768 and X25519 as browsers send it, or without the
 /// first.
@@ -108,7 +114,7 @@ async fn one(to: SocketAddr, hello: Arc<Vec<u8>>, counts: Arc<Counts>) {
         let is_hybrid = length > SERVER_SHARE_BYTES;
         (answer[0] == 22 && is_hybrid == (hello.len() > SERVER_SHARE_BYTES)).then_some(())
     };
-    if let Ok(Some(())) = timeout(Duration::from_secs(5), exchange).await {
+    if let Ok(Some(())) = timeout(FLOOD_PATIENCE, exchange).await {
         counts.answered.fetch_add(1, Relaxed);
     }
     counts.open.fetch_sub(1, Relaxed);
@@ -120,6 +126,9 @@ async fn flood() {
     let var = |name| std::env::var(name).expect("to be run by handshakes_beyond_capacity");
     let (to, rate) = (var("FLOOD_TO").parse().unwrap(), var("FLOOD_RATE").parse::<u64>().unwrap());
     let hello = Arc::new(hello(&std::fs::read_to_string(var("FLOOD_CA")).unwrap(), &var("FLOOD_GROUP")));
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let open_max = maximum.map_or(FLOOD_OPEN_MAX, |most| FLOOD_OPEN_MAX.min(most.saturating_sub(100)));
     let (counts, begun) = (Arc::new(Counts::default()), Instant::now());
     if rate == 0 {
         for _ in 0..64 {
@@ -137,7 +146,7 @@ async fn flood() {
         ticks.tick().await;
         let due =
             (begun.elapsed().as_millis() as u64 * rate / 1000).saturating_sub(counts.offered.load(Relaxed));
-        for _ in 0..due.min(FLOOD_OPEN_MAX.saturating_sub(counts.open.load(Relaxed))) {
+        for _ in 0..due.min(open_max.saturating_sub(counts.open.load(Relaxed))) {
             counts.begin(); // here: what is only to begin is open to the next tick, too
             tokio::spawn(one(to, Arc::clone(&hello), Arc::clone(&counts)));
         }
@@ -229,13 +238,14 @@ fn cpu_seconds(pid: u32) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Handshakes a second with this group that the edge can answer, and its CPU time for each in milliseconds.
+/// Handshakes a second with this group that one worker can answer if it has a core, which follows from its CPU time for each, and that
+/// time in milliseconds. How many are answered here depends on the cores that the generator and others leave.
 async fn capacity(edge: &Edge, group: &str) -> (f64, f64) {
     let (flood, begun, used) = (Flood::start(edge, 0, "19", group), Instant::now(), cpu_seconds(edge.pid()));
     sleep(CAPACITY_TIME).await;
     let (_, answered) = flood.stop();
     let used = (cpu_seconds(edge.pid()) - used) / begun.elapsed().as_secs_f64();
-    (answered, used * 1e3 / answered)
+    (answered / used, used * 1e3 / answered)
 }
 
 /// The whole flood: `tests/storm/handshakes`.
@@ -249,21 +259,23 @@ async fn handshakes_beyond_capacity() {
         Edge::certified_for(&[HOST]).site(&[HOST], serve_default().await).limits("workers = 1").start();
     let mut capacities = Vec::new();
     for group in [CLASSICAL, HYBRID] {
-        let (answered, cpu_ms) = capacity(&edge, group).await;
+        let (a_second, cpu_ms) = capacity(&edge, group).await;
         println!(
-            "capacity            {answered:.0} handshakes a second with {group}, full, up to the server's signature; {cpu_ms:.2} ms of CPU time each"
+            "capacity            {a_second:.0} handshakes a second with {group}, full, up to the server's signature; {cpu_ms:.2} ms of CPU time each"
         );
-        capacities.push(answered);
+        capacities.push(a_second);
     }
     // What follows is with the group that browsers get.
     let capacity = capacities[1];
     let (sockets, before) = chat(opened(&edge, WEBSOCKETS).await, length).await;
     let flood = Flood::start(&edge, capacity as u64 * TIMES, "19", HYBRID);
     sleep(Duration::from_secs(1)).await;
+    let (begun, used) = (Instant::now(), cpu_seconds(edge.pid()));
     let (sockets, with) = chat(sockets, length).await;
+    let busy = (cpu_seconds(edge.pid()) - used) / begun.elapsed().as_secs_f64() * 100.0;
     let (with_flood, answered) = flood.stop();
     println!(
-        "flood               {with_flood:.0} a second offered at nice 19 ({TIMES} times the capacity asked), {answered:.0} answered"
+        "flood               {with_flood:.0} a second offered at nice 19 ({TIMES} times the capacity asked), {answered:.0} answered; the edge had {busy:.0} % of a core"
     );
     for (name, trips) in [("before", &before), ("with the flood", &with)] {
         let [median, p99] = [50, 99].map(|of_100| percentile(trips, of_100).as_secs_f64() * 1e3);
@@ -282,8 +294,8 @@ async fn handshakes_beyond_capacity() {
     drop(sockets);
     edge.stop();
     assert!(
-        with_flood >= capacity,
-        "{with_flood:.0} a second are no flood where {capacity:.0} can be answered"
+        with_flood >= answered * OFFERED_MIN,
+        "{with_flood:.0} a second are no flood where {answered:.0} are answered"
     );
     let added = percentile(&with, 99).saturating_sub(percentile(&before, 99));
     println!("added to the p99    {:.2} ms (at most {})", added.as_secs_f64() * 1e3, ADDED_MAX.as_millis());
