@@ -289,7 +289,11 @@ pub fn run() -> ExitCode {
         Command::Reload { admin, bundle, json } => {
             match bundle.as_deref().and_then(|file| preflight::answered(file, control::rehearse)) {
                 Some(Ok(())) => exit(print(&format!("{}\n", preflight::FINE))),
-                Some(Err(why)) => Failure::new("cannot-start", why).tell(json),
+                Some(Err(why)) => {
+                    Failure::new("cannot-start", why).tell(json);
+                    // Not the code of a refused reload, which `apply` takes for a program without a preflight.
+                    ExitCode::from(77)
+                }
                 None => at(admin, bundle, json, |admin| reload(admin, json)),
             }
         }

@@ -5,7 +5,7 @@
 //! [`FINE`] or the reason why a process could not start.
 
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,11 @@ pub(crate) fn answered(
     path: &Path,
     rehearse: impl FnOnce(&Path, &Trial) -> Result<(), ServeError>,
 ) -> Option<Result<(), String>> {
-    let mut asker = UnixStream::connect(socket_of(path)).ok()?;
+    let mut asker = match UnixStream::connect(socket_of(path)) {
+        // Who may not read the bundle may not ask either.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Some(Err(error.to_string())),
+        asker => asker.ok()?,
+    };
     asker.set_read_timeout(Some(TIME)).ok()?;
     asker.set_write_timeout(Some(TIME)).ok()?;
     let mut text = String::new();
