@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::control::serve_error::ServeError;
+use crate::excerpt::Excerpt;
 
 /// The answer if a process could start.
 pub(crate) const FINE: &str = "a new process can start";
@@ -68,8 +69,13 @@ pub(crate) fn answered(
     rehearse: impl FnOnce(&Path, &Trial) -> Result<(), ServeError>,
 ) -> Option<Result<(), String>> {
     let mut asker = match UnixStream::connect(socket_of(path)) {
-        // Who may not read the bundle may not ask either.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Some(Err(error.to_string())),
+        // The socket has the owner and the mode of the bundle.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let path = Excerpt::of_path(path);
+            return Some(Err(format!(
+                "{path} cannot be read by this user ({error}); give the service's user access"
+            )));
+        }
         asker => asker.ok()?,
     };
     asker.set_read_timeout(Some(TIME)).ok()?;
