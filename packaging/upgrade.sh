@@ -121,7 +121,7 @@ try() {
   if systemctl --quiet is-active sanedge.service; then
     if ! goes_down && ! starts && ! goes_down; then
       failed
-      say "the running process goes on, and nothing was restarted. \`dpkg-reconfigure sanedge\` tries the new program again"
+      say "the old process keeps running, and nothing was restarted. \`dpkg-reconfigure sanedge\` tries the new program again"
       return
     fi
     touch "$old_runs"

@@ -1,4 +1,4 @@
-//! At a restart, open WebSockets and other connections that wait pass to the next process through the service manager's descriptor store.
+//! At a restart, open WebSockets and waiting connections pass to the next process through the service manager's descriptor store.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) type Workers = Vec<UnboundedSender<Frozen>>;
 pub(crate) struct Outcome {
     /// The next process has them.
     pub(crate) stored: usize,
-    /// They came back to this process, and get a Close.
+    /// They came back to this process, which closes them.
     pub(crate) returned: usize,
 }
 
@@ -67,9 +67,15 @@ pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome 
         let (websockets, others) = (all.websockets - rest.websockets, all.others - rest.others);
         info!(websockets, others, parcels, gap_ms, "handed open connections over to the next process");
     }
+    let has_all = not_stored.is_empty() && (stored > 0 || all.websockets + all.others == 0);
     if let Some(why) = why {
         let Counts { websockets, others } = rest;
-        warn!(websockets, others, why, "could not hand over all connections; the rest are closed");
+        match has_all {
+            true => warn!(why, "could not hand over the table of Engine.IO sessions"),
+            false => {
+                warn!(websockets, others, why, "could not hand over all connections; the rest are closed")
+            }
+        }
     }
     let returned = not_stored.len();
     give(not_stored, &workers);
@@ -132,7 +138,7 @@ async fn store(sessions: Vec<Frozen>) -> Stored {
     });
     let nothing = |why: String| Stored { not_stored: Vec::new(), sessions: 0, parcels: 0, why: Some(why) };
     match spawned {
-        Ok(_) => stored.await.unwrap_or_else(|_| nothing("a panic".to_owned())),
+        Ok(_) => stored.await.unwrap_or_else(|_| nothing("the thread that stores them panicked".to_owned())),
         Err(error) => nothing(format!("cannot start a thread: {error}")),
     }
 }

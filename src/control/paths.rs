@@ -30,7 +30,7 @@ pub(crate) fn added<'a>(new: &'a Bundle, old: &'a Bundle) -> impl Iterator<Item 
 pub(crate) fn check(what: &str, path: &Path) -> Result<(), String> {
     let found = match what {
         UPSTREAM => std::fs::metadata(path).map(drop),
-        // To open a token of it by name, no more is wanted.
+        // Search permission suffices to open a token by name.
         _ => rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(io::Error::from),
     };
     let may_come = |error: &io::Error| match what {

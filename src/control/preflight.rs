@@ -21,7 +21,7 @@ pub(crate) const BYTES_MAX: u64 = 256 * 1024;
 /// Limit for each read and write of this end: the other one answers at once.
 const TIME: Duration = Duration::from_secs(5);
 
-/// What only the other end knows: it sees the running edge and systemd's sockets.
+/// What only `apply` knows: it sees the running edge and systemd's sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Trial {
     /// Addresses that the new process will bind and the running one does not have.

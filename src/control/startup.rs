@@ -54,8 +54,7 @@ pub fn serve(path: &Path, form: Option<log::Form>, access: (Form, Place)) -> Exi
     }
 }
 
-/// Goes through the start as far as that leaves the serving process alone: everything but the listeners and the admin socket that this one
-/// has. The calling process gives up its rights for that.
+/// Performs the startup steps that do not affect the serving process: all but its listeners and its admin socket. The calling process gives up its rights for that.
 ///
 /// # Errors
 /// Why a process could not start.

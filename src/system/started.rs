@@ -63,7 +63,7 @@ impl Started {
         }
     }
 
-    /// Addresses of `listen` that the process has not got.
+    /// Addresses of `listen` that the process lacks.
     pub fn lacks(&self, listen: &Listen) -> Vec<SocketAddr> {
         let admin = match &listen.admin {
             Some(Admin::Tcp(address)) if address.to_string() != self.admin => Some(*address),

@@ -464,7 +464,7 @@ async fn a_process_that_could_not_start_is_found_before_the_restart() {
     let damaged = edge.desk().path("systemd/damaged");
     script(&damaged, "exit 203");
     let systemd = systemd.reloading_by(&damaged);
-    refused(&systemd, "a damaged program", "it ends at once");
+    refused(&systemd, "a damaged program", "it exited without an answer");
     let systemd = systemd.reloading_by(sanedge().get_program()).with_sockets(&[("https", "127.0.0.1:1")]);
     refused(&systemd, "a socket that systemd has closed", "nothing listens on 127.0.0.1:1");
     let address = taken.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! A restart hands connections over that wait: for their client, or for a response. The tests act as the service manager.
+//! A restart hands over connections that wait for their client or for a response. The tests act as the service manager.
 
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -291,7 +291,7 @@ async fn a_connection_whose_host_is_gone_is_closed() {
     drop(edge);
 }
 
-/// Where nothing keeps them, connections end as at a stop.
+/// Without a store, connections end as at a stop.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_kept_is_closed() {
     for (what, room, answers) in [("no store", 0, true), ("no answer", 256, false)] {

@@ -46,7 +46,7 @@ fn kind(record: &[u8]) -> Option<Kind> {
     Frozen { record: record.to_vec().into(), descriptors: Vec::new() }.kind()
 }
 
-/// What came opens or does not, and the layer can speak or cannot.
+/// Decryption and the layer's own messages succeed or fail, without a panic.
 fn exercise(tls: &mut SavedTls, said: &[u8]) {
     let (mut ciphers, mut bytes) = (Ciphers::default(), said.to_vec());
     let _ = tls.layer().open(&mut ciphers, &mut bytes);
@@ -54,7 +54,7 @@ fn exercise(tls: &mut SavedTls, said: &[u8]) {
     let _ = tls.layer().close(&mut [0; MESSAGE_BYTES_MAX]);
 }
 
-/// A table goes where it came from: what it keeps is written again.
+/// A resumed table can be frozen and resumed again.
 fn resume_sids(record: &[u8]) {
     let (upstreams, sids) = (Upstreams::default(), Sids::new(epoch()));
     let state = upstreams.state(&Upstream::Address(([127, 0, 0, 1], 3002).into()));

@@ -102,7 +102,7 @@ impl<'a> Commit<'a> {
         (checks.sources)()?;
         let _deferred = Deferred::new();
         if self.changes.is_empty() {
-            return self.put_to_use(restarts, checks, note);
+            return self.put_to_use(restarts, &mut false, checks, note);
         }
         let journal = Journal::begin(folder_of(self.path), &self.changes)?;
         // An editor may have saved the file while the journal was written. No file is replaced yet.
@@ -110,22 +110,21 @@ impl<'a> Commit<'a> {
             journal.end()?;
             return Err(edited);
         }
+        let mut restarted = false;
         let done = Journal::write(&self.changes).and_then(|notes| {
             notes.iter().for_each(|text| note(text));
-            self.put_to_use(restarts, checks, note)
+            self.put_to_use(restarts, &mut restarted, checks, note)
         });
         match done {
             Ok(state) => journal.end().map(|()| state),
-            Err(failure) => {
-                let restarted = restarts && failure.code != preflight::CANNOT_START;
-                Err(self.undone(restarted, journal, failure))
-            }
+            Err(failure) => Err(self.undone(restarted, journal, failure)),
         }
     }
 
     fn put_to_use(
         &self,
         restarts: bool,
+        restarted: &mut bool,
         checks: &Checks<'_>,
         note: &mut dyn FnMut(&str),
     ) -> Result<State, Failure> {
@@ -135,6 +134,7 @@ impl<'a> Commit<'a> {
                 note(preflight::NOT_TRIED);
             }
             note("restarting the edge");
+            *restarted = true;
             edge.restart()?;
             State::Restarted
         } else {

@@ -1,5 +1,5 @@
-//! Before a restart: systemd runs the new program in the unit's own sandbox, beside the process that serves (`ExecReload=`), and that one
-//! goes through its start. If it fails, nothing is restarted.
+//! Before a restart: systemd runs the new program in the unit's own sandbox, beside the process that serves (`ExecReload=`). It performs
+//! its startup steps. If it fails, nothing is restarted.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -23,7 +23,7 @@ use crate::system::started::Started;
 /// The code if a new process could not start.
 pub(super) const CANNOT_START: &str = "cannot-start";
 /// The note if that is not known.
-pub(super) const NOT_TRIED: &str = "the new process could not be tried before the restart: ExecReload= of sanedge.service is not that of this package";
+pub(super) const NOT_TRIED: &str = "a new process could not be tried before the restart: `systemctl cat sanedge.service` shows whether ExecReload= is that of the package";
 /// Limit for the answer, once the process has begun. systemd ends it earlier (`TimeoutStartSec=`).
 const TIME: Duration = Duration::from_secs(120);
 
@@ -61,7 +61,7 @@ pub(super) fn passed(
         // The unit's command reloads only: it is of an earlier package, or an administrator's.
         ("", Ok(())) => Ok(false),
         ("", Err(_)) if !died()? => Ok(false),
-        ("", Err(error)) => Err(cannot_start(&format!("it ends at once ({})", error.message))),
+        ("", Err(error)) => Err(cannot_start(&format!("it exited without an answer ({})", error.message))),
         (why, _) => Err(cannot_start(why)),
     }
 }
@@ -70,12 +70,12 @@ pub(super) fn passed(
 ///
 /// # Errors
 /// As [`passed`], with [`CANNOT_START`]; other codes say that it was not tried.
-pub(super) fn in_place(path: &Path) -> Result<(), Failure> {
+pub(super) fn in_place(path: &Path) -> Result<bool, Failure> {
     let _lock = Lock::take(path, || ())?;
     let bundle = Bundle::open(path)?;
     match Edge::find(path, &[&bundle])? {
-        Some(edge) if edge.has_unit => passed(path, &bundle, None, edge.started.as_ref()).map(drop),
-        _ => Ok(()),
+        Some(edge) if edge.has_unit => passed(path, &bundle, None, edge.started.as_ref()),
+        _ => Ok(true),
     }
 }
 
@@ -86,11 +86,11 @@ fn cannot_start(why: &str) -> Failure {
 /// Listens, for processes that may read the bundle.
 fn listening(place: &Path, bundle: &Path) -> io::Result<UnixListener> {
     let of_bundle = fs::metadata(bundle)?;
-    // Of a command that was killed.
+    // Left by a command that was killed.
     let _ = fs::remove_file(place);
     let listener = UnixListener::bind(place)?;
     let _ = std::os::unix::fs::lchown(place, Some(of_bundle.uid()), Some(of_bundle.gid()));
-    // To connect is to write.
+    // connect(2) needs write permission.
     fs::set_permissions(place, Permissions::from_mode((of_bundle.mode() & 0o444) >> 1))?;
     Ok(listener)
 }

@@ -95,8 +95,12 @@ fn in_part(code: ExitCode, renewed: Option<bool>) -> ExitCode {
 /// Tries whether a new process could start with the bundle of `file`: exit code 1 if not, 75 if that is not known.
 pub(in crate::cli) fn tried(file: &Path, json: bool) -> ExitCode {
     match preflight::in_place(&file.with_extension("bundle")) {
-        Ok(()) if json => exit(print(&format!("{:#}\n", json!({ "ok": true })))),
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) if json => exit(print(&format!("{:#}\n", json!({ "ok": true })))),
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            let _ = Failure::new("not-tried", preflight::NOT_TRIED.to_owned()).tell(json);
+            ExitCode::from(NOT_NOW)
+        }
         Err(failure) => {
             let _ = failure.tell(json);
             ExitCode::from(if failure.code == preflight::CANNOT_START { 1 } else { NOT_NOW })

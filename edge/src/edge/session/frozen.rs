@@ -1,4 +1,4 @@
-//! What the records of all sessions have in common: their sockets, and their route in the bundle of today.
+//! What the records of all sessions have in common: their sockets, and their route in the current bundle.
 
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use crate::names::Host;
 use crate::ops::metrics::HostTally;
 use crate::route;
 
-/// Room for a record, but for names and buffered bytes.
+/// Room for a record without names and buffered bytes.
 pub(crate) const RECORD_BYTES: usize = 1024;
 
 /// Copies of the sockets of a session, and their cookies for [`Head::cookies`].

@@ -26,7 +26,7 @@ pub(crate) trait Surroundings {
     fn pace(&self) -> Pace;
     /// Once the edge drains: what its Close says, code and reason.
     fn drain_close(&self) -> Option<(u16, &'static str)>;
-    /// Whether a connection stays open behind a response: not while the edge drains, unless the next process goes on with it.
+    /// Whether a connection stays open after a response: not while the edge drains, unless the next process continues it.
     fn keeps_connections(&self) -> bool {
         self.drain_close().is_none()
     }

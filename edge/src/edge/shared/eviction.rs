@@ -57,7 +57,7 @@ impl EvictionQueue {
         Evictable(entry)
     }
 
-    /// A connection behind its handshake that another process has accepted.
+    /// A connection past its handshake that another process has accepted.
     pub(crate) fn enter_again(&self, has_requested: bool) -> Evictable {
         let stage = if has_requested { IDLE } else { SILENT };
         let entry = Arc::new(Entry { stage: AtomicU8::new(stage), waker: Mutex::default() });

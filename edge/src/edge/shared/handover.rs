@@ -35,7 +35,7 @@ pub enum Kind {
     Silent,
     /// The same to port 80.
     SilentPort80,
-    /// Where sessions of Engine.IO live. It has no sockets.
+    /// Which upstream each session of Engine.IO uses. It has no sockets.
     Sids,
 }
 

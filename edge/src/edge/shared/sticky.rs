@@ -38,7 +38,7 @@ pub struct Sids {
     began: Instant,
 }
 
-/// Hashes sids. It is random: nobody can make sids that meet.
+/// Hashes sids. The key is random, so nobody can construct colliding sids.
 struct Key {
     bytes: [u8; 32],
     hmac: hmac::Key,
@@ -139,7 +139,7 @@ impl Sids {
     ) -> Result<(), &'static str> {
         let saved = read_record(record)?;
         if self.key.get_or_init(|| Key::new(saved.key)).bytes != saved.key {
-            return Err("a session was opened before");
+            return Err("this process already has another key");
         }
         let now_s = self.seconds(now);
         let before = &saved.upstreams;

@@ -176,8 +176,8 @@ impl<'s> Exchange<'s> {
         Some((self.bound, keep_alive))
     }
 
-    /// When another process can go on with it, if the upstream has the whole request and the response has not begun. Most responses begin
-    /// earlier, and are not delayed.
+    /// From when on another process can continue it, if the upstream has the whole request and the response has not begun. Short responses
+    /// begin before that, and are not delayed.
     pub(crate) fn portable_at(&self) -> Option<Instant> {
         let is_untouched = matches!(&self.down, Down::Head { held, interim: 0, .. } if held.is_empty());
         let is_portable = is_untouched

@@ -31,7 +31,7 @@ enum Unanswered {
     Rate,
 }
 
-/// Takes at most `time`. `None`: it came to nothing, which the log says, or it was a CA that looked for a proof.
+/// Takes at most `time`. `None`: it failed, which the log says, or it was a CA that looked for a proof.
 pub(super) async fn handshake(
     worker: &Worker,
     stream: TcpStream,

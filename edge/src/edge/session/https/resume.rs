@@ -25,7 +25,7 @@ use crate::http::body::Framing;
 use crate::http::head::Version;
 use crate::names::Host;
 
-/// Resumes a connection on this worker, and names its peer. If its host or route is no longer served, the connection is closed.
+/// Resumes a connection on this worker, and returns its peer. If its host or route is no longer served, the connection is closed.
 ///
 /// # Errors
 /// Why it cannot be resumed.
@@ -72,7 +72,7 @@ pub(crate) fn resume(
     Ok((Box::pin(session.serve(phase)), peer))
 }
 
-/// A request that goes on waiting for its response, by the rules of today; `None`: its route is no longer there for the client.
+/// A request that goes on waiting for its response, by the current rules; `None`: its route is no longer there for the client.
 fn wait_on(
     active: &ActiveConfig,
     head: &Head<'_>,
