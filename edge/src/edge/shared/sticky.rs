@@ -30,7 +30,7 @@ const RECORD_BYTES: usize = 64;
 /// Below this a part is not worth looking through for sessions that have expired.
 const SWEEP_MIN: usize = 64;
 
-/// Where sessions live. One for all workers: [`SHARDS`] mutexes, each held for a look-up.
+/// Where sessions live. One for all workers: 16 mutexes, each held for a look-up.
 pub struct Sids {
     shards: [Mutex<Shard>; SHARDS],
     /// Made for the first session, or that of the process before.
