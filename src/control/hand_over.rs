@@ -122,9 +122,10 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
             sessions.push(session);
         }
     }
-    // A session that freezes after this stays in this process and gets a Close.
+    // A session that freezes after this stays in this process, which closes it. `recv` also waits for those that are being sent.
     taken.close();
-    while let Ok(session) = taken.try_recv() {
+    shared.drain_begins.send_replace(());
+    while let Some(session) = taken.recv().await {
         sessions.push(session);
     }
     sessions

@@ -63,15 +63,19 @@ impl Started {
         }
     }
 
-    /// Addresses of `listen` that the process lacks.
+    /// Addresses of `listen` whose port the process lacks. Another address with a port of its own cannot be bound while it runs.
     pub fn lacks(&self, listen: &Listen) -> Vec<SocketAddr> {
         let admin = match &listen.admin {
-            Some(Admin::Tcp(address)) if address.to_string() != self.admin => Some(*address),
+            Some(Admin::Tcp(address)) => Some(address),
             _ => None,
         };
-        let https = listen.https.iter().filter(|address| !self.https.contains(*address));
-        let http = listen.http.iter().filter(|address| !self.http.contains(*address));
-        https.chain(http).copied().chain(admin).collect()
+        let own_admin = self.admin.parse::<SocketAddr>().ok();
+        let has = |port: u16| {
+            let mut own = self.https.iter().chain(&self.http).chain(&own_admin);
+            own.any(|address| address.port() == port)
+        };
+        let all = listen.https.iter().chain(&listen.http).chain(admin);
+        all.filter(|address| !has(address.port())).copied().collect()
     }
 
     /// Limits of `bundle` that take effect only after a restart.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::edge::{ANSWER_TIME, Edge, UNIT, systemctl};
-use super::lock::Lock;
+use super::lock::{self, Lock};
 use crate::bundle::{Admin, Bundle, Listen};
 use crate::cli::failure::Failure;
 use crate::control::paths;
@@ -71,6 +71,7 @@ pub(super) fn passed(
 /// # Errors
 /// As [`passed`], with [`CANNOT_START`]; other codes say that it was not tried.
 pub(super) fn in_place(path: &Path) -> Result<bool, Failure> {
+    lock::ours(path)?;
     let _lock = Lock::take(path, || ())?;
     let bundle = Bundle::open(path)?;
     match Edge::find(path, &[&bundle])? {

@@ -204,8 +204,13 @@ impl Session {
             if waits && evictable.poll_evicted(&mut Context::from_waker(waker)).is_ready() {
                 return Step::Over(Err(NoHead::Over));
             }
-            if waits && is_portable && worker.shared.hand_over.receiver().is_some() {
-                return Step::Over(Err(NoHead::HandsOver));
+            if waits && worker.shared.hand_over.receiver().is_some() {
+                if is_portable {
+                    return Step::Over(Err(NoHead::HandsOver));
+                }
+                if input.all().is_empty() {
+                    return Step::Over(Err(NoHead::Over));
+                }
             }
             step
         })

@@ -138,7 +138,7 @@ impl Surroundings for Worker {
         self.drain().map(|drain| drain.close)
     }
     fn keeps_connections(&self) -> bool {
-        self.drain().is_none_or(|drain| drain.hands_over && self.shared.hand_over.over_at().is_none())
+        self.drain().is_none_or(|drain| drain.hands_over && !self.shared.hand_over.is_over())
     }
     fn flows(&self) -> (&Flow, &Flow) {
         (&self.tally.received, &self.tally.sent)

@@ -163,6 +163,11 @@ impl HandOver {
         let _ = self.over_at.set(at);
     }
 
+    /// Whether connections can no longer be handed over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over_at.get().is_some() || self.receiver.get().is_some_and(UnboundedSender::is_closed)
+    }
+
     pub(crate) fn over_at(&self) -> Option<Instant> {
         self.over_at.get().copied()
     }

@@ -30,8 +30,8 @@ impl Session {
         if let Ok(Complete::Waits(connection)) = &end {
             let waited = started.map_or(Duration::ZERO, |started| started.elapsed());
             let (upstream, access) = (&connection.io, access.as_deref());
-            self.hand_over(Some(&Waits { request, upstream, access, waited }));
-            return Phase::Over(None);
+            let handed_over = self.hand_over(Some(&Waits { request, upstream, access, waited }));
+            return handed_over.map_or(Phase::Close, |()| Phase::Over(None));
         }
         let status = match &end {
             Err(Fault::Failed(problem, _)) => problem.status(),
