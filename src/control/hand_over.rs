@@ -131,7 +131,7 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
     sessions
 }
 
-/// Stores the sessions on a thread of its own, because that waits for the service manager.
+/// Stores the sessions. This blocks until the service manager answers, so a separate thread does it.
 async fn store(sessions: Vec<Frozen>) -> Stored {
     let (sender, stored) = oneshot::channel();
     let spawned = thread::Builder::new().name("hand-over".to_owned()).spawn(move || {

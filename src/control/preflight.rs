@@ -63,7 +63,7 @@ pub(crate) fn socket_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// The result of `rehearse` for the bundle at `path`; `None` if nobody asks for it.
+/// Runs `rehearse` with the bundle at `path` if `apply` listens for its result, and sends the result there; `None` if nothing listens.
 pub(crate) fn answered(
     path: &Path,
     rehearse: impl FnOnce(&Path, &Trial) -> Result<(), ServeError>,

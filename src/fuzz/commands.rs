@@ -74,8 +74,8 @@ pub fn fuzz_acme_plan(data: &[u8]) {
     }
 }
 
-/// Reads a message with sessions, at the time at which it says that it was stored; for fuzzing. It may not panic, each session has at most four
-/// descriptors and a record of its own, and writing what was read gives the same bytes.
+/// Reads a message with sessions as if it had just been stored; for fuzzing. It does not panic, and each session has at most four descriptors.
+/// A message without a damaged record is the same when it is written again.
 pub fn fuzz_parcels(bytes: &[u8]) {
     let stored = bytes.get(10..).and_then(<[u8]>::first_chunk).map_or(0, |time| u64::from_le_bytes(*time));
     let now = std::time::Duration::from_nanos(stored);

@@ -63,7 +63,7 @@ impl Started {
         }
     }
 
-    /// Addresses of `listen` whose port the process lacks. Another address with a port of its own cannot be bound while it runs.
+    /// Addresses of `listen` on ports that this process does not listen on. Other addresses may conflict with its own sockets while it runs.
     pub fn lacks(&self, listen: &Listen) -> Vec<SocketAddr> {
         let admin = match &listen.admin {
             Some(Admin::Tcp(address)) => Some(address),

@@ -108,7 +108,14 @@ impl Sids {
         now: Instant,
     ) -> Vec<Frozen> {
         let Some(key) = self.key.get() else { return Vec::new() };
-        let upstreams: Vec<(u32, &str)> = upstreams.map(|state| (state.id, state.text.as_str())).collect();
+        let mut named: Vec<(u32, &str)> = Vec::new();
+        for state in upstreams {
+            // Several routes may name the same upstream.
+            if named.iter().all(|(id, _)| *id != state.id) {
+                named.push((state.id, state.text.as_str()));
+            }
+        }
+        let upstreams = named;
         let texts_bytes: usize = upstreams.iter().map(|(_, text)| text.len() + PLACE_BYTES).sum();
         let now_s = self.seconds(now);
         let part = |shard: &Mutex<Shard>| {
