@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::edge::shared::handover::{Frozen, Kind};
 use crate::edge::shared::state::Shared;
+use crate::limits::HANDSHAKE_BYTES;
 use crate::system::descriptor_store::{self, Stored, Taken};
 
 /// How long exchanges may run after a restart is requested. WebSockets that are handed over keep working during this time.
@@ -53,13 +54,11 @@ pub(crate) async fn hand_over(shared: Arc<Shared>, workers: Workers) -> Outcome 
     let frozen_at = Instant::now();
     shared.hand_over.begin_websockets();
     shared.drain_begins.send_replace(());
-    // WebSockets first: if the store is too small, others must not take their place.
-    let (mut sessions, others): (Vec<_>, Vec<_>) =
-        freeze(&shared, taken).await.into_iter().partition(is_websocket);
-    sessions.extend(others);
+    let mut sessions = freeze(&shared, taken).await;
     let all = Counts::of(&sessions);
     sessions.extend(shared.sids.freeze(shared.active.load().upstreams(), Instant::now()));
-    let Stored { mut not_stored, sessions: stored, parcels, why } = store(sessions).await;
+    let Stored { mut not_stored, sessions: stored, parcels, why } =
+        store(sessions, copies_bytes_max(&shared)).await;
     let gap_ms = frozen_at.elapsed().as_millis() as u64; // lossless: a few seconds
     not_stored.retain(|session| session.kind() != Some(Kind::Sids));
     let rest = Counts::of(&not_stored);
@@ -94,13 +93,9 @@ struct Counts {
     others: usize,
 }
 
-fn is_websocket(session: &Frozen) -> bool {
-    session.kind() == Some(Kind::WebSocket)
-}
-
 impl Counts {
     fn of(sessions: &[Frozen]) -> Self {
-        let websockets = sessions.iter().filter(|session| is_websocket(session)).count();
+        let websockets = sessions.iter().filter(|session| session.kind() == Some(Kind::WebSocket)).count();
         Self { websockets, others: sessions.len() - websockets }
     }
 }
@@ -131,11 +126,16 @@ async fn freeze(shared: &Shared, mut taken: UnboundedReceiver<Frozen>) -> Vec<Fr
     sessions
 }
 
+/// The memory equation has no term for a second copy of the sessions. No handshake runs while they are stored.
+fn copies_bytes_max(shared: &Shared) -> u64 {
+    u64::from(shared.active.load().bundle.limits.handshakes_max) * HANDSHAKE_BYTES
+}
+
 /// Stores the sessions. This blocks until the service manager answers, so a separate thread does it.
-async fn store(sessions: Vec<Frozen>) -> Stored {
+async fn store(sessions: Vec<Frozen>, copies_bytes_max: u64) -> Stored {
     let (sender, stored) = oneshot::channel();
     let spawned = thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
-        let _ = sender.send(descriptor_store::store(sessions));
+        let _ = sender.send(descriptor_store::store(sessions, copies_bytes_max));
     });
     let nothing = |why: String| Stored { not_stored: Vec::new(), sessions: 0, parcels: 0, why: Some(why) };
     match spawned {

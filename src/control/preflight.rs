@@ -16,6 +16,8 @@ use crate::excerpt::Excerpt;
 
 /// The answer if a process could start.
 pub(crate) const FINE: &str = "a new process can start";
+/// How a trial begins.
+const BEGIN: &str = "preflight\0\0";
 /// Longest message, in each direction.
 pub(crate) const BYTES_MAX: u64 = 256 * 1024;
 /// Limit for each read and write of this end: the other one answers at once.
@@ -33,18 +35,19 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// As text: a path contains no NUL.
+    /// As text that is not empty: a path contains no NUL.
     pub(crate) fn written(&self) -> String {
         let binds = self.binds.iter().map(|address| format!("bind\0{address}\0"));
         let admin = self.makes_admin.then(|| "admin\0\0".to_owned());
         let paths =
             self.paths.iter().filter_map(|(what, path)| Some(format!("{what}\0{}\0", path.to_str()?)));
-        binds.chain(admin).chain(paths).collect()
+        [BEGIN.to_owned()].into_iter().chain(binds).chain(admin).chain(paths).collect()
     }
 
-    fn read(text: &str) -> Self {
+    /// `None` if it is not one.
+    fn read(text: &str) -> Option<Self> {
         let mut trial = Self::default();
-        let mut words = text.split('\0');
+        let mut words = text.strip_prefix(BEGIN)?.split('\0');
         while let (Some(what), Some(value)) = (words.next(), words.next()) {
             match what {
                 "bind" => trial.binds.extend(value.parse::<SocketAddr>()),
@@ -52,7 +55,7 @@ impl Trial {
                 _ => trial.paths.push((what.to_owned(), value.into())),
             }
         }
-        trial
+        Some(trial)
     }
 }
 
@@ -63,11 +66,13 @@ pub(crate) fn socket_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Runs `rehearse` with the bundle at `path` if `apply` listens for its result, and sends the result there; `None` if nothing listens.
+/// Runs `rehearse` with the bundle at `path` if `apply` asks this process for the result, and sends it there; `None` if it is to reload.
 pub(crate) fn answered(
     path: &Path,
     rehearse: impl FnOnce(&Path, &Trial) -> Result<(), ServeError>,
 ) -> Option<Result<(), String>> {
+    // systemd gives it to the processes of units. The same command typed by a person is a reload.
+    std::env::var_os("INVOCATION_ID")?;
     let mut asker = match UnixStream::connect(socket_of(path)) {
         // The socket has the owner and the mode of the bundle.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -82,7 +87,10 @@ pub(crate) fn answered(
     asker.set_write_timeout(Some(TIME)).ok()?;
     let mut text = String::new();
     (&asker).take(BYTES_MAX).read_to_string(&mut text).ok()?;
-    let result = rehearse(path, &Trial::read(&text)).map_err(|error| error.to_string());
+    let trial = Trial::read(&text)?;
+    // This process counts towards the unit's `MemoryMax=`. If memory is short, the kernel must end it, and not the running edge.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let result = rehearse(path, &trial).map_err(|error| error.to_string());
     let answer = result.as_ref().err().map_or(FINE, String::as_str);
     let _ = asker.write_all(answer.as_bytes());
     Some(result)
@@ -99,9 +107,13 @@ mod tests {
             paths: vec![("upstream".to_owned(), "/run/a b\n.sock".into())],
             makes_admin: true,
         };
-        assert_eq!(format!("{:?}", Trial::read(&trial.written())), format!("{trial:?}"));
+        assert_eq!(format!("{:?}", Trial::read(&trial.written())), format!("{:?}", Some(trial)));
+        assert!(Trial::read(&Trial::default().written()).is_some());
+        for text in ["", "\0", "bind\0[::]:443\0"] {
+            assert!(Trial::read(text).is_none(), "{text:?}");
+        }
         for text in ["", "bind", "bind\0nonsense\0", "\0"] {
-            assert!(Trial::read(text).binds.is_empty(), "{text:?}");
+            assert!(Trial::read(&format!("{BEGIN}{text}")).unwrap().binds.is_empty(), "{text:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::parcels::{self, DESCRIPTORS_MAX, Fault, HEAD_BYTES, Head, MESSAGE_BYTES_MAX};
 use super::process::{open_files, raise_open_files};
-use crate::edge::shared::handover::Frozen;
+use crate::edge::shared::handover::{Frozen, Kind};
 
 /// `FDNAME=` of parcels.
 pub const NAME: &str = "sessions";
@@ -68,11 +68,12 @@ pub struct Taken {
     pub why: Option<String>,
 }
 
-/// Stores as many `sessions` as possible with the service manager of `NOTIFY_SOCKET`. Blocks, for 5 s if the manager does not answer.
-/// After a session is frozen, this process must neither encrypt nor decrypt data for it.
-pub fn store(sessions: Vec<Frozen>) -> Stored {
+/// Stores as many `sessions` as possible with the service manager of `NOTIFY_SOCKET`. The kernel copies them; their buffered data, without
+/// the first KiB of each, takes at most `copies_bytes_max` there. Blocks, for 5 s if the manager does not answer. After a session is frozen,
+/// this process must neither encrypt nor decrypt data for it.
+pub fn store(sessions: Vec<Frozen>, copies_bytes_max: u64) -> Stored {
     match Manager::from_env() {
-        Ok(manager) => manager.store(sessions),
+        Ok(manager) => manager.store(sessions, copies_bytes_max),
         Err(why) => Stored { not_stored: sessions, why: Some(why), ..Stored::default() },
     }
 }
@@ -130,13 +131,21 @@ impl Manager {
     }
 
     /// [`store`] with this manager.
-    pub fn store(&self, sessions: Vec<Frozen>) -> Stored {
-        // A few with much data must not take the room of all others.
-        let (mut sessions, much): (Vec<_>, Vec<_>) =
-            sessions.into_iter().partition(|session| session.record.len() <= LITTLE_BYTES);
-        sessions.extend(much);
-        let (packed, misfits) = parcels::pack(sessions);
-        let why = (!misfits.is_empty()).then(|| "a session has too much data for a message".to_owned());
+    pub fn store(&self, mut sessions: Vec<Frozen>, copies_bytes_max: u64) -> Stored {
+        sessions.sort_by_cached_key(place);
+        let mut room_bytes = copies_bytes_max;
+        let (sessions, mut misfits): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|session| {
+            let left_bytes = room_bytes.checked_sub(session.record.len().saturating_sub(LITTLE_BYTES) as u64);
+            room_bytes = left_bytes.unwrap_or(room_bytes);
+            left_bytes.is_some()
+        });
+        let mut why = (!misfits.is_empty())
+            .then(|| "the sessions have more buffered data than `handshakes_max` leaves room for".to_owned());
+        let (packed, too_large) = parcels::pack(sessions);
+        if !too_large.is_empty() {
+            why = Some("a session has too much data for a message".to_owned());
+            misfits.extend(too_large);
+        }
         let mut stored = Stored { not_stored: misfits, why, ..Stored::default() };
         // The kernel counts descriptors on their way against the sender's limit (ETOOMANYREFS), as well as open ones.
         let descriptors: usize = packed.iter().flatten().map(|session| session.descriptors.len()).sum();
@@ -264,6 +273,17 @@ impl Manager {
         drop(theirs);
         if has_hung_up(&ours) { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
+}
+
+/// The order in which sessions are stored, for a store that is too small. WebSockets come first, because their clients notice the end of a
+/// connection. Sessions with much data come later, because a few of them must not take the room of all others.
+fn place(session: &Frozen) -> (u8, bool) {
+    let kind = match session.kind() {
+        Some(Kind::WebSocket) => 0,
+        Some(Kind::Http | Kind::Silent | Kind::SilentPort80) => 1,
+        Some(Kind::Sids) | None => 2,
+    };
+    (kind, session.record.len() > LITTLE_BYTES)
 }
 
 /// `FileDescriptorStoreMax=`, which systemd 254 and later pass in `FDSTORE` unless it is 0.

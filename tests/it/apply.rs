@@ -203,11 +203,15 @@ impl Systemd {
             &format!(
                 "echo \"$@\" >>{here}/calls\n\
                  case $* in\n\
-                 *=ExecReload\\ *) echo \"ExecReload={{ code=exited ; status=$(cat {here}/reloaded) }}\" ;;\n\
+                 *=ExecReload\\ *) echo \"ExecReload={{ pid=$(cat {here}/reloader) ; code=exited ; status=$(cat {here}/reloaded) }}\" ;;\n\
                  *=TriggeredBy\\ *) echo \"TriggeredBy=$(cat {here}/triggers 2>/dev/null)\" ;;\n\
                  *=Id,*) cat {here}/sockets ;;\n\
                  show*) echo 'LoadState=loaded'; echo 'ActiveState=active'; echo 'ExecStart={{ path=/usr/bin/sanedge ; argv[]=/usr/bin/sanedge serve {bundle} ; }}' ;;\n\
-                 reload*) [ ! -e {here}/program ] || {{ {here}/program reload --bundle {bundle} >/dev/null 2>&1; echo $? >{here}/reloaded; exit $(cat {here}/reloaded); }} ;;\n\
+                 reload*)\n\
+                   [ ! -e {here}/refuses ] || exit 1\n\
+                   [ -e {here}/program ] || exit 0\n\
+                   echo $$ >{here}/reloader\n\
+                   INVOCATION_ID=0 {here}/program reload --bundle {bundle} >/dev/null 2>&1; echo $? >{here}/reloaded; exit $(cat {here}/reloaded) ;;\n\
                  restart*)\n\
                    old=$(cat {here}/pid); kill -USR1 $old\n\
                    while [ -e {admin} ]; do sleep 0.02; done\n\
@@ -503,6 +507,30 @@ fn the_preflight_alone_restarts_nothing() {
     let output = systemd.apply(edge.desk(), &["--preflight"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert_eq!(fs::read(edge.desk().bundle_file()).unwrap(), good);
+    // systemd refuses the reload, and still shows the status of the one before.
+    fs::write(systemd.folder.join("refuses"), "").unwrap();
+    let output = systemd.apply(edge.desk(), &["--preflight"]);
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output));
+    edge.stop();
+}
+
+#[test]
+fn a_reload_that_a_person_types_during_a_preflight_is_a_reload() {
+    let edge = builder().start();
+    let both = edge.desk().path("both");
+    let (program, typed) = (sanedge(), edge.desk().path("typed"));
+    let (program, typed) = (program.get_program().to_str().unwrap(), typed.to_str().unwrap());
+    script(
+        &both,
+        &format!(
+            "env -u INVOCATION_ID {program} \"$@\" >{typed} 2>&1; echo $? >>{typed}; exec {program} \"$@\""
+        ),
+    );
+    let systemd = Systemd::of(&edge).reloading_by(&both);
+    let output = systemd.apply(edge.desk(), &["--preflight"]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), ""));
+    let typed = fs::read_to_string(typed).unwrap();
+    assert!(typed.contains("already in use") && typed.ends_with("\n0\n"), "{typed}");
     edge.stop();
 }
 

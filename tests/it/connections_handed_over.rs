@@ -264,7 +264,10 @@ async fn a_connection_whose_host_is_gone_is_closed() {
     let Some(manager) = ServiceManager::ready("a_connection_whose_host_is_gone_is_closed") else { return };
     let answer = Arc::new(Notify::new());
     let upstream = slow(&answer).await;
-    let edge = manager.serve(site(&upstream).write());
+    let logged = Edge::certified_for(&[HOST, OTHER])
+        .site_with(&[HOST], &upstream, "access_log = true")
+        .site_with(&[OTHER], &upstream, "access_log = true");
+    let edge = manager.serve(logged.write());
     let mut clients = Vec::new();
     for (host, waits) in [(OTHER, false), (OTHER, true), (HOST, true), (HOST, false)] {
         let mut client = Raw::open(&edge, host).await;
@@ -286,6 +289,12 @@ async fn a_connection_whose_host_is_gone_is_closed() {
         assert_eq!(client.rest().await, b"", "closed with close_notify");
     }
     upstream.wait("their end", |records| records.iter().all(|record| record.closed)).await;
+    for host in [HOST, OTHER] {
+        edge.wait_for_log(&format!("host={host} "), PATIENCE);
+    }
+    let log = edge.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("/slow")).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("outcome=not-served")), "{log}");
     // It is asked anew for each request.
     assert_eq!(last.get(HOST, "/", "").await.status, 403);
     drop(edge);
@@ -404,7 +413,7 @@ async fn a_record_that_was_changed_ends_its_own_connection() {
         let byte = &mut session.record[at * places * 2 / PLACES % places];
         *byte ^= if at < PLACES / 2 { 0x01 } else { 0x80 };
     }
-    assert_eq!(stored.store(sessions).sessions, PLACES + 1);
+    assert_eq!(stored.store(sessions, u64::MAX).sessions, PLACES + 1);
     let edge = manager.start_again(edge);
     edge.wait_for_log("received open connections from the previous process", PATIENCE);
     for _ in 0..=PLACES / 2 {

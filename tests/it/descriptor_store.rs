@@ -13,7 +13,7 @@ use rustix::process::Signal;
 #[test]
 fn nothing_is_lost_between_two_processes() {
     // Three of them wait for what does not come.
-    for (tests, passed) in [("descriptor_store::alone", 9), ("descriptor_store::limited", 1)] {
+    for (tests, passed) in [("descriptor_store::alone", 11), ("descriptor_store::limited", 1)] {
         let mut program = Command::new(std::env::current_exe().unwrap());
         let output = program.args([tests, "--ignored", "--test-threads=4"]).output().unwrap();
         let said = text(&output);
@@ -93,7 +93,7 @@ mod alone {
     use rustix::net::sockopt::socket_send_buffer_size;
     use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
     use rustix::time::{ClockId, clock_gettime};
-    use sanedge::edge::shared::handover::Frozen;
+    use sanedge::edge::shared::handover::{FORMAT, Frozen, Kind};
     use sanedge::system::descriptor_store::{Manager, NAME};
     use sanedge::system::parcels::{self, FULL_BYTES, HEAD_BYTES, MESSAGE_BYTES_MAX};
     use zeroize::Zeroizing;
@@ -163,7 +163,7 @@ mod alone {
     #[ignore = "run by the first test of this file"]
     fn every_session_arrives_with_its_own_sockets() {
         let systemd = ServiceManager::new();
-        let stored = manager_of(&systemd).store(sessions(300));
+        let stored = manager_of(&systemd).store(sessions(300), u64::MAX);
         assert_eq!((stored.sessions, stored.not_stored.len(), stored.why), (300, 0, None));
         // 126 sessions have 252 descriptors.
         assert_eq!((stored.parcels, systemd.stored()), (3, vec![NAME.to_owned(); 3]));
@@ -181,7 +181,7 @@ mod alone {
         for room in [0, 2] {
             let systemd = ServiceManager::new();
             systemd.store_at_most(room);
-            let stored = manager_of(&systemd).store(sessions(300));
+            let stored = manager_of(&systemd).store(sessions(300), u64::MAX);
             let kept = 126 * room;
             assert_eq!((stored.parcels, stored.sessions, stored.not_stored.len()), (room, kept, 300 - kept));
             assert!(stored.why.unwrap().contains("FileDescriptorStoreMax="));
@@ -199,7 +199,7 @@ mod alone {
         let systemd = ServiceManager::new();
         systemd.answer_barriers(false);
         let (held, stored) = thread::scope(|scope| {
-            let storing = scope.spawn(|| manager_of(&systemd).store(sessions(200)));
+            let storing = scope.spawn(|| manager_of(&systemd).store(sessions(200), u64::MAX));
             systemd.wait_for("BARRIER=1");
             (systemd.held(NAME), storing.join().unwrap())
         });
@@ -218,7 +218,7 @@ mod alone {
         let systemd = ServiceManager::new();
         systemd.answer_barriers(false);
         let stored = thread::scope(|scope| {
-            let storing = scope.spawn(|| manager_of(&systemd).store(sessions(200)));
+            let storing = scope.spawn(|| manager_of(&systemd).store(sessions(200), u64::MAX));
             systemd.wait_for("BARRIER=1");
             let mut taken = [0; MESSAGE_BYTES_MAX];
             assert!(recv(&systemd.held(NAME)[0], taken.as_mut_slice(), RecvFlags::empty()).unwrap().1 > 0);
@@ -231,7 +231,7 @@ mod alone {
     #[ignore = "run by the first test of this file"]
     fn nothing_is_received_before_the_manager_has_forgotten_it() {
         let systemd = ServiceManager::new();
-        manager_of(&systemd).store(sessions(200));
+        manager_of(&systemd).store(sessions(200), u64::MAX);
         let held = systemd.held(NAME);
         systemd.answer_barriers(false);
         let before = systemd.said().len();
@@ -320,12 +320,66 @@ mod alone {
         let systemd = ServiceManager::new();
         let most = MESSAGE_BYTES_MAX - HEAD_BYTES - ROW_BYTES;
         let all = vec![session("small"), session(vec![b'x'; most]), session(vec![b'y'; most + 1])];
-        let stored = manager_of(&systemd).store(all);
+        let stored = manager_of(&systemd).store(all, u64::MAX);
         assert_eq!((stored.sessions, stored.parcels, stored.not_stored.len()), (2, 2, 1));
         assert_eq!(stored.not_stored[0].record[0], b'y');
         assert!(stored.why.unwrap().contains("too much data"));
         let taken = manager_of(&systemd).take(systemd.held(NAME));
         assert_eq!(taken.sessions.iter().map(|one| one.record.len()).collect::<Vec<_>>(), [5, most]);
+    }
+
+    /// A record of this kind with so many bytes.
+    fn record(kind: Kind, bytes: usize) -> Vec<u8> {
+        let mut record = vec![u8::try_from(FORMAT).unwrap(), kind as u8];
+        record.resize(bytes, b'.');
+        record
+    }
+
+    /// One parcel has room for 126 sessions, and for less than 80,000 bytes.
+    #[test]
+    #[ignore = "run by the first test of this file"]
+    fn websockets_come_first_and_those_with_little_data_before_others() {
+        let store = |kinds: &[(Kind, usize, usize)]| {
+            let systemd = ServiceManager::new();
+            systemd.store_at_most(1);
+            let several = |&(kind, bytes, count)| (0..count).map(move |_| session(record(kind, bytes)));
+            let stored = manager_of(&systemd).store(kinds.iter().flat_map(several).collect(), u64::MAX);
+            drop(stored);
+            let taken = manager_of(&systemd).take(systemd.held(NAME)).sessions;
+            let count = |kind, large| {
+                taken
+                    .iter()
+                    .filter(|one| one.kind() == Some(kind) && (one.record.len() > 1024) == large)
+                    .count()
+            };
+            [Kind::WebSocket, Kind::Http, Kind::Sids].map(|kind| (count(kind, false), count(kind, true)))
+        };
+        let polls = (Kind::Http, 300, 126);
+        assert_eq!(store(&[(Kind::Sids, 100, 1), polls]), [(0, 0), (126, 0), (0, 0)]);
+        assert_eq!(store(&[polls, (Kind::WebSocket, 300, 26)]), [(26, 0), (100, 0), (0, 0)]);
+        assert_eq!(store(&[polls, (Kind::WebSocket, 50_000, 1)]), [(0, 1), (95, 0), (0, 0)]);
+        let websockets = [(Kind::WebSocket, 50_000, 1), (Kind::WebSocket, 1024, 70)];
+        assert_eq!(store(&websockets), [(70, 0), (0, 0), (0, 0)]);
+    }
+
+    /// The first KiB of each record does not count.
+    #[test]
+    #[ignore = "run by the first test of this file"]
+    fn what_is_copied_has_a_bound() {
+        let some = || {
+            vec![session("small"), session(vec![b'x'; 1124]), session(vec![b'y'; 2024]), session("another")]
+        };
+        for (copies_bytes_max, expected) in
+            [(1100, vec![5, 7, 1124, 2024]), (1099, vec![5, 7, 1124]), (99, vec![5, 7])]
+        {
+            let systemd = ServiceManager::new();
+            let stored = manager_of(&systemd).store(some(), copies_bytes_max);
+            assert_eq!((stored.sessions, stored.not_stored.len()), (expected.len(), 4 - expected.len()));
+            assert_eq!(stored.why.is_some_and(|why| why.contains("buffered data")), expected.len() < 4);
+            stored.not_stored.into_iter().for_each(assert_goes_on);
+            let taken = manager_of(&systemd).take(systemd.held(NAME)).sessions;
+            assert_eq!(taken.iter().map(|one| one.record.len()).collect::<Vec<_>>(), expected);
+        }
     }
 
     /// A message is taken into an empty queue as long as it is smaller than the buffer, whatever its descriptors cost.
@@ -342,7 +396,7 @@ mod alone {
         // Sessions of the usual size share a parcel until it is full, in bytes or in descriptors.
         let systemd = ServiceManager::new();
         let bytes = (FULL_BYTES - HEAD_BYTES) / 40 - ROW_BYTES;
-        let stored = manager_of(&systemd).store((0..41).map(|_| session(vec![0; bytes])).collect());
+        let stored = manager_of(&systemd).store((0..41).map(|_| session(vec![0; bytes])).collect(), u64::MAX);
         assert_eq!((stored.sessions, stored.parcels), (41, 2));
     }
 }
@@ -370,14 +424,14 @@ mod limited {
         let frozen = sessions(1_100);
         // As many as are open.
         set_soft_limit(2_220);
-        let stored = manager_of(&systemd).store(frozen);
+        let stored = manager_of(&systemd).store(frozen, u64::MAX);
         assert_eq!((stored.sessions, stored.parcels, stored.why), (1_100, 9, None));
         set_soft_limit(1_024);
         let taken = manager_of(&systemd).take(systemd.held(NAME));
         assert_eq!((taken.sessions.len(), taken.ended, taken.why), (1_100, 0, None));
         taken.sessions.into_iter().for_each(assert_goes_on);
         // A hard limit that does not suffice: nothing is mixed up.
-        let stored = manager_of(&systemd).store(sessions(300));
+        let stored = manager_of(&systemd).store(sessions(300), u64::MAX);
         assert_eq!(stored.sessions, 300);
         setrlimit(Resource::Nofile, Rlimit { current: Some(300), maximum: Some(300) }).unwrap();
         let taken = manager_of(&systemd).take(systemd.held(NAME));

@@ -83,7 +83,7 @@ pub struct Line<'a> {
     pub target: &'a str,
     /// Status that the client got; 0: none.
     pub status: u16,
-    /// `complete`, `upgraded`, `broken-off`, `redirected`, or the code of the edge's own answer.
+    /// `complete`, `upgraded`, `broken-off`, `not-served`, `redirected`, or the code of the edge's own answer.
     pub outcome: &'a str,
     /// From the head to the end of the response, in milliseconds.
     pub ms: u64,

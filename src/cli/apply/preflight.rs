@@ -50,6 +50,7 @@ pub(super) fn passed(
 
     let place = socket_of(path);
     let Ok(listener) = listening(&place, path) else { return Ok(false) };
+    let before = reload_command()?;
     let asked = thread::spawn(move || answer(&listener, &trial.written()));
     let reloaded = systemctl("reload");
     // If no process has asked, the thread still waits.
@@ -60,7 +61,7 @@ pub(super) fn passed(
         (FINE, _) => Ok(true),
         // The unit's command reloads only: it is of an earlier package, or an administrator's.
         ("", Ok(())) => Ok(false),
-        ("", Err(_)) if !died()? => Ok(false),
+        ("", Err(_)) if !died(&before, &reload_command()?) => Ok(false),
         ("", Err(error)) => Err(cannot_start(&format!("it exited without an answer ({})", error.message))),
         (why, _) => Err(cannot_start(why)),
     }
@@ -106,18 +107,24 @@ fn answer(listener: &UnixListener, trial: &str) -> String {
     text
 }
 
-/// Whether the process of `ExecReload=` did not begin, or was killed. An ordinary reload ends with 0 or 1.
-fn died() -> Result<bool, Failure> {
-    let said = shown(&["--property=ExecReload", UNIT])?;
+/// The command of `ExecReload=`, with the time, the process and the status of its last run.
+fn reload_command() -> Result<String, Failure> {
+    shown(&["--property=ExecReload", UNIT])
+}
+
+/// Whether the process of `ExecReload=` did not begin, or was killed. An ordinary reload ends with 0 or 1. `before` and `after` are what
+/// systemd said of the command before and after the reload; if that is the same, systemd did not run it.
+fn died(before: &str, after: &str) -> bool {
     let status = |line: &str| {
         let rest = line.split_once("status=")?.1;
         rest.split(|byte: char| !byte.is_ascii_digit()).next()?.parse::<u8>().ok()
     };
-    Ok(said.lines().any(|line| {
-        line.contains("code=killed")
-            || line.contains("code=dumped")
-            || line.contains("code=exited") && status(line).is_some_and(|status| status > 1)
-    }))
+    before != after
+        && after.lines().any(|line| {
+            line.contains("code=killed")
+                || line.contains("code=dumped")
+                || line.contains("code=exited") && status(line).is_some_and(|status| status > 1)
+        })
 }
 
 /// The sockets that systemd hands to the service: unit, name, address.
@@ -182,6 +189,26 @@ fn shown(words: &[&str]) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_command_that_ran_has_died() {
+        let ran =
+            |pid: u32, end: &str| format!("ExecReload={{ path=/usr/bin/sanedge ; pid={pid} ; {end} }}\n");
+        let killed = ran(7, "code=killed ; status=9/KILL");
+        assert!(died(&ran(0, "code=(null) ; status=0/0"), &killed));
+        assert!(
+            !died(&killed, &killed),
+            "systemd refused the reload, and says what it said of an earlier one"
+        );
+        for (end, expected) in [
+            ("code=exited ; status=0", false),
+            ("code=exited ; status=1", false),
+            ("code=exited ; status=127", true),
+            ("code=dumped ; status=11/SEGV", true),
+        ] {
+            assert_eq!(died(&killed, &ran(8, end)), expected, "{end}");
+        }
+    }
 
     #[test]
     fn active_units_give_their_sockets() {

@@ -11,6 +11,9 @@ use crate::names::Host;
 use crate::ops::access::Line;
 use crate::ops::log::ShownTarget;
 
+/// The outcome of a request that the previous process received, and whose host or route is no longer in the bundle.
+pub(super) const NOT_SERVED: &str = "not-served";
+
 /// One line of the access log. Boxed where it is kept: most have none.
 pub(super) struct Access {
     host: Host,

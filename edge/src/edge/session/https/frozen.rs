@@ -14,6 +14,7 @@ use crate::edge::session::exchange::Request;
 use crate::edge::session::frozen::{self, RECORD_BYTES};
 use crate::edge::shared::handover::{self, FORMAT, Frozen, Head, Kind};
 use crate::http::head::Version;
+use crate::names::Host;
 
 /// A connection, but for its TLS state.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +43,17 @@ pub(super) struct Waiting<'a> {
     /// Its method and target, if it is logged.
     #[serde(borrow)]
     pub(super) access: Option<(&'a str, &'a str)>,
+}
+
+impl Waiting<'_> {
+    /// Its line in the access log, if it is logged. `host` is that of the record's head.
+    pub(super) fn access(&self, host: Host) -> Option<Box<Access>> {
+        self.access.map(|(method, target)| Access::again(host, self.client, method, target))
+    }
+
+    pub(super) fn waited(&self) -> Duration {
+        Duration::from_millis(self.waited_ms)
+    }
 }
 
 /// The same in the process that has it.

@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Serving;
-use super::access::Access;
+use super::access::NOT_SERVED;
 use super::decide::{dial, exchange_limits};
 use super::frozen::{Waiting, read_record};
 use super::phase::{Forward, Phase, Resumed, Session};
@@ -51,6 +50,12 @@ pub(crate) fn resume(
             (identity, wait_on(&active, &saved.head, waiting, upstream)?.map_or(Phase::Close, Phase::Forward))
         }
     };
+    if let (Phase::Close, Some(waiting)) = (&phase, &saved.waiting) {
+        let host = Host::parse(saved.head.host).map_err(|_| DAMAGED)?;
+        if let Some(access) = waiting.access(host) {
+            access.log(worker, 0, NOT_SERVED, waiting.waited());
+        }
+    }
     let evictable = worker.shared.eviction.enter_again(saved.requests > 0);
     if matches!(phase, Phase::Forward(_)) {
         worker.shared.eviction.request_begins(&evictable);
@@ -106,8 +111,7 @@ fn wait_on(
         tally,
         limits,
     };
-    let access = waiting.access.map(|(method, target)| Access::again(host, waiting.client, method, target));
-    let waited = Duration::from_millis(waiting.waited_ms);
-    let resumed = Some(Box::new(Resumed { connection, waited }));
+    let access = waiting.access(host);
+    let resumed = Some(Box::new(Resumed { connection, waited: waiting.waited() }));
     Ok(Some(Forward { request, dial: dial(active), access, resumed }))
 }
